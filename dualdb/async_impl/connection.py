@@ -1,0 +1,141 @@
+"""An aiomysql connection that knows its state, means what it is told about TLS, and whose opening has one deadline."""
+
+import asyncio
+import select
+import struct
+import time
+from typing import Any, List, Optional
+
+import aiomysql
+import pymysql.err
+from pymysql.constants import CLIENT, COMMAND, CR
+
+from .. import errors, results, tls
+from ..config import DatabaseConfig
+from ..session_state import SessionState
+
+
+class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
+    """One session with a server. Made inside a running loop, without I/O; ``open_session`` connects it, once."""
+
+    _writer: Any
+    _reader: Any
+    _ssl_context: Any
+
+    def __init__(self, config: DatabaseConfig, context: Any) -> None:
+        self._config = config
+        super().__init__(
+            host=config.host,
+            port=config.port,
+            unix_socket=config.unix_socket,
+            user=config.user,
+            password=config.reveal_password(),
+            db=config.database,
+            charset=config.charset,
+            autocommit=True,
+            local_infile=False,
+            ssl=context,
+            program_name="dualdb",
+        )
+        # aiomysql always asks for multi-statements, with which a parameter pasted by hand becomes a second statement.
+        self.client_flag &= ~CLIENT.MULTI_STATEMENTS
+        if config.read_timeout is not None:
+            self._read_bytes = self._read_bytes_in_time
+
+    async def open_session(self) -> None:
+        """TCP, TLS, authentication and session set-up, all within ``connect_timeout``.
+
+        Raises:
+            ConnectionFailed: with the server's or the client library's code.
+        """
+        try:
+            await asyncio.wait_for(self._open_session(), self._config.connect_timeout)
+        except asyncio.TimeoutError:
+            self.abort()
+            message = f"Can't connect to MySQL server on {self._config.host!r} (timed out after {self._config.connect_timeout:g} s)"
+            raise errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message) from None
+        except errors.DRIVER_ERRORS as error:
+            self.abort()
+            raise errors.from_driver(error, errors.ConnectionFailed) from error
+        except BaseException:
+            self.abort()
+            raise
+        self.born, self.at_rest, self.busy = time.monotonic(), True, False
+        self._poll = select.poll()
+        self._poll.register(self._writer.transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    async def _open_session(self) -> None:
+        await self._connect()
+        # PyMySQL says this too: without it the collation is the handshake's, which is not the server's default in MySQL 8 and later.
+        await self.set_charset(self._config.charset)
+
+    async def _request_authentication(self) -> None:
+        # aiomysql would go on in plain text where TLS was asked for and the server has none.
+        if self._ssl_context is not None and not self.server_capabilities & CLIENT.SSL:
+            if tls.is_required(self._config):
+                raise pymysql.err.OperationalError(CR.CR_SSL_CONNECTION_ERROR, "SSL is required but the server doesn't support it")
+            self._ssl_context = None
+            self.client_flag &= ~CLIENT.SSL
+        await super()._request_authentication()
+
+    @property
+    def open(self) -> bool:
+        return self._writer is not None
+
+    def is_dead(self) -> bool:
+        """True if the server has closed an idle connection or said something on it unasked. Costs no round trip.
+
+        The loop may not have looked at the socket since, so the socket is asked as well.
+        """
+        if self._writer is None or self._writer.transport.is_closing() or self._reader.at_eof() or self._reader._buffer:
+            return True
+        return bool(self._poll.poll(0))
+
+    async def run(self, command: bytes) -> List[results.ResultSet]:
+        """Send one command and read its whole answer."""
+        self.begin_command()
+        try:
+            if self._writer is None:
+                raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
+            await self.query(command)
+            answer = [results.result_set(self._result)]
+            while self._result.has_next:
+                await self.next_result()
+                answer.append(results.result_set(self._result))
+        except BaseException as error:
+            self.end_command(error)
+            raise
+        self.end_command()
+        return answer
+
+    async def _execute_command(self, command: int, sql: Any) -> None:
+        await super()._execute_command(command, sql)
+        if self._writer.transport.get_write_buffer_size():
+            await self._in_time(self._writer.drain(), self._config.write_timeout)
+
+    async def _read_bytes_in_time(self, num_bytes: int) -> Any:
+        return await self._in_time(super()._read_bytes(num_bytes), self._config.read_timeout)
+
+    async def _in_time(self, step: Any, limit: Optional[float]) -> Any:
+        try:
+            return await asyncio.wait_for(step, limit)
+        except asyncio.TimeoutError:
+            self.abort()
+            message = "Lost connection to MySQL server during query (timed out)"
+            raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from None
+
+    def quit(self) -> None:
+        """Close it: with a word to the server where it is at rest, without one where an answer is still on its way."""
+        if self._writer is None:
+            return
+        if self.at_rest:
+            self._writer.write(struct.pack("<iB", 1, COMMAND.COM_QUIT))
+            self.close()
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop the socket at once, without a word and without waiting."""
+        writer, self._writer, self._reader = self._writer, None, None
+        if writer is not None:
+            writer.transport.abort()

@@ -1,0 +1,89 @@
+"""Plans performed by tasks."""
+
+import asyncio
+import logging
+from typing import Any, Awaitable, Callable, Generator, Set, TypeVar
+
+from .. import errors, plans
+
+log = logging.getLogger("dualdb")
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+async def drive(plan: Generator[S, Any, T], perform: Callable[[S], Awaitable[Any]]) -> T:
+    """Perform a plan (or hold a talk) step by step and give its result."""
+    try:
+        step = next(plan)
+        while True:
+            try:
+                answer = await perform(step)
+            except BaseException as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(answer)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+async def perform(step: plans.Step) -> Any:
+    """Perform one step; those of a service's background and of a pool are performed by them."""
+    if isinstance(step, plans.Execute):
+        return await step.place._say(step.statement)
+    if isinstance(step, plans.Sleep):
+        return await asyncio.sleep(step.seconds)
+    if isinstance(step, plans.Open):
+        return await step.client.pool.open()
+    if isinstance(step, plans.Close):
+        return await step.client.pool.close()
+    if isinstance(step, plans.Gather):
+        return await asyncio.gather(*[_attempt(each) for each in step.steps])
+    raise TypeError(f"nobody here performs {step!r}")
+
+
+async def _attempt(step: plans.Step) -> Any:
+    try:
+        return await perform(step)
+    except Exception as error:
+        return error
+
+
+class Background:
+    """The plans that a service runs beside its callers, each in a task."""
+
+    def __init__(self) -> None:
+        self._tasks: "Set[asyncio.Task[None]]" = set()
+
+    def spawn(self, plan: "plans.Plan[None]") -> None:
+        task = asyncio.get_running_loop().create_task(self._work(plan), name="dualdb-background")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def halt(self) -> None:
+        """Ends every plan where it waits."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self, plan: "plans.Plan[None]") -> None:
+        try:
+            await drive(plan, perform)
+        except Exception:
+            log.exception("a background plan failed")
+
+
+class Tasks:
+    """Mixed into whatever runs plans in the caller's task."""
+
+    @staticmethod
+    def _owner() -> Any:
+        task = asyncio.current_task()
+        if task is None:
+            raise errors.InterfaceError("an asyncio service is used inside a task")
+        return task
+
+    async def _run(self, plan: "plans.Plan[Any]") -> Any:
+        return await drive(plan, perform)

@@ -1,0 +1,126 @@
+"""The asyncio pool: aiomysql connections behind a fair and timed bound.
+
+aiomysql's own pool loses wake-ups (a waiter stays asleep when a connection is dropped), connects while it holds its lock, and has no
+limit on a wait, so it is not used.
+"""
+
+import asyncio
+import ssl
+import time
+from collections import deque
+from typing import Deque, List, Optional
+
+from .. import errors, plans, tls
+from ..config import DatabaseConfig
+from ..slots import Slots
+from .connection import Connection
+from .driver import drive
+
+
+class Pool:
+    """At most ``pool_size + max_overflow`` connections to one database; ``pool_size`` of them are kept when idle."""
+
+    def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
+        self.config, self.name, self.shard_id = config, name, shard_id
+        self._slots: "Slots[asyncio.Future[None]]" = Slots(config.pool_size + config.max_overflow)
+        self._idle: Deque[Connection] = deque()
+        self._closed = False
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._tls: Optional[ssl.SSLContext] = None
+
+    async def open(self) -> None:
+        """Make the first connection where there is none; opens a closed pool again."""
+        self._closed = False
+        self.release(await self.checkout())
+
+    async def close(self) -> None:
+        """Close idle connections now and those in use as they come back; whoever waits is told."""
+        self._closed = True
+        for waiter in self._slots.dismiss():
+            if not waiter.done():
+                waiter.set_exception(self._closed_error())
+        while self._idle:
+            self._idle.pop().quit()
+        self._loop = None
+        await asyncio.sleep(0)  # lets the transports close their sockets
+
+    async def checkout(self) -> Connection:
+        """A connection at rest, connected and alive, for the caller alone until ``release``.
+
+        Raises:
+            PoolTimeout: none became free within ``pool_timeout``.
+            ShardUnavailable, ConnectionFailed: it could not be connected.
+            ServiceNotOpen: the pool is closed.
+            InterfaceError: the pool belongs to another event loop.
+        """
+        await self._enter()
+        try:
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.is_dead() and not connection.too_old(self.config.max_lifetime):
+                    return connection
+                connection.quit()
+            made: List[Connection] = []
+            await drive(plans.connecting(self.shard_id), lambda step: self._connect(step, made))
+            return made[0]
+        except BaseException:
+            self._leave()
+            raise
+
+    def release(self, connection: Connection) -> None:
+        """Take a connection back. One that is not as it was handed out is closed. Never waits, so a cancelled task can do it."""
+        if connection.clean and connection.open and not self._closed and len(self._idle) < self.config.pool_size:
+            self._idle.append(connection)
+        else:
+            connection.quit()
+        self._leave()
+
+    async def _connect(self, step: plans.Step, made: List[Connection]) -> None:
+        if isinstance(step, plans.Sleep):
+            await asyncio.sleep(step.seconds)
+            return
+        try:
+            if self._tls is None:
+                self._tls = tls.context(self.config)
+            connection = Connection(self.config, self._tls)
+            await connection.open_session()
+        except errors.ConnectionFailed as error:
+            raise error.about(self.name, self.shard_id, sent=False)
+        made.append(connection)
+
+    async def _enter(self) -> None:
+        if self._closed:
+            raise self._closed_error()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._adopt(loop)
+        if self._slots.take():
+            return
+        waiter = loop.create_future()
+        self._slots.queue(waiter)
+        began = time.monotonic()
+        try:
+            await asyncio.wait({waiter}, timeout=self.config.pool_timeout)
+        except BaseException:
+            if not self._slots.withdraw(waiter) and waiter.done() and waiter.exception() is None:
+                self._leave()
+            raise
+        if self._slots.withdraw(waiter):
+            raise self._slots.timeout(self.name, self.shard_id, time.monotonic() - began)
+        waiter.result()
+
+    def _leave(self) -> None:
+        waiter = self._slots.give()
+        if waiter is not None:
+            waiter.set_result(None)
+
+    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None:
+            raise errors.InterfaceError(
+                f"the connections of {self.name} belong to another event loop: "
+                "close the service in the loop that opened it, and open it again in this one"
+            )
+        self._loop = loop
+
+    def _closed_error(self) -> errors.ServiceNotOpen:
+        return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").about(self.name, self.shard_id, sent=False)

@@ -1,0 +1,201 @@
+"""The asyncio service, its clients, targets and transactions: what they do with a connection."""
+
+import asyncio
+from typing import Any, Callable, Coroutine, Dict, Generator, List, Optional
+
+from .. import errors, plans
+from ..client import BaseClient
+from ..config import DatabaseConfig
+from ..results import CallResult, Row, RowCount
+from ..router import Router
+from ..statements import transaction_begin
+from ..target import Target as BaseTarget
+from ..transaction import BaseTransaction
+from .connection import Connection
+from .driver import Background, Tasks, drive, perform
+from .pool import Pool
+
+Rows = Coroutine[Any, Any, List[Row]]
+OneRow = Coroutine[Any, Any, Optional[Row]]
+Value = Coroutine[Any, Any, Any]
+Count = Coroutine[Any, Any, RowCount]
+Called = Coroutine[Any, Any, CallResult]
+Int = Coroutine[Any, Any, int]
+Ids = Coroutine[Any, Any, List[int]]
+Report = Coroutine[Any, Any, Dict[str, Any]]
+Done = Coroutine[Any, Any, None]
+
+
+class BorrowedConnection:
+    """A raw aiomysql connection out of the pool, until the block ends or ``close()`` is called.
+
+    ``async with client.connection() as conn:`` or ``conn = await client.connection()``.
+    """
+
+    def __init__(self, find_client: Callable[[], Any]) -> None:
+        self._find_client = find_client
+        self._pool: Optional[Pool] = None
+        self._raw: Optional[Connection] = None
+
+    def __await__(self) -> Generator[Any, None, "BorrowedConnection"]:
+        yield from self._check_out().__await__()
+        return self
+
+    async def __aenter__(self) -> Connection:
+        return await self._check_out()
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if self._raw is None:
+            raise errors.InterfaceError("this connection has not been awaited, or has been given back")
+        return getattr(self._raw, name)
+
+    async def _check_out(self) -> Connection:
+        if self._raw is None:
+            pool: Pool = self._find_client().pool
+            self._raw, self._pool = await pool.checkout(), pool
+        return self._raw
+
+    def close(self) -> None:
+        """Give the connection back. It is closed, because nobody can say what state it was left in."""
+        raw, self._raw = self._raw, None
+        if raw is not None and self._pool is not None:
+            raw.quit()
+            self._pool.release(raw)
+
+
+class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Transaction", BorrowedConnection, Int]):
+    """A transaction, in asyncio: ``async with db.transaction() as tx:``."""
+
+    def __await__(self) -> Generator[Any, None, "Transaction"]:
+        """``async with await db.get_transaction()``: the original service's way."""
+        yield from ()
+        return self
+
+    def _new_transaction(self) -> "Transaction":
+        self._check()
+        return Transaction(lambda: self._client, self)  # type: ignore[arg-type, return-value]
+
+    async def _say(self, statement: Any) -> Any:
+        self._check()
+        try:
+            if self._implicitly_committed():
+                await self._raw.run(transaction_begin(0))
+            return await drive(statement.talk(self._raw.voice), self._raw.run)
+        except errors.Error:
+            raise
+        except errors.DRIVER_ERRORS as error:
+            raise self._refused(error) from error
+
+    async def __aenter__(self) -> "Transaction":
+        client, outer = self._begin()
+        raw = outer._raw if outer is not None else await client.pool.checkout()
+        try:
+            await raw.run(transaction_begin(self._depth))
+        except BaseException as error:
+            self._give_back(raw)
+            if isinstance(error, errors.DRIVER_ERRORS) and not isinstance(error, errors.Error):
+                raise errors.told(error, self.name, self.shard_id) from error
+            raise
+        self._begun(raw)
+        return self
+
+    async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        try:
+            for command in self._ending(error):
+                await self._raw.run(command)
+        except errors.DRIVER_ERRORS as failure:
+            self._ended_by(failure, error)
+        finally:
+            self._give_back(self._raw)
+        self._aborted(error)
+
+    def _give_back(self, raw: Connection) -> None:
+        if self._outer is None and self._client is not None:
+            self._client.pool.release(raw)
+
+
+class _Verbs(Tasks):
+    """What a client, a target and the service have in common: where they go is ``_route``."""
+
+    _route: Callable[[], Any]
+
+    def _new_transaction(self) -> Transaction:
+        return Transaction(self._route)
+
+    def _new_connection(self) -> BorrowedConnection:
+        return BorrowedConnection(self._route)
+
+
+class Target(_Verbs, BaseTarget[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection]):
+    """A shard or a session's database, found at each call."""
+
+    def __init__(self, route: Callable[[], Any]) -> None:
+        self._find = route
+
+    def _route(self) -> plans.Place:
+        place: plans.Place = self._find()
+        return place
+
+
+class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Done]):
+    """The client of one database, in asyncio."""
+
+    pool: Pool
+
+    def _new_pool(self) -> Pool:
+        return Pool(self.config, self.name, self.shard_id)
+
+    async def _say(self, statement: Any) -> Any:
+        transaction = self._joined()
+        if transaction is not None:
+            return await transaction._say(statement)
+        connection = await self.pool.checkout()
+        try:
+            return await drive(statement.talk(connection.voice), connection.run)
+        except errors.Error:
+            raise
+        except errors.DRIVER_ERRORS as error:
+            raise errors.told(error, self.name, self.shard_id) from error
+        finally:
+            self.pool.release(connection)
+
+
+class DatabaseService(
+    _Verbs, Router[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Ids, Report, Done, Target, MySQLClient]
+):
+    """The sharded database for web handlers and other tasks. Made anywhere; opened, used and closed in one event loop."""
+
+    def _equip(self) -> None:
+        self._background = Background()
+        self._alone: Optional[asyncio.Lock] = None
+        self._alone_in: Optional[asyncio.AbstractEventLoop] = None
+
+    async def __aenter__(self) -> "DatabaseService":
+        await self.init_service()
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        await self.close_service()
+
+    def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> MySQLClient:
+        return MySQLClient(config, name=name, shard_id=shard_id, inserts=(self._inserts,))
+
+    def _new_target(self, route: Callable[[], Any]) -> Target:
+        return Target(route)
+
+    async def _run_alone(self, plan: "plans.Plan[Any]") -> Any:
+        loop = asyncio.get_running_loop()
+        if self._alone is None or self._alone_in is not loop:
+            self._alone, self._alone_in = asyncio.Lock(), loop
+        async with self._alone:
+            return await drive(plan, self._perform)
+
+    async def _perform(self, step: plans.Step) -> Any:
+        if isinstance(step, plans.Spawn):
+            return self._background.spawn(step.plan)
+        if isinstance(step, plans.Halt):
+            return await self._background.halt()
+        return await perform(step)

@@ -1,0 +1,114 @@
+"""The client of one database: the target under the original service's old name, with that service's methods."""
+
+from abc import abstractmethod
+from typing import Any, Generic, Optional, Sequence, Tuple
+from weakref import WeakKeyDictionary
+
+from . import plans
+from .config import DatabaseConfig
+from .shapes import CallR, ConnectionT, CountR, IntR, NoneR, RowR, RowsR, TransactionT, ValueR
+from .sql import Params
+from .target import Target
+
+#: The last AUTO_INCREMENT id that a thread or task made, by its Thread or Task, with which it is forgotten.
+LastInserts = WeakKeyDictionary[Any, int]
+
+
+class BaseClient(
+    Target[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT],
+    Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT, IntR, NoneR],
+):
+    """One database and its pool. ``MySQLClient(config)`` stands alone; a service makes one for itself and one for each shard.
+
+    The pool connects when it is first used; ``init_pool()`` makes it do so now.
+    """
+
+    def __init__(
+        self, config: DatabaseConfig, *, name: Optional[str] = None, shard_id: Optional[int] = None, inserts: Tuple[Any, ...] = ()
+    ) -> None:
+        if not isinstance(config, DatabaseConfig):
+            raise TypeError(f"a client is made from a DatabaseConfig, not {type(config).__name__}")
+        self.config = config
+        self.name = name or config.address
+        self.shard_id = shard_id
+        self.pool = self._new_pool()
+        self._inserts: Tuple[Any, ...] = (LastInserts(), *inserts)
+        self._transactions: Any = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self.name} at {self.config.address}>"
+
+    @abstractmethod
+    def _new_pool(self) -> Any:
+        """The colour's pool for this database, not yet connected."""
+
+    @staticmethod
+    @abstractmethod
+    def _owner() -> Any:
+        """The Thread or Task that is calling: whose last insert this is, and whose transaction a call takes part in."""
+
+    @abstractmethod
+    def _say(self, statement: Any) -> Any:
+        """Say a statement on one connection, or in the transaction that the caller is in: what its talk returns."""
+
+    def _route(self) -> plans.Place:
+        return self
+
+    def _inserted(self, lastrowid: int) -> None:
+        owner = self._owner()
+        for inserts in self._inserts:
+            inserts[owner] = lastrowid
+
+    def _joined(self) -> Any:
+        """The innermost transaction that the calling thread or task is in on this database, or None."""
+        return self._transactions.get(self._owner()) if self._transactions else None
+
+    # The original client's methods.
+
+    def init_pool(self) -> NoneR:
+        """Open the pool and make its first connection. Does nothing where that has been done.
+
+        Raises: ConnectionFailed, or ShardUnavailable for a service's shard.
+        """
+        return self._run(_open(self))
+
+    def close_pool(self) -> NoneR:
+        """Close the pool: idle connections at once, those in use when they come back. ``init_pool`` opens it again."""
+        return self._run(_close(self))
+
+    def execute_stored_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+        """Call a procedure; the rows of all its result sets in one list."""
+        return self._run(plans.call_rows(self._route, procedure_name, params))
+
+    def execute_query(self, query: str, params: Params = ()) -> RowsR:
+        """The rows of a query. As in the drivers, ``%%`` stands for a percent sign here, because ``params`` is never None by default."""
+        return self._run(plans.query(self._route, query, params))
+
+    def execute_non_query(self, query: str, params: Params = ()) -> CountR:
+        """The number of affected rows."""
+        return self._run(plans.execute(self._route, query, params))
+
+    def get_last_insert_id(self) -> IntR:
+        """The id of the last insert that this thread or task made through this client; 0 where there was none."""
+        return self._run(last_insert(self._inserts[0], self._owner))
+
+    def get_connection(self) -> ConnectionT:
+        """The same as ``connection()``; its ``close()`` gives it back."""
+        return self.connection()
+
+
+AnyClient = BaseClient[Any, Any, Any, Any, Any, Any, Any, Any, Any]
+
+
+def _open(client: AnyClient) -> plans.Plan[None]:
+    yield plans.Open(client)
+
+
+def _close(client: AnyClient) -> plans.Plan[None]:
+    yield plans.Close(client)
+
+
+def last_insert(inserts: Any, owner: Any) -> plans.Plan[int]:
+    """Who asks is told when the plan runs, in the thread or task that runs it."""
+    yield from ()
+    return int(inserts.get(owner(), 0))

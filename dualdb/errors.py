@@ -1,0 +1,214 @@
+"""The one error tree: PEP 249 shaped, the same in threads and asyncio.
+
+What a server said keeps PyMySQL's class and the server's own code in ``args[0]``, so ``except pymysql.err.IntegrityError`` goes on
+working; the classes here add *where* it happened (``target``, ``shard_id``) and whether the statement may have been applied (``sent``).
+Every error can be pickled (Celery does), and none carries a password or a parameter value of its own making.
+"""
+
+from typing import Any, Optional, TypeVar
+
+import pymysql.err
+
+E = TypeVar("E", bound="Error")
+
+
+class Error(pymysql.err.Error):
+    """Base of every error raised by dualdb.
+
+    Attributes:
+        target: the database it concerns: ``"global"``, ``"shard 7"``, or ``"host:port/database"`` for a client of its own.
+        shard_id: the shard's id; None for the global database.
+        sent: False where nothing of the statement reached a server, True where it may have been applied, None where that is no question.
+        sqlstate: the five characters the server sent, or None.
+    """
+
+    target: Optional[str] = None
+    shard_id: Optional[int] = None
+    sent: Optional[bool] = None
+
+    @property
+    def errno(self) -> Optional[int]:
+        """The server's or the client library's error code, or None."""
+        code = self.args[0] if self.args else None
+        return code if isinstance(code, int) else None
+
+    def about(self: E, target: Optional[str], shard_id: Optional[int] = None, *, sent: Optional[bool] = None) -> E:
+        """Say which database this error concerns; returns the error itself."""
+        self.target, self.shard_id, self.sent = target, shard_id, sent
+        return self
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} [{self.target}]" if self.target and self.errno is not None else text
+
+
+class InterfaceError(Error, pymysql.err.InterfaceError):
+    """The package was used in a way it cannot serve."""
+
+
+class DatabaseError(Error, pymysql.err.DatabaseError):
+    """Something went wrong at or on the way to a database."""
+
+
+class DataError(DatabaseError, pymysql.err.DataError):
+    """A value does not fit its column."""
+
+
+class OperationalError(DatabaseError, pymysql.err.OperationalError):
+    """The server, the network or a procedure's SIGNAL refused; not necessarily the caller's doing."""
+
+
+class IntegrityError(DatabaseError, pymysql.err.IntegrityError):
+    """A key or constraint was violated."""
+
+
+class InternalError(DatabaseError, pymysql.err.InternalError):
+    """The driver or the server lost its footing."""
+
+
+class ProgrammingError(DatabaseError, pymysql.err.ProgrammingError):
+    """The statement is wrong: syntax, a missing table, parameters that do not fit."""
+
+
+class NotSupportedError(DatabaseError, pymysql.err.NotSupportedError):
+    """The server lacks what was asked for."""
+
+
+class ParameterError(ProgrammingError, TypeError, ValueError):
+    """A name, a parameter's type or the number of parameters is wrong. Nothing was sent.
+
+    Also a TypeError and a ValueError: that is what the drivers' ``query % params`` raises for the same mistakes.
+    """
+
+
+class ServiceNotOpen(InterfaceError, RuntimeError):
+    """The service or client was used before ``init_service()`` or after ``close_service()``."""
+
+
+class ConcurrentUseError(InterfaceError):
+    """Two threads or tasks used one transaction or connection at once. Nothing was sent by the second."""
+
+
+class RoutingError(DatabaseError, RuntimeError):
+    """No database could be chosen for a call, so nothing was sent."""
+
+
+class ShardNotFound(RoutingError):
+    """The session names a shard that is not in the shard table or is inactive, and ``absent_shard="error"`` is set."""
+
+
+class ShardUnavailable(RoutingError, OperationalError):
+    """The shard is suspended, cannot be reached, has an unusable row, or was named outright and does not exist.
+
+    The message is ``Shard 7 not available``, as the original service had it; ``reason`` says why, and ``__cause__`` holds the error of
+    the attempt to connect, where there was one.
+    """
+
+    @property
+    def reason(self) -> Optional[str]:
+        """Why the shard is not available."""
+        return str(self.args[1]) if len(self.args) > 1 else None
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class ConnectionFailed(OperationalError):
+    """No connection could be opened: refused, timed out, or turned away. Nothing was sent."""
+
+
+class ConnectionLost(OperationalError):
+    """The connection broke after a statement was sent; outside a commit the server has rolled back what was open."""
+
+    #: The statement was part of a transaction, which is gone as a whole.
+    in_transaction = False
+
+
+class OutcomeUnknown(OperationalError):
+    """The connection broke after a write or COMMIT was sent and before its answer came: it may or may not have been applied.
+
+    It was not sent a second time. Look whether it was applied before you repeat it.
+    """
+
+
+class PoolTimeout(OperationalError):
+    """No connection became free within ``pool_timeout`` seconds. Nothing was sent. The message carries the pool's figures."""
+
+
+class TransactionAborted(OperationalError):
+    """The server has already rolled this transaction back (a deadlock, a lost connection): leave the block and begin again."""
+
+
+#: Codes that mean the connection is gone: the client library's own, then what a server says as it closes one
+#: (MariaDB error 1927; MySQL 8.0.24's 4031 before an idle connection is cut).
+LOST = frozenset({2006, 2013, 2055, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1927, 4031})
+
+#: After these the server has rolled the whole transaction back, not the statement alone.
+ROLLED_BACK = frozenset({1213, 1613, 1614})
+
+#: A connect that failed with one of these is worth another try: the address may come up, or a slot may become free.
+TRANSIENT_CONNECT = frozenset({2002, 2003, 2006, 2013, 2055, 1040, 1053, 1077, 1203})
+
+#: An OUT or INOUT argument of a procedure was given as a value and not as a variable; raised before the procedure's body runs.
+NOT_A_VARIABLE = 1414
+
+NO_SUCH_TABLE = 1146
+
+_OURS = {
+    pymysql.err.InterfaceError: InterfaceError,
+    pymysql.err.DataError: DataError,
+    pymysql.err.OperationalError: OperationalError,
+    pymysql.err.IntegrityError: IntegrityError,
+    pymysql.err.InternalError: InternalError,
+    pymysql.err.ProgrammingError: ProgrammingError,
+    pymysql.err.NotSupportedError: NotSupportedError,
+    pymysql.err.DatabaseError: DatabaseError,
+}
+
+
+def code_of(error: BaseException) -> Optional[int]:
+    """The MySQL error code an exception carries, or None."""
+    code = error.args[0] if error.args else None
+    if not isinstance(code, int):
+        return None
+    # PyMySQL unpacks the code as a signed short: a SIGNAL with MYSQL_ERRNO above 32767 arrives negative.
+    return code + 0x10000 if -0x8000 <= code < 0 else code
+
+
+def is_answer(error: BaseException) -> bool:
+    """True if a server sent this error as its whole answer, so that the connection is at rest and can be used again.
+
+    Told by the SQLSTATE, which only an error packet has, and never by text or class: both drivers raise the same classes for what they
+    find wrong themselves.
+    """
+    return getattr(error, "sqlstate", None) is not None and code_of(error) not in LOST
+
+
+def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
+    """The same error in dualdb's tree: same code, same message, same SQLSTATE; ``cls`` overrides the class."""
+    chosen: Any = cls or _OURS.get(type(error), Error)  # type: ignore[arg-type]
+    code = code_of(error)
+    if code is None:
+        args: Any = error.args or (str(error) or type(error).__name__,)
+    else:
+        args = (code, *error.args[1:])
+    ours: Error = chosen(*args, sqlstate=getattr(error, "sqlstate", None))
+    return ours
+
+
+def told(error: BaseException, target: str, shard_id: Optional[int]) -> Error:
+    """An error that ended a statement, in dualdb's tree: what the server refused, or ConnectionLost."""
+    if is_answer(error):
+        return from_driver(error).about(target, shard_id, sent=True)
+    if code_of(error) is None:
+        return ConnectionLost(2013, f"Lost connection to MySQL server during query ({error})").about(target, shard_id, sent=True)
+    return from_driver(error, ConnectionLost).about(target, shard_id, sent=True)
+
+
+#: What a driver's connection raises when a statement did not go well; everything else is a fault of ours or somebody's interrupt.
+DRIVER_ERRORS = (pymysql.err.MySQLError, OSError, EOFError)
+
+
+def unavailable(shard_id: int, reason: str) -> ShardUnavailable:
+    """``Shard 7 not available``, with the reason beside it."""
+    return ShardUnavailable(f"Shard {shard_id} not available", reason).about(f"shard {shard_id}", shard_id, sent=False)

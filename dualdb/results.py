@@ -1,0 +1,62 @@
+"""What a statement gives back, the same in both colours."""
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
+
+#: One row: column name to value. A second column of the same name is called ``table.column``, as the drivers' DictCursor has it.
+Row = Dict[str, Any]
+
+
+class RowCount(int):
+    """The number of affected rows: an int that also carries ``lastrowid``, the AUTO_INCREMENT id this statement made (0 if none)."""
+
+    lastrowid: int
+
+    def __new__(cls, rowcount: int, lastrowid: int = 0) -> "RowCount":
+        self = super().__new__(cls, rowcount)
+        self.lastrowid = lastrowid
+        return self
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return RowCount, (int(self), self.lastrowid)
+
+
+class ResultSet(NamedTuple):
+    """One result set of one statement. A statement without rows (an UPDATE, a procedure's last word) has no columns."""
+
+    rows: List[Row]
+    columns: Tuple[str, ...]
+    rowcount: int
+    lastrowid: int
+    warnings: int
+
+
+class CallResult(NamedTuple):
+    """What a stored procedure gave back.
+
+    Attributes:
+        sets: every result set with its own columns, in order, empty ones too.
+        out: the values of the parameters marked ``Out`` or ``InOut``, by name.
+        rowcount: the affected rows of the procedure's last statement.
+        warnings: the number of warnings the call left.
+    """
+
+    sets: List[ResultSet]
+    out: Mapping[str, Any]
+    rowcount: int
+    warnings: int
+
+    @property
+    def rows(self) -> List[Row]:
+        """The rows of all result sets, one after the other, as the original service returned them."""
+        return [row for result in self.sets for row in result.rows]
+
+
+def result_set(raw: Any) -> ResultSet:
+    """A driver's ``MySQLResult`` as a ResultSet. PyMySQL's and aiomysql's have the same attributes."""
+    if raw.description is None:
+        return ResultSet([], (), raw.affected_rows or 0, raw.insert_id or 0, raw.warning_count)
+    names: List[str] = []
+    for field in raw.fields:
+        names.append(f"{field.table_name}.{field.name}" if field.name in names else field.name)
+    rows = [dict(zip(names, row)) for row in raw.rows]
+    return ResultSet(rows, tuple(names), len(rows), 0, raw.warning_count)

@@ -1,0 +1,276 @@
+"""The abstract router: every public and legacy method of the service, written once."""
+
+import logging
+import re
+import threading
+from abc import abstractmethod
+from typing import Any, Dict, Generic, Optional, Sequence, Set
+
+from . import errors, life, plans, shards
+from .client import LastInserts, last_insert
+from .config import DatabaseConfig
+from .shapes import CallR, ClientT, ConnectionT, CountR, IdsR, IntR, NoneR, ReportR, RowR, RowsR, TargetT, TransactionT, ValueR
+from .sql import Params
+from .target import Target
+
+log = logging.getLogger("dualdb")
+
+
+class Router(
+    Target[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT],
+    Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT, IntR, IdsR, ReportR, NoneR, TargetT, ClientT],
+):
+    """A sharded database behind one object: a global database and the shards in its shard table.
+
+    The service is itself a target, the global database. A call for a session goes to the session's shard; see ``session``.
+
+    Args:
+        global_config: the global database, whose pool settings, timeouts and TLS the shards share.
+        absent_shard: what a session gets whose shard is not in the table or is inactive: "global", as the original service had it, with
+            one warning per shard id; or "error", a ShardNotFound.
+        shard_table: the shard table in the global database, ``name`` or ``schema.name``.
+    """
+
+    def __init__(
+        self, global_config: DatabaseConfig, *, absent_shard: shards.AbsentShard = "global", shard_table: str = "table_shard_config"
+    ) -> None:
+        if not isinstance(global_config, DatabaseConfig):
+            raise TypeError(f"the service is made from a DatabaseConfig, not {type(global_config).__name__}; see DatabaseConfig.from_url")
+        if absent_shard not in ("global", "error"):
+            raise ValueError(f"absent_shard is 'global' or 'error', not {absent_shard!r}")
+        if not re.fullmatch(r"[\w$]+(\.[\w$]+)?", shard_table):
+            raise ValueError(f"shard_table is name or schema.name, not {shard_table!r}")
+        self.global_config = global_config
+        self.absent_shard = absent_shard
+        self.shard_table = shard_table
+        self._topology: Optional[life.Topology] = None
+        self._loaded = shards.EMPTY
+        self._swap = threading.Lock()
+        self._watching = False
+        self._inserts = LastInserts()
+        self._warned: Set[int] = set()
+        self._equip()
+
+    def __repr__(self) -> str:
+        state = "not open" if self._topology is None else f"{len(self._topology.shard_map.shards)} shards"
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self.global_config.address}, {state}>"
+
+    # What a colour adds.
+
+    @abstractmethod
+    def _equip(self) -> None:
+        """Make what the colour needs beside, without I/O and without a loop."""
+
+    @abstractmethod
+    def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> ClientT:
+        """A client with a pool of its own, not yet connected."""
+
+    @abstractmethod
+    def _new_target(self, route: Any) -> TargetT:
+        """A target that goes where ``route`` says."""
+
+    @abstractmethod
+    def _run_alone(self, plan: plans.Plan[Any]) -> Any:
+        """Perform a plan while no other such plan of this service runs: opening, loading, closing."""
+
+    # Routing.
+
+    def _open(self) -> life.Topology:
+        if self._topology is None:
+            raise errors.ServiceNotOpen("Global database not initialized: call init_service() first, or use the service in a with block")
+        return self._topology
+
+    def _route(self) -> plans.Place:
+        return self._open().global_client
+
+    def _client_of(self, shard_id: Optional[int], *, named: bool) -> Any:
+        topology = self._open()
+        chosen = shards.choose(topology.shard_map, topology.down, shard_id, absent=self.absent_shard, named=named)
+        if chosen is not None:
+            return topology.clients[chosen]
+        if shard_id is not None and shard_id not in self._warned:
+            self._warned.add(shard_id)
+            log.warning("shard %d is absent from the shard table or inactive: its sessions use the global database", shard_id)
+        return topology.global_client
+
+    def shard(self, shard_id: int) -> TargetT:
+        """One shard, named outright.
+
+        Its verbs raise ShardUnavailable (``Shard 7 not available``) where it cannot be used, whatever ``absent_shard`` says.
+
+        Raises:
+            ParameterError: the id is not an int.
+        """
+        number = shards.shard_id_of(shard_id)
+        return self._new_target(lambda: self._client_of(number, named=True))
+
+    def session(self, client_session: Any) -> TargetT:
+        """The database of a session, by its ``client_session.session.shard_id``, looked up at each call.
+
+        No session, no ``.session``, or a ``shard_id`` that is None or missing: the global database. A shard that is absent: see
+        ``absent_shard``. A shard that is suspended or cannot be reached: ShardUnavailable, never another database.
+        """
+        return self._new_target(lambda: self._client_of(shards.shard_of(client_session), named=False))
+
+    # Life.
+
+    def init_service(self) -> NoneR:
+        """Connect to the global database, load the shard table, connect to the shards. Does nothing where that has been done.
+
+        A shard that cannot be reached is unavailable and is tried again in the background; a row that cannot be used hurts its shard
+        alone; without a shard table the service runs on the global database and says so in the log.
+
+        Raises:
+            ConnectionFailed: the global database cannot be reached.
+            Error: the shard table cannot be read, other than by not existing.
+        """
+        return self._run_alone(life.start(self))
+
+    def close_service(self) -> NoneR:
+        """Close all pools: idle connections at once, those in use when they come back. ``init_service`` opens the service again."""
+        return self._run_alone(life.stop(self))
+
+    def load_shard_configs(self) -> NoneR:
+        """Read the shard table into ``shard_configs``. ``init_shard_connections`` puts what was read into use."""
+        return self._run_alone(life.load(self))
+
+    def init_shard_connections(self) -> NoneR:
+        """Put the loaded shards into use: open what is new or has moved, close what is gone; unchanged shards keep their pools."""
+        return self._run_alone(life.apply(self))
+
+    @property
+    def global_client(self) -> Optional[ClientT]:
+        """The global database's client; None while the service is not open."""
+        return None if self._topology is None else self._topology.global_client
+
+    @property
+    def shard_clients(self) -> Dict[int, ClientT]:
+        """The clients of the shards that can be used now, by shard id: a copy."""
+        topology = self._topology
+        return {} if topology is None else {key: client for key, client in topology.clients.items() if key not in topology.down}
+
+    @property
+    def shard_configs(self) -> Dict[int, DatabaseConfig]:
+        """The configurations of the active shards as last loaded, by shard id: a copy."""
+        return {key: self._loaded.shards[key].config for key in self._loaded.active}  # type: ignore[misc]
+
+    # Clients.
+
+    def get_global_client(self) -> ClientT:
+        """The global database's client.
+
+        Raises:
+            ServiceNotOpen: (a RuntimeError) the service is not open.
+        """
+        client: ClientT = self._open().global_client
+        return client
+
+    def get_shard_client(self, shard_id: int) -> Optional[ClientT]:
+        """The shard's client, or None where the shard cannot be used now."""
+        return self.shard_clients.get(shards.shard_id_of(shard_id))
+
+    def get_client_by_session(self, client_session: Any) -> ClientT:
+        """The client of a session's database, by the rule of ``session``.
+
+        Raises: ShardUnavailable, ShardNotFound, ParameterError, ServiceNotOpen.
+        """
+        client: ClientT = self._client_of(shards.shard_of(client_session), named=False)
+        return client
+
+    # The original service's methods. Procedures give the rows of all result sets in one list; queries their rows; updates the number of
+    # affected rows. ``params`` is never None by default, so as in the drivers ``%%`` stands for a percent sign.
+
+    def call_global_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+        """Call a procedure on the global database."""
+        return self._run(plans.call_rows(self._route, procedure_name, params))
+
+    def execute_global_query(self, query: str, params: Params = ()) -> RowsR:
+        """The rows of a query on the global database."""
+        return self.query(query, params)
+
+    def call_global_procedure_update(self, query: str, params: Params = ()) -> CountR:
+        """The affected rows of an update on the global database. Takes a statement, whatever its name says."""
+        return self.execute(query, params)
+
+    def call_global_read_query(self, query: str, params: Params = ()) -> RowsR:
+        """The rows of a query on the global database."""
+        return self.query(query, params)
+
+    def call_shard_procedure(self, shard_id: int, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+        """Call a procedure on a shard."""
+        return self._run(plans.call_rows(lambda: self._client_of(shards.shard_id_of(shard_id), named=True), procedure_name, params))
+
+    def execute_shard_procedure(self, shard_id: int, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+        """Call a procedure on a shard."""
+        return self.call_shard_procedure(shard_id, procedure_name, params)
+
+    def execute_shard_query(self, shard_id: int, query: str, params: Params = ()) -> RowsR:
+        """The rows of a query on a shard."""
+        return self._run(plans.query(lambda: self._client_of(shards.shard_id_of(shard_id), named=True), query, params))
+
+    def call_shard_procedure_update(self, shard_id: int, query: str, params: Params = ()) -> CountR:
+        """The affected rows of an update on a shard. Takes a statement, whatever its name says."""
+        return self._run(plans.execute(lambda: self._client_of(shards.shard_id_of(shard_id), named=True), query, params))
+
+    def call_shard_read_query(self, shard_id: int, query: str, params: Params = ()) -> RowsR:
+        """The rows of a query on a shard."""
+        return self.execute_shard_query(shard_id, query, params)
+
+    def call_procedure_by_session(self, client_session: Any, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+        """Call a procedure on a session's database."""
+        return self._run(plans.call_rows(lambda: self._client_of(shards.shard_of(client_session), named=False), procedure_name, params))
+
+    def execute_query_by_session(self, client_session: Any, query: str, params: Params = ()) -> RowsR:
+        """The rows of a query on a session's database."""
+        return self._run(plans.query(lambda: self._client_of(shards.shard_of(client_session), named=False), query, params))
+
+    # Older names still, for the global database.
+
+    def call_stored_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+        """Call a procedure on the global database."""
+        return self.call_global_procedure(procedure_name, params)
+
+    def call_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+        """Call a procedure on the global database."""
+        return self.call_global_procedure(procedure_name, params)
+
+    def execute_query(self, query: str, params: Params = ()) -> RowsR:
+        """The rows of a query on the global database."""
+        return self.query(query, params)
+
+    def execute_non_query(self, query: str, params: Params = ()) -> CountR:
+        """The affected rows of an update on the global database."""
+        return self.execute(query, params)
+
+    def get_last_insert_id(self) -> IntR:
+        """The id of the last insert that this thread or task made through this service, on whichever database; 0 where there was none."""
+        return self._run(last_insert(self._inserts, self._owner))
+
+    @staticmethod
+    @abstractmethod
+    def _owner() -> Any:
+        """The Thread or Task that is calling."""
+
+    # Others.
+
+    def get_active_shard_ids(self) -> IdsR:
+        """The ids of the active shards by the shard table as it is now, sorted; by the last map where the table cannot be read."""
+        return self._run(life.active_ids(self))
+
+    def get_transaction(self) -> TransactionT:
+        """A transaction on the global database, under the original's name; see ``transaction``.
+
+        In asyncio ``async with await service.get_transaction()`` and ``async with service.get_transaction()`` both work.
+        """
+        return self.transaction()
+
+    def health_check(self) -> ReportR:
+        """Ask every database for a sign of life, all at the same time.
+
+        Gives ``{"healthy": bool, "global": {...}, "shards": {id: {...}}}``, each part with ``healthy``, ``status`` and, where something
+        is wrong, ``error``. Healthy means that the global database and every active shard answered.
+        """
+        return self._run(life.health(self))
+
+
+AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]

@@ -1,0 +1,185 @@
+"""One private MariaDB or MySQL server on loopback."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from typing import Any, List, Optional
+
+import pymysql
+import pymysql.cursors
+
+_START_SECONDS = 60.0
+_SBIN = os.pathsep.join(["/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/bin"])
+
+
+class ServerMissing(RuntimeError):
+    """No MariaDB or MySQL server is installed."""
+
+
+def which(*names: str) -> Optional[str]:
+    """The first of these programs on PATH, or where servers are installed although an ordinary user's PATH leaves it out."""
+    for name in names:
+        found = shutil.which(name) or shutil.which(name, path=_SBIN)
+        if found:
+            return found
+    return None
+
+
+class Engine:
+    """The server program that there is, and how it is told things."""
+
+    def __init__(self, program: Optional[str] = None) -> None:
+        found = program or which("mariadbd", "mysqld")
+        if found is None:
+            raise ServerMissing("no MariaDB or MySQL server on PATH: install one (Debian and Ubuntu: apt-get install mariadb-server)")
+        self.program: str = found
+        version = subprocess.run([found, "--no-defaults", "--version"], capture_output=True, text=True, check=False)
+        if version.returncode != 0:
+            raise ServerMissing(f"{found} --version failed: {(version.stderr or version.stdout).strip()}")
+        self.is_mariadb = "mariadb" in version.stdout.lower()
+        # A server refuses to run as root unless it is told to.
+        self._user = ["--user=root"] if os.geteuid() == 0 else []
+
+    def prepare(self, datadir: str) -> None:
+        """Make a data directory with the system tables and an account root@localhost without a password."""
+        if self.is_mariadb:
+            script = which("mariadb-install-db", "mysql_install_db")
+            if script is None:
+                raise ServerMissing("mariadb-install-db is missing: it comes with the server's package (apt-get install mariadb-server)")
+            command = [script, "--no-defaults", f"--datadir={datadir}", "--auth-root-authentication-method=normal", "--skip-test-db"]
+            command += ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M"]
+        else:
+            command = [self.program, "--no-defaults", f"--datadir={datadir}", "--initialize-insecure", "--innodb-redo-log-capacity=8M"]
+        made = subprocess.run(command + self._user, capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            raise RuntimeError(f"{command[0]} failed:\n{(made.stdout + made.stderr)[-2000:]}")
+
+    def command(self, directory: str, port: int, options: List[str]) -> List[str]:
+        command = [
+            self.program,
+            "--no-defaults",
+            f"--datadir={directory}/data",
+            f"--socket={directory}/s",
+            f"--pid-file={directory}/pid",
+            f"--log-error={directory}/log",
+            f"--port={port}",
+            "--bind-address=127.0.0.1",
+            "--skip-name-resolve",
+            "--performance-schema=OFF",
+            "--innodb-buffer-pool-size=32M",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--max-connections=300",
+        ]
+        command += ["--innodb-log-file-size=8M"] if self.is_mariadb else ["--innodb-redo-log-capacity=8M", "--skip-log-bin", "--mysqlx=OFF"]
+        return command + self._user + options
+
+
+class Server:
+    """A server that can be started, stopped, killed and held still. Its data stays in its directory until the sandbox goes."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, engine: Engine, name: str, directory: str, options: Optional[List[str]] = None) -> None:
+        self.name, self.directory, self.port = name, directory, 0
+        self._engine = engine
+        self._options = options or []
+        self._process: Optional[subprocess.Popen[bytes]] = None
+
+    def __repr__(self) -> str:
+        return f"<Server {self.name} on {self.host}:{self.port}, {'up' if self.is_running else 'down'}>"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def launch(self) -> None:
+        """Start the process and return at once; ``wait`` waits until it answers. A restart keeps the port."""
+        if self.is_running:
+            return
+        if not self.port:
+            self.port = _free_port()
+        # A session of its own, so that Ctrl-C reaches the program that uses the sandbox and not the servers.
+        self._process = subprocess.Popen(
+            self._engine.command(self.directory, self.port, self._options),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def wait(self) -> None:
+        """Wait until the server answers.
+
+        Raises:
+            RuntimeError: it has ended, or does not answer in time; with the last lines of its log.
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                # A server opens its port and its socket file in that order, when it is ready to serve both.
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.connect(f"{self.directory}/s")
+                self.admin().close()
+                return
+            except (OSError, pymysql.err.OperationalError) as error:
+                if not self.is_running or time.monotonic() > deadline:
+                    raise RuntimeError(f"the server {self.name} did not start ({error.args[-1]}):\n{self.log()[-2000:]}") from None
+            time.sleep(0.02)
+
+    def start(self) -> None:
+        self.launch()
+        self.wait()
+
+    def stop(self) -> None:
+        """Shut down in good order, and wait until it has."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Die as in a crash."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Hold the process still: its connections stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def admin(self, database: Optional[str] = None) -> Any:
+        """A PyMySQL connection as root, in autocommit, with rows as dicts."""
+        return pymysql.connect(
+            unix_socket=f"{self.directory}/s", user="root", database=database, autocommit=True, cursorclass=pymysql.cursors.DictCursor
+        )
+
+    def run(self, *statements: str, database: Optional[str] = None) -> List[Any]:
+        """Run statements as root; the rows of the last one."""
+        with self.admin(database) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def log(self) -> str:
+        try:
+            with open(f"{self.directory}/log", encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def _end(self, number: int) -> None:
+        self._signal(number)
+        if self._process is not None:
+            self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None and self.is_running:
+            self._process.send_signal(number)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,53 @@
+"""What both colours' connections know of themselves, beside the socket."""
+
+import time
+from typing import Any, Optional
+
+from pymysql.constants import SERVER_STATUS
+
+from . import errors
+from .statements import Voice
+
+
+class SessionState:
+    """Mixed into a driver's connection: is it at rest, is it clean, how does it want its text.
+
+    ``server_status`` and ``encoding`` are the driver's. The flags come from the OK packets alone: a SELECT inside a transaction that
+    was opened with autocommit off would not set IN_TRANS in either driver, which is why autocommit stays on and BEGIN is always explicit.
+    """
+
+    server_status: int
+    encoding: Any
+
+    #: time.monotonic() when the session was opened.
+    born = 0.0
+    #: False from the first byte of a command to the last packet of its answer: what is read next would be somebody else's.
+    at_rest = True
+    #: Whoever uses the connection at this moment is not done with it.
+    busy = False
+
+    @property
+    def voice(self) -> Voice:
+        return Voice(self.encoding, not self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES)
+
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    @property
+    def clean(self) -> bool:
+        """At rest, in autocommit and outside a transaction: the next borrower finds it as it was."""
+        return self.at_rest and bool(self.server_status & SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT) and not self.in_transaction
+
+    def too_old(self, max_lifetime: Optional[float]) -> bool:
+        return max_lifetime is not None and time.monotonic() - self.born > max_lifetime
+
+    def begin_command(self) -> None:
+        """Raises: ConcurrentUseError before any byte is written, if another thread or task is in the middle of a command."""
+        if self.busy:
+            raise errors.ConcurrentUseError("another thread or task is using this connection: a transaction belongs to one at a time")
+        self.busy, self.at_rest = True, False
+
+    def end_command(self, error: Optional[BaseException] = None) -> None:
+        """The answer is complete, or ``error`` ended it: a server's refusal is an answer too."""
+        self.busy, self.at_rest = False, error is None or errors.is_answer(error)

@@ -1,0 +1,22 @@
+"""What a call gives back, as type variables: a public method stands once, and each colour binds them.
+
+In threads ``RowsR`` is ``list[Row]``; in asyncio it is ``Coroutine[Any, Any, list[Row]]``; and so on. A Coroutine and not an Awaitable,
+because a type checker then reports a forgotten ``await``, and ``create_task`` takes it.
+"""
+
+from typing import TypeVar
+
+RowsR = TypeVar("RowsR")  # list[Row]
+RowR = TypeVar("RowR")  # Optional[Row]
+ValueR = TypeVar("ValueR")  # Any
+CountR = TypeVar("CountR")  # RowCount
+CallR = TypeVar("CallR")  # CallResult
+IntR = TypeVar("IntR")  # int
+IdsR = TypeVar("IdsR")  # list[int]
+ReportR = TypeVar("ReportR")  # dict[str, Any]
+NoneR = TypeVar("NoneR")  # None
+
+TransactionT = TypeVar("TransactionT")  # the colour's Transaction
+ConnectionT = TypeVar("ConnectionT")  # the colour's borrowed raw connection
+TargetT = TypeVar("TargetT")  # the colour's Target
+ClientT = TypeVar("ClientT")  # the colour's MySQLClient

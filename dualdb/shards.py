@@ -1,0 +1,231 @@
+"""The shard-config loader: rows of the shard table become an immutable map, two maps become what is to be done.
+
+Also the routing rule: which shard a session means, and what becomes of a call whose shard is not there. All of it is pure.
+"""
+
+import enum
+import operator
+from types import MappingProxyType
+from typing import Any, Dict, Iterable, List, Literal, Mapping, NamedTuple, Optional, Tuple
+
+from pydantic import ValidationError
+
+from . import errors
+from .config import DatabaseConfig
+
+#: What a session whose shard is absent (not in the table, or inactive) gets: the global database, or ShardNotFound.
+AbsentShard = Literal["global", "error"]
+
+#: The shard table as the original service has it. Further columns are allowed.
+DDL = """\
+CREATE TABLE IF NOT EXISTS {table} (
+    shard_id INT PRIMARY KEY,
+    host VARCHAR(255) NOT NULL,
+    port INT NOT NULL DEFAULT 3306,
+    database_name VARCHAR(255) NOT NULL,
+    username VARCHAR(255) NOT NULL,
+    password VARCHAR(255) NOT NULL,
+    status ENUM('active', 'inactive', 'maintenance') DEFAULT 'active',
+    created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
+    updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP
+)"""
+
+
+class Status(enum.Enum):
+    """What a shard's row asks for."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    MAINTENANCE = "maintenance"
+    INVALID = "invalid"
+
+
+#: The status column's words, compared without case and surrounding space. "disabled" is what some installations write for inactive.
+_STATUS_WORDS = {
+    "active": Status.ACTIVE,
+    "inactive": Status.INACTIVE,
+    "disabled": Status.INACTIVE,
+    "maintenance": Status.MAINTENANCE,
+}
+
+
+class Shard(NamedTuple):
+    """One row of the shard table, checked. ``config`` is None and ``reason`` says why where the status is INVALID."""
+
+    shard_id: int
+    status: Status
+    config: Optional[DatabaseConfig] = None
+    name: Optional[str] = None
+    reason: Optional[str] = None
+
+
+class ShardMap(NamedTuple):
+    """All shards at one moment. Never changed, only replaced; ``problems`` holds what was wrong with which row."""
+
+    version: int
+    shards: Mapping[int, Shard]
+    problems: Tuple[str, ...] = ()
+
+    @property
+    def active(self) -> List[int]:
+        """The ids of the active shards, sorted."""
+        return sorted(shard_id for shard_id, shard in self.shards.items() if shard.status is Status.ACTIVE)
+
+
+EMPTY = ShardMap(0, MappingProxyType({}))
+
+
+def parse(rows: Iterable[Mapping[str, Any]], base: DatabaseConfig, version: int = 1) -> ShardMap:
+    """The map that the shard table's rows describe.
+
+    A shard takes what its row does not say (character set, pool sizes, timeouts, TLS) from ``base``, the global database's configuration.
+    A row that cannot be used makes its shard INVALID, with the reason, and hurts no other; a row whose id cannot be read is reported only.
+    """
+    shards: Dict[int, Shard] = {}
+    problems: List[str] = []
+    for number, raw in enumerate(rows, 1):
+        row = {str(name).lower(): value for name, value in raw.items()}
+        try:
+            shard_id = _integer(row.get("shard_id"), "shard_id")
+        except ValueError as error:
+            problems.append(f"row {number} of the shard table: {error}")
+            continue
+        try:
+            if shard_id in shards:
+                raise ValueError("more than one row has this shard_id")
+            shards[shard_id] = _shard(shard_id, row, base)
+        except ValueError as error:
+            shards[shard_id] = Shard(shard_id, Status.INVALID, reason=_reason(error))
+            problems.append(f"shard {shard_id}: {_reason(error)}")
+    return ShardMap(version, MappingProxyType(shards), tuple(problems))
+
+
+def _shard(shard_id: int, row: Mapping[str, Any], base: DatabaseConfig) -> Shard:
+    word = row.get("status")
+    status = _STATUS_WORDS.get(word.strip().lower()) if isinstance(word, str) else None
+    if status is None:
+        raise ValueError(f"status {word!r} is none of {', '.join(sorted(_STATUS_WORDS))}")
+    name = row.get("shard_name")
+    name = str(name) if name is not None else None
+    if status is Status.INACTIVE:
+        return Shard(shard_id, status, name=name)
+    fields: Dict[str, Any] = {
+        "host": _text(row, "host").strip(),
+        "port": _integer(row.get("port"), "port"),
+        "database": _text(row, "database_name"),
+        "user": _text(row, "username"),
+        "password": row.get("password") or "",
+        "unix_socket": None,
+    }
+    limit = row.get("max_connections")
+    if limit is not None:
+        limit = _integer(limit, "max_connections")
+        if limit < 1:
+            raise ValueError(f"max_connections is {limit}; a shard needs at least 1")
+        fields["pool_size"] = min(base.pool_size, limit)
+        fields["max_overflow"] = min(base.max_overflow, limit - fields["pool_size"])
+    inherited = {name: getattr(base, name) for name in DatabaseConfig.model_fields}
+    return Shard(shard_id, status, DatabaseConfig(**{**inherited, **fields}), name)
+
+
+def _integer(value: Any, column: str) -> int:
+    if isinstance(value, bool):
+        raise ValueError(f"{column} is {value!r}, not a number")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{column} is {'NULL' if value is None else repr(value)}, not a whole number") from None
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    if not isinstance(value, str):
+        raise ValueError(f"{column} is {'NULL' if value is None else 'a ' + type(value).__name__}, not text")
+    return value
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        found = error.errors(include_input=False, include_url=False)
+        return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found)
+    return str(error)
+
+
+class Changes(NamedTuple):
+    """What one map asks for after another: pools to open (new or moved shards) and pools to close (gone, suspended or moved ones)."""
+
+    open: Tuple[int, ...]
+    close: Tuple[int, ...]
+
+
+def changes(old: ShardMap, new: ShardMap) -> Changes:
+    """A shard whose address, account and pool settings are the same keeps its pool."""
+
+    def pools(shard_map: ShardMap) -> Dict[int, Optional[DatabaseConfig]]:
+        return {shard_id: shard.config for shard_id, shard in shard_map.shards.items() if shard.status is Status.ACTIVE}
+
+    before, after = pools(old), pools(new)
+    return Changes(
+        open=tuple(sorted(shard_id for shard_id in after if before.get(shard_id) != after[shard_id])),
+        close=tuple(sorted(shard_id for shard_id in before if before[shard_id] != after.get(shard_id))),
+    )
+
+
+def shard_of(client_session: Any) -> Optional[int]:
+    """The shard a client session means: its ``.session.shard_id``; None where there is no session, no ``.session`` or no shard.
+
+    Told by type and not by truth: 0 is a shard like any other.
+
+    Raises:
+        ParameterError: the shard_id is neither None nor a whole number. Guessing would send a user's rows to another's database.
+    """
+    session = getattr(client_session, "session", None)
+    value = getattr(session, "shard_id", None)
+    return None if value is None else shard_id_of(value)
+
+
+def shard_id_of(value: Any) -> int:
+    """A shard's id as an int; anything that is an integer by ``__index__`` is taken, except a bool.
+
+    Raises:
+        ParameterError: anything else.
+    """
+    if type(value) is int:
+        return value
+    try:
+        return _integer(value, "shard_id")
+    except ValueError:
+        raise errors.ParameterError(f"a shard_id is an int, not {value!r} ({type(value).__name__})") from None
+
+
+def choose(
+    shard_map: ShardMap, unreachable: Mapping[int, str], shard_id: Optional[int], *, absent: AbsentShard, named: bool = False
+) -> Optional[int]:
+    """Where a call for ``shard_id`` goes: that shard's id, or None for the global database.
+
+    Args:
+        unreachable: the active shards that have no connection, with the reason.
+        absent: what becomes of a session whose shard is absent.
+        named: True if the caller named the shard outright and so can mean no other database.
+
+    Raises:
+        ShardUnavailable: the shard is suspended, invalid or unreachable, or it was named and does not exist.
+        ShardNotFound: the session's shard is absent and ``absent`` is "error".
+    """
+    if shard_id is None:
+        return None
+    shard = shard_map.shards.get(shard_id)
+    if shard is None or shard.status is Status.INACTIVE:
+        reason = "it is not in the shard table" if shard is None else "it is inactive"
+        if named:
+            raise errors.unavailable(shard_id, reason)
+        if absent == "error":
+            raise errors.ShardNotFound(f"Shard {shard_id} not found: {reason}").about(f"shard {shard_id}", shard_id, sent=False)
+        return None
+    if shard.status is Status.MAINTENANCE:
+        raise errors.unavailable(shard_id, "it is in maintenance")
+    if shard.status is Status.INVALID:
+        raise errors.unavailable(shard_id, f"its row cannot be used: {shard.reason}")
+    if shard_id in unreachable:
+        raise errors.unavailable(shard_id, unreachable[shard_id])
+    return shard_id

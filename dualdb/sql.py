@@ -1,0 +1,232 @@
+"""Text that goes to the server: parameters bound, names quoted, statements judged. Pure; nothing here knows a connection.
+
+Both colours bind here and not in their drivers, because the drivers differ (bytes, sequences, unknown types) and check late.
+"""
+
+import datetime
+import decimal
+import enum
+import math
+import re
+import time
+import uuid
+from functools import lru_cache
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
+
+from pymysql.converters import encoders, escape_string
+
+from .errors import ParameterError
+
+#: Parameters of a statement: a tuple or list for ``%s``, a mapping for ``%(name)s``, None for a statement that is sent as it stands.
+Params = Union[Sequence[Any], Mapping[str, Any], None]
+
+_PLACEHOLDER = re.compile(r"%(?:\((?P<name>[^()]*)\)s|(?P<plain>s)|(?P<percent>%)|)")
+
+# IN () is a syntax error and IN (NULL) makes NOT IN false as well; an empty subquery is right for both.
+_EMPTY_LIST = "(SELECT NULL FROM DUAL WHERE FALSE)"
+
+
+def bind(sql: str, params: Params, *, backslash_escapes: bool = True) -> str:
+    """The statement with its parameters written in.
+
+    The placeholders are the drivers': ``%s`` with a tuple or list, ``%(name)s`` with a mapping. With parameters, even empty ones, a
+    literal percent sign is written ``%%``; with ``params=None`` the statement is sent as it stands. A sequence among the parameters
+    becomes ``(1,2,3)`` for ``IN``; an empty one matches nothing.
+
+    Raises:
+        ParameterError: wrong number, missing name, wrong kind or type of parameter. Nothing has been sent.
+    """
+    if not isinstance(sql, str):
+        raise ParameterError(f"a statement is a str, not {type(sql).__name__}")
+    if not sql.strip():
+        raise ParameterError("the statement is empty")
+    if params is None:
+        return sql
+    pieces, names, positions = _template(sql)
+    if isinstance(params, (tuple, list)):
+        if names:
+            raise ParameterError(f"the statement names its parameters (%({names[0]})s): pass a mapping, not a {type(params).__name__}")
+        if len(params) != positions:
+            raise ParameterError(f"the statement has {positions} placeholder(s) %s, but {len(params)} parameter(s) were given")
+        values: Any = iter(params)
+        return "".join(
+            [piece if type(piece) is str else _literal_at(number, next(values), backslash_escapes) for number, piece in enumerate(pieces)]
+        )
+    if isinstance(params, Mapping):
+        if positions:
+            raise ParameterError("the statement has %s placeholders: pass a tuple or list, not a mapping")
+        missing = [name for name in names if name not in params]
+        if missing:
+            raise ParameterError(f"no parameter named {missing[0]!r}; the names given are {sorted(map(str, params))}")
+        return "".join([piece if type(piece) is str else _literal_at(piece[0], params[piece[0]], backslash_escapes) for piece in pieces])
+    raise ParameterError(
+        f"params is a tuple or list, a mapping, or None, not {type(params).__name__}"
+        + ("; one parameter is written (value,)" if isinstance(params, (str, bytes, int, float)) else "")
+    )
+
+
+@lru_cache(maxsize=1024)
+def _template(sql: str) -> Tuple[List[Any], List[str], int]:
+    """The statement cut at its placeholders: text as str, a placeholder as a 1-tuple of its name (None for ``%s``)."""
+    pieces: List[Any] = []
+    names: List[str] = []
+    positions = end = 0
+    for found in _PLACEHOLDER.finditer(sql):
+        pieces.append(sql[end : found.start()])
+        end = found.end()
+        if found["percent"]:
+            pieces.append("%")
+        elif found["plain"]:
+            pieces.append((None,))
+            positions += 1
+        elif found["name"] is not None:
+            pieces.append((found["name"],))
+            names.append(found["name"])
+        else:
+            raise ParameterError(
+                f"{sql[found.start() : found.start() + 2]!r} at character {found.start()} is no placeholder: "
+                "use %s or %(name)s, and write %% for a percent sign (or pass params=None)"
+            )
+    pieces.append(sql[end:])
+    if names and positions:
+        raise ParameterError("the statement mixes %s and %(name)s")
+    return [piece for piece in pieces if piece != ""], names, positions
+
+
+def _literal_at(where: Any, value: Any, backslash_escapes: bool) -> str:
+    try:
+        return literal(value, backslash_escapes=backslash_escapes)
+    except ParameterError as error:
+        place = f"parameter {where!r}: " if isinstance(where, str) else ""
+        raise ParameterError(f"{place}{error.args[0]}") from None
+
+
+_Writer = Callable[[Any], str]
+
+
+def _finite(value: Any) -> str:
+    is_decimal = isinstance(value, decimal.Decimal)
+    if not (value.is_finite() if is_decimal else math.isfinite(value)):
+        raise ParameterError(f"{value} has no place in SQL: a number must be finite")
+    return format(value, "f") if is_decimal else str(encoders[float](value))
+
+
+_PLAIN: Dict[type, _Writer] = {
+    type(None): lambda value: "NULL",
+    bool: lambda value: "1" if value else "0",
+    int: int.__repr__,
+    float: _finite,
+    decimal.Decimal: _finite,
+    bytes: lambda value: f"_binary X'{value.hex()}'",
+    bytearray: lambda value: f"_binary X'{value.hex()}'",
+    memoryview: lambda value: f"_binary X'{value.hex()}'",
+    datetime.datetime: encoders[datetime.datetime],
+    datetime.date: encoders[datetime.date],
+    datetime.time: encoders[datetime.time],
+    datetime.timedelta: encoders[datetime.timedelta],
+    time.struct_time: encoders[time.struct_time],
+    uuid.UUID: lambda value: f"'{value}'",
+}
+
+
+def literal(value: Any, *, backslash_escapes: bool = True) -> str:
+    """One value as SQL text.
+
+    Known are None, bool, int, float, Decimal, str, bytes and their like, date, time, datetime, timedelta, struct_time, UUID, an Enum (by
+    its value), whatever is an integer by ``__index__``, and a tuple, list, set or frozenset of these.
+
+    Raises:
+        ParameterError: any other type, or a number that is not finite.
+    """
+    kind = type(value)
+    if kind is str:
+        return "'" + (escape_string(value) if backslash_escapes else value.replace("'", "''")) + "'"
+    writer = _PLAIN.get(kind)
+    if writer is not None:
+        return writer(value)
+    if isinstance(value, enum.Enum):
+        return literal(value.value, backslash_escapes=backslash_escapes)
+    if isinstance(value, str):
+        return literal(str.__str__(value), backslash_escapes=backslash_escapes)
+    for base in kind.__mro__[1:]:
+        if base in _PLAIN:
+            return _PLAIN[base](value)
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return "(" + ",".join([literal(item, backslash_escapes=backslash_escapes) for item in value]) + ")" if value else _EMPTY_LIST
+    if hasattr(value, "__index__"):
+        return repr(value.__index__())
+    raise ParameterError(f"a {kind.__name__} cannot be a parameter: convert it to a str, a number, bytes, a date or a sequence of these")
+
+
+_IDENTIFIER = re.compile(r"[\w$]{1,64}(?:\.[\w$]{1,64})?")
+
+
+def procedure(name: str) -> str:
+    """A procedure's name, ``name`` or ``schema.name``, quoted.
+
+    Raises:
+        ParameterError: anything that is not such a name.
+    """
+    if not isinstance(name, str) or not _IDENTIFIER.fullmatch(name):
+        raise ParameterError(f"{name!r} is no procedure name: use name or schema.name, of letters, digits, _ and $")
+    return ".".join([f"`{part}`" for part in name.split(".")])
+
+
+# Comments, quoted names and quoted text say nothing of what a statement does. MySQL runs /*! ... */ and /*+ ... */ has no effect here.
+_SILENT = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`|/\*(?!M?!).*?\*/|--[\s].*?(?:\n|\Z)|#.*?(?:\n|\Z)", re.S)
+_READS = frozenset({"SELECT", "SHOW", "DESC", "DESCRIBE", "EXPLAIN", "WITH", "TABLE", "VALUES"})
+_WRITES = re.compile(
+    r"(?i)\b(?:INTO|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN|INSERT|UPDATE|DELETE|REPLACE|ANALYZE|NEXTVAL|SETVAL|NEXT\s+VALUE|PROCEDURE)\b"
+    r"|:=|/\*|;\s*\S"
+)
+_CALLS = re.compile(r"([\w$]+)\s*\(")
+#: Functions and words before a parenthesis that change nothing, so that a SELECT with them may be read again.
+_HARMLESS = frozenset(
+    """ABS ALL AND ANY AS AVG BETWEEN BIN BIT_AND BIT_COUNT BIT_OR BIT_XOR BY CASE CAST CEIL CEILING CHAR CHAR_LENGTH CHARACTER_LENGTH
+    COALESCE CONCAT CONCAT_WS CONNECTION_ID CONVERT COUNT CRC32 CURDATE CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP CURRENT_USER CURTIME
+    DATABASE DATE DATE_ADD DATE_FORMAT DATE_SUB DATEDIFF DAY DAYNAME DAYOFMONTH DAYOFWEEK DAYOFYEAR DECIMAL DENSE_RANK DISTINCT ELSE ELT
+    EXCEPT EXISTS EXTRACT FIELD FIND_IN_SET FIRST_VALUE FLOOR FORCE FORMAT FROM FROM_DAYS FROM_UNIXTIME GREATEST GROUP_CONCAT HAVING HEX
+    HOUR IF IFNULL IGNORE IN INDEX INET_ATON INET_NTOA INSTR INTERSECT INTERVAL IS ISNULL JOIN JSON_ARRAY JSON_ARRAYAGG JSON_CONTAINS
+    JSON_EXTRACT JSON_LENGTH JSON_OBJECT JSON_OBJECTAGG JSON_UNQUOTE JSON_VALUE KEY LAG LAST_DAY LAST_VALUE LCASE LEAD LEAST LEFT LENGTH
+    LIKE LIMIT LN LOCATE LOG LOG10 LOG2 LOWER LPAD LTRIM MATCH AGAINST MAX MD5 MICROSECOND MID MIN MINUTE MOD MONTH MONTHNAME NOT NOW
+    NTILE NULLIF OCTET_LENGTH ON OR ORDER OVER PARTITION PERCENT_RANK POSITION POW POWER QUARTER QUOTE RADIANS RAND RANK REGEXP REPEAT
+    REVERSE RIGHT ROUND ROW ROW_NUMBER RPAD RTRIM SECOND SELECT SHA1 SHA2 SIGN SOUNDEX SPACE SQRT STD STDDEV STR_TO_DATE SUBDATE SUBSTR
+    SUBSTRING SUBSTRING_INDEX SUM SYSDATE THEN TIME TIME_FORMAT TIME_TO_SEC TIMEDIFF TIMESTAMP TIMESTAMPADD TIMESTAMPDIFF TO_DAYS TRIM
+    TRUNCATE UCASE UNHEX UNION UNIX_TIMESTAMP UPPER USE USER USING UTC_DATE UTC_TIMESTAMP VALUES VARCHAR VARIANCE VERSION WEEK WEEKDAY WHEN
+    WHERE WITH XOR YEAR""".split()
+)
+
+
+def is_plain_read(sql: str) -> bool:
+    """True if the statement surely changes nothing and takes no lock, so that it may be sent again after a lost connection.
+
+    Errs on the safe side: a SELECT that calls a function this module does not know (a stored one may write) is not a plain read.
+    """
+    bare = _SILENT.sub(" ", sql).strip().lstrip("( \n\t").rstrip("; \n\t")
+    first = re.match(r"[A-Za-z]+", bare)
+    if first is None or first[0].upper() not in _READS or _WRITES.search(bare):
+        return False
+    return all(name.upper() in _HARMLESS or name.isdigit() for name in _CALLS.findall(bare)) or first[0].upper() == "SHOW"
+
+
+class Out:
+    """An OUT parameter of a procedure: ``call("totals", (7, Out("total")))`` gives ``result.out["total"]``."""
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise ParameterError(f"an {type(self).__name__} parameter is named by a str, not {name!r}")
+        self.name = name
+
+    #: The value sent to the procedure: None for an OUT parameter, which the server sets to NULL in any case.
+    value: Any = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+
+class InOut(Out):
+    """An INOUT parameter of a procedure: sent as ``value`` and read back by name."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        super().__init__(name)
+        self.value = value

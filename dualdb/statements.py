@@ -1,0 +1,120 @@
+"""What is said on one connection, as talks.
+
+A *talk* is a generator: it yields the bytes of one command, is sent the result sets that came back (or has the server's error thrown in)
+and returns what the whole exchange gave. It decides; a colour's connection carries it out. A talk is held on one connection from its
+first command to its last, so nobody else's statement comes between.
+"""
+
+from typing import Any, Dict, Generator, List, NamedTuple, Sequence, Tuple
+
+import pymysql.err
+
+from . import errors, sql
+from .results import CallResult, ResultSet
+
+#: Commands out, result sets in, T in the end.
+Talk = Generator[bytes, List[ResultSet], Any]
+
+
+class Voice(NamedTuple):
+    """How a connection wants text: its Python encoding, and whether a backslash escapes (``NO_BACKSLASH_ESCAPES`` is off)."""
+
+    encoding: str
+    backslash_escapes: bool
+
+    def encode(self, text: str) -> bytes:
+        """Raises: ParameterError for a character that the connection's character set lacks."""
+        try:
+            return text.encode(self.encoding)
+        except UnicodeEncodeError as error:
+            raise errors.ParameterError(f"{text[error.start : error.end]!r} is not in the connection's {self.encoding}") from None
+
+
+class Statement:
+    """One statement with its parameters. Bound at once, so that bad input is refused before a connection is asked for."""
+
+    __slots__ = ("idempotent", "params", "sql", "text")
+
+    def __init__(self, text: str, params: sql.Params = None, *, idempotent: bool = False) -> None:
+        self.sql, self.params, self.idempotent = text, params, idempotent
+        self.text = sql.bind(text, params)
+
+    def talk(self, voice: Voice) -> Talk:
+        text = self.text if voice.backslash_escapes else sql.bind(self.sql, self.params, backslash_escapes=False)
+        return (yield voice.encode(text))
+
+    @property
+    def repeatable(self) -> bool:
+        """May be sent again after its connection was lost with the outcome unknown."""
+        return self.idempotent or sql.is_plain_read(self.sql)
+
+
+class Call:
+    """A call of a stored procedure.
+
+    Values are sent as literals, in one round trip. Only a parameter marked ``Out`` or ``InOut`` goes through a user variable and is read
+    back on the same connection. Where an OUT parameter was given a plain value, as code written for the drivers' ``callproc`` does, the
+    server says so (1414) before it enters the procedure; the call then goes by variables throughout.
+    """
+
+    __slots__ = ("_marks", "_values", "idempotent", "name")
+
+    def __init__(self, procedure: str, params: Sequence[Any] = (), *, idempotent: bool = False) -> None:
+        self.name, self.idempotent = sql.procedure(procedure), idempotent
+        if not isinstance(params, (tuple, list)):
+            raise errors.ParameterError(f"a procedure's params are a tuple or list, not {type(params).__name__}; one is written (value,)")
+        self._marks = {position: value for position, value in enumerate(params) if isinstance(value, sql.Out)}
+        self._values = [value.value if isinstance(value, sql.Out) else value for value in params]
+        names = [mark.name for mark in self._marks.values()]
+        if len(set(names)) != len(names):
+            raise errors.ParameterError(f"two OUT parameters share a name: {names}")
+        self._literals(True)
+
+    def talk(self, voice: Voice) -> Talk:
+        try:
+            assigned = [position for position, mark in self._marks.items() if isinstance(mark, sql.InOut)]
+            results = yield from self._call(voice, list(self._marks), assigned)
+        except pymysql.err.MySQLError as error:
+            if errors.code_of(error) != errors.NOT_A_VARIABLE:
+                raise
+            everything = list(range(len(self._values)))
+            results = yield from self._call(voice, everything, everything)
+        out: Dict[str, Any] = {}
+        if self._marks:
+            columns = ",".join([f"{_variable(position)} AS `{position}`" for position in self._marks])
+            (answer,) = yield voice.encode(f"SELECT {columns}")
+            out = {mark.name: answer.rows[0][str(position)] for position, mark in self._marks.items()}
+        *sets, last = results
+        return CallResult(sets, out, last.rowcount, last.warnings)
+
+    def _call(self, voice: Voice, variables: List[int], assigned: List[int]) -> Talk:
+        literals = self._literals(voice.backslash_escapes)
+        if assigned:
+            yield voice.encode("SET " + ",".join([f"{_variable(position)}={literals[position]}" for position in assigned]))
+        arguments = [_variable(position) if position in variables else text for position, text in enumerate(literals)]
+        return (yield voice.encode(f"CALL {self.name}({','.join(arguments)})"))
+
+    def _literals(self, backslash_escapes: bool) -> List[str]:
+        return [sql.literal(value, backslash_escapes=backslash_escapes) for value in self._values]
+
+    @property
+    def repeatable(self) -> bool:
+        """A procedure may write, whatever its name says: it is sent again only if the caller declared it idempotent."""
+        return self.idempotent
+
+
+def _variable(position: int) -> str:
+    return f"@_dualdb_{position}"
+
+
+def transaction_begin(depth: int) -> bytes:
+    """The command that opens a transaction, or at a depth of 1 and more a savepoint inside one."""
+    return b"SAVEPOINT `dualdb_%d`" % depth if depth else b"BEGIN"
+
+
+def transaction_end(depth: int, *, commit: bool) -> Tuple[bytes, ...]:
+    """The commands that close what ``transaction_begin`` opened."""
+    if not depth:
+        return (b"COMMIT",) if commit else (b"ROLLBACK",)
+    name = b"`dualdb_%d`" % depth
+    return (b"RELEASE SAVEPOINT " + name,) if commit else (b"ROLLBACK TO SAVEPOINT " + name, b"RELEASE SAVEPOINT " + name)

@@ -1,0 +1,109 @@
+"""Plans performed by threads."""
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Generator, List, Set, TypeVar
+
+from .. import plans
+
+log = logging.getLogger("dualdb")
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def drive(plan: Generator[S, Any, T], perform: Callable[[S], Any]) -> T:
+    """Perform a plan (or hold a talk) step by step and give its result."""
+    try:
+        step = next(plan)
+        while True:
+            try:
+                answer = perform(step)
+            except BaseException as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(answer)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+def perform(step: plans.Step) -> Any:
+    """Perform one step; those of a service's background and of a pool are performed by them."""
+    if isinstance(step, plans.Execute):
+        return step.place._say(step.statement)
+    if isinstance(step, plans.Sleep):
+        return time.sleep(step.seconds)
+    if isinstance(step, plans.Open):
+        return step.client.pool.open()
+    if isinstance(step, plans.Close):
+        return step.client.pool.close()
+    if isinstance(step, plans.Gather):
+        return _gather(step.steps)
+    raise TypeError(f"nobody here performs {step!r}")
+
+
+def _gather(steps: "tuple[plans.Step, ...]") -> List[Any]:
+    if len(steps) < 2:
+        return [_attempt(step) for step in steps]
+    with ThreadPoolExecutor(min(len(steps), 32), "dualdb-gather") as executor:
+        return list(executor.map(_attempt, steps))
+
+
+def _attempt(step: plans.Step) -> Any:
+    try:
+        return perform(step)
+    except Exception as error:
+        return error
+
+
+class _Halted(BaseException):
+    """Thrown into a background plan when its service closes."""
+
+
+class Background:
+    """The plans that a service runs beside its callers, each in a daemon thread."""
+
+    def __init__(self) -> None:
+        self._halt = threading.Event()
+        self._threads: Set[threading.Thread] = set()
+
+    def spawn(self, plan: "plans.Plan[None]") -> None:
+        thread = threading.Thread(target=self._work, args=(plan,), name="dualdb-background", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def halt(self) -> None:
+        """Ends every plan at its next step. One that is in the middle of a connect ends by itself after it."""
+        self._halt.set()
+        for thread in list(self._threads):
+            thread.join(1.0)
+        self._halt = threading.Event()
+
+    def _work(self, plan: "plans.Plan[None]") -> None:
+        halt = self._halt
+
+        def perform_or_halt(step: plans.Step) -> Any:
+            if halt.wait(step.seconds if isinstance(step, plans.Sleep) else 0):
+                raise _Halted
+            return None if isinstance(step, plans.Sleep) else perform(step)
+
+        try:
+            drive(plan, perform_or_halt)
+        except _Halted:
+            pass
+        except Exception:
+            log.exception("a background plan failed")
+        finally:
+            self._threads.discard(threading.current_thread())
+
+
+class Threads:
+    """Mixed into whatever runs plans in the caller's thread."""
+
+    _owner = staticmethod(threading.current_thread)
+
+    def _run(self, plan: "plans.Plan[Any]") -> Any:
+        return drive(plan, perform)

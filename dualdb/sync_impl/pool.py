@@ -1,0 +1,150 @@
+"""The threaded pool: DBUtils keeps the idle connections, a fair and timed bound stands before it, and no I/O happens under a lock."""
+
+import ssl
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as WaitTimeout
+from typing import Any, Optional
+
+from dbutils.pooled_db import PooledDB
+
+from .. import errors, plans, tls
+from ..config import DatabaseConfig
+from ..slots import Slots
+from .connection import Connection
+from .driver import drive
+
+
+class _NeverRaised(Exception):
+    """Given to DBUtils as the failures after which it repeats a statement: there are none."""
+
+
+class _IdleStore(PooledDB):  # type: ignore[misc]
+    """DBUtils' pool as the place where idle connections rest.
+
+    Without ping, reset, usage limit or replay, and with connections that are made unconnected, it does no I/O under its lock.
+    """
+
+    def __init__(self, config: DatabaseConfig) -> None:
+        super().__init__(
+            lambda: Connection(config),
+            maxcached=config.pool_size,
+            maxconnections=0,
+            maxshared=0,
+            maxusage=None,
+            ping=0,
+            reset=False,
+            failures=(_NeverRaised,),
+        )
+
+    def is_full(self) -> bool:
+        return bool(len(self._idle_cache) >= self._maxcached)
+
+
+class Pool:
+    """At most ``pool_size + max_overflow`` connections to one database; ``pool_size`` of them are kept when idle."""
+
+    def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
+        self.config, self.name, self.shard_id = config, name, shard_id
+        self._lock = threading.Lock()
+        self._slots: "Slots[Future[None]]" = Slots(config.pool_size + config.max_overflow)
+        self._store = _IdleStore(config)
+        self._closed = False
+        self._tls: Optional[ssl.SSLContext] = None
+
+    def open(self) -> None:
+        """Make the first connection where there is none; opens a closed pool again."""
+        self._closed = False
+        self.release(self.checkout())
+
+    def close(self) -> None:
+        """Close idle connections now and those in use as they come back; whoever waits is told."""
+        with self._lock:
+            self._closed = True
+            waiters = self._slots.dismiss()
+        for waiter in waiters:
+            waiter.set_exception(self._closed_error())
+        self._store.close()
+
+    def checkout(self) -> Connection:
+        """A connection at rest, connected and alive, for the caller alone until ``release``.
+
+        Raises:
+            PoolTimeout: none became free within ``pool_timeout``.
+            ShardUnavailable, ConnectionFailed: it could not be connected.
+            ServiceNotOpen: the pool is closed.
+        """
+        self._enter()
+        connection: Optional[Connection] = None
+        try:
+            pooled = self._store.connection(shareable=False)
+            connection = pooled.dbapi_connection
+            assert connection is not None
+            connection.pooled = pooled
+            if connection.open and (connection.is_dead() or connection.too_old(self.config.max_lifetime)):
+                connection.quit()
+            if not connection.open:
+                drive(plans.connecting(self.shard_id), lambda step: self._connect(step, connection))
+            return connection
+        except BaseException:
+            if connection is not None:
+                self._put(connection)
+            self._leave()
+            raise
+
+    def release(self, connection: Connection) -> None:
+        """Take a connection back. One that is not as it was handed out is closed."""
+        try:
+            self._put(connection)
+        finally:
+            self._leave()
+
+    def _connect(self, step: plans.Step, connection: Any) -> None:
+        if isinstance(step, plans.Sleep):
+            time.sleep(step.seconds)
+            return
+        try:
+            if self._tls is None:
+                self._tls = tls.context(self.config)
+            connection.open_session(self._tls)
+        except errors.ConnectionFailed as error:
+            raise error.about(self.name, self.shard_id, sent=False)
+
+    def _put(self, connection: Connection) -> None:
+        pooled, connection.pooled = connection.pooled, None
+        if connection.open and (not connection.clean or self._closed or self._store.is_full()):
+            connection.quit()
+        pooled.close()
+
+    def _enter(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise self._closed_error()
+            if self._slots.take():
+                return
+            waiter: "Future[None]" = Future()
+            self._slots.queue(waiter)
+        began = time.monotonic()
+        try:
+            waiter.result(self.config.pool_timeout)
+        except BaseException as error:
+            with self._lock:
+                withdrawn = self._slots.withdraw(waiter)
+            if isinstance(error, WaitTimeout):
+                if withdrawn:
+                    raise self._slots.timeout(self.name, self.shard_id, time.monotonic() - began) from None
+                waiter.result()  # given at the last moment, or the pool was closed
+                return
+            if not withdrawn and waiter.exception() is None:
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        with self._lock:
+            waiter = self._slots.give()
+        if waiter is not None:
+            waiter.set_result(None)
+
+    def _closed_error(self) -> errors.ServiceNotOpen:
+        return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").about(self.name, self.shard_id, sent=False)

@@ -1,0 +1,180 @@
+"""The threaded service, its clients, targets and transactions: what they do with a connection."""
+
+import threading
+from typing import Any, Callable, Dict, List, Optional
+
+from .. import errors, plans
+from ..client import BaseClient
+from ..config import DatabaseConfig
+from ..results import CallResult, Row, RowCount
+from ..router import Router
+from ..statements import transaction_begin
+from ..target import Target as BaseTarget
+from ..transaction import BaseTransaction
+from .connection import Connection
+from .driver import Background, Threads, drive, perform
+from .pool import Pool
+
+
+class BorrowedConnection:
+    """A raw PyMySQL connection out of the pool, until the block ends or ``close()`` is called."""
+
+    def __init__(self, find_client: Callable[[], Any]) -> None:
+        self._pool: Pool = find_client().pool
+        self._raw: Optional[Connection] = self._pool.checkout()
+
+    def __enter__(self) -> Connection:
+        if self._raw is None:
+            raise errors.InterfaceError("this connection has been given back")
+        return self._raw
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__enter__(), name)
+
+    def close(self) -> None:
+        """Give the connection back. It is closed, because nobody can say what state it was left in."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.quit()
+            self._pool.release(raw)
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_raw") is not None:
+            self.close()
+
+
+class Transaction(
+    Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCount, CallResult, "Transaction", BorrowedConnection, int]
+):
+    """A transaction, in threads: ``with db.transaction() as tx:``."""
+
+    def _new_transaction(self) -> "Transaction":
+        self._check()
+        return Transaction(lambda: self._client, self)  # type: ignore[arg-type, return-value]
+
+    def _say(self, statement: Any) -> Any:
+        self._check()
+        try:
+            if self._implicitly_committed():
+                self._raw.run(transaction_begin(0))
+            return drive(statement.talk(self._raw.voice), self._raw.run)
+        except errors.Error:
+            raise
+        except errors.DRIVER_ERRORS as error:
+            raise self._refused(error) from error
+
+    def __enter__(self) -> "Transaction":
+        client, outer = self._begin()
+        raw = outer._raw if outer is not None else client.pool.checkout()
+        try:
+            raw.run(transaction_begin(self._depth))
+        except BaseException as error:
+            self._give_back(raw)
+            if isinstance(error, errors.DRIVER_ERRORS) and not isinstance(error, errors.Error):
+                raise errors.told(error, self.name, self.shard_id) from error
+            raise
+        self._begun(raw)
+        return self
+
+    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        try:
+            for command in self._ending(error):
+                self._raw.run(command)
+        except errors.DRIVER_ERRORS as failure:
+            self._ended_by(failure, error)
+        finally:
+            self._give_back(self._raw)
+        self._aborted(error)
+
+    def _give_back(self, raw: Connection) -> None:
+        if self._outer is None and self._client is not None:
+            self._client.pool.release(raw)
+
+
+class _Verbs(Threads):
+    """What a client, a target and the service have in common: where they go is ``_route``."""
+
+    _route: Callable[[], Any]
+
+    def _new_transaction(self) -> Transaction:
+        return Transaction(self._route)
+
+    def _new_connection(self) -> BorrowedConnection:
+        return BorrowedConnection(self._route)
+
+
+class Target(_Verbs, BaseTarget[List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection]):
+    """A shard or a session's database, found at each call."""
+
+    def __init__(self, route: Callable[[], Any]) -> None:
+        self._find = route
+
+    def _route(self) -> plans.Place:
+        place: plans.Place = self._find()
+        return place
+
+
+class MySQLClient(
+    _Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection, int, None]
+):
+    """The client of one database, in threads."""
+
+    pool: Pool
+
+    def _new_pool(self) -> Pool:
+        return Pool(self.config, self.name, self.shard_id)
+
+    def _say(self, statement: Any) -> Any:
+        transaction = self._joined()
+        if transaction is not None:
+            return transaction._say(statement)
+        connection = self.pool.checkout()
+        try:
+            return drive(statement.talk(connection.voice), connection.run)
+        except errors.Error:
+            raise
+        except errors.DRIVER_ERRORS as error:
+            raise errors.told(error, self.name, self.shard_id) from error
+        finally:
+            self.pool.release(connection)
+
+
+class DatabaseService(
+    _Verbs,
+    Router[
+        List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection,
+        int, List[int], Dict[str, Any], None, Target, MySQLClient,
+    ],
+):  # fmt: skip
+    """The sharded database for scripts, Celery workers and other threads. One for all threads of a process."""
+
+    def _equip(self) -> None:
+        self._background = Background()
+        self._alone = threading.RLock()
+
+    def __enter__(self) -> "DatabaseService":
+        self.init_service()
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close_service()
+
+    def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> MySQLClient:
+        return MySQLClient(config, name=name, shard_id=shard_id, inserts=(self._inserts,))
+
+    def _new_target(self, route: Callable[[], Any]) -> Target:
+        return Target(route)
+
+    def _run_alone(self, plan: "plans.Plan[Any]") -> Any:
+        with self._alone:
+            return drive(plan, self._perform)
+
+    def _perform(self, step: plans.Step) -> Any:
+        if isinstance(step, plans.Spawn):
+            return self._background.spawn(step.plan)
+        if isinstance(step, plans.Halt):
+            return self._background.halt()
+        return perform(step)

@@ -1,0 +1,79 @@
+"""A target: a database named without I/O, and the verbs that every target has."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, Sequence
+
+from . import plans
+from .shapes import CallR, ConnectionT, CountR, RowR, RowsR, TransactionT, ValueR
+from .sql import Params
+
+
+class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT]):
+    """One database: the global one, a shard, a session's, or the one a transaction is open on.
+
+    The verbs are the same on all of them and in both colours; in asyncio their results are awaited. ``params`` is a tuple or list for
+    ``%s``, a mapping for ``%(name)s``, or None for a statement that is sent as it stands.
+
+    Every verb may raise ParameterError (bad input; nothing was sent), RoutingError (no database to send it to), PoolTimeout,
+    ConnectionFailed, ConnectionLost, OutcomeUnknown (a write whose connection broke before its answer), and what the server says, as
+    the ``pymysql.err`` class it has always had.
+    """
+
+    @abstractmethod
+    def _route(self) -> plans.Place:
+        """Where a call goes now. Raises a RoutingError or ServiceNotOpen where it cannot go anywhere."""
+
+    @abstractmethod
+    def _run(self, plan: plans.Plan[Any]) -> Any:
+        """Perform a plan the colour's way: its result, or a coroutine of it."""
+
+    @abstractmethod
+    def _new_transaction(self) -> TransactionT:
+        """The colour's transaction on this target."""
+
+    @abstractmethod
+    def _new_connection(self) -> ConnectionT:
+        """The colour's borrowed connection to this target."""
+
+    def transaction(self) -> TransactionT:
+        """A transaction on this database: committed where its block ends well, rolled back where it does not.
+
+        ``with db.shard(2).transaction() as tx:``, in asyncio ``async with``. It has the verbs, and calls that the same thread or task
+        makes to the same database inside the block take part in it. Inside another transaction on that database it is a savepoint.
+        """
+        return self._new_transaction()
+
+    def connection(self) -> ConnectionT:
+        """The raw driver connection, borrowed: ``with db.connection() as conn:``, in asyncio ``async with``.
+
+        It is a ``pymysql`` or ``aiomysql`` connection, in autocommit. It is closed after use and not pooled again, because nobody can
+        say what state it was left in.
+        """
+        return self._new_connection()
+
+    def query(self, sql: str, params: Params = None, *, idempotent: bool = False) -> RowsR:
+        """The rows of the (first) result set, a list of dicts; empty for a statement without rows.
+
+        ``idempotent=True`` says that the statement may be sent twice if its connection is lost; a plain SELECT may anyway.
+        """
+        return self._run(plans.query(self._route, sql, params, idempotent))
+
+    def query_one(self, sql: str, params: Params = None, *, idempotent: bool = False) -> RowR:
+        """The first row as a dict, or None where there is none."""
+        return self._run(plans.query_one(self._route, sql, params, idempotent))
+
+    def query_value(self, sql: str, params: Params = None, *, idempotent: bool = False) -> ValueR:
+        """The first column of the first row, or None where there is no row."""
+        return self._run(plans.query_value(self._route, sql, params, idempotent))
+
+    def execute(self, sql: str, params: Params = None, *, idempotent: bool = False) -> CountR:
+        """The number of affected rows: an int, whose ``lastrowid`` is the AUTO_INCREMENT id that this very statement made."""
+        return self._run(plans.execute(self._route, sql, params, idempotent))
+
+    def call(self, procedure: str, params: Sequence[Any] = (), *, idempotent: bool = False) -> CallR:
+        """Call a stored procedure: a CallResult with every result set and the OUT values.
+
+        ``procedure`` is ``name`` or ``schema.name``. OUT and INOUT parameters are marked and named:
+        ``call("transfer", (1, 2, InOut("amount", 5), Out("status"))).out["status"]``.
+        """
+        return self._run(plans.call(self._route, procedure, params, idempotent))

@@ -1,0 +1,140 @@
+"""The two colours, as one test body sees them: it calls, and gets the value whichever way the colour makes it."""
+
+import asyncio
+import contextlib
+import inspect
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Iterator, List
+
+import dualdb
+from dualdb import async_impl, sync_impl
+
+
+class SyncColour:
+    """Calls block and give their value."""
+
+    name = "sync"
+    Service = dualdb.DatabaseService
+    Client = sync_impl.MySQLClient
+    Transaction = sync_impl.Transaction
+    impl = sync_impl
+
+    def __call__(self, answer: Any) -> Any:
+        assert not inspect.isawaitable(answer) or hasattr(answer, "__enter__"), "wrong colour"
+        return answer
+
+    @contextlib.contextmanager
+    def using(self, manager: Any) -> Iterator[Any]:
+        with manager as value:
+            yield value
+
+    def at_once(self, calls: List[Callable[[], Any]]) -> List[Any]:
+        """Start every call in a thread of its own; their values, or the exceptions they raised."""
+        with ThreadPoolExecutor(len(calls)) as executor:
+            return [_outcome(future.result) for future in [executor.submit(call) for call in calls]]
+
+    def elsewhere(self, call: Callable[[], Any]) -> Any:
+        """The value of a call made by another thread."""
+        (outcome,) = self.at_once([call])
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def sleep(self, seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+    def close(self) -> None:
+        pass
+
+
+class AsyncColour:
+    """Calls give a coroutine. One task awaits all of a test's coroutines, so that they are one caller, as a web handler is."""
+
+    name = "async"
+    Service = dualdb.AsyncDatabaseService
+    Client = async_impl.MySQLClient
+    Transaction = async_impl.Transaction
+    impl = async_impl
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._work: "asyncio.Queue[Any]" = self._in_loop(self._new_queue())
+        self._caller = self.loop.create_task(self._await_all())
+
+    def _in_loop(self, coroutine: Any) -> Any:
+        return self.loop.run_until_complete(coroutine)
+
+    async def _new_queue(self) -> Any:
+        return asyncio.Queue()
+
+    async def _await_all(self) -> None:
+        while True:
+            awaitable, future = await self._work.get()
+            if awaitable is None:
+                return future.set_result(None)
+            try:
+                future.set_result(await awaitable)
+            except Exception as error:
+                future.set_exception(error)
+            finally:
+                del awaitable, future
+
+    def __call__(self, answer: Any) -> Any:
+        assert answer is None or inspect.isawaitable(answer), "wrong colour"
+        future = self.loop.create_future()
+        self._work.put_nowait((answer, future))
+        return self._in_loop(future)
+
+    @contextlib.contextmanager
+    def using(self, manager: Any) -> Iterator[Any]:
+        value = self(manager.__aenter__())
+        try:
+            yield value
+        except BaseException as error:
+            if not self(manager.__aexit__(type(error), error, error.__traceback__)):
+                raise
+        else:
+            self(manager.__aexit__(None, None, None))
+
+    def at_once(self, calls: List[Callable[[], Any]]) -> List[Any]:
+        """Await every call in a task of its own; their values, or the exceptions they raised."""
+
+        async def gather() -> List[Any]:
+            async def one(call: Callable[[], Any]) -> Any:
+                answer = call()
+                return await answer if inspect.isawaitable(answer) else answer
+
+            return await asyncio.gather(*[one(call) for call in calls], return_exceptions=True)
+
+        result: List[Any] = self(gather())
+        return result
+
+    def elsewhere(self, call: Callable[[], Any]) -> Any:
+        """The value of a call made by another task."""
+        (outcome,) = self.at_once([call])
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def sleep(self, seconds: float) -> None:
+        self(asyncio.sleep(seconds))
+
+    def close(self) -> None:
+        self(None)
+        self._in_loop(self._caller)
+        left = [task for task in asyncio.all_tasks(self.loop) if not task.done()]
+        assert not left, f"tasks were left behind: {left}"
+        self._in_loop(asyncio.sleep(0))
+        self._in_loop(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+
+def _outcome(result: Callable[[], Any]) -> Any:
+    try:
+        return result()
+    except BaseException as error:
+        return error
+
+
+COLOURS = {"sync": SyncColour, "async": AsyncColour}

@@ -1,0 +1,213 @@
+"""Transactions: all or nothing, nested, joined, and honest about their end."""
+
+import threading
+from typing import Any
+
+import pymysql
+import pytest
+from faces import session
+
+from dualdb import ConcurrentUseError, InterfaceError, OutcomeUnknown, TransactionAborted
+
+INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
+
+
+def users(world: Any, name: Any = 1) -> Any:
+    return [row["user_id"] for row in world.run(name, "SELECT user_id FROM trades ORDER BY user_id")]
+
+
+@pytest.mark.parametrize("target", [lambda db: db.shard(1), lambda db: db.session(session(1)), lambda db: db.get_shard_client(1)])
+def test_a_block_that_ends_well_is_committed(db: Any, colour: Any, world: Any, target: Any) -> None:
+    with colour.using(target(db).transaction()) as tx:
+        assert colour(tx.execute(INSERT, (1,))).lastrowid == 1
+        colour(tx.call("buy", (2, "B", 1)))
+        assert colour(tx.query_value("SELECT COUNT(*) FROM trades")) == 2
+        assert users(world) == [], "nobody else sees it yet"
+    assert users(world) == [1, 2]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_a_block_that_fails_is_rolled_back(db: Any, colour: Any, world: Any, error: Any) -> None:
+    with pytest.raises(error), colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        raise error
+    assert users(world) == []
+
+
+def test_inside_a_transaction_another_is_a_savepoint(db: Any, colour: Any, world: Any) -> None:
+    with colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        with pytest.raises(ZeroDivisionError), colour.using(tx.transaction()) as inner:
+            colour(inner.execute(INSERT, (2,)))
+            with colour.using(inner.transaction()) as innermost:
+                colour(innermost.execute(INSERT, (3,)))
+            raise ZeroDivisionError
+        with colour.using(db.shard(1).transaction()) as inner:
+            colour(inner.execute(INSERT, (4,)))
+        assert users(world) == []
+    assert users(world) == [1, 4]
+
+
+def test_calls_of_the_same_caller_take_part_and_others_do_not(db: Any, colour: Any, world: Any) -> None:
+    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction()):
+        colour(db.shard(1).execute(INSERT, (1,)))
+        colour(db.session(session(1)).execute(INSERT, (2,)))
+        colour(db.call_shard_procedure_update(1, INSERT, (3,)))
+        colour(db.get_shard_client(1).execute_non_query(INSERT, (4,)))
+        colour.elsewhere(lambda: db.shard(1).execute(INSERT, (5,)))
+        colour(db.shard(2).execute(INSERT, (6,)))
+        raise ZeroDivisionError
+    assert (users(world, 1), users(world, 2)) == ([5], [6])
+
+
+def test_a_legacy_unit_of_work_commits_or_vanishes_whole(db: Any, colour: Any, world: Any) -> None:
+    world.run("global", "CREATE TABLE IF NOT EXISTS events (name VARCHAR(20))", "TRUNCATE events")
+
+    def sign_up(email: str, *, fail: bool) -> None:
+        with colour.using(db.get_transaction()) as tx:
+            colour(tx.execute_non_query("INSERT INTO accounts (email) VALUES (%s)", (email,)))
+            assert colour(db.call_global_procedure_update("INSERT INTO events VALUES (%s)", (email,))) == 1
+            if fail:
+                raise ZeroDivisionError
+
+    sign_up("a", fail=False)
+    with pytest.raises(ZeroDivisionError):
+        sign_up("b", fail=True)
+    assert world.run("global", "SELECT email FROM accounts") == [{"email": "a"}]
+    assert world.run("global", "SELECT name FROM events") == [{"name": "a"}]
+
+
+def test_what_a_transaction_yields_serves_old_code(db: Any, colour: Any, world: Any) -> None:
+    with colour.using(db.get_transaction()) as tx:
+        assert colour(tx.execute_non_query("INSERT INTO accounts (email) VALUES ('a')")) == 1
+        assert colour(tx.get_last_insert_id()) == 1
+        assert colour(tx.execute_query("SELECT email FROM accounts")) == [{"email": "a"}]
+        assert colour(tx.execute_stored_procedure("find_account", ("a",)))[0]["id"] == 1
+        if colour.name == "sync":
+            with tx.cursor() as cursor:
+                cursor.execute("INSERT INTO accounts (email) VALUES ('b')")
+                assert cursor.rowcount == 1
+        else:
+
+            async def old_code() -> Any:
+                async with tx.cursor() as cursor:
+                    return await cursor.execute("INSERT INTO accounts (email) VALUES ('b')")
+
+            assert colour(old_code()) == 1
+    assert world.value("global", "SELECT COUNT(*) FROM accounts") == 2
+
+
+def test_a_transaction_is_used_once_and_inside_its_block(db: Any, colour: Any) -> None:
+    tx = db.transaction()
+    with pytest.raises(InterfaceError, match="has not begun"):
+        colour(tx.query("SELECT 1"))
+    with colour.using(tx):
+        pass
+    with pytest.raises(InterfaceError, match="is over"):
+        colour(tx.query("SELECT 1"))
+    with pytest.raises(InterfaceError, match="used once"), colour.using(tx):
+        pass
+
+
+def test_an_error_that_the_block_handles_leaves_the_rest(db: Any, colour: Any, world: Any) -> None:
+    with colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        with pytest.raises(Exception, match="no more"):
+            colour(tx.call("insert_and_fail", (2,)))
+        colour(tx.execute(INSERT, (3,)))
+    assert users(world) == [1, 2, 3]
+
+
+def test_after_a_deadlock_nothing_more_is_sent(db: Any, colour: Any, world: Any) -> None:
+    world.run(1, "INSERT INTO trades (id, user_id, symbol, qty) VALUES (1, 1, 'A', 0), (2, 2, 'B', 0)")
+    update = "UPDATE trades SET qty = qty + 1 WHERE id = %s"
+    outcome = []
+    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as mine:
+        colour(mine.execute(update, (1,)))
+        with world_connection(world) as other:
+            with other.cursor() as cursor:
+                # A transaction that has done more is not the victim: this one will be.
+                cursor.execute("BEGIN")
+                cursor.execute("UPDATE trades SET qty = qty + 1 WHERE id = 2")
+                for _ in range(5):
+                    cursor.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (9, 'X', 0)")
+                blocked = threading.Thread(target=lambda: outcome.append(cursor.execute("UPDATE trades SET qty = qty + 1 WHERE id = 1")))
+                blocked.start()
+                colour.sleep(0.3)
+                with pytest.raises(Exception, match="[Dd]eadlock") as caught:
+                    colour(mine.execute(update, (2,)))
+                assert caught.value.args[0] == 1213
+                blocked.join()
+            with pytest.raises(TransactionAborted, match="nothing more is sent"):
+                colour(mine.execute(INSERT, (7,)))
+            with pytest.raises(TransactionAborted):
+                colour(db.shard(1).execute(INSERT, (8,)))
+    assert outcome == [1]
+    assert 7 not in users(world)
+    assert 8 not in users(world)
+
+
+def world_connection(world: Any) -> Any:
+    config = world.config_of(1)
+    return pymysql.connect(
+        host=config.host, port=config.port, user=config.user, password=config.reveal_password(), database=config.database
+    )
+
+
+def test_a_statement_that_commits_by_itself_does_not_leave_the_rest_unprotected(
+    db: Any, colour: Any, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        colour(tx.execute("CREATE TABLE IF NOT EXISTS ddl (a INT)"))
+        colour(tx.execute(INSERT, (2,)))
+        raise ZeroDivisionError
+    assert users(world) == [1]
+    assert "committed it" in caplog.text
+
+
+def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(db: Any, colour: Any, world: Any) -> None:
+    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        world.run(1, f"KILL {colour(tx.query_value('SELECT CONNECTION_ID()'))}")
+        for _ in range(2):
+            with pytest.raises(Exception, match="Lost|nothing more|gone away|killed"):
+                colour(tx.execute(INSERT, (2,)))
+    assert users(world) == []
+    assert colour(db.shard(1).query_value("SELECT 1")) == 1
+
+
+def test_a_commit_whose_answer_is_lost_is_told_as_unknown(db: Any, colour: Any, world: Any) -> None:
+    with pytest.raises(OutcomeUnknown, match="COMMIT") as caught, colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        world.run(1, f"KILL {colour(tx.query_value('SELECT CONNECTION_ID()'))}")
+        colour.sleep(0.2)
+    assert caught.value.sent is True
+    assert caught.value.shard_id == 1
+
+
+def test_two_callers_in_one_transaction_are_told_so(db: Any, colour: Any) -> None:
+    with colour.using(db.transaction()) as tx:
+        outcomes = colour.at_once([lambda: tx.query_value("SELECT SLEEP(0.2)")] * 3)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ConcurrentUseError", "ConcurrentUseError", "int"]
+    assert any(isinstance(outcome, ConcurrentUseError) for outcome in outcomes)
+
+
+def test_a_transaction_on_a_shard_that_is_away_is_refused(db: Any, colour: Any) -> None:
+    with pytest.raises(RuntimeError, match="^Shard 9 not available$"), colour.using(db.shard(9).transaction()):
+        raise AssertionError("entered")
+
+
+def test_the_connection_comes_back_clean(world: Any, colour: Any) -> None:
+    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
+    ids = set()
+    for _ in range(3):
+        with colour.using(client.transaction()) as tx:
+            colour(tx.execute(INSERT, (1,)))
+            ids.add(colour(tx.query_value("SELECT CONNECTION_ID()")))
+        ids.add(colour(client.query_value("SELECT CONNECTION_ID()")))
+    assert len(ids) == 1, "one connection served all, and was not replaced"
+    with colour.using(client.transaction()) as tx:
+        colour(tx.execute("SET autocommit = 0"))
+    assert colour(client.query_value("SELECT @@autocommit")) == 1
+    colour(client.close_pool())

@@ -1,0 +1,184 @@
+"""What every verb gives, on every target, in both colours."""
+
+import datetime
+import decimal
+from typing import Any
+
+import pytest
+from faces import session
+
+from dualdb import CallResult, InOut, IntegrityError, Out, ProgrammingError, RowCount
+
+
+@pytest.mark.parametrize(
+    ("where", "name"), [(None, "global"), (1, 1), (2, 2), (session(2), 2), (session(None), "global"), (object(), "global")]
+)
+def test_a_target_is_the_database_it_names(face: Any, world: Any, where: Any, name: Any) -> None:
+    assert face.rows(where, "SELECT DATABASE() AS name") == [{"name": world.config_of(name).database}]
+
+
+@pytest.mark.parametrize("where", [None, 1, session(2)])
+def test_rows_are_a_list_of_dicts_and_counts_are_affected_rows(face: Any, world: Any, where: Any) -> None:
+    face.count(where, "CREATE TEMPORARY TABLE IF NOT EXISTS unused (a INT)")
+    table = "accounts" if where is None else "trades"
+    insert = "INSERT INTO accounts (email) VALUES (%s)" if where is None else "INSERT INTO trades (user_id, symbol, qty) VALUES (7, %s, 1)"
+    assert [face.count(where, insert, (text,)) for text in "abc"] == [1, 1, 1]
+    rows = face.rows(where, f"SELECT id FROM {table} WHERE id > %s ORDER BY id", (1,))
+    assert rows == [{"id": 2}, {"id": 3}]
+    assert type(rows) is list
+    assert face.rows(where, f"SELECT id FROM {table} WHERE FALSE") == []
+    assert type(face.rows(where, f"SELECT id FROM {table} WHERE FALSE")) is list
+    assert face.count(where, f"DELETE FROM {table} WHERE id <= %s", [2]) == 2
+    assert face.rows(where, f"DELETE FROM {table}") == []
+
+
+def test_one_row_and_one_value(db: Any, call: Any) -> None:
+    two = "SELECT 1 AS a, 'x' AS b UNION SELECT 2, 'y' ORDER BY a"
+    assert call(db.query_one(two)) == {"a": 1, "b": "x"}
+    assert call(db.query_value(two)) == 1
+    assert call(db.shard(1).query_one("SELECT id FROM trades")) is None
+    assert call(db.shard(1).query_value("SELECT id FROM trades")) is None
+    assert call(db.session(session(1)).query_value("SELECT %(x)s", {"x": "v"})) == "v"
+
+
+def test_a_write_gives_its_own_id(db: Any, call: Any) -> None:
+    insert = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
+    count = call(db.shard(1).execute(insert, (7,)))
+    assert (count, count.lastrowid) == (1, 1)
+    assert isinstance(count, RowCount)
+    assert call(db.shard(1).execute(insert, (8,))).lastrowid == 2
+    assert call(db.shard(1).execute("UPDATE trades SET qty = 5")).lastrowid == 0
+    many = call(db.shard(1).execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'B', 1), (1, 'C', 1)"))
+    assert (many, many.lastrowid) == (2, 3)
+
+
+@pytest.mark.parametrize("where", [1, session(1)])
+def test_a_procedure_s_sets_come_in_one_list_through_the_legacy_form(face: Any, where: Any) -> None:
+    for symbol, qty in (("B", 2), ("A", 1), ("B", 3)):
+        assert face.procedure(where, "buy", (7, symbol, qty)) == []
+    assert face.procedure(where, "portfolio", (7,)) == [
+        {"ErrorCode": 0, "trades": 3},
+        {"symbol": "A", "qty": decimal.Decimal(1)},
+        {"symbol": "B", "qty": decimal.Decimal(5)},
+    ]
+    assert face.procedure(where, "portfolio", [8]) == [{"ErrorCode": 0, "trades": 0}]
+
+
+def test_a_call_keeps_every_set_apart(db: Any, call: Any) -> None:
+    call(db.shard(1).call("buy", (7, "A", 1)))
+    result = call(db.shard(1).call("portfolio", (7,)))
+    assert isinstance(result, CallResult)
+    assert [found.columns for found in result.sets] == [("ErrorCode", "trades"), ("symbol", "qty"), ("id",)]
+    assert [len(found.rows) for found in result.sets] == [1, 1, 0]
+    assert call(db.shard(1).call("buy", (7, "A", 1))) == CallResult([], {}, 1, 0)
+
+
+def test_out_and_inout_values_by_name(db: Any, call: Any) -> None:
+    call(db.shard(1).call("buy", (7, "A", 4)))
+    result = call(db.shard(1).call("totals", (7, Out("count"), InOut("sum", 10))))
+    assert result.out == {"count": 1, "sum": 14}
+    assert [found.rows for found in result.sets] == [[{"user_id": 7}]]
+    assert call(db.shard(1).call("totals", (None, Out("count"), InOut("sum", None)))).out == {"count": 0, "sum": None}
+
+
+def test_out_parameters_given_as_values_work_as_with_callproc(face: Any) -> None:
+    assert face.procedure(1, "totals", (7, 0, 10)) == [{"user_id": 7}]
+
+
+def test_a_procedure_in_another_schema(db: Any, call: Any, world: Any) -> None:
+    schema = world.config_of(1).database
+    assert call(db.shard(1).call(f"{schema}.portfolio", (7,))).rows == [{"ErrorCode": 0, "trades": 0}]
+
+
+def test_an_error_after_a_set_leaves_a_usable_connection_and_one_row(face: Any, world: Any) -> None:
+    for _ in range(2):
+        with pytest.raises(Exception, match="no more") as caught:
+            face.procedure(1, "insert_and_fail", (7,))
+        assert caught.value.args == (1644, "no more")
+    assert world.value(1, "SELECT COUNT(*) FROM trades") == 2, "each was executed once"
+    assert face.rows(1, "SELECT 1 AS one") == [{"one": 1}]
+
+
+VALUES = [
+    (None, "NULL", None),
+    (True, "%s", 1),
+    (2**63, "%s", 2**63),
+    (-1.5, "%s", -1.5),
+    (decimal.Decimal("12345678901234567890.123456789"), "%s", decimal.Decimal("12345678901234567890.123456789")),
+    ('it\'s \\ "x" \0 \n %s 한국어 🙂', "%s", 'it\'s \\ "x" \0 \n %s 한국어 🙂'),
+    (b"\x00\xff'\\", "%s", b"\x00\xff'\\"),
+    (datetime.date(2026, 2, 28), "CAST(%s AS DATE)", datetime.date(2026, 2, 28)),
+    (datetime.datetime(2026, 2, 28, 1, 2, 3, 456789), "CAST(%s AS DATETIME(6))", datetime.datetime(2026, 2, 28, 1, 2, 3, 456789)),
+    (datetime.timedelta(hours=-30, seconds=-1), "CAST(%s AS TIME)", datetime.timedelta(hours=-30, seconds=-1)),
+    (datetime.time(23, 59, 59), "CAST(%s AS TIME)", datetime.timedelta(hours=23, minutes=59, seconds=59)),
+    ("0000-00-00", "CAST(%s AS CHAR)", "0000-00-00"),
+]
+
+
+@pytest.mark.parametrize(("value", "sql", "back"), VALUES, ids=lambda value: str(value)[:20])
+def test_values_travel_there_and_back(db: Any, call: Any, value: Any, sql: str, back: Any) -> None:
+    found = call(db.query_value(f"SELECT {sql if value is not None else '%s'} AS v", (value,)))
+    assert found == back
+    assert type(found) is type(back)
+
+
+def test_in_lists(face: Any) -> None:
+    numbers = "SELECT n FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3) AS t WHERE n {} %s ORDER BY n"
+    assert face.rows(None, numbers.format("IN"), ([1, 3],)) == [{"n": 1}, {"n": 3}]
+    assert face.rows(None, numbers.format("IN"), ([],)) == []
+    assert len(face.rows(None, numbers.format("NOT IN"), ((),))) == 3
+
+
+def test_percent_signs(db: Any, call: Any) -> None:
+    assert call(db.query_value("SELECT 'a%b'")) == "a%b"
+    assert call(db.query_value("SELECT CONCAT('a%%b', %s)", ("%",))) == "a%b%"
+    assert call(db.execute_query("SELECT 'a%%b' AS v")) == [{"v": "a%b"}]
+
+
+def test_two_columns_of_one_name(face: Any) -> None:
+    rows = face.rows(None, "SELECT a.n, b.n FROM (SELECT 1 AS n) AS a, (SELECT 2 AS n) AS b")
+    assert rows == [{"n": 1, "b.n": 2}]
+
+
+def test_a_backslash_is_a_backslash_in_either_sql_mode(world: Any, colour: Any) -> None:
+    client = colour.Client(world.config_of("global", pool_size=1, max_overflow=0))
+    with colour.using(client.transaction()) as tx:
+        colour(tx.execute("SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'"))
+        assert colour(tx.query_value("SELECT %s", ("it's \\",))) == "it's \\"
+    colour(client.close_pool())
+
+
+def test_statements_are_never_two(face: Any, world: Any) -> None:
+    with pytest.raises(ProgrammingError) as caught:
+        face.rows(None, "SELECT 1; DELETE FROM accounts")
+    assert caught.value.errno == 1064
+
+
+def test_what_the_server_says_keeps_its_class_and_code(face: Any) -> None:
+    face.count(None, "INSERT INTO accounts (email) VALUES ('a')")
+    with pytest.raises(IntegrityError) as caught:
+        face.count(None, "INSERT INTO accounts (email) VALUES ('a')")
+    error = caught.value
+    assert (error.errno, error.sqlstate, error.target, error.shard_id) == (1062, "23000", "global", None)
+    assert str(error).endswith("[global]")
+    assert type(error.__cause__).__module__ == "pymysql.err"
+    with pytest.raises(ProgrammingError) as caught_too:
+        face.rows(2, "SELECT * FROM nowhere")
+    assert (caught_too.value.errno, caught_too.value.shard_id) == (1146, 2)
+
+
+def test_both_colours_open_the_same_session(db: Any, call: Any, world: Any) -> None:
+    session_is = call(
+        db.query_one(
+            "SELECT @@autocommit AS a, @@character_set_client AS c, @@collation_connection AS n, @@sql_mode AS m, @@time_zone AS z"
+        )
+    )
+    import pymysql
+
+    config = world.config
+    plain = pymysql.connect(
+        host=config.host, port=config.port, user=config.user, password=config.reveal_password(), database=config.database, autocommit=True
+    )
+    with plain, plain.cursor() as cursor:
+        cursor.execute("SELECT @@autocommit, @@character_set_client, @@collation_connection, @@sql_mode, @@time_zone")
+        assert tuple(session_is.values()) == cursor.fetchone()

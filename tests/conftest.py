@@ -1,0 +1,81 @@
+"""Fixtures: the servers, the two colours, the two faces of the service."""
+
+from typing import Any, Callable, Iterator
+
+import pytest
+from colours import COLOURS
+from faces import FACES
+from world import World
+
+import dualdb.plans
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--server",
+        action="append",
+        default=[],
+        metavar="NAME=[USER[:PASSWORD]@]HOST:PORT",
+        help="run on this server and not on private ones; NAME is global, 1 or 2 (what is not given shares the first); "
+        "the account must be able to create databases and users. Tests that kill servers start private ones all the same.",
+    )
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> Iterator[World]:
+    with World(request.config.getoption("--server")) as world:
+        yield world
+
+
+@pytest.fixture
+def world(servers: World) -> Iterator[World]:
+    """The global database and two shards, empty; put back in order afterwards."""
+    servers.reset()
+    yield servers
+
+
+@pytest.fixture(params=list(COLOURS))
+def colour(request: pytest.FixtureRequest) -> Iterator[Any]:
+    made = COLOURS[request.param]()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def call(colour: Any) -> Any:
+    """``call(db.query(...))`` is the value, whichever colour made it."""
+    return colour
+
+
+@pytest.fixture
+def open_service(world: World, colour: Any) -> Iterator[Callable[..., Any]]:
+    """A function that opens a service on the test's servers; all are closed afterwards."""
+    opened = []
+
+    def open_one(config: Any = None, **options: Any) -> Any:
+        service = colour.Service(config or world.config, **options)
+        opened.append(service)
+        colour(service.init_service())
+        return service
+
+    yield open_one
+    for service in opened:
+        colour(service.close_service())
+
+
+@pytest.fixture
+def db(open_service: Callable[..., Any]) -> Any:
+    """An open service."""
+    return open_service()
+
+
+@pytest.fixture(params=list(FACES))
+def face(request: pytest.FixtureRequest, db: Any, colour: Any) -> Any:
+    """The same calls through the verbs and through the original service's methods."""
+    return FACES[request.param](db, colour)
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting between attempts, for tests of what happens after the last."""
+    monkeypatch.setattr(dualdb.plans, "backoff", lambda attempt, **kwargs: 0.0)

@@ -1,0 +1,165 @@
+"""The configuration: its fields, where it comes from, what it refuses, and the password it never shows."""
+
+import copy
+import json
+import pickle
+import ssl
+from typing import Any, Dict
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from dualdb import DatabaseConfig
+from dualdb.tls import context, is_required
+
+CANARY = "c4nary&%/secret"
+
+
+def config(**changed: Any) -> DatabaseConfig:
+    return DatabaseConfig(**{"database": "app", "user": "u", "password": CANARY, **changed})
+
+
+def test_the_original_s_fields_and_defaults() -> None:
+    made = config()
+    assert (made.type, made.host, made.port, made.charset, made.pool_size, made.max_overflow) == (
+        "mysql",
+        "localhost",
+        3306,
+        "utf8mb4",
+        10,
+        20,
+    )
+    assert isinstance(made.password, SecretStr)
+    assert made.reveal_password() == CANARY
+    assert config(password=SecretStr(CANARY)) == made
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"type": "oracle"}, "Unsupported database type: 'oracle'"),
+        ({"hots": "x"}, "unknown field 'hots': did you mean 'host'?"),
+        ({"zzz": 1}, "zzz\n  Extra inputs are not permitted"),
+        ({"port": 0}, "port"),
+        ({"port": "x"}, "port"),
+        ({"host": "a b"}, "host"),
+        ({"charset": "utf9"}, "unknown charset 'utf9'"),
+        ({"pool_size": 0}, "pool_size"),
+        ({"max_overflow": -1}, "max_overflow"),
+        ({"connect_timeout": 0}, "connect_timeout"),
+        ({"ssl_mode": "on"}, "ssl_mode\n  Input should be 'disabled', 'preferred', 'required', 'verify_ca' or 'verify_identity'"),
+        ({"database": ""}, "database"),
+        ({"password": 7}, "password"),
+    ],
+)
+def test_what_is_wrong_is_named(changed: Dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        config(**changed)
+    assert says in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+def test_it_is_immutable_and_hashable() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        config().port = 1
+    assert len({config(), config(), config(port=1)}) == 2
+
+
+def test_the_password_is_shown_nowhere() -> None:
+    made = config()
+    for text in (
+        repr(made),
+        str(made),
+        made.address,
+        repr(made.model_dump()),
+        made.model_dump_json(),
+        json.dumps(made.model_dump(mode="json")),
+    ):
+        assert CANARY not in text
+    with pytest.raises(TypeError, match="holds a password and is not pickled"):
+        pickle.dumps(made)
+    assert copy.copy(made) == copy.deepcopy(made) == made
+
+
+def test_from_url() -> None:
+    made = DatabaseConfig.from_url(
+        "mysql://us%40er:c4nary%26%25%2Fsecret@db.example:3307/app?pool_size=5&ssl_mode=required&read_timeout=1.5"
+    )
+    assert (made.host, made.port, made.database, made.user, made.reveal_password()) == ("db.example", 3307, "app", "us@er", CANARY)
+    assert (made.pool_size, made.ssl_mode, made.read_timeout) == (5, "required", 1.5)
+    assert DatabaseConfig.from_url("mariadb://u@h/app", port=3308).port == 3308
+    assert DatabaseConfig.from_url("mysql://u:p@[::1]/app").host == "::1"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgres://u:c4nary@h/db", "begins with mysql:// or mariadb://, not with 'postgres'"),
+        ("h/db", "not with 'no scheme'"),
+        ("mysql://u:c4nary@h:x/db", "the port in the database URL"),
+        ("mysql://u:c4nary@h/db?hots=1", "did you mean 'host'?"),
+        ("mysql://u:c4nary@h/db?host=other", "host belongs in the URL's address"),
+        ("mysql://u:c4nary@h", "database"),
+        ("mysql://h/db", "user"),
+    ],
+)
+def test_bad_urls_are_refused_without_being_shown(url: str, says: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is looked at below
+        DatabaseConfig.from_url(url)
+    assert says in str(caught.value)
+    assert "c4nary" not in str(caught.value)
+
+
+def test_from_env() -> None:
+    fields = {
+        "DUALDB_HOST": "h",
+        "DUALDB_DATABASE": "d",
+        "DUALDB_USER": "u",
+        "DUALDB_PASSWORD": CANARY,
+        "DUALDB_POOL_SIZE": "3",
+        "PATH": "/",
+    }
+    made = DatabaseConfig.from_env(environ=fields)
+    assert (made.host, made.database, made.user, made.reveal_password(), made.pool_size) == ("h", "d", "u", CANARY, 3)
+    url = DatabaseConfig.from_env("APP_", {"APP_URL": "mysql://u:p@h/d", "APP_PASSWORD": CANARY})
+    assert (url.host, url.reveal_password()) == ("h", CANARY)
+
+
+def test_from_env_reads_the_process_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_URL", "mysql://u:p@h/d")
+    assert DatabaseConfig.from_env("SHOP_").host == "h"
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"DUALDB_PROT": "1"}, "DUALDB_PROT names no field of the configuration: did you mean DUALDB_PORT?"),
+        ({"DUALDB_ZZZ": "1"}, "the fields are type, host"),
+        ({"DUALDB_HOST": "h"}, "database"),
+    ],
+)
+def test_a_wrong_environment_is_named(environ: Dict[str, str], says: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is looked at below
+        DatabaseConfig.from_env(environ=environ)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "socket", "tls", "required", "verifies", "hostname"),
+    [
+        ("disabled", None, False, False, None, None),
+        ("preferred", None, True, False, ssl.CERT_NONE, False),
+        ("preferred", "/run/s", False, False, None, None),
+        ("required", "/run/s", True, True, ssl.CERT_NONE, False),
+        ("required", None, True, True, ssl.CERT_NONE, False),
+        ("verify_ca", None, True, True, ssl.CERT_REQUIRED, False),
+        ("verify_identity", None, True, True, ssl.CERT_REQUIRED, True),
+    ],
+)
+def test_ssl_modes(mode: Any, socket: Any, tls: bool, required: bool, verifies: Any, hostname: Any) -> None:
+    made = config(ssl_mode=mode, unix_socket=socket)
+    found = context(made)
+    assert is_required(made) is required
+    assert (found is not None) is tls
+    if found is not None:
+        assert (found.verify_mode, found.check_hostname) == (verifies, hostname)

@@ -1,0 +1,151 @@
+"""Plans, run against scripts of (the step that must come, what it gives): no server, no loop, no mocks."""
+
+from types import SimpleNamespace
+from typing import Any, List, Tuple
+
+import pytest
+
+from dualdb import plans
+from dualdb.errors import ConnectionFailed, ConnectionLost, OutcomeUnknown, ParameterError, ProgrammingError, ShardUnavailable
+from dualdb.results import CallResult, ResultSet
+
+ROWS = [ResultSet([{"a": 1, "b": 2}, {"a": 3, "b": 4}], ("a", "b"), 2, 0, 0)]
+NONE = [ResultSet([], ("a",), 0, 0, 0)]
+UPDATED = [ResultSet([], (), 5, 0, 0)]
+INSERTED = [ResultSet([], (), 1, 77, 0)]
+
+
+def follow(plan: Any, script: List[Tuple[Any, Any]]) -> Any:
+    """Run a plan to its end: each step must be of the script's type, and gets the script's answer."""
+    try:
+        step = next(plan)
+        for kind, answer in script:
+            assert isinstance(step, kind), step
+            step = plan.throw(answer) if isinstance(answer, Exception) else plan.send(answer)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError(f"one step more than the script has: {step}")
+
+
+def place(inserted: Any = None) -> Any:
+    return SimpleNamespace(name="shard 1", shard_id=1, _inserted=inserted or (lambda lastrowid: None))
+
+
+@pytest.mark.parametrize(
+    ("plan", "answer", "value"),
+    [
+        (plans.query(place, "SELECT 1", None), ROWS, [{"a": 1, "b": 2}, {"a": 3, "b": 4}]),
+        (plans.query(place, "UPDATE t SET a = 1", None), UPDATED, []),
+        (plans.query_one(place, "SELECT 1", None), ROWS, {"a": 1, "b": 2}),
+        (plans.query_one(place, "SELECT 1", None), NONE, None),
+        (plans.query_value(place, "SELECT 1", None), ROWS, 1),
+        (plans.query_value(place, "SELECT 1", None), NONE, None),
+        (plans.execute(place, "UPDATE t SET a = 1", None), UPDATED, 5),
+        (plans.call(place, "p", ()), CallResult(ROWS, {}, 0, 0), CallResult(ROWS, {}, 0, 0)),
+        (plans.call_rows(place, "p", ()), CallResult(ROWS + ROWS, {}, 0, 0), ROWS[0].rows * 2),
+    ],
+)
+def test_verbs(plan: Any, answer: Any, value: Any) -> None:
+    assert follow(plan, [(plans.Execute, answer)]) == value
+
+
+def test_an_insert_s_id_is_given_and_kept() -> None:
+    kept: List[int] = []
+    count = follow(plans.execute(lambda: place(kept.append), "INSERT INTO t VALUES ()", None), [(plans.Execute, INSERTED)])
+    assert (count, count.lastrowid, kept) == (1, 77, [77])
+    follow(plans.execute(lambda: place(kept.append), "UPDATE t SET a = 1", None), [(plans.Execute, UPDATED)])
+    assert kept == [77], "a statement that makes no id leaves the last one"
+
+
+def test_bad_input_is_refused_before_a_database_is_looked_for() -> None:
+    def nowhere() -> Any:
+        raise AssertionError("routed")
+
+    with pytest.raises(ParameterError):
+        next(plans.query(nowhere, "SELECT %s", ()))
+    with pytest.raises(ParameterError):
+        next(plans.call(nowhere, "no procedure", ()))
+
+
+def lost(in_transaction: bool = False) -> ConnectionLost:
+    error = ConnectionLost(2013, "Lost connection").about("shard 1", 1, sent=True)
+    error.in_transaction = in_transaction
+    return error
+
+
+READ, WRITE = "SELECT 1", "UPDATE t SET a = 1"
+
+
+@pytest.mark.parametrize(
+    ("sql", "idempotent", "answers", "outcome"),
+    [
+        (READ, False, [lost(), ROWS], None),
+        (READ, False, [lost(), lost()], ConnectionLost),
+        (READ, False, [lost(True)], ConnectionLost),
+        (WRITE, False, [lost()], OutcomeUnknown),
+        (WRITE, False, [lost(True)], ConnectionLost),
+        (WRITE, True, [lost(), UPDATED], None),
+        (WRITE, True, [lost(), lost()], ConnectionLost),
+        (WRITE, True, [lost(True)], ConnectionLost),
+        (WRITE, False, [ProgrammingError(1064, "syntax")], ProgrammingError),
+        (READ, False, [ProgrammingError(1064, "syntax")], ProgrammingError),
+    ],
+)
+def test_what_is_sent_twice(sql: str, idempotent: bool, answers: List[Any], outcome: Any) -> None:
+    script = [(plans.Execute, answer) for answer in answers]
+    if outcome is None:
+        follow(plans.query(place, sql, None, idempotent), script)
+        return
+    with pytest.raises(outcome) as caught:
+        follow(plans.query(place, sql, None, idempotent), script)
+    assert type(caught.value) is outcome
+    if outcome is OutcomeUnknown:
+        assert (caught.value.args[0], caught.value.shard_id, caught.value.sent) == (2013, 1, True)
+        assert isinstance(caught.value.__cause__, ConnectionLost)
+
+
+def test_a_call_goes_where_the_route_says_each_time() -> None:
+    routes = iter([place(), ShardUnavailable("Shard 1 not available")])
+
+    def route() -> Any:
+        found = next(routes)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    with pytest.raises(ShardUnavailable):
+        follow(plans.query(route, READ, None), [(plans.Execute, lost())])
+
+
+REFUSED = ConnectionFailed(2003, "refused")
+DENIED = ConnectionFailed(1045, "denied")
+
+
+@pytest.mark.parametrize(
+    ("shard_id", "script", "outcome"),
+    [
+        (1, [(plans.Connect, None)], None),
+        (1, [(plans.Connect, REFUSED), (plans.Sleep, None), (plans.Connect, None)], None),
+        (1, [(plans.Connect, REFUSED), (plans.Sleep, None)] * 2 + [(plans.Connect, REFUSED)], ShardUnavailable),
+        (None, [(plans.Connect, REFUSED), (plans.Sleep, None)] * 2 + [(plans.Connect, REFUSED)], ConnectionFailed),
+        (1, [(plans.Connect, DENIED)], ShardUnavailable),
+        (None, [(plans.Connect, DENIED)], ConnectionFailed),
+        (1, [(plans.Connect, KeyError("a bug"))], KeyError),
+    ],
+)
+def test_connecting(shard_id: Any, script: List[Tuple[Any, Any]], outcome: Any) -> None:
+    if outcome is None:
+        follow(plans.connecting(shard_id), script)
+        return
+    with pytest.raises(outcome) as caught:
+        follow(plans.connecting(shard_id), script)
+    if outcome is ShardUnavailable:
+        assert isinstance(caught.value.__cause__, ConnectionFailed)
+        assert str(script[-1][1].args[0]) in str(caught.value.reason)
+
+
+def test_backoff_grows_to_its_cap_and_spreads_over_the_whole_range() -> None:
+    longest = [plans.backoff(attempt, base=0.05, cap=2.0, spread=lambda: 1.0) for attempt in range(9)]
+    assert longest == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
+    assert plans.backoff(3, spread=lambda: 0.0) == 0.0
+    assert plans.backoff(10_000, cap=2.0, spread=lambda: 1.0) == 2.0

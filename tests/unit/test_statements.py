@@ -1,0 +1,124 @@
+"""Talks, held with a scripted server: a list of what is said and what comes back."""
+
+from typing import Any, List, Tuple
+
+import pymysql.err
+import pytest
+
+from dualdb import InOut, Out, ParameterError, ResultSet
+from dualdb.statements import Call, Statement, Voice, transaction_begin, transaction_end
+
+UTF8 = Voice("utf8", True)
+OK = ResultSet([], (), 0, 0, 0)
+
+
+def rows(*found: Any) -> ResultSet:
+    return ResultSet(list(found), tuple(found[0]) if found else (), len(found), 0, 0)
+
+
+def hold(talk: Any, script: List[Tuple[bytes, Any]]) -> Any:
+    """Hold a talk against a script of (what must be said, what is answered)."""
+    try:
+        said = next(talk)
+        for expected, answer in script:
+            assert said == expected
+            said = talk.throw(answer) if isinstance(answer, Exception) else talk.send(answer)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError(f"said {said!r} after the script")
+
+
+def test_a_statement_is_one_command() -> None:
+    assert hold(Statement("SELECT %s", ("é",)).talk(UTF8), [("SELECT 'é'".encode(), [rows({"a": 1})])]) == [rows({"a": 1})]
+
+
+def test_a_statement_is_bound_again_for_a_session_without_backslash_escapes() -> None:
+    assert hold(Statement("SELECT %s", ("a\\'",)).talk(Voice("utf8", False)), [(b"SELECT 'a\\'''", [OK])]) == [OK]
+
+
+def test_a_character_that_the_connection_lacks_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(ParameterError, match="'é' is not in the connection's ascii"):
+        next(Statement("SELECT 'é'").talk(Voice("ascii", True)))
+
+
+@pytest.mark.parametrize(
+    ("statement", "repeatable"),
+    [
+        (Statement("SELECT 1"), True),
+        (Statement("UPDATE t SET a = 1"), False),
+        (Statement("UPDATE t SET a = 1", idempotent=True), True),
+        (Call("get_portfolio"), False),
+        (Call("get_portfolio", idempotent=True), True),
+    ],
+)
+def test_what_may_be_sent_twice(statement: Any, repeatable: bool) -> None:
+    assert statement.repeatable is repeatable
+
+
+def test_a_call_with_values_is_one_round_trip() -> None:
+    result = hold(Call("p", (1, "x")).talk(UTF8), [(b"CALL `p`(1,'x')", [rows({"a": 1}), rows(), OK._replace(rowcount=3, warnings=2)])])
+    assert result == ([rows({"a": 1}), rows()], {}, 3, 2)
+    assert result.rows == [{"a": 1}]
+
+
+def test_an_out_parameter_costs_one_select_and_an_inout_one_set() -> None:
+    script: List[Tuple[bytes, Any]] = [
+        (b"SET @_dualdb_2=5", [OK]),
+        (b"CALL `p`(1,@_dualdb_1,@_dualdb_2)", [OK]),
+        (b"SELECT @_dualdb_1 AS `1`,@_dualdb_2 AS `2`", [rows({"1": 8, "2": 9})]),
+    ]
+    assert hold(Call("p", (1, Out("count"), InOut("sum", 5))).talk(UTF8), script).out == {"count": 8, "sum": 9}
+    assert hold(Call("p", (Out("count"),)).talk(UTF8), [(b"CALL `p`(@_dualdb_0)", [OK]), (b"SELECT @_dualdb_0 AS `0`", [rows({"0": 1})])])
+
+
+def test_an_out_parameter_given_as_a_value_goes_by_variables_after_the_server_said_so() -> None:
+    script: List[Tuple[bytes, Any]] = [
+        (b"CALL `p`(1,0)", pymysql.err.OperationalError(1414, "OUT or INOUT argument 2", sqlstate="42000")),
+        (b"SET @_dualdb_0=1,@_dualdb_1=0", [OK]),
+        (b"CALL `p`(@_dualdb_0,@_dualdb_1)", [rows({"a": 1}), OK]),
+    ]
+    assert hold(Call("p", (1, 0)).talk(UTF8), script).rows == [{"a": 1}]
+
+
+def test_another_error_of_a_call_is_the_caller_s() -> None:
+    with pytest.raises(pymysql.err.OperationalError, match="no more"):
+        hold(Call("p").talk(UTF8), [(b"CALL `p`()", pymysql.err.OperationalError(1644, "no more", sqlstate="45000"))])
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ("abc", "not str; one is written (value,)"),
+        ({"a": 1}, "not dict"),
+        ((object(),), "a object cannot be a parameter"),
+        ((Out("a"), Out("a")), "two OUT parameters share a name"),
+    ],
+)
+def test_bad_procedure_parameters_are_refused(params: Any, says: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Call("p", params)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_an_out_parameter_needs_a_name(name: Any) -> None:
+    with pytest.raises(ParameterError, match="named by a str"):
+        Out(name)
+
+
+@pytest.mark.parametrize(
+    ("depth", "begin", "commit", "rollback"),
+    [
+        (0, b"BEGIN", (b"COMMIT",), (b"ROLLBACK",)),
+        (
+            2,
+            b"SAVEPOINT `dualdb_2`",
+            (b"RELEASE SAVEPOINT `dualdb_2`",),
+            (b"ROLLBACK TO SAVEPOINT `dualdb_2`", b"RELEASE SAVEPOINT `dualdb_2`"),
+        ),
+    ],
+)
+def test_transaction_commands(depth: int, begin: bytes, commit: Tuple[bytes, ...], rollback: Tuple[bytes, ...]) -> None:
+    assert transaction_begin(depth) == begin
+    assert transaction_end(depth, commit=True) == commit
+    assert transaction_end(depth, commit=False) == rollback

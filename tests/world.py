@@ -1,0 +1,165 @@
+"""The servers that the suite runs on: private ones, or those given by address."""
+
+import secrets
+from typing import Any, Dict, List, Union
+
+import pymysql
+import pymysql.cursors
+
+from dualdb import DatabaseConfig
+from dualdb.sandbox import Sandbox
+from dualdb.shards import DDL
+
+Name = Union[str, int]
+
+GLOBAL_SCHEMA = [
+    "CREATE TABLE accounts (id BIGINT AUTO_INCREMENT PRIMARY KEY, email VARCHAR(100) NOT NULL UNIQUE, shard_id INT)",
+    """CREATE PROCEDURE sign_up(IN p_email VARCHAR(100), IN p_shard INT) BEGIN
+        INSERT INTO accounts (email, shard_id) VALUES (p_email, p_shard);
+        SELECT 0 AS ErrorCode;
+        SELECT id, email, shard_id FROM accounts WHERE email = p_email;
+    END""",
+    "CREATE PROCEDURE find_account(IN p_email VARCHAR(100)) SELECT id, email, shard_id FROM accounts WHERE email = p_email",
+]
+SHARD_SCHEMA = [
+    "CREATE TABLE trades (id BIGINT AUTO_INCREMENT PRIMARY KEY, user_id BIGINT NOT NULL, symbol VARCHAR(20) NOT NULL, qty INT NOT NULL)",
+    """CREATE PROCEDURE portfolio(IN p_user BIGINT) BEGIN
+        SELECT 0 AS ErrorCode, COUNT(*) AS trades FROM trades WHERE user_id = p_user;
+        SELECT symbol, SUM(qty) AS qty FROM trades WHERE user_id = p_user GROUP BY symbol ORDER BY symbol;
+        SELECT id FROM trades WHERE FALSE;
+    END""",
+    """CREATE PROCEDURE totals(IN p_user BIGINT, OUT p_count INT, INOUT p_sum INT) BEGIN
+        SELECT COUNT(*), p_sum + COALESCE(SUM(qty), 0) INTO p_count, p_sum FROM trades WHERE user_id = p_user;
+        SELECT p_user AS user_id;
+    END""",
+    """CREATE PROCEDURE insert_and_fail(IN p_user BIGINT) BEGIN
+        INSERT INTO trades (user_id, symbol, qty) VALUES (p_user, 'FAIL', 1);
+        SELECT 1 AS one;
+        SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no more';
+    END""",
+    "CREATE PROCEDURE buy(IN p_user BIGINT, IN p_symbol VARCHAR(20), IN p_qty INT) "
+    "INSERT INTO trades (user_id, symbol, qty) VALUES (p_user, p_symbol, p_qty)",
+]
+
+
+class GivenServers:
+    """Servers given by ``--server NAME=[USER[:PASSWORD]@]HOST:PORT``; a name that was not given shares the first one's server."""
+
+    def __init__(self, given: List[str], ids: List[int]) -> None:
+        self._addresses: Dict[str, Dict[str, Any]] = {}
+        for text in given:
+            name, _, rest = text.partition("=")
+            account, _, address = rest.rpartition("@")
+            host, _, port = address.rpartition(":")
+            user, _, password = account.partition(":")
+            self._addresses[name] = {"host": host, "port": int(port), "user": user or "root", "password": password}
+        self._mark = secrets.token_hex(3)
+        self._account, self._password = f"dualdb_{self._mark}", secrets.token_hex(12)
+        self._ids = ids
+
+    def start(self) -> None:
+        for name in ("global", *self._ids):
+            self._sql(
+                name,
+                f"CREATE DATABASE `{self.database(name)}` CHARACTER SET utf8mb4",
+                f"CREATE USER IF NOT EXISTS '{self._account}'@'%' IDENTIFIED BY '{self._password}'",
+                f"GRANT ALL ON `{self.database(name)}`.* TO '{self._account}'@'%'",
+            )
+        self.run("global", DDL.format(table="table_shard_config"))
+        for shard_id in self._ids:
+            config = self.config_of(shard_id)
+            values = f"{shard_id}, '{config.host}', {config.port}, '{config.database}', '{config.user}', '{self._password}', 'active'"
+            self.run("global", f"INSERT INTO table_shard_config VALUES ({values}, DEFAULT, DEFAULT)")
+
+    def stop(self) -> None:
+        for name in ("global", *self._ids):
+            self._sql(name, f"DROP DATABASE IF EXISTS `{self.database(name)}`", f"DROP USER IF EXISTS '{self._account}'@'%'")
+
+    @property
+    def config(self) -> DatabaseConfig:
+        return self.config_of("global")
+
+    def config_of(self, name: Name) -> DatabaseConfig:
+        address = self._address(name)
+        return DatabaseConfig(
+            host=address["host"], port=address["port"], database=self.database(name), user=self._account, password=self._password
+        )
+
+    def run(self, name: Name, *statements: str) -> List[Any]:
+        return self._sql(name, *statements, database=self.database(name))
+
+    def database(self, name: Name) -> str:
+        return f"dualdb_{self._mark}_{name}"
+
+    def _address(self, name: Name) -> Dict[str, Any]:
+        return self._addresses.get(str(name)) or next(iter(self._addresses.values()))
+
+    def _sql(self, name: Name, *statements: str, **options: Any) -> List[Any]:
+        with pymysql.connect(**self._address(name), autocommit=True, cursorclass=pymysql.cursors.DictCursor, **options) as connection:
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                return list(cursor.fetchall())
+
+
+class World:
+    """A global database and shards 1 and 2 with the tests' schema, on servers of their own."""
+
+    ids = (1, 2)
+
+    def __init__(self, given: List[str]) -> None:
+        self.servers: Any = GivenServers(given, list(self.ids)) if given else Sandbox(self.ids)
+        self._rows: List[Dict[str, Any]] = []
+
+    def __enter__(self) -> "World":
+        self.servers.start()
+        try:
+            self.run("global", *GLOBAL_SCHEMA)
+            for shard_id in self.ids:
+                self.run(shard_id, *SHARD_SCHEMA)
+            self._rows = self.run("global", "SELECT * FROM table_shard_config ORDER BY shard_id")
+        except BaseException:
+            self.servers.stop()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.servers.stop()
+
+    @property
+    def config(self) -> DatabaseConfig:
+        config: DatabaseConfig = self.servers.config
+        return config
+
+    def config_of(self, name: Name, **changes: Any) -> DatabaseConfig:
+        config: DatabaseConfig = self.servers.config_of(name)
+        return config.model_copy(update=changes)
+
+    def run(self, name: Name, *statements: str) -> List[Any]:
+        """Run statements as root, past dualdb; the rows of the last one."""
+        rows: List[Any] = self.servers.run(name, *statements)
+        return rows
+
+    def value(self, name: Name, statement: str) -> Any:
+        return next(iter(self.run(name, statement)[0].values()))
+
+    def set_row(self, shard_id: int, **columns: Any) -> None:
+        """Change a shard's row, or insert a copy of shard 1's row with these changes."""
+        text = {column: "NULL" if value is None else f"'{value}'" for column, value in columns.items()}
+        known = self.run("global", f"SELECT 1 FROM table_shard_config WHERE shard_id = {shard_id}")
+        if known:
+            changes = ", ".join(f"{column} = {value}" for column, value in text.items())
+            self.run("global", f"UPDATE table_shard_config SET {changes} WHERE shard_id = {shard_id}")
+        else:
+            row = {column: f"'{value}'" for column, value in self._rows[0].items() if column not in ("created_at", "updated_at")}
+            row.update(text, shard_id=str(shard_id))
+            self.run("global", f"INSERT INTO table_shard_config ({', '.join(row)}) VALUES ({', '.join(row.values())})")
+
+    def reset(self) -> None:
+        """As on the first day: no rows, and the shard table as it was made."""
+        self.run("global", "DROP TABLE IF EXISTS table_shard_config", DDL.format(table="table_shard_config"), "TRUNCATE accounts")
+        for row in self._rows:
+            values = ", ".join(f"'{value}'" for value in row.values())
+            self.run("global", f"INSERT INTO table_shard_config VALUES ({values})")
+        for shard_id in self.ids:
+            self.run(shard_id, "TRUNCATE trades")
