@@ -59,7 +59,7 @@ class AsyncColour:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self._work: "asyncio.Queue[Any]" = self._in_loop(self._new_queue())
+        self._work: asyncio.Queue[Any] = self._in_loop(self._new_queue())
         self._caller = self.loop.create_task(self._await_all())
 
     def _in_loop(self, coroutine: Any) -> Any:
@@ -72,7 +72,8 @@ class AsyncColour:
         while True:
             awaitable, future = await self._work.get()
             if awaitable is None:
-                return future.set_result(None)
+                future.set_result(None)
+                return
             try:
                 future.set_result(await awaitable)
             except Exception as error:

@@ -36,7 +36,7 @@ def world(servers: World) -> Iterator[World]:
 
 @pytest.fixture(params=list(COLOURS))
 def colour(request: pytest.FixtureRequest) -> Iterator[Any]:
-    made = COLOURS[request.param]()
+    made: Any = COLOURS[request.param]()
     yield made
     made.close()
 

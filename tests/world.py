@@ -56,9 +56,10 @@ class GivenServers:
         self._mark = secrets.token_hex(3)
         self._account, self._password = f"dualdb_{self._mark}", secrets.token_hex(12)
         self._ids = ids
+        self._names: List[Name] = ["global", *ids]
 
     def start(self) -> None:
-        for name in ("global", *self._ids):
+        for name in self._names:
             self._sql(
                 name,
                 f"CREATE DATABASE `{self.database(name)}` CHARACTER SET utf8mb4",
@@ -72,7 +73,7 @@ class GivenServers:
             self.run("global", f"INSERT INTO table_shard_config VALUES ({values}, DEFAULT, DEFAULT)")
 
     def stop(self) -> None:
-        for name in ("global", *self._ids):
+        for name in self._names:
             self._sql(name, f"DROP DATABASE IF EXISTS `{self.database(name)}`", f"DROP USER IF EXISTS '{self._account}'@'%'")
 
     @property

@@ -54,7 +54,7 @@ class Background:
     """The plans that a service runs beside its callers, each in a task."""
 
     def __init__(self) -> None:
-        self._tasks: "Set[asyncio.Task[None]]" = set()
+        self._tasks: Set[asyncio.Task[None]] = set()
 
     def spawn(self, plan: "plans.Plan[None]") -> None:
         task = asyncio.get_running_loop().create_task(self._work(plan), name="dualdb-background")

@@ -22,7 +22,7 @@ class Pool:
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         self.config, self.name, self.shard_id = config, name, shard_id
-        self._slots: "Slots[asyncio.Future[None]]" = Slots(config.pool_size + config.max_overflow)
+        self._slots: Slots[asyncio.Future[Optional[Connection]]] = Slots(config.pool_size + config.max_overflow)
         self._idle: Deque[Connection] = deque()
         self._closed = False
         self._loop: Optional[asyncio.AbstractEventLoop] = None
@@ -53,27 +53,24 @@ class Pool:
             ServiceNotOpen: the pool is closed.
             InterfaceError: the pool belongs to another event loop.
         """
-        await self._enter()
+        connection = await self._enter()
         try:
-            while self._idle:
-                connection = self._idle.pop()
+            while connection is not None or self._idle:
+                connection = connection or self._idle.pop()
                 if not connection.is_dead() and not connection.too_old(self.config.max_lifetime):
                     return connection
                 connection.quit()
+                connection = None
             made: List[Connection] = []
             await drive(plans.connecting(self.shard_id), lambda step: self._connect(step, made))
             return made[0]
         except BaseException:
-            self._leave()
+            self._leave(None)
             raise
 
     def release(self, connection: Connection) -> None:
         """Take a connection back. One that is not as it was handed out is closed. Never waits, so a cancelled task can do it."""
-        if connection.clean and connection.open and not self._closed and len(self._idle) < self.config.pool_size:
-            self._idle.append(connection)
-        else:
-            connection.quit()
-        self._leave()
+        self._leave(connection)
 
     async def _connect(self, step: plans.Step, made: List[Connection]) -> None:
         if isinstance(step, plans.Sleep):
@@ -85,17 +82,19 @@ class Pool:
             connection = Connection(self.config, self._tls)
             await connection.open_session()
         except errors.ConnectionFailed as error:
-            raise error.about(self.name, self.shard_id, sent=False)
+            error.about(self.name, self.shard_id, sent=False)
+            raise
         made.append(connection)
 
-    async def _enter(self) -> None:
+    async def _enter(self) -> Optional[Connection]:
+        """Wait for a slot. Gives the connection of whoever had it before, if there was no slot free at once."""
         if self._closed:
             raise self._closed_error()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._adopt(loop)
         if self._slots.take():
-            return
+            return None
         waiter = loop.create_future()
         self._slots.queue(waiter)
         began = time.monotonic()
@@ -103,16 +102,25 @@ class Pool:
             await asyncio.wait({waiter}, timeout=self.config.pool_timeout)
         except BaseException:
             if not self._slots.withdraw(waiter) and waiter.done() and waiter.exception() is None:
-                self._leave()
+                self._leave(waiter.result())
             raise
         if self._slots.withdraw(waiter):
             raise self._slots.timeout(self.name, self.shard_id, time.monotonic() - began)
-        waiter.result()
+        given: Optional[Connection] = waiter.result()
+        return given
 
-    def _leave(self) -> None:
+    def _leave(self, connection: Optional[Connection]) -> None:
+        """Give the slot to the next who waits, with the connection; or lay the connection to rest, and free the slot."""
+        if connection is not None and (self._closed or not connection.open or not connection.clean):
+            connection.quit()
+            connection = None
         waiter = self._slots.give()
         if waiter is not None:
-            waiter.set_result(None)
+            waiter.set_result(connection)
+        elif connection is not None and len(self._idle) < self.config.pool_size:
+            self._idle.append(connection)
+        elif connection is not None:
+            connection.quit()
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None:

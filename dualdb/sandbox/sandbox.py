@@ -84,6 +84,12 @@ class Sandbox:
     def config(self) -> DatabaseConfig:
         return self.config_of("global")
 
+    @property
+    def url(self) -> str:
+        """The global database's URL with its password, for ``DatabaseConfig.from_url`` and for another process's ``DUALDB_URL``."""
+        config = self.config
+        return f"mysql://{config.user}:{self._password}@{config.host}:{config.port}/{config.database}"
+
     def config_of(self, name: Union[str, int]) -> DatabaseConfig:
         """The configuration of ``"global"`` or of a shard's database."""
         server = self.servers[name]

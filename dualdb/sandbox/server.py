@@ -64,7 +64,6 @@ class Engine:
             f"--datadir={directory}/data",
             f"--socket={directory}/s",
             f"--pid-file={directory}/pid",
-            f"--log-error={directory}/log",
             f"--port={port}",
             "--bind-address=127.0.0.1",
             "--skip-name-resolve",
@@ -102,13 +101,14 @@ class Server:
         if not self.port:
             self.port = _free_port()
         # A session of its own, so that Ctrl-C reaches the program that uses the sandbox and not the servers.
-        self._process = subprocess.Popen(
-            self._engine.command(self.directory, self.port, self._options),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with open(f"{self.directory}/log", "ab") as log:
+            self._process = subprocess.Popen(
+                self._engine.command(self.directory, self.port, self._options),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def wait(self) -> None:
         """Wait until the server answers.

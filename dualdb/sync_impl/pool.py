@@ -48,7 +48,7 @@ class Pool:
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         self.config, self.name, self.shard_id = config, name, shard_id
         self._lock = threading.Lock()
-        self._slots: "Slots[Future[None]]" = Slots(config.pool_size + config.max_overflow)
+        self._slots: Slots[Future[Optional[Connection]]] = Slots(config.pool_size + config.max_overflow)
         self._store = _IdleStore(config)
         self._closed = False
         self._tls: Optional[ssl.SSLContext] = None
@@ -75,30 +75,25 @@ class Pool:
             ShardUnavailable, ConnectionFailed: it could not be connected.
             ServiceNotOpen: the pool is closed.
         """
-        self._enter()
-        connection: Optional[Connection] = None
+        connection = self._enter()
         try:
-            pooled = self._store.connection(shareable=False)
-            connection = pooled.dbapi_connection
-            assert connection is not None
-            connection.pooled = pooled
+            if connection is None:
+                pooled = self._store.connection(shareable=False)
+                connection = pooled.dbapi_connection
+                assert connection is not None
+                connection.pooled = pooled
             if connection.open and (connection.is_dead() or connection.too_old(self.config.max_lifetime)):
                 connection.quit()
             if not connection.open:
                 drive(plans.connecting(self.shard_id), lambda step: self._connect(step, connection))
             return connection
         except BaseException:
-            if connection is not None:
-                self._put(connection)
-            self._leave()
+            self._leave(connection)
             raise
 
     def release(self, connection: Connection) -> None:
         """Take a connection back. One that is not as it was handed out is closed."""
-        try:
-            self._put(connection)
-        finally:
-            self._leave()
+        self._leave(connection)
 
     def _connect(self, step: plans.Step, connection: Any) -> None:
         if isinstance(step, plans.Sleep):
@@ -109,42 +104,53 @@ class Pool:
                 self._tls = tls.context(self.config)
             connection.open_session(self._tls)
         except errors.ConnectionFailed as error:
-            raise error.about(self.name, self.shard_id, sent=False)
+            error.about(self.name, self.shard_id, sent=False)
+            raise
 
-    def _put(self, connection: Connection) -> None:
-        pooled, connection.pooled = connection.pooled, None
-        if connection.open and (not connection.clean or self._closed or self._store.is_full()):
-            connection.quit()
-        pooled.close()
-
-    def _enter(self) -> None:
+    def _enter(self) -> Optional[Connection]:
+        """Wait for a slot. Gives the connection of whoever had it before, if there was no slot free at once."""
         with self._lock:
             if self._closed:
                 raise self._closed_error()
             if self._slots.take():
-                return
-            waiter: "Future[None]" = Future()
+                return None
+            waiter: Future[Optional[Connection]] = Future()
             self._slots.queue(waiter)
         began = time.monotonic()
         try:
-            waiter.result(self.config.pool_timeout)
+            return waiter.result(self.config.pool_timeout)
         except BaseException as error:
             with self._lock:
                 withdrawn = self._slots.withdraw(waiter)
             if isinstance(error, WaitTimeout):
                 if withdrawn:
                     raise self._slots.timeout(self.name, self.shard_id, time.monotonic() - began) from None
-                waiter.result()  # given at the last moment, or the pool was closed
-                return
+                return waiter.result()  # given at the last moment, or the pool was closed
             if not withdrawn and waiter.exception() is None:
-                self._leave()
+                self._leave(waiter.result())
             raise
 
-    def _leave(self) -> None:
+    def _leave(self, connection: Optional[Connection]) -> None:
+        """Give the slot to the next who waits, with the connection; or lay the connection to rest, and free the slot."""
+        if connection is not None and connection.open and (self._closed or not connection.clean):
+            connection.quit()
         with self._lock:
-            waiter = self._slots.give()
+            waiter = self._slots.give() if self._slots.waiting else None
+        if waiter is None:
+            self._rest(connection)
+            connection = None
+            with self._lock:
+                waiter = self._slots.give()
         if waiter is not None:
-            waiter.set_result(None)
+            waiter.set_result(connection)
+
+    def _rest(self, connection: Optional[Connection]) -> None:
+        if connection is None:
+            return
+        pooled, connection.pooled = connection.pooled, None
+        if connection.open and (self._closed or self._store.is_full()):
+            connection.quit()
+        pooled.close()
 
     def _closed_error(self) -> errors.ServiceNotOpen:
         return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").about(self.name, self.shard_id, sent=False)

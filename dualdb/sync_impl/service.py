@@ -46,9 +46,7 @@ class BorrowedConnection:
             self.close()
 
 
-class Transaction(
-    Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCount, CallResult, "Transaction", BorrowedConnection, int]
-):
+class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCount, CallResult, "Transaction", BorrowedConnection, int]):
     """A transaction, in threads: ``with db.transaction() as tx:``."""
 
     def _new_transaction(self) -> "Transaction":
@@ -117,9 +115,7 @@ class Target(_Verbs, BaseTarget[List[Row], Optional[Row], Any, RowCount, CallRes
         return place
 
 
-class MySQLClient(
-    _Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection, int, None]
-):
+class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection, int, None]):
     """The client of one database, in threads."""
 
     pool: Pool

@@ -1,7 +1,7 @@
 """Where calls go when shards are away."""
 
 import logging
-from typing import Any
+from typing import Any, Callable, List
 
 import pytest
 from faces import session
@@ -134,14 +134,15 @@ def test_shard_zero_is_a_shard_like_any_other(world: Any, open_service: Any, cal
 
 @pytest.mark.parametrize("shard_id", ["2", "", True, 2.0, b"2"])
 def test_a_shard_id_of_the_wrong_type_goes_nowhere(db: Any, call: Any, shard_id: Any) -> None:
-    for attempt in (
+    attempts: List[Callable[[], Any]] = [
         lambda: call(db.session(session(shard_id)).query(WHERE_AM_I)),
         lambda: call(db.execute_query_by_session(session(shard_id), WHERE_AM_I)),
         lambda: call(db.execute_shard_query(shard_id, WHERE_AM_I)),
         lambda: db.shard(shard_id),
         lambda: db.get_shard_client(shard_id),
         lambda: db.get_client_by_session(session(shard_id)),
-    ):
+    ]
+    for attempt in attempts:
         with pytest.raises(ParameterError, match="a shard_id is an int"):
             attempt()
 

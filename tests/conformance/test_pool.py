@@ -1,0 +1,270 @@
+"""The pools: the same limits, waits and hygiene in both colours."""
+
+import asyncio
+import logging
+import time
+from typing import Any, Iterator, List
+
+import pytest
+
+import dualdb
+from dualdb import ConnectionFailed, InterfaceError, PoolTimeout, ServiceNotOpen
+
+
+@pytest.fixture
+def make_client(world: Any, colour: Any) -> Iterator[Any]:
+    made: List[Any] = []
+
+    def make(**changes: Any) -> Any:
+        made.append(colour.Client(world.config_of(1, **changes)))
+        return made[-1]
+
+    yield make
+    for client in made:
+        colour(client.close_pool())
+
+
+def alive(world: Any, ids: Any) -> int:
+    """How many of these connections shard 1's server has."""
+    return int(world.value(1, f"SELECT COUNT(*) FROM information_schema.processlist WHERE id IN ({', '.join(map(str, ids))})"))
+
+
+def settle(world: Any, colour: Any, ids: Any, wanted: int) -> int:
+    """How many are alive, once that is as wanted or has not become so within two seconds."""
+    deadline = time.monotonic() + 2
+    while alive(world, ids) != wanted and time.monotonic() < deadline:
+        colour.sleep(0.01)
+    return alive(world, ids)
+
+
+def test_pool_size_is_kept_and_overflow_closed_after_use(make_client: Any, colour: Any, world: Any) -> None:
+    client = make_client(pool_size=2, max_overflow=3)
+    ids = {row["id"] for (row,) in colour.at_once([lambda: client.query("SELECT CONNECTION_ID() AS id, SLEEP(0.1)")] * 20)}
+    assert len(ids) == 5
+    assert settle(world, colour, ids, 2) == 2
+
+
+def test_a_wait_is_bounded_and_told_with_figures(make_client: Any, colour: Any) -> None:
+    client = make_client(pool_size=1, max_overflow=0, pool_timeout=0.2)
+    with colour.using(client.transaction()):
+        outcome = colour.at_once([lambda: client.query("SELECT 1")])[0]
+    assert type(outcome) is PoolTimeout
+    assert "1 of 1 are in use" in str(outcome)
+    assert outcome.sent is False
+    assert colour(client.query_value("SELECT 1")) == 1
+
+
+def test_who_waits_is_served_in_order(make_client: Any, colour: Any) -> None:
+    client = make_client(pool_size=1, max_overflow=0)
+    colour(client.execute("SET @turn = 0"))
+    served: List[int] = []
+    if colour.name == "async":
+
+        async def one(number: int) -> None:
+            await client.query("SELECT SLEEP(0.01)")
+            served.append(number)
+
+        colour.at_once([lambda number=number: one(number) for number in range(10)])
+    else:
+
+        def wait_and_ask(number: int) -> None:
+            time.sleep(number * 0.03)
+            client.query("SELECT SLEEP(0.1)")
+            served.append(number)
+
+        colour.at_once([lambda number=number: wait_and_ask(number) for number in range(6)])
+    assert served == sorted(served)
+
+
+def test_a_connection_that_died_in_the_pool_is_found_before_it_is_used(make_client: Any, colour: Any, world: Any) -> None:
+    client = make_client(pool_size=1)
+    first = colour(client.query_value("SELECT CONNECTION_ID()"))
+    for kill in (f"KILL {first}", None):
+        if kill:
+            world.run(1, kill)
+            time.sleep(0.1)
+        # A write, which could not be sent again if the dead connection were tried first.
+        assert colour(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)")) == 1
+    assert colour(client.query_value("SELECT CONNECTION_ID()")) != first
+
+
+def test_no_statement_is_sent_that_nobody_asked_for(make_client: Any, colour: Any, world: Any) -> None:
+    client = make_client(pool_size=1)
+    colour(client.query("SELECT 1"))
+    count = "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'QUESTIONS'"
+    if "maria" not in str(colour(client.query_value("SELECT VERSION()"))).lower():
+        count = "SELECT VARIABLE_VALUE FROM performance_schema.session_status WHERE VARIABLE_NAME = 'Questions'"
+    before = int(colour(client.query_value(count)))
+    for _ in range(10):
+        colour(client.query("SELECT 1"))
+        colour(client.call("portfolio", (1,)))
+    assert int(colour(client.query_value(count))) - before == 21
+    with colour.using(client.transaction()) as tx:
+        colour(tx.query("SELECT 1"))
+    assert int(colour(client.query_value(count))) - before == 21 + 1 + 3
+
+
+def test_an_old_connection_is_replaced(make_client: Any, colour: Any) -> None:
+    client = make_client(pool_size=1, max_lifetime=0.05)
+    first = colour(client.query_value("SELECT CONNECTION_ID()"))
+    time.sleep(0.1)
+    assert colour(client.query_value("SELECT CONNECTION_ID()")) != first
+
+
+def test_a_transaction_left_open_by_a_statement_is_not_the_next_borrower_s(make_client: Any, colour: Any, world: Any) -> None:
+    client = make_client(pool_size=1, max_overflow=0)
+    for spoil in ("BEGIN", "SET autocommit = 0"):
+        colour(client.execute(spoil))
+        colour(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
+        assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
+        world.run(1, "TRUNCATE trades")
+
+
+def test_closing_wakes_those_who_wait_and_ends_what_is_idle(make_client: Any, colour: Any, world: Any) -> None:
+    client = make_client(pool_size=1, max_overflow=0)
+    first = colour(client.query_value("SELECT CONNECTION_ID()"))
+
+    def close_soon() -> Any:
+        if colour.name == "sync":
+            time.sleep(0.15)
+            return client.close_pool()
+
+        async def close() -> None:
+            await asyncio.sleep(0.15)
+            await client.close_pool()
+
+        return close()
+
+    outcomes = colour.at_once(
+        [lambda: client.query_value("SELECT SLEEP(0.4)"), lambda: later(colour, client), close_soon],
+    )
+    assert outcomes[0] == 0, "work in progress ends well"
+    assert isinstance(outcomes[1], ServiceNotOpen)
+    assert settle(world, colour, [first], 0) == 0
+
+
+def later(colour: Any, client: Any) -> Any:
+    if colour.name == "sync":
+        time.sleep(0.05)
+        return client.query("SELECT 1")
+
+    async def ask() -> Any:
+        await asyncio.sleep(0.05)
+        return await client.query("SELECT 1")
+
+    return ask()
+
+
+def test_a_connect_in_progress_delays_no_one_else(colour: Any, world: Any, make_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One caller hangs in a connect; another's connection comes back and is used meanwhile."""
+    client = make_client(pool_size=2)
+    colour(client.query("SELECT 1"))
+    pool = client.pool
+    original = type(pool)._connect
+    order: List[str] = []
+
+    def slow_in_threads(self: Any, *args: Any) -> Any:
+        time.sleep(0.5)
+        order.append("connected")
+        return original(self, *args)
+
+    async def slow_in_tasks(self: Any, *args: Any) -> Any:
+        await asyncio.sleep(0.5)
+        order.append("connected")
+        return await original(self, *args)
+
+    monkeypatch.setattr(type(pool), "_connect", slow_in_threads if colour.name == "sync" else slow_in_tasks)
+
+    def quick() -> Any:
+        if colour.name == "sync":
+            time.sleep(0.3)
+            client.query("SELECT 1")
+            order.append("served")
+            return None
+
+        async def ask() -> None:
+            await asyncio.sleep(0.3)
+            await client.query("SELECT 1")
+            order.append("served")
+
+        return ask()
+
+    colour.at_once([lambda: client.query("SELECT SLEEP(0.2)"), lambda: client.query("SELECT SLEEP(0.1)"), quick])
+    assert order == ["served", "connected"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"), [({"password": "wrong"}, 1045), ({"database": "nowhere"}, (1044, 1049)), ({"host": "127.0.0.1", "port": 1}, 2003)]
+)
+def test_a_failed_connect_is_told_with_its_code(world: Any, colour: Any, changes: Any, code: Any, quick_retries: None) -> None:
+    config = dualdb.DatabaseConfig(**{**plain(world.config), **changes})
+    service = colour.Service(config)
+    with pytest.raises(ConnectionFailed) as caught:
+        colour(service.init_service())
+    assert caught.value.errno == code or caught.value.errno in code
+    assert (caught.value.target, caught.value.sent) == ("global", False)
+    assert service.global_client is None
+    assert config.reveal_password() not in str(caught.value) or config.reveal_password() == "wrong"
+
+
+def plain(config: dualdb.DatabaseConfig) -> Any:
+    return {**config.model_dump(), "password": config.reveal_password()}
+
+
+def test_secrets_are_in_no_log(world: Any, colour: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        service = colour.Service(world.config)
+        with colour.using(service):
+            colour(service.query("SELECT %s", ("a parameter",)))
+            with pytest.raises(dualdb.ProgrammingError):
+                colour(service.query("SELEC %s", ("a parameter",)))
+    assert "global database initialized" in caplog.text
+    assert world.config.reveal_password() not in caplog.text
+
+
+def test_an_async_service_says_that_it_belongs_to_another_loop(world: Any) -> None:
+    service = dualdb.AsyncDatabaseService(world.config)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(service.init_service())
+    with pytest.raises(InterfaceError, match="belong to another event loop"):
+        asyncio.run(service.query("SELECT 1"))
+    loop.run_until_complete(service.close_service())
+    loop.close()
+
+    async def reopened() -> Any:
+        async with service:
+            return await service.query_value("SELECT 1")
+
+    assert asyncio.run(reopened()) == 1
+
+
+def test_a_cancelled_call_leaves_no_half_read_connection(world: Any) -> None:
+    async def cancel_and_ask() -> List[Any]:
+        client = dualdb.AsyncMySQLClient(world.config_of(1, pool_size=2, max_overflow=0))
+        rows = []
+        for pause in range(30):
+            task = asyncio.get_running_loop().create_task(client.query("SELECT 'wrong' AS tag, SLEEP(0.02)"))
+            await asyncio.sleep(pause / 1000)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            rows += await asyncio.gather(*[client.query_value("SELECT %s", (tag,)) for tag in range(4)])
+        await client.close_pool()
+        return rows
+
+    assert asyncio.run(cancel_and_ask()) == [0, 1, 2, 3] * 30
+
+
+def test_cancelled_waiters_lose_no_slot(world: Any) -> None:
+    async def wait_and_go() -> Any:
+        client = dualdb.AsyncMySQLClient(world.config_of(1, pool_size=1, max_overflow=0))
+        async with client.transaction():
+            tasks = [asyncio.get_running_loop().create_task(client.query("SELECT 1")) for _ in range(5)]
+            await asyncio.sleep(0.01)
+            for task in tasks[:4]:
+                task.cancel()
+        assert await tasks[4] == [{"1": 1}]
+        figures = client.pool._slots.in_use, client.pool._slots.waiting
+        await client.close_pool()
+        return figures
+
+    assert asyncio.run(wait_and_go()) == (0, 0)

@@ -1,0 +1,133 @@
+"""The sandbox: it comes up, it goes away whatever happens to its owner, and it says what is missing."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, List
+
+import pytest
+
+import dualdb
+from dualdb.sandbox import Sandbox, ServerMissing, reaper, server
+
+SCRIPT = """
+import sys
+from dualdb.sandbox import Sandbox
+sandbox = Sandbox(1)
+sandbox.start()
+print(sandbox.directory, flush=True)
+{end}
+"""
+
+
+def spawn(end: str, **options: Any) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(dualdb.__file__).parents[1])}
+    environment.update(options.pop("env", {}))
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(end=end)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        **options,
+    )
+
+
+def assert_gone(directory: str) -> None:
+    assert directory
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and (os.path.exists(directory) or list(reaper.servers(directory))):
+        time.sleep(0.05)
+    assert not os.path.exists(directory)
+    assert list(reaper.servers(directory)) == []
+
+
+ENDS = {
+    "normal end": ("sandbox.stop()", None),
+    "forgotten": ("pass", None),
+    "exception": ("1 / 0", None),
+    "crash": ("import time; time.sleep(60)", signal.SIGKILL),
+    "Ctrl-C": ("import time; time.sleep(60)", signal.SIGINT),
+    "terminated": ("import time; time.sleep(60)", signal.SIGTERM),
+    "hard exit": ("import os; os._exit(3)", None),
+}
+
+
+@pytest.mark.parametrize(("end", "number"), ENDS.values(), ids=list(ENDS))
+def test_nothing_is_left_whatever_happens_to_its_owner(end: str, number: Any) -> None:
+    with spawn(end) as process:
+        assert process.stdout is not None
+        directory = process.stdout.readline().strip()
+        if number is not None:
+            assert os.path.isdir(directory)
+            assert len(list(reaper.servers(directory))) == 2
+            os.killpg(process.pid, number)
+        process.communicate(timeout=30)
+    assert_gone(directory)
+
+
+def test_a_block_has_the_shard_table_and_databases() -> None:
+    with Sandbox([3, 7]) as sandbox:
+        directory = sandbox.directory
+        rows = sandbox.run("global", "SELECT shard_id, port, database_name, status FROM table_shard_config ORDER BY shard_id")
+        assert [tuple(row.values()) for row in rows] == [
+            (3, sandbox.servers[3].port, "app_shard_3", "active"),
+            (7, sandbox.servers[7].port, "app_shard_7", "active"),
+        ]
+        assert os.stat(directory).st_mode & 0o077 == 0, "nobody else reads it"
+        sandbox.add_shard(8, status="maintenance")
+        sandbox.set_status(7, "inactive")
+        with dualdb.DatabaseService(sandbox.config) as db:
+            assert sorted(db.shard_clients) == [3]
+            assert repr(sandbox.servers[3]).endswith(", up>")
+        sandbox.servers[3].kill()
+        assert repr(sandbox.servers[3]).endswith(", down>")
+    assert_gone(directory)
+
+
+def test_no_server_is_an_error_that_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(server, "_SBIN", str(tmp_path))
+    with pytest.raises(ServerMissing, match="apt-get install mariadb-server"):
+        Sandbox().start()
+
+
+def test_a_program_that_is_no_server_is_told_so(tmp_path: Any) -> None:
+    program = tmp_path / "mariadbd"
+    program.write_text("#!/bin/sh\necho broken >&2; exit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(ServerMissing, match="broken"):
+        Sandbox(program=str(program)).start()
+
+
+def test_a_server_that_does_not_start_shows_its_log() -> None:
+    sandbox = Sandbox(0, options=["--no-such-option=1"])
+    with pytest.raises(RuntimeError, match=r"(?s)did not start.*no-such-option"):
+        sandbox.start()
+    assert_gone(sandbox.directory)
+
+
+def test_as_an_ordinary_user() -> None:
+    """As root, the other tests have shown that root can; this one is nobody, who may read the interpreter's files and nothing more."""
+    code = (
+        "from dualdb.sandbox import Sandbox\nwith Sandbox(1) as s: print(s.run('global', 'SELECT COUNT(*) AS n FROM table_shard_config'))"
+    )
+    work = tempfile.mkdtemp(prefix="dualdb-user-")
+    command: List[str] = [sys.executable, "-c", code]
+    if os.geteuid() == 0:
+        os.chown(work, 65534, 65534)
+        become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+dac_read_search"]
+        command = [*become, "--ambient-caps=+dac_read_search", *command]
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(dualdb.__file__).parents[1]), "TMPDIR": work}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == "[{'n': 1}]", done.stderr
+        assert os.listdir(work) == []
+    finally:
+        shutil.rmtree(work)

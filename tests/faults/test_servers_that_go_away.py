@@ -1,0 +1,271 @@
+"""Servers that are down, die, or stop to answer: what each caller is told, and what the servers hold afterwards."""
+
+import socket
+import threading
+import time
+from typing import Any, Iterator
+
+import pytest
+from faces import session
+from world import GLOBAL_SCHEMA, SHARD_SCHEMA
+
+from dualdb import ConnectionFailed, ConnectionLost, DatabaseConfig, OutcomeUnknown, ShardUnavailable
+from dualdb.sandbox import Sandbox
+
+
+@pytest.fixture(scope="module")
+def sandboxes() -> Iterator[Sandbox]:
+    with Sandbox(2) as sandbox:
+        sandbox.run("global", *GLOBAL_SCHEMA)
+        for shard_id in (1, 2):
+            sandbox.run(shard_id, *SHARD_SCHEMA)
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(sandboxes: Sandbox) -> Iterator[Sandbox]:
+    """A global database and shards 1 and 2 on private servers, all up before and after."""
+    yield sandboxes
+    for name, server in sandboxes.servers.items():
+        server.resume()
+        server.start()
+        if name != "global":
+            sandboxes.run(name, "TRUNCATE trades")
+
+
+INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
+
+
+def trades(sandbox: Any, shard_id: int = 1) -> int:
+    return int(sandbox.run(shard_id, "SELECT COUNT(*) AS n FROM trades")[0]["n"])
+
+
+def until(condition: Any, seconds: float = 20.0) -> Any:
+    """What the condition gives, once that is true."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
+def test_a_shard_that_is_down_at_start_is_unavailable_and_comes_back_by_itself(sandbox: Any, colour: Any, quick_retries: None) -> None:
+    sandbox.servers[2].kill()
+    db = colour.Service(sandbox.config)
+    with colour.using(db):
+        assert colour(db.shard(1).query_value("SELECT 1")) == 1
+        for target in (db.shard(2), db.session(session(2))):
+            with pytest.raises(ShardUnavailable, match="^Shard 2 not available$") as caught:
+                colour(target.execute(INSERT))
+            assert "2003" in str(caught.value.reason)
+        assert db.get_shard_client(2) is None
+        assert (sorted(db.shard_clients), sorted(db.shard_configs)) == ([1], [1, 2])
+        assert colour(db.get_active_shard_ids()) == [1, 2]
+        report = colour(db.health_check())
+        assert (report["healthy"], report["shards"][2]["healthy"]) == (False, False)
+        sandbox.servers[2].start()
+
+        def is_back() -> bool:
+            colour.sleep(0.05)
+            return db.get_shard_client(2) is not None
+
+        assert until(is_back)
+        assert colour(db.session(session(2)).execute(INSERT)) == 1
+        assert colour(db.health_check())["healthy"] is True
+    assert trades(sandbox, 2) == 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dualdb")]
+
+
+def test_closing_ends_the_look_out_for_shards_that_are_down(sandbox: Any, colour: Any, quick_retries: None) -> None:
+    sandbox.servers[2].kill()
+    db = colour.Service(sandbox.config)
+    with colour.using(db):
+        assert db.get_shard_client(2) is None
+    assert until(lambda: not [thread for thread in threading.enumerate() if thread.name == "dualdb-background"])
+
+
+def test_a_shard_that_dies_fails_alone_and_is_used_again_when_it_is_back(sandbox: Any, colour: Any, quick_retries: None) -> None:
+    db = colour.Service(sandbox.config)
+    with colour.using(db):
+        colour(db.shard(2).execute(INSERT))
+        sandbox.servers[2].kill()
+        for _ in range(3):
+            with pytest.raises(ShardUnavailable):
+                colour(db.session(session(2)).execute(INSERT))
+            assert colour(db.shard(1).query_value("SELECT 1")) == 1
+        sandbox.servers[2].start()
+        assert colour(db.session(session(2)).execute(INSERT)) == 1
+    assert trades(sandbox, 2) == 2
+    assert trades(sandbox, 1) == 0
+
+
+def test_a_restart_between_two_calls_is_not_noticed(sandbox: Any, colour: Any) -> None:
+    db = colour.Service(sandbox.config)
+    with colour.using(db):
+        for _ in range(2):
+            assert colour(db.shard(1).execute(INSERT)) == 1
+            assert colour(db.query_value("SELECT 1")) == 1
+            sandbox.servers[1].stop()
+            sandbox.servers[1].start()
+    assert trades(sandbox) == 2
+
+
+def test_the_global_database_away_stops_no_shard(sandbox: Any, colour: Any, quick_retries: None) -> None:
+    db = colour.Service(sandbox.config)
+    with colour.using(db):
+        sandbox.servers["global"].kill()
+        assert colour(db.session(session(1)).execute(INSERT)) == 1
+        with pytest.raises(ConnectionFailed) as caught:
+            colour(db.query("SELECT 1"))
+        assert (caught.value.errno, caught.value.target) == (2003, "global")
+        with pytest.raises(ConnectionFailed):
+            colour(db.load_shard_configs())
+        assert sorted(db.shard_configs) == [1, 2], "the last good map stays"
+        assert colour(db.get_active_shard_ids()) == [1, 2]
+        report = colour(db.health_check())
+        assert (report["healthy"], report["global"]["healthy"], report["shards"][1]["healthy"]) == (False, False, True)
+
+
+def slowly(statement: str) -> str:
+    """A write that takes its time, so that its connection can be lost in between."""
+    return statement.replace("(1, 'A', 1)", "(1, 'A', 1 + SLEEP(1.0))")
+
+
+def kill_soon(sandbox: Any, what: str) -> threading.Thread:
+    """In a while, kill the connection that runs a slow statement, or the server."""
+
+    def running() -> Any:
+        # Not by user: a procedure runs as the account that made it.
+        where = "db = 'app_shard_1' AND command = 'Query' AND id <> CONNECTION_ID()"
+        return sandbox.run(1, f"SELECT id FROM information_schema.processlist WHERE {where}")
+
+    def kill() -> None:
+        found = until(running)
+        time.sleep(0.3)
+        if what == "server":
+            sandbox.servers[1].kill()
+        elif found == running():
+            sandbox.run(1, f"KILL {found[0]['id']}")
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("what", ["connection", "server"])
+def test_a_write_whose_connection_is_lost_is_not_sent_again(sandbox: Any, colour: Any, what: str) -> None:
+    db = colour.Service(sandbox.config)
+    with colour.using(db):
+        killer = kill_soon(sandbox, what)
+        with pytest.raises(OutcomeUnknown) as caught:
+            colour(db.shard(1).execute(slowly(INSERT)))
+        killer.join()
+        assert (caught.value.sent, caught.value.shard_id, caught.value.errno in (2013, 2006, 1927)) == (True, 1, True)
+        sandbox.servers[1].start()
+        time.sleep(1.2)
+        assert trades(sandbox) == 0, "the server undid it, and nobody sent it again"
+
+
+def test_a_procedure_whose_connection_is_lost_is_not_called_again(sandbox: Any, colour: Any) -> None:
+    sandbox.run(1, "CREATE OR REPLACE PROCEDURE slow() BEGIN " + INSERT + "; SELECT SLEEP(1.5); END")
+    db = colour.Service(sandbox.config)
+    with colour.using(db):
+        killer = kill_soon(sandbox, "connection")
+        with pytest.raises(OutcomeUnknown):
+            colour(db.shard(1).call("slow"))
+        killer.join()
+    assert trades(sandbox) == 1
+
+
+@pytest.mark.parametrize(("sql", "idempotent"), [("SELECT 1 + SLEEP(1) AS a", True), ("SELECT COUNT(*) AS a FROM nap", False)])
+def test_what_may_be_repeated_is(sandbox: Any, colour: Any, sql: str, idempotent: bool) -> None:
+    sandbox.run(1, "CREATE OR REPLACE VIEW nap AS SELECT SLEEP(1) AS nap FROM DUAL")
+    db = colour.Service(sandbox.config)
+    with colour.using(db):
+        killer = kill_soon(sandbox, "connection")
+        assert colour(db.shard(1).query(sql, idempotent=idempotent)) == [{"a": 1}]
+        killer.join()
+
+
+def test_a_read_that_loses_its_connection_twice_is_an_error_and_no_riddle(sandbox: Any, colour: Any, quick_retries: None) -> None:
+    client = colour.Client(sandbox.config_of(1).model_copy(update={"read_timeout": 0.2}))
+    with pytest.raises(ConnectionLost) as caught:
+        colour(client.query("SELECT SLEEP(2)", idempotent=True))
+    assert type(caught.value) is ConnectionLost
+    with pytest.raises(OutcomeUnknown):
+        colour(client.execute(slowly(INSERT)))
+    colour(client.close_pool())
+
+
+@pytest.fixture
+def silent_listener() -> Iterator[int]:
+    """A port that accepts and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        yield listener.getsockname()[1]
+
+
+def test_one_deadline_covers_the_whole_connect(colour: Any, silent_listener: int, quick_retries: None) -> None:
+    config = DatabaseConfig(host="127.0.0.1", port=silent_listener, database="d", user="u", password="p", connect_timeout=0.2)
+    client = colour.Client(config)
+    with pytest.raises(ConnectionFailed) as caught:
+        colour(client.init_pool())
+    assert caught.value.errno in (2003, 2013)
+
+
+def test_a_server_held_still_in_the_handshake_holds_nobody(sandbox: Any, colour: Any, quick_retries: None) -> None:
+    config = sandbox.config.model_copy(update={"connect_timeout": 0.3})
+    db = colour.Service(config)
+    sandbox.servers[2].pause()
+    with colour.using(db):
+        assert colour(db.shard(1).query_value("SELECT 1")) == 1
+        with pytest.raises(ShardUnavailable):
+            colour(db.shard(2).query("SELECT 1"))
+
+
+def test_a_file_that_a_server_asks_for_is_not_sent(colour: Any, quick_retries: None, tmp_path: Any) -> None:
+    """The shard table names hosts; one of them might ask the client for its files."""
+    secret = tmp_path / "secret"
+    secret.write_text("canary")
+    received = []
+
+    def rogue(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(packet(0, GREETING))
+            connection.recv(65536)
+            connection.sendall(packet(2, OK))
+            while True:
+                data = connection.recv(65536)
+                if not data:
+                    return
+                received.append(data)
+                asks = b"\xfb" + str(secret).encode()
+                connection.sendall(packet(1, asks if b"SELECT" in data else OK))
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        thread = threading.Thread(target=rogue, args=(listener,), daemon=True)
+        thread.start()
+        config = DatabaseConfig(host="127.0.0.1", port=listener.getsockname()[1], database="d", user="u", password="p")
+        client = colour.Client(config)
+        with pytest.raises(Exception, match="LOAD_LOCAL"):
+            colour(client.query("SELECT 1"))
+        colour(client.close_pool())
+        thread.join(5)
+    assert received
+    assert not any(b"canary" in data for data in received)
+
+
+def packet(sequence: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "little") + bytes([sequence]) + payload
+
+
+OK = b"\x00\x00\x00\x02\x00\x00\x00"
+GREETING = (
+    b"\x0a5.7.0\x00" + b"\x01\x00\x00\x00" + b"saltsalt\x00" + b"\xff\xf7" + b"\x2d" + b"\x02\x00" + b"\x0f\x00" + b"\x15" + bytes(10)
+    + b"saltsaltsalt\x00" + b"mysql_native_password\x00"
+)  # fmt: skip

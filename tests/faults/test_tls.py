@@ -1,0 +1,130 @@
+"""TLS: every ssl_mode means the same in both colours."""
+
+import datetime
+import ipaddress
+from typing import Any, Dict, Iterator
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from dualdb import ConnectionFailed
+from dualdb.sandbox import Sandbox
+
+
+def make_authority(directory: Any, name: str, address: str) -> Dict[str, str]:
+    """An authority, and a server's certificate by it for an IP address: the paths of the PEM files."""
+
+    def certificate(subject: str, key: Any, issuer: str, issuer_key: Any, extensions: Any) -> Any:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+        )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
+        return builder.sign(issuer_key, hashes.SHA256())
+
+    ca_key, key = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+    ca = certificate(name, ca_key, name, ca_key, [x509.BasicConstraints(ca=True, path_length=None)])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    server = certificate("server", key, name, ca_key, [names])
+    paths = {}
+    for part, data in {
+        "ca": ca.public_bytes(serialization.Encoding.PEM),
+        "cert": server.public_bytes(serialization.Encoding.PEM),
+        "key": key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()),
+    }.items():
+        path = directory / f"{name}-{part}.pem"
+        path.write_bytes(data)
+        paths[part] = str(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Dict[str, str]]:
+    directory = tmp_path_factory.mktemp("tls")
+    return {
+        "right": make_authority(directory, "right", "127.0.0.1"),
+        "wrong name": make_authority(directory, "elsewhere", "10.0.0.1"),
+    }
+
+
+@pytest.fixture(scope="module")
+def boxes(certificates: Dict[str, Dict[str, str]]) -> Iterator[Dict[str, Sandbox]]:
+    """A server without TLS, one with a certificate for its address, one with a certificate for another."""
+
+    def options(files: Dict[str, str]) -> Any:
+        return [f"--ssl-{part}={path}" for part, path in files.items()]
+
+    with Sandbox(0) as plain, Sandbox(0, options=options(certificates["right"])) as right:
+        with Sandbox(0, options=options(certificates["wrong name"])) as wrong:
+            yield {"plain": plain, "right": right, "wrong name": wrong}
+
+
+@pytest.mark.parametrize(
+    ("mode", "authority", "server", "outcome"),
+    [
+        ("disabled", None, "plain", "plain"),
+        ("disabled", None, "right", "plain"),
+        ("preferred", None, "plain", "plain"),
+        ("preferred", None, "right", "tls"),
+        ("preferred", None, "wrong name", "tls"),
+        ("required", None, "plain", "refused"),
+        ("required", None, "right", "tls"),
+        ("required", None, "wrong name", "tls"),
+        ("verify_ca", "right", "plain", "refused"),
+        ("verify_ca", "right", "right", "tls"),
+        ("verify_ca", "wrong name", "wrong name", "tls"),
+        ("verify_ca", "wrong name", "right", "refused"),
+        ("verify_identity", "right", "plain", "refused"),
+        ("verify_identity", "right", "right", "tls"),
+        ("verify_identity", "wrong name", "wrong name", "refused"),
+        ("verify_identity", "wrong name", "right", "refused"),
+    ],
+)
+def test_ssl_modes(
+    boxes: Any, certificates: Any, colour: Any, quick_retries: None, mode: str, authority: Any, server: str, outcome: str
+) -> None:
+    changes = {"ssl_mode": mode, "ssl_ca": certificates[authority]["ca"] if authority else None}
+    client = colour.Client(boxes[server].config.model_copy(update=changes))
+    if outcome == "refused":
+        with pytest.raises(ConnectionFailed):
+            colour(client.query("SELECT 1"))
+    else:
+        cipher = colour(client.query_one("SHOW SESSION STATUS LIKE 'Ssl_cipher'"))["Value"]
+        assert bool(cipher) is (outcome == "tls")
+    colour(client.close_pool())
+
+
+def test_a_password_is_not_told_to_a_server_that_lacks_the_tls_asked_for(boxes: Any, colour: Any, quick_retries: None) -> None:
+    client = colour.Client(boxes["plain"].config.model_copy(update={"ssl_mode": "required"}))
+    with pytest.raises(ConnectionFailed) as caught:
+        colour(client.query("SELECT 1"))
+    assert (caught.value.errno, "SSL is required" in str(caught.value)) == (2026, True)
+    colour(client.close_pool())
+
+
+def test_a_unix_socket(boxes: Any, colour: Any) -> None:
+    path = f"{boxes['plain'].servers['global'].directory}/s"
+    boxes["plain"].run("global", "GRANT ALL ON app_global.* TO 'local'@'localhost' IDENTIFIED BY 'p'")
+    changes = {"unix_socket": path, "host": "nowhere.invalid", "user": "local", "password": "p"}
+    client = colour.Client(boxes["plain"].config.model_copy(update=changes))
+    assert colour(client.query_value("SELECT 1")) == 1
+    assert path in repr(client)
+    colour(client.close_pool())
+
+
+def test_a_unix_socket_that_is_not_there(colour: Any, boxes: Any, quick_retries: None) -> None:
+    client = colour.Client(boxes["plain"].config.model_copy(update={"unix_socket": "/nowhere/s"}))
+    with pytest.raises(ConnectionFailed) as caught:
+        colour(client.query("SELECT 1"))
+    assert caught.value.errno == 2003
+    colour(client.close_pool())

@@ -1,0 +1,104 @@
+"""What a type checker sees of the asyncio face. Checked, never run."""
+
+import asyncio
+from typing import Any, Dict, List, Mapping, Optional
+
+from typing_extensions import assert_type
+
+from dualdb import AsyncDatabaseService, AsyncMySQLClient, CallResult, DatabaseConfig, InOut, Out, Row, RowCount
+from dualdb.async_impl import Target, Transaction
+from dualdb.async_impl.service import BorrowedConnection
+
+
+async def service(db: AsyncDatabaseService, client_session: object) -> None:
+    assert_type(await db.init_service(), None)
+    assert_type(await db.close_service(), None)
+    assert_type(await db.load_shard_configs(), None)
+    assert_type(await db.init_shard_connections(), None)
+    assert_type(db.global_config, DatabaseConfig)
+    assert_type(db.global_client, Optional[AsyncMySQLClient])
+    assert_type(db.shard_clients, Dict[int, AsyncMySQLClient])
+    assert_type(db.shard_configs, Dict[int, DatabaseConfig])
+    assert_type(db.get_global_client(), AsyncMySQLClient)
+    assert_type(db.get_shard_client(1), Optional[AsyncMySQLClient])
+    assert_type(db.get_client_by_session(client_session), AsyncMySQLClient)
+    assert_type(await db.call_global_procedure("p", (1,)), List[Row])
+    assert_type(await db.execute_global_query("q", (1,)), List[Row])
+    assert_type(await db.call_global_procedure_update("q", (1,)), RowCount)
+    assert_type(await db.call_global_read_query("q", (1,)), List[Row])
+    assert_type(await db.call_shard_procedure(1, "p", (1,)), List[Row])
+    assert_type(await db.execute_shard_procedure(1, "p", (1,)), List[Row])
+    assert_type(await db.execute_shard_query(1, "q", (1,)), List[Row])
+    assert_type(await db.call_shard_procedure_update(1, "q", (1,)), RowCount)
+    assert_type(await db.call_shard_read_query(1, "q", (1,)), List[Row])
+    assert_type(await db.call_procedure_by_session(client_session, "p", (1,)), List[Row])
+    assert_type(await db.execute_query_by_session(client_session, "q", (1,)), List[Row])
+    assert_type(await db.call_stored_procedure("p", (1,)), List[Row])
+    assert_type(await db.call_procedure("p", (1,)), List[Row])
+    assert_type(await db.execute_query("q", (1,)), List[Row])
+    assert_type(await db.execute_non_query("q", (1,)), RowCount)
+    assert_type(await db.get_last_insert_id(), int)
+    assert_type(await db.get_active_shard_ids(), List[int])
+    assert_type(db.get_transaction(), Transaction)
+    assert_type(await db.health_check(), Dict[str, Any])
+    assert_type(db.shard(1), Target)
+    assert_type(db.session(client_session), Target)
+    async with db as opened:
+        assert_type(opened, AsyncDatabaseService)
+
+
+async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transaction) -> None:
+    for target in (db, db.shard(1), client, tx):
+        assert_type(await target.query("q"), List[Row])
+        assert_type(await target.query_one("q", {"a": 1}), Optional[Row])
+        assert_type(await target.query_value("q", [1], idempotent=True), Any)
+        assert_type(await target.execute("q"), RowCount)
+        assert_type((await target.execute("q")).lastrowid, int)
+        assert_type(await target.call("p", (1, Out("x"), InOut("y", 2))), CallResult)
+        assert_type((await target.call("p")).out, Mapping[str, Any])
+        assert_type(target.transaction(), Transaction)
+        assert_type(target.connection(), BorrowedConnection)
+        async with target.transaction() as inside:
+            assert_type(inside, Transaction)
+
+
+async def client(config: DatabaseConfig) -> None:
+    client = AsyncMySQLClient(config)
+    assert_type(client.config, DatabaseConfig)
+    assert_type(await client.init_pool(), None)
+    assert_type(await client.close_pool(), None)
+    assert_type(await client.execute_stored_procedure("p", (1,)), List[Row])
+    assert_type(await client.execute_query("q", (1,)), List[Row])
+    assert_type(await client.execute_non_query("q", (1,)), RowCount)
+    assert_type(await client.get_last_insert_id(), int)
+    assert_type(client.get_connection(), BorrowedConnection)
+    assert_type(client.name, str)
+    assert_type(client.shard_id, Optional[int])
+
+
+async def transaction(tx: Transaction) -> None:
+    assert_type(await tx.execute_stored_procedure("p", (1,)), List[Row])
+    assert_type(await tx.execute_query("q", (1,)), List[Row])
+    assert_type(await tx.execute_non_query("q", (1,)), RowCount)
+    assert_type(await tx.get_last_insert_id(), int)
+    assert_type(tx.cursor(), Any)
+    assert_type(tx.name, str)
+    assert_type(tx.shard_id, Optional[int])
+
+
+def configuration() -> None:
+    assert_type(DatabaseConfig(database="d", user="u", password="p", pool_size=3, ssl_mode="required"), DatabaseConfig)
+    assert_type(DatabaseConfig.from_url("mysql://u:p@h/d"), DatabaseConfig)
+    assert_type(DatabaseConfig.from_env(), DatabaseConfig)
+    AsyncDatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t")
+    AsyncDatabaseService(DatabaseConfig.from_env(), absent_shard="maybe")  # type: ignore[arg-type]
+
+
+async def mistakes(db: AsyncDatabaseService) -> None:
+    db.query("SELECT 1")  # type: ignore[unused-coroutine]
+    rows: List[Row] = db.query("SELECT 1")  # type: ignore[assignment]
+    assert rows
+    async with await db.get_transaction() as tx:
+        assert_type(tx, Transaction)
+    task = asyncio.create_task(db.query("SELECT 1"))
+    assert_type(await task, List[Row])

@@ -1,0 +1,94 @@
+"""What a type checker sees of the threaded face. Checked, never run."""
+
+from typing import Any, Dict, List, Mapping, Optional
+
+from typing_extensions import assert_type
+
+from dualdb import CallResult, DatabaseConfig, DatabaseService, InOut, MySQLClient, Out, Row, RowCount
+from dualdb.sync_impl import Target, Transaction
+from dualdb.sync_impl.service import BorrowedConnection
+
+
+def service(db: DatabaseService, client_session: object) -> None:
+    assert_type(db.init_service(), None)
+    assert_type(db.close_service(), None)
+    assert_type(db.load_shard_configs(), None)
+    assert_type(db.init_shard_connections(), None)
+    assert_type(db.global_config, DatabaseConfig)
+    assert_type(db.global_client, Optional[MySQLClient])
+    assert_type(db.shard_clients, Dict[int, MySQLClient])
+    assert_type(db.shard_configs, Dict[int, DatabaseConfig])
+    assert_type(db.get_global_client(), MySQLClient)
+    assert_type(db.get_shard_client(1), Optional[MySQLClient])
+    assert_type(db.get_client_by_session(client_session), MySQLClient)
+    assert_type(db.call_global_procedure("p", (1,)), List[Row])
+    assert_type(db.execute_global_query("q", (1,)), List[Row])
+    assert_type(db.call_global_procedure_update("q", (1,)), RowCount)
+    assert_type(db.call_global_read_query("q", (1,)), List[Row])
+    assert_type(db.call_shard_procedure(1, "p", (1,)), List[Row])
+    assert_type(db.execute_shard_procedure(1, "p", (1,)), List[Row])
+    assert_type(db.execute_shard_query(1, "q", (1,)), List[Row])
+    assert_type(db.call_shard_procedure_update(1, "q", (1,)), RowCount)
+    assert_type(db.call_shard_read_query(1, "q", (1,)), List[Row])
+    assert_type(db.call_procedure_by_session(client_session, "p", (1,)), List[Row])
+    assert_type(db.execute_query_by_session(client_session, "q", (1,)), List[Row])
+    assert_type(db.call_stored_procedure("p", (1,)), List[Row])
+    assert_type(db.call_procedure("p", (1,)), List[Row])
+    assert_type(db.execute_query("q", (1,)), List[Row])
+    assert_type(db.execute_non_query("q", (1,)), RowCount)
+    assert_type(db.get_last_insert_id(), int)
+    assert_type(db.get_active_shard_ids(), List[int])
+    assert_type(db.get_transaction(), Transaction)
+    assert_type(db.health_check(), Dict[str, Any])
+    assert_type(db.shard(1), Target)
+    assert_type(db.session(client_session), Target)
+    with db as opened:
+        assert_type(opened, DatabaseService)
+
+
+def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
+    for target in (db, db.shard(1), client, tx):
+        assert_type(target.query("q"), List[Row])
+        assert_type(target.query_one("q", {"a": 1}), Optional[Row])
+        assert_type(target.query_value("q", [1], idempotent=True), Any)
+        assert_type(target.execute("q"), RowCount)
+        assert_type(target.execute("q").lastrowid, int)
+        assert_type(target.call("p", (1, Out("x"), InOut("y", 2))), CallResult)
+        assert_type(target.call("p").out, Mapping[str, Any])
+        assert_type(target.transaction(), Transaction)
+        assert_type(target.connection(), BorrowedConnection)
+        with target.transaction() as inside:
+            assert_type(inside, Transaction)
+
+
+def client(config: DatabaseConfig) -> None:
+    client = MySQLClient(config)
+    assert_type(client.config, DatabaseConfig)
+    assert_type(client.init_pool(), None)
+    assert_type(client.close_pool(), None)
+    assert_type(client.execute_stored_procedure("p", (1,)), List[Row])
+    assert_type(client.execute_query("q", (1,)), List[Row])
+    assert_type(client.execute_non_query("q", (1,)), RowCount)
+    assert_type(client.get_last_insert_id(), int)
+    assert_type(client.get_connection(), BorrowedConnection)
+    assert_type(client.name, str)
+    assert_type(client.shard_id, Optional[int])
+
+
+def transaction(tx: Transaction) -> None:
+    assert_type(tx.execute_stored_procedure("p", (1,)), List[Row])
+    assert_type(tx.execute_query("q", (1,)), List[Row])
+    assert_type(tx.execute_non_query("q", (1,)), RowCount)
+    assert_type(tx.get_last_insert_id(), int)
+    assert_type(tx.cursor(), Any)
+    assert_type(tx.name, str)
+    assert_type(tx.shard_id, Optional[int])
+
+
+def configuration() -> None:
+    assert_type(DatabaseConfig(database="d", user="u", password="p", pool_size=3, ssl_mode="required"), DatabaseConfig)
+    assert_type(DatabaseConfig.from_url("mysql://u:p@h/d"), DatabaseConfig)
+    assert_type(DatabaseConfig.from_env(), DatabaseConfig)
+    DatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t")
+    DatabaseService(DatabaseConfig.from_env(), absent_shard="maybe")  # type: ignore[arg-type]
+    DatabaseService(DatabaseConfig.from_env()).query(1)  # type: ignore[arg-type]
