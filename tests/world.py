@@ -96,7 +96,8 @@ class GivenServers:
         return self._addresses.get(str(name)) or next(iter(self._addresses.values()))
 
     def _sql(self, name: Name, *statements: str, **options: Any) -> List[Any]:
-        with pymysql.connect(**self._address(name), autocommit=True, cursorclass=pymysql.cursors.DictCursor, **options) as connection:
+        options = {**self._address(name), "autocommit": True, "cursorclass": pymysql.cursors.DictCursor, "ssl_disabled": True, **options}
+        with pymysql.connect(**options) as connection:
             with connection.cursor() as cursor:
                 for statement in statements:
                     cursor.execute(statement)

@@ -126,13 +126,10 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
 
     def quit(self) -> None:
         """Close it: with a word to the server where it is at rest, without one where an answer is still on its way."""
-        if self._writer is None:
-            return
-        if self.at_rest:
+        if self._writer is not None and self.at_rest and not self._writer.transport.is_closing():
+            # Five bytes leave at once. Waiting for them, or for the end of a TLS session, would need a loop that goes on.
             self._writer.write(struct.pack("<iB", 1, COMMAND.COM_QUIT))
-            self.close()
-        else:
-            self.abort()
+        self.abort()
 
     def abort(self) -> None:
         """Drop the socket at once, without a word and without waiting."""
