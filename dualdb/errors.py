@@ -104,13 +104,8 @@ class ShardUnavailable(RoutingError, OperationalError):
     the attempt to connect, where there was one.
     """
 
-    @property
-    def reason(self) -> Optional[str]:
-        """Why the shard is not available."""
-        return str(self.args[1]) if len(self.args) > 1 else None
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
+    #: Why the shard is not available.
+    reason: Optional[str] = None
 
 
 class ConnectionFailed(OperationalError):
@@ -211,4 +206,6 @@ DRIVER_ERRORS = (pymysql.err.MySQLError, OSError, EOFError)
 
 def unavailable(shard_id: int, reason: str) -> ShardUnavailable:
     """``Shard 7 not available``, with the reason beside it."""
-    return ShardUnavailable(f"Shard {shard_id} not available", reason).about(f"shard {shard_id}", shard_id, sent=False)
+    error = ShardUnavailable(f"Shard {shard_id} not available").about(f"shard {shard_id}", shard_id, sent=False)
+    error.reason = reason
+    return error

@@ -11,6 +11,8 @@ from typing import Any, List, Optional
 import pymysql
 import pymysql.cursors
 
+# MySQL insists on the directory that its package names for --secure-file-priv, which need not be there.
+_MYSQL = ["--innodb-redo-log-capacity=8M", "--secure-file-priv=NULL"]
 _START_SECONDS = 60.0
 _SBIN = os.pathsep.join(["/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/bin"])
 
@@ -52,7 +54,7 @@ class Engine:
             command = [script, "--no-defaults", f"--datadir={datadir}", "--auth-root-authentication-method=normal", "--skip-test-db"]
             command += ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M"]
         else:
-            command = [self.program, "--no-defaults", f"--datadir={datadir}", "--initialize-insecure", "--innodb-redo-log-capacity=8M"]
+            command = [self.program, "--no-defaults", f"--datadir={datadir}", "--initialize-insecure", *_MYSQL]
         made = subprocess.run(command + self._user, capture_output=True, text=True, check=False)
         if made.returncode != 0:
             raise RuntimeError(f"{command[0]} failed:\n{(made.stdout + made.stderr)[-2000:]}")
@@ -72,7 +74,7 @@ class Engine:
             "--innodb-flush-log-at-trx-commit=2",
             "--max-connections=300",
         ]
-        command += ["--innodb-log-file-size=8M"] if self.is_mariadb else ["--innodb-redo-log-capacity=8M", "--skip-log-bin", "--mysqlx=OFF"]
+        command += ["--innodb-log-file-size=8M"] if self.is_mariadb else [*_MYSQL, "--skip-log-bin", "--mysqlx=OFF"]
         return command + self._user + options
 
 

@@ -25,7 +25,7 @@ class Connection(SessionState, pymysql.connections.Connection):
     _read_timeout: Optional[float]
     _write_timeout: Optional[float]
     _force_close: Callable[[], None]
-    _deadline: Optional[float] = None
+    _read_packet: Callable[..., Any]
 
     def __init__(self, config: DatabaseConfig) -> None:
         self._config = config
@@ -55,8 +55,15 @@ class Connection(SessionState, pymysql.connections.Connection):
         """
         self.ssl, self.ctx, self._ssl_required = context is not None, context, tls.is_required(self._config)
         limits = self._read_timeout, self._write_timeout
-        self._deadline = time.monotonic() + self._config.connect_timeout
+        deadline = time.monotonic() + self._config.connect_timeout
+        read_packet = self._read_packet
+
+        def read_packet_in_time(*args: Any) -> Any:
+            self._read_timeout = max(deadline - time.monotonic(), 0.001)
+            return read_packet(*args)
+
         self._read_timeout = self._write_timeout = self._config.connect_timeout
+        self._read_packet = read_packet_in_time
         try:
             self.connect(self._dial())
         except OSError as error:
@@ -68,7 +75,7 @@ class Connection(SessionState, pymysql.connections.Connection):
             self._force_close()
             raise
         finally:
-            self._deadline = None
+            del self._read_packet
             self._read_timeout, self._write_timeout = limits
         self.born, self.at_rest, self.busy = time.monotonic(), True, False
         self._poll = select.poll()
@@ -91,11 +98,6 @@ class Connection(SessionState, pymysql.connections.Connection):
             raise
         self._secure = True
         return dialled
-
-    def _read_packet(self, *args: Any) -> Any:
-        if self._deadline is not None:
-            self._read_timeout = max(self._deadline - time.monotonic(), 0.001)
-        return super()._read_packet(*args)  # type: ignore[no-untyped-call]
 
     def is_dead(self) -> bool:
         """True if the server has closed an idle connection or said something on it unasked. Costs no round trip."""

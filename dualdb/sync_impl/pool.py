@@ -134,8 +134,10 @@ class Pool:
         """Give the slot to the next who waits, with the connection; or lay the connection to rest, and free the slot."""
         if connection is not None and connection.open and (self._closed or not connection.clean):
             connection.quit()
-        with self._lock:
-            waiter = self._slots.give() if self._slots.waiting else None
+        waiter = None
+        if self._slots.waiting:
+            with self._lock:
+                waiter = self._slots.give() if self._slots.waiting else None
         if waiter is None:
             self._rest(connection)
             connection = None
