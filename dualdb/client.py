@@ -31,7 +31,7 @@ class BaseClient(
         self.config = config
         self.name = name or config.address
         self.shard_id = shard_id
-        self.pool = self._new_pool()
+        self.pool: Any = self._new_pool()
         self._inserts: Tuple[Any, ...] = (LastInserts(), *inserts)
         self._transactions: Any = WeakKeyDictionary()
 

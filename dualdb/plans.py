@@ -6,15 +6,12 @@ whole unit of I/O, so a plan never holds a connection while it waits to be resum
 """
 
 import random
-from typing import TYPE_CHECKING, Any, Callable, Generator, List, NamedTuple, Optional, Protocol, Sequence, Tuple, TypeVar, Union
+from typing import Any, Callable, Generator, List, NamedTuple, Optional, Protocol, Sequence, Tuple, TypeVar, Union
 
 from . import errors
 from .results import CallResult, ResultSet, Row, RowCount
 from .sql import Params
 from .statements import Call, Statement
-
-if TYPE_CHECKING:
-    from .client import AnyClient
 
 T = TypeVar("T")
 
@@ -33,6 +30,13 @@ class Place(Protocol):
 
     def _say(self, statement: "Union[Statement, Call]") -> Any:
         """Say the statement on one connection: what its talk returns, or in asyncio a coroutine of it."""
+
+
+class Pooled(Protocol):
+    """A database's client, as far as opening and closing it goes."""
+
+    @property
+    def pool(self) -> Any: ...
 
 
 #: Where a call goes, decided when the plan runs. Raises a RoutingError or ServiceNotOpen where it cannot go anywhere.
@@ -59,13 +63,13 @@ class Connect(NamedTuple):
 class Open(NamedTuple):
     """Have a client's pool make its first connection, which proves address, account and database."""
 
-    client: "AnyClient"
+    client: "Pooled"
 
 
 class Close(NamedTuple):
     """Close a client's pool: idle connections now, those in use as they come back."""
 
-    client: "AnyClient"
+    client: "Pooled"
 
 
 class Gather(NamedTuple):

@@ -2,11 +2,10 @@
 
 import logging
 import re
-import threading
 from abc import abstractmethod
 from typing import Any, Dict, Generic, Optional, Sequence, Set
 
-from . import errors, life, plans, shards
+from . import life, plans, shards
 from .client import LastInserts, last_insert
 from .config import DatabaseConfig
 from .shapes import CallR, ClientT, ConnectionT, CountR, IdsR, IntR, NoneR, ReportR, RowR, RowsR, TargetT, TransactionT, ValueR
@@ -43,16 +42,13 @@ class Router(
         self.global_config = global_config
         self.absent_shard = absent_shard
         self.shard_table = shard_table
-        self._topology: Optional[life.Topology] = None
-        self._loaded = shards.EMPTY
-        self._swap = threading.Lock()
-        self._watching = False
+        self._life = life.Life(global_config, shard_table, self._new_client)
         self._inserts = LastInserts()
         self._warned: Set[int] = set()
         self._equip()
 
     def __repr__(self) -> str:
-        state = "not open" if self._topology is None else f"{len(self._topology.shard_map.shards)} shards"
+        state = "not open" if self._life.topology is None else f"{len(self._life.topology.shard_map.shards)} shards"
         return f"<{type(self).__module__}.{type(self).__qualname__} {self.global_config.address}, {state}>"
 
     # What a colour adds.
@@ -75,16 +71,11 @@ class Router(
 
     # Routing.
 
-    def _open(self) -> life.Topology:
-        if self._topology is None:
-            raise errors.ServiceNotOpen("Global database not initialized: call init_service() first, or use the service in a with block")
-        return self._topology
-
     def _route(self) -> plans.Place:
-        return self._open().global_client
+        return self._life.opened().global_client
 
     def _client_of(self, shard_id: Optional[int], *, named: bool) -> Any:
-        topology = self._open()
+        topology = self._life.opened()
         chosen = shards.choose(topology.shard_map, topology.down, shard_id, absent=self.absent_shard, named=named)
         if chosen is not None:
             return topology.clients[chosen]
@@ -124,35 +115,38 @@ class Router(
             ConnectionFailed: the global database cannot be reached.
             Error: the shard table cannot be read, other than by not existing.
         """
-        return self._run_alone(life.start(self))
+        return self._run_alone(self._life.start())
 
     def close_service(self) -> NoneR:
         """Close all pools: idle connections at once, those in use when they come back. ``init_service`` opens the service again."""
-        return self._run_alone(life.stop(self))
+        return self._run_alone(self._life.stop())
 
     def load_shard_configs(self) -> NoneR:
-        """Read the shard table into ``shard_configs``. ``init_shard_connections`` puts what was read into use."""
-        return self._run_alone(life.load(self))
+        """Read the shard table into ``shard_configs``. ``init_shard_connections`` puts what was read into use.
+
+        Where the table cannot be read, the last map stays, and the error is raised.
+        """
+        return self._run_alone(self._life.load())
 
     def init_shard_connections(self) -> NoneR:
         """Put the loaded shards into use: open what is new or has moved, close what is gone; unchanged shards keep their pools."""
-        return self._run_alone(life.apply(self))
+        return self._run_alone(self._life.apply())
 
     @property
     def global_client(self) -> Optional[ClientT]:
         """The global database's client; None while the service is not open."""
-        return None if self._topology is None else self._topology.global_client
+        return None if self._life.topology is None else self._life.topology.global_client
 
     @property
     def shard_clients(self) -> Dict[int, ClientT]:
         """The clients of the shards that can be used now, by shard id: a copy."""
-        topology = self._topology
+        topology = self._life.topology
         return {} if topology is None else {key: client for key, client in topology.clients.items() if key not in topology.down}
 
     @property
     def shard_configs(self) -> Dict[int, DatabaseConfig]:
         """The configurations of the active shards as last loaded, by shard id: a copy."""
-        return {key: self._loaded.shards[key].config for key in self._loaded.active}  # type: ignore[misc]
+        return {key: self._life.loaded.shards[key].config for key in self._life.loaded.active}  # type: ignore[misc]
 
     # Clients.
 
@@ -162,7 +156,7 @@ class Router(
         Raises:
             ServiceNotOpen: (a RuntimeError) the service is not open.
         """
-        client: ClientT = self._open().global_client
+        client: ClientT = self._life.opened().global_client
         return client
 
     def get_shard_client(self, shard_id: int) -> Optional[ClientT]:
@@ -255,7 +249,7 @@ class Router(
 
     def get_active_shard_ids(self) -> IdsR:
         """The ids of the active shards by the shard table as it is now, sorted; by the last map where the table cannot be read."""
-        return self._run(life.active_ids(self))
+        return self._run(self._life.active_ids())
 
     def get_transaction(self) -> TransactionT:
         """A transaction on the global database, under the original's name; see ``transaction``.
@@ -270,7 +264,7 @@ class Router(
         Gives ``{"healthy": bool, "global": {...}, "shards": {id: {...}}}``, each part with ``healthy``, ``status`` and, where something
         is wrong, ``error``. Healthy means that the global database and every active shard answered.
         """
-        return self._run(life.health(self))
+        return self._run(self._life.health())
 
 
 AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]

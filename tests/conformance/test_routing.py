@@ -6,7 +6,7 @@ from typing import Any, Callable, List
 import pytest
 from faces import session
 
-from dualdb import ParameterError, ServiceNotOpen, ShardNotFound, ShardUnavailable
+from dualdb import ParameterError, ProgrammingError, ServiceNotOpen, ShardNotFound, ShardUnavailable
 
 WHERE_AM_I = "SELECT DATABASE() AS name"
 
@@ -114,6 +114,15 @@ def test_a_shard_table_that_cannot_be_read_is_no_empty_one(world: Any, colour: A
     assert caught.value.args[0] == 1054
     with pytest.raises(ServiceNotOpen):
         colour(service.query("SELECT 1"))
+
+
+def test_a_shard_table_that_vanishes_leaves_the_last_map(db: Any, call: Any, world: Any) -> None:
+    world.run("global", "DROP TABLE table_shard_config")
+    with pytest.raises(ProgrammingError) as caught:
+        call(db.load_shard_configs())
+    assert caught.value.errno == 1146
+    call(db.init_shard_connections())
+    assert call(db.session(session(2)).query(WHERE_AM_I)) == name_of(world, 2)
 
 
 def test_a_shard_table_of_another_name(world: Any, open_service: Any, call: Any) -> None:
