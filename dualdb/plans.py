@@ -6,6 +6,7 @@ whole unit of I/O, so a plan never holds a connection while it waits to be resum
 """
 
 import random
+import time
 from typing import Any, Callable, Generator, List, NamedTuple, Optional, Protocol, Sequence, Tuple, TypeVar, Union
 
 from . import errors
@@ -100,19 +101,23 @@ def backoff(attempt: int, *, base: float = 0.05, cap: float = 2.0, spread: Calla
     return min(cap, base * 2.0 ** min(attempt, 32)) * spread()
 
 
-def connecting(shard_id: Optional[int]) -> Plan[None]:
+def connecting(shard_id: Optional[int], seconds: float, clock: Callable[[], float] = time.monotonic) -> Plan[None]:
     """Open a connection, trying again where the failure may pass. Nothing has been sent, so that is always safe.
+
+    After ``seconds`` no further attempt is made: a host that does not answer is not waited for three times.
 
     Raises:
         ShardUnavailable: the database is a shard's.
         ConnectionFailed: it is another.
     """
+    began = clock()
     for attempt in range(CONNECT_ATTEMPTS):
         try:
             yield Connect()
             return
         except errors.ConnectionFailed as error:
-            if attempt + 1 < CONNECT_ATTEMPTS and error.errno in errors.TRANSIENT_CONNECT:
+            passing = error.errno in errors.TRANSIENT_CONNECT and clock() - began < seconds
+            if passing and attempt + 1 < CONNECT_ATTEMPTS:
                 wait = backoff(attempt)
             elif shard_id is None:
                 raise

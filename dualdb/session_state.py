@@ -1,5 +1,6 @@
 """What both colours' connections know of themselves, beside the socket."""
 
+import threading
 import time
 from typing import Any, Optional
 
@@ -19,12 +20,14 @@ class SessionState:
     server_status: int
     encoding: Any
 
+    def __init__(self, **driver_options: Any) -> None:
+        self._in_use = threading.Lock()
+        super().__init__(**driver_options)
+
     #: time.monotonic() when the session was opened.
     born = 0.0
     #: False from the first byte of a command to the last packet of its answer: what is read next would be somebody else's.
     at_rest = True
-    #: Whoever uses the connection at this moment is not done with it.
-    busy = False
 
     @property
     def voice(self) -> Voice:
@@ -44,10 +47,11 @@ class SessionState:
 
     def begin_command(self) -> None:
         """Raises: ConcurrentUseError before any byte is written, if another thread or task is in the middle of a command."""
-        if self.busy:
+        if not self._in_use.acquire(blocking=False):
             raise errors.ConcurrentUseError("another thread or task is using this connection: a transaction belongs to one at a time")
-        self.busy, self.at_rest = True, False
+        self.at_rest = False
 
     def end_command(self, error: Optional[BaseException] = None) -> None:
         """The answer is complete, or ``error`` ended it: a server's refusal is an answer too."""
-        self.busy, self.at_rest = False, error is None or errors.is_answer(error)
+        self.at_rest = error is None or errors.is_answer(error)
+        self._in_use.release()

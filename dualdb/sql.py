@@ -65,8 +65,12 @@ def bind(sql: str, params: Params, *, backslash_escapes: bool = True) -> str:
     )
 
 
-@lru_cache(maxsize=1024)
 def _template(sql: str) -> Tuple[List[Any], List[str], int]:
+    # A long statement is one with its values written in: it will not be seen again, and would be kept for nothing.
+    return _kept_template(sql) if len(sql) < 10_000 else _cut(sql)
+
+
+def _cut(sql: str) -> Tuple[List[Any], List[str], int]:
     """The statement cut at its placeholders: text as str, a placeholder as a 1-tuple of its name (None for ``%s``)."""
     pieces: List[Any] = []
     names: List[str] = []
@@ -91,6 +95,9 @@ def _template(sql: str) -> Tuple[List[Any], List[str], int]:
     if names and positions:
         raise ParameterError("the statement mixes %s and %(name)s")
     return [piece for piece in pieces if piece != ""], names, positions
+
+
+_kept_template = lru_cache(maxsize=1024)(_cut)
 
 
 def _literal_at(where: Any, value: Any, backslash_escapes: bool) -> str:

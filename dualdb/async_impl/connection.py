@@ -60,7 +60,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         except BaseException:
             self.abort()
             raise
-        self.born, self.at_rest, self.busy = time.monotonic(), True, False
+        self.born, self.at_rest = time.monotonic(), True
         self._poll = select.poll()
         self._poll.register(self._writer.transport.get_extra_info("socket").fileno(), select.POLLIN)
 

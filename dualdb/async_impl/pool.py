@@ -62,7 +62,7 @@ class Pool:
                 connection.quit()
                 connection = None
             made: List[Connection] = []
-            await drive(plans.connecting(self.shard_id), lambda step: self._connect(step, made))
+            await drive(plans.connecting(self.shard_id, self.config.connect_timeout), lambda step: self._connect(step, made))
             return made[0]
         except BaseException:
             self._leave(None)

@@ -77,7 +77,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         finally:
             del self._read_packet
             self._read_timeout, self._write_timeout = limits
-        self.born, self.at_rest, self.busy = time.monotonic(), True, False
+        self.born, self.at_rest = time.monotonic(), True
         self._poll = select.poll()
         self._poll.register(self._sock, select.POLLIN)
 

@@ -85,7 +85,7 @@ class Pool:
             if connection.open and (connection.is_dead() or connection.too_old(self.config.max_lifetime)):
                 connection.quit()
             if not connection.open:
-                drive(plans.connecting(self.shard_id), lambda step: self._connect(step, connection))
+                drive(plans.connecting(self.shard_id, self.config.connect_timeout), lambda step: self._connect(step, connection))
             return connection
         except BaseException:
             self._leave(connection)

@@ -131,14 +131,18 @@ DENIED = ConnectionFailed(1045, "denied")
         (1, [(plans.Connect, DENIED)], ShardUnavailable),
         (None, [(plans.Connect, DENIED)], ConnectionFailed),
         (1, [(plans.Connect, KeyError("a bug"))], KeyError),
+        (2, [(plans.Connect, REFUSED), (plans.Sleep, None), (plans.Connect, REFUSED)], ShardUnavailable),
     ],
 )
 def test_connecting(shard_id: Any, script: List[Tuple[Any, Any]], outcome: Any) -> None:
+    # Shard 2's connects take six seconds each, of ten that are given.
+    times = iter([6.0 * tick if shard_id == 2 else 0.0 for tick in range(9)])
+    plan = plans.connecting(shard_id, 10.0, lambda: next(times))
     if outcome is None:
-        follow(plans.connecting(shard_id), script)
+        follow(plan, script)
         return
     with pytest.raises(outcome) as caught:
-        follow(plans.connecting(shard_id), script)
+        follow(plan, script)
     if outcome is ShardUnavailable:
         assert isinstance(caught.value.__cause__, ConnectionFailed)
         assert str(script[-1][1].args[0]) in str(caught.value.reason)
