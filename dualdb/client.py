@@ -61,7 +61,10 @@ class BaseClient(
 
     def _joined(self) -> Any:
         """The innermost transaction that the calling thread or task is in on this database, or None."""
-        return self._transactions.get(self._owner()) if self._transactions else None
+        if not self._transactions:
+            return None
+        found = self._transactions.get(self._owner())
+        return None if found is None or found._over else found
 
     # The original client's methods.
 

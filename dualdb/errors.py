@@ -138,9 +138,6 @@ class TransactionAborted(OperationalError):
 #: (MariaDB error 1927; MySQL 8.0.24's 4031 before an idle connection is cut).
 LOST = frozenset({2006, 2013, 2055, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1927, 4031})
 
-#: After these the server has rolled the whole transaction back, not the statement alone.
-ROLLED_BACK = frozenset({1213, 1613, 1614})
-
 #: A connect that failed with one of these is worth another try: the address may come up, or a slot may become free.
 TRANSIENT_CONNECT = frozenset({2002, 2003, 2006, 2013, 2055, 1040, 1053, 1077, 1203})
 
@@ -164,7 +161,7 @@ _OURS = {
 def code_of(error: BaseException) -> Optional[int]:
     """The MySQL error code an exception carries, or None."""
     code = error.args[0] if error.args else None
-    if not isinstance(code, int):
+    if not isinstance(code, int) or not isinstance(error, pymysql.err.MySQLError):
         return None
     # PyMySQL unpacks the code as a signed short: a SIGNAL with MYSQL_ERRNO above 32767 arrives negative.
     return code + 0x10000 if -0x8000 <= code < 0 else code
@@ -191,8 +188,13 @@ def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
     return ours
 
 
-def told(error: BaseException, target: str, shard_id: Optional[int]) -> Error:
-    """An error that ended a statement, in dualdb's tree: what the server refused, or ConnectionLost."""
+def told(error: BaseException, target: str, shard_id: Optional[int]) -> BaseException:
+    """What the caller is to be told of an error that ended a statement.
+
+    A driver's error in dualdb's tree: what the server refused, or ConnectionLost. Anything else is the error itself.
+    """
+    if isinstance(error, Error) or not isinstance(error, DRIVER_ERRORS):
+        return error
     if is_answer(error):
         return from_driver(error).about(target, shard_id, sent=True)
     if code_of(error) is None:

@@ -103,7 +103,7 @@ _kept_template = lru_cache(maxsize=1024)(_cut)
 def _literal_at(where: Any, value: Any, backslash_escapes: bool) -> str:
     try:
         return literal(value, backslash_escapes=backslash_escapes)
-    except ParameterError as error:
+    except (TypeError, ValueError) as error:  # ParameterError is both; an int of too many digits or a broken __index__ is one
         place = f"parameter {where!r}: " if isinstance(where, str) else ""
         raise ParameterError(f"{place}{error.args[0]}") from None
 
@@ -115,7 +115,8 @@ def _finite(value: Any) -> str:
     is_decimal = isinstance(value, decimal.Decimal)
     if not (value.is_finite() if is_decimal else math.isfinite(value)):
         raise ParameterError(f"{value} has no place in SQL: a number must be finite")
-    return format(value, "f") if is_decimal else str(encoders[float](value))
+    # Not the value's own methods: numpy's float64 and other subclasses write themselves in words of their own.
+    return decimal.Decimal.__format__(value, "f") if is_decimal else str(encoders[float](float.__float__(value)))
 
 
 _PLAIN: Dict[type, _Writer] = {
@@ -124,15 +125,15 @@ _PLAIN: Dict[type, _Writer] = {
     int: int.__repr__,
     float: _finite,
     decimal.Decimal: _finite,
-    bytes: lambda value: f"_binary X'{value.hex()}'",
-    bytearray: lambda value: f"_binary X'{value.hex()}'",
-    memoryview: lambda value: f"_binary X'{value.hex()}'",
+    bytes: lambda value: f"_binary X'{bytes.hex(value)}'",
+    bytearray: lambda value: f"_binary X'{bytearray.hex(value)}'",
+    memoryview: lambda value: f"_binary X'{memoryview.hex(value)}'",
     datetime.datetime: encoders[datetime.datetime],
     datetime.date: encoders[datetime.date],
     datetime.time: encoders[datetime.time],
     datetime.timedelta: encoders[datetime.timedelta],
     time.struct_time: encoders[time.struct_time],
-    uuid.UUID: lambda value: f"'{value}'",
+    uuid.UUID: lambda value: f"'{uuid.UUID.__str__(value)}'",
 }
 
 
@@ -179,14 +180,15 @@ def procedure(name: str) -> str:
     return ".".join([f"`{part}`" for part in name.split(".")])
 
 
-# Comments, quoted names and quoted text say nothing of what a statement does. MySQL runs /*! ... */ and /*+ ... */ has no effect here.
-_SILENT = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`|/\*(?!M?!).*?\*/|--[\s].*?(?:\n|\Z)|#.*?(?:\n|\Z)", re.S)
+# What comments and quoted text say is not what a statement does; a quoted name may be any function's. MySQL runs /*! ... */.
+_TEXT = re.compile(r"'(?:[^']|'')*'|/\*(?!M?!).*?\*/|--[\s].*?(?:\n|\Z)|#.*?(?:\n|\Z)", re.S)
+_QUOTED_NAME = re.compile(r"`[^`]*`|\"(?:[^\"]|\"\")*\"")
 _READS = frozenset({"SELECT", "SHOW", "DESC", "DESCRIBE", "EXPLAIN", "WITH", "TABLE", "VALUES"})
 _WRITES = re.compile(
     r"(?i)\b(?:INTO|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN|INSERT|UPDATE|DELETE|REPLACE|ANALYZE|NEXTVAL|SETVAL|NEXT\s+VALUE|PROCEDURE)\b"
     r"|:=|/\*|;\s*\S"
 )
-_CALLS = re.compile(r"([\w$]+)\s*\(")
+_CALLS = re.compile(r"([\w$.]+)\s*\(")
 #: Functions and words before a parenthesis that change nothing, so that a SELECT with them may be read again.
 _HARMLESS = frozenset(
     """ABS ALL AND ANY AS AVG BETWEEN BIN BIT_AND BIT_COUNT BIT_OR BIT_XOR BY CASE CAST CEIL CEILING CHAR CHAR_LENGTH CHARACTER_LENGTH
@@ -207,13 +209,32 @@ _HARMLESS = frozenset(
 def is_plain_read(sql: str) -> bool:
     """True if the statement surely changes nothing and takes no lock, so that it may be sent again after a lost connection.
 
-    Errs on the safe side: a SELECT that calls a function this module does not know (a stored one may write) is not a plain read.
+    Errs on the safe side: a SELECT that calls a function this module does not know (a stored one may write) is not a plain read, nor is
+    one with a backslash, which may or may not end a text.
     """
-    bare = _SILENT.sub(" ", sql).strip().lstrip("( \n\t").rstrip("; \n\t")
+    bare = _QUOTED_NAME.sub(" quoted ", _TEXT.sub(" ", sql)).strip().lstrip("( \n\t").rstrip("; \n\t")
     first = re.match(r"[A-Za-z]+", bare)
-    if first is None or first[0].upper() not in _READS or _WRITES.search(bare):
+    if "\\" in sql or first is None or first[0].upper() not in _READS or _WRITES.search(bare):
         return False
     return all(name.upper() in _HARMLESS or name.isdigit() for name in _CALLS.findall(bare)) or first[0].upper() == "SHOW"
+
+
+#: Statements that leave an open transaction as it was when they fail, or end it altogether by their error.
+PLAIN = frozenset(
+    {"SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "DO", "TABLE", "VALUES"}
+)
+
+#: Statements that commit an open transaction before they begin.
+COMMITTING = frozenset(
+    {"ALTER", "ANALYZE", "CACHE", "CHECK", "CREATE", "DROP", "FLUSH", "GRANT", "INSTALL", "LOCK", "OPTIMIZE", "RENAME", "REPAIR", "RESET"}
+    | {"REVOKE", "TRUNCATE", "UNINSTALL"}
+)
+
+
+def first_word(sql: str) -> str:
+    """The word a statement begins with, in upper case; empty where it begins with a comment or anything else."""
+    found = re.match(r"[\s(]*([A-Za-z]+)", sql)
+    return found[1].upper() if found else ""
 
 
 class Out:

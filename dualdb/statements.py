@@ -12,8 +12,11 @@ import pymysql.err
 from . import errors, sql
 from .results import CallResult, ResultSet
 
-#: Commands out, result sets in, T in the end.
+#: Commands out, result sets in, the exchange's result in the end.
 Talk = Generator[bytes, List[ResultSet], Any]
+
+#: Does nothing; its OK packet says whether a transaction is open and autocommit on.
+ASK = b"DO 0"
 
 
 class Voice(NamedTuple):
@@ -25,9 +28,15 @@ class Voice(NamedTuple):
     def encode(self, text: str) -> bytes:
         """Raises: ParameterError for a character that the connection's character set lacks."""
         try:
-            return text.encode(self.encoding)
+            encoded = text.encode(self.encoding)
         except UnicodeEncodeError as error:
             raise errors.ParameterError(f"{text[error.start : error.end]!r} is not in the connection's {self.encoding}") from None
+        if self.encoding not in ("utf8", "ascii"):
+            # Shift-JIS has no backslash: Python writes a yen sign as one, which would end what was escaped.
+            for character in set(text):
+                if character > "\x7f" and character.encode(self.encoding)[0] < 0x80:
+                    raise errors.ParameterError(f"{character!r} stands for an ASCII character in the connection's {self.encoding}")
+        return encoded
 
 
 class Statement:
@@ -48,13 +57,25 @@ class Statement:
         """May be sent again after its connection was lost with the outcome unknown."""
         return self.idempotent or sql.is_plain_read(self.sql)
 
+    @property
+    def commits(self) -> bool:
+        """Commits an open transaction by itself, as DDL does."""
+        return sql.first_word(self.sql) in sql.COMMITTING
+
+    def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
+        """May have changed the session's transaction before it failed with ``error``."""
+        if sql.first_word(self.sql) not in sql.PLAIN:
+            return True
+        return in_transaction and not isinstance(error, (pymysql.err.IntegrityError, pymysql.err.DataError, pymysql.err.ProgrammingError))
+
 
 class Call:
     """A call of a stored procedure.
 
     Values are sent as literals, in one round trip. Only a parameter marked ``Out`` or ``InOut`` goes through a user variable and is read
     back on the same connection. Where an OUT parameter was given a plain value, as code written for the drivers' ``callproc`` does, the
-    server says so (1414) before it enters the procedure; the call then goes by variables throughout.
+    server refuses the call before it enters the procedure (1414); the catalogue then says which parameters those are, and they go by
+    variables. Without its word nothing is repeated: a procedure called from this one may have raised the same error halfway.
     """
 
     __slots__ = ("_marks", "_values", "idempotent", "name")
@@ -71,14 +92,17 @@ class Call:
         self._literals(True)
 
     def talk(self, voice: Voice) -> Talk:
+        assigned = [position for position, mark in self._marks.items() if isinstance(mark, sql.InOut)]
         try:
-            assigned = [position for position, mark in self._marks.items() if isinstance(mark, sql.InOut)]
             results = yield from self._call(voice, list(self._marks), assigned)
         except pymysql.err.MySQLError as error:
             if errors.code_of(error) != errors.NOT_A_VARIABLE:
                 raise
-            everything = list(range(len(self._values)))
-            results = yield from self._call(voice, everything, everything)
+            (answer,) = yield voice.encode(self._unmarked_out_parameters())
+            unmarked = [row["p"] - 1 for row in answer.rows if row["p"] - 1 not in self._marks]
+            if not unmarked:
+                raise
+            results = yield from self._call(voice, [*self._marks, *unmarked], [*assigned, *unmarked])
         out: Dict[str, Any] = {}
         if self._marks:
             columns = ",".join([f"{_variable(position)} AS `{position}`" for position in self._marks])
@@ -94,6 +118,14 @@ class Call:
         arguments = [_variable(position) if position in variables else text for position, text in enumerate(literals)]
         return (yield voice.encode(f"CALL {self.name}({','.join(arguments)})"))
 
+    def _unmarked_out_parameters(self) -> str:
+        schema, _, name = self.name.replace("`", "").rpartition(".")
+        where = f"'{schema}'" if schema else "DATABASE()"
+        return (
+            "SELECT ORDINAL_POSITION AS p FROM information_schema.PARAMETERS WHERE ROUTINE_TYPE = 'PROCEDURE' AND PARAMETER_MODE <> 'IN' "
+            f"AND SPECIFIC_SCHEMA = {where} AND SPECIFIC_NAME = '{name}'"
+        )
+
     def _literals(self, backslash_escapes: bool) -> List[str]:
         return [sql.literal(value, backslash_escapes=backslash_escapes) for value in self._values]
 
@@ -102,19 +134,40 @@ class Call:
         """A procedure may write, whatever its name says: it is sent again only if the caller declared it idempotent."""
         return self.idempotent
 
+    #: Whatever a procedure does to a transaction, it is not said beforehand.
+    commits = False
+
+    def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
+        """A procedure may have begun, committed or rolled back before it failed."""
+        return True
+
+
+def settled(statement: Any, voice: Voice, *, in_transaction: bool = False) -> Talk:
+    """A statement's talk, after which the connection's flags are true even if it failed.
+
+    An error packet carries no flags: what a procedure did to the transaction before it failed, or a lock timeout on a server that rolls
+    back on one, shows only in the next OK packet. So after such an error the server is asked.
+    """
+    try:
+        return (yield from statement.talk(voice))
+    except pymysql.err.MySQLError as error:
+        if errors.is_answer(error) and statement.leaves_doubt(error, in_transaction=in_transaction):
+            yield ASK
+        raise
+
 
 def _variable(position: int) -> str:
     return f"@_dualdb_{position}"
 
 
-def transaction_begin(depth: int) -> bytes:
-    """The command that opens a transaction, or at a depth of 1 and more a savepoint inside one."""
-    return b"SAVEPOINT `dualdb_%d`" % depth if depth else b"BEGIN"
+def transaction_begin(savepoint: int) -> bytes:
+    """The command that opens a transaction, or savepoint number 1 and up inside one."""
+    return b"SAVEPOINT `dualdb_%d`" % savepoint if savepoint else b"BEGIN"
 
 
-def transaction_end(depth: int, *, commit: bool) -> Tuple[bytes, ...]:
+def transaction_end(savepoint: int, *, commit: bool) -> Tuple[bytes, ...]:
     """The commands that close what ``transaction_begin`` opened."""
-    if not depth:
+    if not savepoint:
         return (b"COMMIT",) if commit else (b"ROLLBACK",)
-    name = b"`dualdb_%d`" % depth
+    name = b"`dualdb_%d`" % savepoint
     return (b"RELEASE SAVEPOINT " + name,) if commit else (b"ROLLBACK TO SAVEPOINT " + name, b"RELEASE SAVEPOINT " + name)

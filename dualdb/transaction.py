@@ -12,9 +12,6 @@ from .target import Target
 
 log = logging.getLogger("dualdb")
 
-#: A savepoint that an implicit commit has swept away.
-_NO_SUCH_SAVEPOINT = 1305
-
 
 class BaseTransaction(
     Target[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT],
@@ -22,7 +19,8 @@ class BaseTransaction(
 ):
     """A transaction on one database, or a savepoint inside one. Used once, as a context manager.
 
-    A subclass holds the I/O: check out, say what ``_begin`` and ``_ending`` decide, give back.
+    A subclass holds the I/O: check out, say what is decided here, give back. What concerns the transaction as a whole is kept by the
+    outermost, the *root*: the stack of what is open in it, and what has broken it.
     """
 
     def __init__(self, find_client: Callable[[], AnyClient], outer: "Optional[AnyTransaction]" = None) -> None:
@@ -30,9 +28,17 @@ class BaseTransaction(
         self._outer = outer
         self._client: Optional[AnyClient] = None
         self._raw: Any = None
-        self._depth = 0
         self._over = False
-        self._failure: Optional[errors.Error] = None
+        self._root: AnyTransaction = self
+        self._number = 0  # of the savepoint; 0 for the root
+        self._owner: Any = None  # the thread or task that entered it
+        self._before: Optional[AnyTransaction] = None  # what that thread or task was in before
+        # Of the root only:
+        self._stack: List[AnyTransaction] = []
+        self._savepoints = 0
+        self._swept = 0  # the newest savepoint that an implicit commit has swept away
+        self._ended = False  # an implicit commit has ended it; what follows begins anew
+        self._failure: Optional[BaseException] = None
 
     def __repr__(self) -> str:
         state = "over" if self._over else "open" if self._raw is not None else "not begun"
@@ -67,10 +73,10 @@ class BaseTransaction(
     def _check(self) -> None:
         if self._raw is None or self._over:
             raise errors.InterfaceError(f"this transaction {'is over' if self._over else 'has not begun: use it in a with block'}")
-        if self._failure is not None:
+        if self._root._failure is not None:
             raise errors.TransactionAborted(
-                "the server has rolled this transaction back, so nothing more is sent in it: leave the block and begin again"
-            ).about(self.name, self.shard_id, sent=False) from self._failure
+                "this transaction is gone, so nothing more is sent in it: leave the block and begin again"
+            ).about(self.name, self.shard_id, sent=False) from self._root._failure
 
     # The original yields a connection or a client; code written for either finds what it used.
 
@@ -93,99 +99,129 @@ class BaseTransaction(
         return self._client.get_last_insert_id()
 
     def cursor(self, *args: Any) -> Any:
-        """A cursor of the driver on this transaction's connection, for code that wants the driver's own ways."""
+        """A cursor of the driver on this transaction's connection, for code that wants the driver's own ways. Not used after the block."""
         self._check()
         return self._raw.cursor(*args)
 
     def _new_connection(self) -> ConnectionT:
         raise errors.InterfaceError("a transaction's connection is not lent: use cursor(), or connection() of the database itself")
 
-    # What the colour's __enter__ and __exit__ ask.
+    # What the colour's __enter__ asks.
 
     def _begin(self) -> "Tuple[AnyClient, Optional[AnyTransaction]]":
         """The client to begin on, and the transaction to begin inside of, if any."""
         if self._raw is not None or self._over:
             raise errors.InterfaceError("a transaction is used once: ask for a new one")
-        client = self._find_client()
+        client = self._client = self._find_client()
+        self._owner = client._owner()
         outer = self._outer or client._joined()
         if outer is not None:
             outer._check()
-            self._depth = outer._depth + 1
-        self._client, self._outer = client, outer
+            self._root = outer._root
+            # Savepoints are a stack: that of another task, released in the middle, would take this one's rows along.
+            outer = self._root._stack[-1]
+            if outer is not self._root and outer._owner is not self._owner:
+                raise errors.ConcurrentUseError("another thread or task has a savepoint open in this transaction")
+            self._root._savepoints += 1
+            self._number = self._root._savepoints
+        self._outer = outer
         return client, outer
 
     def _begun(self, raw: Any) -> None:
         assert self._client is not None
         self._raw = raw
-        self._client._transactions[self._client._owner()] = self
+        self._root._stack.append(self)
+        self._before = self._client._joined()
+        self._client._transactions[self._owner] = self
 
-    def _ending(self, error: Optional[BaseException]) -> List[bytes]:
-        """The commands that end it; none where the connection cannot or must not be spoken to any more."""
-        assert self._client is not None
-        self._over = True
-        owner = self._client._owner()
-        if self._client._transactions.get(owner) is self:
-            if self._outer is not None and not self._outer._over:
-                self._client._transactions[owner] = self._outer
+    # What the colour's _say asks.
+
+    def _talk(self, statement: Any) -> statements.Talk:
+        """Say a statement, and see whether the transaction is still there afterwards."""
+        root = self._root
+        if root._ended:
+            yield statements.transaction_begin(0)
+            root._ended = False
+        result = yield from statements.settled(statement, self._raw.voice, in_transaction=True)
+        if not self._raw.in_transaction:
+            if statement.commits:
+                # As it would be with autocommit off: what was done is committed, and what follows is a new transaction.
+                log.warning("%s: a statement inside a transaction committed it; what follows is a transaction of its own", self.name)
+                root._ended, root._swept = True, root._savepoints
             else:
-                del self._client._transactions[owner]
-        interrupted = error is not None and not isinstance(error, Exception)
-        if interrupted and self._outer is not None:
-            self._outer._fail(errors.OperationalError("a savepoint inside this transaction was interrupted"))
-        if interrupted or not self._raw.at_rest:
-            self._raw.at_rest = False
-            return []
-        if self._failure is not None and self._depth:
-            return []
-        return list(statements.transaction_end(self._depth, commit=error is None and self._failure is None))
+                self._fail("a statement inside the transaction has committed it or rolled it back")
+        return result
 
-    def _ended_by(self, failure: BaseException, error: Optional[BaseException]) -> None:
-        """An ending command failed with ``failure`` while ``error`` was on its way out of the block."""
-        assert self._client is not None
-        committing = error is None and self._failure is None
-        if self._depth and errors.code_of(failure) == _NO_SUCH_SAVEPOINT and committing:
-            return
-        told = errors.told(failure, self.name, self.shard_id)
-        if self._outer is not None:
-            self._outer._fail(told)
-        if not committing:
-            log.warning("%s: rollback failed, the connection is closed instead: %s", self.name, told)
-            return
-        if isinstance(told, errors.ConnectionLost) and not self._depth:
-            raise plans.outcome_unknown(told, "COMMIT") from failure
-        raise told from failure
-
-    def _aborted(self, error: Optional[BaseException]) -> None:
-        """Called last: a block that ended well although its transaction is gone must not look as if it had been committed."""
-        if error is None and self._failure is not None:
-            raise errors.TransactionAborted("the transaction was not committed: the server had rolled it back").about(
-                self.name, self.shard_id, sent=True
-            ) from self._failure
-
-    def _fail(self, error: errors.Error) -> None:
-        """The server has rolled the whole transaction back: this and all around it."""
-        self._failure = error
-        if self._outer is not None:
-            self._outer._fail(error)
-
-    def _refused(self, error: BaseException) -> errors.Error:
-        """What a statement's error is, and what it means for the transaction."""
+    def _told(self, error: BaseException) -> BaseException:
+        """What the caller is to be told of a statement's error; and what the error means for the transaction."""
         told = errors.told(error, self.name, self.shard_id)
         if isinstance(told, errors.ConnectionLost):
             told.in_transaction = True
-        if isinstance(told, errors.ConnectionLost) or told.errno in errors.ROLLED_BACK:
             self._fail(told)
+        elif isinstance(told, errors.Error) and told.sent:
+            if not self._raw.in_transaction:
+                self._fail(told)
+        elif not isinstance(told, errors.Error) and not self._raw.at_rest:
+            self._fail(error)
         return told
 
-    def _implicitly_committed(self) -> bool:
-        """True if a statement (DDL, or a COMMIT inside a procedure) has ended the transaction behind its back.
+    def _fail(self, failure: "BaseException | str") -> None:
+        """The transaction is gone as a whole, and nothing more may be sent in it."""
+        if self._root._failure is None:
+            self._root._failure = errors.OperationalError(failure) if isinstance(failure, str) else failure
 
-        What was done is committed. A new transaction is begun for the rest, as it would be with autocommit off.
-        """
-        if self._raw.in_transaction:
-            return False
-        log.warning("%s: a statement inside a transaction committed it; what follows is a transaction of its own", self.name)
-        return True
+    # What the colour's __exit__ asks.
+
+    def _ending(self, error: Optional[BaseException]) -> Tuple[bytes, ...]:
+        """The commands that end it; none where the connection cannot or must not be spoken to any more."""
+        assert self._client is not None
+        root, stack = self._root, self._root._stack
+        if self._over:
+            return ()
+        for inner in stack[stack.index(self) :]:
+            inner._over = True
+        del stack[stack.index(self) :]
+        if self._before is not None and not self._before._over:
+            self._client._transactions[self._owner] = self._before
+        else:
+            self._client._transactions.pop(self._owner, None)
+        if error is not None and not isinstance(error, Exception):
+            self._raw.at_rest = False
+            self._fail(error)
+        elif not self._raw.at_rest:
+            self._fail("a statement of this transaction was interrupted, or is still running")
+        if not self._raw.at_rest or (root._failure is not None and self is not root):
+            return ()
+        if root._failure is not None:
+            return statements.transaction_end(0, commit=False)
+        if root._ended or (self._number and self._number <= root._swept):
+            if error is not None and self is not root:
+                self._fail("an implicit commit has swept this savepoint away, so what follows it cannot be undone alone")
+            return ()
+        if not self._raw.in_transaction:
+            self._fail("the transaction was ended through its cursor")
+            return ()
+        return statements.transaction_end(self._number, commit=error is None)
+
+    def _ended_by(self, failure: BaseException, error: Optional[BaseException]) -> None:
+        """An ending command failed with ``failure`` while ``error`` was on its way out of the block."""
+        told = errors.told(failure, self.name, self.shard_id)
+        committing = error is None and self._root._failure is None
+        self._fail(told)
+        self._raw.at_rest = False
+        if not committing:
+            log.warning("%s: rollback failed, the connection is closed instead: %s", self.name, told)
+        elif isinstance(told, errors.ConnectionLost) and self is self._root:
+            raise plans.outcome_unknown(told, "COMMIT") from failure
+        else:
+            raise told from failure
+
+    def _aborted(self, error: Optional[BaseException]) -> None:
+        """Called last: a block that ended well although its transaction is gone must not look as if it had been committed."""
+        if error is None and self._root._failure is not None:
+            raise errors.TransactionAborted("the transaction was not committed as a whole: it was gone before its block ended").about(
+                self.name, self.shard_id, sent=True
+            ) from self._root._failure
 
 
 AnyTransaction = BaseTransaction[Any, Any, Any, Any, Any, Any, Any, Any]

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import inspect
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Iterator, List
+
+import pytest
 
 import dualdb
 from dualdb import async_impl, sync_impl
@@ -40,6 +43,17 @@ class SyncColour:
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
+
+    def interrupted(self, call: Callable[[], Any]) -> None:
+        """Make a call and break into it from outside, as Ctrl-C or Celery's soft time limit does."""
+        before = signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            with pytest.raises(Interrupted):
+                call()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     def sleep(self, seconds: float) -> None:
         threading.Event().wait(seconds)
@@ -118,6 +132,18 @@ class AsyncColour:
             raise outcome
         return outcome
 
+    def interrupted(self, call: Callable[[], Any]) -> None:
+        """Make a call and cancel it while it waits, as a time limit does."""
+
+        async def cancel() -> None:
+            task = asyncio.ensure_future(call())
+            await asyncio.sleep(0.2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        self(cancel())
+
     def sleep(self, seconds: float) -> None:
         self(asyncio.sleep(seconds))
 
@@ -129,6 +155,14 @@ class AsyncColour:
         self._in_loop(asyncio.sleep(0))
         self._in_loop(self.loop.shutdown_asyncgens())
         self.loop.close()
+
+
+class Interrupted(BaseException):
+    """What a signal handler raised."""
+
+
+def _interrupt(*args: Any) -> None:
+    raise Interrupted
 
 
 def _outcome(result: Callable[[], Any]) -> Any:

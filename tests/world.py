@@ -37,6 +37,19 @@ SHARD_SCHEMA = [
         SELECT 1 AS one;
         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no more';
     END""",
+    """CREATE PROCEDURE end_and_fail(IN p_commit BOOLEAN, IN p_fail BOOLEAN) BEGIN
+        IF p_commit THEN COMMIT; ELSE ROLLBACK; END IF;
+        IF p_fail THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no more'; END IF;
+    END""",
+    """CREATE PROCEDURE begin_and_fail(IN p_user BIGINT) BEGIN
+        START TRANSACTION;
+        INSERT INTO trades (user_id, symbol, qty) VALUES (p_user, 'FAIL', 1);
+        SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no more';
+    END""",
+    """CREATE PROCEDURE insert_and_call_wrongly(IN p_user BIGINT) BEGIN
+        INSERT INTO trades (user_id, symbol, qty) VALUES (p_user, 'WRONG', 1);
+        CALL totals(p_user, 1, 1);
+    END""",
     "CREATE PROCEDURE buy(IN p_user BIGINT, IN p_symbol VARCHAR(20), IN p_qty INT) "
     "INSERT INTO trades (user_id, symbol, qty) VALUES (p_user, p_symbol, p_qty)",
 ]

@@ -8,7 +8,7 @@ from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
-from ..statements import transaction_begin
+from ..statements import settled, transaction_begin
 from ..target import Target as BaseTarget
 from ..transaction import BaseTransaction
 from .connection import Connection
@@ -81,24 +81,24 @@ class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
     async def _say(self, statement: Any) -> Any:
         self._check()
         try:
-            if self._implicitly_committed():
-                await self._raw.run(transaction_begin(0))
-            return await drive(statement.talk(self._raw.voice), self._raw.run)
-        except errors.Error:
-            raise
-        except errors.DRIVER_ERRORS as error:
-            raise self._refused(error) from error
+            return await drive(self._talk(statement), self._raw.run)
+        except BaseException as error:
+            told = self._told(error)
+            if told is error:
+                raise
+            raise told from error
 
     async def __aenter__(self) -> "Transaction":
         client, outer = self._begin()
         raw = outer._raw if outer is not None else await client.pool.checkout()
         try:
-            await raw.run(transaction_begin(self._depth))
+            await raw.run(transaction_begin(self._number))
         except BaseException as error:
             self._give_back(raw)
-            if isinstance(error, errors.DRIVER_ERRORS) and not isinstance(error, errors.Error):
-                raise errors.told(error, self.name, self.shard_id) from error
-            raise
+            told = errors.told(error, self.name, self.shard_id)
+            if told is error:
+                raise
+            raise told from error
         self._begun(raw)
         return self
 
@@ -109,7 +109,8 @@ class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
         except errors.DRIVER_ERRORS as failure:
             self._ended_by(failure, error)
         finally:
-            self._give_back(self._raw)
+            raw, self._raw = self._raw, None
+            self._give_back(raw)
         self._aborted(error)
 
     def _give_back(self, raw: Connection) -> None:
@@ -154,11 +155,12 @@ class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transac
             return await transaction._say(statement)
         connection = await self.pool.checkout()
         try:
-            return await drive(statement.talk(connection.voice), connection.run)
-        except errors.Error:
-            raise
-        except errors.DRIVER_ERRORS as error:
-            raise errors.told(error, self.name, self.shard_id) from error
+            return await drive(settled(statement, connection.voice), connection.run)
+        except BaseException as error:
+            told = errors.told(error, self.name, self.shard_id)
+            if told is error:
+                raise
+            raise told from error
         finally:
             self.pool.release(connection)
 

@@ -8,7 +8,7 @@ from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
-from ..statements import transaction_begin
+from ..statements import settled, transaction_begin
 from ..target import Target as BaseTarget
 from ..transaction import BaseTransaction
 from .connection import Connection
@@ -56,24 +56,24 @@ class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCou
     def _say(self, statement: Any) -> Any:
         self._check()
         try:
-            if self._implicitly_committed():
-                self._raw.run(transaction_begin(0))
-            return drive(statement.talk(self._raw.voice), self._raw.run)
-        except errors.Error:
-            raise
-        except errors.DRIVER_ERRORS as error:
-            raise self._refused(error) from error
+            return drive(self._talk(statement), self._raw.run)
+        except BaseException as error:
+            told = self._told(error)
+            if told is error:
+                raise
+            raise told from error
 
     def __enter__(self) -> "Transaction":
         client, outer = self._begin()
         raw = outer._raw if outer is not None else client.pool.checkout()
         try:
-            raw.run(transaction_begin(self._depth))
+            raw.run(transaction_begin(self._number))
         except BaseException as error:
             self._give_back(raw)
-            if isinstance(error, errors.DRIVER_ERRORS) and not isinstance(error, errors.Error):
-                raise errors.told(error, self.name, self.shard_id) from error
-            raise
+            told = errors.told(error, self.name, self.shard_id)
+            if told is error:
+                raise
+            raise told from error
         self._begun(raw)
         return self
 
@@ -84,7 +84,8 @@ class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCou
         except errors.DRIVER_ERRORS as failure:
             self._ended_by(failure, error)
         finally:
-            self._give_back(self._raw)
+            raw, self._raw = self._raw, None
+            self._give_back(raw)
         self._aborted(error)
 
     def _give_back(self, raw: Connection) -> None:
@@ -129,11 +130,12 @@ class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, Ca
             return transaction._say(statement)
         connection = self.pool.checkout()
         try:
-            return drive(statement.talk(connection.voice), connection.run)
-        except errors.Error:
-            raise
-        except errors.DRIVER_ERRORS as error:
-            raise errors.told(error, self.name, self.shard_id) from error
+            return drive(settled(statement, connection.voice), connection.run)
+        except BaseException as error:
+            told = errors.told(error, self.name, self.shard_id)
+            if told is error:
+                raise
+            raise told from error
         finally:
             self.pool.release(connection)
 

@@ -1,5 +1,6 @@
 """Transactions: all or nothing, nested, joined, and honest about their end."""
 
+import contextlib
 import threading
 from typing import Any
 
@@ -7,7 +8,7 @@ import pymysql
 import pytest
 from faces import session
 
-from dualdb import ConcurrentUseError, InterfaceError, OutcomeUnknown, TransactionAborted
+from dualdb import ConcurrentUseError, InterfaceError, OperationalError, OutcomeUnknown, TransactionAborted
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
@@ -164,6 +165,84 @@ def test_a_statement_that_commits_by_itself_does_not_leave_the_rest_unprotected(
         raise ZeroDivisionError
     assert users(world) == [1]
     assert "committed it" in caplog.text
+
+
+def test_an_implicit_commit_sweeps_savepoints_away_and_says_so(db: Any, colour: Any, world: Any) -> None:
+    with pytest.raises(TransactionAborted) as caught, colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        with pytest.raises(ZeroDivisionError), colour.using(tx.transaction()) as inner:
+            colour(inner.execute(INSERT, (2,)))
+            colour(inner.execute("CREATE TABLE IF NOT EXISTS ddl (a INT)"))
+            colour(inner.execute(INSERT, (3,)))
+            raise ZeroDivisionError
+    assert "swept this savepoint away" in str(caught.value.__cause__)
+    assert users(world) == [1, 2], "what DDL committed stays; what followed is rolled back"
+
+
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_procedure_that_ends_the_transaction_is_found_out(db: Any, colour: Any, world: Any, commits: bool, fails: bool) -> None:
+    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        with pytest.raises(OperationalError, match="no more") if fails else contextlib.nullcontext():
+            colour(tx.call("end_and_fail", (commits, fails)))
+        with pytest.raises(TransactionAborted, match="nothing more is sent"):
+            colour(tx.execute(INSERT, (2,)))
+    assert users(world) == ([1] if commits else [])
+
+
+def test_a_transaction_that_a_failed_procedure_left_open_is_not_lent_on(world: Any, colour: Any) -> None:
+    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
+    with pytest.raises(OperationalError, match="no more"):
+        colour(client.call("begin_and_fail", (1,)))
+    colour(client.execute(INSERT, (2,)))
+    assert users(world) == [2]
+    colour(client.close_pool())
+
+
+def test_what_is_open_inside_ends_with_the_outer_block(db: Any, colour: Any, world: Any) -> None:
+    with colour.using(db.shard(1).transaction()) as tx:
+        inner = tx.transaction()
+        entered = colour.using(inner)
+        entered.__enter__()
+        colour(inner.execute(INSERT, (1,)))
+    with pytest.raises(InterfaceError, match="is over"):
+        colour(inner.execute(INSERT, (2,)))
+    entered.__exit__(None, None, None)
+    colour(db.shard(1).execute(INSERT, (3,)))
+    assert users(world) == [1, 3]
+
+
+def test_savepoints_of_several_callers_do_not_cross(db: Any, colour: Any, world: Any) -> None:
+    def cross(tx: Any) -> Any:
+        """Open a savepoint in a transaction that another caller is in."""
+        if colour.name == "sync":
+            with tx.transaction() as inner:
+                return inner.execute(INSERT, (3,))
+
+        async def crossing() -> Any:
+            async with tx.transaction() as inner:
+                return await inner.execute(INSERT, (3,))
+
+        return crossing()
+
+    with colour.using(db.shard(1).transaction()) as tx:
+        with colour.using(tx.transaction()) as inner:
+            colour(inner.execute(INSERT, (1,)))
+            with pytest.raises(ConcurrentUseError, match="savepoint"):
+                colour.elsewhere(lambda: cross(tx))
+        assert colour.elsewhere(lambda: cross(tx)) == 1
+        colour(db.shard(1).execute(INSERT, (2,)))
+    assert users(world) == [1, 2, 3]
+
+
+def test_a_statement_that_was_interrupted_takes_the_transaction_with_it(db: Any, colour: Any, world: Any) -> None:
+    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        colour.interrupted(lambda: tx.query("SELECT SLEEP(5)"))
+        with pytest.raises(TransactionAborted, match="nothing more is sent"):
+            colour(tx.execute(INSERT, (2,)))
+    assert users(world) == []
 
 
 def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(db: Any, colour: Any, world: Any) -> None:

@@ -85,6 +85,12 @@ def test_out_parameters_given_as_values_work_as_with_callproc(face: Any) -> None
     assert face.procedure(1, "totals", (7, 0, 10)) == [{"user_id": 7}]
 
 
+def test_a_procedure_that_calls_another_wrongly_is_executed_once(face: Any, world: Any) -> None:
+    with pytest.raises(Exception, match="not a variable"):
+        face.procedure(1, "insert_and_call_wrongly", (7,))
+    assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
+
+
 def test_a_procedure_in_another_schema(db: Any, call: Any, world: Any) -> None:
     schema = world.config_of(1).database
     assert call(db.shard(1).call(f"{schema}.portfolio", (7,))).rows == [{"ErrorCode": 0, "trades": 0}]

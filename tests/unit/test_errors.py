@@ -58,6 +58,7 @@ def test_a_server_s_error_keeps_its_class_and_code(name: str) -> None:
 )
 def test_a_lost_connection_is_told_from_a_refusal_by_its_code(error: Exception, lost: bool) -> None:
     told = errors.told(error, "global", None)
+    assert isinstance(told, errors.Error)
     assert isinstance(told, errors.ConnectionLost) is lost
     assert isinstance(told, pymysql.err.OperationalError)
     assert isinstance(told.errno, int)

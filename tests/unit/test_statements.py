@@ -6,7 +6,7 @@ import pymysql.err
 import pytest
 
 from dualdb import InOut, Out, ParameterError, ResultSet
-from dualdb.statements import Call, Statement, Voice, transaction_begin, transaction_end
+from dualdb.statements import Call, Statement, Voice, settled, transaction_begin, transaction_end
 
 UTF8 = Voice("utf8", True)
 OK = ResultSet([], (), 0, 0, 0)
@@ -71,13 +71,63 @@ def test_an_out_parameter_costs_one_select_and_an_inout_one_set() -> None:
     assert hold(Call("p", (Out("count"),)).talk(UTF8), [(b"CALL `p`(@_dualdb_0)", [OK]), (b"SELECT @_dualdb_0 AS `0`", [rows({"0": 1})])])
 
 
-def test_an_out_parameter_given_as_a_value_goes_by_variables_after_the_server_said_so() -> None:
+NOT_A_VARIABLE = pymysql.err.OperationalError(1414, "OUT or INOUT argument 2", sqlstate="42000")
+ASKED = (
+    b"SELECT ORDINAL_POSITION AS p FROM information_schema.PARAMETERS WHERE ROUTINE_TYPE = 'PROCEDURE' AND PARAMETER_MODE <> 'IN' "
+    b"AND SPECIFIC_SCHEMA = %s AND SPECIFIC_NAME = 'p'"
+)
+
+
+@pytest.mark.parametrize(("name", "called", "schema"), [("p", b"`p`", b"DATABASE()"), ("s.p", b"`s`.`p`", b"'s'")])
+def test_an_out_parameter_given_as_a_value_goes_by_a_variable_after_the_server_said_so(name: str, called: bytes, schema: bytes) -> None:
     script: List[Tuple[bytes, Any]] = [
-        (b"CALL `p`(1,0)", pymysql.err.OperationalError(1414, "OUT or INOUT argument 2", sqlstate="42000")),
-        (b"SET @_dualdb_0=1,@_dualdb_1=0", [OK]),
-        (b"CALL `p`(@_dualdb_0,@_dualdb_1)", [rows({"a": 1}), OK]),
+        (b"CALL %s(1,0)" % called, NOT_A_VARIABLE),
+        (ASKED % schema, [rows({"p": 2})]),
+        (b"SET @_dualdb_1=0", [OK]),
+        (b"CALL %s(1,@_dualdb_1)" % called, [rows({"a": 1}), OK]),
     ]
-    assert hold(Call("p", (1, 0)).talk(UTF8), script).rows == [{"a": 1}]
+    assert hold(Call(name, (1, 0)).talk(UTF8), script).rows == [{"a": 1}]
+
+
+def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_again() -> None:
+    with pytest.raises(pymysql.err.OperationalError, match="OUT or INOUT"):
+        hold(Call("p", (1,)).talk(UTF8), [(b"CALL `p`(1)", NOT_A_VARIABLE), (ASKED % b"DATABASE()", [rows()])])
+
+
+@pytest.mark.parametrize(
+    ("statement", "error", "in_transaction", "asks"),
+    [
+        (Statement("UPDATE t SET a = 1"), pymysql.err.OperationalError(1205, "lock wait", sqlstate="HY000"), True, True),
+        (Statement("UPDATE t SET a = 1"), pymysql.err.OperationalError(1205, "lock wait", sqlstate="HY000"), False, False),
+        (Statement("INSERT INTO t VALUES (1)"), pymysql.err.IntegrityError(1062, "duplicate", sqlstate="23000"), True, False),
+        (
+            Statement("BEGIN NOT ATOMIC SIGNAL x; END"),
+            pymysql.err.OperationalError(1644, "no", sqlstate="45000"),
+            False,
+            True,
+        ),
+        (Call("p"), pymysql.err.OperationalError(1644, "no more", sqlstate="45000"), False, True),
+        (Call("p"), pymysql.err.OperationalError(2013, "Lost connection"), True, False),
+    ],
+)
+def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(statement: Any, error: Any, in_transaction: bool, asks: bool) -> None:
+    talk = settled(statement, UTF8, in_transaction=in_transaction)
+    next(talk)
+    if asks:
+        assert talk.throw(error) == b"DO 0"
+        with pytest.raises(type(error)):
+            talk.send([OK])
+    else:
+        with pytest.raises(type(error)):
+            talk.throw(error)
+
+
+def test_a_character_that_turns_into_an_ascii_one_on_its_way_is_refused() -> None:
+    assert Voice("cp932", True).encode("\u8868") == b"\x95\x5c"
+    with pytest.raises(ParameterError, match="ASCII"):
+        Voice("shift_jis", True).encode("'\u203e\xa5'")
+    with pytest.raises(ParameterError, match="is not in the connection's latin1"):
+        Voice("latin1", True).encode("\u8868")
 
 
 def test_another_error_of_a_call_is_the_caller_s() -> None:
@@ -107,7 +157,7 @@ def test_an_out_parameter_needs_a_name(name: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("depth", "begin", "commit", "rollback"),
+    ("savepoint", "begin", "commit", "rollback"),
     [
         (0, b"BEGIN", (b"COMMIT",), (b"ROLLBACK",)),
         (
@@ -118,7 +168,7 @@ def test_an_out_parameter_needs_a_name(name: Any) -> None:
         ),
     ],
 )
-def test_transaction_commands(depth: int, begin: bytes, commit: Tuple[bytes, ...], rollback: Tuple[bytes, ...]) -> None:
-    assert transaction_begin(depth) == begin
-    assert transaction_end(depth, commit=True) == commit
-    assert transaction_end(depth, commit=False) == rollback
+def test_transaction_commands(savepoint: int, begin: bytes, commit: Tuple[bytes, ...], rollback: Tuple[bytes, ...]) -> None:
+    assert transaction_begin(savepoint) == begin
+    assert transaction_end(savepoint, commit=True) == commit
+    assert transaction_end(savepoint, commit=False) == rollback
