@@ -104,11 +104,13 @@ AnyClient = BaseClient[Any, Any, Any, Any, Any, Any, Any, Any, Any]
 
 
 def _open(client: AnyClient) -> plans.Plan[None]:
+    if client.pool.closed:
+        client.pool = client._new_pool()
     yield plans.Open(client)
 
 
 def _close(client: AnyClient) -> plans.Plan[None]:
-    yield plans.Close(client)
+    yield plans.Close((client,))
 
 
 def last_insert(inserts: Any, owner: Any) -> plans.Plan[int]:

@@ -2,10 +2,11 @@
 
 import os
 from difflib import get_close_matches
-from typing import Any, Dict, Literal, Mapping, Optional, Union
+from typing import Any, Callable, Dict, Literal, Mapping, Optional, Union
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 from pymysql.charset import charset_by_name
 
 #: TLS by MySQL's own words. "preferred" uses TLS where the server offers it and does not check the certificate; "required" refuses a
@@ -58,6 +59,17 @@ class DatabaseConfig(BaseModel):
     ssl_cert: Optional[str] = None
     ssl_key: Optional[str] = None
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _tell_no_values(cls, values: Any, check: Callable[[Any], "DatabaseConfig"]) -> "DatabaseConfig":
+        # hide_input_in_errors is for the message alone: errors() and json() would show the password.
+        try:
+            return check(values)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        told = [InitErrorDetails(type=each["type"], loc=each["loc"], input=None, ctx=each.get("ctx", {})) for each in found]
+        raise ValidationError.from_exception_data(cls.__name__, told, hide_input=True)
+
     @model_validator(mode="before")
     @classmethod
     def _name_unknown_fields(cls, values: Any) -> Any:
@@ -78,8 +90,15 @@ class DatabaseConfig(BaseModel):
     @field_validator("charset")
     @classmethod
     def _known_charset(cls, value: str) -> str:
-        if charset_by_name(value) is None:
+        known = charset_by_name(value)
+        if known is None:
             raise ValueError(f"unknown charset {value!r}; utf8mb4 holds every character")
+        try:
+            # A connection cannot speak UTF-16 or the like, and no text at all in binary.
+            if value == "binary" or "1".encode(known.encoding) != b"1":
+                raise LookupError
+        except LookupError:
+            raise ValueError(f"charset {value!r} cannot be a connection's; utf8mb4 holds every character") from None
         return value
 
     @field_validator("password")
@@ -97,9 +116,12 @@ class DatabaseConfig(BaseModel):
             ValueError: not such a URL. The message does not show it, for it may hold a password.
             pydantic.ValidationError: a field is wrong.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ValueError("the address in the database URL cannot be read: is an [IPv6 address] left open?") from None
         if parts.scheme not in ("mysql", "mariadb"):
-            raise ValueError(f"a database URL begins with mysql:// or mariadb://, not with {parts.scheme or 'no scheme'!r}")
+            raise ValueError("a database URL begins with mysql:// or mariadb://")
         try:
             port = parts.port
         except ValueError:
@@ -139,6 +161,10 @@ class DatabaseConfig(BaseModel):
     def address(self) -> str:
         """``host:port/database``, or the socket's path with the database."""
         return f"{self.unix_socket or f'{self.host}:{self.port}'}/{self.database}"
+
+    def model_copy(self, *, update: Optional[Mapping[str, Any]] = None, deep: bool = False) -> "DatabaseConfig":
+        """This configuration with other values for some fields, which are checked as in the constructor."""
+        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **(update or {})})
 
     def reveal_password(self) -> str:
         """The password in plain text, for the driver that logs in with it."""

@@ -61,18 +61,19 @@ class Life:
             self.loaded = yield from self._read(alone)
             topology = yield from self._opened(alone, self.loaded)
         except BaseException:
-            yield plans.Close(client)
+            yield plans.Close((client,))
             raise
         self.topology = topology
         yield from self._watch()
 
     def stop(self) -> plans.Plan[None]:
-        topology, self.topology, self.loaded = self.topology, None, shards.EMPTY
+        with self._swap:
+            topology, self.topology, self.loaded, self._watching = self.topology, None, shards.EMPTY, False
         if topology is None:
             return
+        # First what cannot be interrupted: a task that is cancelled while it waits for the background has closed its pools.
+        yield plans.Close((topology.global_client, *topology.clients.values()))
         yield plans.Halt()
-        for client in (topology.global_client, *topology.clients.values()):
-            yield plans.Close(client)
 
     def load(self) -> plans.Plan[None]:
         self.loaded = yield from self._read(self.opened())
@@ -82,9 +83,7 @@ class Life:
         after = yield from self._opened(before, self.loaded)
         with self._swap:
             self.topology = after
-        for shard_id, client in before.clients.items():
-            if after.clients.get(shard_id) is not client:
-                yield plans.Close(client)
+        yield plans.Close(tuple(client for shard_id, client in before.clients.items() if after.clients.get(shard_id) is not client))
         yield from self._watch()
 
     def _read(self, topology: Topology) -> plans.Plan[shards.ShardMap]:
@@ -124,8 +123,7 @@ class Life:
         try:
             failures = yield from _connect([(shard_id, clients[shard_id]) for shard_id in changes.open])
         except BaseException:
-            for shard_id in changes.open:
-                yield plans.Close(clients[shard_id])
+            yield plans.Close(tuple(clients[shard_id] for shard_id in changes.open))
             raise
         for shard_id in changes.open:
             failure = failures[shard_id]

@@ -62,15 +62,15 @@ class Connect(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Have a client's pool make its first connection, which proves address, account and database."""
+    """Have a client's pool make its first connection, which proves address, account and database. A closed pool refuses."""
 
     client: "Pooled"
 
 
 class Close(NamedTuple):
-    """Close a client's pool: idle connections now, those in use as they come back."""
+    """Close the clients' pools: idle connections now, those in use as they come back. Cannot be interrupted halfway."""
 
-    client: "Pooled"
+    clients: Tuple["Pooled", ...]
 
 
 class Gather(NamedTuple):
@@ -146,6 +146,10 @@ def perform(route: Route, statement: Union[Statement, Call]) -> Plan[Any]:
             if type(result) is list and result[0].lastrowid:
                 place._inserted(result[0].lastrowid)
             return result
+        except errors.ServiceNotOpen:
+            # The pool was closed after the route was chosen: its shard has moved, or is gone.
+            if last or route() is place:
+                raise
         except errors.ConnectionLost as lost:
             if statement.repeatable and not lost.in_transaction:
                 if last:

@@ -7,7 +7,13 @@ from typing import Any, Optional
 from pymysql.constants import SERVER_STATUS
 
 from . import errors
+from .config import DatabaseConfig
 from .statements import Voice
+
+
+def password_for_driver(config: DatabaseConfig) -> str:
+    """The password as a driver wants it: both write it as Latin-1, where a server expects what it was given in UTF-8."""
+    return config.reveal_password().encode("utf-8", "surrogateescape").decode("latin1")
 
 
 class SessionState:

@@ -5,6 +5,7 @@ Also the routing rule: which shard a session means, and what becomes of a call w
 
 import enum
 import operator
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Dict, Iterable, List, Literal, Mapping, NamedTuple, Optional, Tuple
 
@@ -86,7 +87,7 @@ def parse(rows: Iterable[Mapping[str, Any]], base: DatabaseConfig, version: int 
     for number, raw in enumerate(rows, 1):
         row = {str(name).lower(): value for name, value in raw.items()}
         try:
-            shard_id = _integer(row.get("shard_id"), "shard_id")
+            shard_id = _number(row, "shard_id")
         except ValueError as error:
             problems.append(f"row {number} of the shard table: {error}")
             continue
@@ -111,15 +112,14 @@ def _shard(shard_id: int, row: Mapping[str, Any], base: DatabaseConfig) -> Shard
         return Shard(shard_id, status, name=name)
     fields: Dict[str, Any] = {
         "host": _text(row, "host").strip(),
-        "port": _integer(row.get("port"), "port"),
+        "port": _number(row, "port"),
         "database": _text(row, "database_name"),
         "user": _text(row, "username"),
         "password": row.get("password") or "",
         "unix_socket": None,
     }
-    limit = row.get("max_connections")
-    if limit is not None:
-        limit = _integer(limit, "max_connections")
+    if row.get("max_connections") is not None:
+        limit = _number(row, "max_connections")
         if limit < 1:
             raise ValueError(f"max_connections is {limit}; a shard needs at least 1")
         fields["pool_size"] = min(base.pool_size, limit)
@@ -128,11 +128,15 @@ def _shard(shard_id: int, row: Mapping[str, Any], base: DatabaseConfig) -> Shard
     return Shard(shard_id, status, DatabaseConfig(**{**inherited, **fields}), name)
 
 
-def _integer(value: Any, column: str) -> int:
-    if isinstance(value, bool):
-        raise ValueError(f"{column} is {value!r}, not a number")
+def _number(row: Mapping[str, Any], column: str) -> int:
+    """A whole number, whatever type the column has: 7, Decimal("7"), 7.0 and "7" all name shard 7."""
+    value = row.get(column)
+    if isinstance(value, (float, Decimal)) and value == value // 1:
+        return int(value)
+    if isinstance(value, (str, bytes)) and value.strip().isdigit():
+        return int(value)
     try:
-        return operator.index(value)
+        return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise ValueError(f"{column} is {'NULL' if value is None else repr(value)}, not a whole number") from None
 
@@ -193,8 +197,10 @@ def shard_id_of(value: Any) -> int:
     if type(value) is int:
         return value
     try:
-        return _integer(value, "shard_id")
-    except ValueError:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
         raise errors.ParameterError(f"a shard_id is an int, not {value!r} ({type(value).__name__})") from None
 
 

@@ -27,6 +27,10 @@ class SyncColour:
         assert not inspect.isawaitable(answer) or hasattr(answer, "__enter__"), "wrong colour"
         return answer
 
+    def awaited(self, answer: Any) -> Any:
+        """The value of what is awaited in asyncio, and is there at once in threads."""
+        return answer
+
     @contextlib.contextmanager
     def using(self, manager: Any) -> Iterator[Any]:
         with manager as value:
@@ -100,6 +104,8 @@ class AsyncColour:
         future = self.loop.create_future()
         self._work.put_nowait((answer, future))
         return self._in_loop(future)
+
+    awaited = __call__
 
     @contextlib.contextmanager
     def using(self, manager: Any) -> Iterator[Any]:

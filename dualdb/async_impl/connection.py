@@ -2,6 +2,7 @@
 
 import asyncio
 import select
+import socket
 import struct
 import time
 from typing import Any, List, Optional
@@ -12,11 +13,14 @@ from pymysql.constants import CLIENT, COMMAND, CR
 
 from .. import errors, results, tls
 from ..config import DatabaseConfig
-from ..session_state import SessionState
+from ..session_state import SessionState, password_for_driver
 
 
 class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
     """One session with a server. Made inside a running loop, without I/O; ``open_session`` connects it, once."""
+
+    #: A read or a write came to its limit.
+    _timed_out = False
 
     _writer: Any
     _reader: Any
@@ -29,7 +33,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             port=config.port,
             unix_socket=config.unix_socket,
             user=config.user,
-            password=config.reveal_password(),
+            password=password_for_driver(config),
             db=config.database,
             charset=config.charset,
             autocommit=True,
@@ -48,17 +52,22 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         Raises:
             ConnectionFailed: with the server's or the client library's code.
         """
+        limit = self._config.connect_timeout
+        # Not wait_for: before Python 3.12 it may swallow a cancellation.
+        opening = asyncio.ensure_future(self._open_session())
         try:
-            await asyncio.wait_for(self._open_session(), self._config.connect_timeout)
-        except asyncio.TimeoutError:
+            if not (await asyncio.wait({opening}, timeout=limit))[0]:
+                raise TimeoutError(f"timed out after {limit:g} s")
+            opening.result()
+        except BaseException as error:
+            opening.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            opening.cancel()
             self.abort()
-            message = f"Can't connect to MySQL server on {self._config.host!r} (timed out after {self._config.connect_timeout:g} s)"
-            raise errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message) from None
-        except errors.DRIVER_ERRORS as error:
-            self.abort()
-            raise errors.from_driver(error, errors.ConnectionFailed) from error
-        except BaseException:
-            self.abort()
+            if isinstance(error, (OSError, UnicodeError)):  # UnicodeError: a host that is no name
+                message = f"Can't connect to MySQL server on {self._config.unix_socket or self._config.host!r} ({error})"
+                raise errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message) from error
+            if isinstance(error, errors.DRIVER_ERRORS):
+                raise errors.from_driver(error, errors.ConnectionFailed) from error
             raise
         self.born, self.at_rest = time.monotonic(), True
         self._poll = select.poll()
@@ -104,6 +113,9 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
                 answer.append(results.result_set(self._result))
         except BaseException as error:
             self.end_command(error)
+            if self._timed_out and isinstance(error, errors.DRIVER_ERRORS):
+                message = "Lost connection to MySQL server during query (timed out)"
+                raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from None
             raise
         self.end_command()
         return answer
@@ -117,22 +129,37 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         return await self._in_time(super()._read_bytes(num_bytes), self._config.read_timeout)
 
     async def _in_time(self, step: Any, limit: Optional[float]) -> Any:
+        """Await a step of I/O; at the limit the socket is dropped, which ends the step with an error."""
+        if limit is None:
+            return await step
+        timer = asyncio.get_running_loop().call_later(limit, self._time_out)
         try:
-            return await asyncio.wait_for(step, limit)
-        except asyncio.TimeoutError:
-            self.abort()
-            message = "Lost connection to MySQL server during query (timed out)"
-            raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from None
+            return await step
+        finally:
+            timer.cancel()
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        if self._writer is not None:
+            self._writer.transport.abort()
 
     def quit(self) -> None:
         """Close it: with a word to the server where it is at rest, without one where an answer is still on its way."""
         if self._writer is not None and self.at_rest and not self._writer.transport.is_closing():
-            # Five bytes leave at once. Waiting for them, or for the end of a TLS session, would need a loop that goes on.
-            self._writer.write(struct.pack("<iB", 1, COMMAND.COM_QUIT))
+            try:
+                # Five bytes leave at once. Waiting for them, or for the end of a TLS session, would need a loop that goes on.
+                self._writer.write(struct.pack("<iB", 1, COMMAND.COM_QUIT))
+            except RuntimeError:
+                pass  # its loop is closed
         self.abort()
 
     def abort(self) -> None:
         """Drop the socket at once, without a word and without waiting."""
         writer, self._writer, self._reader = self._writer, None, None
-        if writer is not None:
+        if writer is None:
+            return
+        try:
             writer.transport.abort()
+        except RuntimeError:
+            # Its loop is closed and frees the socket with the transport; the server need not wait for that.
+            writer.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)

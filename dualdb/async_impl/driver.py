@@ -37,7 +37,9 @@ async def perform(step: plans.Step) -> Any:
     if isinstance(step, plans.Open):
         return await step.client.pool.open()
     if isinstance(step, plans.Close):
-        return await step.client.pool.close()
+        for client in step.clients:
+            client.pool.close()
+        return await asyncio.sleep(0)  # lets the transports close their sockets
     if isinstance(step, plans.Gather):
         return await asyncio.gather(*[_attempt(each) for each in step.steps])
     raise TypeError(f"nobody here performs {step!r}")
@@ -63,7 +65,9 @@ class Background:
 
     async def halt(self) -> None:
         """Ends every plan where it waits."""
-        tasks = list(self._tasks)
+        # Those of another loop, which ended without closing the service, ended with it.
+        tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
+        self._tasks.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -24,25 +24,24 @@ class Pool:
         self.config, self.name, self.shard_id = config, name, shard_id
         self._slots: Slots[asyncio.Future[Optional[Connection]]] = Slots(config.pool_size + config.max_overflow)
         self._idle: Deque[Connection] = deque()
-        self._closed = False
+        self.closed = False
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._tls: Optional[ssl.SSLContext] = None
 
     async def open(self) -> None:
-        """Make the first connection where there is none; opens a closed pool again."""
-        self._closed = False
+        """Make the first connection where there is none."""
         self.release(await self.checkout())
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close idle connections now and those in use as they come back; whoever waits is told."""
-        self._closed = True
-        for waiter in self._slots.dismiss():
-            if not waiter.done():
-                waiter.set_exception(self._closed_error())
+        self.closed = True
+        waiters = self._slots.dismiss()
+        if self._loop is not None and not self._loop.is_closed():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(self._closed_error())
         while self._idle:
             self._idle.pop().quit()
-        self._loop = None
-        await asyncio.sleep(0)  # lets the transports close their sockets
 
     async def checkout(self) -> Connection:
         """A connection at rest, connected and alive, for the caller alone until ``release``.
@@ -72,6 +71,18 @@ class Pool:
         """Take a connection back. One that is not as it was handed out is closed. Never waits, so a cancelled task can do it."""
         self._leave(connection)
 
+    def discard(self, connection: Connection) -> None:
+        """Take a connection back and close it, whatever state it is in."""
+        connection.quit()
+        self._leave(None)
+
+    def abandon(self, connection: Connection) -> None:
+        """Take back a connection that its borrower forgot. The garbage collector runs in any thread."""
+        if self._loop is None or self._loop.is_closed():
+            connection.abort()
+        else:
+            self._loop.call_soon_threadsafe(self.discard, connection)
+
     async def _connect(self, step: plans.Step, made: List[Connection]) -> None:
         if isinstance(step, plans.Sleep):
             await asyncio.sleep(step.seconds)
@@ -88,7 +99,7 @@ class Pool:
 
     async def _enter(self) -> Optional[Connection]:
         """Wait for a slot. Gives the connection of whoever had it before, if there was no slot free at once."""
-        if self._closed:
+        if self.closed:
             raise self._closed_error()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
@@ -111,7 +122,7 @@ class Pool:
 
     def _leave(self, connection: Optional[Connection]) -> None:
         """Give the slot to the next who waits, with the connection; or lay the connection to rest, and free the slot."""
-        if connection is not None and (self._closed or not connection.open or not connection.clean):
+        if connection is not None and (self.closed or not connection.open or not connection.clean):
             connection.quit()
             connection = None
         waiter = self._slots.give()

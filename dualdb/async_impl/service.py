@@ -62,8 +62,12 @@ class BorrowedConnection:
         """Give the connection back. It is closed, because nobody can say what state it was left in."""
         raw, self._raw = self._raw, None
         if raw is not None and self._pool is not None:
-            raw.quit()
-            self._pool.release(raw)
+            self._pool.discard(raw)
+
+    def __del__(self) -> None:
+        raw = self.__dict__.get("_raw")
+        if raw is not None and self._pool is not None:
+            self._pool.abandon(raw)
 
 
 class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Transaction", BorrowedConnection, Int]):

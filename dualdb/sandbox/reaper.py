@@ -1,6 +1,7 @@
-"""Takes a sandbox away when its owner closes the pipe or dies, in whatever way. Run as a script; stands on the standard library alone.
+"""Takes a sandbox away when its owner says so or dies, in whatever way. Run as a script; stands on the standard library alone.
 
-The owner holds the writing end of standard input. End of file means that the owner is done or dead; the kernel says so even after SIGKILL.
+The owner holds the writing end of standard input. A byte means that it is done; end of file that it is dead, which the kernel says even
+after SIGKILL.
 """
 
 import glob
@@ -39,7 +40,7 @@ def servers(directory: str) -> Iterator[int]:
 def main(directory: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    sys.stdin.buffer.read()
+    sys.stdin.buffer.read(1)
     for _ in range(100):
         left = list(servers(directory))
         for pid in left:

@@ -54,6 +54,9 @@ class Sandbox:
         self.directory = tempfile.mkdtemp(prefix="dualdb-")
         script = os.path.abspath(reaper.__file__)
         self._reaper = subprocess.Popen([sys.executable, "-I", script, self.directory], stdin=subprocess.PIPE, start_new_session=True)
+        assert self._reaper.stdin is not None
+        # A forked child would hold the pipe open, and the servers alive, beyond its parent's death.
+        os.register_at_fork(after_in_child=self._reaper.stdin.close)
         try:
             # Every server starts on a copy of one prepared data directory: preparing takes longer than copying.
             self._engine.prepare(f"{self.directory}/template")
@@ -73,9 +76,7 @@ class Sandbox:
         """End the servers and remove every file. Also happens by itself when the process dies."""
         if self._reaper is None:
             return
-        assert self._reaper.stdin is not None
-        self._reaper.stdin.close()
-        self._reaper.wait()
+        self._reaper.communicate(b".")
         for server in self.servers.values():
             server.kill()
         self._reaper = None

@@ -11,7 +11,7 @@ from pymysql.constants import CR
 
 from .. import errors, results, tls
 from ..config import DatabaseConfig
-from ..session_state import SessionState
+from ..session_state import SessionState, password_for_driver
 
 
 class Connection(SessionState, pymysql.connections.Connection):
@@ -34,7 +34,7 @@ class Connection(SessionState, pymysql.connections.Connection):
             port=config.port,
             unix_socket=config.unix_socket,
             user=config.user,
-            password=config.reveal_password(),
+            password=password_for_driver(config),
             database=config.database,
             charset=config.charset,
             autocommit=True,
@@ -66,7 +66,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         self._read_packet = read_packet_in_time
         try:
             self.connect(self._dial())
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
             message = f"Can't connect to MySQL server on {self._config.unix_socket or self.host!r} ({error})"
             raise errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message) from error
         except errors.DRIVER_ERRORS as error:

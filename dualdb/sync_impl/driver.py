@@ -1,9 +1,9 @@
 """Plans performed by threads."""
 
 import logging
+import queue
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Generator, List, Set, TypeVar
 
 from .. import plans
@@ -12,6 +12,9 @@ log = logging.getLogger("dualdb")
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+#: How many steps of a Gather are performed at the same time.
+_AT_ONCE = 32
 
 
 def drive(plan: Generator[S, Any, T], perform: Callable[[S], Any]) -> T:
@@ -39,7 +42,9 @@ def perform(step: plans.Step) -> Any:
     if isinstance(step, plans.Open):
         return step.client.pool.open()
     if isinstance(step, plans.Close):
-        return step.client.pool.close()
+        for client in step.clients:
+            client.pool.close()
+        return None
     if isinstance(step, plans.Gather):
         return _gather(step.steps)
     raise TypeError(f"nobody here performs {step!r}")
@@ -48,8 +53,26 @@ def perform(step: plans.Step) -> Any:
 def _gather(steps: "tuple[plans.Step, ...]") -> List[Any]:
     if len(steps) < 2:
         return [_attempt(step) for step in steps]
-    with ThreadPoolExecutor(min(len(steps), 32), "dualdb-gather") as executor:
-        return list(executor.map(_attempt, steps))
+    answers: List[Any] = [None] * len(steps)
+    left: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in range(len(steps)):
+        left.put(number)
+
+    def work() -> None:
+        while True:
+            try:
+                number = left.get_nowait()
+            except queue.Empty:
+                return
+            answers[number] = _attempt(steps[number])
+
+    # Not an executor: its threads keep the process from ending while one of them waits for a host that does not answer.
+    threads = [threading.Thread(target=work, name="dualdb-gather", daemon=True) for _ in range(min(len(steps), _AT_ONCE))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
 
 
 def _attempt(step: plans.Step) -> Any:

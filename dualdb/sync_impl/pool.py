@@ -50,18 +50,17 @@ class Pool:
         self._lock = threading.Lock()
         self._slots: Slots[Future[Optional[Connection]]] = Slots(config.pool_size + config.max_overflow)
         self._store = _IdleStore(config)
-        self._closed = False
+        self.closed = False
         self._tls: Optional[ssl.SSLContext] = None
 
     def open(self) -> None:
-        """Make the first connection where there is none; opens a closed pool again."""
-        self._closed = False
+        """Make the first connection where there is none."""
         self.release(self.checkout())
 
     def close(self) -> None:
         """Close idle connections now and those in use as they come back; whoever waits is told."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             waiters = self._slots.dismiss()
         for waiter in waiters:
             waiter.set_exception(self._closed_error())
@@ -110,7 +109,7 @@ class Pool:
     def _enter(self) -> Optional[Connection]:
         """Wait for a slot. Gives the connection of whoever had it before, if there was no slot free at once."""
         with self._lock:
-            if self._closed:
+            if self.closed:
                 raise self._closed_error()
             if self._slots.take():
                 return None
@@ -132,7 +131,7 @@ class Pool:
 
     def _leave(self, connection: Optional[Connection]) -> None:
         """Give the slot to the next who waits, with the connection; or lay the connection to rest, and free the slot."""
-        if connection is not None and connection.open and (self._closed or not connection.clean):
+        if connection is not None and connection.open and (self.closed or not connection.clean):
             connection.quit()
         waiter = None
         if self._slots.waiting:
@@ -150,7 +149,7 @@ class Pool:
         if connection is None:
             return
         pooled, connection.pooled = connection.pooled, None
-        if connection.open and (self._closed or self._store.is_full()):
+        if connection.open and (self.closed or self._store.is_full()):
             connection.quit()
         pooled.close()
 

@@ -1,8 +1,10 @@
 """The pools: the same limits, waits and hygiene in both colours."""
 
 import asyncio
+import gc
 import logging
 import time
+import warnings
 from typing import Any, Iterator, List
 
 import pytest
@@ -143,6 +145,40 @@ def test_closing_wakes_those_who_wait_and_ends_what_is_idle(make_client: Any, co
     assert settle(world, colour, [first], 0) == 0
 
 
+def test_a_closed_pool_stays_closed_until_its_client_opens_another(make_client: Any, colour: Any) -> None:
+    client = make_client()
+    colour(client.init_pool())
+    colour(client.close_pool())
+    closed = client.pool
+    with pytest.raises(ServiceNotOpen):
+        colour(client.query("SELECT 1"))
+    with pytest.raises(ServiceNotOpen):
+        colour(closed.open())
+    colour(client.init_pool())
+    assert colour(client.query_value("SELECT 1")) == 1
+    assert closed.closed
+
+
+def test_a_borrowed_connection_that_was_forgotten_comes_back(make_client: Any, colour: Any, world: Any) -> None:
+    client = make_client(pool_size=1, max_overflow=0, pool_timeout=2.0)
+    forgotten = colour.awaited(client.get_connection())
+    thread_id = forgotten.thread_id()
+    del forgotten
+    gc.collect()
+    assert colour(client.query_value("SELECT 1")) == 1
+    assert settle(world, colour, [thread_id], 0) == 0
+
+
+def test_a_password_is_what_the_server_was_given_in_utf_8(world: Any, colour: Any) -> None:
+    password, database = "pässwörd-비밀", world.config_of(1).database
+    world.run(1, "DROP USER IF EXISTS dualdb_utf8", f"CREATE USER dualdb_utf8 IDENTIFIED BY '{password}'")
+    world.run(1, f"GRANT SELECT ON {database}.* TO dualdb_utf8")
+    client = colour.Client(world.config_of(1, user="dualdb_utf8", password=password))
+    assert colour(client.query_value("SELECT CURRENT_USER()")) == "dualdb_utf8@%"
+    colour(client.close_pool())
+    world.run(1, "DROP USER dualdb_utf8")
+
+
 def later(colour: Any, client: Any) -> Any:
     if colour.name == "sync":
         time.sleep(0.05)
@@ -194,7 +230,13 @@ def test_a_connect_in_progress_delays_no_one_else(colour: Any, world: Any, make_
 
 
 @pytest.mark.parametrize(
-    ("changes", "code"), [({"password": "wrong"}, 1045), ({"database": "nowhere"}, (1044, 1049)), ({"host": "127.0.0.1", "port": 1}, 2003)]
+    ("changes", "code"),
+    [
+        ({"password": "wrong"}, 1045),
+        ({"database": "nowhere"}, (1044, 1049)),
+        ({"host": "127.0.0.1", "port": 1}, 2003),
+        ({"host": "a..b"}, 2003),
+    ],
 )
 def test_a_failed_connect_is_told_with_its_code(world: Any, colour: Any, changes: Any, code: Any, quick_retries: None) -> None:
     config = dualdb.DatabaseConfig(**{**plain(world.config), **changes})
@@ -236,6 +278,27 @@ def test_an_async_service_says_that_it_belongs_to_another_loop(world: Any) -> No
             return await service.query_value("SELECT 1")
 
     assert asyncio.run(reopened()) == 1
+
+
+def test_a_service_can_be_closed_after_its_loop_is_gone(world: Any) -> None:
+    service = dualdb.AsyncDatabaseService(world.config)
+
+    async def use() -> Any:
+        await service.init_service()
+        return await service.query_value("SELECT CONNECTION_ID()")
+
+    loop = asyncio.new_event_loop()
+    session_id = loop.run_until_complete(use())
+    loop.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of asyncio, about transports that outlived their loop
+        asyncio.run(service.close_service())
+        gc.collect()
+    gone = f"SELECT COUNT(*) FROM information_schema.processlist WHERE id = {session_id}"
+    deadline = time.monotonic() + 2
+    while world.value("global", gone) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert world.value("global", gone) == 0
 
 
 def test_a_cancelled_call_leaves_no_half_read_connection(world: Any) -> None:

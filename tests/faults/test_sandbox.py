@@ -55,6 +55,11 @@ ENDS = {
     "crash": ("import time; time.sleep(60)", signal.SIGKILL),
     "Ctrl-C": ("import time; time.sleep(60)", signal.SIGINT),
     "terminated": ("import time; time.sleep(60)", signal.SIGTERM),
+    "a child lives on": ("import os, time; os.fork() or (os.close(1), os.close(2), time.sleep(9), os._exit(0)); sandbox.stop()", None),
+    "crash, a child lives on": (
+        "import os, time; os.fork() or (os.setsid(), os.close(1), os.close(2), time.sleep(9), os._exit(0)); time.sleep(60)",
+        signal.SIGKILL,
+    ),
     "hard exit": ("import os; os._exit(3)", None),
 }
 

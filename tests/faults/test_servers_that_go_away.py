@@ -85,6 +85,22 @@ def test_closing_ends_the_look_out_for_shards_that_are_down(sandbox: Any, colour
     assert until(lambda: not [thread for thread in threading.enumerate() if thread.name == "dualdb-background"])
 
 
+def test_a_service_that_is_opened_again_looks_out_again(sandbox: Any, colour: Any, quick_retries: None) -> None:
+    sandbox.servers[2].kill()
+    db = colour.Service(sandbox.config)
+    with colour.using(db):
+        assert db.get_shard_client(2) is None
+    with colour.using(db):
+        assert db.get_shard_client(2) is None
+        sandbox.servers[2].start()
+
+        def is_back() -> bool:
+            colour.sleep(0.05)
+            return db.get_shard_client(2) is not None
+
+        assert until(is_back)
+
+
 def test_a_shard_that_dies_fails_alone_and_is_used_again_when_it_is_back(sandbox: Any, colour: Any, quick_retries: None) -> None:
     db = colour.Service(sandbox.config)
     with colour.using(db):
@@ -193,7 +209,7 @@ def test_a_read_that_loses_its_connection_twice_is_an_error_and_no_riddle(sandbo
     with pytest.raises(ConnectionLost) as caught:
         colour(client.query("SELECT SLEEP(2)", idempotent=True))
     assert type(caught.value) is ConnectionLost
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknown, match="timed out"):
         colour(client.execute(slowly(INSERT)))
     colour(client.close_pool())
 

@@ -6,7 +6,15 @@ from typing import Any, List, Tuple
 import pytest
 
 from dualdb import plans
-from dualdb.errors import ConnectionFailed, ConnectionLost, OutcomeUnknown, ParameterError, ProgrammingError, ShardUnavailable
+from dualdb.errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    OutcomeUnknown,
+    ParameterError,
+    ProgrammingError,
+    ServiceNotOpen,
+    ShardUnavailable,
+)
 from dualdb.results import CallResult, ResultSet
 
 ROWS = [ResultSet([{"a": 1, "b": 2}, {"a": 3, "b": 4}], ("a", "b"), 2, 0, 0)]
@@ -115,6 +123,15 @@ def test_a_call_goes_where_the_route_says_each_time() -> None:
 
     with pytest.raises(ShardUnavailable):
         follow(plans.query(route, READ, None), [(plans.Execute, lost())])
+
+
+def test_a_place_that_was_closed_meanwhile_is_looked_for_once_more() -> None:
+    closed = ServiceNotOpen("the connection pool of shard 1 is closed")
+    places = [place(), place(), place()]
+    routes = iter(places)
+    assert follow(plans.query_value(lambda: next(routes), READ, None), [(plans.Execute, closed), (plans.Execute, ROWS)]) == 1
+    with pytest.raises(ServiceNotOpen):
+        follow(plans.query(lambda: places[0], READ, None), [(plans.Execute, closed)])
 
 
 REFUSED = ConnectionFailed(2003, "refused")

@@ -1,6 +1,8 @@
 """The loader and the routing rule, as tables."""
 
 import enum
+import math
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, Dict, Optional
 
@@ -58,7 +60,8 @@ def test_status_words(word: Any, status: Status) -> None:
     [
         ({"port": None}, "port is NULL, not a whole number"),
         ({"port": 0}, "port: Input should be greater than or equal to 1"),
-        ({"port": "3306"}, "port is '3306', not a whole number"),
+        ({"port": "33o6"}, "port is '33o6', not a whole number"),
+        ({"port": math.inf}, "port is inf, not a whole number"),
         ({"host": None}, "host is NULL, not text"),
         ({"host": ""}, "host: String should have at least 1 character"),
         ({"host": "a b"}, "host: String should match pattern"),
@@ -80,11 +83,17 @@ def test_a_bad_row_hurts_its_shard_alone(changed: Dict[str, Any], reason: str) -
     assert "canary" not in repr(found)
 
 
-@pytest.mark.parametrize("shard_id", [None, "one", 1.5, True])
+@pytest.mark.parametrize("shard_id", [None, "one", 1.5, Decimal("NaN")])
 def test_a_row_without_a_usable_id_is_reported(shard_id: Any) -> None:
     found = parse([row(shard_id), row(2)], BASE)
     assert found.active == [2]
     assert found.problems[0].startswith("row 1 of the shard table: shard_id is")
+
+
+@pytest.mark.parametrize("shard_id", [7, Decimal("7.00"), 7.0, "7", " 07 ", b"7"])
+def test_an_id_means_the_same_shard_whatever_the_column_s_type(shard_id: Any) -> None:
+    found = parse([row(shard_id, port=str(3307))], BASE)
+    assert (found.active, found.problems) == ([7], ())
 
 
 def test_two_rows_for_one_shard_make_it_unusable() -> None:
