@@ -41,6 +41,10 @@ class Life:
         self.topology: Optional[Topology] = None
         #: The map as last loaded, which ``apply`` puts into use.
         self.loaded = shards.EMPTY
+        self.forked()
+
+    def forked(self) -> None:
+        """As in a process where no other thread is: no lock is held and nothing runs in the background."""
         self._swap = threading.Lock()
         self._watching = False
 
@@ -52,6 +56,7 @@ class Life:
 
     def start(self) -> plans.Plan[None]:
         if self.topology is not None:
+            yield from self.watch()
             return
         client = self._new_client(self._config, "global", None)
         alone = Topology(client, shards.EMPTY, MappingProxyType({}), MappingProxyType({}))
@@ -64,7 +69,7 @@ class Life:
             yield plans.Close((client,))
             raise
         self.topology = topology
-        yield from self._watch()
+        yield from self.watch()
 
     def stop(self) -> plans.Plan[None]:
         with self._swap:
@@ -84,7 +89,7 @@ class Life:
         with self._swap:
             self.topology = after
         yield plans.Close(tuple(client for shard_id, client in before.clients.items() if after.clients.get(shard_id) is not client))
-        yield from self._watch()
+        yield from self.watch()
 
     def _read(self, topology: Topology) -> plans.Plan[shards.ShardMap]:
         """The shard table as a map.
@@ -134,7 +139,7 @@ class Life:
                 log.error("shard %d cannot be reached and is tried again in the background: %s", shard_id, down[shard_id])
         return Topology(before.global_client, shard_map, MappingProxyType(clients), MappingProxyType(down))
 
-    def _watch(self) -> plans.Plan[None]:
+    def watch(self) -> plans.Plan[None]:
         """See to it that exactly one plan looks after the shards that are down, while there are any."""
         with self._swap:
             needed = not self._watching and self.topology is not None and bool(self.topology.down)

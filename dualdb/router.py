@@ -5,7 +5,7 @@ import re
 from abc import abstractmethod
 from typing import Any, Dict, Generic, Optional, Sequence, Set
 
-from . import life, plans, shards
+from . import forks, life, plans, shards
 from .client import LastInserts, last_insert
 from .config import DatabaseConfig
 from .shapes import CallR, ClientT, ConnectionT, CountR, IdsR, IntR, NoneR, ReportR, RowR, RowsR, TargetT, TransactionT, ValueR
@@ -46,6 +46,15 @@ class Router(
         self._inserts = LastInserts()
         self._warned: Set[int] = set()
         self._equip()
+        forks.watch(self)
+
+    def _forked(self) -> Any:
+        self._equip()
+        self._life.forked()
+        return self._begin_anew
+
+    def _begin_anew(self) -> None:
+        """In a forked child, when its parent's connections and locks have been forgotten: run again what ran in the background."""
 
     def __repr__(self) -> str:
         state = "not open" if self._life.topology is None else f"{len(self._life.topology.shard_map.shards)} shards"

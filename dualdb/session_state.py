@@ -2,11 +2,12 @@
 
 import threading
 import time
+from abc import abstractmethod
 from typing import Any, Optional
 
 from pymysql.constants import SERVER_STATUS
 
-from . import errors
+from . import errors, forks
 from .config import DatabaseConfig
 from .statements import Voice
 
@@ -29,7 +30,10 @@ class SessionState:
     def __init__(self, **driver_options: Any) -> None:
         self._in_use = threading.Lock()
         super().__init__(**driver_options)
+        forks.watch(self)
 
+    #: The session is that of the process this one was forked from.
+    foreign = False
     #: time.monotonic() when the session was opened.
     born = 0.0
     #: False from the first byte of a command to the last packet of its answer: what is read next would be somebody else's.
@@ -47,6 +51,14 @@ class SessionState:
     def clean(self) -> bool:
         """At rest, in autocommit and outside a transaction: the next borrower finds it as it was."""
         return self.at_rest and bool(self.server_status & SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT) and not self.in_transaction
+
+    def _forked(self) -> None:
+        self.foreign, self.at_rest, self._in_use = True, False, threading.Lock()
+        self._let_go()
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Drop this process's descriptor of the socket, without a word and without touching the session."""
 
     def too_old(self, max_lifetime: Optional[float]) -> bool:
         return max_lifetime is not None and time.monotonic() - self.born > max_lifetime

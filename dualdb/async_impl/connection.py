@@ -11,7 +11,7 @@ import aiomysql
 import pymysql.err
 from pymysql.constants import CLIENT, COMMAND, CR
 
-from .. import errors, results, tls
+from .. import errors, forks, results, tls
 from ..config import DatabaseConfig
 from ..session_state import SessionState, password_for_driver
 
@@ -152,6 +152,14 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             except RuntimeError:
                 pass  # its loop is closed
         self.abort()
+
+    def _let_go(self) -> None:
+        # The transport would take the socket out of the parent's selector, which is the child's too.
+        forks.keep(self._writer, self._reader)
+        sock = None if self._writer is None else getattr(self._writer.transport.get_extra_info("socket"), "_sock", None)
+        if sock is not None:
+            forks.close(sock)
+        self._writer = self._reader = None
 
     def abort(self) -> None:
         """Drop the socket at once, without a word and without waiting."""

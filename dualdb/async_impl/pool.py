@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import Deque, List, Optional
 
-from .. import errors, plans, tls
+from .. import errors, forks, plans, tls
 from ..config import DatabaseConfig
 from ..slots import Slots
 from .connection import Connection
@@ -22,11 +22,19 @@ class Pool:
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         self.config, self.name, self.shard_id = config, name, shard_id
-        self._slots: Slots[asyncio.Future[Optional[Connection]]] = Slots(config.pool_size + config.max_overflow)
-        self._idle: Deque[Connection] = deque()
         self.closed = False
-        self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._tls: Optional[ssl.SSLContext] = None
+        self._empty()
+        forks.watch(self)
+
+    def _empty(self) -> None:
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._slots: Slots[asyncio.Future[Optional[Connection]]] = Slots(self.config.pool_size + self.config.max_overflow)
+        self._idle: Deque[Connection] = deque()
+
+    def _forked(self) -> None:
+        forks.keep(self._slots)
+        self._empty()
 
     async def open(self) -> None:
         """Make the first connection where there is none."""
@@ -122,6 +130,8 @@ class Pool:
 
     def _leave(self, connection: Optional[Connection]) -> None:
         """Give the slot to the next who waits, with the connection; or lay the connection to rest, and free the slot."""
+        if connection is not None and connection.foreign:
+            return
         if connection is not None and (self.closed or not connection.open or not connection.clean):
             connection.quit()
             connection = None

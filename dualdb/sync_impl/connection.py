@@ -9,7 +9,7 @@ import pymysql.connections
 import pymysql.err
 from pymysql.constants import CR
 
-from .. import errors, results, tls
+from .. import errors, forks, results, tls
 from ..config import DatabaseConfig
 from ..session_state import SessionState, password_for_driver
 
@@ -21,6 +21,7 @@ class Connection(SessionState, pymysql.connections.Connection):
     pooled: Any = None
 
     _sock: Any
+    _rfile: Any
     _result: Any
     _read_timeout: Optional[float]
     _write_timeout: Optional[float]
@@ -130,6 +131,12 @@ class Connection(SessionState, pymysql.connections.Connection):
             self.close()
         else:
             self.abort()
+
+    def _let_go(self) -> None:
+        forks.keep(self.pooled, self._rfile)
+        if self._sock is not None:
+            forks.close(self._sock)
+        self._sock = self._rfile = None
 
     def abort(self) -> None:
         """Drop the socket at once, without a word."""

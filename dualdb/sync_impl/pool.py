@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from dbutils.pooled_db import PooledDB
 
-from .. import errors, plans, tls
+from .. import errors, forks, plans, tls
 from ..config import DatabaseConfig
 from ..slots import Slots
 from .connection import Connection
@@ -47,11 +47,19 @@ class Pool:
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         self.config, self.name, self.shard_id = config, name, shard_id
-        self._lock = threading.Lock()
-        self._slots: Slots[Future[Optional[Connection]]] = Slots(config.pool_size + config.max_overflow)
-        self._store = _IdleStore(config)
         self.closed = False
         self._tls: Optional[ssl.SSLContext] = None
+        self._empty()
+        forks.watch(self)
+
+    def _empty(self) -> None:
+        self._lock = threading.Lock()
+        self._slots: Slots[Future[Optional[Connection]]] = Slots(self.config.pool_size + self.config.max_overflow)
+        self._store = _IdleStore(self.config)
+
+    def _forked(self) -> None:
+        forks.keep(self._store, self._slots)
+        self._empty()
 
     def open(self) -> None:
         """Make the first connection where there is none."""
@@ -131,6 +139,8 @@ class Pool:
 
     def _leave(self, connection: Optional[Connection]) -> None:
         """Give the slot to the next who waits, with the connection; or lay the connection to rest, and free the slot."""
+        if connection is not None and connection.foreign:
+            return
         if connection is not None and connection.open and (self.closed or not connection.clean):
             connection.quit()
         waiter = None

@@ -153,6 +153,9 @@ class DatabaseService(
         self._background = Background()
         self._alone = threading.RLock()
 
+    def _begin_anew(self) -> None:
+        drive(self._life.watch(), self._perform)
+
     def __enter__(self) -> "DatabaseService":
         self.init_service()
         return self

@@ -1,0 +1,145 @@
+"""fork(): the child opens connections of its own and never touches its parent's."""
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import threading
+import time
+import traceback
+import warnings
+from typing import Any, Callable
+
+from dualdb import DatabaseService, MySQLClient, TransactionAborted
+from dualdb.sandbox import Sandbox
+
+
+def in_child(work: Callable[[], Any]) -> str:
+    """The repr of what the work gives in a forked child, or its traceback."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later: forking beside threads is what is tested
+        pid = os.fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)
+            os.write(writer, repr(work()).encode())
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        said = file.read()
+    os.waitpid(pid, 0)
+    return said
+
+
+def asked(colour: Any, ask: Callable[[], Any]) -> Any:
+    """What a call gives in a child: in asyncio, in a loop of the child's own."""
+    return ask() if colour.name == "sync" else asyncio.run(ask())
+
+
+ID = "SELECT CONNECTION_ID()"
+
+
+def test_a_child_uses_connections_of_its_own(db: Any, colour: Any) -> None:
+    before = colour(db.shard(1).query_value(ID)), colour(db.query_value(ID))
+
+    def work() -> Any:
+        ids = [asked(colour, lambda: db.shard(1).query_value(ID)) for _ in range(2 if colour.name == "sync" else 1)]
+        gc.collect()
+        return ids
+
+    said = in_child(work)
+    theirs = json.loads(said)
+    assert before[0] not in theirs
+    assert len(set(theirs)) == 1, "and keeps them"
+    assert (colour(db.shard(1).query_value(ID)), colour(db.query_value(ID))) == before, "the parent's live on"
+
+
+def test_a_child_that_closes_the_service_leaves_its_parent_s_alone(db: Any, colour: Any) -> None:
+    before = colour(db.query_value(ID))
+    assert in_child(lambda: asked(colour, db.close_service)) == "None"
+    assert colour(db.query_value(ID)) == before
+
+
+def test_a_transaction_is_not_carried_over(db: Any, colour: Any, world: Any) -> None:
+    insert = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
+    with colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(insert, (1,)))
+
+        def work() -> Any:
+            try:
+                asked(colour, lambda: tx.execute(insert, (2,)))
+            except Exception:
+                try:
+                    asked(colour, lambda: tx.__exit__(None, None, None) if colour.name == "sync" else tx.__aexit__(None, None, None))
+                except TransactionAborted as error:
+                    return type(error).__name__
+            return "committed"
+
+        assert in_child(work) == "'TransactionAborted'"
+        colour(tx.execute(insert, (3,)))
+    assert [row["user_id"] for row in world.run(1, "SELECT user_id FROM trades ORDER BY user_id")] == [1, 3]
+
+
+def test_forking_while_other_threads_are_at_work(world: Any) -> None:
+    client = MySQLClient(world.config_of(1, pool_size=4, max_overflow=0))
+    halt = threading.Event()
+    wrong = []
+
+    def work(number: int) -> None:
+        while not halt.is_set():
+            found = client.query_value("SELECT %s", (number,))
+            if found != number:
+                wrong.append((number, found))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        said = [in_child(lambda: client.query_value("SELECT 'child'")) for _ in range(30)]
+    finally:
+        halt.set()
+        for thread in threads:
+            thread.join()
+    client.close_pool()
+    assert said == ["'child'"] * 30
+    assert wrong == []
+
+
+def test_a_child_looks_out_for_shards_that_are_down_as_its_parent_did(quick_retries: None) -> None:
+    with Sandbox(1) as sandbox:
+        sandbox.servers[1].kill()
+        with DatabaseService(sandbox.config) as db:
+
+            def work() -> Any:
+                deadline = time.monotonic() + 15
+                while db.get_shard_client(1) is None and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                return db.shard(1).query_value("SELECT 1")
+
+            starting = threading.Timer(0.3, sandbox.servers[1].start)
+            starting.start()
+            assert in_child(work) == "1"
+            starting.join()
+
+
+def test_a_module_s_service_is_opened_first_after_the_fork(world: Any, colour: Any) -> None:
+    db = colour.Service(world.config)
+
+    def work() -> Any:
+        if colour.name == "sync":
+            with db:
+                return db.shard(2).query_value("SELECT 2")
+
+        async def ask() -> Any:
+            async with db:
+                return await db.shard(2).query_value("SELECT 2")
+
+        return asyncio.run(ask())
+
+    assert [in_child(work) for _ in range(2)] == ["2", "2"]
