@@ -1,12 +1,14 @@
 """One private MariaDB or MySQL server on loopback."""
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import pymysql
 import pymysql.cursors
@@ -55,9 +57,15 @@ class Engine:
             command += ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M"]
         else:
             command = [self.program, "--no-defaults", f"--datadir={datadir}", "--initialize-insecure", *_MYSQL]
-        made = subprocess.run(command + self._user, capture_output=True, text=True, check=False)
+        environment = self.environment(os.path.dirname(datadir))
+        made = subprocess.run(command + self._user, env=environment, capture_output=True, text=True, check=False)
         if made.returncode != 0:
             raise RuntimeError(f"{command[0]} failed:\n{(made.stdout + made.stderr)[-2000:]}")
+
+    @staticmethod
+    def environment(directory: str) -> Dict[str, str]:
+        # A server that starts deletes what looks like its kind's temporary tables in its directory for such, another server's too.
+        return {**os.environ, "TMPDIR": directory}
 
     def command(self, directory: str, port: int, options: List[str]) -> List[str]:
         command = [
@@ -106,6 +114,7 @@ class Server:
         with open(f"{self.directory}/log", "ab") as log:
             self._process = subprocess.Popen(
                 self._engine.command(self.directory, self.port, self._options),
+                env=self._engine.environment(self.directory),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -186,7 +195,9 @@ class Server:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below 32768: from there on a system gives ports to whoever connects, so one of these might be taken while its server restarts."""
+    while True:
+        port = random.randrange(15_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
