@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 
 from . import plans
 from .config import DatabaseConfig
+from .pool import PoolStats
 from .shapes import CallR, ConnectionT, CountR, IntR, NoneR, RowR, RowsR, TransactionT, ValueR
 from .sql import Params
 from .target import Target
@@ -48,8 +49,16 @@ class BaseClient(
         """The Thread or Task that is calling: whose last insert this is, and whose transaction a call takes part in."""
 
     @abstractmethod
-    def _say(self, statement: Any) -> Any:
+    def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         """Say a statement on one connection, or in the transaction that the caller is in: what its talk returns."""
+
+    def _may_repeat(self) -> bool:
+        return bool(self.pool.health.spend())
+
+    def stats(self) -> PoolStats:
+        """The pool's figures, without I/O."""
+        figures: PoolStats = self.pool.stats()
+        return figures
 
     def _route(self) -> plans.Place:
         return self
@@ -75,9 +84,12 @@ class BaseClient(
         """
         return self._run(_open(self))
 
-    def close_pool(self) -> NoneR:
-        """Close the pool: idle connections at once, those in use when they come back. ``init_pool`` opens it again."""
-        return self._run(_close(self))
+    def close_pool(self, timeout: Optional[float] = None) -> NoneR:
+        """Close the pool: idle connections at once, those in use when they come back. ``init_pool`` opens it again.
+
+        With a ``timeout`` in seconds it waits that long for what is in use, and then breaks it.
+        """
+        return self._run(plans.closing((self,), timeout))
 
     def execute_stored_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
         """Call a procedure; the rows of all its result sets in one list."""
@@ -107,10 +119,6 @@ def _open(client: AnyClient) -> plans.Plan[None]:
     if client.pool.closed:
         client.pool = client._new_pool()
     yield plans.Open(client)
-
-
-def _close(client: AnyClient) -> plans.Plan[None]:
-    yield plans.Close((client,))
 
 
 def last_insert(inserts: Any, owner: Any) -> plans.Plan[int]:

@@ -27,7 +27,10 @@ class DatabaseConfig(BaseModel):
         pool_size: connections kept open once they were needed.
         max_overflow: connections beyond these under load, closed after use; at most ``pool_size + max_overflow`` are ever open.
         pool_timeout: the longest wait for a connection to become free.
-        max_lifetime: the greatest age of a pooled connection; None for no limit.
+        warm_up: connections made when the pool is opened, at most ``pool_size``.
+        max_lifetime: the greatest age of a pooled connection; None for no limit. Spread over its last tenth.
+        max_idle: how long a service keeps a connection that nobody uses; None for no limit.
+        leak_threshold: a connection that is out for longer is logged, with the place where it was taken; None to look for none.
         connect_timeout: one limit over TCP, TLS, authentication and session set-up.
         read_timeout, write_timeout: the longest silence of the server while an answer is awaited, the longest stall while a statement
             is sent; None for no limit.
@@ -49,7 +52,10 @@ class DatabaseConfig(BaseModel):
     pool_size: int = Field(default=10, ge=1)
     max_overflow: int = Field(default=20, ge=0)
     pool_timeout: float = Field(default=30.0, gt=0)
+    warm_up: int = Field(default=1, ge=1)
     max_lifetime: Optional[float] = Field(default=1800.0, gt=0)
+    max_idle: Optional[float] = Field(default=600.0, gt=0)
+    leak_threshold: Optional[float] = Field(default=None, gt=0)
     connect_timeout: float = Field(default=10.0, gt=0)
     read_timeout: Optional[float] = Field(default=None, gt=0)
     write_timeout: Optional[float] = Field(default=None, gt=0)
@@ -105,6 +111,12 @@ class DatabaseConfig(BaseModel):
     @classmethod
     def _hidden(cls, value: Union[SecretStr, str]) -> SecretStr:
         return value if isinstance(value, SecretStr) else SecretStr(value)
+
+    @model_validator(mode="after")
+    def _warm_up_fits(self) -> "DatabaseConfig":
+        if self.warm_up > self.pool_size:
+            raise ValueError(f"warm_up is {self.warm_up}, but pool_size is {self.pool_size}: no more are kept")
+        return self
 
     @classmethod
     def from_url(cls, url: str, **overrides: Any) -> "DatabaseConfig":

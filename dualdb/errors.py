@@ -19,12 +19,18 @@ class Error(pymysql.err.Error):
         target: the database it concerns: ``"global"``, ``"shard 7"``, or ``"host:port/database"`` for a client of its own.
         shard_id: the shard's id; None for the global database.
         sent: False where nothing of the statement reached a server, True where it may have been applied, None where that is no question.
+        retryable: True where nothing of it was applied and the same may succeed later: a statement outside a transaction, else the
+            transaction as a whole.
         sqlstate: the five characters the server sent, or None.
     """
 
     target: Optional[str] = None
     shard_id: Optional[int] = None
     sent: Optional[bool] = None
+
+    @property
+    def retryable(self) -> bool:
+        return self.errno in RETRYABLE
 
     @property
     def errno(self) -> Optional[int]:
@@ -56,6 +62,22 @@ class DataError(DatabaseError, pymysql.err.DataError):
 
 class OperationalError(DatabaseError, pymysql.err.OperationalError):
     """The server, the network or a procedure's SIGNAL refused; not necessarily the caller's doing."""
+
+
+class Deadlock(OperationalError):
+    """The server has rolled the transaction back to resolve a deadlock or a conflict between nodes: begin it again as a whole."""
+
+
+class LockWaitTimeout(OperationalError):
+    """A lock was not free in time. Servers differ in what they roll back: leave the block and begin the transaction again."""
+
+
+class ReadOnlyServer(OperationalError):
+    """The server, or the transaction, takes no writes: a replica, or a primary that was demoted. Nothing was applied."""
+
+
+class StatementInterrupted(OperationalError):
+    """The server ended the statement: KILL QUERY, or its own limit on a statement's time."""
 
 
 class IntegrityError(DatabaseError, pymysql.err.IntegrityError):
@@ -106,17 +128,38 @@ class ShardUnavailable(RoutingError, OperationalError):
 
     #: Why the shard is not available.
     reason: Optional[str] = None
+    #: Seconds until another attempt may be worth it; None where nobody knows.
+    retry_after: Optional[float] = None
+    retryable = True
 
 
 class ConnectionFailed(OperationalError):
     """No connection could be opened: refused, timed out, or turned away. Nothing was sent."""
 
+    #: Seconds until another attempt is made, where several have failed and the circuit is open.
+    retry_after: Optional[float] = None
+
+    @property
+    def retryable(self) -> bool:
+        return self.errno in TRANSIENT_CONNECT
+
 
 class ConnectionLost(OperationalError):
-    """The connection broke after a statement was sent; outside a commit the server has rolled back what was open."""
+    """The connection broke; what was open on it the server has rolled back. ``sent`` says whether the statement had been sent."""
 
     #: The statement was part of a transaction, which is gone as a whole.
     in_transaction = False
+    retryable = True
+
+
+class DeadlineExceeded(OperationalError, TimeoutError):  # type: ignore[override]
+    """The time given by ``timeout=`` or ``db.deadline()`` was over. What had been sent is ended on the server."""
+
+    in_transaction = False
+
+    @property
+    def retryable(self) -> bool:
+        return not self.sent
 
 
 class OutcomeUnknown(OperationalError):
@@ -126,23 +169,63 @@ class OutcomeUnknown(OperationalError):
     """
 
 
+class WriteTimedOut(OutcomeUnknown, DeadlineExceeded):  # type: ignore[override]
+    """The deadline passed after a write or COMMIT was sent: it is ended on the server, but may have been applied before that."""
+
+    retryable = False
+
+
 class PoolTimeout(OperationalError):
     """No connection became free within ``pool_timeout`` seconds. Nothing was sent. The message carries the pool's figures."""
 
+    retryable = True
+
 
 class TransactionAborted(OperationalError):
-    """The server has already rolled this transaction back (a deadlock, a lost connection): leave the block and begin again."""
+    """This transaction is gone (a deadlock, a lost connection): leave the block and begin again. ``__cause__`` says why."""
+
+    @property
+    def retryable(self) -> bool:
+        return bool(getattr(self.__cause__, "retryable", False))
 
 
 #: Codes that mean the connection is gone: the client library's own, then what a server says as it closes one
 #: (MariaDB error 1927; MySQL 8.0.24's 4031 before an idle connection is cut).
 LOST = frozenset({2006, 2013, 2055, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1927, 4031})
 
+#: A connect that failed with one of these did not reach a server that answers.
+UNREACHABLE = frozenset({2002, 2003, 2005, 2006, 2013, 2055, 1053, 1077, 1129})
+
 #: A connect that failed with one of these is worth another try: the address may come up, or a slot may become free.
-TRANSIENT_CONNECT = frozenset({2002, 2003, 2006, 2013, 2055, 1040, 1053, 1077, 1203})
+TRANSIENT_CONNECT = (UNREACHABLE - {1129}) | {1040, 1203}
+
+#: What a server's refusal of a statement means beyond its class; TiDB and Galera say some of these too.
+_BY_CODE = {
+    1213: Deadlock,
+    3101: Deadlock,
+    8002: Deadlock,
+    8022: Deadlock,
+    8028: Deadlock,
+    9007: Deadlock,
+    1205: LockWaitTimeout,
+    1290: ReadOnlyServer,
+    1792: ReadOnlyServer,
+    1836: ReadOnlyServer,
+    1317: StatementInterrupted,
+    1969: StatementInterrupted,
+    3024: StatementInterrupted,
+    1235: NotSupportedError,
+    1180: OutcomeUnknown,
+}
+
+#: Refusals after which nothing is applied and the same may succeed: conflicts, a node without a quorum, no room for now.
+RETRYABLE = frozenset({1213, 3101, 8002, 8022, 8028, 9007, 1205, 1290, 1836, 1047, 1429, 1040, 1203, 1226})
 
 #: An OUT or INOUT argument of a procedure was given as a value and not as a variable; raised before the procedure's body runs.
 NOT_A_VARIABLE = 1414
+
+#: KILL was told the id of a session that has ended meanwhile.
+NO_SUCH_THREAD = 1094
 
 NO_SUCH_TABLE = 1146
 
@@ -178,8 +261,8 @@ def is_answer(error: BaseException) -> bool:
 
 def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
     """The same error in dualdb's tree: same code, same message, same SQLSTATE; ``cls`` overrides the class."""
-    chosen: Any = cls or _OURS.get(type(error), Error)  # type: ignore[arg-type]
     code = code_of(error)
+    chosen: Any = cls or _BY_CODE.get(code or 0) or _OURS.get(type(error), Error)  # type: ignore[arg-type]
     if code is None:
         args: Any = error.args or (str(error) or type(error).__name__,)
     else:
@@ -188,18 +271,20 @@ def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
     return ours
 
 
-def told(error: BaseException, target: str, shard_id: Optional[int]) -> BaseException:
-    """What the caller is to be told of an error that ended a statement.
+def told(error: BaseException, target: str, shard_id: Optional[int], *, sent: bool = True) -> BaseException:
+    """What the caller is to be told of an error that ended a statement, of which everything or not everything was ``sent``.
 
     A driver's error in dualdb's tree: what the server refused, or ConnectionLost. Anything else is the error itself.
     """
+    if isinstance(error, DeadlineExceeded):
+        return error.about(target, shard_id, sent=sent)
     if isinstance(error, Error) or not isinstance(error, DRIVER_ERRORS):
         return error
     if is_answer(error):
         return from_driver(error).about(target, shard_id, sent=True)
     if code_of(error) is None:
-        return ConnectionLost(2013, f"Lost connection to MySQL server during query ({error})").about(target, shard_id, sent=True)
-    return from_driver(error, ConnectionLost).about(target, shard_id, sent=True)
+        return ConnectionLost(2013, f"Lost connection to MySQL server during query ({error})").about(target, shard_id, sent=sent)
+    return from_driver(error, ConnectionLost).about(target, shard_id, sent=sent)
 
 
 #: What a driver's connection raises when a statement did not go well; everything else is a fault of ours or somebody's interrupt.

@@ -1,6 +1,5 @@
 """The life of a service, as plans: start, load, apply, look again for shards that are down, stop."""
 
-import itertools
 import logging
 import threading
 from types import MappingProxyType
@@ -12,6 +11,9 @@ from .results import ResultSet, Row
 from .statements import Statement
 
 log = logging.getLogger("dualdb")
+
+#: How often the background looks after the pools.
+TEND_SECONDS = 1.0
 
 
 class Topology(NamedTuple):
@@ -46,7 +48,7 @@ class Life:
     def forked(self) -> None:
         """As in a process where no other thread is: no lock is held and nothing runs in the background."""
         self._swap = threading.Lock()
-        self._watching = False
+        self._tended = False
 
     def opened(self) -> Topology:
         """Raises: ServiceNotOpen."""
@@ -71,14 +73,15 @@ class Life:
         self.topology = topology
         yield from self.watch()
 
-    def stop(self) -> plans.Plan[None]:
+    def stop(self, timeout: Optional[float] = None) -> plans.Plan[None]:
         with self._swap:
-            topology, self.topology, self.loaded, self._watching = self.topology, None, shards.EMPTY, False
+            topology, self.topology, self.loaded, self._tended = self.topology, None, shards.EMPTY, False
         if topology is None:
             return
-        # First what cannot be interrupted: a task that is cancelled while it waits for the background has closed its pools.
-        yield plans.Close((topology.global_client, *topology.clients.values()))
-        yield plans.Halt()
+        try:
+            yield from plans.closing((topology.global_client, *topology.clients.values()), timeout)
+        finally:
+            yield plans.Halt()
 
     def load(self) -> plans.Plan[None]:
         self.loaded = yield from self._read(self.opened())
@@ -140,36 +143,40 @@ class Life:
         return Topology(before.global_client, shard_map, MappingProxyType(clients), MappingProxyType(down))
 
     def watch(self) -> plans.Plan[None]:
-        """See to it that exactly one plan looks after the shards that are down, while there are any."""
+        """See to it that exactly one plan in the background tends the open service."""
         with self._swap:
-            needed = not self._watching and self.topology is not None and bool(self.topology.down)
-            self._watching = self._watching or needed
+            needed = not self._tended and self.topology is not None
+            self._tended = self._tended or needed
         if needed:
-            yield plans.Spawn(self._reconnect())
+            yield plans.Spawn(self._tend())
 
-    def _reconnect(self) -> plans.Plan[None]:
-        """Try the shards that are down, again and again, until none is or the service is closed."""
+    def _tend(self) -> plans.Plan[None]:
+        """Try the shards that are down again and again, and keep the pools tidy, until the service is closed."""
+        attempt = 0
         try:
-            for attempt in itertools.count():
-                yield plans.Sleep(plans.backoff(attempt, base=0.5, cap=5.0))
-                with self._swap:
-                    topology = self.topology
-                    if topology is None or not topology.down:
-                        self._watching = False
-                        return
-                tried = {shard_id: topology.clients[shard_id] for shard_id in topology.down}
-                failures = yield from _connect(list(tried.items()))
-                up = {shard_id: tried[shard_id] for shard_id, failure in failures.items() if failure is None}
-                with self._swap:
-                    now = self.topology
-                    if now is not None:
-                        down = {key: reason for key, reason in now.down.items() if now.clients[key] is not up.get(key)}
-                        self.topology = now._replace(down=MappingProxyType(down))
-                for shard_id in up:
-                    log.info("shard %d can be reached again", shard_id)
+            while self.topology is not None:
+                down = bool(self.topology.down)
+                attempt = attempt + 1 if down else 0
+                yield plans.Sleep(plans.backoff(attempt, base=0.25, cap=5.0) if down else TEND_SECONDS)
+                topology = self.topology
+                if topology is not None:
+                    yield from self._reconnect(topology)
+                    yield plans.Tidy((topology.global_client, *topology.clients.values()))
         except BaseException:
-            self._watching = False
+            self._tended = False
             raise
+
+    def _reconnect(self, topology: Topology) -> plans.Plan[None]:
+        tried = {shard_id: topology.clients[shard_id] for shard_id in topology.down}
+        failures = yield from _connect(list(tried.items()))
+        up = {shard_id: tried[shard_id] for shard_id, failure in failures.items() if failure is None}
+        with self._swap:
+            now = self.topology
+            if up and now is not None:
+                down = {key: reason for key, reason in now.down.items() if now.clients[key] is not up.get(key)}
+                self.topology = now._replace(down=MappingProxyType(down))
+        for shard_id in up:
+            log.info("shard %d can be reached again", shard_id)
 
     def active_ids(self) -> plans.Plan[List[int]]:
         topology = self.opened()

@@ -9,7 +9,9 @@ import random
 import time
 from typing import Any, Callable, Generator, List, NamedTuple, Optional, Protocol, Sequence, Tuple, TypeVar, Union
 
-from . import errors
+from . import deadlines, errors
+from .config import DatabaseConfig
+from .health import Health
 from .results import CallResult, ResultSet, Row, RowCount
 from .sql import Params
 from .statements import Call, Statement
@@ -29,12 +31,28 @@ class Place(Protocol):
     def _inserted(self, lastrowid: int) -> None:
         """Keep the id that an INSERT made, for ``get_last_insert_id``."""
 
-    def _say(self, statement: "Union[Statement, Call]") -> Any:
-        """Say the statement on one connection: what its talk returns, or in asyncio a coroutine of it."""
+    def _say(self, statement: "Union[Statement, Call]", until: Optional[float] = None) -> Any:
+        """Say the statement on one connection, before ``until``: what its talk returns, or in asyncio a coroutine of it."""
+
+    def _may_repeat(self) -> bool:
+        """Whether the retry budget of the database allows one more."""
+        ...
+
+
+class Pool(Protocol):
+    """A pool, as far as connecting goes."""
+
+    config: DatabaseConfig
+    name: str
+    shard_id: Optional[int]
+    health: Health
 
 
 class Pooled(Protocol):
     """A database's client, as far as opening and closing it goes."""
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def pool(self) -> Any: ...
@@ -45,10 +63,14 @@ Route = Callable[[], Place]
 
 
 class Execute(NamedTuple):
-    """Say a statement on one connection of a place, whole. Gives what its talk returns."""
+    """Say a statement on one connection of a place, whole. Gives what its talk returns.
+
+    ``until`` is when that must be over, by time.monotonic(); None for no limit.
+    """
 
     place: Place
     statement: Union[Statement, Call]
+    until: Optional[float] = None
 
 
 class Sleep(NamedTuple):
@@ -58,7 +80,9 @@ class Sleep(NamedTuple):
 
 
 class Connect(NamedTuple):
-    """Open the connection at hand: TCP, TLS, authentication, session set-up. Performed by a pool."""
+    """Open the connection at hand before ``until``: TCP, TLS, authentication, session set-up. Performed by a pool."""
+
+    until: float
 
 
 class Open(NamedTuple):
@@ -69,6 +93,24 @@ class Open(NamedTuple):
 
 class Close(NamedTuple):
     """Close the clients' pools: idle connections now, those in use as they come back. Cannot be interrupted halfway."""
+
+    clients: Tuple["Pooled", ...]
+
+
+class Cut(NamedTuple):
+    """Break the connections that are still in use, and log how many there were."""
+
+    clients: Tuple["Pooled", ...]
+
+
+class WaitEnded(NamedTuple):
+    """Wait a little until what callers have given up has been ended on the servers."""
+
+    clients: Tuple["Pooled", ...]
+
+
+class Tidy(NamedTuple):
+    """Have the clients' pools close what nobody has used for long, and warn of connections that seem to be forgotten."""
 
     clients: Tuple["Pooled", ...]
 
@@ -89,8 +131,11 @@ class Halt(NamedTuple):
     """End what runs in the background, and wait until it has ended."""
 
 
-Step = Union[Execute, Sleep, Connect, Open, Close, Gather, Spawn, Halt]
+Step = Union[Execute, Sleep, Connect, Open, Close, Cut, WaitEnded, Tidy, Gather, Spawn, Halt]
 Plan = Generator[Step, Any, T]
+
+#: Seconds that closing waits for what callers have given up to be ended on the server.
+PATIENCE = 2.0
 
 #: How often a connect is tried before the caller is told.
 CONNECT_ATTEMPTS = 3
@@ -101,48 +146,103 @@ def backoff(attempt: int, *, base: float = 0.05, cap: float = 2.0, spread: Calla
     return min(cap, base * 2.0 ** min(attempt, 32)) * spread()
 
 
-def connecting(shard_id: Optional[int], seconds: float, clock: Callable[[], float] = time.monotonic) -> Plan[None]:
+def connecting(pool: Pool, until: Optional[float] = None, clock: Callable[[], float] = time.monotonic) -> Plan[None]:
     """Open a connection, trying again where the failure may pass. Nothing has been sent, so that is always safe.
 
-    After ``seconds`` no further attempt is made: a host that does not answer is not waited for three times.
+    After ``connect_timeout`` no further attempt is made: a host that does not answer is not waited for three times. While the pool's
+    circuit is open nothing is tried at all, but for one caller now and then.
 
     Raises:
         ShardUnavailable: the database is a shard's.
         ConnectionFailed: it is another.
+        DeadlineExceeded: ``until`` was over before.
     """
-    began = clock()
+    began, health, limit = clock(), pool.health, pool.config.connect_timeout
     for attempt in range(CONNECT_ATTEMPTS):
+        now = clock()
+        wait = health.refuses(now)
+        if wait is not None:
+            assert health.failure is not None
+            raise _no_connection(pool, health.failure, wait)
+        latest = now + limit
         try:
-            yield Connect()
+            yield Connect(latest if until is None else min(latest, until))
+            health.succeeded()
             return
         except errors.ConnectionFailed as error:
-            passing = error.errno in errors.TRANSIENT_CONNECT and clock() - began < seconds
-            if passing and attempt + 1 < CONNECT_ATTEMPTS:
-                wait = backoff(attempt)
-            elif shard_id is None:
-                raise
+            now = clock()
+            late = until is not None and now >= until
+            if late and latest > now:
+                health.abandoned()
+            elif error.errno in errors.UNREACHABLE:
+                health.failed(now, error)
             else:
-                failure = errors.unavailable(shard_id, f"no connection: {error}")
-                raise failure from error
-        yield Sleep(wait)
+                health.succeeded()
+            failed = error
+        except BaseException:
+            health.abandoned()
+            raise
+        if late:
+            message = f"the deadline passed while connecting ({failed})"
+            raise errors.DeadlineExceeded(message).about(pool.name, pool.shard_id, sent=False) from failed
+        passing = failed.retryable and now - began < limit and attempt + 1 < CONNECT_ATTEMPTS
+        if not passing or health.is_open or not health.spend():
+            raise _no_connection(pool, failed, None)
+        pause = backoff(attempt)
+        yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))
 
 
-def perform(route: Route, statement: Union[Statement, Call]) -> Plan[Any]:
-    """Perform one statement where the route says.
+def _no_connection(pool: Pool, failure: errors.ConnectionFailed, retry_after: Optional[float]) -> errors.Error:
+    why = str(failure)
+    if retry_after is not None:
+        why += f"; tried again in {retry_after:.1f} s"
+    if pool.shard_id is not None:
+        unavailable = errors.unavailable(pool.shard_id, f"no connection: {why}")
+        unavailable.retry_after, unavailable.__cause__ = retry_after, failure
+        return unavailable
+    if retry_after is None:
+        return failure
+    failed = errors.ConnectionFailed(failure.errno, why).about(pool.name, None, sent=False)
+    failed.retry_after, failed.__cause__ = retry_after, failure
+    return failed
 
-    A statement is sent once. Only one that lost its connection, outside a transaction, and is a plain read or was declared idempotent
-    is sent a second time.
+
+def closing(clients: Tuple[Pooled, ...], timeout: Optional[float], clock: Callable[[], float] = time.monotonic) -> Plan[None]:
+    """Close pools. With a ``timeout`` in seconds, wait that long for the work in progress and then break what is left of it."""
+    until = None if timeout is None else clock() + deadlines.seconds(timeout)
+    # First what cannot be interrupted: a task that is cancelled while it waits has closed its pools.
+    yield Close(clients)
+    if until is not None:
+        while any(client.pool.in_use for client in clients) and clock() < until:
+            yield Sleep(0.02)
+        yield Cut(clients)
+    yield WaitEnded(clients)
+
+
+def perform(
+    route: Route, statement: Union[Statement, Call], timeout: Optional[float] = None, clock: Callable[[], float] = time.monotonic
+) -> Plan[Any]:
+    """Perform one statement where the route says, before the ``timeout`` in seconds and the deadline of the block are over.
+
+    A statement is sent once. Only one that lost its connection, outside a transaction, and is a plain read or was declared idempotent or
+    had not been sent whole, is sent a second time.
 
     Raises:
         RoutingError: there is nowhere to send it.
         OutcomeUnknown: the connection was lost after a write was sent.
         ConnectionLost: the connection was lost in the middle of a transaction, or twice while reading.
+        DeadlineExceeded: the time was over; WriteTimedOut if a write had been sent by then.
         Error: what the server said, by its class and code.
     """
+    until = deadlines.until(timeout)
     for last in (False, True):
         place = route()
+        if until is not None and clock() >= until:
+            raise errors.DeadlineExceeded("the deadline had passed before the statement was sent").about(
+                place.name, place.shard_id, sent=False
+            )
         try:
-            result = yield Execute(place, statement)
+            result = yield Execute(place, statement, until)
             if type(result) is list and result[0].lastrowid:
                 place._inserted(result[0].lastrowid)
             return result
@@ -150,51 +250,56 @@ def perform(route: Route, statement: Union[Statement, Call]) -> Plan[Any]:
             # The pool was closed after the route was chosen: its shard has moved, or is gone.
             if last or route() is place:
                 raise
-        except errors.ConnectionLost as lost:
-            if statement.repeatable and not lost.in_transaction:
-                if last:
-                    raise
-            elif lost.in_transaction:
+        except (errors.ConnectionLost, errors.DeadlineExceeded) as broken:
+            harmless = statement.repeatable or not broken.sent
+            if broken.in_transaction or (harmless and isinstance(broken, errors.DeadlineExceeded)):
                 raise
-            else:
-                raise outcome_unknown(lost, "the statement") from lost
+            if not harmless:
+                raise outcome_unknown(broken, "the statement") from broken
+            if last or not place._may_repeat():
+                raise
     raise AssertionError("unreachable")
 
 
-def outcome_unknown(lost: errors.ConnectionLost, what: str) -> errors.OutcomeUnknown:
-    """A lost connection, told as what it means to whoever waits for the answer."""
-    message = f"the connection was lost before {what} was answered, so it may or may not have been applied ({lost.args[-1]})"
-    return errors.OutcomeUnknown(lost.errno or 2013, message).about(lost.target, lost.shard_id, sent=True)
+def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:
+    """A connection that was lost, or an answer that was not waited for, told as what it means to whoever needs to know."""
+    late = isinstance(broken, errors.DeadlineExceeded)
+    how = "the deadline passed" if late else "the connection was lost"
+    message = f"{how} before {what} was answered, so it may or may not have been applied ({broken.args[-1]})"
+    cls = errors.WriteTimedOut if late else errors.OutcomeUnknown
+    return cls(broken.errno or 2013, message).about(broken.target, broken.shard_id, sent=True)
 
 
-def _results(route: Route, sql: str, params: Params, idempotent: bool) -> Plan[List[ResultSet]]:
-    results: List[ResultSet] = yield from perform(route, Statement(sql, params, idempotent=idempotent))
+def _results(route: Route, sql: str, params: Params, idempotent: bool, timeout: Optional[float]) -> Plan[List[ResultSet]]:
+    results: List[ResultSet] = yield from perform(route, Statement(sql, params, idempotent=idempotent), timeout)
     return results
 
 
-def query(route: Route, sql: str, params: Params, idempotent: bool = False) -> Plan[List[Row]]:
-    results = yield from _results(route, sql, params, idempotent)
+def query(route: Route, sql: str, params: Params, idempotent: bool = False, timeout: Optional[float] = None) -> Plan[List[Row]]:
+    results = yield from _results(route, sql, params, idempotent, timeout)
     return results[0].rows
 
 
-def query_one(route: Route, sql: str, params: Params, idempotent: bool = False) -> Plan[Optional[Row]]:
-    rows = yield from query(route, sql, params, idempotent)
+def query_one(route: Route, sql: str, params: Params, idempotent: bool = False, timeout: Optional[float] = None) -> Plan[Optional[Row]]:
+    rows = yield from query(route, sql, params, idempotent, timeout)
     return rows[0] if rows else None
 
 
-def query_value(route: Route, sql: str, params: Params, idempotent: bool = False) -> Plan[Any]:
-    row = yield from query_one(route, sql, params, idempotent)
+def query_value(route: Route, sql: str, params: Params, idempotent: bool = False, timeout: Optional[float] = None) -> Plan[Any]:
+    row = yield from query_one(route, sql, params, idempotent, timeout)
     return next(iter(row.values())) if row else None
 
 
-def execute(route: Route, sql: str, params: Params, idempotent: bool = False) -> Plan[RowCount]:
+def execute(route: Route, sql: str, params: Params, idempotent: bool = False, timeout: Optional[float] = None) -> Plan[RowCount]:
     statement = Statement(sql, params, idempotent=idempotent)
-    results: List[ResultSet] = yield from perform(route, statement)
+    results: List[ResultSet] = yield from perform(route, statement, timeout)
     return RowCount(results[0].rowcount, results[0].lastrowid)
 
 
-def call(route: Route, procedure: str, params: Sequence[Any], idempotent: bool = False) -> Plan[CallResult]:
-    result: CallResult = yield from perform(route, Call(procedure, params, idempotent=idempotent))
+def call(
+    route: Route, procedure: str, params: Sequence[Any], idempotent: bool = False, timeout: Optional[float] = None
+) -> Plan[CallResult]:
+    result: CallResult = yield from perform(route, Call(procedure, params, idempotent=idempotent), timeout)
     return result
 
 

@@ -3,11 +3,13 @@
 import logging
 import re
 from abc import abstractmethod
-from typing import Any, Dict, Generic, Optional, Sequence, Set
+from typing import Any, Dict, Generic, Optional, Sequence, Set, Union
 
 from . import forks, life, plans, shards
 from .client import LastInserts, last_insert
 from .config import DatabaseConfig
+from .deadlines import Deadline
+from .pool import PoolStats
 from .shapes import CallR, ClientT, ConnectionT, CountR, IdsR, IntR, NoneR, ReportR, RowR, RowsR, TargetT, TransactionT, ValueR
 from .sql import Params
 from .target import Target
@@ -126,9 +128,30 @@ class Router(
         """
         return self._run_alone(self._life.start())
 
-    def close_service(self) -> NoneR:
-        """Close all pools: idle connections at once, those in use when they come back. ``init_service`` opens the service again."""
-        return self._run_alone(self._life.stop())
+    def close_service(self, timeout: Optional[float] = None) -> NoneR:
+        """Close all pools: idle connections at once, those in use when they come back. ``init_service`` opens the service again.
+
+        With a ``timeout`` in seconds it waits that long for what is in use, and then breaks it.
+        """
+        return self._run_alone(self._life.stop(timeout))
+
+    def deadline(self, timeout: float) -> Deadline:
+        """A limit, in seconds, over all that is done inside a block: ``with db.deadline(1.5):``, in asyncio too.
+
+        It covers the waiting for connections, connecting, repeating, and the statements with their answers; what is late raises
+        DeadlineExceeded, or WriteTimedOut where a write had been sent, and is ended on the server. A single call takes ``timeout=``.
+
+        Raises:
+            ParameterError: not a number from 0 up.
+        """
+        return Deadline(timeout)
+
+    def stats(self) -> Dict[Union[str, int], PoolStats]:
+        """The figures of every pool, by "global" and shard id, without I/O. Empty while the service is not open."""
+        topology = self._life.topology
+        if topology is None:
+            return {}
+        return {"global": topology.global_client.stats(), **{key: client.stats() for key, client in topology.clients.items()}}
 
     def load_shard_configs(self) -> NoneR:
         """Read the shard table into ``shard_configs``. ``init_shard_connections`` puts what was read into use.

@@ -1,15 +1,22 @@
 """What both colours' connections know of themselves, beside the socket."""
 
+import random
+import struct
 import threading
 import time
 from abc import abstractmethod
-from typing import Any, Optional
+from typing import Any, Tuple
 
-from pymysql.constants import SERVER_STATUS
+from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
 
 from . import errors, forks
 from .config import DatabaseConfig
 from .statements import Voice
+
+_COM_RESET_CONNECTION = 31
+_SESSION_TRACK = CLIENT.SESSION_TRACK
+#: In the flags of an OK packet: the statement has changed a variable, the database, a temporary table or a prepared statement.
+_STATE_CHANGED = 0x4000
 
 
 def password_for_driver(config: DatabaseConfig) -> str:
@@ -18,14 +25,19 @@ def password_for_driver(config: DatabaseConfig) -> str:
 
 
 class SessionState:
-    """Mixed into a driver's connection: is it at rest, is it clean, how does it want its text.
+    """Mixed into a driver's connection: is it at rest, is it clean, was it changed, how does it want its text.
 
-    ``server_status`` and ``encoding`` are the driver's. The flags come from the OK packets alone: a SELECT inside a transaction that
-    was opened with autocommit off would not set IN_TRANS in either driver, which is why autocommit stays on and BEGIN is always explicit.
+    ``server_status``, ``client_flag``, ``server_capabilities`` and ``encoding`` are the driver's. The flags come from the OK packets
+    alone: a SELECT inside a transaction that was opened with autocommit off would not set IN_TRANS in either driver, which is why
+    autocommit stays on and BEGIN is always explicit.
     """
 
     server_status: int
+    server_capabilities: int
+    client_flag: int
     encoding: Any
+    server_thread_id: Tuple[int]
+    _config: DatabaseConfig
 
     def __init__(self, **driver_options: Any) -> None:
         self._in_use = threading.Lock()
@@ -34,10 +46,23 @@ class SessionState:
 
     #: The session is that of the process this one was forked from.
     foreign = False
-    #: time.monotonic() when the session was opened.
-    born = 0.0
+    #: time.monotonic() when the session was opened, when it is too old, and when it was last given back.
+    born = retires = rested = 0.0
     #: False from the first byte of a command to the last packet of its answer: what is read next would be somebody else's.
     at_rest = True
+    #: The whole of the last command has left this process.
+    sent = False
+    #: Nobody waits for the answer any more, but the server may still be working on it.
+    stranded = False
+    #: A borrower has changed the session beyond a transaction.
+    changed = False
+    #: A reset has been sent, and its answer not yet been read.
+    resetting = False
+
+    @property
+    def session_id(self) -> int:
+        """The server's CONNECTION_ID() of it."""
+        return self.server_thread_id[0]
 
     @property
     def voice(self) -> Voice:
@@ -49,8 +74,14 @@ class SessionState:
 
     @property
     def clean(self) -> bool:
-        """At rest, in autocommit and outside a transaction: the next borrower finds it as it was."""
+        """At rest, in autocommit and outside a transaction: the next borrower finds it as it was, if it is not ``changed``."""
         return self.at_rest and bool(self.server_status & SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT) and not self.in_transaction
+
+    def opened(self) -> None:
+        self.born = self.rested = time.monotonic()
+        self.at_rest = True
+        # Spread over a tenth, so that connections made together are not all replaced together.
+        self.retires = float("inf") if self._config.max_lifetime is None else self.born + self._config.max_lifetime * random.uniform(0.9, 1)
 
     def _forked(self) -> None:
         self.foreign, self.at_rest, self._in_use = True, False, threading.Lock()
@@ -60,16 +91,57 @@ class SessionState:
     def _let_go(self) -> None:
         """Drop this process's descriptor of the socket, without a word and without touching the session."""
 
-    def too_old(self, max_lifetime: Optional[float]) -> bool:
-        return max_lifetime is not None and time.monotonic() - self.born > max_lifetime
+    # One command.
 
-    def begin_command(self) -> None:
-        """Raises: ConcurrentUseError before any byte is written, if another thread or task is in the middle of a command."""
+    def begin_command(self) -> int:
+        """The flags as they are before it.
+
+        Raises: ConcurrentUseError before any byte is written, if another thread or task is in the middle of a command.
+        """
         if not self._in_use.acquire(blocking=False):
             raise errors.ConcurrentUseError("another thread or task is using this connection: a transaction belongs to one at a time")
-        self.at_rest = False
+        self.at_rest = self.sent = False
+        return self.server_status
 
-    def end_command(self, error: Optional[BaseException] = None) -> None:
-        """The answer is complete, or ``error`` ended it: a server's refusal is an answer too."""
-        self.at_rest = error is None or errors.is_answer(error)
+    def end_command(self, flags_before: int, has_rows: bool) -> None:
+        """The answer is complete."""
+        # After rows come the flags of the statement before, where these rows' statement has not changed anything itself.
+        if self.server_status & _STATE_CHANGED and not (has_rows and flags_before & _STATE_CHANGED):
+            self.changed = True
+        self.at_rest = True
         self._in_use.release()
+
+    def break_command(self, error: BaseException, *, gave_up: bool) -> None:
+        """An error ended it: a server's refusal, which is an answer too, or a lost connection, or nobody waits any more (``gave_up``)."""
+        self.at_rest = errors.is_answer(error)
+        self.stranded = self.sent and not self.at_rest and (gave_up or not isinstance(error, errors.DRIVER_ERRORS))
+        self._in_use.release()
+
+    def deadline_exceeded(self) -> errors.DeadlineExceeded:
+        return errors.DeadlineExceeded(CR.CR_SERVER_LOST, "the deadline passed before the answer was complete")
+
+    # What a session is given when it is opened, and again when it is reset.
+
+    def track_changes(self) -> None:
+        """Before authentication: have the server say when a statement changes the session."""
+        if self.server_capabilities & _SESSION_TRACK:
+            self.client_flag |= _SESSION_TRACK
+
+    @property
+    def setup(self) -> str:
+        # Without SET NAMES the collation is the handshake's, which is not the server's default in MySQL 8 and later.
+        tracking = ", session_track_state_change=1" if self.client_flag & _SESSION_TRACK else ""
+        return f"SET NAMES {self._config.charset}{tracking}"
+
+    @property
+    def reset_packets(self) -> bytes:
+        """Three commands at once: all but the database and autocommit as in a new session, and then these."""
+        commands = (
+            bytes([_COM_RESET_CONNECTION]),
+            bytes([COMMAND.COM_INIT_DB]) + self._config.database.encode(self.encoding),
+            bytes([COMMAND.COM_QUERY]) + f"{self.setup}, autocommit=1".encode("ascii"),
+        )
+        return b"".join([struct.pack("<I", len(command)) + command for command in commands])
+
+    #: How many answers ``reset_packets`` has.
+    RESET_ANSWERS = 3

@@ -231,6 +231,22 @@ COMMITTING = frozenset(
 )
 
 
+# What outlives a statement although the server does not say so by its flags, and what it says only from MariaDB 10.2 and MySQL 5.7 on.
+_KEEPS = re.compile(
+    r"(?i)\bGET_LOCK\s*\(|:=|^\s*(?:LOCK|HANDLER|FLUSH\s+TABLES|XA|SET|USE|PREPARE|CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY)\b"
+)
+
+
+def changes_session(sql: str) -> bool:
+    """True if the statement may leave the session otherwise than it was: with a lock, a variable, a temporary table."""
+    return _kept_answer(sql) if len(sql) < 10_000 else bool(_KEEPS.search(sql))
+
+
+@lru_cache(maxsize=1024)
+def _kept_answer(sql: str) -> bool:
+    return bool(_KEEPS.search(sql))
+
+
 def first_word(sql: str) -> str:
     """The word a statement begins with, in upper case; empty where it begins with a comment or anything else."""
     found = re.match(r"[\s(]*([A-Za-z]+)", sql)

@@ -62,6 +62,11 @@ class Statement:
         """Commits an open transaction by itself, as DDL does."""
         return sql.first_word(self.sql) in sql.COMMITTING
 
+    @property
+    def changes_session(self) -> bool:
+        """May leave the session otherwise than it was, without the server saying so."""
+        return sql.changes_session(self.sql)
+
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
         """May have changed the session's transaction before it failed with ``error``."""
         if sql.first_word(self.sql) not in sql.PLAIN:
@@ -134,26 +139,44 @@ class Call:
         """A procedure may write, whatever its name says: it is sent again only if the caller declared it idempotent."""
         return self.idempotent
 
-    #: Whatever a procedure does to a transaction, it is not said beforehand.
-    commits = False
+    #: Whatever a procedure does to a transaction or a session, it is not said beforehand.
+    commits = changes_session = False
 
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
         """A procedure may have begun, committed or rolled back before it failed."""
         return True
 
 
-def settled(statement: Any, voice: Voice, *, in_transaction: bool = False) -> Talk:
-    """A statement's talk, after which the connection's flags are true even if it failed.
+def settled(statement: Any, connection: Any, *, in_transaction: bool = False) -> Talk:
+    """A statement's talk, after which what the connection knows of its session is true even if it failed.
 
     An error packet carries no flags: what a procedure did to the transaction before it failed, or a lock timeout on a server that rolls
     back on one, shows only in the next OK packet. So after such an error the server is asked.
     """
     try:
-        return (yield from statement.talk(voice))
+        result = yield from statement.talk(connection.voice)
+        if statement.changes_session:
+            connection.changed = True
+        return result
     except pymysql.err.MySQLError as error:
         if errors.is_answer(error) and statement.leaves_doubt(error, in_transaction=in_transaction):
             yield ASK
         raise
+
+
+def end_session(session_id: int, age: float) -> Talk:
+    """End a session, ``age`` seconds old, whose answer nobody waits for. Said on another.
+
+    The caller holds the session's socket open, so that the server has given its id to nobody else; unless it has been started anew,
+    which it is asked first.
+    """
+    (answer,) = yield b"SHOW GLOBAL STATUS LIKE 'Uptime'"
+    if int(answer.rows[0]["Value"]) >= int(age):
+        try:
+            yield b"KILL %d" % session_id
+        except pymysql.err.MySQLError as error:
+            if errors.code_of(error) != errors.NO_SUCH_THREAD:
+                raise
 
 
 def _variable(position: int) -> str:

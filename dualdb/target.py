@@ -1,7 +1,7 @@
 """A target: a database named without I/O, and the verbs that every target has."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, Sequence
+from typing import Any, Generic, Optional, Sequence
 
 from . import plans
 from .shapes import CallR, ConnectionT, CountR, RowR, RowsR, TransactionT, ValueR
@@ -51,29 +51,29 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         """
         return self._new_connection()
 
-    def query(self, sql: str, params: Params = None, *, idempotent: bool = False) -> RowsR:
+    def query(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> RowsR:
         """The rows of the (first) result set, a list of dicts; empty for a statement without rows.
 
         ``idempotent=True`` says that the statement may be sent twice if its connection is lost; a plain SELECT may anyway.
         """
-        return self._run(plans.query(self._route, sql, params, idempotent))
+        return self._run(plans.query(self._route, sql, params, idempotent, timeout))
 
-    def query_one(self, sql: str, params: Params = None, *, idempotent: bool = False) -> RowR:
+    def query_one(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> RowR:
         """The first row as a dict, or None where there is none."""
-        return self._run(plans.query_one(self._route, sql, params, idempotent))
+        return self._run(plans.query_one(self._route, sql, params, idempotent, timeout))
 
-    def query_value(self, sql: str, params: Params = None, *, idempotent: bool = False) -> ValueR:
+    def query_value(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> ValueR:
         """The first column of the first row, or None where there is no row."""
-        return self._run(plans.query_value(self._route, sql, params, idempotent))
+        return self._run(plans.query_value(self._route, sql, params, idempotent, timeout))
 
-    def execute(self, sql: str, params: Params = None, *, idempotent: bool = False) -> CountR:
+    def execute(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> CountR:
         """The number of affected rows: an int, whose ``lastrowid`` is the AUTO_INCREMENT id that this very statement made."""
-        return self._run(plans.execute(self._route, sql, params, idempotent))
+        return self._run(plans.execute(self._route, sql, params, idempotent, timeout))
 
-    def call(self, procedure: str, params: Sequence[Any] = (), *, idempotent: bool = False) -> CallR:
+    def call(self, procedure: str, params: Sequence[Any] = (), *, idempotent: bool = False, timeout: Optional[float] = None) -> CallR:
         """Call a stored procedure: a CallResult with every result set and the OUT values.
 
         ``procedure`` is ``name`` or ``schema.name``. OUT and INOUT parameters are marked and named:
         ``call("transfer", (1, 2, InOut("amount", 5), Out("status"))).out["status"]``.
         """
-        return self._run(plans.call(self._route, procedure, params, idempotent))
+        return self._run(plans.call(self._route, procedure, params, idempotent, timeout))

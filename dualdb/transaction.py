@@ -4,7 +4,7 @@ import logging
 from abc import abstractmethod
 from typing import Any, Callable, Generic, List, Optional, Sequence, Tuple
 
-from . import errors, plans, statements
+from . import deadlines, errors, plans, statements
 from .client import AnyClient
 from .shapes import CallR, ConnectionT, CountR, IntR, RowR, RowsR, TransactionT, ValueR
 from .sql import Params
@@ -63,8 +63,11 @@ class BaseTransaction(
         self._client._inserted(lastrowid)
 
     @abstractmethod
-    def _say(self, statement: Any) -> Any:
+    def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         """Say a statement on the transaction's connection: what its talk returns."""
+
+    def _may_repeat(self) -> bool:
+        return False
 
     def _route(self) -> plans.Place:
         self._check()
@@ -142,7 +145,7 @@ class BaseTransaction(
         if root._ended:
             yield statements.transaction_begin(0)
             root._ended = False
-        result = yield from statements.settled(statement, self._raw.voice, in_transaction=True)
+        result = yield from statements.settled(statement, self._raw, in_transaction=True)
         if not self._raw.in_transaction:
             if statement.commits:
                 # As it would be with autocommit off: what was done is committed, and what follows is a new transaction.
@@ -154,8 +157,8 @@ class BaseTransaction(
 
     def _told(self, error: BaseException) -> BaseException:
         """What the caller is to be told of a statement's error; and what the error means for the transaction."""
-        told = errors.told(error, self.name, self.shard_id)
-        if isinstance(told, errors.ConnectionLost):
+        told = errors.told(error, self.name, self.shard_id, sent=self._raw.sent)
+        if isinstance(told, (errors.ConnectionLost, errors.DeadlineExceeded)) and not self._raw.at_rest:
             told.in_transaction = True
             self._fail(told)
         elif isinstance(told, errors.Error) and told.sent:
@@ -190,6 +193,9 @@ class BaseTransaction(
             self._fail(error)
         elif not self._raw.at_rest:
             self._fail("a statement of this transaction was interrupted, or is still running")
+        elif error is not None and deadlines.passed():
+            self._raw.at_rest = False  # closing the connection rolls back, and nobody has time to wait for more
+            self._fail(error)
         if not self._raw.at_rest or (root._failure is not None and self is not root):
             return ()
         if root._failure is not None:
@@ -205,13 +211,13 @@ class BaseTransaction(
 
     def _ended_by(self, failure: BaseException, error: Optional[BaseException]) -> None:
         """An ending command failed with ``failure`` while ``error`` was on its way out of the block."""
-        told = errors.told(failure, self.name, self.shard_id)
+        told = errors.told(failure, self.name, self.shard_id, sent=self._raw.sent)
         committing = error is None and self._root._failure is None
         self._fail(told)
         self._raw.at_rest = False
         if not committing:
             log.warning("%s: rollback failed, the connection is closed instead: %s", self.name, told)
-        elif isinstance(told, errors.ConnectionLost) and self is self._root:
+        elif isinstance(told, (errors.ConnectionLost, errors.DeadlineExceeded)) and told.sent and self is self._root:
             raise plans.outcome_unknown(told, "COMMIT") from failure
         else:
             raise told from failure

@@ -12,6 +12,7 @@ import pytest
 
 import dualdb
 from dualdb import async_impl, sync_impl
+from dualdb.deadlines import Deadline
 
 
 class SyncColour:
@@ -35,6 +36,10 @@ class SyncColour:
     def using(self, manager: Any) -> Iterator[Any]:
         with manager as value:
             yield value
+
+    def deadline(self, seconds: float) -> Any:
+        """A block with a deadline."""
+        return Deadline(seconds)
 
     def at_once(self, calls: List[Callable[[], Any]]) -> List[Any]:
         """Start every call in a thread of its own; their values, or the exceptions they raised."""
@@ -106,6 +111,20 @@ class AsyncColour:
         return self._in_loop(future)
 
     awaited = __call__
+
+    @contextlib.contextmanager
+    def deadline(self, seconds: float) -> Iterator[None]:
+        """A block with a deadline, entered and left by the task that awaits the test's coroutines."""
+        block = Deadline(seconds)
+        self(self._of(block.__enter__))
+        try:
+            yield
+        finally:
+            self(self._of(lambda: block.__exit__(None, None, None)))
+
+    @staticmethod
+    async def _of(call: Callable[[], Any]) -> None:
+        call()
 
     @contextlib.contextmanager
     def using(self, manager: Any) -> Iterator[Any]:

@@ -10,18 +10,23 @@ from typing import Any, List, Optional
 import aiomysql
 import pymysql.err
 from pymysql.constants import CLIENT, COMMAND, CR
+from pymysql.protocol import OKPacketWrapper
 
 from .. import errors, forks, results, tls
 from ..config import DatabaseConfig
 from ..session_state import SessionState, password_for_driver
 
+#: What poll() says of a socket whose other end is closed.
+HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+
 
 class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
     """One session with a server. Made inside a running loop, without I/O; ``open_session`` connects it, once."""
 
-    #: A read or a write came to its limit.
+    #: The deadline, or a limit on silence, has passed.
     _timed_out = False
 
+    _loop: Any
     _writer: Any
     _reader: Any
     _ssl_context: Any
@@ -43,16 +48,14 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         )
         # aiomysql always asks for multi-statements, with which a parameter pasted by hand becomes a second statement.
         self.client_flag &= ~CLIENT.MULTI_STATEMENTS
-        if config.read_timeout is not None:
-            self._read_bytes = self._read_bytes_in_time
 
-    async def open_session(self) -> None:
-        """TCP, TLS, authentication and session set-up, all within ``connect_timeout``.
+    async def open_session(self, until: float) -> None:
+        """TCP, TLS, authentication and session set-up, all before ``until``, by time.monotonic().
 
         Raises:
             ConnectionFailed: with the server's or the client library's code.
         """
-        limit = self._config.connect_timeout
+        limit = max(until - time.monotonic(), 0.001)
         # Not wait_for: before Python 3.12 it may swallow a cancellation.
         opening = asyncio.ensure_future(self._open_session())
         try:
@@ -69,14 +72,13 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             if isinstance(error, errors.DRIVER_ERRORS):
                 raise errors.from_driver(error, errors.ConnectionFailed) from error
             raise
-        self.born, self.at_rest = time.monotonic(), True
+        self.opened()
         self._poll = select.poll()
-        self._poll.register(self._writer.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._poll.register(self._writer.transport.get_extra_info("socket").fileno(), select.POLLIN | HANGS_UP)
 
     async def _open_session(self) -> None:
         await self._connect()
-        # PyMySQL says this too: without it the collation is the handshake's, which is not the server's default in MySQL 8 and later.
-        await self.set_charset(self._config.charset)
+        await self.query(self.setup)
 
     async def _request_authentication(self) -> None:
         # aiomysql would go on in plain text where TLS was asked for and the server has none.
@@ -85,6 +87,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
                 raise pymysql.err.OperationalError(CR.CR_SSL_CONNECTION_ERROR, "SSL is required but the server doesn't support it")
             self._ssl_context = None
             self.client_flag &= ~CLIENT.SSL
+        self.track_changes()
         await super()._request_authentication()
 
     @property
@@ -98,50 +101,119 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         """
         if self._writer is None or self._writer.transport.is_closing() or self._reader.at_eof() or self._reader._buffer:
             return True
+        if self._reader.exception() is not None:  # time was up just when the answer was complete
+            return True
         return bool(self._poll.poll(0))
 
-    async def run(self, command: bytes) -> List[results.ResultSet]:
-        """Send one command and read its whole answer."""
-        self.begin_command()
+    def is_cut(self) -> bool:
+        """True if the server has closed the connection, whatever it may have said before."""
+        if self._writer is None or self._writer.transport.is_closing() or self._reader.at_eof():
+            return True
+        return any(event & HANGS_UP for _, event in self._poll.poll(0))
+
+    def cut(self) -> None:
+        """Break it, for a task that waits on it as well."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+    async def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:
+        """Send one command and read its whole answer.
+
+        Args:
+            until: when that must be over, by time.monotonic(); None for no limit but ``read_timeout`` and ``write_timeout``.
+
+        Raises:
+            DeadlineExceeded: it was not over by then.
+            pymysql.err.MySQLError: what the server said, or that the connection is lost.
+        """
+        flags = self.begin_command()
+        self._timed_out = False
+        timer = None if until is None else self._loop.call_later(until - time.monotonic(), self._time_out)
         try:
             if self._writer is None:
                 raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
+            if until is not None and time.monotonic() >= until:
+                raise self.deadline_exceeded()
             await self.query(command)
             answer = [results.result_set(self._result)]
             while self._result.has_next:
                 await self.next_result()
                 answer.append(results.result_set(self._result))
         except BaseException as error:
-            self.end_command(error)
-            if self._timed_out and isinstance(error, errors.DRIVER_ERRORS):
-                message = "Lost connection to MySQL server during query (timed out)"
-                raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from None
+            self.break_command(error, gave_up=self._timed_out)
+            if until is not None and self._timed_out and isinstance(error, errors.DRIVER_ERRORS) and time.monotonic() > until - 0.001:
+                raise self.deadline_exceeded() from None
             raise
-        self.end_command()
+        finally:
+            if timer is not None:
+                timer.cancel()
+        self.end_command(flags, bool(answer[-1].columns))
         return answer
 
     async def _execute_command(self, command: int, sql: Any) -> None:
         await super()._execute_command(command, sql)
         if self._writer.transport.get_write_buffer_size():
-            await self._in_time(self._writer.drain(), self._config.write_timeout)
+            await self._drain()
+        self.sent = True
 
-    async def _read_bytes_in_time(self, num_bytes: int) -> Any:
-        return await self._in_time(super()._read_bytes(num_bytes), self._config.read_timeout)
-
-    async def _in_time(self, step: Any, limit: Optional[float]) -> Any:
-        """Await a step of I/O; at the limit the socket is dropped, which ends the step with an error."""
-        if limit is None:
-            return await step
-        timer = asyncio.get_running_loop().call_later(limit, self._time_out)
+    async def _drain(self) -> None:
+        limit = self._config.write_timeout
+        timer = None if limit is None else self._loop.call_later(limit, self._time_out)
         try:
-            return await step
+            await self._writer.drain()
+        except OSError as error:
+            # Not all of it has left, so that the server has no whole command and does nothing.
+            raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
+
+    # aiomysql's own ways close the socket when time is up or the task is cancelled. It stays open until the statement has been ended on
+    # the server: as long as it is, the server gives the session's id to nobody else.
+
+    async def _read_bytes(self, num_bytes: int) -> Any:
+        limit = self._config.read_timeout
+        timer = None if limit is None else self._loop.call_later(limit, self._time_out)
+        try:
+            return await self._reader.readexactly(num_bytes)
+        except BaseException as error:
+            if not self._in_use.locked():  # a cursor's doing, and nobody else would know that the answer was not read to its end
+                self.abort()
+            if isinstance(error, (OSError, EOFError)):
+                why = "" if isinstance(error, EOFError) else f" ({error})"
+                message = f"Lost connection to MySQL server during query{why}"
+                raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from error
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _close_on_cancel(self) -> None:
+        """aiomysql's own closes the socket; ``_read_bytes`` has done what is to be done."""
 
     def _time_out(self) -> None:
         self._timed_out = True
-        if self._writer is not None:
+        if self._writer is not None and not self.sent:
             self._writer.transport.abort()
+        elif self._reader is not None:
+            self._reader.set_exception(socket.timeout("timed out"))
+
+    def begin_reset(self) -> None:
+        """Send what makes the session as new; the answers are read before it is used again, and have come by then."""
+        self.changed, self.resetting = False, True
+        self._write_bytes(self.reset_packets)
+
+    async def finish_reset(self, until: float) -> None:
+        """Raises: pymysql.err.MySQLError, and the connection must not be used."""
+        self.resetting, self.sent = False, True
+        timer = self._loop.call_later(until - time.monotonic(), self._time_out)
+        try:
+            for _ in range(self.RESET_ANSWERS):
+                self._next_seq_id = 1
+                answer = await self._read_packet()
+        finally:
+            timer.cancel()
+        self.server_status = OKPacketWrapper(answer).server_status
 
     def quit(self) -> None:
         """Close it: with a word to the server where it is at rest, without one where an answer is still on its way."""

@@ -31,7 +31,7 @@ async def drive(plan: Generator[S, Any, T], perform: Callable[[S], Awaitable[Any
 async def perform(step: plans.Step) -> Any:
     """Perform one step; those of a service's background and of a pool are performed by them."""
     if isinstance(step, plans.Execute):
-        return await step.place._say(step.statement)
+        return await step.place._say(step.statement, step.until)
     if isinstance(step, plans.Sleep):
         return await asyncio.sleep(step.seconds)
     if isinstance(step, plans.Open):
@@ -40,6 +40,20 @@ async def perform(step: plans.Step) -> Any:
         for client in step.clients:
             client.pool.close()
         return await asyncio.sleep(0)  # lets the transports close their sockets
+    if isinstance(step, plans.Cut):
+        for client in step.clients:
+            cut = client.pool.cut()
+            if cut:
+                log.warning("%s: %d connections were still in use and have been cut", client.name, cut)
+        return None
+    if isinstance(step, plans.WaitEnded):
+        for client in step.clients:
+            await client.pool.wait_ended(plans.PATIENCE)
+        return None
+    if isinstance(step, plans.Tidy):
+        for client in step.clients:
+            client.pool.tidy()
+        return None
     if isinstance(step, plans.Gather):
         return await asyncio.gather(*[_attempt(each) for each in step.steps])
     raise TypeError(f"nobody here performs {step!r}")

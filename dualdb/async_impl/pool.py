@@ -5,40 +5,49 @@ limit on a wait, so it is not used.
 """
 
 import asyncio
-import ssl
 import time
 from collections import deque
 from typing import Deque, List, Optional
 
-from .. import errors, forks, plans, tls
+from .. import errors, forks, plans, statements, tls
 from ..config import DatabaseConfig
+from ..pool import BasePool
 from ..slots import Slots
 from .connection import Connection
 from .driver import drive
 
 
-class Pool:
+class Pool(BasePool):
     """At most ``pool_size + max_overflow`` connections to one database; ``pool_size`` of them are kept when idle."""
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
-        self.config, self.name, self.shard_id = config, name, shard_id
-        self.closed = False
-        self._tls: Optional[ssl.SSLContext] = None
-        self._empty()
+        super().__init__(config, name, shard_id)
         forks.watch(self)
 
-    def _empty(self) -> None:
+    def _reset(self) -> None:
+        super()._reset()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._slots: Slots[asyncio.Future[Optional[Connection]]] = Slots(self.config.pool_size + self.config.max_overflow)
         self._idle: Deque[Connection] = deque()
+        self._stranded: Deque[Connection] = deque()
+        self._ender: Optional[asyncio.Task[None]] = None
 
     def _forked(self) -> None:
-        forks.keep(self._slots)
-        self._empty()
+        forks.keep(self._slots, self._stranded, self._ender)
+        self._reset()
+
+    def _idle_count(self) -> int:
+        return len(self._idle)
 
     async def open(self) -> None:
-        """Make the first connection where there is none."""
-        self.release(await self.checkout())
+        """Make the first ``warm_up`` connections where there are none."""
+        made: List[Connection] = []
+        try:
+            for _ in range(self.config.warm_up):
+                made.append(await self.checkout())
+        finally:
+            for connection in made:
+                self.release(connection)
 
     def close(self) -> None:
         """Close idle connections now and those in use as they come back; whoever waits is told."""
@@ -51,38 +60,72 @@ class Pool:
         while self._idle:
             self._idle.pop().quit()
 
-    async def checkout(self) -> Connection:
+    def cut(self) -> int:
+        """Break the connections that are still in use; how many there were."""
+        lent = list(self._lent)
+        for connection in lent:
+            connection.cut()
+        return len(lent)
+
+    def tidy(self) -> None:
+        """Close what has been idle for too long, and say which connections seem to be forgotten."""
+        limit = self.config.max_idle
+        # The oldest are on the left: the last to come back is the first to be used.
+        while limit is not None and self._idle and self._idle[0].rested < time.monotonic() - limit:
+            self._idle.popleft().quit()
+        self._warn_of_leaks()
+
+    async def wait_ended(self, seconds: float) -> None:
+        """Wait until what was given up has been ended on the server."""
+        ender = self._ender
+        if ender is not None and ender.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait({ender}, timeout=seconds)
+            ender.cancel()
+
+    async def checkout(self, until: Optional[float] = None) -> Connection:
         """A connection at rest, connected and alive, for the caller alone until ``release``.
 
         Raises:
             PoolTimeout: none became free within ``pool_timeout``.
+            DeadlineExceeded: none before ``until``, by time.monotonic().
             ShardUnavailable, ConnectionFailed: it could not be connected.
             ServiceNotOpen: the pool is closed.
             InterfaceError: the pool belongs to another event loop.
         """
-        connection = await self._enter()
+        connection = await self._enter(until)
         try:
+            now = time.monotonic()
             while connection is not None or self._idle:
                 connection = connection or self._idle.pop()
-                if not connection.is_dead() and not connection.too_old(self.config.max_lifetime):
-                    return connection
+                if connection.resetting:
+                    await self._finish_reset(connection, now + self.config.connect_timeout if until is None else until)
+                if not connection.is_dead() and connection.retires >= now:
+                    break
                 connection.quit()
                 connection = None
-            made: List[Connection] = []
-            await drive(plans.connecting(self.shard_id, self.config.connect_timeout), lambda step: self._connect(step, made))
-            return made[0]
+            if connection is None:
+                made: List[Connection] = []
+                await drive(plans.connecting(self, until), lambda step: self._connect(step, made))
+                connection = made[0]
+                self._opened += 1
+            self._lend(connection, now)
+            return connection
         except BaseException:
-            self._leave(None)
+            self._leave(connection)
             raise
 
     def release(self, connection: Connection) -> None:
-        """Take a connection back. One that is not as it was handed out is closed. Never waits, so a cancelled task can do it."""
+        """Take a connection back. One that is not as it was handed out is closed, or made so.
+
+        Never waits, so a cancelled task can do it.
+        """
         self._leave(connection)
 
     def discard(self, connection: Connection) -> None:
         """Take a connection back and close it, whatever state it is in."""
-        connection.quit()
-        self._leave(None)
+        if not connection.stranded:
+            connection.quit()
+        self._leave(connection)
 
     def abandon(self, connection: Connection) -> None:
         """Take back a connection that its borrower forgot. The garbage collector runs in any thread."""
@@ -95,61 +138,117 @@ class Pool:
         if isinstance(step, plans.Sleep):
             await asyncio.sleep(step.seconds)
             return
+        assert isinstance(step, plans.Connect)
         try:
             if self._tls is None:
                 self._tls = tls.context(self.config)
             connection = Connection(self.config, self._tls)
-            await connection.open_session()
+            await connection.open_session(step.until)
         except errors.ConnectionFailed as error:
             error.about(self.name, self.shard_id, sent=False)
             raise
         made.append(connection)
 
-    async def _enter(self) -> Optional[Connection]:
+    async def _finish_reset(self, connection: Connection, until: float) -> None:
+        try:
+            await connection.finish_reset(until)
+        except errors.DRIVER_ERRORS:
+            connection.abort()
+
+    async def _enter(self, until: Optional[float]) -> Optional[Connection]:
         """Wait for a slot. Gives the connection of whoever had it before, if there was no slot free at once."""
         if self.closed:
             raise self._closed_error()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._adopt(loop)
+        self.health.earn()
         if self._slots.take():
             return None
         waiter = loop.create_future()
         self._slots.queue(waiter)
         began = time.monotonic()
+        limit = self.config.pool_timeout if until is None else min(self.config.pool_timeout, max(0.0, until - began))
         try:
-            await asyncio.wait({waiter}, timeout=self.config.pool_timeout)
+            await asyncio.wait({waiter}, timeout=limit)
         except BaseException:
             if not self._slots.withdraw(waiter) and waiter.done() and waiter.exception() is None:
                 self._leave(waiter.result())
             raise
         if self._slots.withdraw(waiter):
-            raise self._slots.timeout(self.name, self.shard_id, time.monotonic() - began)
+            if limit < self.config.pool_timeout:
+                raise self._late("waiting for a connection")
+            raise self._timeout(time.monotonic() - began)
         given: Optional[Connection] = waiter.result()
         return given
 
     def _leave(self, connection: Optional[Connection]) -> None:
         """Give the slot to the next who waits, with the connection; or lay the connection to rest, and free the slot."""
-        if connection is not None and connection.foreign:
-            return
-        if connection is not None and (self.closed or not connection.open or not connection.clean):
-            connection.quit()
-            connection = None
+        if connection is not None:
+            self._lent.pop(connection, None)
+            if connection.foreign:
+                return
+            if connection.stranded:
+                self._end(connection)
+                return
+            if self.closed or not connection.open or not connection.clean:
+                connection.quit()
+                connection = None
+            elif connection.changed:
+                connection.begin_reset()
         waiter = self._slots.give()
         if waiter is not None:
             waiter.set_result(connection)
         elif connection is not None and len(self._idle) < self.config.pool_size:
+            connection.rested = time.monotonic()
             self._idle.append(connection)
         elif connection is not None:
             connection.quit()
 
+    # What was given up on this side and goes on on the server is ended there, over a connection of its own. Until that is done the slot
+    # is not free, so that the server has never more of these sessions than it should.
+
+    def _end(self, connection: Connection) -> None:
+        self._stranded.append(connection)
+        if self._ender is None:
+            assert self._loop is not None
+            self._ender = self._loop.create_task(self._end_stranded(), name="dualdb-kill")
+
+    async def _end_stranded(self) -> None:
+        spare: List[Connection] = []
+        limit = self.config.connect_timeout
+        try:
+            while self._stranded:
+                connection = self._stranded.popleft()
+                try:
+                    if not connection.is_cut() and not self.health.is_open:
+                        if not spare:
+                            await self._connect(plans.Connect(time.monotonic() + limit), spare)
+                        end = statements.end_session(connection.session_id, time.monotonic() - connection.born)
+                        await drive(end, lambda command: spare[0].run(command, time.monotonic() + limit))
+                except (errors.Error, *errors.DRIVER_ERRORS) as error:
+                    self._not_ended(connection, error)
+                    while spare:
+                        spare.pop().abort()
+                finally:
+                    connection.abort()
+                    connection.stranded = False
+                    self._leave(connection)
+        finally:
+            self._ender = None
+            for connection in (*spare, *self._stranded):
+                connection.quit()
+
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not None:
+        if self._loop is not None and not self._loop.is_closed():
             raise errors.InterfaceError(
                 f"the connections of {self.name} belong to another event loop: "
                 "close the service in the loop that opened it, and open it again in this one"
             )
+        if self._loop is not None:
+            # Its loop is gone, and with it whoever had or awaited one of these.
+            for connection in (*self._idle, *self._lent, *self._stranded):
+                connection.foreign = True
+                connection.abort()
+            self._reset()
         self._loop = loop
-
-    def _closed_error(self) -> errors.ServiceNotOpen:
-        return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").about(self.name, self.shard_id, sent=False)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, Callable, Coroutine, Dict, Generator, List, Optional
 
-from .. import errors, plans
+from .. import deadlines, errors, plans
 from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
@@ -55,7 +55,7 @@ class BorrowedConnection:
     async def _check_out(self) -> Connection:
         if self._raw is None:
             pool: Pool = self._find_client().pool
-            self._raw, self._pool = await pool.checkout(), pool
+            self._raw, self._pool = await pool.checkout(deadlines.until()), pool
         return self._raw
 
     def close(self) -> None:
@@ -82,10 +82,10 @@ class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
         self._check()
         return Transaction(lambda: self._client, self)  # type: ignore[arg-type, return-value]
 
-    async def _say(self, statement: Any) -> Any:
+    async def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         self._check()
         try:
-            return await drive(self._talk(statement), self._raw.run)
+            return await drive(self._talk(statement), lambda command: self._raw.run(command, until))
         except BaseException as error:
             told = self._told(error)
             if told is error:
@@ -94,12 +94,13 @@ class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
 
     async def __aenter__(self) -> "Transaction":
         client, outer = self._begin()
-        raw = outer._raw if outer is not None else await client.pool.checkout()
+        until = deadlines.until()
+        raw = outer._raw if outer is not None else await client.pool.checkout(until)
         try:
-            await raw.run(transaction_begin(self._number))
+            await raw.run(transaction_begin(self._number), until)
         except BaseException as error:
             self._give_back(raw)
-            told = errors.told(error, self.name, self.shard_id)
+            told = errors.told(error, self.name, self.shard_id, sent=raw.sent)
             if told is error:
                 raise
             raise told from error
@@ -109,7 +110,7 @@ class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
     async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
         try:
             for command in self._ending(error):
-                await self._raw.run(command)
+                await self._raw.run(command, deadlines.until())
         except errors.DRIVER_ERRORS as failure:
             self._ended_by(failure, error)
         finally:
@@ -153,15 +154,15 @@ class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transac
     def _new_pool(self) -> Pool:
         return Pool(self.config, self.name, self.shard_id)
 
-    async def _say(self, statement: Any) -> Any:
+    async def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         transaction = self._joined()
         if transaction is not None:
-            return await transaction._say(statement)
-        connection = await self.pool.checkout()
+            return await transaction._say(statement, until)
+        connection = await self.pool.checkout(until)
         try:
-            return await drive(settled(statement, connection.voice), connection.run)
+            return await drive(settled(statement, connection), lambda command: connection.run(command, until))
         except BaseException as error:
-            told = errors.told(error, self.name, self.shard_id)
+            told = errors.told(error, self.name, self.shard_id, sent=connection.sent)
             if told is error:
                 raise
             raise told from error

@@ -1,5 +1,6 @@
 """A PyMySQL connection that knows its state, and whose opening has one deadline."""
 
+import contextlib
 import select
 import socket
 import time
@@ -8,10 +9,14 @@ from typing import Any, Callable, List, Optional
 import pymysql.connections
 import pymysql.err
 from pymysql.constants import CR
+from pymysql.protocol import OKPacketWrapper
 
 from .. import errors, forks, results, tls
 from ..config import DatabaseConfig
 from ..session_state import SessionState, password_for_driver
+
+#: What poll() says of a socket whose other end is closed.
+HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 class Connection(SessionState, pymysql.connections.Connection):
@@ -20,8 +25,14 @@ class Connection(SessionState, pymysql.connections.Connection):
     #: DBUtils' handle while the connection is out of the pool.
     pooled: Any = None
 
+    #: When what is being read or written must be over; and that it, or a limit on silence, has passed.
+    _until: Optional[float] = None
+    _timed_out = False
+
     _sock: Any
     _rfile: Any
+    _current_timeout: Optional[float]
+    _next_seq_id: int
     _result: Any
     _read_timeout: Optional[float]
     _write_timeout: Optional[float]
@@ -48,25 +59,16 @@ class Connection(SessionState, pymysql.connections.Connection):
             defer_connect=True,
         )
 
-    def open_session(self, context: Any) -> None:
-        """TCP, TLS, authentication and session set-up, all within ``connect_timeout``.
+    def open_session(self, context: Any, until: float) -> None:
+        """TCP, TLS, authentication and session set-up, all before ``until``, by time.monotonic().
 
         Raises:
             ConnectionFailed: with the server's or the client library's code.
         """
         self.ssl, self.ctx, self._ssl_required = context is not None, context, tls.is_required(self._config)
-        limits = self._read_timeout, self._write_timeout
-        deadline = time.monotonic() + self._config.connect_timeout
-        read_packet = self._read_packet
-
-        def read_packet_in_time(*args: Any) -> Any:
-            self._read_timeout = max(deadline - time.monotonic(), 0.001)
-            return read_packet(*args)
-
-        self._read_timeout = self._write_timeout = self._config.connect_timeout
-        self._read_packet = read_packet_in_time
+        self._until = until
         try:
-            self.connect(self._dial())
+            self.connect(self._dial(until))
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
             message = f"Can't connect to MySQL server on {self._config.unix_socket or self.host!r} ({error})"
             raise errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message) from error
@@ -75,16 +77,22 @@ class Connection(SessionState, pymysql.connections.Connection):
         except BaseException:
             self._force_close()
             raise
-        finally:
-            del self._read_packet
-            self._read_timeout, self._write_timeout = limits
-        self.born, self.at_rest = time.monotonic(), True
+        self._until = None
+        self.opened()
         self._poll = select.poll()
-        self._poll.register(self._sock, select.POLLIN)
+        self._poll.register(self._sock, select.POLLIN | HANGS_UP)
 
-    def _dial(self) -> socket.socket:
+    def _request_authentication(self) -> None:
+        self.track_changes()
+        super()._request_authentication()  # type: ignore[misc]
+
+    def set_character_set(self, charset: str, collation: Any = None) -> None:
+        """What PyMySQL says first on a new session."""
+        self.query(self.setup)
+
+    def _dial(self, until: float) -> socket.socket:
         """The socket, connected. PyMySQL's own way leaves one behind unclosed where a unix socket refuses."""
-        limit, path = self._config.connect_timeout, self._config.unix_socket
+        limit, path = max(until - time.monotonic(), 0.001), self._config.unix_socket
         if path is None:
             dialled = socket.create_connection((self._config.host, self._config.port), limit)
             dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -106,9 +114,29 @@ class Connection(SessionState, pymysql.connections.Connection):
             return True
         return bool(self._poll.poll(0))
 
-    def run(self, command: bytes) -> List[results.ResultSet]:
-        """Send one command and read its whole answer."""
-        self.begin_command()
+    def is_cut(self) -> bool:
+        """True if the server has closed the connection, whatever it may have said before."""
+        return self._sock is None or any(event & HANGS_UP for _, event in self._poll.poll(0))
+
+    def cut(self) -> None:
+        """Break it, for a thread that waits on it as well."""
+        sock = self._sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:
+        """Send one command and read its whole answer.
+
+        Args:
+            until: when that must be over, by time.monotonic(); None for no limit but ``read_timeout`` and ``write_timeout``.
+
+        Raises:
+            DeadlineExceeded: it was not over by then.
+            pymysql.err.MySQLError: what the server said, or that the connection is lost.
+        """
+        flags = self.begin_command()
+        self._until, self._timed_out = until, False
         try:
             if self._sock is None:
                 raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
@@ -118,10 +146,81 @@ class Connection(SessionState, pymysql.connections.Connection):
                 self.next_result()
                 answer.append(results.result_set(self._result))
         except BaseException as error:
-            self.end_command(error)
+            self.break_command(error, gave_up=self._timed_out)
+            if self._timed_out and until is not None and time.monotonic() > until - 0.001:
+                raise self.deadline_exceeded() from None
             raise
-        self.end_command()
+        finally:
+            self._until = None
+        self.end_command(flags, bool(answer[-1].columns))
         return answer
+
+    def _execute_command(self, command: int, sql: Any) -> None:
+        super()._execute_command(command, sql)  # type: ignore[misc]
+        self.sent = True
+
+    # PyMySQL's own ways close the socket when time is up. It stays open until the statement has been ended on the server: as long as it
+    # is, the server gives the session's id to nobody else.
+
+    def _read_bytes(self, num_bytes: int) -> bytes:
+        try:
+            data: bytes = self._rfile.read(num_bytes) if self._until is None else self._read_until(num_bytes, self._until)
+            if len(data) < num_bytes:
+                raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
+        except BaseException as error:
+            if not self._in_use.locked():  # a cursor's doing, and nobody else would know that the answer was not read to its end
+                self._force_close()
+            if isinstance(error, OSError):
+                self._timed_out = isinstance(error, socket.timeout)
+                message = f"Lost connection to MySQL server during query ({error})"
+                raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from error
+            raise
+        return data
+
+    def _read_until(self, num_bytes: int, until: float) -> bytes:
+        data = b""
+        while len(data) < num_bytes:
+            self._allow(until, self._read_timeout)
+            piece = self._rfile.read1(num_bytes - len(data))
+            if not piece:
+                break
+            data += piece
+        return data
+
+    def _write_bytes(self, data: bytes) -> None:
+        try:
+            if self._until is not None:
+                self._allow(self._until, self._write_timeout)
+            elif self._current_timeout != self._write_timeout:
+                self._sock.settimeout(self._write_timeout)
+                self._current_timeout = self._write_timeout
+            self._sock.sendall(data)
+        except OSError as error:
+            # Not all of it has left, so that the server has no whole command and does nothing.
+            self._timed_out = isinstance(error, socket.timeout)
+            self._force_close()
+            raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
+
+    def _allow(self, until: float, limit: Optional[float]) -> None:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("timed out")
+        self._sock.settimeout(left if limit is None else min(left, limit))
+        self._current_timeout = -1.0  # not known to PyMySQL, which sets its own again
+
+    def begin_reset(self) -> None:
+        """Send what makes the session as new; the answers are read before it is used again, and have come by then."""
+        self.changed, self.resetting = False, True
+        self._until = None
+        self._write_bytes(self.reset_packets)
+
+    def finish_reset(self, until: float) -> None:
+        """Raises: pymysql.err.MySQLError, and the connection must not be used."""
+        self.resetting, self._until = False, until
+        for _ in range(self.RESET_ANSWERS):
+            self._next_seq_id = 1
+            answer = self._read_packet()
+        self.server_status = OKPacketWrapper(answer).server_status
 
     def quit(self) -> None:
         """Close it: with a word to the server where it is at rest, without one where an answer is still on its way."""
@@ -140,9 +239,5 @@ class Connection(SessionState, pymysql.connections.Connection):
 
     def abort(self) -> None:
         """Drop the socket at once, without a word."""
-        try:
-            if self._sock is not None:
-                self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+        self.cut()
         self._force_close()

@@ -36,7 +36,7 @@ def drive(plan: Generator[S, Any, T], perform: Callable[[S], Any]) -> T:
 def perform(step: plans.Step) -> Any:
     """Perform one step; those of a service's background and of a pool are performed by them."""
     if isinstance(step, plans.Execute):
-        return step.place._say(step.statement)
+        return step.place._say(step.statement, step.until)
     if isinstance(step, plans.Sleep):
         return time.sleep(step.seconds)
     if isinstance(step, plans.Open):
@@ -44,6 +44,20 @@ def perform(step: plans.Step) -> Any:
     if isinstance(step, plans.Close):
         for client in step.clients:
             client.pool.close()
+        return None
+    if isinstance(step, plans.Cut):
+        for client in step.clients:
+            cut = client.pool.cut()
+            if cut:
+                log.warning("%s: %d connections were still in use and have been cut", client.name, cut)
+        return None
+    if isinstance(step, plans.WaitEnded):
+        for client in step.clients:
+            client.pool.wait_ended(plans.PATIENCE)
+        return None
+    if isinstance(step, plans.Tidy):
+        for client in step.clients:
+            client.pool.tidy()
         return None
     if isinstance(step, plans.Gather):
         return _gather(step.steps)

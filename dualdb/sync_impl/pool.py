@@ -1,16 +1,17 @@
 """The threaded pool: DBUtils keeps the idle connections, a fair and timed bound stands before it, and no I/O happens under a lock."""
 
-import ssl
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
-from typing import Any, Optional
+from typing import Any, Deque, List, Optional
 
 from dbutils.pooled_db import PooledDB
 
-from .. import errors, forks, plans, tls
+from .. import errors, forks, plans, statements, tls
 from ..config import DatabaseConfig
+from ..pool import BasePool
 from ..slots import Slots
 from .connection import Connection
 from .driver import drive
@@ -41,29 +42,49 @@ class _IdleStore(PooledDB):  # type: ignore[misc]
     def is_full(self) -> bool:
         return bool(len(self._idle_cache) >= self._maxcached)
 
+    def count(self) -> int:
+        return sum(rests._con.open for rests in list(self._idle_cache))
 
-class Pool:
+    def take_idle(self, before: float) -> List[Connection]:
+        """Those that have not been used since ``before``, taken out of the store."""
+        with self._lock:
+            old = [rests for rests in self._idle_cache if rests._con.open and rests._con.rested < before]
+            for rests in old:
+                self._idle_cache.remove(rests)
+        return [rests._con for rests in old]
+
+
+class Pool(BasePool):
     """At most ``pool_size + max_overflow`` connections to one database; ``pool_size`` of them are kept when idle."""
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
-        self.config, self.name, self.shard_id = config, name, shard_id
-        self.closed = False
-        self._tls: Optional[ssl.SSLContext] = None
-        self._empty()
+        super().__init__(config, name, shard_id)
         forks.watch(self)
 
-    def _empty(self) -> None:
+    def _reset(self) -> None:
+        super()._reset()
         self._lock = threading.Lock()
         self._slots: Slots[Future[Optional[Connection]]] = Slots(self.config.pool_size + self.config.max_overflow)
         self._store = _IdleStore(self.config)
+        self._stranded: Deque[Connection] = deque()
+        self._ender: Optional[threading.Thread] = None
 
     def _forked(self) -> None:
-        forks.keep(self._store, self._slots)
-        self._empty()
+        forks.keep(self._store, self._slots, self._stranded)
+        self._reset()
+
+    def _idle_count(self) -> int:
+        return self._store.count()
 
     def open(self) -> None:
-        """Make the first connection where there is none."""
-        self.release(self.checkout())
+        """Make the first ``warm_up`` connections where there are none."""
+        made: List[Connection] = []
+        try:
+            for _ in range(self.config.warm_up):
+                made.append(self.checkout())
+        finally:
+            for connection in made:
+                self.release(connection)
 
     def close(self) -> None:
         """Close idle connections now and those in use as they come back; whoever waits is told."""
@@ -74,75 +95,125 @@ class Pool:
             waiter.set_exception(self._closed_error())
         self._store.close()
 
-    def checkout(self) -> Connection:
+    def cut(self) -> int:
+        """Break the connections that are still in use; how many there were."""
+        lent = list(self._lent)
+        for connection in lent:
+            connection.cut()
+        return len(lent)
+
+    def tidy(self) -> None:
+        """Close what has been idle for too long, and say which connections seem to be forgotten."""
+        if self.config.max_idle is not None:
+            for connection in self._store.take_idle(time.monotonic() - self.config.max_idle):
+                connection.quit()
+        self._warn_of_leaks()
+
+    def wait_ended(self, seconds: float) -> None:
+        """Wait until what was given up has been ended on the server."""
+        ender = self._ender
+        if ender is not None:
+            ender.join(seconds)
+
+    def checkout(self, until: Optional[float] = None) -> Connection:
         """A connection at rest, connected and alive, for the caller alone until ``release``.
 
         Raises:
             PoolTimeout: none became free within ``pool_timeout``.
+            DeadlineExceeded: none before ``until``, by time.monotonic().
             ShardUnavailable, ConnectionFailed: it could not be connected.
             ServiceNotOpen: the pool is closed.
         """
-        connection = self._enter()
+        connection = self._enter(until)
         try:
             if connection is None:
                 pooled = self._store.connection(shareable=False)
                 connection = pooled.dbapi_connection
                 assert connection is not None
                 connection.pooled = pooled
-            if connection.open and (connection.is_dead() or connection.too_old(self.config.max_lifetime)):
+            now = time.monotonic()
+            if connection.resetting:
+                self._finish_reset(connection, now + self.config.connect_timeout if until is None else until)
+            if connection.open and (connection.is_dead() or connection.retires < now):
                 connection.quit()
             if not connection.open:
-                drive(plans.connecting(self.shard_id, self.config.connect_timeout), lambda step: self._connect(step, connection))
+                drive(plans.connecting(self, until), lambda step: self._connect(step, connection))
+                self._opened += 1
+            self._lend(connection, now)
             return connection
         except BaseException:
             self._leave(connection)
             raise
 
     def release(self, connection: Connection) -> None:
-        """Take a connection back. One that is not as it was handed out is closed."""
+        """Take a connection back. One that is not as it was handed out is closed, or made so."""
+        self._leave(connection)
+
+    def discard(self, connection: Connection) -> None:
+        """Take a connection back and close it, whatever state it is in."""
+        if not connection.stranded:
+            connection.quit()
         self._leave(connection)
 
     def _connect(self, step: plans.Step, connection: Any) -> None:
         if isinstance(step, plans.Sleep):
             time.sleep(step.seconds)
             return
+        assert isinstance(step, plans.Connect)
         try:
             if self._tls is None:
                 self._tls = tls.context(self.config)
-            connection.open_session(self._tls)
+            connection.open_session(self._tls, step.until)
         except errors.ConnectionFailed as error:
             error.about(self.name, self.shard_id, sent=False)
             raise
 
-    def _enter(self) -> Optional[Connection]:
+    def _finish_reset(self, connection: Connection, until: float) -> None:
+        try:
+            connection.finish_reset(until)
+        except errors.DRIVER_ERRORS:
+            connection.abort()
+
+    def _enter(self, until: Optional[float]) -> Optional[Connection]:
         """Wait for a slot. Gives the connection of whoever had it before, if there was no slot free at once."""
         with self._lock:
             if self.closed:
                 raise self._closed_error()
+            self.health.earn()
             if self._slots.take():
                 return None
             waiter: Future[Optional[Connection]] = Future()
             self._slots.queue(waiter)
         began = time.monotonic()
+        limit = self.config.pool_timeout if until is None else min(self.config.pool_timeout, max(0.0, until - began))
         try:
-            return waiter.result(self.config.pool_timeout)
+            return waiter.result(limit)
         except BaseException as error:
             with self._lock:
                 withdrawn = self._slots.withdraw(waiter)
             if isinstance(error, WaitTimeout):
-                if withdrawn:
-                    raise self._slots.timeout(self.name, self.shard_id, time.monotonic() - began) from None
-                return waiter.result()  # given at the last moment, or the pool was closed
+                if not withdrawn:
+                    return waiter.result()  # given at the last moment, or the pool was closed
+                if limit < self.config.pool_timeout:
+                    raise self._late("waiting for a connection") from None
+                raise self._timeout(time.monotonic() - began) from None
             if not withdrawn and waiter.exception() is None:
                 self._leave(waiter.result())
             raise
 
     def _leave(self, connection: Optional[Connection]) -> None:
         """Give the slot to the next who waits, with the connection; or lay the connection to rest, and free the slot."""
-        if connection is not None and connection.foreign:
-            return
-        if connection is not None and connection.open and (self.closed or not connection.clean):
-            connection.quit()
+        if connection is not None:
+            self._lent.pop(connection, None)
+            if connection.foreign:
+                return
+            if connection.stranded:
+                self._end(connection)
+                return
+            if connection.open and (self.closed or not connection.clean):
+                connection.quit()
+            elif connection.changed:
+                self._begin_reset(connection)
         waiter = None
         if self._slots.waiting:
             with self._lock:
@@ -161,7 +232,45 @@ class Pool:
         pooled, connection.pooled = connection.pooled, None
         if connection.open and (self.closed or self._store.is_full()):
             connection.quit()
+        connection.rested = time.monotonic()
         pooled.close()
 
-    def _closed_error(self) -> errors.ServiceNotOpen:
-        return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").about(self.name, self.shard_id, sent=False)
+    def _begin_reset(self, connection: Connection) -> None:
+        try:
+            connection.begin_reset()
+        except errors.DRIVER_ERRORS:
+            connection.abort()
+
+    # What was given up on this side and goes on on the server is ended there, over a connection of its own. Until that is done the slot
+    # is not free, so that the server has never more of these sessions than it should.
+
+    def _end(self, connection: Connection) -> None:
+        with self._lock:
+            self._stranded.append(connection)
+            if self._ender is not None:
+                return
+            self._ender = threading.Thread(target=self._end_stranded, name="dualdb-kill", daemon=True)
+        self._ender.start()
+
+    def _end_stranded(self) -> None:
+        spare, limit = Connection(self.config), self.config.connect_timeout
+        while True:
+            with self._lock:
+                if not self._stranded:
+                    self._ender = None
+                    break
+                connection = self._stranded.popleft()
+            try:
+                if not connection.is_cut() and not self.health.is_open:
+                    if not spare.open:
+                        self._connect(plans.Connect(time.monotonic() + limit), spare)
+                    end = statements.end_session(connection.session_id, time.monotonic() - connection.born)
+                    drive(end, lambda command: spare.run(command, time.monotonic() + limit))
+            except (errors.Error, *errors.DRIVER_ERRORS) as error:
+                self._not_ended(connection, error)
+                spare.abort()
+            finally:
+                connection.abort()
+                connection.stranded = False
+                self._leave(connection)
+        spare.quit()

@@ -3,7 +3,7 @@
 import threading
 from typing import Any, Callable, Dict, List, Optional
 
-from .. import errors, plans
+from .. import deadlines, errors, plans
 from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
@@ -21,7 +21,7 @@ class BorrowedConnection:
 
     def __init__(self, find_client: Callable[[], Any]) -> None:
         self._pool: Pool = find_client().pool
-        self._raw: Optional[Connection] = self._pool.checkout()
+        self._raw: Optional[Connection] = self._pool.checkout(deadlines.until())
 
     def __enter__(self) -> Connection:
         if self._raw is None:
@@ -38,8 +38,7 @@ class BorrowedConnection:
         """Give the connection back. It is closed, because nobody can say what state it was left in."""
         raw, self._raw = self._raw, None
         if raw is not None:
-            raw.quit()
-            self._pool.release(raw)
+            self._pool.discard(raw)
 
     def __del__(self) -> None:
         if self.__dict__.get("_raw") is not None:
@@ -53,10 +52,10 @@ class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCou
         self._check()
         return Transaction(lambda: self._client, self)  # type: ignore[arg-type, return-value]
 
-    def _say(self, statement: Any) -> Any:
+    def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         self._check()
         try:
-            return drive(self._talk(statement), self._raw.run)
+            return drive(self._talk(statement), lambda command: self._raw.run(command, until))
         except BaseException as error:
             told = self._told(error)
             if told is error:
@@ -65,12 +64,13 @@ class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCou
 
     def __enter__(self) -> "Transaction":
         client, outer = self._begin()
-        raw = outer._raw if outer is not None else client.pool.checkout()
+        until = deadlines.until()
+        raw = outer._raw if outer is not None else client.pool.checkout(until)
         try:
-            raw.run(transaction_begin(self._number))
+            raw.run(transaction_begin(self._number), until)
         except BaseException as error:
             self._give_back(raw)
-            told = errors.told(error, self.name, self.shard_id)
+            told = errors.told(error, self.name, self.shard_id, sent=raw.sent)
             if told is error:
                 raise
             raise told from error
@@ -80,7 +80,7 @@ class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCou
     def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
         try:
             for command in self._ending(error):
-                self._raw.run(command)
+                self._raw.run(command, deadlines.until())
         except errors.DRIVER_ERRORS as failure:
             self._ended_by(failure, error)
         finally:
@@ -124,15 +124,15 @@ class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, Ca
     def _new_pool(self) -> Pool:
         return Pool(self.config, self.name, self.shard_id)
 
-    def _say(self, statement: Any) -> Any:
+    def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         transaction = self._joined()
         if transaction is not None:
-            return transaction._say(statement)
-        connection = self.pool.checkout()
+            return transaction._say(statement, until)
+        connection = self.pool.checkout(until)
         try:
-            return drive(settled(statement, connection.voice), connection.run)
+            return drive(settled(statement, connection), lambda command: connection.run(command, until))
         except BaseException as error:
-            told = errors.told(error, self.name, self.shard_id)
+            told = errors.told(error, self.name, self.shard_id, sent=connection.sent)
             if told is error:
                 raise
             raise told from error

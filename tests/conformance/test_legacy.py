@@ -14,7 +14,7 @@ from dualdb.async_impl import DatabaseService
 
 SURFACE = {
     "init_service": [],
-    "close_service": [],
+    "close_service": ["timeout"],
     "load_shard_configs": [],
     "init_shard_connections": [],
     "get_global_client": [],
@@ -42,7 +42,7 @@ SURFACE = {
 }
 CLIENT_SURFACE = {
     "init_pool": [],
-    "close_pool": [],
+    "close_pool": ["timeout"],
     "execute_stored_procedure": ["procedure_name", "params"],
     "execute_query": ["query", "params"],
     "execute_non_query": ["query", "params"],

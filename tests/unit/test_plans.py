@@ -1,21 +1,28 @@
 """Plans, run against scripts of (the step that must come, what it gives): no server, no loop, no mocks."""
 
+import math
+import time
 from types import SimpleNamespace
 from typing import Any, List, Tuple
 
 import pytest
 
-from dualdb import plans
+from dualdb import DatabaseConfig, deadlines, plans
+from dualdb.deadlines import Deadline
 from dualdb.errors import (
     ConnectionFailed,
     ConnectionLost,
+    DeadlineExceeded,
     OutcomeUnknown,
     ParameterError,
     ProgrammingError,
     ServiceNotOpen,
     ShardUnavailable,
+    WriteTimedOut,
 )
+from dualdb.health import Health
 from dualdb.results import CallResult, ResultSet
+from dualdb.statements import Statement
 
 ROWS = [ResultSet([{"a": 1, "b": 2}, {"a": 3, "b": 4}], ("a", "b"), 2, 0, 0)]
 NONE = [ResultSet([], ("a",), 0, 0, 0)]
@@ -36,7 +43,7 @@ def follow(plan: Any, script: List[Tuple[Any, Any]]) -> Any:
 
 
 def place(inserted: Any = None) -> Any:
-    return SimpleNamespace(name="shard 1", shard_id=1, _inserted=inserted or (lambda lastrowid: None))
+    return SimpleNamespace(name="shard 1", shard_id=1, _inserted=inserted or (lambda lastrowid: None), _may_repeat=lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +82,14 @@ def test_bad_input_is_refused_before_a_database_is_looked_for() -> None:
         next(plans.call(nowhere, "no procedure", ()))
 
 
-def lost(in_transaction: bool = False) -> ConnectionLost:
-    error = ConnectionLost(2013, "Lost connection").about("shard 1", 1, sent=True)
+def lost(in_transaction: bool = False, *, sent: bool = True) -> ConnectionLost:
+    error = ConnectionLost(2013, "Lost connection").about("shard 1", 1, sent=sent)
+    error.in_transaction = in_transaction
+    return error
+
+
+def late(in_transaction: bool = False, *, sent: bool = True) -> DeadlineExceeded:
+    error = DeadlineExceeded(2013, "the deadline passed").about("shard 1", 1, sent=sent)
     error.in_transaction = in_transaction
     return error
 
@@ -95,6 +108,15 @@ READ, WRITE = "SELECT 1", "UPDATE t SET a = 1"
         (WRITE, True, [lost(), UPDATED], None),
         (WRITE, True, [lost(), lost()], ConnectionLost),
         (WRITE, True, [lost(True)], ConnectionLost),
+        (WRITE, False, [lost(sent=False), UPDATED], None),
+        (WRITE, False, [lost(sent=False), lost(sent=False)], ConnectionLost),
+        (WRITE, False, [lost(sent=False), lost()], OutcomeUnknown),
+        (WRITE, False, [lost(True, sent=False)], ConnectionLost),
+        (READ, False, [late()], DeadlineExceeded),
+        (WRITE, False, [late()], WriteTimedOut),
+        (WRITE, True, [late()], DeadlineExceeded),
+        (WRITE, False, [late(sent=False)], DeadlineExceeded),
+        (WRITE, False, [late(True)], DeadlineExceeded),
         (WRITE, False, [ProgrammingError(1064, "syntax")], ProgrammingError),
         (READ, False, [ProgrammingError(1064, "syntax")], ProgrammingError),
     ],
@@ -134,8 +156,50 @@ def test_a_place_that_was_closed_meanwhile_is_looked_for_once_more() -> None:
         follow(plans.query(lambda: places[0], READ, None), [(plans.Execute, closed)])
 
 
+def test_what_the_retry_budget_does_not_allow_is_not_sent_twice() -> None:
+    poor = place()
+    poor._may_repeat = lambda: False
+    with pytest.raises(ConnectionLost):
+        follow(plans.query(lambda: poor, READ, None), [(plans.Execute, lost())])
+
+
+def test_a_timeout_sets_the_step_s_limit_and_nothing_is_sent_after_it() -> None:
+    times = iter([0.0, 10.0])
+    plan = plans.perform(place, Statement(READ), 5.0, lambda: next(times))
+    began = time.monotonic()
+    step: Any = next(plan)
+    assert began + 5.0 <= step.until <= time.monotonic() + 5.0
+    with pytest.raises(DeadlineExceeded) as caught:
+        follow(plans.query(place, WRITE, None, timeout=0), [])
+    assert caught.value.sent is False
+
+
+@pytest.mark.parametrize("timeout", [-1, "1", True, math.inf, math.nan])
+def test_a_timeout_is_a_number_from_0_up(timeout: Any) -> None:
+    with pytest.raises(ParameterError, match="number of seconds from 0 up"):
+        next(plans.query(place, READ, None, timeout=timeout))
+
+
+def test_of_nested_deadlines_the_earliest_holds() -> None:
+    assert deadlines.until() is None
+    with Deadline(10.0):
+        outer = deadlines.until()
+        with Deadline(20.0):
+            assert deadlines.until() == outer
+        with Deadline(1.0):
+            assert deadlines.until() < outer  # type: ignore[operator]
+        assert deadlines.until(5.0) < outer  # type: ignore[operator]
+        assert deadlines.until(50.0) == outer
+    assert deadlines.until() is None
+
+
 REFUSED = ConnectionFailed(2003, "refused")
 DENIED = ConnectionFailed(1045, "denied")
+
+
+def endpoint(shard_id: Any = 1) -> Any:
+    config = DatabaseConfig(database="d", user="u", password="p", connect_timeout=10.0)
+    return SimpleNamespace(name="it", shard_id=shard_id, config=config, health=Health(lambda: 1.0))
 
 
 @pytest.mark.parametrize(
@@ -152,9 +216,9 @@ DENIED = ConnectionFailed(1045, "denied")
     ],
 )
 def test_connecting(shard_id: Any, script: List[Tuple[Any, Any]], outcome: Any) -> None:
-    # Shard 2's connects take six seconds each, of ten that are given.
-    times = iter([6.0 * tick if shard_id == 2 else 0.0 for tick in range(9)])
-    plan = plans.connecting(shard_id, 10.0, lambda: next(times))
+    # The clock is looked at before and after each connect; shard 2's take six seconds each, of ten that are given.
+    times = iter([3.0 * tick if shard_id == 2 else 0.0 for tick in range(9)])
+    plan = plans.connecting(endpoint(shard_id), clock=lambda: next(times))
     if outcome is None:
         follow(plan, script)
         return
@@ -163,6 +227,67 @@ def test_connecting(shard_id: Any, script: List[Tuple[Any, Any]], outcome: Any) 
     if outcome is ShardUnavailable:
         assert isinstance(caught.value.__cause__, ConnectionFailed)
         assert str(script[-1][1].args[0]) in str(caught.value.reason)
+
+
+def test_connecting_ends_at_the_deadline_which_says_nothing_of_the_server() -> None:
+    there = endpoint()
+    times = iter([0.0, 0.0, 1.0])
+    with pytest.raises(DeadlineExceeded) as caught:
+        follow(plans.connecting(there, 1.0, lambda: next(times)), [(plans.Connect, REFUSED)])
+    assert (caught.value.sent, caught.value.shard_id) == (False, 1)
+    assert not there.health.is_open
+    assert next(plans.connecting(there, 1.0, lambda: 0.0)) == plans.Connect(1.0)
+    assert next(plans.connecting(there, 100.0, lambda: 0.0)) == plans.Connect(10.0)
+
+
+@pytest.mark.parametrize(("shard_id", "cls"), [(1, ShardUnavailable), (None, ConnectionFailed)])
+def test_an_open_circuit_fails_at_once_and_lets_one_caller_try(shard_id: Any, cls: Any) -> None:
+    there = endpoint(shard_id)
+    with pytest.raises(cls):
+        follow(plans.connecting(there, None, lambda: 0.0), [(plans.Connect, REFUSED), (plans.Sleep, None)] * 2 + [(plans.Connect, REFUSED)])
+    with pytest.raises(cls) as caught:
+        follow(plans.connecting(there, None, lambda: 0.1), [])
+    assert caught.value.retry_after == pytest.approx(0.4)
+    assert "refused" in str(getattr(caught.value, "reason", None) or caught.value)
+    probe = plans.connecting(there, None, lambda: 0.6)
+    assert isinstance(next(probe), plans.Connect)
+    with pytest.raises(cls):
+        follow(plans.connecting(there, None, lambda: 0.6), [])
+    with pytest.raises(cls):
+        probe.throw(REFUSED)
+    with pytest.raises(cls) as caught:
+        follow(plans.connecting(there, None, lambda: 0.6), [])
+    assert caught.value.retry_after == pytest.approx(1.0), "twice as long, after the second time"
+    follow(plans.connecting(there, None, lambda: 1.6), [(plans.Connect, None)])
+    follow(plans.connecting(there, None, lambda: 1.6), [(plans.Connect, None)])
+
+
+def test_a_server_that_answers_does_not_open_the_circuit() -> None:
+    there = endpoint()
+    for _ in range(9):
+        with pytest.raises(ShardUnavailable):
+            follow(plans.connecting(there, None, lambda: 0.0), [(plans.Connect, DENIED)])
+    assert not there.health.is_open
+
+
+def test_a_probe_that_is_broken_off_lets_the_next_one_try() -> None:
+    there = endpoint()
+    for _ in range(3):
+        there.health.failed(0.0, REFUSED)
+    probe = plans.connecting(there, None, lambda: 1.0)
+    next(probe)
+    with pytest.raises(KeyboardInterrupt):
+        probe.throw(KeyboardInterrupt())
+    follow(plans.connecting(there, None, lambda: 1.0), [(plans.Connect, None)])
+
+
+def test_when_everything_fails_retries_are_a_tenth_of_the_calls() -> None:
+    health = Health()
+    spent = 0
+    for _ in range(1000):
+        health.earn()
+        spent += health.spend()
+    assert 100 <= spent <= 110
 
 
 def test_backoff_grows_to_its_cap_and_spreads_over_the_whole_range() -> None:

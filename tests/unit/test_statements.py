@@ -1,12 +1,13 @@
 """Talks, held with a scripted server: a list of what is said and what comes back."""
 
+from types import SimpleNamespace
 from typing import Any, List, Tuple
 
 import pymysql.err
 import pytest
 
 from dualdb import InOut, Out, ParameterError, ResultSet
-from dualdb.statements import Call, Statement, Voice, settled, transaction_begin, transaction_end
+from dualdb.statements import Call, Statement, Voice, end_session, settled, transaction_begin, transaction_end
 
 UTF8 = Voice("utf8", True)
 OK = ResultSet([], (), 0, 0, 0)
@@ -111,7 +112,7 @@ def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_aga
     ],
 )
 def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(statement: Any, error: Any, in_transaction: bool, asks: bool) -> None:
-    talk = settled(statement, UTF8, in_transaction=in_transaction)
+    talk = settled(statement, SimpleNamespace(voice=UTF8, changed=False), in_transaction=in_transaction)
     next(talk)
     if asks:
         assert talk.throw(error) == b"DO 0"
@@ -120,6 +121,41 @@ def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(statement: Any
     else:
         with pytest.raises(type(error)):
             talk.throw(error)
+
+
+@pytest.mark.parametrize(
+    ("sql", "changes"),
+    [
+        ("SELECT 1", False),
+        ("INSERT INTO settings (a) VALUES (1)", False),
+        ("UPDATE locks SET used = 1", False),
+        ("SELECT GET_LOCK('a', 1)", True),
+        ("do get_lock ('a', 1)", True),
+        ("SELECT @a := 1", True),
+        (" SET @a = 1", True),
+        ("USE other", True),
+        ("LOCK TABLES t READ", True),
+        ("CREATE TEMPORARY TABLE t (a INT)", True),
+        ("CREATE TABLE t (a INT)", False),
+        ("SELECT 1" + " " * 10_000 + ":= 1", True),
+    ],
+)
+def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) -> None:
+    connection = SimpleNamespace(voice=UTF8, changed=False)
+    talk = settled(Statement(sql), connection)
+    next(talk)
+    with pytest.raises(StopIteration):
+        talk.send([OK])
+    assert connection.changed is changes
+
+
+def test_a_session_is_ended_unless_the_server_has_been_started_since() -> None:
+    uptime = (b"SHOW GLOBAL STATUS LIKE 'Uptime'", [rows({"Value": "70"})])
+    hold(end_session(9, 70.9), [uptime, (b"KILL 9", [OK])])
+    hold(end_session(9, 70.9), [uptime, (b"KILL 9", pymysql.err.OperationalError(1094, "Unknown thread id: 9", sqlstate="HY000"))])
+    hold(end_session(9, 71.0), [uptime])
+    with pytest.raises(pymysql.err.OperationalError, match="not owner"):
+        hold(end_session(9, 1.0), [uptime, (b"KILL 9", pymysql.err.OperationalError(1095, "You are not owner", sqlstate="HY000"))])
 
 
 def test_a_character_that_turns_into_an_ascii_one_on_its_way_is_refused() -> None:

@@ -1,0 +1,52 @@
+"""Until when: a limit over all that a call does, from the wait for a connection to the last byte of its answer."""
+
+import math
+import time
+from contextvars import ContextVar, Token
+from typing import Any, Optional
+
+from . import errors
+
+_current: ContextVar[Optional[float]] = ContextVar("dualdb_deadline", default=None)
+
+
+def seconds(timeout: Any) -> float:
+    """A timeout as a number.
+
+    Raises:
+        ParameterError: it is not a number from 0 up.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < math.inf:
+        raise errors.ParameterError(f"a timeout is a number of seconds from 0 up, not {timeout!r}")
+    return float(timeout)
+
+
+def until(timeout: Optional[float] = None, now: Optional[float] = None) -> Optional[float]:
+    """When a call must be over, by time.monotonic(): after ``timeout`` seconds, or when the block it is in ends; None for no limit."""
+    at = _current.get()
+    if timeout is None:
+        return at
+    mine = (time.monotonic() if now is None else now) + seconds(timeout)
+    return mine if at is None else min(at, mine)
+
+
+def passed() -> bool:
+    """The deadline of the block is over."""
+    at = _current.get()
+    return at is not None and time.monotonic() >= at
+
+
+class Deadline:
+    """``with db.deadline(1.5):``, in threads and in asyncio alike. Of nested ones the earliest holds; a task's children inherit it."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = seconds(timeout)
+        self._token: Optional[Token[Optional[float]]] = None
+
+    def __enter__(self) -> "Deadline":
+        self._token = _current.set(until(self._timeout))
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        assert self._token is not None
+        _current.reset(self._token)

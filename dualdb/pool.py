@@ -1,0 +1,109 @@
+"""What both colours' pools decide and keep, beside the waiting."""
+
+import logging
+import os
+import ssl
+import sys
+import time
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from . import errors
+from .config import DatabaseConfig
+from .health import Health
+
+log = logging.getLogger("dualdb")
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class PoolStats(NamedTuple):
+    """A pool at one moment, counted without I/O.
+
+    Attributes:
+        limit: the most connections there may be: ``pool_size + max_overflow``.
+        in_use, idle: the connections that there are.
+        waiting: callers who wait for one.
+        opened: how many have been opened in all.
+        timeouts: how many callers have waited in vain.
+        circuit: "closed", or "open" while the server cannot be reached and calls fail at once.
+    """
+
+    limit: int
+    in_use: int
+    idle: int
+    waiting: int
+    opened: int
+    timeouts: int
+    circuit: str
+
+
+class BasePool:
+    """One database's connections: who has them, and whether the server is there."""
+
+    _slots: Any
+
+    def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
+        self.config, self.name, self.shard_id = config, name, shard_id
+        self.closed = False
+        self._tls: Optional[ssl.SSLContext] = None
+        self._opened = self._timeouts = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        """As a pool that has no connection."""
+        self.health = Health()
+        #: The connections in use: since when, and by which line of whose program where leaks are looked for.
+        self._lent: Dict[Any, Tuple[float, str]] = {}
+
+    @property
+    def in_use(self) -> int:
+        """How many connections callers have."""
+        return len(self._lent)
+
+    def stats(self) -> PoolStats:
+        return PoolStats(
+            self._slots.limit,
+            self.in_use,
+            self._idle_count(),
+            self._slots.waiting,
+            self._opened,
+            self._timeouts,
+            "open" if self.health.is_open else "closed",
+        )
+
+    def _idle_count(self) -> int:
+        raise NotImplementedError
+
+    def _lend(self, connection: Any, now: float) -> None:
+        self._lent[connection] = (now, "" if self.config.leak_threshold is None else _caller())
+
+    def _warn_of_leaks(self) -> None:
+        """Say once of every connection that has been out for longer than ``leak_threshold``, who has it."""
+        limit, now = self.config.leak_threshold, time.monotonic()
+        for connection, (since, place) in list(self._lent.items()):
+            if limit is not None and place and now - since > limit:
+                log.warning("%s: a connection has been in use for %.1f s, since it was taken at %s", self.name, now - since, place)
+                self._lent[connection] = (since, "")
+
+    def _timeout(self, waited: float) -> errors.PoolTimeout:
+        self._timeouts += 1
+        self._warn_of_leaks()
+        error: errors.PoolTimeout = self._slots.timeout(self.name, self.shard_id, waited)
+        return error
+
+    def _late(self, doing: str) -> errors.DeadlineExceeded:
+        return errors.DeadlineExceeded(f"the deadline passed while {doing}").about(self.name, self.shard_id, sent=False)
+
+    def _closed_error(self) -> errors.ServiceNotOpen:
+        return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").about(self.name, self.shard_id, sent=False)
+
+    def _not_ended(self, connection: Any, error: BaseException) -> None:
+        log.warning("%s: what session %d was doing could not be ended on the server: %s", self.name, connection.session_id, error)
+
+
+def _caller() -> str:
+    """The innermost line that is not this package's."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and (frame.f_code.co_filename.startswith(_PACKAGE) or frame.f_code.co_filename.endswith("/asyncio/events.py")):
+        frame = frame.f_back
+    return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"

@@ -1,0 +1,158 @@
+"""Deadlines, cancellations and interrupts: the caller is told in time, and the server is not left working."""
+
+import asyncio
+import time
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from dualdb import DeadlineExceeded, OutcomeUnknown, PoolTimeout, TransactionAborted, WriteTimedOut
+
+INSERT = "INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', 1 FROM DUAL WHERE SLEEP(%s) = 0"
+
+
+@pytest.fixture
+def client(world: Any, colour: Any) -> Iterator[Any]:
+    made = colour.Client(world.config_of(1, pool_size=2, max_overflow=0))
+    colour(made.init_pool())
+    yield made
+    colour(made.close_pool())
+
+
+def sleepers(world: Any) -> int:
+    """How many statements with a SLEEP the server is working on."""
+    found = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%SLEEP(%' AND info NOT LIKE '%processlist%'"
+    return int(world.value(1, found))
+
+
+def until(colour: Any, condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        colour.sleep(0.02)
+    return condition()
+
+
+@pytest.mark.parametrize("how", ["timeout", "deadline", "legacy"])
+def test_a_late_read_is_told_and_ended_on_the_server(client: Any, colour: Any, world: Any, how: str) -> None:
+    with pytest.raises(DeadlineExceeded) as caught:
+        if how == "timeout":
+            colour(client.query("SELECT SLEEP(30)", timeout=0.2))
+        else:
+            with colour.deadline(0.2):
+                ask = client.execute_query if how == "legacy" else client.query
+                colour(ask("SELECT SLEEP(30)"))
+    assert isinstance(caught.value, TimeoutError)
+    assert (caught.value.sent, caught.value.shard_id, caught.value.retryable) == (True, None, False)
+    assert until(colour, lambda: sleepers(world) == 0)
+    assert colour(client.query_value("SELECT 7")) == 7
+
+
+def test_a_late_write_may_have_been_applied(client: Any, colour: Any, world: Any) -> None:
+    with pytest.raises(WriteTimedOut) as caught:
+        colour(client.execute(INSERT, (30,), timeout=0.2))
+    assert isinstance(caught.value, OutcomeUnknown)
+    assert isinstance(caught.value, DeadlineExceeded)
+    assert until(colour, lambda: sleepers(world) == 0)
+    assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
+
+
+def test_a_late_procedure_is_ended_whatever_it_is_doing(client: Any, colour: Any, world: Any) -> None:
+    world.run(
+        1, "CREATE OR REPLACE PROCEDURE dawdle() BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; SELECT SLEEP(30); END"
+    ) if ("maria" in str(world.value(1, "SELECT VERSION()")).lower()) else world.run(
+        1, "DROP PROCEDURE IF EXISTS dawdle", "CREATE PROCEDURE dawdle() SELECT SLEEP(30)"
+    )
+    with pytest.raises(WriteTimedOut):
+        colour(client.call("dawdle", timeout=0.2))
+    assert until(colour, lambda: sleepers(world) == 0)
+
+
+def test_waiting_for_a_connection_counts(client: Any, colour: Any) -> None:
+    with colour.using(client.transaction()), colour.using(client.transaction()):
+        pass
+    holders = [client.transaction(), client.transaction()]
+    outcomes = colour.at_once([lambda: client.query("SELECT SLEEP(1)")] * 2 + [lambda: late_query(colour, client)])
+    assert isinstance(outcomes[2], DeadlineExceeded), outcomes
+    assert outcomes[2].sent is False
+    assert not isinstance(outcomes[2], PoolTimeout)
+    del holders
+
+
+def late_query(colour: Any, client: Any) -> Any:
+    if colour.name == "sync":
+        time.sleep(0.2)
+        return client.query("SELECT 1", timeout=0.2)
+
+    async def ask() -> Any:
+        await asyncio.sleep(0.2)
+        return await client.query("SELECT 1", timeout=0.2)
+
+    return ask()
+
+
+def test_a_deadline_that_has_passed_sends_nothing(client: Any, colour: Any, world: Any) -> None:
+    with colour.deadline(0.0), pytest.raises(DeadlineExceeded) as caught:
+        colour(client.execute(INSERT, (0,)))
+    assert caught.value.sent is False
+    assert caught.value.retryable
+    assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
+
+
+def test_a_transaction_that_is_late_is_gone(client: Any, colour: Any, world: Any) -> None:
+    with pytest.raises(TransactionAborted), colour.using(client.transaction()) as tx:
+        colour(tx.execute(INSERT, (0,)))
+        with pytest.raises(DeadlineExceeded):
+            colour(tx.query("SELECT SLEEP(30)", timeout=0.2))
+    assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
+    assert until(colour, lambda: sleepers(world) == 0)
+
+
+def test_a_block_that_is_late_before_its_commit_is_rolled_back(client: Any, colour: Any, world: Any) -> None:
+    with colour.deadline(0.3), pytest.raises(DeadlineExceeded), colour.using(client.transaction()) as tx:
+        colour(tx.execute(INSERT, (0,)))
+        colour.sleep(0.4)
+    assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
+    assert colour(client.query_value("SELECT 1")) == 1
+
+
+def test_a_call_that_is_interrupted_is_ended_on_the_server(client: Any, colour: Any, world: Any) -> None:
+    for _ in range(3):
+        colour.interrupted(lambda: client.query("SELECT SLEEP(30)"))
+    assert until(colour, lambda: sleepers(world) == 0)
+    assert colour(client.query_value("SELECT 7")) == 7
+    assert until(colour, lambda: client.stats().in_use == 0)
+
+
+def test_silence_beyond_read_timeout_is_ended_too(world: Any, colour: Any) -> None:
+    client = colour.Client(world.config_of(1, read_timeout=0.2))
+    with pytest.raises(OutcomeUnknown):
+        colour(client.execute(INSERT, (30,)))
+    assert until(colour, lambda: sleepers(world) == 0)
+    colour(client.close_pool())
+
+
+def test_what_was_given_up_never_exceeds_the_pool_s_limit(world: Any, colour: Any) -> None:
+    """Each given-up session keeps its place until it has been ended: the server sees at most one connection more, which ends them."""
+    user = "dualdb_counted"
+    world.run(1, f"DROP USER IF EXISTS {user}", f"CREATE USER {user} IDENTIFIED BY 'x'", f"GRANT ALL ON *.* TO {user}")
+    client = colour.Client(world.config_of(1, pool_size=2, max_overflow=1, user=user, password="x", pool_timeout=20.0))
+    most = 0
+    for _ in range(5):
+        colour.at_once([lambda: client.query("SELECT SLEEP(30)", timeout=0.1)] * 6)
+        most = max(most, world.value(1, f"SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{user}'"))
+    assert most <= 4
+    assert until(colour, lambda: sleepers(world) == 0)
+    colour(client.close_pool())
+    world.run(1, f"DROP USER {user}")
+
+
+def test_a_large_answer_that_trickles_is_late_too(client: Any, colour: Any) -> None:
+    with pytest.raises(DeadlineExceeded):
+        colour(
+            client.query(
+                "SELECT REPEAT('x', 200000), SLEEP(0.05) FROM (SELECT 1 UNION SELECT 2 UNION SELECT 3) AS t, (SELECT 1 UNION SELECT 2"
+                " UNION SELECT 3) AS u",
+                timeout=0.2,
+            )
+        )
+    assert colour(client.query_value("SELECT 7")) == 7
