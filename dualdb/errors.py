@@ -224,8 +224,8 @@ RETRYABLE = frozenset({1213, 3101, 8002, 8022, 8028, 9007, 1205, 1290, 1836, 104
 #: An OUT or INOUT argument of a procedure was given as a value and not as a variable; raised before the procedure's body runs.
 NOT_A_VARIABLE = 1414
 
-#: KILL was told the id of a session that has ended meanwhile.
-NO_SUCH_THREAD = 1094
+#: KILL was told the id of a session that has ended meanwhile, or that is in a procedure with another user's rights.
+NO_SUCH_THREAD, NOT_OWNER = 1094, 1095
 
 NO_SUCH_TABLE = 1146
 

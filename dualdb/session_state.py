@@ -5,7 +5,7 @@ import struct
 import threading
 import time
 from abc import abstractmethod
-from typing import Any, Tuple
+from typing import Any, Optional, Tuple
 
 from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
 
@@ -36,6 +36,7 @@ class SessionState:
     server_capabilities: int
     client_flag: int
     encoding: Any
+    server_version: str
     server_thread_id: Tuple[int]
     _config: DatabaseConfig
 
@@ -64,9 +65,14 @@ class SessionState:
         """The server's CONNECTION_ID() of it."""
         return self.server_thread_id[0]
 
-    @property
-    def voice(self) -> Voice:
-        return Voice(self.encoding, not self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES)
+    def voice(self, until: Optional[float] = None) -> Voice:
+        """How it wants text, for what must be over at ``until``, by time.monotonic()."""
+        limited = until is not None and "MariaDB" in self.server_version
+        return Voice(
+            self.encoding,
+            not self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES,
+            max(until - time.monotonic(), 0.001) if limited and until is not None else None,
+        )
 
     @property
     def in_transaction(self) -> bool:

@@ -5,7 +5,7 @@ and returns what the whole exchange gave. It decides; a colour's connection carr
 first command to its last, so nobody else's statement comes between.
 """
 
-from typing import Any, Dict, Generator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Generator, List, NamedTuple, Optional, Sequence, Tuple
 
 import pymysql.err
 
@@ -20,10 +20,17 @@ ASK = b"DO 0"
 
 
 class Voice(NamedTuple):
-    """How a connection wants text: its Python encoding, and whether a backslash escapes (``NO_BACKSLASH_ESCAPES`` is off)."""
+    """How a connection wants text.
+
+    Attributes:
+        encoding: of Python, for its character set.
+        backslash_escapes: ``NO_BACKSLASH_ESCAPES`` is off.
+        seconds: what the statements of a procedure may each take; None where the server cannot be told or there is no limit.
+    """
 
     encoding: str
     backslash_escapes: bool
+    seconds: Optional[float] = None
 
     def encode(self, text: str) -> bytes:
         """Raises: ParameterError for a character that the connection's character set lacks."""
@@ -121,7 +128,9 @@ class Call:
         if assigned:
             yield voice.encode("SET " + ",".join([f"{_variable(position)}={literals[position]}" for position in assigned]))
         arguments = [_variable(position) if position in variables else text for position, text in enumerate(literals)]
-        return (yield voice.encode(f"CALL {self.name}({','.join(arguments)})"))
+        # A session in a procedure with SQL SECURITY DEFINER is another user's, and cannot be ended from outside when time is up.
+        limit = "" if voice.seconds is None else f"SET STATEMENT max_statement_time={voice.seconds:.3f} FOR "
+        return (yield voice.encode(f"{limit}CALL {self.name}({','.join(arguments)})"))
 
     def _unmarked_out_parameters(self) -> str:
         schema, _, name = self.name.replace("`", "").rpartition(".")
@@ -147,14 +156,14 @@ class Call:
         return True
 
 
-def settled(statement: Any, connection: Any, *, in_transaction: bool = False) -> Talk:
+def settled(statement: Any, connection: Any, until: Optional[float], *, in_transaction: bool = False) -> Talk:
     """A statement's talk, after which what the connection knows of its session is true even if it failed.
 
     An error packet carries no flags: what a procedure did to the transaction before it failed, or a lock timeout on a server that rolls
     back on one, shows only in the next OK packet. So after such an error the server is asked.
     """
     try:
-        result = yield from statement.talk(connection.voice)
+        result = yield from statement.talk(connection.voice(until))
         if statement.changes_session:
             connection.changed = True
         return result
@@ -175,7 +184,7 @@ def end_session(session_id: int, age: float) -> Talk:
         try:
             yield b"KILL %d" % session_id
         except pymysql.err.MySQLError as error:
-            if errors.code_of(error) != errors.NO_SUCH_THREAD:
+            if errors.code_of(error) not in (errors.NO_SUCH_THREAD, errors.NOT_OWNER):
                 raise
 
 

@@ -139,13 +139,13 @@ class BaseTransaction(
 
     # What the colour's _say asks.
 
-    def _talk(self, statement: Any) -> statements.Talk:
+    def _talk(self, statement: Any, until: Optional[float]) -> statements.Talk:
         """Say a statement, and see whether the transaction is still there afterwards."""
         root = self._root
         if root._ended:
             yield statements.transaction_begin(0)
             root._ended = False
-        result = yield from statements.settled(statement, self._raw, in_transaction=True)
+        result = yield from statements.settled(statement, self._raw, until, in_transaction=True)
         if not self._raw.in_transaction:
             if statement.commits:
                 # As it would be with autocommit off: what was done is committed, and what follows is a new transaction.

@@ -85,7 +85,7 @@ class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
     async def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         self._check()
         try:
-            return await drive(self._talk(statement), lambda command: self._raw.run(command, until))
+            return await drive(self._talk(statement, until), lambda command: self._raw.run(command, until))
         except BaseException as error:
             told = self._told(error)
             if told is error:
@@ -160,7 +160,7 @@ class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transac
             return await transaction._say(statement, until)
         connection = await self.pool.checkout(until)
         try:
-            return await drive(settled(statement, connection), lambda command: connection.run(command, until))
+            return await drive(settled(statement, connection, until), lambda command: connection.run(command, until))
         except BaseException as error:
             told = errors.told(error, self.name, self.shard_id, sent=connection.sent)
             if told is error:

@@ -55,7 +55,7 @@ class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCou
     def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         self._check()
         try:
-            return drive(self._talk(statement), lambda command: self._raw.run(command, until))
+            return drive(self._talk(statement, until), lambda command: self._raw.run(command, until))
         except BaseException as error:
             told = self._told(error)
             if told is error:
@@ -130,7 +130,7 @@ class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, Ca
             return transaction._say(statement, until)
         connection = self.pool.checkout(until)
         try:
-            return drive(settled(statement, connection), lambda command: connection.run(command, until))
+            return drive(settled(statement, connection, until), lambda command: connection.run(command, until))
         except BaseException as error:
             told = errors.told(error, self.name, self.shard_id, sent=connection.sent)
             if told is error:

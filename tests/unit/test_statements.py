@@ -62,6 +62,10 @@ def test_a_call_with_values_is_one_round_trip() -> None:
     assert result.rows == [{"a": 1}]
 
 
+def test_a_call_with_a_deadline_tells_a_server_that_can_be_told() -> None:
+    hold(Call("p", (1,)).talk(UTF8._replace(seconds=1.5)), [(b"SET STATEMENT max_statement_time=1.500 FOR CALL `p`(1)", [OK])])
+
+
 def test_an_out_parameter_costs_one_select_and_an_inout_one_set() -> None:
     script: List[Tuple[bytes, Any]] = [
         (b"SET @_dualdb_2=5", [OK]),
@@ -112,7 +116,7 @@ def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_aga
     ],
 )
 def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(statement: Any, error: Any, in_transaction: bool, asks: bool) -> None:
-    talk = settled(statement, SimpleNamespace(voice=UTF8, changed=False), in_transaction=in_transaction)
+    talk = settled(statement, SimpleNamespace(voice=lambda until: UTF8, changed=False), None, in_transaction=in_transaction)
     next(talk)
     if asks:
         assert talk.throw(error) == b"DO 0"
@@ -141,8 +145,8 @@ def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(statement: Any
     ],
 )
 def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) -> None:
-    connection = SimpleNamespace(voice=UTF8, changed=False)
-    talk = settled(Statement(sql), connection)
+    connection = SimpleNamespace(voice=lambda until: UTF8, changed=False)
+    talk = settled(Statement(sql), connection, None)
     next(talk)
     with pytest.raises(StopIteration):
         talk.send([OK])
@@ -155,7 +159,7 @@ def test_a_session_is_ended_unless_the_server_has_been_started_since() -> None:
     hold(end_session(9, 70.9), [uptime, (b"KILL 9", pymysql.err.OperationalError(1094, "Unknown thread id: 9", sqlstate="HY000"))])
     hold(end_session(9, 71.0), [uptime])
     with pytest.raises(pymysql.err.OperationalError, match="not owner"):
-        hold(end_session(9, 1.0), [uptime, (b"KILL 9", pymysql.err.OperationalError(1095, "You are not owner", sqlstate="HY000"))])
+        hold(end_session(9, 1.0), [uptime, (b"KILL 9", pymysql.err.OperationalError(1290, "not owner", sqlstate="HY000"))])
 
 
 def test_a_character_that_turns_into_an_ascii_one_on_its_way_is_refused() -> None:
