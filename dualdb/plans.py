@@ -213,10 +213,15 @@ def closing(clients: Tuple[Pooled, ...], timeout: Optional[float], clock: Callab
     # First what cannot be interrupted: a task that is cancelled while it waits has closed its pools.
     yield Close(clients)
     if until is not None:
-        while any(client.pool.in_use for client in clients) and clock() < until:
-            yield Sleep(0.02)
+        yield from _until_unused(clients, until, clock)
         yield Cut(clients)
+        yield from _until_unused(clients, clock() + PATIENCE, clock)
     yield WaitEnded(clients)
+
+
+def _until_unused(clients: Tuple[Pooled, ...], until: float, clock: Callable[[], float]) -> Plan[None]:
+    while any(client.pool.in_use for client in clients) and clock() < until:
+        yield Sleep(0.02)
 
 
 def perform(

@@ -55,6 +55,8 @@ class SessionState:
     sent = False
     #: Nobody waits for the answer any more, but the server may still be working on it.
     stranded = False
+    #: The pool has broken it, for a borrower that would not end.
+    broken = False
     #: A borrower has changed the session beyond a transaction.
     changed = False
     #: A reset has been sent, and its answer not yet been read.
@@ -120,7 +122,8 @@ class SessionState:
     def break_command(self, error: BaseException, *, gave_up: bool) -> None:
         """An error ended it: a server's refusal, which is an answer too, or a lost connection, or nobody waits any more (``gave_up``)."""
         self.at_rest = errors.is_answer(error)
-        self.stranded = self.sent and not self.at_rest and (gave_up or not isinstance(error, errors.DRIVER_ERRORS))
+        gave_up = gave_up or self.broken or not isinstance(error, errors.DRIVER_ERRORS)
+        self.stranded = gave_up and self.sent and not self.at_rest
         self._in_use.release()
 
     def deadline_exceeded(self) -> errors.DeadlineExceeded:

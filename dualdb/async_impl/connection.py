@@ -112,9 +112,10 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         return any(event & HANGS_UP for _, event in self._poll.poll(0))
 
     def cut(self) -> None:
-        """Break it, for a task that waits on it as well."""
-        if self._writer is not None:
-            self._writer.transport.abort()
+        """Have the task that waits on it find it lost. The session lives until it has been ended on the server."""
+        self.broken = True
+        if self._reader is not None:
+            self._reader.set_exception(ConnectionAbortedError("the pool was closed"))
 
     async def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:
         """Send one command and read its whole answer.

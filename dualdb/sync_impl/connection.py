@@ -116,14 +116,14 @@ class Connection(SessionState, pymysql.connections.Connection):
 
     def is_cut(self) -> bool:
         """True if the server has closed the connection, whatever it may have said before."""
-        return self._sock is None or any(event & HANGS_UP for _, event in self._poll.poll(0))
+        return self._sock is None or (not self.broken and any(event & HANGS_UP for _, event in self._poll.poll(0)))
 
     def cut(self) -> None:
-        """Break it, for a thread that waits on it as well."""
-        sock = self._sock
+        """Have the thread that waits on it find it lost. The session lives until it has been ended on the server."""
+        self.broken, sock = True, self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RD)
 
     def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:
         """Send one command and read its whole answer.
@@ -239,5 +239,8 @@ class Connection(SessionState, pymysql.connections.Connection):
 
     def abort(self) -> None:
         """Drop the socket at once, without a word."""
-        self.cut()
+        sock = self._sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         self._force_close()

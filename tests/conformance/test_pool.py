@@ -122,6 +122,106 @@ def test_a_transaction_left_open_by_a_statement_is_not_the_next_borrower_s(make_
         world.run(1, "TRUNCATE trades")
 
 
+CHANGES = {
+    "variable": ("SET @left_behind = 1", "SELECT @left_behind", None),
+    "variable in a query": ("SELECT @left_behind := 1", "SELECT @left_behind", None),
+    "mode": ("SET SESSION sql_mode = ''", "SELECT @@SESSION.sql_mode <> ''", 1),
+    "time zone": ("SET time_zone = '+09:00'", "SELECT @@SESSION.time_zone", "SYSTEM"),
+    "isolation": ("SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", "SELECT @@SESSION.{isolation}", "REPEATABLE-READ"),
+    "names": ("SET NAMES latin1", "SELECT @@character_set_client", "utf8mb4"),
+    "database": ("USE information_schema", "SELECT DATABASE()", "{database}"),
+    "temporary table": ("CREATE TEMPORARY TABLE trades (a INT)", "SELECT COUNT(id) FROM trades", 0),
+    "lock": ("SELECT GET_LOCK('left_behind', 0)", "SELECT IS_USED_LOCK('left_behind')", None),
+    "procedure": ("CALL change_session()", "SELECT @left_behind", None),
+}
+
+
+@pytest.mark.parametrize(("change", "look", "expected"), CHANGES.values(), ids=list(CHANGES))
+def test_what_a_borrower_changed_is_as_before_for_the_next(
+    make_client: Any, colour: Any, world: Any, change: str, look: str, expected: Any
+) -> None:
+    world.run(1, "DROP PROCEDURE IF EXISTS change_session", "CREATE PROCEDURE change_session() SET @left_behind = 1")
+    client = make_client(pool_size=1, max_overflow=0)
+    maria = "maria" in str(colour(client.query_value("SELECT VERSION()"))).lower()
+    names = {"isolation": "tx_isolation" if maria else "transaction_isolation", "database": client.config.database}
+    first = colour(client.query_value("SELECT CONNECTION_ID()"))
+    for _ in range(2):
+        colour(client.query(change))
+        found = colour(client.query_value(look.format(**names)))
+        assert found == (expected.format(**names) if isinstance(expected, str) else expected)
+    with colour.using(client.transaction()) as tx:
+        colour(tx.query(change))
+    assert colour(client.query_value(look.format(**names))) == found
+    assert colour(client.query_value("SELECT CONNECTION_ID()")) == first, "and it is still the same connection"
+    colour(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, %s, 1)", ("é한",)))
+    assert world.run(1, "SELECT symbol FROM trades") == [{"symbol": "é한"}]
+
+
+def test_the_figures_are_there_without_asking_anybody(make_client: Any, colour: Any) -> None:
+    client = make_client(pool_size=2, max_overflow=1, pool_timeout=0.1)
+    assert client.stats() == dualdb.PoolStats(3, 0, 0, 0, 0, 0, "closed")
+    with colour.using(client.transaction()) as tx:
+        colour(tx.query("SELECT 1"))
+        assert client.stats()[:5] == (3, 1, 0, 0, 1)
+        outcomes = colour.at_once([lambda: client.query("SELECT SLEEP(0.4)")] * 3)
+    assert sum(isinstance(outcome, PoolTimeout) for outcome in outcomes) == 1
+    assert client.stats() == dualdb.PoolStats(3, 0, 2, 0, 3, 1, "closed")
+
+
+def test_warming_up_opens_as_many_as_asked_for(make_client: Any, colour: Any) -> None:
+    client = make_client(pool_size=4, warm_up=3)
+    colour(client.init_pool())
+    assert client.stats()[:5] == (24, 0, 3, 0, 3)
+
+
+def test_what_nobody_uses_is_closed_and_what_nobody_gives_back_is_named(
+    make_client: Any, colour: Any, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_client(pool_size=3, warm_up=3, max_idle=0.2, leak_threshold=0.1)
+    colour(client.init_pool())
+    with colour.using(client.transaction()):
+        for _ in range(3):
+            colour.sleep(0.15)
+            client.pool.tidy()
+        assert client.stats()[:3] == (23, 1, 0)
+    client.pool.tidy()
+    (warning,) = [record.getMessage() for record in caplog.records if "has been in use for" in record.getMessage()]
+    assert "colours.py" in warning or "test_pool.py" in warning
+
+
+def test_a_service_tidies_its_pools_by_itself(world: Any, colour: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dualdb.life, "TEND_SECONDS", 0.05)
+    db = colour.Service(world.config.model_copy(update={"max_idle": 0.1}))
+    with colour.using(db):
+        deadline = time.monotonic() + 5
+        while any(figures.idle for figures in db.stats().values()) and time.monotonic() < deadline:
+            colour.sleep(0.05)
+        assert {key: figures.idle for key, figures in db.stats().items()} == {"global": 0, 1: 0, 2: 0}
+    assert db.stats() == {}
+
+
+def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(world: Any, colour: Any, caplog: pytest.LogCaptureFixture) -> None:
+    client = colour.Client(world.config_of(1))
+
+    def close_soon() -> Any:
+        if colour.name == "sync":
+            time.sleep(0.2)
+            return client.close_pool(timeout=1.0)
+
+        async def close() -> None:
+            await asyncio.sleep(0.2)
+            await client.close_pool(timeout=1.0)
+
+        return close()
+
+    outcomes = colour.at_once([lambda: client.query("SELECT SLEEP(0.6)"), lambda: client.execute("DO SLEEP(30)"), close_soon])
+    assert outcomes[0] == [{"SLEEP(0.6)": 0}]
+    assert isinstance(outcomes[1], dualdb.OutcomeUnknown)
+    assert outcomes[2] is None
+    assert "1 connections were still in use" in caplog.text
+    assert world.value(1, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'DO SLEEP%'") == 0
+
+
 def test_closing_wakes_those_who_wait_and_ends_what_is_idle(make_client: Any, colour: Any, world: Any) -> None:
     client = make_client(pool_size=1, max_overflow=0)
     first = colour(client.query_value("SELECT CONNECTION_ID()"))
@@ -278,6 +378,25 @@ def test_an_async_service_says_that_it_belongs_to_another_loop(world: Any) -> No
             return await service.query_value("SELECT 1")
 
     assert asyncio.run(reopened()) == 1
+
+
+def test_a_service_goes_on_in_another_loop_when_its_own_is_gone(world: Any) -> None:
+    service = dualdb.AsyncDatabaseService(world.config_of("global", pool_size=2, max_overflow=0))
+
+    async def first() -> Any:
+        await service.init_service()
+        return await asyncio.gather(*[service.query_value("SELECT 1") for _ in range(4)])
+
+    async def second() -> Any:
+        found = await asyncio.gather(*[service.shard(1).query_value("SELECT 2") for _ in range(4)])
+        await service.close_service()
+        return found
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of asyncio, about transports that outlived their loop
+        assert asyncio.run(first()) == [1] * 4
+        assert asyncio.run(second()) == [2] * 4
+        gc.collect()
 
 
 def test_a_service_can_be_closed_after_its_loop_is_gone(world: Any) -> None:
