@@ -1,0 +1,124 @@
+"""A connection that breaks at any byte: no row is ever written twice, and none that was acknowledged is missing."""
+
+import contextlib
+import itertools
+from typing import Any, Callable, Iterator, List
+
+import pytest
+from proxy import Fault, Proxy
+
+from dualdb import ConnectionLost, DeadlineExceeded, OutcomeUnknown, WriteTimedOut
+from dualdb.results import RowCount
+
+INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
+
+
+@pytest.fixture
+def proxy(world: Any) -> Iterator[Proxy]:
+    config = world.config_of(1)
+    with Proxy(config.host, config.port) as made:
+        yield made
+
+
+@pytest.fixture
+def client(world: Any, colour: Any, proxy: Proxy, quick_retries: None) -> Iterator[Any]:
+    made = colour.Client(world.config_of(1, host="127.0.0.1", port=proxy.port, ssl_mode="disabled", pool_size=1, max_overflow=0))
+    colour(made.init_pool())
+    yield made
+    proxy.set(None)
+    colour(made.close_pool())
+
+
+@pytest.fixture
+def at_every_byte(client: Any, colour: Any, proxy: Proxy) -> Callable[..., List[Any]]:
+    """A function that does some work again and again, with the fault one byte later each time, until it ends without the fault.
+
+    Towards the server, then back. Gives what each gave: a value, or the exception.
+    """
+
+    def do(action: str, work: Callable[[int], Any], step: int = 1) -> List[Any]:
+        outcomes: List[Any] = []
+        numbers = itertools.count(1)
+        for direction in ("up", "down"):
+            for after in range(0, 10_000, step):
+                # The fault's bytes are those of the work, not of a connection that is opened for it; and ten calls earn one retry.
+                with contextlib.suppress(DeadlineExceeded):  # the fault came after the last byte of the work
+                    colour(client.query_value("SELECT 1", timeout=0.5))
+                for _ in range(10):
+                    assert colour(client.query_value("SELECT 1")) == 1
+                proxy.set(Fault(direction, after, action))
+                try:
+                    outcomes.append(work(next(numbers)))
+                except Exception as error:
+                    outcomes.append(error)
+                if not proxy.happened:
+                    break
+                proxy.set(None)
+        proxy.set(None)
+        return outcomes
+
+    return do
+
+
+def held(world: Any) -> List[int]:
+    return [row["user_id"] for row in world.run(1, "SELECT user_id FROM trades ORDER BY user_id")]
+
+
+def check(outcomes: List[Any], rows: List[int], acknowledged: Any, *unknown: Any) -> None:
+    assert len(rows) == len(set(rows)), "a row was written twice"
+    for number, outcome in enumerate(outcomes, 1):
+        if isinstance(outcome, Exception):
+            assert isinstance(outcome, unknown) or number not in rows, (number, outcome)
+        else:
+            assert outcome == acknowledged
+            assert number in rows, "an acknowledged row is missing"
+
+
+def test_a_write(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
+    outcomes = at_every_byte("cut", lambda number: colour(client.execute(INSERT, (number,))))
+    check(outcomes, held(world), 1, OutcomeUnknown)
+    assert len(outcomes) > 60
+    assert any(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)
+    assert outcomes[-1] == 1
+
+
+def test_a_write_that_was_declared_idempotent(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
+    world.run(1, "CREATE TABLE IF NOT EXISTS states (id INT PRIMARY KEY, state INT)", "TRUNCATE states")
+    replace = "REPLACE INTO states VALUES (%s, 1)"
+    outcomes = at_every_byte("cut", lambda number: colour(client.execute(replace, (number,), idempotent=True)), step=3)
+    assert [row["id"] for row in world.run(1, "SELECT id FROM states ORDER BY id")] == list(range(1, len(outcomes) + 1))
+    assert set(map(type, outcomes)) == {RowCount}
+
+
+def test_a_procedure(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
+    outcomes = at_every_byte("cut", lambda number: colour(client.call("buy", (number, "A", 1))).rowcount)
+    check(outcomes, held(world), 1, OutcomeUnknown)
+
+
+def test_a_transaction(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
+    def work(number: int) -> Any:
+        with colour.using(client.transaction()) as tx:
+            return colour(tx.execute(INSERT, (number,)))
+
+    outcomes = at_every_byte("cut", work)
+    check(outcomes, held(world), 1, OutcomeUnknown)
+    assert {type(outcome) for outcome in outcomes if isinstance(outcome, Exception)} >= {ConnectionLost, OutcomeUnknown}
+
+
+def test_a_read(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
+    world.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (7, 'A', 1)")
+    outcomes = at_every_byte("cut", lambda number: colour(client.query("SELECT user_id, symbol FROM trades")), step=7)
+    assert outcomes == [[{"user_id": 7, "symbol": "A"}]] * len(outcomes)
+
+
+def test_a_network_that_swallows_everything(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
+    outcomes = at_every_byte("swallow", lambda number: colour(client.execute(INSERT, (number,), timeout=0.3)), step=13)
+    check(outcomes, held(world), 1, OutcomeUnknown)
+    assert any(isinstance(outcome, WriteTimedOut) for outcome in outcomes)
+    assert all(isinstance(outcome, DeadlineExceeded) for outcome in outcomes if isinstance(outcome, Exception))
+
+
+def test_a_delay_is_waited_for(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
+    outcomes = at_every_byte("delay", lambda number: colour(client.execute(INSERT, (number,))), step=40)
+    check(outcomes, held(world), 1)
+    assert outcomes == [1] * len(outcomes)
