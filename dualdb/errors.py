@@ -191,7 +191,7 @@ class TransactionAborted(OperationalError):
 
 #: Codes that mean the connection is gone: the client library's own, then what a server says as it closes one
 #: (MariaDB error 1927; MySQL 8.0.24's 4031 before an idle connection is cut).
-LOST = frozenset({2006, 2013, 2055, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1927, 4031})
+LOST = frozenset({2006, 2013, 2055, 1053, 1077, 1152, *range(1154, 1162), 1927, 4031})
 
 #: A connect that failed with one of these did not reach a server that answers.
 UNREACHABLE = frozenset({2002, 2003, 2005, 2006, 2013, 2055, 1053, 1077, 1129})

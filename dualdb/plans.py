@@ -5,6 +5,7 @@ returns is the call's result. ``sync_impl`` and ``async_impl`` each have one ``d
 whole unit of I/O, so a plan never holds a connection while it waits to be resumed, and an abandoned plan leaves nothing behind.
 """
 
+import logging
 import random
 import time
 from typing import Any, Callable, Generator, List, NamedTuple, Optional, Protocol, Sequence, Tuple, TypeVar, Union
@@ -14,7 +15,9 @@ from .config import DatabaseConfig
 from .health import Health
 from .results import CallResult, ResultSet, Row, RowCount
 from .sql import Params
-from .statements import Call, Statement
+from .statements import Call, Statement, marker
+
+log = logging.getLogger("dualdb")
 
 T = TypeVar("T")
 
@@ -264,6 +267,27 @@ def perform(
             if last or not place._may_repeat():
                 raise
     raise AssertionError("unreachable")
+
+
+#: Seconds that are spent on finding out what became of a COMMIT, where no deadline says less.
+SETTLING = 30.0
+
+
+def became_of(client: Place, token: str, clock: Callable[[], float] = time.monotonic) -> Plan[Optional[bool]]:
+    """Whether the transaction that left this token was committed; None if that could not be found out."""
+    until = clock() + SETTLING
+    while clock() < until:
+        try:
+            results: List[ResultSet] = yield from perform(lambda: client, marker(token), until - clock(), clock)
+            return bool(results[0].rows)
+        except errors.LockWaitTimeout:
+            continue  # the server has not noticed yet that its client is gone
+        except errors.Error as error:
+            if not error.retryable or clock() >= until:
+                log.warning("%s: it could not be found out what became of a COMMIT: %s", client.name, error)
+                return None
+            yield Sleep(backoff(1))
+    return None
 
 
 def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:

@@ -5,7 +5,8 @@ and returns what the whole exchange gave. It decides; a colour's connection carr
 first command to its last, so nobody else's statement comes between.
 """
 
-from typing import Any, Dict, Generator, List, NamedTuple, Optional, Sequence, Tuple
+import random
+from typing import Any, Callable, Dict, Generator, List, NamedTuple, Optional, Sequence, Tuple
 
 import pymysql.err
 
@@ -192,13 +193,47 @@ def _variable(position: int) -> str:
     return f"@_dualdb_{position}"
 
 
-def transaction_begin(savepoint: int) -> bytes:
-    """The command that opens a transaction, or savepoint number 1 and up inside one."""
-    return b"SAVEPOINT `dualdb_%d`" % savepoint if savepoint else b"BEGIN"
+#: Where a transaction with a commit marker leaves its token, in its own database.
+MARKERS = "dualdb_commit"
+_NEW_MARKERS = (
+    f"CREATE TABLE IF NOT EXISTS {MARKERS} (token CHAR(32) CHARACTER SET ascii COLLATE ascii_bin PRIMARY KEY, "
+    "at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, KEY (at)) ENGINE=InnoDB"
+).encode()
+_OLD_MARKERS = f"DELETE FROM {MARKERS} WHERE at < NOW() - INTERVAL 7 DAY LIMIT 1000".encode()
+#: One transaction in so many also removes what is a week old.
+SWEEP_EVERY = 500
+
+
+def begin(savepoint: int, token: Optional[str], spread: Callable[[], float] = random.random) -> Talk:
+    """Open a transaction, or savepoint number 1 and up inside one; with a token, leave it where ``marker`` looks for it.
+
+    First and not last: where the table is missing it can still be made, and from here on the token's row is locked until it is certain
+    what became of it.
+    """
+    if token is None:
+        yield b"SAVEPOINT `dualdb_%d`" % savepoint if savepoint else b"BEGIN"
+        return
+    leave = f"INSERT INTO {MARKERS} (token) VALUES ('{token}')".encode()
+    try:
+        if spread() * SWEEP_EVERY < 1:
+            yield _OLD_MARKERS
+        yield b"BEGIN"
+        yield leave
+    except pymysql.err.MySQLError as error:
+        if errors.code_of(error) != errors.NO_SUCH_TABLE:
+            raise
+        yield _NEW_MARKERS
+        yield b"BEGIN"
+        yield leave
+
+
+def marker(token: str) -> Statement:
+    """Finds a row where the token's transaction was committed. Waits where it is neither committed nor rolled back yet."""
+    return Statement(f"SELECT 1 FROM {MARKERS} WHERE token = %s LOCK IN SHARE MODE", (token,), idempotent=True)
 
 
 def transaction_end(savepoint: int, *, commit: bool) -> Tuple[bytes, ...]:
-    """The commands that close what ``transaction_begin`` opened."""
+    """The commands that close what ``begin`` opened."""
     if not savepoint:
         return (b"COMMIT",) if commit else (b"ROLLBACK",)
     name = b"`dualdb_%d`" % savepoint

@@ -28,20 +28,25 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         """Perform a plan the colour's way: its result, or a coroutine of it."""
 
     @abstractmethod
-    def _new_transaction(self) -> TransactionT:
+    def _new_transaction(self, commit_marker: bool) -> TransactionT:
         """The colour's transaction on this target."""
 
     @abstractmethod
     def _new_connection(self) -> ConnectionT:
         """The colour's borrowed connection to this target."""
 
-    def transaction(self) -> TransactionT:
+    def transaction(self, *, commit_marker: bool = False) -> TransactionT:
         """A transaction on this database: committed where its block ends well, rolled back where it does not.
 
         ``with db.shard(2).transaction() as tx:``, in asyncio ``async with``. It has the verbs, and calls that the same thread or task
         makes to the same database inside the block take part in it. Inside another transaction on that database it is a savepoint.
+
+        Args:
+            commit_marker: where the connection is lost at COMMIT, find out what became of it, with a row that the transaction leaves in
+                the table ``dualdb_commit`` of its database (made if it is missing, swept after a week). The block then ends well, or
+                raises TransactionAborted where nothing was applied; OutcomeUnknown only where the database cannot be asked any more.
         """
-        return self._new_transaction()
+        return self._new_transaction(commit_marker)
 
     def connection(self) -> ConnectionT:
         """The raw driver connection, borrowed: ``with db.connection() as conn:``, in asyncio ``async with``.

@@ -1,6 +1,7 @@
 """What a transaction decides, in both colours: what to say when, what an error means for it, and when it is over."""
 
 import logging
+import secrets
 from abc import abstractmethod
 from typing import Any, Callable, Generic, List, Optional, Sequence, Tuple
 
@@ -23,7 +24,9 @@ class BaseTransaction(
     outermost, the *root*: the stack of what is open in it, and what has broken it.
     """
 
-    def __init__(self, find_client: Callable[[], AnyClient], outer: "Optional[AnyTransaction]" = None) -> None:
+    def __init__(
+        self, find_client: Callable[[], AnyClient], outer: "Optional[AnyTransaction]" = None, *, commit_marker: bool = False
+    ) -> None:
         self._find_client = find_client
         self._outer = outer
         self._client: Optional[AnyClient] = None
@@ -34,6 +37,8 @@ class BaseTransaction(
         self._owner: Any = None  # the thread or task that entered it
         self._before: Optional[AnyTransaction] = None  # what that thread or task was in before
         # Of the root only:
+        self._marked = commit_marker
+        self._token: Optional[str] = None  # what it has left in the table of markers
         self._stack: List[AnyTransaction] = []
         self._savepoints = 0
         self._swept = 0  # the newest savepoint that an implicit commit has swept away
@@ -120,6 +125,8 @@ class BaseTransaction(
         outer = self._outer or client._joined()
         if outer is not None:
             outer._check()
+            if self._marked:
+                raise errors.InterfaceError("a commit marker belongs to the outermost transaction, and this one is inside another")
             self._root = outer._root
             # Savepoints are a stack: that of another task, released in the middle, would take this one's rows along.
             outer = self._root._stack[-1]
@@ -129,6 +136,10 @@ class BaseTransaction(
             self._number = self._root._savepoints
         self._outer = outer
         return client, outer
+
+    def _opening(self) -> statements.Talk:
+        self._token = secrets.token_hex(16) if self._marked else None
+        return statements.begin(self._number, self._token)
 
     def _begun(self, raw: Any) -> None:
         assert self._client is not None
@@ -143,7 +154,7 @@ class BaseTransaction(
         """Say a statement, and see whether the transaction is still there afterwards."""
         root = self._root
         if root._ended:
-            yield statements.transaction_begin(0)
+            yield from root._opening()
             root._ended = False
         result = yield from statements.settled(statement, self._raw, until, in_transaction=True)
         if not self._raw.in_transaction:
@@ -209,8 +220,8 @@ class BaseTransaction(
             return ()
         return statements.transaction_end(self._number, commit=error is None)
 
-    def _ended_by(self, failure: BaseException, error: Optional[BaseException]) -> None:
-        """An ending command failed with ``failure`` while ``error`` was on its way out of the block."""
+    def _ended_by(self, failure: BaseException, error: Optional[BaseException]) -> Optional[errors.OutcomeUnknown]:
+        """An ending command failed with ``failure`` while ``error`` was on its way out of the block. Gives what is to be settled."""
         told = errors.told(failure, self.name, self.shard_id, sent=self._raw.sent)
         committing = error is None and self._root._failure is None
         self._fail(told)
@@ -218,9 +229,25 @@ class BaseTransaction(
         if not committing:
             log.warning("%s: rollback failed, the connection is closed instead: %s", self.name, told)
         elif isinstance(told, (errors.ConnectionLost, errors.DeadlineExceeded)) and told.sent and self is self._root:
-            raise plans.outcome_unknown(told, "COMMIT") from failure
+            unknown = plans.outcome_unknown(told, "COMMIT")
+            unknown.__cause__ = told
+            return unknown
         else:
             raise told from failure
+        return None
+
+    def _settle(self, unknown: errors.OutcomeUnknown) -> plans.Plan[None]:
+        """What became of the COMMIT: the block ends well, or raises TransactionAborted, or nobody knows. The connection is given back."""
+        committed = None
+        if self._token is not None and not isinstance(unknown, errors.WriteTimedOut):
+            assert self._client is not None
+            committed = yield from plans.became_of(self._client, self._token)
+        if committed is None:
+            raise unknown
+        if not committed:
+            raise errors.TransactionAborted("the connection was lost before COMMIT was applied, so nothing of the transaction was").about(
+                self.name, self.shard_id, sent=True
+            ) from unknown.__cause__
 
     def _aborted(self, error: Optional[BaseException]) -> None:
         """Called last: a block that ended well although its transaction is gone must not look as if it had been committed."""

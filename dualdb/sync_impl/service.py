@@ -8,7 +8,7 @@ from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
-from ..statements import settled, transaction_begin
+from ..statements import settled
 from ..target import Target as BaseTarget
 from ..transaction import BaseTransaction
 from .connection import Connection
@@ -48,9 +48,9 @@ class BorrowedConnection:
 class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCount, CallResult, "Transaction", BorrowedConnection, int]):
     """A transaction, in threads: ``with db.transaction() as tx:``."""
 
-    def _new_transaction(self) -> "Transaction":
+    def _new_transaction(self, commit_marker: bool) -> "Transaction":
         self._check()
-        return Transaction(lambda: self._client, self)  # type: ignore[arg-type, return-value]
+        return Transaction(lambda: self._client, self, commit_marker=commit_marker)  # type: ignore[arg-type, return-value]
 
     def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         self._check()
@@ -67,7 +67,7 @@ class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCou
         until = deadlines.until()
         raw = outer._raw if outer is not None else client.pool.checkout(until)
         try:
-            raw.run(transaction_begin(self._number), until)
+            drive(self._opening(), lambda command: raw.run(command, until))
         except BaseException as error:
             self._give_back(raw)
             told = errors.told(error, self.name, self.shard_id, sent=raw.sent)
@@ -78,15 +78,19 @@ class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCou
         return self
 
     def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        unknown = None
         try:
             for command in self._ending(error):
                 self._raw.run(command, deadlines.until())
         except errors.DRIVER_ERRORS as failure:
-            self._ended_by(failure, error)
+            unknown = self._ended_by(failure, error)
         finally:
             raw, self._raw = self._raw, None
             self._give_back(raw)
-        self._aborted(error)
+        if unknown is not None:
+            self._run(self._settle(unknown))
+        else:
+            self._aborted(error)
 
     def _give_back(self, raw: Connection) -> None:
         if self._outer is None and self._client is not None:
@@ -98,8 +102,8 @@ class _Verbs(Threads):
 
     _route: Callable[[], Any]
 
-    def _new_transaction(self) -> Transaction:
-        return Transaction(self._route)
+    def _new_transaction(self, commit_marker: bool) -> Transaction:
+        return Transaction(self._route, commit_marker=commit_marker)
 
     def _new_connection(self) -> BorrowedConnection:
         return BorrowedConnection(self._route)

@@ -290,3 +290,19 @@ def test_the_connection_comes_back_clean(world: Any, colour: Any) -> None:
         colour(tx.execute("SET autocommit = 0"))
     assert colour(client.query_value("SELECT @@autocommit")) == 1
     colour(client.close_pool())
+
+
+def test_a_commit_marker_is_left_with_the_transaction(db: Any, colour: Any, world: Any) -> None:
+    world.run(1, "DROP TABLE IF EXISTS dualdb_commit")
+    with colour.using(db.shard(1).transaction(commit_marker=True)) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        with colour.using(tx.transaction()) as inner:
+            colour(inner.execute(INSERT, (2,)))
+        with pytest.raises(InterfaceError, match="outermost"), colour.using(tx.transaction(commit_marker=True)):
+            raise AssertionError("entered")
+        colour(tx.execute("CREATE TABLE IF NOT EXISTS made (a INT)"))
+        colour(tx.execute(INSERT, (3,)))
+    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction(commit_marker=True)):
+        raise ZeroDivisionError
+    assert users(world) == [1, 2, 3]
+    assert len({row["token"] for row in world.run(1, "SELECT token FROM dualdb_commit")}) == 2, "one before and one after the DDL"

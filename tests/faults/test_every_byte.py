@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 from proxy import Fault, Proxy
 
-from dualdb import ConnectionLost, DeadlineExceeded, OutcomeUnknown, WriteTimedOut
+from dualdb import ConnectionLost, DeadlineExceeded, OutcomeUnknown, TransactionAborted, WriteTimedOut
 from dualdb.results import RowCount
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
@@ -103,6 +103,19 @@ def test_a_transaction(client: Any, colour: Any, world: Any, at_every_byte: Any)
     outcomes = at_every_byte("cut", work)
     check(outcomes, held(world), 1, OutcomeUnknown)
     assert {type(outcome) for outcome in outcomes if isinstance(outcome, Exception)} >= {ConnectionLost, OutcomeUnknown}
+
+
+def test_a_transaction_with_a_commit_marker_is_never_in_doubt(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
+    world.run(1, "DROP TABLE IF EXISTS dualdb_commit")
+
+    def work(number: int) -> Any:
+        with colour.using(client.transaction(commit_marker=True)) as tx:
+            return colour(tx.execute(INSERT, (number,)))
+
+    outcomes = at_every_byte("cut", work)
+    check(outcomes, held(world), 1)
+    errors: List[Any] = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert {(type(error), error.retryable) for error in errors} == {(ConnectionLost, True), (TransactionAborted, True)}
 
 
 def test_a_read(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:

@@ -1,18 +1,23 @@
 """What a type checker sees of the asyncio face. Checked, never run."""
 
 import asyncio
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 from typing_extensions import assert_type
 
-from dualdb import AsyncDatabaseService, AsyncMySQLClient, CallResult, DatabaseConfig, InOut, Out, Row, RowCount
+from dualdb import AsyncDatabaseService, AsyncMySQLClient, CallResult, DatabaseConfig, InOut, Out, PoolStats, Row, RowCount
 from dualdb.async_impl import Target, Transaction
 from dualdb.async_impl.service import BorrowedConnection
+from dualdb.deadlines import Deadline
 
 
 async def service(db: AsyncDatabaseService, client_session: object) -> None:
     assert_type(await db.init_service(), None)
     assert_type(await db.close_service(), None)
+    assert_type(await db.close_service(timeout=5), None)
+    assert_type(db.stats(), Dict[Union[str, int], PoolStats])
+    with db.deadline(1.5) as deadline:
+        assert_type(deadline, Deadline)
     assert_type(await db.load_shard_configs(), None)
     assert_type(await db.init_shard_connections(), None)
     assert_type(db.global_config, DatabaseConfig)
@@ -51,12 +56,13 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
     for target in (db, db.shard(1), client, tx):
         assert_type(await target.query("q"), List[Row])
         assert_type(await target.query_one("q", {"a": 1}), Optional[Row])
-        assert_type(await target.query_value("q", [1], idempotent=True), Any)
+        assert_type(await target.query_value("q", [1], idempotent=True, timeout=0.5), Any)
         assert_type(await target.execute("q"), RowCount)
         assert_type((await target.execute("q")).lastrowid, int)
         assert_type(await target.call("p", (1, Out("x"), InOut("y", 2))), CallResult)
         assert_type((await target.call("p")).out, Mapping[str, Any])
         assert_type(target.transaction(), Transaction)
+        assert_type(target.transaction(commit_marker=True), Transaction)
         assert_type(target.connection(), BorrowedConnection)
         async with target.transaction() as inside:
             assert_type(inside, Transaction)
@@ -67,6 +73,7 @@ async def client(config: DatabaseConfig) -> None:
     assert_type(client.config, DatabaseConfig)
     assert_type(await client.init_pool(), None)
     assert_type(await client.close_pool(), None)
+    assert_type(client.stats(), PoolStats)
     assert_type(await client.execute_stored_procedure("p", (1,)), List[Row])
     assert_type(await client.execute_query("q", (1,)), List[Row])
     assert_type(await client.execute_non_query("q", (1,)), RowCount)

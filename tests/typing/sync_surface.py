@@ -1,10 +1,11 @@
 """What a type checker sees of the threaded face. Checked, never run."""
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 from typing_extensions import assert_type
 
-from dualdb import CallResult, DatabaseConfig, DatabaseService, InOut, MySQLClient, Out, Row, RowCount
+from dualdb import CallResult, DatabaseConfig, DatabaseService, InOut, MySQLClient, Out, PoolStats, Row, RowCount
+from dualdb.deadlines import Deadline
 from dualdb.sync_impl import Target, Transaction
 from dualdb.sync_impl.service import BorrowedConnection
 
@@ -12,6 +13,10 @@ from dualdb.sync_impl.service import BorrowedConnection
 def service(db: DatabaseService, client_session: object) -> None:
     assert_type(db.init_service(), None)
     assert_type(db.close_service(), None)
+    assert_type(db.close_service(timeout=5), None)
+    assert_type(db.stats(), Dict[Union[str, int], PoolStats])
+    with db.deadline(1.5) as deadline:
+        assert_type(deadline, Deadline)
     assert_type(db.load_shard_configs(), None)
     assert_type(db.init_shard_connections(), None)
     assert_type(db.global_config, DatabaseConfig)
@@ -50,12 +55,13 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
     for target in (db, db.shard(1), client, tx):
         assert_type(target.query("q"), List[Row])
         assert_type(target.query_one("q", {"a": 1}), Optional[Row])
-        assert_type(target.query_value("q", [1], idempotent=True), Any)
+        assert_type(target.query_value("q", [1], idempotent=True, timeout=0.5), Any)
         assert_type(target.execute("q"), RowCount)
         assert_type(target.execute("q").lastrowid, int)
         assert_type(target.call("p", (1, Out("x"), InOut("y", 2))), CallResult)
         assert_type(target.call("p").out, Mapping[str, Any])
         assert_type(target.transaction(), Transaction)
+        assert_type(target.transaction(commit_marker=True), Transaction)
         assert_type(target.connection(), BorrowedConnection)
         with target.transaction() as inside:
             assert_type(inside, Transaction)
@@ -66,6 +72,7 @@ def client(config: DatabaseConfig) -> None:
     assert_type(client.config, DatabaseConfig)
     assert_type(client.init_pool(), None)
     assert_type(client.close_pool(), None)
+    assert_type(client.stats(), PoolStats)
     assert_type(client.execute_stored_procedure("p", (1,)), List[Row])
     assert_type(client.execute_query("q", (1,)), List[Row])
     assert_type(client.execute_non_query("q", (1,)), RowCount)

@@ -1,5 +1,6 @@
 """Plans, run against scripts of (the step that must come, what it gives): no server, no loop, no mocks."""
 
+import itertools
 import math
 import time
 from types import SimpleNamespace
@@ -13,12 +14,14 @@ from dualdb.errors import (
     ConnectionFailed,
     ConnectionLost,
     DeadlineExceeded,
+    LockWaitTimeout,
     OutcomeUnknown,
     ParameterError,
     ProgrammingError,
     ServiceNotOpen,
     ShardUnavailable,
     WriteTimedOut,
+    unavailable,
 )
 from dualdb.health import Health
 from dualdb.results import CallResult, ResultSet
@@ -288,6 +291,30 @@ def test_when_everything_fails_retries_are_a_tenth_of_the_calls() -> None:
         health.earn()
         spent += health.spend()
     assert 100 <= spent <= 110
+
+
+TIMED_OUT = LockWaitTimeout(1205, "Lock wait timeout exceeded", sqlstate="HY000")
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome"),
+    [
+        ([(plans.Execute, ROWS)], True),
+        ([(plans.Execute, NONE)], False),
+        ([(plans.Execute, lost()), (plans.Execute, ROWS)], True),
+        ([(plans.Execute, TIMED_OUT), (plans.Execute, ROWS)], True),
+        ([(plans.Execute, unavailable(1, "away")), (plans.Sleep, None), (plans.Execute, NONE)], False),
+        ([(plans.Execute, ProgrammingError(1142, "SELECT command denied", sqlstate="42000"))], None),
+        ([(plans.Execute, ServiceNotOpen("closed"))], None),
+    ],
+)
+def test_what_became_of_a_commit(script: List[Tuple[Any, Any]], outcome: Any) -> None:
+    assert follow(plans.became_of(place(), "f00d", lambda: 0.0), script) is outcome
+
+
+def test_what_became_of_a_commit_is_not_asked_for_ever() -> None:
+    times = itertools.count(0.0, 4.0)
+    assert follow(plans.became_of(place(), "f00d", lambda: next(times)), [(plans.Execute, TIMED_OUT)] * 4) is None
 
 
 def test_backoff_grows_to_its_cap_and_spreads_over_the_whole_range() -> None:

@@ -7,7 +7,7 @@ import pymysql.err
 import pytest
 
 from dualdb import InOut, Out, ParameterError, ResultSet
-from dualdb.statements import Call, Statement, Voice, end_session, settled, transaction_begin, transaction_end
+from dualdb.statements import _NEW_MARKERS, Call, Statement, Voice, begin, end_session, settled, transaction_end
 
 UTF8 = Voice("utf8", True)
 OK = ResultSet([], (), 0, 0, 0)
@@ -197,7 +197,7 @@ def test_an_out_parameter_needs_a_name(name: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("savepoint", "begin", "commit", "rollback"),
+    ("savepoint", "opens", "commit", "rollback"),
     [
         (0, b"BEGIN", (b"COMMIT",), (b"ROLLBACK",)),
         (
@@ -208,7 +208,18 @@ def test_an_out_parameter_needs_a_name(name: Any) -> None:
         ),
     ],
 )
-def test_transaction_commands(savepoint: int, begin: bytes, commit: Tuple[bytes, ...], rollback: Tuple[bytes, ...]) -> None:
-    assert transaction_begin(savepoint) == begin
+def test_transaction_commands(savepoint: int, opens: bytes, commit: Tuple[bytes, ...], rollback: Tuple[bytes, ...]) -> None:
+    hold(begin(savepoint, None), [(opens, [OK])])
     assert transaction_end(savepoint, commit=True) == commit
     assert transaction_end(savepoint, commit=False) == rollback
+
+
+def test_a_marked_transaction_leaves_its_token_and_makes_the_table_where_it_is_missing() -> None:
+    opens, leaves = (b"BEGIN", [OK]), b"INSERT INTO dualdb_commit (token) VALUES ('f00d')"
+    hold(begin(0, "f00d", lambda: 0.5), [opens, (leaves, [OK])])
+    missing = pymysql.err.ProgrammingError(1146, "Table 'd.dualdb_commit' doesn't exist", sqlstate="42S02")
+    hold(begin(0, "f00d", lambda: 0.5), [opens, (leaves, missing), (_NEW_MARKERS, [OK]), opens, (leaves, [OK])])
+    sweeps = (b"DELETE FROM dualdb_commit WHERE at < NOW() - INTERVAL 7 DAY LIMIT 1000", [OK])
+    hold(begin(0, "f00d", lambda: 0.0), [sweeps, opens, (leaves, [OK])])
+    with pytest.raises(pymysql.err.OperationalError, match="denied"):
+        hold(begin(0, "f00d", lambda: 0.5), [opens, (leaves, pymysql.err.OperationalError(1142, "denied", sqlstate="42000"))])
