@@ -1,6 +1,7 @@
 """Fixtures: the servers, the two colours, the two faces of the service."""
 
-from typing import Any, Callable, Iterator
+import random
+from typing import Any, Callable, Iterator, Optional
 
 import pytest
 from colours import COLOURS
@@ -19,6 +20,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run on this server and not on private ones; NAME is global, 1 or 2 (what is not given shares the first); "
         "the account must be able to create databases and users. Tests that kill servers start private ones all the same.",
     )
+    parser.addoption("--seed", type=int, metavar="NUMBER", help="of what is done at random, to repeat what failed")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Of what a test does at random; a failure prints it, and ``--seed`` does the same again."""
+    given: Optional[int] = request.config.getoption("--seed")
+    chosen = random.randrange(1_000_000) if given is None else given
+    print(f"--seed={chosen}")  # noqa: T201
+    return chosen
 
 
 @pytest.fixture(scope="session")

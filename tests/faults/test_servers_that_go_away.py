@@ -1,15 +1,26 @@
 """Servers that are down, die, or stop to answer: what each caller is told, and what the servers hold afterwards."""
 
+import contextlib
 import socket
 import threading
 import time
 from typing import Any, Iterator
 
+import pymysql
 import pytest
 from faces import session
 from world import GLOBAL_SCHEMA, SHARD_SCHEMA
 
-from dualdb import ConnectionFailed, ConnectionLost, DatabaseConfig, OutcomeUnknown, ShardUnavailable
+from dualdb import (
+    ConnectionFailed,
+    ConnectionLost,
+    DatabaseConfig,
+    DeadlineExceeded,
+    OutcomeUnknown,
+    ReadOnlyServer,
+    ShardUnavailable,
+    WriteTimedOut,
+)
 from dualdb.sandbox import Sandbox
 
 
@@ -121,6 +132,95 @@ def test_a_shard_that_dies_fails_alone_and_is_used_again_when_it_is_back(sandbox
         assert until(is_back)
     assert trades(sandbox, 2) == 2
     assert trades(sandbox, 1) == 0
+
+
+def test_a_dead_server_is_left_alone_after_a_few_attempts(sandbox: Any, colour: Any, quick_retries: None) -> None:
+    client = colour.Client(sandbox.config_of(1), name="shard 1", shard_id=1)
+    colour(client.execute(INSERT))
+    sandbox.servers[1].kill()
+    for expected in (None, pytest.approx(0.4, abs=0.4)):
+        with pytest.raises(ShardUnavailable) as caught:
+            colour(client.execute(INSERT))
+        assert caught.value.retry_after == expected
+        assert "2003" in str(caught.value.reason)
+    assert client.stats().circuit == "open"
+    sandbox.servers[1].start()
+
+    def works() -> bool:
+        try:
+            return bool(colour(client.execute(INSERT)) == 1)
+        except ShardUnavailable:
+            return False
+
+    assert until(works)
+    assert client.stats().circuit == "closed"
+    assert trades(sandbox) == 2
+    colour(client.close_pool())
+
+
+def test_a_server_that_stands_still_slows_no_other(sandbox: Any, colour: Any) -> None:
+    db = colour.Service(sandbox.config)
+    with colour.using(db):
+        sandbox.servers[2].pause()
+        with pytest.raises(WriteTimedOut):
+            colour(db.shard(2).execute(INSERT, timeout=0.3))
+        with pytest.raises(DeadlineExceeded), colour.deadline(0.3):
+            colour(db.shard(2).query("SELECT 1"))
+        for _ in range(3):
+            assert colour(db.shard(1).execute(INSERT, timeout=5)) == 1
+        sandbox.servers[2].resume()
+        assert colour(db.shard(2).execute(INSERT)) == 1
+    assert trades(sandbox, 1) == 3
+    assert trades(sandbox, 2) in (1, 2), "the late one may have been applied"
+
+
+def test_a_server_without_room_turns_away_and_is_asked_again(sandbox: Any, colour: Any, quick_retries: None) -> None:
+    config = sandbox.config_of(1)
+    client = colour.Client(config, name="shard 1", shard_id=1)
+    sandbox.run(1, "SET GLOBAL max_connections = 10")
+    with contextlib.ExitStack() as crowd:
+        with pytest.raises(pymysql.err.OperationalError, match="1040"):
+            for _ in range(12):
+                crowd.enter_context(
+                    pymysql.connect(host=config.host, port=config.port, user=config.user, password=config.reveal_password())
+                )
+        for _ in range(4):
+            with pytest.raises(ShardUnavailable) as caught:
+                colour(client.execute(INSERT))
+            assert "1040" in str(caught.value.reason)
+        assert client.stats().circuit == "closed", "it answers, so it is there"
+    assert until(lambda: sandbox.run(1, "SHOW STATUS LIKE 'Threads_connected'")[0]["Value"] == "1")
+    assert colour(client.execute(INSERT)) == 1
+    colour(client.close_pool())
+    sandbox.run(1, "SET GLOBAL max_connections = 100")
+
+
+def test_a_server_that_was_made_read_only_says_so(sandbox: Any, colour: Any) -> None:
+    client = colour.Client(sandbox.config_of(1))
+    sandbox.run(1, "SET GLOBAL read_only = 1")
+    try:
+        with pytest.raises(ReadOnlyServer) as caught:
+            colour(client.execute(INSERT))
+        assert (caught.value.errno, caught.value.retryable) == (1290, True)
+        assert colour(client.query_value("SELECT COUNT(*) FROM trades")) == 0
+    finally:
+        sandbox.run(1, "SET GLOBAL read_only = 0")
+    assert colour(client.execute(INSERT)) == 1
+    colour(client.close_pool())
+
+
+def test_a_connection_that_the_server_found_idle_is_replaced_unnoticed(sandbox: Any, colour: Any) -> None:
+    sandbox.run(1, "SET GLOBAL wait_timeout = 1")
+    try:
+        client = colour.Client(sandbox.config_of(1))
+        before = colour(client.query_value("SELECT CONNECTION_ID()"))
+        assert until(lambda: not sandbox.run(1, f"SELECT 1 FROM information_schema.processlist WHERE id = {before}"))
+        assert colour(client.execute(INSERT)) == 1
+        assert client.stats().opened == 2
+        colour(client.close_pool())
+    finally:
+        sandbox.run(1, "SET GLOBAL wait_timeout = 28800")
+    assert trades(sandbox) == 1
 
 
 def test_a_restart_between_two_calls_is_not_noticed(sandbox: Any, colour: Any) -> None:
@@ -273,7 +373,8 @@ def test_a_file_that_a_server_asks_for_is_not_sent(colour: Any, quick_retries: N
         listener.listen(1)
         thread = threading.Thread(target=rogue, args=(listener,), daemon=True)
         thread.start()
-        config = DatabaseConfig(host="127.0.0.1", port=listener.getsockname()[1], database="d", user="u", password="p")
+        port = listener.getsockname()[1]
+        config = DatabaseConfig(host="127.0.0.1", port=port, database="d", user="u", password="p", connect_timeout=0.5)
         client = colour.Client(config)
         with pytest.raises(Exception, match="LOAD_LOCAL"):
             colour(client.query("SELECT 1"))

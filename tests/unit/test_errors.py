@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import struct
 from typing import Any
 
 import pymysql.err
@@ -62,6 +63,80 @@ def test_a_lost_connection_is_told_from_a_refusal_by_its_code(error: Exception, 
     assert isinstance(told, errors.ConnectionLost) is lost
     assert isinstance(told, pymysql.err.OperationalError)
     assert isinstance(told.errno, int)
+
+
+D, L, R, S = errors.Deadlock, errors.LockWaitTimeout, errors.ReadOnlyServer, errors.StatementInterrupted
+#: What a server's code means to whoever asked for a statement: the error's class, and whether the same may succeed later.
+REFUSALS = [
+    (1213, "40001", D, True),  # a deadlock; with Galera at COMMIT a conflict with another node
+    (3101, "HY000", D, True),  # Group Replication rolled it back
+    (8002, "HY000", D, True),  # TiDB's conflicts
+    (8022, "HY000", D, True),
+    (8028, "HY000", D, True),
+    (9007, "HY000", D, True),
+    (1205, "HY000", L, True),
+    (1047, "08S01", errors.OperationalError, True),  # Galera without a quorum
+    (1180, "HY000", errors.OutcomeUnknown, False),  # Galera as it loses it
+    (1235, "42000", errors.NotSupportedError, False),  # XA on Galera
+    (1290, "HY000", R, True),
+    (1836, "HY000", R, True),
+    (1792, "25006", R, False),  # the transaction was declared read-only
+    (3024, "HY000", S, False),
+    (1317, "70100", S, False),
+    (1969, "70100", S, False),
+    (1429, "HY000", errors.OperationalError, True),  # a data node behind Spider
+    (1040, "08004", errors.OperationalError, True),
+    (1203, "42000", errors.OperationalError, True),
+    (1226, "42000", errors.OperationalError, True),
+    (1045, "28000", errors.OperationalError, False),
+    (1049, "42000", errors.OperationalError, False),
+    (1146, "42S02", errors.ProgrammingError, False),
+    (1062, "23000", errors.IntegrityError, False),
+    (1406, "22001", errors.DataError, False),
+    (31001, "45000", errors.OperationalError, False),  # a SIGNAL of the application's own
+]
+
+
+@pytest.mark.parametrize(("code", "sqlstate", "cls", "retryable"), REFUSALS)
+def test_a_server_s_refusal_by_its_code(code: int, sqlstate: str, cls: Any, retryable: bool) -> None:
+    packet = b"\xff" + struct.pack("<H", code) + b"#" + sqlstate.encode() + b"words that mean nothing"
+    with pytest.raises(pymysql.err.MySQLError) as raised:
+        pymysql.err.raise_mysql_exception(packet)
+    told: Any = errors.told(raised.value, "shard 2", 2)
+    assert type(told) is cls
+    assert (told.errno, told.sqlstate, told.retryable, told.sent) == (code, sqlstate, retryable, True)
+
+
+LOST = [2006, 2013, 2055, 1053, 1152, 1156, 1158, 1159, 1160, 1161, 1927, 4031]
+
+
+@pytest.mark.parametrize("code", LOST)
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_lost_connection_by_its_code(code: int, sent: bool) -> None:
+    told = errors.told(pymysql.err.OperationalError(code, "x", sqlstate="HY000"), "global", None, sent=sent)
+    assert type(told) is errors.ConnectionLost
+    assert (told.sent, told.errno) == (sent, code)
+
+
+@pytest.mark.parametrize(
+    ("code", "retryable", "opens_the_circuit"),
+    [
+        (2002, True, True),
+        (2003, True, True),
+        (2005, True, True),
+        (2013, True, True),
+        (1040, True, False),
+        (1203, True, False),
+        (1129, False, True),
+        (1044, False, False),
+        (1045, False, False),
+        (1049, False, False),
+        (1698, False, False),
+    ],
+)
+def test_a_failed_connect_by_its_code(code: int, retryable: bool, opens_the_circuit: bool) -> None:
+    assert errors.ConnectionFailed(code, "x").retryable is retryable
+    assert (code in errors.UNREACHABLE) is opens_the_circuit
 
 
 def test_a_code_beyond_the_driver_s_short_is_mended() -> None:

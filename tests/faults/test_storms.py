@@ -1,0 +1,126 @@
+"""Many callers and many cancellations at once: every row is right afterwards, and every pool whole."""
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+from typing import Any, List, Set, Tuple
+
+import pytest
+
+import dualdb
+
+WRITE = "INSERT INTO ledger VALUES (%s, %s)"
+
+
+@pytest.fixture
+def ledger(world: Any) -> Any:
+    """A table without keys, where whatever is written twice is there twice."""
+    world.run(1, "DROP TABLE IF EXISTS ledger", "CREATE TABLE ledger (number INT, part INT)")
+    world.run(1, "DROP PROCEDURE IF EXISTS echo_tag", "CREATE PROCEDURE echo_tag(tag INT) SELECT tag")
+    return world
+
+
+def sessions(world: Any, config: Any) -> int:
+    return int(world.value(1, f"SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{config.user}'"))
+
+
+async def some_work(client: Any, number: int, kind: int) -> bool:
+    """One unit of work; what is read must be one's own. True where it leaves rows."""
+    if kind == 0:
+        assert await client.query_value("SELECT %s", (number,)) == number
+    elif kind == 1:
+        assert await client.query_one("SELECT %s AS tag, SLEEP(0.002) AS slept", (number,)) == {"tag": number, "slept": 0}
+    elif kind == 2:
+        assert (await client.call("echo_tag", (number,))).rows == [{"tag": number}]
+    elif kind == 3:
+        assert await client.execute(WRITE, (number, 0)) == 1
+    else:
+        async with client.transaction() as tx:
+            await tx.execute(WRITE, (number, 1))
+            assert await tx.query_value("SELECT number FROM ledger WHERE number = %s", (number,)) == number
+            await tx.execute(WRITE, (number, 2))
+    return kind >= 3
+
+
+async def cancel_at_random(client: Any, seed: int, wanted: int) -> Tuple[Set[int], List[BaseException]]:
+    """Cancel until so many have been: the numbers whose rows were acknowledged, and what failed in any other way."""
+    chance = random.Random(seed)
+    acknowledged: Set[int] = set()
+    failed: List[BaseException] = []
+    numbers = itertools.count()
+    cancelled = 0
+    while cancelled < wanted:
+        works = {}
+        for number in itertools.islice(numbers, 16):
+            works[number] = asyncio.ensure_future(some_work(client, number, chance.randrange(5)))
+        for work in works.values():
+            if chance.random() < 0.5:  # after some turns of the loop, or after some time
+                for _ in range(chance.randrange(4)):
+                    await asyncio.sleep(0)
+            else:
+                await asyncio.sleep(chance.random() * 0.001)
+            work.cancel()
+        for done, outcome in zip(works, await asyncio.gather(*works.values(), return_exceptions=True)):
+            if isinstance(outcome, asyncio.CancelledError):
+                cancelled += 1
+            elif isinstance(outcome, BaseException):
+                failed.append(outcome)
+            elif outcome:
+                acknowledged.add(done)
+    return acknowledged, failed
+
+
+def test_ten_thousand_random_cancellations(ledger: Any, seed: int) -> None:
+    config = ledger.config_of(1, pool_size=4, max_overflow=4)
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            await asyncio.sleep(0.1)
+            most = max(most, await asyncio.get_running_loop().run_in_executor(None, sessions, ledger, config))
+
+    async def storm() -> Any:
+        client = dualdb.AsyncMySQLClient(config)
+        watching = asyncio.ensure_future(watch())
+        acknowledged, failed = await cancel_at_random(client, seed, 10_000)
+        watching.cancel()
+        await client.pool.wait_ended(5)
+        figures = client.stats()
+        tags = await asyncio.gather(*[client.query_value("SELECT %s", (tag,)) for tag in range(100)])
+        await client.close_pool(timeout=5)
+        return acknowledged, failed, figures, tags
+
+    acknowledged, failed, figures, tags = asyncio.run(storm())
+    assert failed == []
+    assert len(acknowledged) > 100, "the storm has let nothing through, and proves nothing"
+    assert (figures.in_use, figures.waiting) == (0, 0)
+    assert 0 < most <= 8 + 1, "the pool's, and one that ends the rest"
+    assert tags == list(range(100))
+    rows = Counter((row["number"], row["part"]) for row in ledger.run(1, "SELECT number, part FROM ledger"))
+    assert set(rows.values()) == {1}, "a row was written twice"
+    written = {part: {number for number, which in rows if which == part} for part in (0, 1, 2)}
+    assert written[1] == written[2], "half a transaction"
+    assert acknowledged <= written[0] | written[1], "an acknowledged row is missing"
+
+
+def test_sixty_four_callers_on_eight_connections(ledger: Any, colour: Any) -> None:
+    config = ledger.config_of(1, pool_size=8, max_overflow=0)
+    client = colour.Client(config)
+
+    def calls(caller: int) -> Any:
+        return [lambda number=number: client.query_value("SELECT %s", (number,)) for number in range(caller * 25, caller * 25 + 25)]
+
+    async def awaited(caller: int) -> List[Any]:
+        return [await call() for call in calls(caller)]
+
+    def called(caller: int) -> List[Any]:
+        return [call() for call in calls(caller)]
+
+    answers = colour.at_once([lambda caller=caller: (called if colour.name == "sync" else awaited)(caller) for caller in range(64)])
+    assert answers == [list(range(caller * 25, caller * 25 + 25)) for caller in range(64)]
+    figures = client.stats()
+    assert (figures.opened, figures.in_use, figures.waiting, figures.timeouts) == (8, 0, 0, 0)
+    assert sessions(ledger, config) == 8
+    colour(client.close_pool())
