@@ -8,6 +8,7 @@ from abc import abstractmethod
 from typing import Any, Optional, Tuple
 
 from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
+from pymysql.protocol import MysqlPacket
 
 from . import errors, forks
 from .config import DatabaseConfig
@@ -15,13 +16,29 @@ from .statements import Voice
 
 _COM_RESET_CONNECTION = 31
 _SESSION_TRACK = CLIENT.SESSION_TRACK
-#: In the flags of an OK packet: the statement has changed a variable, the database, a temporary table or a prepared statement.
+#: In the flags of an OK packet: the statement has changed what is tracked.
 _STATE_CHANGED = 0x4000
+#: What is tracked: a variable, the database, a temporary table or a prepared statement. MySQL tracks transactions as well, unasked.
+_SESSION_TRACK_STATE_CHANGE = 2
 
 
 def password_for_driver(config: DatabaseConfig) -> str:
     """The password as a driver wants it: both write it as Latin-1, where a server expects what it was given in UTF-8."""
     return config.reveal_password().encode("utf-8", "surrogateescape").decode("latin1")
+
+
+def _tells_of_a_change(said: bytes) -> bool:
+    """What an OK packet says after its flags: a text, then a list of (kind, value)."""
+    packet: Any = MysqlPacket(said, "latin1")
+    packet.read_length_coded_string()
+    tracked = packet.read_length_coded_string()
+    while tracked:
+        if tracked[0] == _SESSION_TRACK_STATE_CHANGE:
+            return True
+        packet = MysqlPacket(tracked[1:], "latin1")
+        packet.read_length_coded_string()
+        tracked = packet.read_all()
+    return False
 
 
 class SessionState:
@@ -111,11 +128,14 @@ class SessionState:
         self.at_rest = self.sent = False
         return self.server_status
 
-    def end_command(self, flags_before: int, has_rows: bool) -> None:
-        """The answer is complete."""
-        # After rows come the flags of the statement before, where these rows' statement has not changed anything itself.
-        if self.server_status & _STATE_CHANGED and not (has_rows and flags_before & _STATE_CHANGED):
-            self.changed = True
+    def end_command(self, flags_before: int, said: Optional[bytes]) -> None:
+        """The answer is complete. ``said`` is the rest of an OK packet; None after rows."""
+        if self.server_status & _STATE_CHANGED:
+            # After rows come the flags of the statement before, where these rows' statement has not changed anything itself.
+            if said is None:
+                self.changed = self.changed or not flags_before & _STATE_CHANGED
+            elif _tells_of_a_change(said):
+                self.changed = True
         self.at_rest = True
         self._in_use.release()
 

@@ -148,7 +148,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         finally:
             if timer is not None:
                 timer.cancel()
-        self.end_command(flags, bool(answer[-1].columns))
+        self.end_command(flags, self._result.message)
         return answer
 
     async def _execute_command(self, command: int, sql: Any) -> None:

@@ -152,7 +152,7 @@ class Connection(SessionState, pymysql.connections.Connection):
             raise
         finally:
             self._until = None
-        self.end_command(flags, bool(answer[-1].columns))
+        self.end_command(flags, self._result.message)
         return answer
 
     def _execute_command(self, command: int, sql: Any) -> None:

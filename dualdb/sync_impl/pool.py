@@ -212,7 +212,7 @@ class Pool(BasePool):
                 return
             if connection.open and (self.closed or not connection.clean):
                 connection.quit()
-            elif connection.changed:
+            elif connection.open and connection.changed:
                 self._begin_reset(connection)
         waiter = None
         if self._slots.waiting:

@@ -142,3 +142,12 @@ def test_a_large_answer_that_trickles_is_late_too(client: Any, colour: Any) -> N
     with pytest.raises(DeadlineExceeded):
         colour(client.query(f"SELECT REPEAT('x', 200000), SLEEP(0.05) FROM {some} AS t, {some} AS u", timeout=0.2))
     assert colour(client.query_value("SELECT 7")) == 7
+
+
+def test_a_changed_session_that_was_given_up_is_not_reset_but_replaced(client: Any, colour: Any, world: Any) -> None:
+    with pytest.raises(TransactionAborted), colour.using(client.transaction()) as tx:
+        colour(tx.execute("SET @mine = 1"))
+        with pytest.raises(DeadlineExceeded):
+            colour(tx.query("SELECT SLEEP(20)", timeout=0.2))
+    assert colour(client.query_value("SELECT @mine")) is None
+    assert (client.stats().in_use, client.stats().opened) == (0, 2)

@@ -94,7 +94,7 @@ def test_ten_thousand_random_cancellations(ledger: Any, seed: int) -> None:
 
     acknowledged, failed, figures, tags = asyncio.run(storm())
     assert failed == []
-    assert len(acknowledged) > 100, "the storm has let nothing through, and proves nothing"
+    assert len(acknowledged) > 20, "the storm has let nothing through, and proves nothing"
     assert (figures.in_use, figures.waiting) == (0, 0)
     assert 0 < most <= 8 + 1, "the pool's, and one that ends the rest"
     assert tags == list(range(100))
