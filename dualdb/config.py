@@ -80,9 +80,9 @@ class DatabaseConfig(BaseModel):
     @classmethod
     def _name_unknown_fields(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            for name in values:
+            for name in values.keys() - cls.model_fields.keys():
                 near = get_close_matches(str(name), cls.model_fields, 1)
-                if name not in cls.model_fields and near:
+                if near:
                     raise ValueError(f"unknown field {name!r}: did you mean {near[0]!r}?")
         return values
 
