@@ -3,6 +3,7 @@
 >>> from dualdb import AsyncDatabaseService, DatabaseConfig, DatabaseService
 """
 
+from .admin import DrainReport
 from .async_impl import DatabaseService as AsyncDatabaseService
 from .async_impl import MySQLClient as AsyncMySQLClient
 from .config import DatabaseConfig
@@ -29,6 +30,7 @@ from .errors import (
     RoutingError,
     ServiceNotOpen,
     ShardNotFound,
+    ShardReadOnly,
     ShardUnavailable,
     StatementInterrupted,
     TransactionAborted,
@@ -37,6 +39,7 @@ from .errors import (
 from .pool import PoolStats
 from .results import CallResult, ResultSet, Row, RowCount
 from .sql import InOut, Out, Params
+from .status import Event, ServiceStatus, ShardStatus
 from .sync_impl import DatabaseService, MySQLClient
 
 __version__ = "0.1.0"
@@ -54,7 +57,9 @@ __all__ = [
     "DatabaseService",
     "DeadlineExceeded",
     "Deadlock",
+    "DrainReport",
     "Error",
+    "Event",
     "InOut",
     "IntegrityError",
     "InterfaceError",
@@ -76,7 +81,10 @@ __all__ = [
     "Row",
     "RowCount",
     "ServiceNotOpen",
+    "ServiceStatus",
     "ShardNotFound",
+    "ShardReadOnly",
+    "ShardStatus",
     "ShardUnavailable",
     "StatementInterrupted",
     "TransactionAborted",

@@ -1,7 +1,7 @@
 """The client of one database: the target under the original service's old name, with that service's methods."""
 
 from abc import abstractmethod
-from typing import Any, Generic, Optional, Sequence, Tuple
+from typing import Any, Callable, Generic, Optional, Sequence, Tuple
 from weakref import WeakKeyDictionary
 
 from . import plans
@@ -25,13 +25,22 @@ class BaseClient(
     """
 
     def __init__(
-        self, config: DatabaseConfig, *, name: Optional[str] = None, shard_id: Optional[int] = None, inserts: Tuple[Any, ...] = ()
+        self,
+        config: DatabaseConfig,
+        *,
+        name: Optional[str] = None,
+        shard_id: Optional[int] = None,
+        inserts: Tuple[Any, ...] = (),
+        look: Optional[Callable[[], plans.Plan[None]]] = None,
     ) -> None:
         if not isinstance(config, DatabaseConfig):
             raise TypeError(f"a client is made from a DatabaseConfig, not {type(config).__name__}")
         self.config = config
         self.name = name or config.address
         self.shard_id = shard_id
+        self._look = look
+        #: Its shard takes reads alone; a transaction ends as it began.
+        self._only_reads = False
         self.pool: Any = self._new_pool()
         self._inserts: Tuple[Any, ...] = (LastInserts(), *inserts)
         self._transactions: Any = WeakKeyDictionary()
@@ -51,6 +60,13 @@ class BaseClient(
     @abstractmethod
     def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         """Say a statement on one connection, or in the transaction that the caller is in: what its talk returns."""
+
+    @property
+    def _read_only(self) -> bool:
+        if not self._transactions:
+            return self._only_reads
+        joined = self._joined()
+        return self._only_reads if joined is None else bool(joined._read_only)
 
     def _may_repeat(self) -> bool:
         return bool(self.pool.health.spend())

@@ -133,6 +133,10 @@ class ShardUnavailable(RoutingError, OperationalError):
     retryable = True
 
 
+class ShardReadOnly(ShardUnavailable):
+    """The shard is read-only for now, and the statement is not known to be a read. Nothing was sent."""
+
+
 class ConnectionFailed(OperationalError):
     """No connection could be opened: refused, timed out, or turned away. Nothing was sent."""
 
@@ -192,6 +196,9 @@ class TransactionAborted(OperationalError):
 #: Codes that mean the connection is gone: the client library's own, then what a server says as it closes one
 #: (MariaDB error 1927; MySQL 8.0.24's 4031 before an idle connection is cut).
 LOST = frozenset({2006, 2013, 2055, 1053, 1077, 1152, *range(1154, 1162), 1927, 4031})
+
+#: A server that refuses the account or the database: the shard table may know better by now.
+DENIED = frozenset({1044, 1045, 1049, 1698})
 
 #: A connect that failed with one of these did not reach a server that answers.
 UNREACHABLE = frozenset({2002, 2003, 2005, 2006, 2013, 2055, 1053, 1077, 1129})
@@ -291,8 +298,15 @@ def told(error: BaseException, target: str, shard_id: Optional[int], *, sent: bo
 DRIVER_ERRORS = (pymysql.err.MySQLError, OSError, EOFError)
 
 
-def unavailable(shard_id: int, reason: str) -> ShardUnavailable:
+def unavailable(shard_id: int, reason: str, retry_after: Optional[float] = None) -> ShardUnavailable:
     """``Shard 7 not available``, with the reason beside it."""
     error = ShardUnavailable(f"Shard {shard_id} not available").about(f"shard {shard_id}", shard_id, sent=False)
-    error.reason = reason
+    error.reason, error.retry_after = reason, retry_after
+    return error
+
+
+def read_only(shard_id: int, retry_after: Optional[float] = None) -> ShardReadOnly:
+    """What a write to a read-only shard gets."""
+    error = ShardReadOnly(f"Shard {shard_id} not available").about(f"shard {shard_id}", shard_id, sent=False)
+    error.reason, error.retry_after = "it is read-only, and this is not known to be a read", retry_after
     return error

@@ -20,7 +20,7 @@ class Health:
     Only a failed connect counts. A server that answers, with whatever error, is there.
     """
 
-    def __init__(self, spread: Callable[[], float] = random.random) -> None:
+    def __init__(self, spread: Callable[[], float] = random.random, failure: Optional[errors.ConnectionFailed] = None) -> None:
         self._spread = spread
         self._lock = threading.Lock()
         self._failures = 0
@@ -28,8 +28,8 @@ class Health:
         self._until = 0.0
         self._probing = False
         self._budget = BUDGET
-        #: What the last connect failed with.
-        self.failure: Optional[errors.ConnectionFailed] = None
+        #: What the last connect failed with; None if it did not.
+        self.failure = failure
 
     @property
     def is_open(self) -> bool:
@@ -47,11 +47,11 @@ class Health:
             self._probing = True
             return None
 
-    def succeeded(self) -> None:
-        """The server was reached, even if it turned the caller away."""
+    def reached(self, failure: Optional[errors.ConnectionFailed] = None) -> None:
+        """The server answered, and let the caller in or turned him away."""
         with self._lock:
             self._failures = self._opened = 0
-            self._probing, self.failure = False, None
+            self._probing, self.failure = False, failure
 
     def failed(self, now: float, failure: errors.ConnectionFailed) -> None:
         with self._lock:

@@ -1,7 +1,9 @@
-"""The life of a service, as plans: start, load, apply, look again for shards that are down, stop."""
+"""The life of a service, as plans: start, read the shard table, put it into use, look after what is in use, stop."""
 
 import logging
+import random
 import threading
+import time
 from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -9,15 +11,29 @@ from . import errors, plans, shards
 from .config import DatabaseConfig
 from .results import ResultSet, Row
 from .statements import Statement
+from .status import EVENTS, EventName, Hook, ServiceStatus, events, shard_statuses
 
 log = logging.getLogger("dualdb")
 
 #: How often the background looks after the pools.
 TEND_SECONDS = 1.0
 
+#: How long the background waits for a server that does not answer, while everything else it does waits too.
+PROBE_SECONDS = 1.0
+
+#: A call that misses its shard has the shard table read again: so many seconds after the last time at the earliest, and waiting no longer
+#: than this for somebody else who is reading it.
+LOOK_EVERY, LOOK_SECONDS = 1.0, 2.0
+
+#: How long a sign of life may take.
+HEALTH_SECONDS = 5.0
+
+#: The longest pause between attempts to read a shard table that cannot be read.
+LONGEST_PAUSE = 30.0
+
 
 class Topology(NamedTuple):
-    """What is in use at one moment: a map, a client for each of its active shards, and why some of these have no connection.
+    """What is in use at one moment: a map, and a client for each of its shards in service.
 
     Replaced as a whole and never changed, so that a call sees one state and not half of two.
     """
@@ -25,7 +41,17 @@ class Topology(NamedTuple):
     global_client: Any
     shard_map: shards.ShardMap
     clients: Mapping[int, Any]
-    down: Mapping[int, str]
+
+    @property
+    def all_clients(self) -> Tuple[Any, ...]:
+        return (self.global_client, *self.clients.values())
+
+
+class Leaving(NamedTuple):
+    """A client whose shard has moved or is out of service: open work finishes, until a time at which it is cut."""
+
+    client: Any
+    until: float
 
 
 class Life:
@@ -35,20 +61,44 @@ class Life:
         config: the global database.
         shard_table: the shard table's name there.
         new_client: makes a client for (configuration, name, shard id), not yet connected.
+        run_alone: the service's way of performing a plan while no other such plan runs.
+        refresh_interval: seconds between two readings of the shard table; None for none by itself.
+        drain_timeout: seconds that a pool which is not used any more is given for the work in progress.
+        allowed: the hosts that rows may name.
     """
 
-    def __init__(self, config: DatabaseConfig, shard_table: str, new_client: Callable[[DatabaseConfig, str, Optional[int]], Any]) -> None:
-        self._config, self._shard_table, self._new_client = config, shard_table, new_client
+    def __init__(
+        self,
+        config: DatabaseConfig,
+        shard_table: str,
+        new_client: Callable[[DatabaseConfig, str, Optional[int]], Any],
+        run_alone: Callable[..., Any],
+        *,
+        refresh_interval: Optional[float] = None,
+        drain_timeout: float = 30.0,
+        allowed: shards.AllowedHosts = shards.ALL_HOSTS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config, self.shard_table, self.new_client, self._run_alone = config, shard_table, new_client, run_alone
+        self._refresh_interval, self._drain_timeout, self._allowed, self._clock = refresh_interval, drain_timeout, allowed, clock
+        self._hooks: Dict[EventName, List[Hook]] = {name: [] for name in EVENTS}
         #: What is in use; None while the service is not open.
         self.topology: Optional[Topology] = None
         #: The map as last loaded, which ``apply`` puts into use.
         self.loaded = shards.EMPTY
+        #: The clients of shards that have moved or are out of service, as long as they have work in progress.
+        self.leaving: Tuple[Leaving, ...] = ()
         self.forked()
 
     def forked(self) -> None:
         """As in a process where no other thread is: no lock is held and nothing runs in the background."""
         self._swap = threading.Lock()
         self._tended = False
+        # Of the reading of the shard table: when it was last begun and last done, and how it failed since.
+        self._begun = self._ended = float("-inf")
+        self._read_at: Optional[float] = None
+        self._failure: Optional[str] = None
+        self._failures = 0
 
     def opened(self) -> Topology:
         """Raises: ServiceNotOpen."""
@@ -56,91 +106,164 @@ class Life:
             raise errors.ServiceNotOpen("Global database not initialized: call init_service() first, or use the service in a with block")
         return self.topology
 
+    @property
+    def table(self) -> str:
+        """The shard table's name, quoted."""
+        return ".".join([f"`{part}`" for part in self.shard_table.split(".")])
+
+    def parse(self, rows: List[Row]) -> shards.ShardMap:
+        """What rows mean to this service, as a map with the next version."""
+        return shards.parse(rows, self._config, self.loaded.version + 1, self._allowed)
+
+    @property
+    def retry_after(self) -> Optional[float]:
+        """Seconds after which the map may say something else."""
+        return self._refresh_interval
+
+    # Start and stop.
+
     def start(self) -> plans.Plan[None]:
         if self.topology is not None:
             yield from self.watch()
             return
-        client = self._new_client(self._config, "global", None)
-        alone = Topology(client, shards.EMPTY, MappingProxyType({}), MappingProxyType({}))
+        client = self.new_client(self._config, "global", None)
         try:
             yield plans.Open(client)
             log.info("global database initialized: %s", client.config.address)
-            self.loaded = yield from self._read(alone)
-            topology = yield from self._opened(alone, self.loaded)
+            self.loaded = yield from self._read(client)
+            self.topology = Topology(client, shards.EMPTY, MappingProxyType({}))
+            yield from self.apply()
         except BaseException:
-            yield plans.Close((client,))
+            topology, self.topology, self.loaded = self.topology, None, shards.EMPTY
+            yield plans.Close((client,) if topology is None else topology.all_clients)
             raise
-        self.topology = topology
-        yield from self.watch()
 
     def stop(self, timeout: Optional[float] = None) -> plans.Plan[None]:
         with self._swap:
             topology, self.topology, self.loaded, self._tended = self.topology, None, shards.EMPTY, False
+            leaving, self.leaving = self.leaving, ()
         if topology is None:
             return
         try:
-            yield from plans.closing((topology.global_client, *topology.clients.values()), timeout)
+            yield from plans.closing((*topology.all_clients, *[each.client for each in leaving]), timeout)
         finally:
             yield plans.Halt()
 
+    # The shard table.
+
     def load(self) -> plans.Plan[None]:
-        self.loaded = yield from self._read(self.opened())
+        """Read the shard table, and put nothing into use."""
+        topology = self.opened()
+        self._begun = self._clock()
+        try:
+            self.loaded = yield from self._read(topology.global_client)
+        except errors.Error as error:
+            self._failures += 1
+            self._failure = str(error)
+            raise
+        finally:
+            self._ended = self._clock()
 
     def apply(self) -> plans.Plan[None]:
-        before = self.opened()
-        after = yield from self._opened(before, self.loaded)
-        with self._swap:
-            self.topology = after
-        yield plans.Close(tuple(client for shard_id, client in before.clients.items() if after.clients.get(shard_id) is not client))
+        """Put into use what was loaded, and connect to what is new in it."""
+        new = yield from self._use(self.loaded)
+        yield from self._connect(new, None)
         yield from self.watch()
 
-    def _read(self, topology: Topology) -> plans.Plan[shards.ShardMap]:
-        """The shard table as a map.
+    def refresh(self) -> plans.Plan[None]:
+        """Read the shard table and put it into use."""
+        yield from self.load()
+        yield from self._use(self.loaded)
+        yield from self.watch()
+
+    def may_look(self) -> bool:
+        """Whether it is time to read the shard table for a call that it may help: not when that was just done, or just failed."""
+        pause = LOOK_EVERY if not self._failures else self._pause()
+        return self.topology is not None and self._clock() - self._ended >= pause
+
+    def look(self, missing: Optional[int] = None) -> plans.Plan[None]:
+        """Read the shard table for a call that it may help. All that ask at the same time are served by one reading."""
+        if not self.may_look():
+            return
+        try:
+            yield plans.Alone(self._run_alone, self._look(self._clock(), missing), LOOK_SECONDS)
+        except errors.Error as error:
+            log.warning("the shard table cannot be read for a shard that it may know: %s", error)
+
+    def _look(self, asked: float, missing: Optional[int]) -> plans.Plan[None]:
+        found = missing is not None and self.topology is not None and missing in self.topology.shard_map.shards
+        if self._begun < asked and not found:
+            yield from self.refresh()
+
+    def _read(self, client: Any) -> plans.Plan[shards.ShardMap]:
+        """The shard table as a map, which is the one before where nothing has changed.
+
+        The whole table is its own probe: it has a row for each shard, and nothing less would do. MAX(updated_at) is when a row was
+        written, and not when that was committed.
 
         Only a table that does not exist means "no shards", and only to a service that has seen none: taking anything else for that would
         send the sessions of every shard to the global database.
         """
-        version = self.loaded.version + 1
+        before = self.loaded
         try:
-            rows = yield from self._rows(topology)
+            rows = yield from self._rows(client)
         except errors.ProgrammingError as error:
-            if error.errno != errors.NO_SUCH_TABLE or self.loaded.shards:
+            if error.errno != errors.NO_SUCH_TABLE or before.shards:
                 raise
-            log.warning("there is no shard table %s: the service runs on the global database alone", self._shard_table)
-            return shards.EMPTY._replace(version=version)
-        shard_map = shards.parse(rows, self._config, version)
-        for problem in shard_map.problems:
-            log.error("shard table %s: %s", self._shard_table, problem)
-        return shard_map
+            if not before.version:
+                log.warning("there is no shard table %s: the service runs on the global database alone", self.shard_table)
+            rows = []
+        found = self.parse(rows)
+        if self._failure is not None:
+            log.info("the shard table can be read again")
+        self._read_at, self._failure, self._failures = self._clock(), None, 0
+        if before.version and found == before._replace(version=found.version):
+            return before
+        for problem in found.problems:
+            if problem not in before.problems:
+                log.error("shard table %s: %s", self.shard_table, problem)
+        return found
 
-    def _rows(self, topology: Topology) -> plans.Plan[List[Row]]:
-        table = ".".join([f"`{part}`" for part in self._shard_table.split(".")])
-        statement = Statement(f"SELECT * FROM {table} ORDER BY shard_id")
-        results: List[ResultSet] = yield from plans.perform(lambda: topology.global_client, statement)
+    def _rows(self, client: Any) -> plans.Plan[List[Row]]:
+        statement = Statement(f"SELECT * FROM {self.table} ORDER BY shard_id")
+        results: List[ResultSet] = yield from plans.perform(lambda: client, statement)
         return results[0].rows
 
-    def _opened(self, before: Topology, shard_map: shards.ShardMap) -> plans.Plan[Topology]:
-        """The topology for a map: unchanged shards keep their clients, new and moved ones are connected to at the same time."""
-        changes = shards.changes(before.shard_map, shard_map)
-        clients: Dict[int, Any] = {shard_id: client for shard_id, client in before.clients.items() if shard_id not in changes.close}
-        down: Dict[int, str] = {shard_id: reason for shard_id, reason in before.down.items() if shard_id in clients}
-        for shard_id in changes.open:
-            config = shard_map.shards[shard_id].config
-            assert config is not None
-            clients[shard_id] = self._new_client(config, f"shard {shard_id}", shard_id)
-        try:
-            failures = yield from _connect([(shard_id, clients[shard_id]) for shard_id in changes.open])
-        except BaseException:
-            yield plans.Close(tuple(clients[shard_id] for shard_id in changes.open))
-            raise
-        for shard_id in changes.open:
-            failure = failures[shard_id]
-            if failure is None:
-                log.info("shard %d database initialized: %s", shard_id, clients[shard_id].config.address)
-            else:
-                down[shard_id] = str(getattr(failure, "reason", None) or failure)
-                log.error("shard %d cannot be reached and is tried again in the background: %s", shard_id, down[shard_id])
-        return Topology(before.global_client, shard_map, MappingProxyType(clients), MappingProxyType(down))
+    def _use(self, shard_map: shards.ShardMap) -> plans.Plan[Tuple[int, ...]]:
+        """Put a map into use. Gives the ids of the shards that have a new pool."""
+        new, told = self._put_into_use(shard_map)
+        yield plans.Close(tuple(each.client for each in self.leaving))
+        calls = tuple((hook, event) for event in told for hook in self._hooks[event.name])
+        if calls:
+            yield plans.Notify(calls)
+        return new
+
+    def _put_into_use(self, shard_map: shards.ShardMap) -> Tuple[Tuple[int, ...], List[Any]]:
+        with self._swap:
+            before = self.topology
+            if before is None or before.shard_map is shard_map:
+                return (), []
+            changes = shards.changes(before.shard_map, shard_map)
+            clients = {shard_id: client for shard_id, client in before.clients.items() if shard_id not in changes.close}
+            for shard_id in changes.open:
+                clients[shard_id] = self.new_client(shard_map.shards[shard_id].config, f"shard {shard_id}", shard_id)  # type: ignore[arg-type]
+            for shard_id, client in clients.items():
+                client._only_reads = shard_map.shards[shard_id].status is shards.Status.READONLY
+            until = self._clock() + self._drain_timeout
+            self.leaving += tuple([Leaving(before.clients[shard_id], until) for shard_id in changes.close])
+            self.topology = Topology(before.global_client, shard_map, MappingProxyType(clients))
+        told = events(before.shard_map, shard_map)
+        for event in told:
+            if event.shard_id is not None:
+                log.info("shard %d: %s (map version %d)", event.shard_id, event.name[len("shard_") :].replace("_", " "), event.version)
+        return changes.open, told
+
+    def give_until(self, client: Any, until: float) -> None:
+        """Cut what a client that is leaving has in progress at another time."""
+        with self._swap:
+            self.leaving = tuple([each._replace(until=until) if each.client is client else each for each in self.leaving])
+
+    # The background.
 
     def watch(self) -> plans.Plan[None]:
         """See to it that exactly one plan in the background tends the open service."""
@@ -151,68 +274,125 @@ class Life:
             yield plans.Spawn(self._tend())
 
     def _tend(self) -> plans.Plan[None]:
-        """Try the shards that are down again and again, and keep the pools tidy, until the service is closed."""
-        attempt = 0
+        """Keep the map true, try again what cannot be reached, and keep the pools tidy, until the service is closed."""
+        attempt, retry_at, refresh_at = 0, float("inf"), self._clock() + self._pause()
         try:
             while self.topology is not None:
-                down = bool(self.topology.down)
-                attempt = attempt + 1 if down else 0
-                yield plans.Sleep(plans.backoff(attempt, base=0.25, cap=5.0) if down else TEND_SECONDS)
+                yield plans.Sleep(max(0.0, min(TEND_SECONDS, refresh_at - self._clock(), retry_at - self._clock())))
+                if self._clock() >= refresh_at:
+                    yield from self._refresh_in_background()
+                    refresh_at = self._clock() + self._pause()
+                away = self._away()
+                if away and (attempt == 0 or self._clock() >= retry_at):
+                    yield from self._connect(away, PROBE_SECONDS)
+                    attempt += 1
+                    retry_at = self._clock() + plans.backoff(attempt, base=0.25, cap=5.0)
+                elif not away:
+                    attempt, retry_at = 0, float("inf")
                 topology = self.topology
                 if topology is not None:
-                    yield from self._reconnect(topology)
-                    yield plans.Tidy((topology.global_client, *topology.clients.values()))
+                    yield plans.Tidy(topology.all_clients)
+                yield from self._see_off()
         except BaseException:
             self._tended = False
             raise
 
-    def _reconnect(self, topology: Topology) -> plans.Plan[None]:
-        tried = {shard_id: topology.clients[shard_id] for shard_id in topology.down}
-        failures = yield from _connect(list(tried.items()))
-        up = {shard_id: tried[shard_id] for shard_id, failure in failures.items() if failure is None}
+    def _away(self) -> Tuple[int, ...]:
+        """The shards that have no connection: new, or not to be reached the last time."""
+        clients = {} if self.topology is None else self.topology.clients
+        return tuple([key for key, client in clients.items() if client.pool.health.failure is not None or not client.pool.opened])
+
+    def _pause(self) -> float:
+        """Seconds until the shard table is read again; spread, lest all processes of an application read it at once."""
+        if self._refresh_interval is None:
+            return float("inf") if not self._failures else LONGEST_PAUSE
+        longest = min(self._refresh_interval * 2.0 ** min(self._failures, 16), max(LONGEST_PAUSE, self._refresh_interval))
+        return longest * random.uniform(0.75, 1.0)
+
+    def _refresh_in_background(self) -> plans.Plan[None]:
+        known = self._failure
+        try:
+            yield plans.Alone(self._run_alone, self.refresh(), 0.0)
+        except errors.ServiceNotOpen:
+            pass
+        except errors.Error as error:
+            if known is None:
+                log.warning("the shard table cannot be read, so the last map stays in use: %s", error)
+
+    def _connect(self, shard_ids: Tuple[int, ...], seconds: Optional[float]) -> plans.Plan[None]:
+        """Connect to shards, all at the same time, and say which can be reached and which cannot."""
+        topology = self.topology
+        if topology is None:
+            return
+        clients = [topology.clients[shard_id] for shard_id in shard_ids if shard_id in topology.clients]
+        known = [client.pool.health.failure for client in clients]
+        until = None if seconds is None else self._clock() + seconds
+        outcomes = yield plans.Gather(tuple(plans.Open(client, until) for client in clients))
+        for client, failure, outcome in zip(clients, known, outcomes):
+            if outcome is None:
+                log.info("%s %s: %s", client.name, "can be reached again" if failure else "database initialized", client.config.address)
+            elif failure is None and not isinstance(outcome, errors.ServiceNotOpen):
+                reason = getattr(outcome, "reason", None) or outcome
+                log.error("%s cannot be reached and is tried again in the background: %s", client.name, reason)
+
+    def _see_off(self) -> plans.Plan[None]:
+        """Let go of pools whose work is done, and cut what others have not finished in time."""
+        now, late = self._clock(), tuple([each.client for each in self.leaving if each.client.pool.in_use and self._clock() >= each.until])
+        if late:
+            yield plans.Cut(late)
         with self._swap:
-            now = self.topology
-            if up and now is not None:
-                down = {key: reason for key, reason in now.down.items() if now.clients[key] is not up.get(key)}
-                self.topology = now._replace(down=MappingProxyType(down))
-        for shard_id in up:
-            log.info("shard %d can be reached again", shard_id)
+            self.leaving = tuple(
+                [
+                    each._replace(until=now + LONGEST_PAUSE) if each.client in late else each
+                    for each in self.leaving
+                    if each.client.pool.in_use
+                ]
+            )
+
+    # What there is to tell.
+
+    def on(self, event: EventName, hook: Hook) -> None:
+        """Raises: ValueError for an event that there is not."""
+        if event not in self._hooks:
+            raise ValueError(f"there is no event {event!r}; there are {', '.join(EVENTS)}")
+        self._hooks[event].append(hook)
+
+    def status(self) -> ServiceStatus:
+        topology, now = self.topology, self._clock()
+        return ServiceStatus(
+            version=0 if topology is None else topology.shard_map.version,
+            age=None if self._read_at is None else now - self._read_at,
+            failure=self._failure,
+            problems=() if topology is None else topology.shard_map.problems,
+            global_pool=None if topology is None else topology.global_client.stats(),
+            shards={} if topology is None else shard_statuses(topology.shard_map, topology.clients),
+            draining={each.client.config.address: each.client.pool.in_use for each in self.leaving},
+        )
 
     def active_ids(self) -> plans.Plan[List[int]]:
         topology = self.opened()
         try:
-            rows = yield from self._rows(topology)
+            rows = yield from self._rows(topology.global_client)
         except errors.DatabaseError as error:
             log.error("the shard table cannot be read, so the active shards are those last known: %s", error)
             return topology.shard_map.active
-        return shards.parse(rows, self._config).active
+        return self.parse(rows).active
 
     def health(self) -> plans.Plan[Dict[str, Any]]:
         topology = self.opened()
-        usable = [shard_id for shard_id in topology.shard_map.active if shard_id not in topology.down]
-        clients = [topology.global_client, *(topology.clients[shard_id] for shard_id in usable)]
-        answers = yield plans.Gather(tuple(plans.Execute(client, Statement("SELECT 1")) for client in clients))
-        asked = [_sign_of_life(answer) for answer in answers]
-        report: Dict[int, Dict[str, Any]] = {}
-        for shard_id, shard in sorted(topology.shard_map.shards.items()):
-            if shard_id in usable:
-                report[shard_id] = asked[1 + usable.index(shard_id)]
-            else:
-                report[shard_id] = {"healthy": False, "status": shard.status.value}
-                reason = topology.down.get(shard_id, shard.reason)
-                if reason:
-                    report[shard_id]["error"] = reason
+        until = self._clock() + HEALTH_SECONDS
+        steps = tuple(plans.Execute(client, Statement("SELECT 1"), until) for client in topology.all_clients)
+        asked = dict(zip((None, *topology.clients), (yield plans.Gather(steps))))
+        parts = {shard_id: _sign_of_life(shard, asked.get(shard_id)) for shard_id, shard in sorted(topology.shard_map.shards.items())}
+        whole = _sign_of_life(shards.Shard(0, shards.Status.ACTIVE), asked[None])
         suspended = (shards.Status.INACTIVE.value, shards.Status.MAINTENANCE.value)
-        healthy = asked[0]["healthy"] and all(part["healthy"] or part["status"] in suspended for part in report.values())
-        return {"healthy": healthy, "global": asked[0], "shards": report}
+        healthy = whole["healthy"] and all(part["healthy"] or part["status"] in suspended for part in parts.values())
+        return {"healthy": healthy, "global": whole, "shards": parts}
 
 
-def _connect(clients: List[Tuple[int, Any]]) -> plans.Plan[Dict[int, Optional[Exception]]]:
-    outcomes = yield plans.Gather(tuple(plans.Open(client) for _, client in clients))
-    return {shard_id: outcome for (shard_id, _), outcome in zip(clients, outcomes)}
-
-
-def _sign_of_life(answer: Any) -> Dict[str, Any]:
-    if isinstance(answer, Exception):
-        return {"healthy": False, "status": "active", "error": str(getattr(answer, "reason", None) or answer)}
-    return {"healthy": True, "status": "active"}
+def _sign_of_life(shard: shards.Shard, answer: Any) -> Dict[str, Any]:
+    if shard.in_service and not isinstance(answer, Exception):
+        return {"healthy": True, "status": shard.status.value}
+    found: Dict[str, Any] = {"healthy": False, "status": shard.status.value}
+    reason = (getattr(answer, "reason", None) or str(answer)) if shard.in_service else shard.reason
+    return {**found, "error": reason} if reason else found

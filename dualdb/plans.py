@@ -31,6 +31,16 @@ class Place(Protocol):
     @property
     def shard_id(self) -> Optional[int]: ...
 
+    @property
+    def _read_only(self) -> bool:
+        """Only what is known to be a read goes there."""
+        ...
+
+    @property
+    def _look(self) -> "Optional[Callable[[], Plan[None]]]":
+        """Reads the shard table again, where there is one that knows this place."""
+        ...
+
     def _inserted(self, lastrowid: int) -> None:
         """Keep the id that an INSERT made, for ``get_last_insert_id``."""
 
@@ -61,8 +71,26 @@ class Pooled(Protocol):
     def pool(self) -> Any: ...
 
 
-#: Where a call goes, decided when the plan runs. Raises a RoutingError or ServiceNotOpen where it cannot go anywhere.
+#: Where a call goes, decided when the plan runs. Raises a RoutingError or ServiceNotOpen where it cannot go anywhere, and Unmapped where
+#: it would be worth while to look first whether the map is still true.
 Route = Callable[[], Place]
+
+
+class Unmapped(Exception):
+    """The map does not know the shard that is asked for: perhaps its row is new.
+
+    Args:
+        look: reads the shard table again.
+        decide: the route by the map as it is then.
+    """
+
+    def __init__(self, look: "Callable[[], Plan[None]]", decide: Route) -> None:
+        super().__init__()
+        self._look, self._decide = look, decide
+
+    def settle(self) -> "Plan[Place]":
+        yield from self._look()
+        return self._decide()
 
 
 class Execute(NamedTuple):
@@ -92,6 +120,14 @@ class Open(NamedTuple):
     """Have a client's pool make its first connection, which proves address, account and database. A closed pool refuses."""
 
     client: "Pooled"
+    until: Optional[float] = None
+
+
+class CheckOut(NamedTuple):
+    """Take a connection out of a client's pool. For a plan whose result it is, and which ends with it."""
+
+    client: Any
+    until: Optional[float]
 
 
 class Close(NamedTuple):
@@ -130,11 +166,28 @@ class Spawn(NamedTuple):
     plan: "Plan[None]"
 
 
+class Alone(NamedTuple):
+    """Perform a plan while no other such plan of its service runs: opening, loading, closing.
+
+    ``run`` is the service's way of doing so; ``wait`` is for how many seconds another one is waited for, after which nothing is done.
+    """
+
+    run: Callable[..., Any]
+    plan: "Plan[None]"
+    wait: Optional[float] = None
+
+
+class Notify(NamedTuple):
+    """Call hooks, one after the other, and log those that fail. In asyncio they may be coroutine functions."""
+
+    calls: Tuple[Tuple[Callable[[Any], Any], Any], ...]
+
+
 class Halt(NamedTuple):
     """End what runs in the background, and wait until it has ended."""
 
 
-Step = Union[Execute, Sleep, Connect, Open, Close, Cut, WaitEnded, Tidy, Gather, Spawn, Halt]
+Step = Union[Execute, Sleep, Connect, Open, CheckOut, Close, Cut, WaitEnded, Tidy, Gather, Spawn, Alone, Notify, Halt]
 Plan = Generator[Step, Any, T]
 
 #: Seconds that closing waits for what callers have given up to be ended on the server.
@@ -170,7 +223,7 @@ def connecting(pool: Pool, until: Optional[float] = None, clock: Callable[[], fl
         latest = now + limit
         try:
             yield Connect(latest if until is None else min(latest, until))
-            health.succeeded()
+            health.reached()
             return
         except errors.ConnectionFailed as error:
             now = clock()
@@ -180,7 +233,7 @@ def connecting(pool: Pool, until: Optional[float] = None, clock: Callable[[], fl
             elif error.errno in errors.UNREACHABLE:
                 health.failed(now, error)
             else:
-                health.succeeded()
+                health.reached(error)
             failed = error
         except BaseException:
             health.abandoned()
@@ -244,7 +297,13 @@ def perform(
     """
     until = deadlines.until(timeout)
     for last in (False, True):
-        place = route()
+        try:
+            place = route()
+        except Unmapped as unmapped:
+            place = yield from unmapped.settle()
+        if place._read_only and not statement.reads:
+            assert place.shard_id is not None
+            raise errors.read_only(place.shard_id)
         if until is not None and clock() >= until:
             raise errors.DeadlineExceeded("the deadline had passed before the statement was sent").about(
                 place.name, place.shard_id, sent=False
@@ -254,9 +313,8 @@ def perform(
             if type(result) is list and result[0].lastrowid:
                 place._inserted(result[0].lastrowid)
             return result
-        except errors.ServiceNotOpen:
-            # The pool was closed after the route was chosen: its shard has moved, or is gone.
-            if last or route() is place:
+        except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
+            if last or not (yield from _leads_elsewhere(route, place, error)):
                 raise
         except (errors.ConnectionLost, errors.DeadlineExceeded) as broken:
             harmless = statement.repeatable or not broken.sent
@@ -290,6 +348,49 @@ def became_of(client: Place, token: str, clock: Callable[[], float] = time.monot
     return None
 
 
+def check_out(route: Route, *, raw: bool = False) -> Plan[Tuple[Any, Any]]:
+    """A client by the route, and a connection out of its pool, before the deadline of the block is over.
+
+    With ``raw`` it is for a borrower of whom nobody knows what he sends, which a read-only shard refuses.
+
+    Raises: what ``perform`` raises before anything is sent, and PoolTimeout.
+    """
+    until = deadlines.until()
+    for last in (False, True):
+        client: Any = yield from find(route)
+        if raw and client._read_only:
+            raise errors.read_only(client.shard_id)
+        try:
+            return client, (yield CheckOut(client, until))
+        except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
+            if last or not (yield from _leads_elsewhere(route, client, error)):
+                raise
+    raise AssertionError("unreachable")
+
+
+def find(route: Route) -> Plan[Place]:
+    """Where the route leads."""
+    yield from ()
+    try:
+        return route()
+    except Unmapped as unmapped:
+        return (yield from unmapped.settle())
+
+
+def _leads_elsewhere(route: Route, place: Any, error: errors.Error) -> Plan[bool]:
+    """Whether the route does not lead to the place any more that gave the error.
+
+    Its pool was closed after the route was chosen: the shard has moved, or is gone. Or its server turned the account away, which the shard
+    table may know better by now.
+    """
+    if not isinstance(error, errors.ServiceNotOpen):
+        refused = getattr(error.__cause__, "errno", None) in errors.DENIED
+        if not refused or place._look is None:
+            return False
+        yield from place._look()
+    return (yield from find(route)) is not place
+
+
 def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:
     """A connection that was lost, or an answer that was not waited for, told as what it means to whoever needs to know."""
     late = isinstance(broken, errors.DeadlineExceeded)
@@ -299,36 +400,28 @@ def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:
     return cls(broken.errno or 2013, message).about(broken.target, broken.shard_id, sent=True)
 
 
-def _results(route: Route, sql: str, params: Params, idempotent: bool, timeout: Optional[float]) -> Plan[List[ResultSet]]:
-    results: List[ResultSet] = yield from perform(route, Statement(sql, params, idempotent=idempotent), timeout)
-    return results
-
-
-def query(route: Route, sql: str, params: Params, idempotent: bool = False, timeout: Optional[float] = None) -> Plan[List[Row]]:
-    results = yield from _results(route, sql, params, idempotent, timeout)
+def query(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[List[Row]]:
+    results: List[ResultSet] = yield from perform(route, Statement(sql, params, **declared), timeout)
     return results[0].rows
 
 
-def query_one(route: Route, sql: str, params: Params, idempotent: bool = False, timeout: Optional[float] = None) -> Plan[Optional[Row]]:
-    rows = yield from query(route, sql, params, idempotent, timeout)
+def query_one(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[Optional[Row]]:
+    rows = yield from query(route, sql, params, timeout, **declared)
     return rows[0] if rows else None
 
 
-def query_value(route: Route, sql: str, params: Params, idempotent: bool = False, timeout: Optional[float] = None) -> Plan[Any]:
-    row = yield from query_one(route, sql, params, idempotent, timeout)
+def query_value(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[Any]:
+    row = yield from query_one(route, sql, params, timeout, **declared)
     return next(iter(row.values())) if row else None
 
 
-def execute(route: Route, sql: str, params: Params, idempotent: bool = False, timeout: Optional[float] = None) -> Plan[RowCount]:
-    statement = Statement(sql, params, idempotent=idempotent)
-    results: List[ResultSet] = yield from perform(route, statement, timeout)
+def execute(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[RowCount]:
+    results: List[ResultSet] = yield from perform(route, Statement(sql, params, **declared), timeout)
     return RowCount(results[0].rowcount, results[0].lastrowid)
 
 
-def call(
-    route: Route, procedure: str, params: Sequence[Any], idempotent: bool = False, timeout: Optional[float] = None
-) -> Plan[CallResult]:
-    result: CallResult = yield from perform(route, Call(procedure, params, idempotent=idempotent), timeout)
+def call(route: Route, procedure: str, params: Sequence[Any], timeout: Optional[float] = None, **declared: bool) -> Plan[CallResult]:
+    result: CallResult = yield from perform(route, Call(procedure, params, **declared), timeout)
     return result
 
 

@@ -46,12 +46,13 @@ class BasePool:
         self.config, self.name, self.shard_id = config, name, shard_id
         self.closed = False
         self._tls: Optional[ssl.SSLContext] = None
-        self._opened = self._timeouts = 0
+        self.opened = self._timeouts = 0
+        self.health = Health()
         self._reset()
 
     def _reset(self) -> None:
         """As a pool that has no connection."""
-        self.health = Health()
+        self.health = Health(failure=self.health.failure)
         #: The connections in use: since when, and by which line of whose program where leaks are looked for.
         self._lent: Dict[Any, Tuple[float, str]] = {}
 
@@ -66,7 +67,7 @@ class BasePool:
             self.in_use,
             self._idle_count(),
             self._slots.waiting,
-            self._opened,
+            self.opened,
             self._timeouts,
             "open" if self.health.is_open else "closed",
         )

@@ -3,15 +3,16 @@
 import logging
 import re
 from abc import abstractmethod
-from typing import Any, Dict, Generic, Optional, Sequence, Set, Union
+from typing import Any, Dict, Generic, Iterable, Optional, Sequence, Set, Union
 
-from . import forks, life, plans, shards
+from . import admin, deadlines, forks, life, plans, shards
 from .client import LastInserts, last_insert
 from .config import DatabaseConfig
 from .deadlines import Deadline
 from .pool import PoolStats
-from .shapes import CallR, ClientT, ConnectionT, CountR, IdsR, IntR, NoneR, ReportR, RowR, RowsR, TargetT, TransactionT, ValueR
+from .shapes import CallR, ClientT, ConnectionT, CountR, DrainR, IdsR, IntR, NoneR, ReportR, RowR, RowsR, TargetT, TransactionT, ValueR
 from .sql import Params
+from .status import EventName, Hook, ServiceStatus
 from .target import Target
 
 log = logging.getLogger("dualdb")
@@ -19,7 +20,7 @@ log = logging.getLogger("dualdb")
 
 class Router(
     Target[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT],
-    Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT, IntR, IdsR, ReportR, NoneR, TargetT, ClientT],
+    Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT, IntR, IdsR, ReportR, DrainR, NoneR, TargetT, ClientT],
 ):
     """A sharded database behind one object: a global database and the shards in its shard table.
 
@@ -30,10 +31,22 @@ class Router(
         absent_shard: what a session gets whose shard is not in the table or is inactive: "global", as the original service had it, with
             one warning per shard id; or "error", a ShardNotFound.
         shard_table: the shard table in the global database, ``name`` or ``schema.name``.
+        refresh_interval: seconds within which a change of the shard table is in use, without a call by anybody; each reading comes a
+            little earlier, at random. None to read it when ``refresh`` is called, and when a call misses its shard.
+        drain_timeout: seconds that work in progress on a shard which is suspended, moved or gone is given, after which it is cut.
+        allowed_hosts: the hosts that rows of the shard table may name, so that nobody who can write there can have credentials sent
+            elsewhere: names (``*.db.internal``), addresses, networks (``10.0.0.0/8``). None for all.
     """
 
     def __init__(
-        self, global_config: DatabaseConfig, *, absent_shard: shards.AbsentShard = "global", shard_table: str = "table_shard_config"
+        self,
+        global_config: DatabaseConfig,
+        *,
+        absent_shard: shards.AbsentShard = "global",
+        shard_table: str = "table_shard_config",
+        refresh_interval: Optional[float] = 5.0,
+        drain_timeout: float = 30.0,
+        allowed_hosts: Optional[Iterable[str]] = None,
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
             raise TypeError(f"the service is made from a DatabaseConfig, not {type(global_config).__name__}; see DatabaseConfig.from_url")
@@ -44,7 +57,17 @@ class Router(
         self.global_config = global_config
         self.absent_shard = absent_shard
         self.shard_table = shard_table
-        self._life = life.Life(global_config, shard_table, self._new_client)
+        if refresh_interval is not None and not deadlines.seconds(refresh_interval):
+            raise ValueError("refresh_interval is a number of seconds above 0, or None")
+        self._life = life.Life(
+            global_config,
+            shard_table,
+            self._new_client,
+            self._run_alone,
+            refresh_interval=refresh_interval,
+            drain_timeout=deadlines.seconds(drain_timeout),
+            allowed=shards.AllowedHosts(allowed_hosts),
+        )
         self._inserts = LastInserts()
         self._warned: Set[int] = set()
         self._equip()
@@ -77,17 +100,25 @@ class Router(
         """A target that goes where ``route`` says."""
 
     @abstractmethod
-    def _run_alone(self, plan: plans.Plan[Any]) -> Any:
-        """Perform a plan while no other such plan of this service runs: opening, loading, closing."""
+    def _run_alone(self, plan: plans.Plan[Any], wait: Optional[float] = None) -> Any:
+        """Perform a plan while no other such plan of this service runs: opening, loading, closing.
+
+        Another one is waited for, for at most ``wait`` seconds; then nothing is done.
+        """
 
     # Routing.
 
     def _route(self) -> plans.Place:
         return self._life.opened().global_client
 
-    def _client_of(self, shard_id: Optional[int], *, named: bool) -> Any:
-        topology = self._life.opened()
-        chosen = shards.choose(topology.shard_map, topology.down, shard_id, absent=self.absent_shard, named=named)
+    def _client_of(self, shard_id: Optional[int], *, named: bool, look: bool = True) -> Any:
+        topology, life = self._life.opened(), self._life
+        for client in [each.client for each in life.leaving] if life.leaving else ():
+            if client.shard_id == shard_id and client._joined() is not None:  # what the caller has begun there ends there
+                return client
+        if look and shard_id is not None and shard_id not in topology.shard_map.shards and life.may_look():
+            raise plans.Unmapped(lambda: life.look(shard_id), lambda: self._client_of(shard_id, named=named, look=False))
+        chosen = shards.choose(topology.shard_map, shard_id, absent=self.absent_shard, named=named, retry_after=life.retry_after)
         if chosen is not None:
             return topology.clients[chosen]
         if shard_id is not None and shard_id not in self._warned:
@@ -153,6 +184,32 @@ class Router(
             return {}
         return {"global": topology.global_client.stats(), **{key: client.stats() for key, client in topology.clients.items()}}
 
+    def refresh(self) -> NoneR:
+        """Read the shard table now and put it into use; shards that it has not changed keep their pools.
+
+        Raises:
+            Error: the table cannot be read, and the last map stays in use.
+        """
+        return self._run_alone(self._life.refresh())
+
+    def status(self) -> ServiceStatus:
+        """The service as it knows itself, without I/O: the map's version and age, each shard's state, reason and pool figures."""
+        return self._life.status()
+
+    def on(self, event: EventName, hook: Optional[Hook] = None) -> Any:
+        """Have a function called with an ``Event`` when the shard map has changed: ``db.on("shard_added", tell)`` or ``@db.on(...)``.
+
+        Hooks are called one after the other, in the order of the versions, by whoever read the shard table, which is mostly the background;
+        in asyncio they may be coroutine functions. One that fails is logged.
+
+        Raises:
+            ValueError: there is no such event.
+        """
+        if hook is None:
+            return lambda hook: self.on(event, hook)
+        self._life.on(event, hook)
+        return hook
+
     def load_shard_configs(self) -> NoneR:
         """Read the shard table into ``shard_configs``. ``init_shard_connections`` puts what was read into use.
 
@@ -173,12 +230,77 @@ class Router(
     def shard_clients(self) -> Dict[int, ClientT]:
         """The clients of the shards that can be used now, by shard id: a copy."""
         topology = self._life.topology
-        return {} if topology is None else {key: client for key, client in topology.clients.items() if key not in topology.down}
+        return {} if topology is None else {key: client for key, client in topology.clients.items() if client.pool.health.failure is None}
 
     @property
     def shard_configs(self) -> Dict[int, DatabaseConfig]:
         """The configurations of the active shards as last loaded, by shard id: a copy."""
         return {key: self._life.loaded.shards[key].config for key in self._life.loaded.active}  # type: ignore[misc]
+
+    # The shard table, changed from here.
+
+    def add_shard(
+        self,
+        shard_id: int,
+        *,
+        host: str,
+        database: str,
+        user: str,
+        password: str,
+        port: int = 3306,
+        status: str = "active",
+        name: Optional[str] = None,
+        max_connections: Optional[int] = None,
+        privileges: Sequence[str] = admin.PRIVILEGES,
+    ) -> NoneR:
+        """Add a shard: it is connected to and the account's ``privileges`` are looked at before its row is written; then it is in use.
+
+        Args:
+            password: is written as it stands; ``env:NAME`` or ``file:PATH`` keeps the secret out of the table.
+            name, max_connections: need columns ``shard_name`` and ``max_connections``.
+            privileges: what the account must have been granted itself, on the server or the database. Give () for one that has them by a
+                role or on single tables.
+
+        Raises:
+            ParameterError: the row would be unusable, there is one with this id, or a privilege is missing.
+            ShardUnavailable: it cannot be connected to.
+        """
+        row = {
+            "shard_id": shards.shard_id_of(shard_id),
+            "host": host,
+            "port": port,
+            "database_name": database,
+            "username": user,
+            "password": password,
+            "status": status,
+            "shard_name": name,
+            "max_connections": max_connections,
+        }
+        return self._run_alone(admin.add(self._life, row, privileges))
+
+    def set_shard_status(self, shard_id: int, status: str) -> NoneR:
+        """Write a shard's status: "active", "readonly", "maintenance" or "inactive". In use here at once, elsewhere by refreshing.
+
+        Raises:
+            ParameterError: no such status, no such shard, or a status column that does not take the word.
+        """
+        return self._run_alone(admin.set_status(self._life, shards.shard_id_of(shard_id), status))
+
+    def drain_shard(self, shard_id: int, timeout: float = 30.0) -> DrainR:
+        """Make a shard inactive and wait for its work in progress; what is left of that after ``timeout`` seconds is cut.
+
+        Gives a DrainReport. Raises: ParameterError, no such shard.
+        """
+        number = shards.shard_id_of(shard_id)
+        return self._run(admin.drain(self._life, lambda plan: plans.Alone(self._run_alone, plan), number, timeout))
+
+    def remove_shard(self, shard_id: int) -> NoneR:
+        """Delete the row of a shard that is out of service.
+
+        Raises:
+            ParameterError: no such shard, or it is in service: drain it first.
+        """
+        return self._run_alone(admin.remove(self._life, shards.shard_id_of(shard_id)))
 
     # Clients.
 
@@ -200,7 +322,7 @@ class Router(
 
         Raises: ShardUnavailable, ShardNotFound, ParameterError, ServiceNotOpen.
         """
-        client: ClientT = self._client_of(shards.shard_of(client_session), named=False)
+        client: ClientT = self._client_of(shards.shard_of(client_session), named=False, look=False)
         return client
 
     # The original service's methods. Procedures give the rows of all result sets in one list; queries their rows; updates the number of
@@ -299,4 +421,4 @@ class Router(
         return self._run(self._life.health())
 
 
-AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
+AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]

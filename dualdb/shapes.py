@@ -14,6 +14,7 @@ CallR = TypeVar("CallR")  # CallResult
 IntR = TypeVar("IntR")  # int
 IdsR = TypeVar("IdsR")  # list[int]
 ReportR = TypeVar("ReportR")  # dict[str, Any]
+DrainR = TypeVar("DrainR")  # DrainReport
 NoneR = TypeVar("NoneR")  # None
 
 TransactionT = TypeVar("TransactionT")  # the colour's Transaction

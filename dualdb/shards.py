@@ -4,20 +4,23 @@ Also the routing rule: which shard a session means, and what becomes of a call w
 """
 
 import enum
+import ipaddress
 import operator
+import re
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Dict, Iterable, List, Literal, Mapping, NamedTuple, Optional, Tuple
 
 from pydantic import ValidationError
 
-from . import errors
+from . import errors, passwords
 from .config import DatabaseConfig
 
 #: What a session whose shard is absent (not in the table, or inactive) gets: the global database, or ShardNotFound.
 AbsentShard = Literal["global", "error"]
 
-#: The shard table as the original service has it. Further columns are allowed.
+#: The shard table as the original service has it, with one more status. Further columns are allowed.
 DDL = """\
 CREATE TABLE IF NOT EXISTS {table} (
     shard_id INT PRIMARY KEY,
@@ -26,7 +29,7 @@ CREATE TABLE IF NOT EXISTS {table} (
     database_name VARCHAR(255) NOT NULL,
     username VARCHAR(255) NOT NULL,
     password VARCHAR(255) NOT NULL,
-    status ENUM('active', 'inactive', 'maintenance') DEFAULT 'active',
+    status ENUM('active', 'inactive', 'maintenance', 'readonly') DEFAULT 'active',
     created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
     updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP
 )"""
@@ -36,18 +39,25 @@ class Status(enum.Enum):
     """What a shard's row asks for."""
 
     ACTIVE = "active"
+    READONLY = "readonly"
     INACTIVE = "inactive"
     MAINTENANCE = "maintenance"
     INVALID = "invalid"
 
 
 #: The status column's words, compared without case and surrounding space. "disabled" is what some installations write for inactive.
-_STATUS_WORDS = {
+STATUS_WORDS = {
     "active": Status.ACTIVE,
+    "readonly": Status.READONLY,
     "inactive": Status.INACTIVE,
     "disabled": Status.INACTIVE,
     "maintenance": Status.MAINTENANCE,
 }
+
+
+def status_of(word: Any) -> Optional[Status]:
+    """What a status word means; None for one that means nothing."""
+    return STATUS_WORDS.get(word.strip().lower()) if isinstance(word, str) else None
 
 
 class Shard(NamedTuple):
@@ -59,6 +69,11 @@ class Shard(NamedTuple):
     name: Optional[str] = None
     reason: Optional[str] = None
 
+    @property
+    def in_service(self) -> bool:
+        """It has a pool: it is active, or active for reads alone."""
+        return self.status in (Status.ACTIVE, Status.READONLY)
+
 
 class ShardMap(NamedTuple):
     """All shards at one moment. Never changed, only replaced; ``problems`` holds what was wrong with which row."""
@@ -69,18 +84,57 @@ class ShardMap(NamedTuple):
 
     @property
     def active(self) -> List[int]:
-        """The ids of the active shards, sorted."""
-        return sorted(shard_id for shard_id, shard in self.shards.items() if shard.status is Status.ACTIVE)
+        """The ids of the shards in service, sorted; those that are read-only among them, for they hold rows that must not be missed."""
+        return sorted(shard_id for shard_id, shard in self.shards.items() if shard.in_service)
 
 
 EMPTY = ShardMap(0, MappingProxyType({}))
 
 
-def parse(rows: Iterable[Mapping[str, Any]], base: DatabaseConfig, version: int = 1) -> ShardMap:
+class AllowedHosts:
+    """Which hosts a row may name, so that nobody who can write to the shard table can have credentials sent elsewhere.
+
+    Args:
+        hosts: names (``*`` and ``?`` as in file names, without regard to case), addresses, and networks such as ``10.0.0.0/8``. A name is
+            compared as it stands and not looked up. None allows every host.
+
+    Raises:
+        ValueError: none of these.
+    """
+
+    def __init__(self, hosts: Optional[Iterable[str]]) -> None:
+        if isinstance(hosts, str):
+            raise ValueError(f"allowed_hosts is a list of hosts, not {hosts!r}")
+        self._names: Optional[List[str]] = None if hosts is None else []
+        self._networks: List[Any] = []
+        for host in hosts or ():
+            try:
+                self._networks.append(ipaddress.ip_network(host))
+            except ValueError:
+                if not isinstance(host, str) or not re.fullmatch(r"[\w.*?-]+", host) or re.fullmatch(r"[\d./]+", host):
+                    raise ValueError(f"allowed_hosts has {host!r}, which is no host, address or network") from None
+                self._names.append(host.lower())  # type: ignore[union-attr]
+
+    def __contains__(self, host: str) -> bool:
+        if self._names is None or any(fnmatchcase(host, name) for name in self._names):
+            return True
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+
+ALL_HOSTS = AllowedHosts(None)
+
+
+def parse(rows: Iterable[Mapping[str, Any]], base: DatabaseConfig, version: int = 1, allowed: AllowedHosts = ALL_HOSTS) -> ShardMap:
     """The map that the shard table's rows describe.
 
     A shard takes what its row does not say (character set, pool sizes, timeouts, TLS) from ``base``, the global database's configuration.
     A row that cannot be used makes its shard INVALID, with the reason, and hurts no other; a row whose id cannot be read is reported only.
+    Hosts and status words are taken without regard to case and surrounding space; an unknown status word makes a row unusable. A password
+    ``env:NAME`` or ``file:PATH`` is looked up here.
     """
     shards: Dict[int, Shard] = {}
     problems: List[str] = []
@@ -94,28 +148,31 @@ def parse(rows: Iterable[Mapping[str, Any]], base: DatabaseConfig, version: int 
         try:
             if shard_id in shards:
                 raise ValueError("more than one row has this shard_id")
-            shards[shard_id] = _shard(shard_id, row, base)
+            shards[shard_id] = _shard(shard_id, row, base, allowed)
         except ValueError as error:
             shards[shard_id] = Shard(shard_id, Status.INVALID, reason=_reason(error))
             problems.append(f"shard {shard_id}: {_reason(error)}")
     return ShardMap(version, MappingProxyType(shards), tuple(problems))
 
 
-def _shard(shard_id: int, row: Mapping[str, Any], base: DatabaseConfig) -> Shard:
+def _shard(shard_id: int, row: Mapping[str, Any], base: DatabaseConfig, allowed: AllowedHosts) -> Shard:
     word = row.get("status")
-    status = _STATUS_WORDS.get(word.strip().lower()) if isinstance(word, str) else None
+    status = status_of(word)
     if status is None:
-        raise ValueError(f"status {word!r} is none of {', '.join(sorted(_STATUS_WORDS))}")
+        raise ValueError(f"status {word!r} is none of {', '.join(sorted(STATUS_WORDS))}")
     name = row.get("shard_name")
     name = str(name) if name is not None else None
     if status is Status.INACTIVE:
         return Shard(shard_id, status, name=name)
+    host = _text(row, "host").strip().lower()
+    if host not in allowed:
+        raise ValueError(f"host {host!r} is not among the allowed hosts")
     fields: Dict[str, Any] = {
-        "host": _text(row, "host").strip(),
+        "host": host,
         "port": _number(row, "port"),
         "database": _text(row, "database_name"),
         "user": _text(row, "username"),
-        "password": row.get("password") or "",
+        "password": passwords.resolve(row.get("password")) or "",
         "unix_socket": None,
     }
     if row.get("max_connections") is not None:
@@ -166,7 +223,7 @@ def changes(old: ShardMap, new: ShardMap) -> Changes:
     """A shard whose address, account and pool settings are the same keeps its pool."""
 
     def pools(shard_map: ShardMap) -> Dict[int, Optional[DatabaseConfig]]:
-        return {shard_id: shard.config for shard_id, shard in shard_map.shards.items() if shard.status is Status.ACTIVE}
+        return {shard_id: shard.config for shard_id, shard in shard_map.shards.items() if shard.in_service}
 
     before, after = pools(old), pools(new)
     return Changes(
@@ -205,17 +262,17 @@ def shard_id_of(value: Any) -> int:
 
 
 def choose(
-    shard_map: ShardMap, unreachable: Mapping[int, str], shard_id: Optional[int], *, absent: AbsentShard, named: bool = False
+    shard_map: ShardMap, shard_id: Optional[int], *, absent: AbsentShard, named: bool = False, retry_after: Optional[float] = None
 ) -> Optional[int]:
     """Where a call for ``shard_id`` goes: that shard's id, or None for the global database.
 
     Args:
-        unreachable: the active shards that have no connection, with the reason.
         absent: what becomes of a session whose shard is absent.
         named: True if the caller named the shard outright and so can mean no other database.
+        retry_after: seconds after which a suspended shard may be back.
 
     Raises:
-        ShardUnavailable: the shard is suspended, invalid or unreachable, or it was named and does not exist.
+        ShardUnavailable: the shard is suspended or its row cannot be used, or it was named and does not exist.
         ShardNotFound: the session's shard is absent and ``absent`` is "error".
     """
     if shard_id is None:
@@ -229,9 +286,7 @@ def choose(
             raise errors.ShardNotFound(f"Shard {shard_id} not found: {reason}").about(f"shard {shard_id}", shard_id, sent=False)
         return None
     if shard.status is Status.MAINTENANCE:
-        raise errors.unavailable(shard_id, "it is in maintenance")
+        raise errors.unavailable(shard_id, "it is in maintenance", retry_after)
     if shard.status is Status.INVALID:
-        raise errors.unavailable(shard_id, f"its row cannot be used: {shard.reason}")
-    if shard_id in unreachable:
-        raise errors.unavailable(shard_id, unreachable[shard_id])
+        raise errors.unavailable(shard_id, f"its row cannot be used: {shard.reason}", retry_after)
     return shard_id

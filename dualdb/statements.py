@@ -50,10 +50,10 @@ class Voice(NamedTuple):
 class Statement:
     """One statement with its parameters. Bound at once, so that bad input is refused before a connection is asked for."""
 
-    __slots__ = ("idempotent", "params", "sql", "text")
+    __slots__ = ("_idempotent", "_read_only", "params", "sql", "text")
 
-    def __init__(self, text: str, params: sql.Params = None, *, idempotent: bool = False) -> None:
-        self.sql, self.params, self.idempotent = text, params, idempotent
+    def __init__(self, text: str, params: sql.Params = None, *, idempotent: bool = False, read_only: bool = False) -> None:
+        self.sql, self.params, self._idempotent, self._read_only = text, params, idempotent, read_only
         self.text = sql.bind(text, params)
 
     def talk(self, voice: Voice) -> Talk:
@@ -61,9 +61,14 @@ class Statement:
         return (yield voice.encode(text))
 
     @property
+    def reads(self) -> bool:
+        """Surely changes nothing."""
+        return self._read_only or sql.is_plain_read(self.sql)
+
+    @property
     def repeatable(self) -> bool:
         """May be sent again after its connection was lost with the outcome unknown."""
-        return self.idempotent or sql.is_plain_read(self.sql)
+        return self._idempotent or self.reads
 
     @property
     def commits(self) -> bool:
@@ -91,10 +96,12 @@ class Call:
     variables. Without its word nothing is repeated: a procedure called from this one may have raised the same error halfway.
     """
 
-    __slots__ = ("_marks", "_values", "idempotent", "name")
+    __slots__ = ("_marks", "_values", "name", "reads", "repeatable")
 
-    def __init__(self, procedure: str, params: Sequence[Any] = (), *, idempotent: bool = False) -> None:
-        self.name, self.idempotent = sql.procedure(procedure), idempotent
+    def __init__(self, procedure: str, params: Sequence[Any] = (), *, idempotent: bool = False, read_only: bool = False) -> None:
+        self.name = sql.procedure(procedure)
+        # A procedure may write, whatever its name says: it is sent again only if the caller declared it idempotent or a read.
+        self.reads, self.repeatable = read_only, idempotent or read_only
         if not isinstance(params, (tuple, list)):
             raise errors.ParameterError(f"a procedure's params are a tuple or list, not {type(params).__name__}; one is written (value,)")
         self._marks = {position: value for position, value in enumerate(params) if isinstance(value, sql.Out)}
@@ -143,11 +150,6 @@ class Call:
 
     def _literals(self, backslash_escapes: bool) -> List[str]:
         return [sql.literal(value, backslash_escapes=backslash_escapes) for value in self._values]
-
-    @property
-    def repeatable(self) -> bool:
-        """A procedure may write, whatever its name says: it is sent again only if the caller declared it idempotent."""
-        return self.idempotent
 
     #: Whatever a procedure does to a transaction or a session, it is not said beforehand.
     commits = changes_session = False

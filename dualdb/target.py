@@ -56,29 +56,48 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         """
         return self._new_connection()
 
-    def query(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> RowsR:
+    def query(
+        self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
+    ) -> RowsR:
         """The rows of the (first) result set, a list of dicts; empty for a statement without rows.
 
-        ``idempotent=True`` says that the statement may be sent twice if its connection is lost; a plain SELECT may anyway.
+        Args:
+            idempotent: the statement may be sent twice if its connection is lost.
+            read_only: the statement only reads, so that the same holds, and a read-only shard takes it. A plain SELECT need not say so;
+                one that calls a stored function or locks rows is not plain.
+            timeout: seconds for all of it, from the wait for a connection on.
         """
-        return self._run(plans.query(self._route, sql, params, idempotent, timeout))
+        return self._run(plans.query(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
 
-    def query_one(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> RowR:
-        """The first row as a dict, or None where there is none."""
-        return self._run(plans.query_one(self._route, sql, params, idempotent, timeout))
+    def query_one(
+        self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
+    ) -> RowR:
+        """The first row as a dict, or None where there is none. Otherwise as ``query``."""
+        return self._run(plans.query_one(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
 
-    def query_value(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> ValueR:
-        """The first column of the first row, or None where there is no row."""
-        return self._run(plans.query_value(self._route, sql, params, idempotent, timeout))
+    def query_value(
+        self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
+    ) -> ValueR:
+        """The first column of the first row, or None where there is no row. Otherwise as ``query``."""
+        return self._run(plans.query_value(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
 
     def execute(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> CountR:
         """The number of affected rows: an int, whose ``lastrowid`` is the AUTO_INCREMENT id that this very statement made."""
-        return self._run(plans.execute(self._route, sql, params, idempotent, timeout))
+        return self._run(plans.execute(self._route, sql, params, timeout, idempotent=idempotent))
 
-    def call(self, procedure: str, params: Sequence[Any] = (), *, idempotent: bool = False, timeout: Optional[float] = None) -> CallR:
+    def call(
+        self,
+        procedure: str,
+        params: Sequence[Any] = (),
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> CallR:
         """Call a stored procedure: a CallResult with every result set and the OUT values.
 
         ``procedure`` is ``name`` or ``schema.name``. OUT and INOUT parameters are marked and named:
-        ``call("transfer", (1, 2, InOut("amount", 5), Out("status"))).out["status"]``.
+        ``call("transfer", (1, 2, InOut("amount", 5), Out("status"))).out["status"]``. A procedure counts as a write, whatever its name
+        says, unless the call declares it ``read_only``; see ``query``.
         """
-        return self._run(plans.call(self._route, procedure, params, idempotent, timeout))
+        return self._run(plans.call(self._route, procedure, params, timeout, idempotent=idempotent, read_only=read_only))

@@ -31,6 +31,7 @@ class BaseTransaction(
         self._outer = outer
         self._client: Optional[AnyClient] = None
         self._raw: Any = None
+        self._read_only = False
         self._over = False
         self._root: AnyTransaction = self
         self._number = 0  # of the savepoint; 0 for the root
@@ -62,6 +63,8 @@ class BaseTransaction(
         """The shard it is on; None for the global database."""
         assert self._client is not None
         return self._client.shard_id
+
+    _look = None  # what has begun ends where it began
 
     def _inserted(self, lastrowid: int) -> None:
         assert self._client is not None
@@ -116,12 +119,14 @@ class BaseTransaction(
 
     # What the colour's __enter__ asks.
 
-    def _begin(self) -> "Tuple[AnyClient, Optional[AnyTransaction]]":
-        """The client to begin on, and the transaction to begin inside of, if any."""
+    def _unused(self) -> "Callable[[], AnyClient]":
         if self._raw is not None or self._over:
             raise errors.InterfaceError("a transaction is used once: ask for a new one")
-        client = self._client = self._find_client()
-        self._owner = client._owner()
+        return self._find_client
+
+    def _begin(self, client: AnyClient) -> "Optional[AnyTransaction]":
+        """The transaction to begin inside of, if any."""
+        self._client, self._owner = client, client._owner()
         outer = self._outer or client._joined()
         if outer is not None:
             outer._check()
@@ -135,7 +140,7 @@ class BaseTransaction(
             self._root._savepoints += 1
             self._number = self._root._savepoints
         self._outer = outer
-        return client, outer
+        return outer
 
     def _opening(self) -> statements.Talk:
         self._token = secrets.token_hex(16) if self._marked else None
@@ -143,6 +148,7 @@ class BaseTransaction(
 
     def _begun(self, raw: Any) -> None:
         assert self._client is not None
+        self._read_only = self._client._read_only
         self._raw = raw
         self._root._stack.append(self)
         self._before = self._client._joined()

@@ -131,7 +131,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         self._timed_out = False
         timer = None if until is None else self._loop.call_later(until - time.monotonic(), self._time_out)
         try:
-            if self._writer is None:
+            if self._writer is None or self.broken:
                 raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
             if until is not None and time.monotonic() >= until:
                 raise self.deadline_exceeded()

@@ -1,6 +1,7 @@
 """Plans performed by tasks."""
 
 import asyncio
+import inspect
 import logging
 from typing import Any, Awaitable, Callable, Generator, Set, TypeVar
 
@@ -35,7 +36,9 @@ async def perform(step: plans.Step) -> Any:
     if isinstance(step, plans.Sleep):
         return await asyncio.sleep(step.seconds)
     if isinstance(step, plans.Open):
-        return await step.client.pool.open()
+        return await step.client.pool.open(step.until)
+    if isinstance(step, plans.CheckOut):
+        return await step.client.pool.checkout(step.until)
     if isinstance(step, plans.Close):
         for client in step.clients:
             client.pool.close()
@@ -54,9 +57,24 @@ async def perform(step: plans.Step) -> Any:
         for client in step.clients:
             client.pool.tidy()
         return None
+    if isinstance(step, plans.Alone):
+        return await step.run(step.plan, step.wait)
+    if isinstance(step, plans.Notify):
+        for hook, event in step.calls:
+            await _notify(hook, event)
+        return None
     if isinstance(step, plans.Gather):
         return await asyncio.gather(*[_attempt(each) for each in step.steps])
     raise TypeError(f"nobody here performs {step!r}")
+
+
+async def _notify(hook: Callable[[Any], Any], event: Any) -> None:
+    try:
+        answer = hook(event)
+        if inspect.isawaitable(answer):
+            await answer
+    except Exception:
+        log.exception("the hook %r failed", hook)
 
 
 async def _attempt(step: plans.Step) -> Any:

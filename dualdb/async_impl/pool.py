@@ -39,12 +39,12 @@ class Pool(BasePool):
     def _idle_count(self) -> int:
         return len(self._idle)
 
-    async def open(self) -> None:
+    async def open(self, until: Optional[float] = None) -> None:
         """Make the first ``warm_up`` connections where there are none."""
         made: List[Connection] = []
         try:
             for _ in range(self.config.warm_up):
-                made.append(await self.checkout())
+                made.append(await self.checkout(until))
         finally:
             for connection in made:
                 self.release(connection)
@@ -107,7 +107,7 @@ class Pool(BasePool):
                 made: List[Connection] = []
                 await drive(plans.connecting(self, until), lambda step: self._connect(step, made))
                 connection = made[0]
-                self._opened += 1
+                self.opened += 1
             self._lend(connection, now)
             return connection
         except BaseException:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, Callable, Coroutine, Dict, Generator, List, Optional
 
 from .. import deadlines, errors, plans
+from ..admin import DrainReport
 from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
@@ -23,6 +24,7 @@ Called = Coroutine[Any, Any, CallResult]
 Int = Coroutine[Any, Any, int]
 Ids = Coroutine[Any, Any, List[int]]
 Report = Coroutine[Any, Any, Dict[str, Any]]
+Drained = Coroutine[Any, Any, DrainReport]
 Done = Coroutine[Any, Any, None]
 
 
@@ -32,8 +34,8 @@ class BorrowedConnection:
     ``async with client.connection() as conn:`` or ``conn = await client.connection()``.
     """
 
-    def __init__(self, find_client: Callable[[], Any]) -> None:
-        self._find_client = find_client
+    def __init__(self, route: plans.Route) -> None:
+        self._route = route
         self._pool: Optional[Pool] = None
         self._raw: Optional[Connection] = None
 
@@ -54,8 +56,9 @@ class BorrowedConnection:
 
     async def _check_out(self) -> Connection:
         if self._raw is None:
-            pool: Pool = self._find_client().pool
-            self._raw, self._pool = await pool.checkout(deadlines.until()), pool
+            client, raw = await drive(plans.check_out(self._route, raw=True), perform)
+            self._raw, self._pool = raw, client.pool
+        assert self._raw is not None
         return self._raw
 
     def close(self) -> None:
@@ -93,9 +96,13 @@ class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
             raise told from error
 
     async def __aenter__(self) -> "Transaction":
-        client, outer = self._begin()
-        until = deadlines.until()
-        raw = outer._raw if outer is not None else await client.pool.checkout(until)
+        route, until = self._unused(), deadlines.until()
+        client = await self._run(plans.find(route))
+        outer = self._begin(client)
+        if outer is not None:
+            raw = outer._raw
+        else:
+            self._client, raw = await self._run(plans.check_out(route))
         try:
             await drive(self._opening(), lambda command: raw.run(command, until))
         except BaseException as error:
@@ -175,7 +182,8 @@ class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transac
 
 
 class DatabaseService(
-    _Verbs, Router[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Ids, Report, Done, Target, MySQLClient]
+    _Verbs,
+    Router[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Ids, Report, Drained, Done, Target, MySQLClient],
 ):
     """The sharded database for web handlers and other tasks. Made anywhere; opened, used and closed in one event loop."""
 
@@ -183,6 +191,7 @@ class DatabaseService(
         self._background = Background()
         self._alone: Optional[asyncio.Lock] = None
         self._alone_in: Optional[asyncio.AbstractEventLoop] = None
+        self._alone_of: Optional[asyncio.Task[Any]] = None
 
     async def __aenter__(self) -> "DatabaseService":
         await self.init_service()
@@ -192,17 +201,30 @@ class DatabaseService(
         await self.close_service()
 
     def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> MySQLClient:
-        return MySQLClient(config, name=name, shard_id=shard_id, inserts=(self._inserts,))
+        return MySQLClient(
+            config, name=name, shard_id=shard_id, inserts=(self._inserts,), look=None if shard_id is None else self._life.look
+        )
 
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)
 
-    async def _run_alone(self, plan: "plans.Plan[Any]") -> Any:
+    async def _run_alone(self, plan: "plans.Plan[Any]", wait: Optional[float] = None) -> Any:
         loop = asyncio.get_running_loop()
         if self._alone is None or self._alone_in is not loop:
-            self._alone, self._alone_in = asyncio.Lock(), loop
-        async with self._alone:
+            self._alone, self._alone_in, self._alone_of = asyncio.Lock(), loop, None
+        if self._alone_of is asyncio.current_task():  # a hook that calls the service
             return await drive(plan, self._perform)
+        until = None if wait is None else loop.time() + wait
+        while until is not None and self._alone.locked():
+            if loop.time() >= until:
+                return plan.close()
+            await asyncio.sleep(0.005)
+        async with self._alone:
+            self._alone_of = asyncio.current_task()
+            try:
+                return await drive(plan, self._perform)
+            finally:
+                self._alone_of = None
 
     async def _perform(self, step: plans.Step) -> Any:
         if isinstance(step, plans.Spawn):

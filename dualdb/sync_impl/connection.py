@@ -138,7 +138,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         flags = self.begin_command()
         self._until, self._timed_out = until, False
         try:
-            if self._sock is None:
+            if self._sock is None or self.broken:
                 raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
             self.query(command)
             answer = [results.result_set(self._result)]

@@ -1,5 +1,6 @@
 """Plans performed by threads."""
 
+import inspect
 import logging
 import queue
 import threading
@@ -40,7 +41,9 @@ def perform(step: plans.Step) -> Any:
     if isinstance(step, plans.Sleep):
         return time.sleep(step.seconds)
     if isinstance(step, plans.Open):
-        return step.client.pool.open()
+        return step.client.pool.open(step.until)
+    if isinstance(step, plans.CheckOut):
+        return step.client.pool.checkout(step.until)
     if isinstance(step, plans.Close):
         for client in step.clients:
             client.pool.close()
@@ -59,9 +62,24 @@ def perform(step: plans.Step) -> Any:
         for client in step.clients:
             client.pool.tidy()
         return None
+    if isinstance(step, plans.Alone):
+        return step.run(step.plan, step.wait)
+    if isinstance(step, plans.Notify):
+        for hook, event in step.calls:
+            _notify(hook, event)
+        return None
     if isinstance(step, plans.Gather):
         return _gather(step.steps)
     raise TypeError(f"nobody here performs {step!r}")
+
+
+def _notify(hook: Callable[[Any], Any], event: Any) -> None:
+    try:
+        if inspect.iscoroutinefunction(hook):
+            raise TypeError("a coroutine function is a hook for the asyncio service")
+        hook(event)
+    except Exception:
+        log.exception("the hook %r failed", hook)
 
 
 def _gather(steps: "tuple[plans.Step, ...]") -> List[Any]:

@@ -76,12 +76,12 @@ class Pool(BasePool):
     def _idle_count(self) -> int:
         return self._store.count()
 
-    def open(self) -> None:
+    def open(self, until: Optional[float] = None) -> None:
         """Make the first ``warm_up`` connections where there are none."""
         made: List[Connection] = []
         try:
             for _ in range(self.config.warm_up):
-                made.append(self.checkout())
+                made.append(self.checkout(until))
         finally:
             for connection in made:
                 self.release(connection)
@@ -138,7 +138,7 @@ class Pool(BasePool):
                 connection.quit()
             if not connection.open:
                 drive(plans.connecting(self, until), lambda step: self._connect(step, connection))
-                self._opened += 1
+                self.opened += 1
             self._lend(connection, now)
             return connection
         except BaseException:
@@ -247,10 +247,9 @@ class Pool(BasePool):
     def _end(self, connection: Connection) -> None:
         with self._lock:
             self._stranded.append(connection)
-            if self._ender is not None:
-                return
-            self._ender = threading.Thread(target=self._end_stranded, name="dualdb-kill", daemon=True)
-        self._ender.start()
+            if self._ender is None:
+                self._ender = threading.Thread(target=self._end_stranded, name="dualdb-kill", daemon=True)
+                self._ender.start()
 
     def _end_stranded(self) -> None:
         spare, limit = Connection(self.config), self.config.connect_timeout

@@ -4,6 +4,7 @@ import threading
 from typing import Any, Callable, Dict, List, Optional
 
 from .. import deadlines, errors, plans
+from ..admin import DrainReport
 from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
@@ -19,9 +20,10 @@ from .pool import Pool
 class BorrowedConnection:
     """A raw PyMySQL connection out of the pool, until the block ends or ``close()`` is called."""
 
-    def __init__(self, find_client: Callable[[], Any]) -> None:
-        self._pool: Pool = find_client().pool
-        self._raw: Optional[Connection] = self._pool.checkout(deadlines.until())
+    def __init__(self, route: plans.Route) -> None:
+        client, raw = drive(plans.check_out(route, raw=True), perform)
+        self._pool: Pool = client.pool
+        self._raw: Optional[Connection] = raw
 
     def __enter__(self) -> Connection:
         if self._raw is None:
@@ -63,9 +65,13 @@ class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCou
             raise told from error
 
     def __enter__(self) -> "Transaction":
-        client, outer = self._begin()
-        until = deadlines.until()
-        raw = outer._raw if outer is not None else client.pool.checkout(until)
+        route, until = self._unused(), deadlines.until()
+        client = self._run(plans.find(route))
+        outer = self._begin(client)
+        if outer is not None:
+            raw = outer._raw
+        else:
+            self._client, raw = self._run(plans.check_out(route))
         try:
             drive(self._opening(), lambda command: raw.run(command, until))
         except BaseException as error:
@@ -148,7 +154,7 @@ class DatabaseService(
     _Verbs,
     Router[
         List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection,
-        int, List[int], Dict[str, Any], None, Target, MySQLClient,
+        int, List[int], Dict[str, Any], DrainReport, None, Target, MySQLClient,
     ],
 ):  # fmt: skip
     """The sharded database for scripts, Celery workers and other threads. One for all threads of a process."""
@@ -168,14 +174,20 @@ class DatabaseService(
         self.close_service()
 
     def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> MySQLClient:
-        return MySQLClient(config, name=name, shard_id=shard_id, inserts=(self._inserts,))
+        return MySQLClient(
+            config, name=name, shard_id=shard_id, inserts=(self._inserts,), look=None if shard_id is None else self._life.look
+        )
 
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)
 
-    def _run_alone(self, plan: "plans.Plan[Any]") -> Any:
-        with self._alone:
+    def _run_alone(self, plan: "plans.Plan[Any]", wait: Optional[float] = None) -> Any:
+        if not self._alone.acquire(timeout=-1 if wait is None else wait):
+            return plan.close()
+        try:
             return drive(plan, self._perform)
+        finally:
+            self._alone.release()
 
     def _perform(self, step: plans.Step) -> Any:
         if isinstance(step, plans.Spawn):

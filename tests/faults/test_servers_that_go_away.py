@@ -321,6 +321,35 @@ def test_a_read_that_loses_its_connection_twice_is_an_error_and_no_riddle(sandbo
     colour(client.close_pool())
 
 
+def test_the_last_map_serves_on_while_the_global_database_is_away(sandbox: Any, colour: Any, quick_retries: None, caplog: Any) -> None:
+    db = colour.Service(sandbox.config, refresh_interval=0.1)
+    with colour.using(db):
+        sandbox.servers["global"].kill()
+
+        def failed() -> bool:
+            colour.sleep(0.05)
+            return db.status().failure is not None
+
+        assert until(failed)
+        assert colour(db.session(session(1)).execute(INSERT)) == 1
+        with pytest.raises(ShardUnavailable):
+            colour(db.shard(9).query("SELECT 1"))
+        colour.sleep(0.5)
+        assert "2003" in db.status().failure
+        assert db.status().age > 0.5
+        assert caplog.text.count("so the last map stays in use") == 1, "said once, and asked ever more rarely"
+        sandbox.servers["global"].start()
+        sandbox.run("global", "UPDATE table_shard_config SET status = 'maintenance' WHERE shard_id = 2")
+
+        def mended() -> bool:
+            colour.sleep(0.05)
+            return bool(db.status().shards[2].state == "maintenance")
+
+        assert until(mended)
+        assert db.status().failure is None
+    sandbox.run("global", "UPDATE table_shard_config SET status = 'active' WHERE shard_id = 2")
+
+
 @pytest.fixture
 def silent_listener() -> Iterator[int]:
     """A port that accepts and never says a word."""

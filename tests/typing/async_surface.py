@@ -5,7 +5,20 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 
 from typing_extensions import assert_type
 
-from dualdb import AsyncDatabaseService, AsyncMySQLClient, CallResult, DatabaseConfig, InOut, Out, PoolStats, Row, RowCount
+from dualdb import (
+    AsyncDatabaseService,
+    AsyncMySQLClient,
+    CallResult,
+    DatabaseConfig,
+    DrainReport,
+    InOut,
+    Out,
+    PoolStats,
+    Row,
+    RowCount,
+    ServiceStatus,
+    ShardStatus,
+)
 from dualdb.async_impl import Target, Transaction
 from dualdb.async_impl.service import BorrowedConnection
 from dualdb.deadlines import Deadline
@@ -15,6 +28,15 @@ async def service(db: AsyncDatabaseService, client_session: object) -> None:
     assert_type(await db.init_service(), None)
     assert_type(await db.close_service(), None)
     assert_type(await db.close_service(timeout=5), None)
+    assert_type(await db.refresh(), None)
+    assert_type(db.status(), ServiceStatus)
+    assert_type(db.status().shards, Mapping[int, ShardStatus])
+    assert_type(await db.add_shard(3, host="h", database="d", user="u", password="env:P"), None)
+    assert_type(await db.set_shard_status(3, "readonly"), None)
+    assert_type(await db.drain_shard(3, timeout=5), DrainReport)
+    assert_type(await db.remove_shard(3), None)
+    db.on("shard_added", lambda event: event.after)
+    db.on("shard_add", lambda event: event.after)  # type: ignore[arg-type]
     assert_type(db.stats(), Dict[Union[str, int], PoolStats])
     with db.deadline(1.5) as deadline:
         assert_type(deadline, Deadline)
@@ -61,6 +83,8 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type((await target.execute("q")).lastrowid, int)
         assert_type(await target.call("p", (1, Out("x"), InOut("y", 2))), CallResult)
         assert_type((await target.call("p")).out, Mapping[str, Any])
+        assert_type(await target.query("q", read_only=True), List[Row])
+        assert_type(await target.call("p", read_only=True), CallResult)
         assert_type(target.transaction(), Transaction)
         assert_type(target.transaction(commit_marker=True), Transaction)
         assert_type(target.connection(), BorrowedConnection)

@@ -4,7 +4,20 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 
 from typing_extensions import assert_type
 
-from dualdb import CallResult, DatabaseConfig, DatabaseService, InOut, MySQLClient, Out, PoolStats, Row, RowCount
+from dualdb import (
+    CallResult,
+    DatabaseConfig,
+    DatabaseService,
+    DrainReport,
+    InOut,
+    MySQLClient,
+    Out,
+    PoolStats,
+    Row,
+    RowCount,
+    ServiceStatus,
+    ShardStatus,
+)
 from dualdb.deadlines import Deadline
 from dualdb.sync_impl import Target, Transaction
 from dualdb.sync_impl.service import BorrowedConnection
@@ -14,6 +27,15 @@ def service(db: DatabaseService, client_session: object) -> None:
     assert_type(db.init_service(), None)
     assert_type(db.close_service(), None)
     assert_type(db.close_service(timeout=5), None)
+    assert_type(db.refresh(), None)
+    assert_type(db.status(), ServiceStatus)
+    assert_type(db.status().shards, Mapping[int, ShardStatus])
+    assert_type(db.add_shard(3, host="h", database="d", user="u", password="env:P"), None)
+    assert_type(db.set_shard_status(3, "readonly"), None)
+    assert_type(db.drain_shard(3, timeout=5), DrainReport)
+    assert_type(db.remove_shard(3), None)
+    db.on("shard_added", lambda event: event.after)
+    db.on("shard_add", lambda event: event.after)  # type: ignore[arg-type]
     assert_type(db.stats(), Dict[Union[str, int], PoolStats])
     with db.deadline(1.5) as deadline:
         assert_type(deadline, Deadline)
@@ -60,6 +82,8 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.execute("q").lastrowid, int)
         assert_type(target.call("p", (1, Out("x"), InOut("y", 2))), CallResult)
         assert_type(target.call("p").out, Mapping[str, Any])
+        assert_type(target.query("q", read_only=True), List[Row])
+        assert_type(target.call("p", read_only=True), CallResult)
         assert_type(target.transaction(), Transaction)
         assert_type(target.transaction(commit_marker=True), Transaction)
         assert_type(target.connection(), BorrowedConnection)

@@ -19,6 +19,7 @@ from dualdb.errors import (
     ParameterError,
     ProgrammingError,
     ServiceNotOpen,
+    ShardReadOnly,
     ShardUnavailable,
     WriteTimedOut,
     unavailable,
@@ -46,7 +47,14 @@ def follow(plan: Any, script: List[Tuple[Any, Any]]) -> Any:
 
 
 def place(inserted: Any = None) -> Any:
-    return SimpleNamespace(name="shard 1", shard_id=1, _inserted=inserted or (lambda lastrowid: None), _may_repeat=lambda: True)
+    return SimpleNamespace(
+        name="shard 1",
+        shard_id=1,
+        _read_only=False,
+        _look=None,
+        _inserted=inserted or (lambda lastrowid: None),
+        _may_repeat=lambda: True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,10 +135,10 @@ READ, WRITE = "SELECT 1", "UPDATE t SET a = 1"
 def test_what_is_sent_twice(sql: str, idempotent: bool, answers: List[Any], outcome: Any) -> None:
     script = [(plans.Execute, answer) for answer in answers]
     if outcome is None:
-        follow(plans.query(place, sql, None, idempotent), script)
+        follow(plans.query(place, sql, None, idempotent=idempotent), script)
         return
     with pytest.raises(outcome) as caught:
-        follow(plans.query(place, sql, None, idempotent), script)
+        follow(plans.query(place, sql, None, idempotent=idempotent), script)
     assert type(caught.value) is outcome
     if outcome is OutcomeUnknown:
         assert (caught.value.args[0], caught.value.shard_id, caught.value.sent) == (2013, 1, True)
@@ -157,6 +165,57 @@ def test_a_place_that_was_closed_meanwhile_is_looked_for_once_more() -> None:
     assert follow(plans.query_value(lambda: next(routes), READ, None), [(plans.Execute, closed), (plans.Execute, ROWS)]) == 1
     with pytest.raises(ServiceNotOpen):
         follow(plans.query(lambda: places[0], READ, None), [(plans.Execute, closed)])
+
+
+def test_a_shard_that_the_map_does_not_know_is_looked_for() -> None:
+    looked = []
+
+    def look() -> Any:
+        looked.append(1)
+        yield plans.Sleep(0)
+
+    def route() -> Any:
+        raise plans.Unmapped(look, place)
+
+    assert follow(plans.query(route, "SELECT 1", None), [(plans.Sleep, None), (plans.Execute, ROWS)])
+    assert follow(plans.find(route), [(plans.Sleep, None)]).name == "shard 1"
+    assert follow(plans.check_out(route), [(plans.Sleep, None), (plans.CheckOut, "raw")])[1] == "raw"
+    assert looked == [1, 1, 1]
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_server_that_turns_the_account_away_may_not_be_the_shard_s_any_more(moved: bool) -> None:
+    def look() -> Any:
+        yield plans.Sleep(0)
+
+    refused = unavailable(1, "no connection")
+    refused.__cause__ = DENIED
+    old, new = place(), place()
+    old._look = look
+    ways = iter([old, new, new])
+    route: Any = (lambda: next(ways)) if moved else (lambda: old)
+    for plan, step, answer in (
+        (plans.query(route, WRITE, None), plans.Execute, UPDATED),
+        (plans.check_out(route), plans.CheckOut, "raw"),
+    ):
+        script = [(step, refused), (plans.Sleep, None), (step, answer)]
+        if moved:
+            ways = iter([old, new, new])
+            follow(plan, script)
+        else:
+            with pytest.raises(ShardUnavailable):
+                follow(plan, script[:2])
+
+
+def test_a_read_only_place_is_sent_reads_alone() -> None:
+    there = place()
+    there._read_only = True
+    assert follow(plans.query(lambda: there, READ, None), [(plans.Execute, ROWS)])
+    follow(plans.call(lambda: there, "p", (), read_only=True), [(plans.Execute, CallResult([], {}, 0, 0))])
+    for plan in (plans.execute(lambda: there, WRITE, None), plans.call(lambda: there, "p", ()), plans.check_out(lambda: there, raw=True)):
+        with pytest.raises(ShardReadOnly) as caught:
+            follow(plan, [])
+        assert caught.value.sent is False
 
 
 def test_what_the_retry_budget_does_not_allow_is_not_sent_twice() -> None:
