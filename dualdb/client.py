@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import Any, Callable, Generic, Optional, Sequence, Tuple
 from weakref import WeakKeyDictionary
 
-from . import plans
+from . import deadlines, plans
 from .config import DatabaseConfig
 from .pool import PoolStats
 from .shapes import CallR, ConnectionT, CountR, IntR, NoneR, RowR, RowsR, TransactionT, ValueR
@@ -134,7 +134,7 @@ AnyClient = BaseClient[Any, Any, Any, Any, Any, Any, Any, Any, Any]
 def _open(client: AnyClient) -> plans.Plan[None]:
     if client.pool.closed:
         client.pool = client._new_pool()
-    yield plans.Open(client)
+    yield plans.Open(client, deadlines.until())
 
 
 def last_insert(inserts: Any, owner: Any) -> plans.Plan[int]:

@@ -32,6 +32,8 @@ class DatabaseConfig(BaseModel):
         max_idle: how long a service keeps a connection that nobody uses; None for no limit.
         leak_threshold: a connection that is out for longer is logged, with the place where it was taken; None to look for none.
         connect_timeout: one limit over TCP, TLS, authentication and session set-up.
+        reset_after_call: reset a session after each procedure, for those that leave locks or user variables behind of which the server does
+            not tell. Nobody waits for it, but the server has three commands more.
         read_timeout, write_timeout: the longest silence of the server while an answer is awaited, the longest stall while a statement
             is sent; None for no limit.
         ssl_mode, ssl_ca, ssl_cert, ssl_key: TLS; the files are PEM. Without ``ssl_ca`` the verify modes trust the system's authorities.
@@ -57,6 +59,7 @@ class DatabaseConfig(BaseModel):
     max_idle: Optional[float] = Field(default=600.0, gt=0)
     leak_threshold: Optional[float] = Field(default=None, gt=0)
     connect_timeout: float = Field(default=10.0, gt=0)
+    reset_after_call: bool = False
     read_timeout: Optional[float] = Field(default=None, gt=0)
     write_timeout: Optional[float] = Field(default=None, gt=0)
     unix_socket: Optional[str] = None

@@ -1,6 +1,5 @@
 """Until when: a limit over all that a call does, from the wait for a connection to the last byte of its answer."""
 
-import math
 import time
 from contextvars import ContextVar, Token
 from typing import Any, Optional
@@ -10,14 +9,18 @@ from . import errors
 _current: ContextVar[Optional[float]] = ContextVar("dualdb_deadline", default=None)
 
 
+#: What the timers of every platform can wait for: about three years.
+LONGEST = 100_000_000
+
+
 def seconds(timeout: Any) -> float:
     """A timeout as a number.
 
     Raises:
         ParameterError: it is not a number from 0 up.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < math.inf:
-        raise errors.ParameterError(f"a timeout is a number of seconds from 0 up, not {timeout!r}")
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout <= LONGEST:
+        raise errors.ParameterError(f"a timeout is a number of seconds from 0 to {LONGEST}, not {timeout!r}")
     return float(timeout)
 
 
@@ -44,9 +47,12 @@ class Deadline:
         self._token: Optional[Token[Optional[float]]] = None
 
     def __enter__(self) -> "Deadline":
+        if self._token is not None:
+            raise errors.InterfaceError("a deadline is for one block at a time: ask for another")
         self._token = _current.set(until(self._timeout))
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
-        assert self._token is not None
-        _current.reset(self._token)
+        token, self._token = self._token, None
+        assert token is not None
+        _current.reset(token)

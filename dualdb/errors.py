@@ -27,10 +27,12 @@ class Error(pymysql.err.Error):
     target: Optional[str] = None
     shard_id: Optional[int] = None
     sent: Optional[bool] = None
+    #: Part of the transaction had been committed by then, by DDL in its block.
+    partly = False
 
     @property
     def retryable(self) -> bool:
-        return self.errno in RETRYABLE
+        return self.errno in RETRYABLE and not self.partly
 
     @property
     def errno(self) -> Optional[int]:
@@ -153,7 +155,10 @@ class ConnectionLost(OperationalError):
 
     #: The statement was part of a transaction, which is gone as a whole.
     in_transaction = False
-    retryable = True
+
+    @property
+    def retryable(self) -> bool:
+        return not self.partly
 
 
 class DeadlineExceeded(OperationalError, TimeoutError):  # type: ignore[override]
@@ -163,7 +168,7 @@ class DeadlineExceeded(OperationalError, TimeoutError):  # type: ignore[override
 
     @property
     def retryable(self) -> bool:
-        return not self.sent
+        return not self.sent and not self.partly
 
 
 class OutcomeUnknown(OperationalError):

@@ -7,7 +7,7 @@ import time
 from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import errors, plans, shards
+from . import deadlines, errors, plans, shards
 from .config import DatabaseConfig
 from .results import ResultSet, Row
 from .statements import Statement
@@ -128,7 +128,7 @@ class Life:
             return
         client = self.new_client(self._config, "global", None)
         try:
-            yield plans.Open(client)
+            yield plans.Open(client, deadlines.until())
             log.info("global database initialized: %s", client.config.address)
             self.loaded = yield from self._read(client)
             self.topology = Topology(client, shards.EMPTY, MappingProxyType({}))
@@ -167,7 +167,7 @@ class Life:
     def apply(self) -> plans.Plan[None]:
         """Put into use what was loaded, and connect to what is new in it."""
         new = yield from self._use(self.loaded)
-        yield from self._connect(new, None)
+        yield from self._connect(new, deadlines.until())
         yield from self.watch()
 
     def refresh(self) -> plans.Plan[None]:
@@ -284,7 +284,7 @@ class Life:
                     refresh_at = self._clock() + self._pause()
                 away = self._away()
                 if away and (attempt == 0 or self._clock() >= retry_at):
-                    yield from self._connect(away, PROBE_SECONDS)
+                    yield from self._connect(away, self._clock() + PROBE_SECONDS)
                     attempt += 1
                     retry_at = self._clock() + plans.backoff(attempt, base=0.25, cap=5.0)
                 elif not away:
@@ -319,14 +319,13 @@ class Life:
             if known is None:
                 log.warning("the shard table cannot be read, so the last map stays in use: %s", error)
 
-    def _connect(self, shard_ids: Tuple[int, ...], seconds: Optional[float]) -> plans.Plan[None]:
+    def _connect(self, shard_ids: Tuple[int, ...], until: Optional[float]) -> plans.Plan[None]:
         """Connect to shards, all at the same time, and say which can be reached and which cannot."""
         topology = self.topology
         if topology is None:
             return
         clients = [topology.clients[shard_id] for shard_id in shard_ids if shard_id in topology.clients]
         known = [client.pool.health.failure for client in clients]
-        until = None if seconds is None else self._clock() + seconds
         outcomes = yield plans.Gather(tuple(plans.Open(client, until) for client in clients))
         for client, failure, outcome in zip(clients, known, outcomes):
             if outcome is None:
@@ -380,7 +379,7 @@ class Life:
 
     def health(self) -> plans.Plan[Dict[str, Any]]:
         topology = self.opened()
-        until = self._clock() + HEALTH_SECONDS
+        until = deadlines.until(HEALTH_SECONDS)
         steps = tuple(plans.Execute(client, Statement("SELECT 1"), until) for client in topology.all_clients)
         asked = dict(zip((None, *topology.clients), (yield plans.Gather(steps))))
         parts = {shard_id: _sign_of_life(shard, asked.get(shard_id)) for shard_id, shard in sorted(topology.shard_map.shards.items())}

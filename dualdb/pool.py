@@ -5,9 +5,11 @@ import os
 import ssl
 import sys
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Set, Tuple
 
-from . import errors
+from pymysql.constants import CR
+
+from . import errors, tls
 from .config import DatabaseConfig
 from .health import Health
 
@@ -21,7 +23,7 @@ class PoolStats(NamedTuple):
 
     Attributes:
         limit: the most connections there may be: ``pool_size + max_overflow``.
-        in_use, idle: the connections that there are.
+        in_use, idle: the connections that there are; those that are still being ended on the server count as in use.
         waiting: callers who wait for one.
         opened: how many have been opened in all.
         timeouts: how many callers have waited in vain.
@@ -40,6 +42,9 @@ class PoolStats(NamedTuple):
 class BasePool:
     """One database's connections: who has them, and whether the server is there."""
 
+    #: Seconds between attempts to end a session that cannot be ended yet.
+    AGAIN = 0.1
+
     _slots: Any
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
@@ -53,13 +58,14 @@ class BasePool:
     def _reset(self) -> None:
         """As a pool that has no connection."""
         self.health = Health(failure=self.health.failure)
+        self._told_of: Set[int] = set()
         #: The connections in use: since when, and by which line of whose program where leaks are looked for.
         self._lent: Dict[Any, Tuple[float, str]] = {}
 
     @property
     def in_use(self) -> int:
-        """How many connections callers have."""
-        return len(self._lent)
+        """How many slots are taken: by callers, and by sessions that are still being ended on the server."""
+        return int(self._slots.in_use)
 
     def stats(self) -> PoolStats:
         return PoolStats(
@@ -74,6 +80,12 @@ class BasePool:
 
     def _idle_count(self) -> int:
         raise NotImplementedError
+
+    def _tls_context(self) -> Optional[ssl.SSLContext]:
+        try:
+            return tls.context(self.config)
+        except OSError as error:  # an ssl.SSLError too
+            raise errors.ConnectionFailed(CR.CR_SSL_CONNECTION_ERROR, f"the files for TLS cannot be used: {error}") from error
 
     def _lend(self, connection: Any, now: float) -> None:
         self._lent[connection] = (now, "" if self.config.leak_threshold is None else _caller())
@@ -97,6 +109,11 @@ class BasePool:
 
     def _closed_error(self) -> errors.ServiceNotOpen:
         return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").about(self.name, self.shard_id, sent=False)
+
+    def _goes_on(self, connection: Any) -> None:
+        if connection.session_id not in self._told_of:
+            self._told_of.add(connection.session_id)
+            log.warning("%s: session %d goes on with a definer's rights and cannot be ended yet", self.name, connection.session_id)
 
     def _not_ended(self, connection: Any, error: BaseException) -> None:
         log.warning("%s: what session %d was doing could not be ended on the server: %s", self.name, connection.session_id, error)

@@ -181,6 +181,7 @@ def _shard(shard_id: int, row: Mapping[str, Any], base: DatabaseConfig, allowed:
             raise ValueError(f"max_connections is {limit}; a shard needs at least 1")
         fields["pool_size"] = min(base.pool_size, limit)
         fields["max_overflow"] = min(base.max_overflow, limit - fields["pool_size"])
+        fields["warm_up"] = min(base.warm_up, fields["pool_size"])
     inherited = {name: getattr(base, name) for name in DatabaseConfig.model_fields}
     return Shard(shard_id, status, DatabaseConfig(**{**inherited, **fields}), name)
 

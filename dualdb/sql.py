@@ -119,10 +119,17 @@ def _finite(value: Any) -> str:
     return decimal.Decimal.__format__(value, "f") if is_decimal else str(encoders[float](float.__float__(value)))
 
 
+def _whole(value: int) -> str:
+    try:
+        return int.__repr__(value)
+    except ValueError:  # Python writes no number of more than some thousand digits
+        raise ParameterError("an int has more digits than any column") from None
+
+
 _PLAIN: Dict[type, _Writer] = {
     type(None): lambda value: "NULL",
     bool: lambda value: "1" if value else "0",
-    int: int.__repr__,
+    int: _whole,
     float: _finite,
     decimal.Decimal: _finite,
     bytes: lambda value: f"_binary X'{bytes.hex(value)}'",
@@ -146,6 +153,13 @@ def literal(value: Any, *, backslash_escapes: bool = True) -> str:
     Raises:
         ParameterError: any other type, or a number that is not finite.
     """
+    try:
+        return _literal(value, backslash_escapes)
+    except RecursionError:
+        raise ParameterError("a sequence among the parameters contains itself") from None
+
+
+def _literal(value: Any, backslash_escapes: bool) -> str:
     kind = type(value)
     if kind is str:
         return "'" + (escape_string(value) if backslash_escapes else value.replace("'", "''")) + "'"
@@ -153,14 +167,14 @@ def literal(value: Any, *, backslash_escapes: bool = True) -> str:
     if writer is not None:
         return writer(value)
     if isinstance(value, enum.Enum):
-        return literal(value.value, backslash_escapes=backslash_escapes)
+        return _literal(value.value, backslash_escapes)
     if isinstance(value, str):
-        return literal(str.__str__(value), backslash_escapes=backslash_escapes)
+        return _literal(str.__str__(value), backslash_escapes)
     for base in kind.__mro__[1:]:
         if base in _PLAIN:
             return _PLAIN[base](value)
     if isinstance(value, (tuple, list, set, frozenset)):
-        return "(" + ",".join([literal(item, backslash_escapes=backslash_escapes) for item in value]) + ")" if value else _EMPTY_LIST
+        return "(" + ",".join([_literal(item, backslash_escapes) for item in value]) + ")" if value else _EMPTY_LIST
     if hasattr(value, "__index__"):
         return repr(value.__index__())
     raise ParameterError(f"a {kind.__name__} cannot be a parameter: convert it to a str, a number, bytes, a date or a sequence of these")
@@ -180,15 +194,24 @@ def procedure(name: str) -> str:
     return ".".join([f"`{part}`" for part in name.split(".")])
 
 
-# What comments and quoted text say is not what a statement does; a quoted name may be any function's. MySQL runs /*! ... */.
-_TEXT = re.compile(r"'(?:[^']|'')*'|/\*(?!M?!).*?\*/|--[\s].*?(?:\n|\Z)|#.*?(?:\n|\Z)", re.S)
-_QUOTED_NAME = re.compile(r"`[^`]*`|\"(?:[^\"]|\"\")*\"")
+# What comments and quoted text say is not what a statement does; a quoted name may be any function's. MySQL runs /*! ... */. Whichever
+# begins first has what is inside it, so all are looked for at once.
+_COMMENT = r"/\*(?!M?!).*?\*/|--(?=\s|\Z)[^\n]*|\#[^\n]*"
+_LEXEME = re.compile(r"""(?P<text>'(?:[^']|'')*')|(?P<name>"(?:[^"]|"")*"|`(?:[^`]|``)*`)|""" + _COMMENT, re.S)
+_FIRST_WORD = re.compile(rf"(?:[\s(;]|{_COMMENT})*([A-Za-z]+)", re.S)
+
+
+def _bare(sql: str) -> str:
+    """A statement without its comments and texts, and with "quoted" for every quoted name."""
+    return _LEXEME.sub(lambda found: " '' " if found["text"] else " quoted " if found["name"] else " ", sql).strip()
+
+
 _READS = frozenset({"SELECT", "SHOW", "DESC", "DESCRIBE", "EXPLAIN", "WITH", "TABLE", "VALUES"})
 _WRITES = re.compile(
     r"(?i)\b(?:INTO|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN|INSERT|UPDATE|DELETE|REPLACE|ANALYZE|NEXTVAL|SETVAL|NEXT\s+VALUE|PROCEDURE)\b"
-    r"|:=|/\*|;\s*\S"
+    r"|:=|/\*|;\s*\S|[\"`]"
 )
-_CALLS = re.compile(r"([\w$.]+)\s*\(")
+_CALLS = re.compile(r"((?:\.\s*)?[\w$.]+)\s*\(")
 #: Functions and words before a parenthesis that change nothing, so that a SELECT with them may be read again.
 _HARMLESS = frozenset(
     """ABS ALL AND ANY AS AVG BETWEEN BIN BIT_AND BIT_COUNT BIT_OR BIT_XOR BY CASE CAST CEIL CEILING CHAR CHAR_LENGTH CHARACTER_LENGTH
@@ -212,7 +235,7 @@ def is_plain_read(sql: str) -> bool:
     Errs on the safe side: a SELECT that calls a function this module does not know (a stored one may write) is not a plain read, nor is
     one with a backslash, which may or may not end a text.
     """
-    bare = _QUOTED_NAME.sub(" quoted ", _TEXT.sub(" ", sql)).strip().lstrip("( \n\t").rstrip("; \n\t")
+    bare = _bare(sql).lstrip("( \n\t").rstrip("; \n\t")
     first = re.match(r"[A-Za-z]+", bare)
     if "\\" in sql or first is None or first[0].upper() not in _READS or _WRITES.search(bare):
         return False
@@ -233,24 +256,40 @@ COMMITTING = frozenset(
 
 # What outlives a statement although the server does not say so by its flags, and what it says only from MariaDB 10.2 and MySQL 5.7 on.
 _KEEPS = re.compile(
-    r"(?i)\bGET_LOCK\s*\(|:=|^\s*(?:LOCK|HANDLER|FLUSH\s+TABLES|XA|SET|USE|PREPARE|CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY)\b"
+    r"(?i)\bGET_LOCK\s*\(|:=|\bINTO\s+@|/\*!|/\*M!"
+    r"|^[\s(;]*(?:LOCK|HANDLER|FLUSH\s+TABLES|XA|SET|USE|PREPARE|CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY)\b"
 )
 
 
 def changes_session(sql: str) -> bool:
     """True if the statement may leave the session otherwise than it was: with a lock, a variable, a temporary table."""
-    return _kept_answer(sql) if len(sql) < 10_000 else bool(_KEEPS.search(sql))
-
-
-@lru_cache(maxsize=1024)
-def _kept_answer(sql: str) -> bool:
-    return bool(_KEEPS.search(sql))
+    return _judged(sql)[1]
 
 
 def first_word(sql: str) -> str:
-    """The word a statement begins with, in upper case; empty where it begins with a comment or anything else."""
-    found = re.match(r"[\s(]*([A-Za-z]+)", sql)
-    return found[1].upper() if found else ""
+    """The word a statement begins with, in upper case; empty where it begins with anything else than a word or a comment."""
+    return _judged(sql)[0]
+
+
+def controls_transaction(sql: str) -> bool:
+    """True if the statement begins or ends a transaction by name. ROLLBACK TO a savepoint does neither."""
+    word = first_word(sql)
+    return word in ("BEGIN", "START", "COMMIT", "ROLLBACK", "XA") and not _NO_CONTROL.search(_bare(sql))
+
+
+_NO_CONTROL = re.compile(r"(?i)^(?:BEGIN\s+NOT\s|START\s+(?!TRANSACTION)|ROLLBACK\s+(?:WORK\s+)?TO\s)")
+
+
+def _judged(sql: str) -> Tuple[str, bool]:
+    return _judge_short(sql) if len(sql) < 10_000 else _judge(sql)
+
+
+def _judge(sql: str) -> Tuple[str, bool]:
+    found = _FIRST_WORD.match(sql)
+    return found[1].upper() if found else "", bool(_KEEPS.search(_bare(sql)))
+
+
+_judge_short = lru_cache(maxsize=1024)(_judge)
 
 
 class Out:

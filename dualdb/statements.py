@@ -5,6 +5,7 @@ and returns what the whole exchange gave. It decides; a colour's connection carr
 first command to its last, so nobody else's statement comes between.
 """
 
+import logging
 import random
 from typing import Any, Callable, Dict, Generator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -12,6 +13,8 @@ import pymysql.err
 
 from . import errors, sql
 from .results import CallResult, ResultSet
+
+log = logging.getLogger("dualdb")
 
 #: Commands out, result sets in, the exchange's result in the end.
 Talk = Generator[bytes, List[ResultSet], Any]
@@ -79,6 +82,16 @@ class Statement:
     def changes_session(self) -> bool:
         """May leave the session otherwise than it was, without the server saying so."""
         return sql.changes_session(self.sql)
+
+    @property
+    def calls(self) -> bool:
+        """Calls a procedure, which may do anything to the session, and fail then."""
+        return sql.first_word(self.sql) == "CALL"
+
+    def check_in_transaction(self) -> None:
+        """Raises: InterfaceError for a statement that would begin or end the transaction behind its block's back."""
+        if sql.controls_transaction(self.sql):
+            raise errors.InterfaceError(f"{sql.first_word(self.sql)} inside a transaction: it is committed or rolled back by its block")
 
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
         """May have changed the session's transaction before it failed with ``error``."""
@@ -151,8 +164,12 @@ class Call:
     def _literals(self, backslash_escapes: bool) -> List[str]:
         return [sql.literal(value, backslash_escapes=backslash_escapes) for value in self._values]
 
-    #: Whatever a procedure does to a transaction or a session, it is not said beforehand.
+    #: What a procedure does to a transaction is not said beforehand; what to the session, the server says if it succeeds.
     commits = changes_session = False
+    calls = True
+
+    def check_in_transaction(self) -> None:
+        """A procedure that ends the transaction is found out afterwards."""
 
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
         """A procedure may have begun, committed or rolled back before it failed."""
@@ -167,17 +184,22 @@ def settled(statement: Any, connection: Any, until: Optional[float], *, in_trans
     """
     try:
         result = yield from statement.talk(connection.voice(until))
-        if statement.changes_session:
+        if statement.changes_session or (connection.reset_after_call and statement.calls):
             connection.changed = True
         return result
     except pymysql.err.MySQLError as error:
-        if errors.is_answer(error) and statement.leaves_doubt(error, in_transaction=in_transaction):
-            yield ASK
+        if errors.is_answer(error):
+            # An error packet does not tell either what was changed before it; a reset costs nobody's time.
+            connection.changed = connection.changed or statement.changes_session or statement.calls
+            if statement.leaves_doubt(error, in_transaction=in_transaction):
+                yield ASK
         raise
 
 
 def end_session(session_id: int, age: float) -> Talk:
-    """End a session, ``age`` seconds old, whose answer nobody waits for. Said on another.
+    """End a session, ``age`` seconds old, whose answer nobody waits for. Said on another. Gives whether it has ended.
+
+    It has not where it is in a procedure, function or trigger with its definer's rights: until that is over it is another user's.
 
     The caller holds the session's socket open, so that the server has given its id to nobody else; unless it has been started anew,
     which it is asked first.
@@ -187,8 +209,11 @@ def end_session(session_id: int, age: float) -> Talk:
         try:
             yield b"KILL %d" % session_id
         except pymysql.err.MySQLError as error:
-            if errors.code_of(error) not in (errors.NO_SUCH_THREAD, errors.NOT_OWNER):
+            if errors.code_of(error) == errors.NOT_OWNER:
+                return False
+            if errors.code_of(error) != errors.NO_SUCH_THREAD:
                 raise
+    return True
 
 
 def _variable(position: int) -> str:
@@ -218,7 +243,7 @@ def begin(savepoint: int, token: Optional[str], spread: Callable[[], float] = ra
     leave = f"INSERT INTO {MARKERS} (token) VALUES ('{token}')".encode()
     try:
         if spread() * SWEEP_EVERY < 1:
-            yield _OLD_MARKERS
+            yield from _sweep()
         yield b"BEGIN"
         yield leave
     except pymysql.err.MySQLError as error:
@@ -227,6 +252,15 @@ def begin(savepoint: int, token: Optional[str], spread: Callable[[], float] = ra
         yield _NEW_MARKERS
         yield b"BEGIN"
         yield leave
+
+
+def _sweep() -> Talk:
+    try:
+        yield _OLD_MARKERS
+    except pymysql.err.MySQLError as error:
+        if not errors.is_answer(error) or errors.code_of(error) == errors.NO_SUCH_TABLE:
+            raise
+        log.warning("old rows of %s cannot be removed: %s", MARKERS, error)
 
 
 def marker(token: str) -> Statement:

@@ -44,6 +44,8 @@ class BaseTransaction(
         self._savepoints = 0
         self._swept = 0  # the newest savepoint that an implicit commit has swept away
         self._ended = False  # an implicit commit has ended it; what follows begins anew
+        self._partly = False  # and so part of it has been committed
+        self._undone: Optional[BaseException] = None  # what it was rolled back for
         self._failure: Optional[BaseException] = None
 
     def __repr__(self) -> str:
@@ -112,6 +114,7 @@ class BaseTransaction(
     def cursor(self, *args: Any) -> Any:
         """A cursor of the driver on this transaction's connection, for code that wants the driver's own ways. Not used after the block."""
         self._check()
+        self._raw.changed = True  # what is said through it, nobody here hears
         return self._raw.cursor(*args)
 
     def _new_connection(self) -> ConnectionT:
@@ -142,9 +145,11 @@ class BaseTransaction(
         self._outer = outer
         return outer
 
-    def _opening(self) -> statements.Talk:
+    def _opening(self, raw: Any) -> statements.Talk:
         self._token = secrets.token_hex(16) if self._marked else None
-        return statements.begin(self._number, self._token)
+        yield from statements.begin(self._number, self._token)
+        if not self._number:
+            raw.swapped = False
 
     def _begun(self, raw: Any) -> None:
         assert self._client is not None
@@ -159,22 +164,25 @@ class BaseTransaction(
     def _talk(self, statement: Any, until: Optional[float]) -> statements.Talk:
         """Say a statement, and see whether the transaction is still there afterwards."""
         root = self._root
+        statement.check_in_transaction()
         if root._ended:
-            yield from root._opening()
+            yield from root._opening(self._raw)
             root._ended = False
         result = yield from statements.settled(statement, self._raw, until, in_transaction=True)
         if not self._raw.in_transaction:
             if statement.commits:
                 # As it would be with autocommit off: what was done is committed, and what follows is a new transaction.
                 log.warning("%s: a statement inside a transaction committed it; what follows is a transaction of its own", self.name)
-                root._ended, root._swept = True, root._savepoints
+                root._ended, root._partly, root._swept = True, True, root._savepoints
             else:
                 self._fail("a statement inside the transaction has committed it or rolled it back")
+        elif self._raw.swapped:
+            self._fail("a statement inside the transaction has ended it and begun another")
         return result
 
     def _told(self, error: BaseException) -> BaseException:
         """What the caller is to be told of a statement's error; and what the error means for the transaction."""
-        told = errors.told(error, self.name, self.shard_id, sent=self._raw.sent)
+        told = self._told_about(error)
         if isinstance(told, (errors.ConnectionLost, errors.DeadlineExceeded)) and not self._raw.at_rest:
             told.in_transaction = True
             self._fail(told)
@@ -183,6 +191,12 @@ class BaseTransaction(
                 self._fail(told)
         elif not isinstance(told, errors.Error) and not self._raw.at_rest:
             self._fail(error)
+        return told
+
+    def _told_about(self, error: BaseException) -> BaseException:
+        told = errors.told(error, self.name, self.shard_id, sent=self._raw.sent)
+        if self._root._partly and isinstance(told, errors.Error):
+            told.partly = True
         return told
 
     def _fail(self, failure: "BaseException | str") -> None:
@@ -205,6 +219,8 @@ class BaseTransaction(
             self._client._transactions[self._owner] = self._before
         else:
             self._client._transactions.pop(self._owner, None)
+        if self is root:
+            root._undone = error
         if error is not None and not isinstance(error, Exception):
             self._raw.at_rest = False
             self._fail(error)
@@ -228,7 +244,7 @@ class BaseTransaction(
 
     def _ended_by(self, failure: BaseException, error: Optional[BaseException]) -> Optional[errors.OutcomeUnknown]:
         """An ending command failed with ``failure`` while ``error`` was on its way out of the block. Gives what is to be settled."""
-        told = errors.told(failure, self.name, self.shard_id, sent=self._raw.sent)
+        told = self._told_about(failure)
         committing = error is None and self._root._failure is None
         self._fail(told)
         self._raw.at_rest = False
@@ -251,16 +267,18 @@ class BaseTransaction(
         if committed is None:
             raise unknown
         if not committed:
-            raise errors.TransactionAborted("the connection was lost before COMMIT was applied, so nothing of the transaction was").about(
+            since = "what followed the implicit commit" if self._partly else "the transaction"
+            raise errors.TransactionAborted(f"the connection was lost before COMMIT was applied, so nothing of {since} was").about(
                 self.name, self.shard_id, sent=True
             ) from unknown.__cause__
 
     def _aborted(self, error: Optional[BaseException]) -> None:
         """Called last: a block that ended well although its transaction is gone must not look as if it had been committed."""
-        if error is None and self._root._failure is not None:
+        failure = self._root._failure or self._root._undone
+        if error is None and failure is not None:
             raise errors.TransactionAborted("the transaction was not committed as a whole: it was gone before its block ended").about(
                 self.name, self.shard_id, sent=True
-            ) from self._root._failure
+            ) from failure
 
 
 AnyTransaction = BaseTransaction[Any, Any, Any, Any, Any, Any, Any, Any]

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import Deque, List, Optional
 
-from .. import errors, forks, plans, statements, tls
+from .. import errors, forks, plans, statements
 from ..config import DatabaseConfig
 from ..pool import BasePool
 from ..slots import Slots
@@ -141,7 +141,7 @@ class Pool(BasePool):
         assert isinstance(step, plans.Connect)
         try:
             if self._tls is None:
-                self._tls = tls.context(self.config)
+                self._tls = self._tls_context()
             connection = Connection(self.config, self._tls)
             await connection.open_session(step.until)
         except errors.ConnectionFailed as error:
@@ -220,20 +220,28 @@ class Pool(BasePool):
         try:
             while self._stranded:
                 connection = self._stranded.popleft()
+                ended = True
                 try:
                     if not connection.is_cut() and not self.health.is_open:
                         if not spare:
                             await self._connect(plans.Connect(time.monotonic() + limit), spare)
                         end = statements.end_session(connection.session_id, time.monotonic() - connection.born)
-                        await drive(end, lambda command: spare[0].run(command, time.monotonic() + limit))
+                        ended = await drive(end, lambda command: spare[0].run(command, time.monotonic() + limit)) or self.closed
                 except (errors.Error, *errors.DRIVER_ERRORS) as error:
                     self._not_ended(connection, error)
                     while spare:
                         spare.pop().abort()
-                finally:
-                    connection.abort()
-                    connection.stranded = False
-                    self._leave(connection)
+                except BaseException:
+                    self._stranded.append(connection)
+                    raise
+                if not ended:
+                    self._goes_on(connection)
+                    self._stranded.append(connection)
+                    await asyncio.sleep(self.AGAIN)
+                    continue
+                connection.abort()
+                connection.stranded = False
+                self._leave(connection)
         finally:
             self._ender = None
             for connection in (*spare, *self._stranded):

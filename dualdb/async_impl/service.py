@@ -104,7 +104,7 @@ class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
         else:
             self._client, raw = await self._run(plans.check_out(route))
         try:
-            await drive(self._opening(), lambda command: raw.run(command, until))
+            await drive(self._opening(raw), lambda command: raw.run(command, until))
         except BaseException as error:
             self._give_back(raw)
             told = errors.told(error, self.name, self.shard_id, sent=raw.sent)

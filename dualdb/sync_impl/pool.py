@@ -1,5 +1,6 @@
 """The threaded pool: DBUtils keeps the idle connections, a fair and timed bound stands before it, and no I/O happens under a lock."""
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -9,7 +10,7 @@ from typing import Any, Deque, List, Optional
 
 from dbutils.pooled_db import PooledDB
 
-from .. import errors, forks, plans, statements, tls
+from .. import errors, forks, plans, statements
 from ..config import DatabaseConfig
 from ..pool import BasePool
 from ..slots import Slots
@@ -67,10 +68,11 @@ class Pool(BasePool):
         self._slots: Slots[Future[Optional[Connection]]] = Slots(self.config.pool_size + self.config.max_overflow)
         self._store = _IdleStore(self.config)
         self._stranded: Deque[Connection] = deque()
+        self._abandoned: Deque[Connection] = deque()
         self._ender: Optional[threading.Thread] = None
 
     def _forked(self) -> None:
-        forks.keep(self._store, self._slots, self._stranded)
+        forks.keep(self._store, self._slots, self._stranded, self._abandoned)
         self._reset()
 
     def _idle_count(self) -> int:
@@ -124,8 +126,10 @@ class Pool(BasePool):
             ShardUnavailable, ConnectionFailed: it could not be connected.
             ServiceNotOpen: the pool is closed.
         """
-        connection = self._enter(until)
+        entered, connection = False, None
         try:
+            connection = self._enter(until)
+            entered = True
             if connection is None:
                 pooled = self._store.connection(shareable=False)
                 connection = pooled.dbapi_connection
@@ -142,7 +146,8 @@ class Pool(BasePool):
             self._lend(connection, now)
             return connection
         except BaseException:
-            self._leave(connection)
+            if entered:
+                self._leave(connection)
             raise
 
     def release(self, connection: Connection) -> None:
@@ -155,6 +160,21 @@ class Pool(BasePool):
             connection.quit()
         self._leave(connection)
 
+    def abandon(self, connection: Connection) -> None:
+        """Take back a connection that its borrower forgot.
+
+        The garbage collector runs anywhere, also in a thread that holds this pool's lock: whoever holds it does this afterwards.
+        """
+        self._abandoned.append(connection)
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+            self._collect()
+
+    def _collect(self) -> None:
+        while self._abandoned:
+            with contextlib.suppress(IndexError):
+                self.discard(self._abandoned.popleft())
+
     def _connect(self, step: plans.Step, connection: Any) -> None:
         if isinstance(step, plans.Sleep):
             time.sleep(step.seconds)
@@ -162,7 +182,7 @@ class Pool(BasePool):
         assert isinstance(step, plans.Connect)
         try:
             if self._tls is None:
-                self._tls = tls.context(self.config)
+                self._tls = self._tls_context()
             connection.open_session(self._tls, step.until)
         except errors.ConnectionFailed as error:
             error.about(self.name, self.shard_id, sent=False)
@@ -184,6 +204,7 @@ class Pool(BasePool):
                 return None
             waiter: Future[Optional[Connection]] = Future()
             self._slots.queue(waiter)
+        self._collect()
         began = time.monotonic()
         limit = self.config.pool_timeout if until is None else min(self.config.pool_timeout, max(0.0, until - began))
         try:
@@ -225,6 +246,7 @@ class Pool(BasePool):
                 waiter = self._slots.give()
         if waiter is not None:
             waiter.set_result(connection)
+        self._collect()
 
     def _rest(self, connection: Optional[Connection]) -> None:
         if connection is None:
@@ -259,17 +281,22 @@ class Pool(BasePool):
                     self._ender = None
                     break
                 connection = self._stranded.popleft()
+            ended = True
             try:
                 if not connection.is_cut() and not self.health.is_open:
                     if not spare.open:
                         self._connect(plans.Connect(time.monotonic() + limit), spare)
                     end = statements.end_session(connection.session_id, time.monotonic() - connection.born)
-                    drive(end, lambda command: spare.run(command, time.monotonic() + limit))
+                    ended = drive(end, lambda command: spare.run(command, time.monotonic() + limit)) or self.closed
             except (errors.Error, *errors.DRIVER_ERRORS) as error:
                 self._not_ended(connection, error)
                 spare.abort()
-            finally:
-                connection.abort()
-                connection.stranded = False
-                self._leave(connection)
+            if not ended:
+                self._goes_on(connection)
+                self._stranded.append(connection)
+                time.sleep(self.AGAIN)
+                continue
+            connection.abort()
+            connection.stranded = False
+            self._leave(connection)
         spare.quit()

@@ -43,8 +43,9 @@ class BorrowedConnection:
             self._pool.discard(raw)
 
     def __del__(self) -> None:
-        if self.__dict__.get("_raw") is not None:
-            self.close()
+        raw = self.__dict__.get("_raw")
+        if raw is not None:
+            self._pool.abandon(raw)
 
 
 class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCount, CallResult, "Transaction", BorrowedConnection, int]):
@@ -73,7 +74,7 @@ class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCou
         else:
             self._client, raw = self._run(plans.check_out(route))
         try:
-            drive(self._opening(), lambda command: raw.run(command, until))
+            drive(self._opening(raw), lambda command: raw.run(command, until))
         except BaseException as error:
             self._give_back(raw)
             told = errors.told(error, self.name, self.shard_id, sent=raw.sent)
@@ -138,16 +139,18 @@ class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, Ca
         transaction = self._joined()
         if transaction is not None:
             return transaction._say(statement, until)
-        connection = self.pool.checkout(until)
+        connection = None
         try:
+            connection = self.pool.checkout(until)
             return drive(settled(statement, connection, until), lambda command: connection.run(command, until))
         except BaseException as error:
-            told = errors.told(error, self.name, self.shard_id, sent=connection.sent)
+            told = errors.told(error, self.name, self.shard_id, sent=connection is not None and connection.sent)
             if told is error:
                 raise
             raise told from error
         finally:
-            self.pool.release(connection)
+            if connection is not None:
+                self.pool.release(connection)
 
 
 class DatabaseService(

@@ -133,7 +133,35 @@ CHANGES = {
     "temporary table": ("CREATE TEMPORARY TABLE trades (a INT)", "SELECT COUNT(id) FROM trades", 0),
     "lock": ("SELECT GET_LOCK('left_behind', 0)", "SELECT IS_USED_LOCK('left_behind')", None),
     "procedure": ("CALL change_session()", "SELECT @left_behind", None),
+    "select into": ("SELECT 1 INTO @left_behind", "SELECT @left_behind", None),
+    "lock after a comment": ("/* so */ DO GET_LOCK('left_behind', 0)", "SELECT IS_USED_LOCK('left_behind')", None),
+    "locked tables": ("/* so */ LOCK TABLES trades READ", "SELECT COUNT(*) FROM trades", 0),
 }
+
+FAILING = {
+    "procedure": ("CALL change_and_fail()", "SELECT @left_behind", None),
+    "lock": ("SELECT GET_LOCK('left_behind', 0), (SELECT 1 UNION SELECT 2)", "SELECT IS_USED_LOCK('left_behind')", None),
+    "variable": ("SELECT @left_behind := 5, (SELECT 1 UNION SELECT 2)", "SELECT @left_behind", None),
+}
+
+
+@pytest.mark.parametrize(("change", "look", "expected"), FAILING.values(), ids=list(FAILING))
+def test_what_was_changed_before_an_error_is_as_before_too(
+    make_client: Any, colour: Any, world: Any, change: str, look: str, expected: Any
+) -> None:
+    fails = "CREATE PROCEDURE change_and_fail() BEGIN SET @left_behind = 1; SIGNAL SQLSTATE '45000'; END"
+    world.run(1, "DROP PROCEDURE IF EXISTS change_and_fail", fails)
+    client = make_client(pool_size=1, max_overflow=0)
+    with pytest.raises(dualdb.OperationalError):
+        colour(client.query(change))
+    assert colour(client.query_value(look)) is expected
+
+
+def test_a_reset_after_every_call_clears_what_the_server_does_not_tell_of(make_client: Any, colour: Any, world: Any) -> None:
+    world.run(1, "DROP PROCEDURE IF EXISTS take", "CREATE PROCEDURE take() DO GET_LOCK('left_behind', 0)")
+    client = make_client(pool_size=1, max_overflow=0, reset_after_call=True)
+    colour(client.call("take"))
+    assert colour(client.query_value("SELECT IS_USED_LOCK('left_behind')")) is None
 
 
 @pytest.mark.parametrize(("change", "look", "expected"), CHANGES.values(), ids=list(CHANGES))

@@ -306,3 +306,91 @@ def test_a_commit_marker_is_left_with_the_transaction(db: Any, colour: Any, worl
         raise ZeroDivisionError
     assert users(world) == [1, 2, 3]
     assert len({row["token"] for row in world.run(1, "SELECT token FROM dualdb_commit")}) == 2, "one before and one after the DDL"
+
+
+ENDS = {
+    "commits": "BEGIN COMMIT; START TRANSACTION; END",
+    "rolls_back": "BEGIN ROLLBACK; START TRANSACTION; END",
+    "works_on": "BEGIN COMMIT; START TRANSACTION; INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1); END",
+}
+
+
+@pytest.mark.parametrize("body", ENDS)
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_procedure_that_begins_another_transaction_is_found_out(db: Any, colour: Any, world: Any, body: str, marked: bool) -> None:
+    world.run(1, f"DROP PROCEDURE IF EXISTS {body}", f"CREATE PROCEDURE {body}() {ENDS[body]}")
+    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction(commit_marker=marked)) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        colour(tx.call(body))
+        with pytest.raises(TransactionAborted, match="nothing more is sent"):
+            colour(tx.execute(INSERT, (2,)))
+    assert users(world) == ([] if body == "rolls_back" else [1])
+
+
+def test_a_procedure_that_does_no_such_thing_is_left_alone(db: Any, colour: Any, world: Any) -> None:
+    world.run(
+        1,
+        "DROP PROCEDURE IF EXISTS busy",
+        "CREATE PROCEDURE busy() BEGIN SELECT 1; INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1); SELECT 2; END",
+    )
+    with colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute("SET @mine = 1"))
+        for number in range(3):
+            colour(tx.call("busy"))
+            colour(tx.query("SELECT * FROM trades"))
+            colour(tx.execute("CREATE TEMPORARY TABLE IF NOT EXISTS mine (a INT)"))
+            colour(tx.execute("DELETE FROM trades WHERE user_id = 8"))
+            with colour.using(tx.transaction()):
+                colour(tx.execute(INSERT, (number,)))
+            with contextlib.suppress(ZeroDivisionError), colour.using(tx.transaction()):
+                colour(tx.execute(INSERT, (9,)))
+                raise ZeroDivisionError
+    assert users(world) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "word", ["BEGIN", "start transaction read only", "/* so */ COMMIT", "ROLLBACK AND CHAIN", "ROLLBACK", "XA START 'a'"]
+)
+def test_a_transaction_is_ended_by_its_block_alone(db: Any, colour: Any, world: Any, word: str) -> None:
+    with colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        with pytest.raises(InterfaceError, match="inside a transaction"):
+            colour(tx.execute(word))
+        colour(tx.execute("SAVEPOINT mine"))
+        colour(tx.execute(INSERT, (2,)))
+        colour(tx.execute("ROLLBACK TO mine"))
+    assert users(world) == [1]
+
+
+def test_what_follows_ddl_is_not_told_as_the_whole(db: Any, colour: Any, world: Any) -> None:
+    with pytest.raises(TransactionAborted) as caught, colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        colour(tx.execute("/* so */ CREATE TABLE IF NOT EXISTS made (a INT)"))
+        world.run(1, f"KILL {colour(tx.query_value('SELECT CONNECTION_ID()'))}")
+        with pytest.raises(OperationalError) as lost:
+            colour(tx.execute(INSERT, (2,)))
+        assert lost.value.retryable is False
+    assert caught.value.retryable is False
+    assert users(world) == [1]
+
+
+def test_a_block_inside_does_not_outlive_a_transaction_that_was_rolled_back(db: Any, colour: Any, world: Any) -> None:
+    inner: Any = None
+    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction()) as tx:
+        inner = colour.using(tx.transaction())
+        inner.__enter__()
+        colour(tx.execute(INSERT, (1,)))
+        raise ZeroDivisionError
+    with pytest.raises(TransactionAborted):
+        inner.__exit__(None, None, None)
+    assert users(world) == []
+
+
+def test_what_is_said_through_a_cursor_is_not_the_next_borrower_s(world: Any, colour: Any) -> None:
+    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
+    with colour.using(client.transaction()) as tx:
+        cursor = colour.awaited(tx.cursor())
+        colour.awaited(cursor.execute("USE information_schema"))
+        colour.awaited(cursor.execute("SET @mine = 1"))
+    assert colour(client.query_one("SELECT DATABASE() AS d, @mine AS m")) == {"d": world.config_of(1).database, "m": None}
+    colour(client.close_pool())

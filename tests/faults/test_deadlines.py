@@ -1,6 +1,7 @@
 """Deadlines, cancellations and interrupts: the caller is told in time, and the server is not left working."""
 
 import asyncio
+import socket
 import time
 from typing import Any, Callable, Iterator
 
@@ -19,9 +20,9 @@ def client(world: Any, colour: Any) -> Iterator[Any]:
     colour(made.close_pool())
 
 
-def sleepers(world: Any) -> int:
+def sleepers(world: Any, word: str = "SLEEP") -> int:
     """How many statements with a SLEEP the server is working on."""
-    found = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%SLEEP(%' AND info NOT LIKE '%processlist%'"
+    found = f"SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%{word}(%' AND info NOT LIKE '%processlist%'"
     return int(world.value(1, found))
 
 
@@ -61,6 +62,35 @@ def test_a_late_procedure_is_ended_whatever_it_is_doing(client: Any, colour: Any
     with pytest.raises(WriteTimedOut):
         colour(client.call("dawdle", timeout=0.2))
     assert until(colour, lambda: sleepers(world) == 0)
+
+
+def test_what_has_its_definer_s_rights_keeps_its_slot_until_it_is_over(world: Any, colour: Any, caplog: Any) -> None:
+    world.run(1, "DROP FUNCTION IF EXISTS slow", "CREATE FUNCTION slow(n FLOAT) RETURNS INT READS SQL DATA RETURN SLEEP(n)")
+    client = colour.Client(world.config_of(1, pool_size=2, max_overflow=0))
+    for _ in range(4):
+        with pytest.raises(DeadlineExceeded):
+            colour(client.query("SELECT slow(1.5)", timeout=0.2))
+        assert sleepers(world, "slow") <= 2
+    assert "goes on with a definer's rights" in caplog.text
+    assert until(colour, lambda: sleepers(world, "slow") == 0)
+    assert colour(client.query_value("SELECT 7")) == 7
+    assert until(colour, lambda: client.stats().in_use == 0)
+    colour(client.close_pool())
+
+
+def test_life_and_health_are_over_in_time_too(world: Any, colour: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts, and says nothing
+        silent = {"host": "127.0.0.1", "port": listener.getsockname()[1]}
+        with pytest.raises(DeadlineExceeded), colour.deadline(0.2):
+            colour(colour.Service(world.config.model_copy(update=silent)).init_service())
+        world.set_row(2, **silent)
+        db = colour.Service(world.config)
+        with colour.deadline(0.5):
+            colour(db.init_service())
+        with colour.deadline(0.5):
+            report = colour(db.health_check())
+        assert (report["global"]["healthy"], report["shards"][1]["healthy"], report["shards"][2]["healthy"]) == (True, True, False)
+        colour(db.close_service())
 
 
 def test_waiting_for_a_connection_counts(client: Any, colour: Any) -> None:
@@ -150,4 +180,5 @@ def test_a_changed_session_that_was_given_up_is_not_reset_but_replaced(client: A
         with pytest.raises(DeadlineExceeded):
             colour(tx.query("SELECT SLEEP(20)", timeout=0.2))
     assert colour(client.query_value("SELECT @mine")) is None
-    assert (client.stats().in_use, client.stats().opened) == (0, 2)
+    assert until(colour, lambda: client.stats().in_use == 0)
+    assert client.stats().opened == 2

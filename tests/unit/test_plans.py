@@ -236,9 +236,9 @@ def test_a_timeout_sets_the_step_s_limit_and_nothing_is_sent_after_it() -> None:
     assert caught.value.sent is False
 
 
-@pytest.mark.parametrize("timeout", [-1, "1", True, math.inf, math.nan])
+@pytest.mark.parametrize("timeout", [-1, "1", True, 1e12, math.inf, math.nan])
 def test_a_timeout_is_a_number_from_0_up(timeout: Any) -> None:
-    with pytest.raises(ParameterError, match="number of seconds from 0 up"):
+    with pytest.raises(ParameterError, match="number of seconds from 0 to"):
         next(plans.query(place, READ, None, timeout=timeout))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dualdb import ParameterError, ProgrammingError
-from dualdb.sql import bind, is_plain_read, literal, procedure
+from dualdb.sql import bind, changes_session, controls_transaction, first_word, is_plain_read, literal, procedure
 
 
 class Colour(enum.Enum):
@@ -133,6 +133,17 @@ def test_other_names_are_refused(name: Any) -> None:
         ("SHOW TABLES", True),
         ("EXPLAIN SELECT 1", True),
         ("SELECT `a``b` FROM t", True),
+        ("SELECT 'it''s', \"it's\" /* it's */ FROM `it's`", True),
+        ("SELECT 1 -- it's\n, 2 # it's\n, 3", True),
+        ("SELECT 2--1", True),
+        ('SELECT "#1" tag, place(8)', False),
+        ("SELECT \"it's\", place('x')", False),
+        ('SELECT CONCAT("a -- b", place(7))', False),
+        ("SELECT `a#b`, place(1) FROM t", False),
+        ("SELECT '/*', place(1), '*/'", False),
+        ("SELECT 1 --place\n, place(1)", False),
+        ('SELECT "a, place(1)', False),
+        ("SELECT shop . now ()", False),
         ("SELECT `my_function`(1)", False),
         ("SELECT shop.count(1)", False),
         ("SELECT 'it\\\\', my_function(1), '", False),
@@ -155,3 +166,36 @@ def test_other_names_are_refused(name: Any) -> None:
 )
 def test_plain_reads(sql: str, plain: bool) -> None:
     assert is_plain_read(sql) is plain
+
+
+@pytest.mark.parametrize(
+    ("sql", "word", "controls", "keeps"),
+    [
+        ("SELECT 1", "SELECT", False, False),
+        ("/* a */ -- b\n # c\n (select 1)", "SELECT", False, False),
+        ("/*c*/ LOCK TABLES t READ", "LOCK", False, True),
+        ("select a into @x from t", "SELECT", False, True),
+        ("SELECT 'SET', ':=', ' INTO @x'", "SELECT", False, False),
+        ("SELECT @a:=1", "SELECT", False, True),
+        ("/*!40101 SET NAMES utf8 */", "", False, True),
+        ("Begin", "BEGIN", True, False),
+        ("BEGIN NOT ATOMIC SELECT 1; END", "BEGIN", False, False),
+        ("START TRANSACTION", "START", True, False),
+        ("START SLAVE", "START", False, False),
+        ("COMMIT AND CHAIN", "COMMIT", True, False),
+        ("ROLLBACK", "ROLLBACK", True, False),
+        ("rollback work to savepoint a", "ROLLBACK", False, False),
+        ("XA START 'a'", "XA", True, True),
+        ("SAVEPOINT a", "SAVEPOINT", False, False),
+    ],
+)
+def test_what_a_statement_does_to_its_session(sql: str, word: str, controls: bool, keeps: bool) -> None:
+    assert (first_word(sql), controls_transaction(sql), changes_session(sql)) == (word, controls, keeps)
+
+
+def test_values_that_cannot_be_written_are_refused() -> None:
+    endless: Any = []
+    endless.append(endless)
+    for value in (endless, 10**5000):
+        with pytest.raises(ParameterError):
+            literal(value)
