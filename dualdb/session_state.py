@@ -112,8 +112,11 @@ class SessionState:
         return self.at_rest and bool(self.server_status & SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT) and not self.in_transaction
 
     def opened(self) -> None:
+        """As the object may have had another session before."""
         self.born = self.rested = time.monotonic()
-        self.at_rest = True
+        self.at_rest, self.sent, self._done = True, False, b""
+        self.stranded = self.broken = self.changed = self.swapped = self.resetting = False
+        self._in_use = threading.Lock()
         # Spread over a tenth, so that connections made together are not all replaced together.
         self.retires = float("inf") if self._config.max_lifetime is None else self.born + self._config.max_lifetime * random.uniform(0.9, 1)
 

@@ -231,20 +231,32 @@ class Pool(BasePool):
             if connection.stranded:
                 self._end(connection)
                 return
-            if connection.open and (self.closed or not connection.clean):
-                connection.quit()
-            elif connection.open and connection.changed:
-                self._begin_reset(connection)
+            try:
+                if connection.open and (self.closed or not connection.clean):
+                    connection.quit()
+                elif connection.open and connection.changed:
+                    self._begin_reset(connection)
+            except BaseException:  # a signal handler's: the slot must not be lost over it
+                connection.abort()
+                self._pass_on(connection)
+                raise
+        self._pass_on(connection)
+
+    def _pass_on(self, connection: Optional[Connection]) -> None:
         waiter = None
         if self._slots.waiting:
             with self._lock:
                 waiter = self._slots.give() if self._slots.waiting else None
         if waiter is None:
-            self._rest(connection)
-            connection = None
-            with self._lock:
-                waiter = self._slots.give()
-        if waiter is not None:
+            try:
+                self._rest(connection)
+            finally:
+                connection = None
+                with self._lock:
+                    waiter = self._slots.give()
+                if waiter is not None:
+                    waiter.set_result(None)
+        else:
             waiter.set_result(connection)
         self._collect()
 

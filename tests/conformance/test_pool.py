@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import threading
 import time
 import warnings
 from typing import Any, Iterator, List
@@ -295,6 +296,35 @@ def test_a_borrowed_connection_that_was_forgotten_comes_back(make_client: Any, c
     gc.collect()
     assert colour(client.query_value("SELECT 1")) == 1
     assert settle(world, colour, [thread_id], 0) == 0
+
+
+def test_a_forgotten_connection_may_be_collected_while_the_pool_is_locked(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = dualdb.MySQLClient(world.config_of(1, pool_size=1, max_overflow=0))
+    forgotten: Any = [client.connection()]
+    forgotten.append(forgotten)
+    earn = client.pool.health.earn
+
+    def collect() -> None:
+        gc.collect()
+        earn()
+
+    monkeypatch.setattr(client.pool.health, "earn", collect)
+    answers: List[Any] = []
+    del forgotten
+    asking = threading.Thread(target=lambda: answers.append(client.query_value("SELECT 7")), daemon=True)
+    asking.start()
+    asking.join(10)
+    assert answers == [7]
+    client.close_pool()
+
+
+def test_an_exception_that_comes_just_as_a_command_ends_poisons_no_connection(make_client: Any, colour: Any) -> None:
+    client = make_client(pool_size=1, max_overflow=0)
+    for _ in range(2):
+        raw = colour.awaited(client.pool.checkout())
+        raw._in_use.acquire()  # and nobody gave it back
+        client.pool.release(raw)
+        assert colour(client.query_value("SELECT 7")) == 7
 
 
 def test_a_password_is_what_the_server_was_given_in_utf_8(world: Any, colour: Any) -> None:
