@@ -22,14 +22,17 @@ TEND_SECONDS = 1.0
 PROBE_SECONDS = 1.0
 
 #: A call that misses its shard has the shard table read again: so many seconds after the last time at the earliest, and waiting no longer
-#: than this for somebody else who is reading it.
+#: than this for it, or for somebody else who is reading it.
 LOOK_EVERY, LOOK_SECONDS = 1.0, 2.0
 
 #: How long a sign of life may take.
 HEALTH_SECONDS = 5.0
 
+#: How long the background tries to read the shard table.
+READ_SECONDS = 5.0
+
 #: The longest pause between attempts to read a shard table that cannot be read.
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 10.0
 
 
 class Topology(NamedTuple):
@@ -151,12 +154,12 @@ class Life:
 
     # The shard table.
 
-    def load(self) -> plans.Plan[None]:
+    def load(self, timeout: Optional[float] = None) -> plans.Plan[None]:
         """Read the shard table, and put nothing into use."""
         topology = self.opened()
         self._begun = self._clock()
         try:
-            self.loaded = yield from self._read(topology.global_client)
+            self.loaded = yield from self._read(topology.global_client, timeout)
         except errors.Error as error:
             self._failures += 1
             self._failure = str(error)
@@ -170,9 +173,9 @@ class Life:
         yield from self._connect(new, deadlines.until())
         yield from self.watch()
 
-    def refresh(self) -> plans.Plan[None]:
-        """Read the shard table and put it into use."""
-        yield from self.load()
+    def refresh(self, timeout: Optional[float] = None) -> plans.Plan[None]:
+        """Read the shard table, within ``timeout`` seconds, and put it into use."""
+        yield from self.load(timeout)
         yield from self._use(self.loaded)
         yield from self.watch()
 
@@ -193,9 +196,9 @@ class Life:
     def _look(self, asked: float, missing: Optional[int]) -> plans.Plan[None]:
         found = missing is not None and self.topology is not None and missing in self.topology.shard_map.shards
         if self._begun < asked and not found:
-            yield from self.refresh()
+            yield from self.refresh(LOOK_SECONDS)
 
-    def _read(self, client: Any) -> plans.Plan[shards.ShardMap]:
+    def _read(self, client: Any, timeout: Optional[float] = None) -> plans.Plan[shards.ShardMap]:
         """The shard table as a map, which is the one before where nothing has changed.
 
         The whole table is its own probe: it has a row for each shard, and nothing less would do. MAX(updated_at) is when a row was
@@ -206,7 +209,7 @@ class Life:
         """
         before = self.loaded
         try:
-            rows = yield from self._rows(client)
+            rows = yield from self._rows(client, timeout)
         except errors.ProgrammingError as error:
             if error.errno != errors.NO_SUCH_TABLE or before.shards:
                 raise
@@ -224,9 +227,9 @@ class Life:
                 log.error("shard table %s: %s", self.shard_table, problem)
         return found
 
-    def _rows(self, client: Any) -> plans.Plan[List[Row]]:
+    def _rows(self, client: Any, timeout: Optional[float] = None) -> plans.Plan[List[Row]]:
         statement = Statement(f"SELECT * FROM {self.table} ORDER BY shard_id")
-        results: List[ResultSet] = yield from plans.perform(lambda: client, statement)
+        results: List[ResultSet] = yield from plans.perform(lambda: client, statement, timeout)
         return results[0].rows
 
     def _use(self, shard_map: shards.ShardMap) -> plans.Plan[Tuple[int, ...]]:
@@ -312,7 +315,7 @@ class Life:
     def _refresh_in_background(self) -> plans.Plan[None]:
         known = self._failure
         try:
-            yield plans.Alone(self._run_alone, self.refresh(), 0.0)
+            yield plans.Alone(self._run_alone, self.refresh(READ_SECONDS), 0.0)
         except errors.ServiceNotOpen:
             pass
         except errors.Error as error:
