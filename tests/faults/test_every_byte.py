@@ -45,16 +45,16 @@ def at_every_byte(client: Any, colour: Any, proxy: Proxy) -> Callable[..., List[
                 with contextlib.suppress(DeadlineExceeded):  # the fault came after the last byte of the work
                     colour(client.query_value("SELECT 1", timeout=0.5))
                 for _ in range(10):
-                    assert colour(client.query_value("SELECT 1")) == 1
+                    assert colour(client.query_value("SELECT 1", timeout=20)) == 1
                 proxy.set(Fault(direction, after, action))
                 try:
                     outcomes.append(work(next(numbers)))
                 except Exception as error:
                     outcomes.append(error)
-                if not proxy.happened:
-                    break
+                happened = proxy.happened
                 proxy.set(None)
-        proxy.set(None)
+                if not happened:
+                    break
         return outcomes
 
     return do
