@@ -4,6 +4,7 @@ import logging
 import random
 import threading
 import time
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -236,7 +237,7 @@ class Life:
         """Put a map into use. Gives the ids of the shards that have a new pool."""
         new, told = self._put_into_use(shard_map)
         yield plans.Close(tuple(each.client for each in self.leaving))
-        calls = tuple((hook, event) for event in told for hook in self._hooks[event.name])
+        calls = tuple([partial(hook, event) for event in told for hook in self._hooks[event.name]])
         if calls:
             yield plans.Notify(calls)
         return new

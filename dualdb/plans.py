@@ -178,9 +178,9 @@ class Alone(NamedTuple):
 
 
 class Notify(NamedTuple):
-    """Call hooks, one after the other, and log those that fail. In asyncio they may be coroutine functions."""
+    """Call functions of the application's, one after the other, and log those that fail. In asyncio they may be coroutine functions."""
 
-    calls: Tuple[Tuple[Callable[[Any], Any], Any], ...]
+    calls: Tuple[Callable[[], Any], ...]
 
 
 class Halt(NamedTuple):
@@ -366,6 +366,21 @@ def check_out(route: Route, *, raw: bool = False) -> Plan[Tuple[Any, Any]]:
             if last or not (yield from _leads_elsewhere(route, client, error)):
                 raise
     raise AssertionError("unreachable")
+
+
+#: What a whole transaction may be begun again after: it was rolled back, and nothing of it is applied.
+RUN_AGAIN = (errors.Deadlock, errors.LockWaitTimeout, errors.ConnectionLost, errors.TransactionAborted)
+
+#: How often a transaction is begun at most.
+RUN_ATTEMPTS = 5
+
+
+def pause_before_run(error: errors.Error, attempt: int, attempts: int, clock: Callable[[], float] = time.monotonic) -> Optional[float]:
+    """Seconds to wait before a transaction is begun again after attempt number ``attempt``, from 0; None where it is not."""
+    until, pause = deadlines.until(), backoff(attempt)
+    if not isinstance(error, RUN_AGAIN) or not error.retryable or attempt + 1 >= attempts:
+        return None
+    return None if until is not None and clock() + pause >= until else pause
 
 
 def find(route: Route) -> Plan[Place]:

@@ -231,27 +231,57 @@ _OLD_MARKERS = f"DELETE FROM {MARKERS} WHERE at < NOW() - INTERVAL 7 DAY LIMIT 1
 SWEEP_EVERY = 500
 
 
-def begin(savepoint: int, token: Optional[str], spread: Callable[[], float] = random.random) -> Talk:
+_ISOLATION = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+
+
+class Mode(NamedTuple):
+    """How a transaction is opened; see ``Target.transaction``."""
+
+    commit_marker: bool = False
+    isolation: Optional[str] = None
+    read_only: bool = False
+    snapshot: bool = False
+
+    def checked(self) -> "Mode":
+        """Raises: ParameterError for an isolation level that there is not, or what excludes each other."""
+        if self.isolation is not None and (not isinstance(self.isolation, str) or self.isolation.upper() not in _ISOLATION):
+            raise errors.ParameterError(f"isolation is one of {', '.join(_ISOLATION)}, not {self.isolation!r}")
+        if self.commit_marker and self.read_only:
+            raise errors.ParameterError("a transaction that only reads has nothing to mark: commit_marker and read_only exclude each other")
+        return self
+
+    @property
+    def commands(self) -> List[bytes]:
+        commands = [] if self.isolation is None else [f"SET TRANSACTION ISOLATION LEVEL {self.isolation.upper()}".encode()]
+        asked = [words for words, is_asked in ((b"WITH CONSISTENT SNAPSHOT", self.snapshot), (b"READ ONLY", self.read_only)) if is_asked]
+        return [*commands, b"START TRANSACTION " + b", ".join(asked) if asked else b"BEGIN"]
+
+
+PLAIN_MODE = Mode()
+
+
+def begin(savepoint: int, token: Optional[str], mode: Mode = PLAIN_MODE, spread: Callable[[], float] = random.random) -> Talk:
     """Open a transaction, or savepoint number 1 and up inside one; with a token, leave it where ``marker`` looks for it.
 
     First and not last: where the table is missing it can still be made, and from here on the token's row is locked until it is certain
     what became of it.
     """
+    commands = [b"SAVEPOINT `dualdb_%d`" % savepoint] if savepoint else mode.commands
     if token is None:
-        yield b"SAVEPOINT `dualdb_%d`" % savepoint if savepoint else b"BEGIN"
+        for command in commands:
+            yield command
         return
     leave = f"INSERT INTO {MARKERS} (token) VALUES ('{token}')".encode()
     try:
         if spread() * SWEEP_EVERY < 1:
             yield from _sweep()
-        yield b"BEGIN"
-        yield leave
+        for command in [*commands, leave]:
+            yield command
     except pymysql.err.MySQLError as error:
         if errors.code_of(error) != errors.NO_SUCH_TABLE:
             raise
-        yield _NEW_MARKERS
-        yield b"BEGIN"
-        yield leave
+        for command in [_NEW_MARKERS, *commands, leave]:
+            yield command
 
 
 def _sweep() -> Talk:

@@ -6,6 +6,7 @@ from typing import Any, Generic, Optional, Sequence
 from . import plans
 from .shapes import CallR, ConnectionT, CountR, RowR, RowsR, TransactionT, ValueR
 from .sql import Params
+from .statements import Mode
 
 
 class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT]):
@@ -28,14 +29,16 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         """Perform a plan the colour's way: its result, or a coroutine of it."""
 
     @abstractmethod
-    def _new_transaction(self, commit_marker: bool) -> TransactionT:
+    def _new_transaction(self, mode: Mode) -> TransactionT:
         """The colour's transaction on this target."""
 
     @abstractmethod
     def _new_connection(self) -> ConnectionT:
         """The colour's borrowed connection to this target."""
 
-    def transaction(self, *, commit_marker: bool = False) -> TransactionT:
+    def transaction(
+        self, *, commit_marker: bool = False, isolation: Optional[str] = None, read_only: bool = False, snapshot: bool = False
+    ) -> TransactionT:
         """A transaction on this database: committed where its block ends well, rolled back where it does not.
 
         ``with db.shard(2).transaction() as tx:``, in asyncio ``async with``. It has the verbs, and calls that the same thread or task
@@ -45,8 +48,15 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
             commit_marker: where the connection is lost at COMMIT, find out what became of it, with a row that the transaction leaves in
                 the table ``dualdb_commit`` of its database (made if it is missing, swept after a week). The block then ends well, or
                 raises TransactionAborted where nothing was applied; OutcomeUnknown only where the database cannot be asked any more.
+            isolation: "READ COMMITTED" and its like, for this transaction alone.
+            read_only: the server refuses writes (ReadOnlyServer).
+            snapshot: everything is read as it was when the transaction began, and not when it first read.
+
+        Raises:
+            ParameterError: no such isolation level, or ``commit_marker`` of one that is ``read_only``.
+            InterfaceError: (when it begins) one of these for a transaction inside another: they are the outermost's.
         """
-        return self._new_transaction(commit_marker)
+        return self._new_transaction(Mode(commit_marker, isolation, read_only, snapshot).checked())
 
     def connection(self) -> ConnectionT:
         """The raw driver connection, borrowed: ``with db.connection() as conn:``, in asyncio ``async with``.

@@ -25,7 +25,11 @@ class BaseTransaction(
     """
 
     def __init__(
-        self, find_client: Callable[[], AnyClient], outer: "Optional[AnyTransaction]" = None, *, commit_marker: bool = False
+        self,
+        find_client: Callable[[], AnyClient],
+        outer: "Optional[AnyTransaction]" = None,
+        *,
+        mode: statements.Mode = statements.PLAIN_MODE,
     ) -> None:
         self._find_client = find_client
         self._outer = outer
@@ -37,8 +41,9 @@ class BaseTransaction(
         self._number = 0  # of the savepoint; 0 for the root
         self._owner: Any = None  # the thread or task that entered it
         self._before: Optional[AnyTransaction] = None  # what that thread or task was in before
+        self._after: List[Callable[[], Any]] = []  # what is to be called when all is committed
         # Of the root only:
-        self._marked = commit_marker
+        self._mode = mode
         self._token: Optional[str] = None  # what it has left in the table of markers
         self._stack: List[AnyTransaction] = []
         self._savepoints = 0
@@ -120,6 +125,15 @@ class BaseTransaction(
     def _new_connection(self) -> ConnectionT:
         raise errors.InterfaceError("a transaction's connection is not lent: use cursor(), or connection() of the database itself")
 
+    def on_commit(self, function: Callable[[], Any]) -> None:
+        """Have a function called once the outermost transaction is committed, outside of it; not if this one is rolled back.
+
+        Such functions are called in their order; in asyncio they may be coroutine functions. One that fails is logged: the transaction is
+        committed all the same.
+        """
+        self._check()
+        self._after.append(function)
+
     # What the colour's __enter__ asks.
 
     def _unused(self) -> "Callable[[], AnyClient]":
@@ -133,8 +147,8 @@ class BaseTransaction(
         outer = self._outer or client._joined()
         if outer is not None:
             outer._check()
-            if self._marked:
-                raise errors.InterfaceError("a commit marker belongs to the outermost transaction, and this one is inside another")
+            if self._mode != statements.PLAIN_MODE:
+                raise errors.InterfaceError("how a transaction is opened is said of the outermost, and this one is inside another")
             self._root = outer._root
             # Savepoints are a stack: that of another task, released in the middle, would take this one's rows along.
             outer = self._root._stack[-1]
@@ -146,8 +160,8 @@ class BaseTransaction(
         return outer
 
     def _opening(self, raw: Any) -> statements.Talk:
-        self._token = secrets.token_hex(16) if self._marked else None
-        yield from statements.begin(self._number, self._token)
+        self._token = secrets.token_hex(16) if self._mode.commit_marker else None
+        yield from statements.begin(self._number, self._token, self._mode)
         if not self._number:
             raw.swapped = False
 
@@ -271,9 +285,20 @@ class BaseTransaction(
             raise errors.TransactionAborted(f"the connection was lost before COMMIT was applied, so nothing of {since} was").about(
                 self.name, self.shard_id, sent=True
             ) from unknown.__cause__
+        if self._after:
+            yield plans.Notify(tuple(self._after))
+
+    def _closing(self, error: Optional[BaseException]) -> plans.Plan[None]:
+        """Called last: a block that ended well although its transaction is gone must not look as if it had been committed."""
+        self._aborted(error)
+        if error is not None:
+            return
+        if self._outer is not None:
+            self._outer._after += self._after
+        elif self._after:
+            yield plans.Notify(tuple(self._after))
 
     def _aborted(self, error: Optional[BaseException]) -> None:
-        """Called last: a block that ended well although its transaction is gone must not look as if it had been committed."""
         failure = self._root._failure or self._root._undone
         if error is None and failure is not None:
             raise errors.TransactionAborted("the transaction was not committed as a whole: it was gone before its block ended").about(

@@ -60,17 +60,17 @@ async def perform(step: plans.Step) -> Any:
     if isinstance(step, plans.Alone):
         return await step.run(step.plan, step.wait)
     if isinstance(step, plans.Notify):
-        for hook, event in step.calls:
-            await _notify(hook, event)
+        for hook in step.calls:
+            await _notify(hook)
         return None
     if isinstance(step, plans.Gather):
         return await asyncio.gather(*[_attempt(each) for each in step.steps])
     raise TypeError(f"nobody here performs {step!r}")
 
 
-async def _notify(hook: Callable[[Any], Any], event: Any) -> None:
+async def _notify(hook: Callable[[], Any]) -> None:
     try:
-        answer = hook(event)
+        answer = hook()
         if inspect.isawaitable(answer):
             await answer
     except Exception:

@@ -1,7 +1,7 @@
 """The asyncio service, its clients, targets and transactions: what they do with a connection."""
 
 import asyncio
-from typing import Any, Callable, Coroutine, Dict, Generator, List, Optional
+from typing import Any, Awaitable, Callable, Coroutine, Dict, Generator, List, Optional, TypeVar
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
@@ -9,12 +9,14 @@ from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
-from ..statements import settled
+from ..statements import Mode, settled
 from ..target import Target as BaseTarget
 from ..transaction import BaseTransaction
 from .connection import Connection
 from .driver import Background, Tasks, drive, perform
 from .pool import Pool
+
+T = TypeVar("T")
 
 Rows = Coroutine[Any, Any, List[Row]]
 OneRow = Coroutine[Any, Any, Optional[Row]]
@@ -73,7 +75,47 @@ class BorrowedConnection:
             self._pool.abandon(raw)
 
 
-class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Transaction", BorrowedConnection, Int]):
+class _Runs(Tasks):
+    """Whatever a transaction can be begun on."""
+
+    _new_transaction: Callable[[Mode], Any]
+
+    async def run(
+        self,
+        function: Callable[["Transaction"], Awaitable[T]],
+        *,
+        attempts: int = plans.RUN_ATTEMPTS,
+        commit_marker: bool = False,
+        isolation: Optional[str] = None,
+    ) -> T:
+        """Call a function with a transaction, and begin again as a whole where the server has rolled it back for a conflict.
+
+        After a deadlock, a lock that was not free in time, a conflict between nodes at COMMIT, or a connection that was lost before COMMIT,
+        nothing of it is applied: the function is called again, after a random pause, ``attempts`` times at most and as long as the deadline
+        of the block is not over. So it must do nothing else that counts; see ``on_commit``. What it gives is given. Inside another
+        transaction it is called once, in a savepoint: only the whole can begin again.
+
+        Args:
+            function: takes the transaction; in asyncio a coroutine function.
+            commit_marker, isolation: as for ``transaction``.
+
+        Raises: what the function raises, and what COMMIT says; after the last attempt, what that ended with.
+        """
+        attempt = 0
+        while True:
+            transaction = self._new_transaction(Mode(commit_marker, isolation).checked())
+            try:
+                async with transaction as tx:
+                    return await function(tx)
+            except errors.Error as error:
+                pause = None if transaction._outer is not None else plans.pause_before_run(error, attempt, attempts)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+            attempt += 1
+
+
+class Transaction(_Runs, BaseTransaction[Rows, OneRow, Value, Count, Called, "Transaction", BorrowedConnection, Int]):
     """A transaction, in asyncio: ``async with db.transaction() as tx:``."""
 
     def __await__(self) -> Generator[Any, None, "Transaction"]:
@@ -81,9 +123,9 @@ class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
         yield from ()
         return self
 
-    def _new_transaction(self, commit_marker: bool) -> "Transaction":
+    def _new_transaction(self, mode: Mode) -> "Transaction":
         self._check()
-        return Transaction(lambda: self._client, self, commit_marker=commit_marker)  # type: ignore[arg-type, return-value]
+        return Transaction(lambda: self._client, self, mode=mode)  # type: ignore[arg-type, return-value]
 
     async def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         self._check()
@@ -127,20 +169,20 @@ class Transaction(Tasks, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
         if unknown is not None:
             await self._run(self._settle(unknown))
         else:
-            self._aborted(error)
+            await self._run(self._closing(error))
 
     def _give_back(self, raw: Connection) -> None:
         if self._outer is None and self._client is not None:
             self._client.pool.release(raw)
 
 
-class _Verbs(Tasks):
+class _Verbs(_Runs):
     """What a client, a target and the service have in common: where they go is ``_route``."""
 
     _route: Callable[[], Any]
 
-    def _new_transaction(self, commit_marker: bool) -> Transaction:
-        return Transaction(self._route, commit_marker=commit_marker)
+    def _new_transaction(self, mode: Mode) -> Transaction:
+        return Transaction(self._route, mode=mode)
 
     def _new_connection(self) -> BorrowedConnection:
         return BorrowedConnection(self._route)

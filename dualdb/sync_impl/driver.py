@@ -65,19 +65,19 @@ def perform(step: plans.Step) -> Any:
     if isinstance(step, plans.Alone):
         return step.run(step.plan, step.wait)
     if isinstance(step, plans.Notify):
-        for hook, event in step.calls:
-            _notify(hook, event)
+        for hook in step.calls:
+            _notify(hook)
         return None
     if isinstance(step, plans.Gather):
         return _gather(step.steps)
     raise TypeError(f"nobody here performs {step!r}")
 
 
-def _notify(hook: Callable[[Any], Any], event: Any) -> None:
+def _notify(hook: Callable[[], Any]) -> None:
     try:
         if inspect.iscoroutinefunction(hook):
             raise TypeError("a coroutine function is a hook for the asyncio service")
-        hook(event)
+        hook()
     except Exception:
         log.exception("the hook %r failed", hook)
 

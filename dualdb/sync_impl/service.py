@@ -1,7 +1,8 @@
 """The threaded service, its clients, targets and transactions: what they do with a connection."""
 
 import threading
-from typing import Any, Callable, Dict, List, Optional
+import time
+from typing import Any, Callable, Dict, List, Optional, TypeVar
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
@@ -9,12 +10,14 @@ from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
-from ..statements import settled
+from ..statements import Mode, settled
 from ..target import Target as BaseTarget
 from ..transaction import BaseTransaction
 from .connection import Connection
 from .driver import Background, Threads, drive, perform
 from .pool import Pool
+
+T = TypeVar("T")
 
 
 class BorrowedConnection:
@@ -48,12 +51,52 @@ class BorrowedConnection:
             self._pool.abandon(raw)
 
 
-class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCount, CallResult, "Transaction", BorrowedConnection, int]):
+class _Runs(Threads):
+    """Whatever a transaction can be begun on."""
+
+    _new_transaction: Callable[[Mode], Any]
+
+    def run(
+        self,
+        function: Callable[["Transaction"], T],
+        *,
+        attempts: int = plans.RUN_ATTEMPTS,
+        commit_marker: bool = False,
+        isolation: Optional[str] = None,
+    ) -> T:
+        """Call a function with a transaction, and begin again as a whole where the server has rolled it back for a conflict.
+
+        After a deadlock, a lock that was not free in time, a conflict between nodes at COMMIT, or a connection that was lost before COMMIT,
+        nothing of it is applied: the function is called again, after a random pause, ``attempts`` times at most and as long as the deadline
+        of the block is not over. So it must do nothing else that counts; see ``on_commit``. What it gives is given. Inside another
+        transaction it is called once, in a savepoint: only the whole can begin again.
+
+        Args:
+            function: takes the transaction; in asyncio a coroutine function.
+            commit_marker, isolation: as for ``transaction``.
+
+        Raises: what the function raises, and what COMMIT says; after the last attempt, what that ended with.
+        """
+        attempt = 0
+        while True:
+            transaction = self._new_transaction(Mode(commit_marker, isolation).checked())
+            try:
+                with transaction as tx:
+                    return function(tx)
+            except errors.Error as error:
+                pause = None if transaction._outer is not None else plans.pause_before_run(error, attempt, attempts)
+                if pause is None:
+                    raise
+            time.sleep(pause)
+            attempt += 1
+
+
+class Transaction(_Runs, BaseTransaction[List[Row], Optional[Row], Any, RowCount, CallResult, "Transaction", BorrowedConnection, int]):
     """A transaction, in threads: ``with db.transaction() as tx:``."""
 
-    def _new_transaction(self, commit_marker: bool) -> "Transaction":
+    def _new_transaction(self, mode: Mode) -> "Transaction":
         self._check()
-        return Transaction(lambda: self._client, self, commit_marker=commit_marker)  # type: ignore[arg-type, return-value]
+        return Transaction(lambda: self._client, self, mode=mode)  # type: ignore[arg-type, return-value]
 
     def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         self._check()
@@ -97,20 +140,20 @@ class Transaction(Threads, BaseTransaction[List[Row], Optional[Row], Any, RowCou
         if unknown is not None:
             self._run(self._settle(unknown))
         else:
-            self._aborted(error)
+            self._run(self._closing(error))
 
     def _give_back(self, raw: Connection) -> None:
         if self._outer is None and self._client is not None:
             self._client.pool.release(raw)
 
 
-class _Verbs(Threads):
+class _Verbs(_Runs):
     """What a client, a target and the service have in common: where they go is ``_route``."""
 
     _route: Callable[[], Any]
 
-    def _new_transaction(self, commit_marker: bool) -> Transaction:
-        return Transaction(self._route, commit_marker=commit_marker)
+    def _new_transaction(self, mode: Mode) -> Transaction:
+        return Transaction(self._route, mode=mode)
 
     def _new_connection(self) -> BorrowedConnection:
         return BorrowedConnection(self._route)

@@ -2,13 +2,22 @@
 
 import contextlib
 import threading
-from typing import Any
+from typing import Any, Callable, Iterator, List
 
 import pymysql
 import pytest
 from faces import session
 
-from dualdb import ConcurrentUseError, InterfaceError, OperationalError, OutcomeUnknown, TransactionAborted
+from dualdb import (
+    ConcurrentUseError,
+    ConnectionLost,
+    InterfaceError,
+    OperationalError,
+    OutcomeUnknown,
+    ParameterError,
+    ReadOnlyServer,
+    TransactionAborted,
+)
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
@@ -394,3 +403,130 @@ def test_what_is_said_through_a_cursor_is_not_the_next_borrower_s(world: Any, co
         colour.awaited(cursor.execute("SET @mine = 1"))
     assert colour(client.query_one("SELECT DATABASE() AS d, @mine AS m")) == {"d": world.config_of(1).database, "m": None}
     colour(client.close_pool())
+
+
+def function(colour: Any, body: Callable[[Any], Iterator[Any]]) -> Any:
+    """A function of a transaction as the colour wants it, from a generator that yields calls and returns what the function gives."""
+
+    def sync(tx: Any) -> Any:
+        steps = body(tx)
+        try:
+            answer = next(steps)
+            while True:
+                answer = steps.send(answer)  # type: ignore[attr-defined]
+        except StopIteration as done:
+            return done.value
+
+    async def asynchronous(tx: Any) -> Any:
+        steps = body(tx)
+        try:
+            answer = await next(steps)
+            while True:
+                answer = await steps.send(answer)  # type: ignore[attr-defined]
+        except StopIteration as done:
+            return done.value
+
+    return sync if colour.name == "sync" else asynchronous
+
+
+def test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums(world: Any, colour: Any) -> None:
+    world.run(1, "DROP TABLE IF EXISTS sums", "CREATE TABLE sums (id INT PRIMARY KEY, n INT)", "INSERT INTO sums VALUES (1, 0), (2, 0)")
+    client = colour.Client(world.config_of(1, pool_size=20))
+    begun = []
+
+    def mover(first: int, second: int) -> Any:
+        def body(tx: Any) -> Any:
+            begun.append(1)
+            yield tx.execute("UPDATE sums SET n = n + 1 WHERE id = %s", (first,))
+            yield tx.query_value("SELECT SLEEP(0.005)")
+            yield tx.execute("UPDATE sums SET n = n + 1 WHERE id = %s", (second,))
+            return first
+
+        return function(colour, body)
+
+    calls = [lambda ids=ids: client.run(mover(*ids), attempts=50) for ids in [(1, 2), (2, 1)] * 10]
+    assert colour.at_once(calls) == [1, 2] * 10
+    assert [row["n"] for row in world.run(1, "SELECT n FROM sums ORDER BY id")] == [20, 20]
+    assert len(begun) > 20, "there were deadlocks, or this proves nothing"
+    colour(client.close_pool())
+
+
+def test_what_is_no_conflict_is_not_begun_again(db: Any, colour: Any, world: Any) -> None:
+    begun, told = [], []
+
+    def body(tx: Any) -> Any:
+        begun.append(1)
+        tx.on_commit(lambda: told.append("never"))
+        yield tx.execute(INSERT, (1,))
+        yield tx.execute("SELECT nonsense")
+
+    with pytest.raises(OperationalError):
+        colour(db.shard(1).run(function(colour, body)))
+    assert (begun, told, users(world)) == ([1], [], [])
+
+
+def test_a_connection_that_is_lost_before_commit_begins_it_again(db: Any, colour: Any, world: Any) -> None:
+    begun, told = [], []
+
+    def body(tx: Any) -> Any:
+        begun.append(1)
+        tx.on_commit(lambda: told.append("committed"))
+        yield tx.execute(INSERT, (len(begun),))
+        if len(begun) < 3:
+            world.run(1, f"KILL {(yield tx.query_value('SELECT CONNECTION_ID()'))}")
+        yield tx.execute(INSERT, (9,))
+
+    colour(db.shard(1).run(function(colour, body), commit_marker=True, isolation="read committed"))
+    assert (users(world), told) == ([3, 9], ["committed"])
+    begun.clear()
+    with pytest.raises(ConnectionLost):
+        colour(db.shard(1).run(function(colour, body), attempts=2))
+    assert len(begun) == 2
+    begun.clear()
+    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as tx:
+        with pytest.raises(ConnectionLost):
+            colour(tx.run(function(colour, body)))
+    assert len(begun) == 1, "only the whole can begin again"
+
+
+def test_what_is_to_be_done_after_the_commit(db: Any, colour: Any, world: Any, caplog: Any) -> None:
+    told: List[Any] = []
+
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    with colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        tx.on_commit(fails)
+        tx.on_commit(lambda: told.append(users(world)))
+        with colour.using(db.shard(1).transaction()) as inner:
+            inner.on_commit(lambda: told.append("inner"))
+        with contextlib.suppress(ZeroDivisionError), colour.using(tx.transaction()) as undone:
+            undone.on_commit(lambda: told.append("undone"))
+            raise ZeroDivisionError
+        assert told == []
+    assert told == [[1], "inner"]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_how_a_transaction_is_opened(db: Any, colour: Any, world: Any) -> None:
+    shard = db.shard(1)
+    with colour.using(shard.transaction(isolation="read committed")) as tx:
+        assert colour(tx.query_value("SELECT COUNT(*) FROM trades")) == 0
+        world.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)")
+        assert colour(tx.query_value("SELECT COUNT(*) FROM trades")) == 1
+    with colour.using(shard.transaction(snapshot=True)) as tx:
+        world.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (2, 'A', 1)")
+        assert colour(tx.query_value("SELECT COUNT(*) FROM trades")) == 1, "as it was when it began"
+    with colour.using(shard.transaction(read_only=True)) as tx, pytest.raises(ReadOnlyServer):
+        colour(tx.execute(INSERT, (3,)))
+    assert colour(shard.execute(INSERT, (4,))) == 1, "the next one is as ever"
+    for wrong in ({"isolation": "SOME"}, {"isolation": 1}, {"commit_marker": True, "read_only": True}):
+        with pytest.raises(ParameterError):
+            shard.transaction(**wrong)
+    with (
+        colour.using(shard.transaction()) as tx,
+        pytest.raises(InterfaceError, match="outermost"),
+        colour.using(tx.transaction(isolation="SERIALIZABLE")),
+    ):
+        raise AssertionError("entered")

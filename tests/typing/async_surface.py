@@ -74,6 +74,11 @@ async def service(db: AsyncDatabaseService, client_session: object) -> None:
         assert_type(opened, AsyncDatabaseService)
 
 
+async def work(tx: Transaction) -> int:
+    tx.on_commit(print)
+    return await tx.execute("q")
+
+
 async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transaction) -> None:
     for target in (db, db.shard(1), client, tx):
         assert_type(await target.query("q"), List[Row])
@@ -86,7 +91,9 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type(await target.query("q", read_only=True), List[Row])
         assert_type(await target.call("p", read_only=True), CallResult)
         assert_type(target.transaction(), Transaction)
-        assert_type(target.transaction(commit_marker=True), Transaction)
+        assert_type(target.transaction(commit_marker=True, isolation="READ COMMITTED"), Transaction)
+        assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
+        assert_type(await target.run(work), int)
         assert_type(target.connection(), BorrowedConnection)
         async with target.transaction() as inside:
             assert_type(inside, Transaction)

@@ -73,6 +73,11 @@ def service(db: DatabaseService, client_session: object) -> None:
         assert_type(opened, DatabaseService)
 
 
+def work(tx: Transaction) -> int:
+    tx.on_commit(print)
+    return tx.execute("q")
+
+
 def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
     for target in (db, db.shard(1), client, tx):
         assert_type(target.query("q"), List[Row])
@@ -85,7 +90,9 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.query("q", read_only=True), List[Row])
         assert_type(target.call("p", read_only=True), CallResult)
         assert_type(target.transaction(), Transaction)
-        assert_type(target.transaction(commit_marker=True), Transaction)
+        assert_type(target.transaction(commit_marker=True, isolation="READ COMMITTED"), Transaction)
+        assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
+        assert_type(target.run(work), int)
         assert_type(target.connection(), BorrowedConnection)
         with target.transaction() as inside:
             assert_type(inside, Transaction)

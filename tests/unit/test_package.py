@@ -29,8 +29,13 @@ def surface(cls: type) -> dict[str, Any]:
     found = {}
     for name, value in inspect.getmembers(cls):
         if not name.startswith("_"):
-            found[name] = (str(inspect.signature(value)) if callable(value) else type(value).__name__, inspect.getdoc(value))
+            found[name] = (arguments(value) if callable(value) else type(value).__name__, inspect.getdoc(value))
     return found
+
+
+def arguments(function: Any) -> Any:
+    """Without their types, which are the colour's own where a function is taken."""
+    return [(each.name, each.kind, each.default) for each in inspect.signature(function).parameters.values()]
 
 
 @pytest.mark.parametrize("name", sync_impl.__all__)
