@@ -5,7 +5,7 @@ working; the classes here add *where* it happened (``target``, ``shard_id``) and
 Every error can be pickled (Celery does), and none carries a password or a parameter value of its own making.
 """
 
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional, Tuple, TypeVar
 
 import pymysql.err
 
@@ -27,6 +27,8 @@ class Error(pymysql.err.Error):
     target: Optional[str] = None
     shard_id: Optional[int] = None
     sent: Optional[bool] = None
+    #: Of ``executemany``: the numbers of the first and the last row of the chunk that failed, from 0.
+    rows: Optional[Tuple[int, int]] = None
     #: Part of the transaction had been committed by then, by DDL in its block.
     partly = False
 

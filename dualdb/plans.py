@@ -8,14 +8,14 @@ whole unit of I/O, so a plan never holds a connection while it waits to be resum
 import logging
 import random
 import time
-from typing import Any, Callable, Generator, List, NamedTuple, Optional, Protocol, Sequence, Tuple, TypeVar, Union
+from typing import Any, Callable, Generator, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Tuple, TypeVar, Union
 
 from . import deadlines, errors
 from .config import DatabaseConfig
 from .health import Health
 from .results import CallResult, ResultSet, Row, RowCount
-from .sql import Params
-from .statements import Call, Statement, marker
+from .sql import Params, chunks
+from .statements import Bulk, Call, Statement, marker
 
 log = logging.getLogger("dualdb")
 
@@ -192,6 +192,9 @@ Plan = Generator[Step, Any, T]
 
 #: Seconds that closing waits for what callers have given up to be ended on the server.
 PATIENCE = 2.0
+
+#: A chunk of many rows is not longer than this, whatever the server takes: more would only wait longer.
+LONGEST_CHUNK = 4 * 1024 * 1024
 
 #: How often a connect is tried before the caller is told.
 CONNECT_ATTEMPTS = 3
@@ -433,6 +436,36 @@ def query_value(route: Route, sql: str, params: Params, timeout: Optional[float]
 def execute(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[RowCount]:
     results: List[ResultSet] = yield from perform(route, Statement(sql, params, **declared), timeout)
     return RowCount(results[0].rowcount, results[0].lastrowid)
+
+
+def executemany(
+    route: Route,
+    sql: str,
+    rows: Iterable[Any],
+    *,
+    chunk_rows: int,
+    progress: Optional[Callable[[int], Any]],
+    timeout: Optional[float],
+    idempotent: bool,
+) -> Plan[RowCount]:
+    """Write rows chunk by chunk. An error carries the numbers of the rows of its chunk; the chunks before it have been written."""
+    until = deadlines.until(timeout)
+    if not isinstance(chunk_rows, int) or isinstance(chunk_rows, bool) or chunk_rows < 1:
+        raise errors.ParameterError(f"chunk_rows is a number of rows from 1 up, not {chunk_rows!r}")
+    most = yield from query_value(route, "SELECT @@max_allowed_packet", None, timeout)
+    affected = written = lastrowid = 0
+    for chunk in chunks(sql, rows, chunk_rows, min(int(most), LONGEST_CHUNK) - 64):
+        left = None if until is None else max(0.0, until - time.monotonic())
+        try:
+            results: List[ResultSet] = yield from perform(route, Bulk(chunk, idempotent=idempotent), left)
+        except errors.Error as error:
+            error.rows = (chunk.first, chunk.first + len(chunk.rows) - 1)
+            raise
+        affected, written = affected + results[0].rowcount, written + len(chunk.rows)
+        lastrowid = results[0].lastrowid or lastrowid
+        if progress is not None:
+            progress(written)
+    return RowCount(affected, lastrowid)
 
 
 def call(route: Route, procedure: str, params: Sequence[Any], timeout: Optional[float] = None, **declared: bool) -> Plan[CallResult]:

@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from functools import lru_cache
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from pymysql.converters import encoders, escape_string
 
@@ -178,6 +178,66 @@ def _literal(value: Any, backslash_escapes: bool) -> str:
     if hasattr(value, "__index__"):
         return repr(value.__index__())
     raise ParameterError(f"a {kind.__name__} cannot be a parameter: convert it to a str, a number, bytes, a date or a sequence of these")
+
+
+# INSERT ... VALUES (placeholders and whatever has no more than one pair of parentheses) ON DUPLICATE KEY UPDATE and the like.
+_BULK = re.compile(
+    r"(?is)(\s*(?:INSERT|REPLACE)\b.+?\bVALUES?\s*)(\((?:[^()]|\([^()]*\))*\))(\s*(?:(?:ON\s+DUPLICATE|AS|RETURNING)\b.*)?;?\s*)"
+)
+
+
+def _bulk(sql: str) -> Optional[Tuple[str, str, str]]:
+    """What stands before a row, the row, and what stands after; None where the statement does not take several rows."""
+    found = _BULK.fullmatch(sql)
+    if found is None or any(type(piece) is not str for part in (found[1], found[3]) for piece in _template(part)[0]):
+        return None
+    return "".join(_template(found[1])[0]), found[2], "".join(_template(found[3])[0])
+
+
+class Chunk(NamedTuple):
+    """Rows that are written by one statement: from row number ``first`` on, of all that were given."""
+
+    sql: str
+    rows: Tuple[Any, ...]
+    texts: Tuple[str, ...]
+    first: int
+
+    def text(self, *, backslash_escapes: bool = True) -> str:
+        head, row, tail = _bulk(self.sql) or ("", self.sql, "")
+        texts = self.texts if backslash_escapes else [bind(row, params, backslash_escapes=False) for params in self.rows]
+        return head + ",".join(texts) + tail
+
+
+def chunks(sql: str, rows: Iterable[Any], most_rows: int, most_bytes: int) -> Iterator[Chunk]:
+    """The rows of an ``INSERT ... VALUES (%s, ...)`` by so many, as long as they make no longer statement; others one by one.
+
+    Takes no more rows from the iterable than the chunk at hand needs, and one more.
+
+    Raises:
+        ParameterError: a row does not fit the statement, or is too long alone; told with its number, from 0.
+    """
+    bulk = _bulk(sql) if isinstance(sql, str) else None
+    head, template, tail = bulk or ("", sql, "")
+    room = most_bytes - len(head + tail) * 4
+    held: List[Any] = []
+    texts: List[str] = []
+    first = size = 0
+    for number, params in enumerate(rows):
+        try:
+            text = bind(template, params)
+        except ParameterError as error:
+            raise ParameterError(f"row {number}: {error.args[0]}") from None
+        length = len(text.encode("utf-8", "surrogatepass")) + 1
+        if length > room:
+            raise ParameterError(f"row {number} makes {length} bytes, and the server takes {most_bytes} at once (max_allowed_packet)")
+        if held and (bulk is None or len(held) >= most_rows or size + length > room):
+            yield Chunk(sql, tuple(held), tuple(texts), first)
+            held, texts, size, first = [], [], 0, number
+        held.append(params)
+        texts.append(text)
+        size += length
+    if held:
+        yield Chunk(sql, tuple(held), tuple(texts), first)
 
 
 _IDENTIFIER = re.compile(r"[\w$]{1,64}(?:\.[\w$]{1,64})?")

@@ -100,6 +100,20 @@ class Statement:
         return in_transaction and not isinstance(error, (pymysql.err.IntegrityError, pymysql.err.DataError, pymysql.err.ProgrammingError))
 
 
+class Bulk(Statement):
+    """Many rows of one INSERT."""
+
+    __slots__ = ("_chunk",)
+
+    def __init__(self, chunk: sql.Chunk, *, idempotent: bool = False) -> None:
+        super().__init__(chunk.text(), idempotent=idempotent)
+        self._chunk, self.sql = chunk, chunk.sql  # which says what kind of statement it is, in fewer words
+
+    def talk(self, voice: Voice) -> Talk:
+        text = self.text if voice.backslash_escapes else self._chunk.text(backslash_escapes=False)
+        return (yield voice.encode(text))
+
+
 class Call:
     """A call of a stored procedure.
 

@@ -1,7 +1,7 @@
 """A target: a database named without I/O, and the verbs that every target has."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, Optional, Sequence
+from typing import Any, Callable, Generic, Iterable, Optional, Sequence
 
 from . import plans
 from .shapes import CallR, ConnectionT, CountR, RowR, RowsR, TransactionT, ValueR
@@ -94,6 +94,31 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
     def execute(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> CountR:
         """The number of affected rows: an int, whose ``lastrowid`` is the AUTO_INCREMENT id that this very statement made."""
         return self._run(plans.execute(self._route, sql, params, timeout, idempotent=idempotent))
+
+    def executemany(
+        self,
+        sql: str,
+        rows: Iterable[Any],
+        *,
+        chunk_rows: int = 1000,
+        progress: Optional[Callable[[int], Any]] = None,
+        idempotent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> CountR:
+        """Write many rows; gives the number of affected rows.
+
+        ``INSERT ... VALUES (%s, ...)``, also with ``ON DUPLICATE KEY UPDATE``, is sent in chunks, each one statement and shorter than the
+        server's max_allowed_packet; any other statement once for each row. Each chunk is committed by itself: in a transaction, all of them
+        together. An error has the numbers of its chunk's first and last row in ``rows``, and what came before it has been written.
+
+        Args:
+            rows: any iterable of parameters, taken as it is needed.
+            chunk_rows: the most rows of one statement.
+            progress: called with the number of rows that have been written, after each chunk.
+        """
+        return self._run(
+            plans.executemany(self._route, sql, rows, chunk_rows=chunk_rows, progress=progress, timeout=timeout, idempotent=idempotent)
+        )
 
     def call(
         self,

@@ -92,6 +92,7 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type(await target.call("p", read_only=True), CallResult)
         assert_type(target.transaction(), Transaction)
         assert_type(target.transaction(commit_marker=True, isolation="READ COMMITTED"), Transaction)
+        assert_type(await target.executemany("q", [(1,)], progress=print), RowCount)
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
         assert_type(await target.run(work), int)
         assert_type(target.connection(), BorrowedConnection)

@@ -91,6 +91,7 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.call("p", read_only=True), CallResult)
         assert_type(target.transaction(), Transaction)
         assert_type(target.transaction(commit_marker=True, isolation="READ COMMITTED"), Transaction)
+        assert_type(target.executemany("q", [(1,)], progress=print), RowCount)
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
         assert_type(target.run(work), int)
         assert_type(target.connection(), BorrowedConnection)

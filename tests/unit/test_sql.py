@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dualdb import ParameterError, ProgrammingError
-from dualdb.sql import bind, changes_session, controls_transaction, first_word, is_plain_read, literal, procedure
+from dualdb.sql import bind, changes_session, chunks, controls_transaction, first_word, is_plain_read, literal, procedure
 
 
 class Colour(enum.Enum):
@@ -199,3 +199,52 @@ def test_values_that_cannot_be_written_are_refused() -> None:
     for value in (endless, 10**5000):
         with pytest.raises(ParameterError):
             literal(value)
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows", "texts"),
+    [
+        ("INSERT INTO t (a) VALUES (%s)", [(1,), (2,), (3,)], ["INSERT INTO t (a) VALUES (1),(2)", "INSERT INTO t (a) VALUES (3)"]),
+        (
+            "insert into `values` value ( %(a)s , NOW(), 'x%%' )",
+            [{"a": 1}] * 2,
+            ["insert into `values` value ( 1 , NOW(), 'x%' ),( 1 , NOW(), 'x%' )"],
+        ),
+        (
+            "REPLACE t VALUES (%s) ON DUPLICATE KEY UPDATE a = VALUES(a), b = '5%%';",
+            [(1,), (2,)],
+            ["REPLACE t VALUES (1),(2) ON DUPLICATE KEY UPDATE a = VALUES(a), b = '5%';"],
+        ),
+        ("INSERT INTO t VALUES (%s) ON DUPLICATE KEY UPDATE a = %s", [(1, 2)], ["INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 2"]),
+        ("INSERT INTO t VALUES (%s, ')')", [(1,), (2,)], ["INSERT INTO t VALUES (1, ')')", "INSERT INTO t VALUES (2, ')')"]),
+        ("UPDATE t SET a = %s", [(1,), (2,)], ["UPDATE t SET a = 1", "UPDATE t SET a = 2"]),
+        ("CALL p(%s)", [], []),
+    ],
+)
+def test_chunks(sql: str, rows: Any, texts: Any) -> None:
+    assert [chunk.text() for chunk in chunks(sql, iter(rows), 2, 1000)] == texts
+    assert [chunk.text(backslash_escapes=False) for chunk in chunks(sql, iter(rows), 2, 1000)] == texts
+
+
+def test_a_chunk_is_no_longer_than_the_server_takes_and_takes_no_more_rows_than_it_needs() -> None:
+    taken = []
+
+    def rows() -> Any:
+        for number in range(100):
+            taken.append(number)
+            yield ("é" * 10,)
+
+    sql = "INSERT INTO t (a) VALUES (%s)"
+    found = list(chunks(sql, rows(), 1000, 300))
+    assert max(len(chunk.text().encode()) for chunk in found) <= 300
+    assert [chunk.first for chunk in found[:3]] == [0, 8, 16]
+    assert sum(len(chunk.rows) for chunk in found) == 100
+    taken.clear()
+    next(chunks(sql, rows(), 10, 10_000))
+    assert len(taken) == 11
+
+
+def test_a_row_that_does_not_fit_is_named() -> None:
+    for rows, says in (([(1,), (1, 2)], "row 1: the statement has 1 placeholder"), ([("x" * 400,)], "row 0 makes 40")):
+        with pytest.raises(ParameterError, match=says):
+            list(chunks("INSERT INTO t (a) VALUES (%s)", rows, 10, 300))

@@ -1,0 +1,75 @@
+"""Many rows at once."""
+
+from typing import Any, Iterator, List
+
+import pytest
+
+from dualdb import IntegrityError, ParameterError
+from dualdb.results import RowCount
+
+INSERT = "INSERT INTO bulk (id, text) VALUES (%s, %s)"
+
+
+@pytest.fixture
+def table(world: Any) -> Any:
+    world.run(1, "DROP TABLE IF EXISTS bulk", "CREATE TABLE bulk (id INT PRIMARY KEY, text LONGTEXT)")
+    return world
+
+
+def count(world: Any) -> int:
+    return int(world.value(1, "SELECT COUNT(*) FROM bulk"))
+
+
+@pytest.mark.parametrize("target", [lambda db: db.shard(1), lambda db: db.get_shard_client(1)])
+def test_rows_of_any_iterable_are_written_in_chunks(db: Any, colour: Any, table: Any, target: Any) -> None:
+    written: List[int] = []
+    answer = colour(target(db).executemany(INSERT, ((number, "it's 5%") for number in range(2500)), progress=written.append))
+    assert (answer, type(answer), written) == (2500, RowCount, [1000, 2000, 2500])
+    assert table.run(1, "SELECT COUNT(*) AS n, MIN(id) AS a, MAX(id) AS b, MIN(text) AS t FROM bulk") == [
+        {"n": 2500, "a": 0, "b": 2499, "t": "it's 5%"}
+    ]
+    assert colour(target(db).executemany(INSERT, [])) == 0
+
+
+def test_more_than_the_server_takes_at_once(db: Any, colour: Any, table: Any) -> None:
+    rows = [(number, "x" * 600_000) for number in range(30)]
+    assert colour(db.shard(1).executemany(INSERT, rows)) == 30
+    assert table.value(1, "SELECT SUM(LENGTH(text)) FROM bulk") == 30 * 600_000
+
+
+def test_a_chunk_that_fails_is_named(db: Any, colour: Any, table: Any) -> None:
+    rows = [(min(number, 24), "x") for number in range(40)]
+    with pytest.raises(IntegrityError) as caught:
+        colour(db.shard(1).executemany(INSERT, rows, chunk_rows=10))
+    assert (caught.value.rows, caught.value.errno) == ((20, 29), 1062)
+    assert count(table) == 20, "what came before it has been written"
+    with pytest.raises(IntegrityError), colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.executemany(INSERT, [(number + 100, "x") for number in range(20)], chunk_rows=10))
+        colour(tx.executemany(INSERT, rows))
+    assert count(table) == 20
+
+
+def test_bad_rows_are_refused_before_their_chunk_is_sent(db: Any, colour: Any, table: Any) -> None:
+    def rows() -> Iterator[Any]:
+        yield 1, "x"
+        yield 2, object()
+
+    with pytest.raises(ParameterError, match="row 1: a object cannot be a parameter"):
+        colour(db.shard(1).executemany(INSERT, rows()))
+    for chunk_rows in (0, True, "many"):
+        with pytest.raises(ParameterError, match="chunk_rows is a number of rows"):
+            colour(db.shard(1).executemany(INSERT, [(1, "x")], chunk_rows=chunk_rows))
+    assert count(table) == 0
+
+
+def test_other_statements_are_sent_row_by_row(db: Any, colour: Any, table: Any) -> None:
+    colour(db.shard(1).executemany(INSERT, [(1, "a"), (2, "b")]))
+    again = "INSERT INTO bulk (id, text) VALUES (%s, %s) ON DUPLICATE KEY UPDATE text = VALUES(text)"
+    assert colour(db.shard(1).executemany(again, [(1, "c"), (3, "d")])) == 3
+    assert (
+        colour(
+            db.shard(1).executemany("UPDATE bulk SET text = %(text)s WHERE id = %(id)s", [{"id": 1, "text": "e"}, {"id": 9, "text": "f"}])
+        )
+        == 1
+    )
+    assert [row["text"] for row in table.run(1, "SELECT text FROM bulk ORDER BY id")] == ["e", "b", "d"]
