@@ -1,10 +1,10 @@
 """The client of one database: the target under the original service's old name, with that service's methods."""
 
 from abc import abstractmethod
-from typing import Any, Callable, Generic, Optional, Sequence, Tuple
+from typing import Any, Callable, Generic, NamedTuple, Optional, Sequence, Tuple
 from weakref import WeakKeyDictionary
 
-from . import deadlines, plans
+from . import deadlines, errors, plans
 from .config import DatabaseConfig
 from .pool import PoolStats
 from .shapes import CallR, ConnectionT, CountR, IntR, NoneR, RowR, RowsR, TransactionT, ValueR
@@ -13,6 +13,14 @@ from .target import Target
 
 #: The last AUTO_INCREMENT id that a thread or task made, by its Thread or Task, with which it is forgotten.
 LastInserts = WeakKeyDictionary[Any, int]
+
+
+class Shared(NamedTuple):
+    """What the clients of one service have in common: by Thread or Task, the last insert and the shards it has a transaction on."""
+
+    inserts: Any
+    inside: Any
+    look: Callable[[], plans.Plan[None]]
 
 
 class BaseClient(
@@ -30,19 +38,20 @@ class BaseClient(
         *,
         name: Optional[str] = None,
         shard_id: Optional[int] = None,
-        inserts: Tuple[Any, ...] = (),
-        look: Optional[Callable[[], plans.Plan[None]]] = None,
+        shared: Optional[Shared] = None,
     ) -> None:
         if not isinstance(config, DatabaseConfig):
             raise TypeError(f"a client is made from a DatabaseConfig, not {type(config).__name__}")
         self.config = config
         self.name = name or config.address
         self.shard_id = shard_id
-        self._look = look
+        self._look = None if shared is None or shard_id is None else shared.look
         #: Its shard takes reads alone; a transaction ends as it began.
         self._only_reads = False
         self.pool: Any = self._new_pool()
-        self._inserts: Tuple[Any, ...] = (LastInserts(), *inserts)
+        self._inserts: Tuple[Any, ...] = (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
+        #: The shards that a thread or task is in a transaction on, of all that its service has.
+        self._inside: Any = {} if shared is None else shared.inside
         self._transactions: Any = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -77,7 +86,17 @@ class BaseClient(
         return figures
 
     def _route(self) -> plans.Place:
-        return self
+        return self._unless_crossing() if self._inside else self
+
+    def _unless_crossing(self) -> "AnyClient":
+        """Raises: CrossShardError where the caller is in a transaction on another shard of the service."""
+        others = self._inside.get(self._owner(), ())
+        if self.shard_id is None or not others or self.shard_id in others:
+            return self
+        raise errors.CrossShardError(
+            f"{self.name} is another database than shard {others[-1]}, on which a transaction is open that cannot cover both: "
+            "end it first, or open it with other_shards=True"
+        ).about(self.name, self.shard_id, sent=False)
 
     def _inserted(self, lastrowid: int) -> None:
         owner = self._owner()

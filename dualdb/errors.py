@@ -123,6 +123,10 @@ class ShardNotFound(RoutingError):
     """The session names a shard that is not in the shard table or is inactive, and ``absent_shard="error"`` is set."""
 
 
+class CrossShardError(RoutingError, InterfaceError):
+    """A call to one shard inside a transaction on another, of the same thread or task: the transaction cannot cover both."""
+
+
 class ShardUnavailable(RoutingError, OperationalError):
     """The shard is suspended, cannot be reached, has an unusable row, or was named outright and does not exist.
 

@@ -4,6 +4,7 @@ import logging
 import re
 from abc import abstractmethod
 from typing import Any, Dict, Generic, Iterable, Optional, Sequence, Set, Union
+from weakref import WeakKeyDictionary
 
 from . import admin, deadlines, forks, life, plans, shards
 from .client import LastInserts, last_insert
@@ -69,6 +70,7 @@ class Router(
             allowed=shards.AllowedHosts(allowed_hosts),
         )
         self._inserts = LastInserts()
+        self._inside: Any = WeakKeyDictionary()
         self._warned: Set[int] = set()
         self._equip()
         forks.watch(self)
@@ -120,7 +122,8 @@ class Router(
             raise plans.Unmapped(lambda: life.look(shard_id), lambda: self._client_of(shard_id, named=named, look=False))
         chosen = shards.choose(topology.shard_map, shard_id, absent=self.absent_shard, named=named, retry_after=life.retry_after)
         if chosen is not None:
-            return topology.clients[chosen]
+            client = topology.clients[chosen]
+            return client._unless_crossing() if self._inside else client
         if shard_id is not None and shard_id not in self._warned:
             self._warned.add(shard_id)
             log.warning("shard %d is absent from the shard table or inactive: its sessions use the global database", shard_id)

@@ -255,6 +255,7 @@ class Mode(NamedTuple):
     isolation: Optional[str] = None
     read_only: bool = False
     snapshot: bool = False
+    other_shards: bool = False
 
     def checked(self) -> "Mode":
         """Raises: ParameterError for an isolation level that there is not, or what excludes each other."""

@@ -37,7 +37,13 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         """The colour's borrowed connection to this target."""
 
     def transaction(
-        self, *, commit_marker: bool = False, isolation: Optional[str] = None, read_only: bool = False, snapshot: bool = False
+        self,
+        *,
+        commit_marker: bool = False,
+        isolation: Optional[str] = None,
+        read_only: bool = False,
+        snapshot: bool = False,
+        other_shards: bool = False,
     ) -> TransactionT:
         """A transaction on this database: committed where its block ends well, rolled back where it does not.
 
@@ -50,13 +56,15 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
                 raises TransactionAborted where nothing was applied; OutcomeUnknown only where the database cannot be asked any more.
             isolation: "READ COMMITTED" and its like, for this transaction alone.
             read_only: the server refuses writes (ReadOnlyServer).
+            other_shards: let the same thread or task use other shards inside the block, although what it does there is not part of the
+                transaction; CrossShardError otherwise. The global database may be used in any case.
             snapshot: everything is read as it was when the transaction began, and not when it first read.
 
         Raises:
             ParameterError: no such isolation level, or ``commit_marker`` of one that is ``read_only``.
             InterfaceError: (when it begins) one of these for a transaction inside another: they are the outermost's.
         """
-        return self._new_transaction(Mode(commit_marker, isolation, read_only, snapshot).checked())
+        return self._new_transaction(Mode(commit_marker, isolation, read_only, snapshot, other_shards).checked())
 
     def connection(self) -> ConnectionT:
         """The raw driver connection, borrowed: ``with db.connection() as conn:``, in asyncio ``async with``.

@@ -170,6 +170,8 @@ class BaseTransaction(
         self._read_only = self._client._read_only
         self._raw = raw
         self._root._stack.append(self)
+        if self._root is self and self.shard_id is not None and not self._mode.other_shards:
+            self._client._inside.setdefault(self._owner, []).append(self.shard_id)
         self._before = self._client._joined()
         self._client._transactions[self._owner] = self
 
@@ -235,6 +237,7 @@ class BaseTransaction(
             self._client._transactions.pop(self._owner, None)
         if self is root:
             root._undone = error
+            self._leave_shard()
         if error is not None and not isinstance(error, Exception):
             self._raw.at_rest = False
             self._fail(error)
@@ -255,6 +258,14 @@ class BaseTransaction(
             self._fail("the transaction was ended through its cursor")
             return ()
         return statements.transaction_end(self._number, commit=error is None)
+
+    def _leave_shard(self) -> None:
+        assert self._client is not None
+        shards = self._client._inside.get(self._owner)
+        if shards and self.shard_id in shards and not self._mode.other_shards:
+            shards.remove(self.shard_id)
+            if not shards:
+                del self._client._inside[self._owner]
 
     def _ended_by(self, failure: BaseException, error: Optional[BaseException]) -> Optional[errors.OutcomeUnknown]:
         """An ending command failed with ``failure`` while ``error`` was on its way out of the block. Gives what is to be settled."""

@@ -5,7 +5,7 @@ from typing import Any, Awaitable, Callable, Coroutine, Dict, Generator, List, O
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
-from ..client import BaseClient
+from ..client import BaseClient, Shared
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
@@ -243,9 +243,7 @@ class DatabaseService(
         await self.close_service()
 
     def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> MySQLClient:
-        return MySQLClient(
-            config, name=name, shard_id=shard_id, inserts=(self._inserts,), look=None if shard_id is None else self._life.look
-        )
+        return MySQLClient(config, name=name, shard_id=shard_id, shared=Shared(self._inserts, self._inside, self._life.look))
 
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)

@@ -11,6 +11,7 @@ from faces import session
 from dualdb import (
     ConcurrentUseError,
     ConnectionLost,
+    CrossShardError,
     InterfaceError,
     OperationalError,
     OutcomeUnknown,
@@ -59,7 +60,7 @@ def test_inside_a_transaction_another_is_a_savepoint(db: Any, colour: Any, world
 
 
 def test_calls_of_the_same_caller_take_part_and_others_do_not(db: Any, colour: Any, world: Any) -> None:
-    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction()):
+    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction(other_shards=True)):
         colour(db.shard(1).execute(INSERT, (1,)))
         colour(db.session(session(1)).execute(INSERT, (2,)))
         colour(db.call_shard_procedure_update(1, INSERT, (3,)))
@@ -530,3 +531,33 @@ def test_how_a_transaction_is_opened(db: Any, colour: Any, world: Any) -> None:
         colour.using(tx.transaction(isolation="SERIALIZABLE")),
     ):
         raise AssertionError("entered")
+
+
+def test_another_shard_inside_a_transaction_is_refused_unless_asked_for(db: Any, colour: Any, world: Any) -> None:
+    with colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        calls: List[Callable[[], Any]] = [
+            lambda: db.shard(2).query("SELECT 1"),
+            lambda: db.session(session(2)).execute(INSERT, (2,)),
+            lambda: db.call_shard_procedure(2, "buy", (2, "A", 1)),
+            lambda: db.get_shard_client(2).execute_non_query(INSERT, (2,)),
+        ]
+        for call in calls:
+            with pytest.raises(CrossShardError, match="shard 2 is another database than shard 1") as caught:
+                colour(call())
+            assert isinstance(caught.value, RuntimeError)
+        with pytest.raises(CrossShardError), colour.using(db.shard(2).transaction()):
+            raise AssertionError("entered")
+        assert colour(db.query_value("SELECT 7")) == 7, "the global database may be asked"
+        assert colour(db.shard(1).execute(INSERT, (3,))) == 1
+        with colour.using(tx.transaction()):
+            assert colour(db.session(session(1)).execute(INSERT, (4,))) == 1
+        assert colour.elsewhere(lambda: db.shard(2).execute(INSERT, (5,))) == 1, "others are not in it"
+    assert colour(db.shard(2).execute(INSERT, (6,))) == 1
+    with colour.using(db.shard(1).transaction(other_shards=True)):
+        assert colour(db.shard(2).execute(INSERT, (7,))) == 1
+    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction()):
+        raise ZeroDivisionError
+    with colour.using(db.transaction()):
+        assert colour(db.shard(2).execute(INSERT, (8,))) == 1
+    assert (users(world, 1), users(world, 2)) == ([1, 3, 4], [5, 6, 7, 8])
