@@ -351,14 +351,14 @@ def became_of(client: Place, token: str, clock: Callable[[], float] = time.monot
     return None
 
 
-def check_out(route: Route, *, raw: bool = False) -> Plan[Tuple[Any, Any]]:
+def check_out(route: Route, *, raw: bool = False, until: Optional[float] = None) -> Plan[Tuple[Any, Any]]:
     """A client by the route, and a connection out of its pool, before the deadline of the block is over.
 
     With ``raw`` it is for a borrower of whom nobody knows what he sends, which a read-only shard refuses.
 
     Raises: what ``perform`` raises before anything is sent, and PoolTimeout.
     """
-    until = deadlines.until()
+    until = deadlines.until() if until is None else until
     for last in (False, True):
         client: Any = yield from find(route)
         if raw and client._read_only:

@@ -1,6 +1,6 @@
 """What a statement gives back, the same in both colours."""
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
 #: One row: column name to value. A second column of the same name is called ``table.column``, as the drivers' DictCursor has it.
 Row = Dict[str, Any]
@@ -51,12 +51,17 @@ class CallResult(NamedTuple):
         return [row for result in self.sets for row in result.rows]
 
 
+def column_names(fields: Iterable[Any]) -> List[str]:
+    names: List[str] = []
+    for field in fields:
+        names.append(f"{field.table_name}.{field.name}" if field.name in names else field.name)
+    return names
+
+
 def result_set(raw: Any) -> ResultSet:
     """A driver's ``MySQLResult`` as a ResultSet. PyMySQL's and aiomysql's have the same attributes."""
     if raw.description is None:
         return ResultSet([], (), raw.affected_rows or 0, raw.insert_id or 0, raw.warning_count)
-    names: List[str] = []
-    for field in raw.fields:
-        names.append(f"{field.table_name}.{field.name}" if field.name in names else field.name)
+    names = column_names(raw.fields)
     rows = [dict(zip(names, row)) for row in raw.rows]
     return ResultSet(rows, tuple(names), len(rows), 0, raw.warning_count)

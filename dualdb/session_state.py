@@ -55,6 +55,9 @@ class SessionState:
     server_version: str
     server_thread_id: Tuple[int]
     _config: DatabaseConfig
+    _result: Any
+    _timed_out: bool
+    _flags_before = 0
 
     def __init__(self, **driver_options: Any) -> None:
         self._in_use = threading.Lock()
@@ -79,6 +82,8 @@ class SessionState:
     swapped = False
     #: What the server says that the transaction has done: a letter in the place of each thing, ``T___W___``.
     _done = b""
+    #: The rows of a stream are being read.
+    streaming = False
     #: A reset has been sent, and its answer not yet been read.
     resetting = False
 
@@ -171,6 +176,19 @@ class SessionState:
         gave_up = gave_up or self.broken or not isinstance(error, errors.DRIVER_ERRORS)
         self.stranded = gave_up and self.sent and not self.at_rest
         self._in_use.release()
+
+    def drop_stream(self) -> None:
+        """Nobody reads on."""
+        self._end_stream(GeneratorExit())
+
+    def _end_stream(self, error: Optional[BaseException]) -> None:
+        self.streaming, result = False, self._result
+        if error is None:
+            self.end_command(self._flags_before, None)
+            return
+        if result is not None:
+            result.unbuffered_active = False  # or the driver would read the rest of it
+        self.break_command(error, gave_up=self._timed_out)
 
     def deadline_exceeded(self) -> errors.DeadlineExceeded:
         return errors.DeadlineExceeded(CR.CR_SERVER_LOST, "the deadline passed before the answer was complete")

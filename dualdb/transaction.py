@@ -84,6 +84,9 @@ class BaseTransaction(
     def _may_repeat(self) -> bool:
         return False
 
+    def _joined(self) -> Any:
+        return self
+
     def _route(self) -> plans.Place:
         self._check()
         return self

@@ -26,6 +26,10 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
     #: The deadline, or a limit on silence, has passed.
     _timed_out = False
 
+    #: Of a stream: its deadline, and what looks to it.
+    _stream_until: Optional[float] = None
+    _timer: Any = None
+
     _loop: Any
     _writer: Any
     _reader: Any
@@ -150,6 +154,48 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
                 timer.cancel()
         self.end_command(flags, self._result.message)
         return answer
+
+    async def start_stream(self, command: bytes, until: Optional[float]) -> Any:
+        """Send one command whose rows ``next_row`` gives; the driver's result, which knows the columns. Raises: as ``run``."""
+        self._flags_before = self.begin_command()
+        self.streaming, self._timed_out, self._result = True, False, None
+        self._stream_until = until
+        self._timer = None if until is None else self._loop.call_later(until - time.monotonic(), self._time_out)
+        try:
+            if self._writer is None or self.broken:
+                raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
+            await self.query(command, unbuffered=True)
+        except BaseException as error:
+            raise self._stream_failed(error) from None
+        return self._result
+
+    async def next_row(self) -> Any:
+        """The next row, a tuple; None after the last, when the connection is at rest again. Raises: as ``run``."""
+        try:
+            row = await self._result._read_rowdata_packet_unbuffered()
+            while row is None and self._result.has_next:
+                await self.next_result()
+        except BaseException as error:
+            raise self._stream_failed(error) from None
+        if row is None:
+            self._stop_timer()
+            self._end_stream(None)
+        return row
+
+    def _stream_failed(self, error: BaseException) -> BaseException:
+        until = self._stream_until
+        self._stop_timer()
+        self._end_stream(error)
+        late = self._timed_out and until is not None and time.monotonic() > until - 0.001
+        return self.deadline_exceeded() if late and isinstance(error, errors.DRIVER_ERRORS) else error
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def drop_stream(self) -> None:
+        self._stop_timer()
+        super().drop_stream()
 
     async def _execute_command(self, command: int, sql: Any) -> None:
         await super()._execute_command(command, sql)

@@ -9,7 +9,9 @@ from ..client import BaseClient, Shared
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
-from ..statements import Mode, settled
+from ..sql import Params
+from ..statements import Mode, Statement, settled
+from ..stream import BaseStream
 from ..target import Target as BaseTarget
 from ..transaction import BaseTransaction
 from .connection import Connection
@@ -75,10 +77,66 @@ class BorrowedConnection:
             self._pool.abandon(raw)
 
 
+class Stream(BaseStream):
+    """Rows as they come, in asyncio: ``async for row in db.stream(...)``, or in an ``async with`` block."""
+
+    def __aiter__(self) -> "Stream":
+        return self
+
+    async def __anext__(self) -> Row:
+        if self._over:
+            raise StopAsyncIteration
+        try:
+            if self._raw is None:
+                await self._start()
+            values = await self._raw.next_row()
+        except BaseException as error:
+            told = self._told(error)
+            self.close()
+            if told is error:
+                raise
+            raise told from error
+        if values is None:
+            self.close()
+            raise StopAsyncIteration
+        return self._row(values)
+
+    async def _start(self) -> None:
+        if not self._joins(await drive(plans.find(self._route), perform)):
+            self._client, self._raw = await drive(plans.check_out(self._route, until=self._until), perform)
+        self._named(await self._raw.start_stream(self._command(), self._until))
+
+    def close(self) -> None:
+        """Leave it before its end."""
+        self._end()
+
+    async def __aenter__(self) -> "Stream":
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_raw") is not None:
+            self._end(forgotten=True)
+
+
 class _Runs(Tasks):
     """Whatever a transaction can be begun on."""
 
     _new_transaction: Callable[[Mode], Any]
+    _route: Callable[[], Any]
+
+    def stream(self, sql: str, params: Params = None, *, read_only: bool = False, timeout: Optional[float] = None) -> Stream:
+        """The rows of a query as they come, in constant memory: ``for row in db.stream(...)``, with asyncio's own loop there.
+
+        The connection is the loop's until its end. Leaving the loop early frees it at once and ends the query on the server. Nothing is
+        sent before the first row is asked for, and nothing a second time.
+
+        Args:
+            read_only, timeout: as for ``query``; the time is for the whole loop.
+        """
+        return Stream(self._route, Statement(sql, params, read_only=read_only), timeout)
 
     async def run(
         self,

@@ -155,6 +155,38 @@ class Connection(SessionState, pymysql.connections.Connection):
         self.end_command(flags, self._result.message)
         return answer
 
+    def start_stream(self, command: bytes, until: Optional[float]) -> Any:
+        """Send one command whose rows ``next_row`` gives; the driver's result, which knows the columns. Raises: as ``run``."""
+        self._flags_before = self.begin_command()
+        self.streaming, self._timed_out, self._result = True, False, None
+        self._until = until
+        try:
+            if self._sock is None or self.broken:
+                raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
+            self.query(command, unbuffered=True)
+        except BaseException as error:
+            raise self._stream_failed(error) from None
+        return self._result
+
+    def next_row(self) -> Any:
+        """The next row, a tuple; None after the last, when the connection is at rest again. Raises: as ``run``."""
+        try:
+            row = self._result._read_rowdata_packet_unbuffered()
+            while row is None and self._result.has_next:
+                self.next_result()
+        except BaseException as error:
+            raise self._stream_failed(error) from None
+        if row is None:
+            self._until = None
+            self._end_stream(None)
+        return row
+
+    def _stream_failed(self, error: BaseException) -> BaseException:
+        until, self._until = self._until, None
+        self._end_stream(error)
+        late = self._timed_out and until is not None and time.monotonic() > until - 0.001
+        return self.deadline_exceeded() if late and isinstance(error, errors.DRIVER_ERRORS) else error
+
     def _execute_command(self, command: int, sql: Any) -> None:
         super()._execute_command(command, sql)  # type: ignore[misc]
         self.sent = True

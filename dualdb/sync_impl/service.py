@@ -10,7 +10,9 @@ from ..client import BaseClient, Shared
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
-from ..statements import Mode, settled
+from ..sql import Params
+from ..statements import Mode, Statement, settled
+from ..stream import BaseStream
 from ..target import Target as BaseTarget
 from ..transaction import BaseTransaction
 from .connection import Connection
@@ -51,10 +53,66 @@ class BorrowedConnection:
             self._pool.abandon(raw)
 
 
+class Stream(BaseStream):
+    """Rows as they come, in threads: ``for row in db.stream(...)``, or in a ``with`` block."""
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> Row:
+        if self._over:
+            raise StopIteration
+        try:
+            if self._raw is None:
+                self._start()
+            values = self._raw.next_row()
+        except BaseException as error:
+            told = self._told(error)
+            self.close()
+            if told is error:
+                raise
+            raise told from error
+        if values is None:
+            self.close()
+            raise StopIteration
+        return self._row(values)
+
+    def _start(self) -> None:
+        if not self._joins(drive(plans.find(self._route), perform)):
+            self._client, self._raw = drive(plans.check_out(self._route, until=self._until), perform)
+        self._named(self._raw.start_stream(self._command(), self._until))
+
+    def close(self) -> None:
+        """Leave it before its end."""
+        self._end()
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_raw") is not None:
+            self._end(forgotten=True)
+
+
 class _Runs(Threads):
     """Whatever a transaction can be begun on."""
 
     _new_transaction: Callable[[Mode], Any]
+    _route: Callable[[], Any]
+
+    def stream(self, sql: str, params: Params = None, *, read_only: bool = False, timeout: Optional[float] = None) -> Stream:
+        """The rows of a query as they come, in constant memory: ``for row in db.stream(...)``, with asyncio's own loop there.
+
+        The connection is the loop's until its end. Leaving the loop early frees it at once and ends the query on the server. Nothing is
+        sent before the first row is asked for, and nothing a second time.
+
+        Args:
+            read_only, timeout: as for ``query``; the time is for the whole loop.
+        """
+        return Stream(self._route, Statement(sql, params, read_only=read_only), timeout)
 
     def run(
         self,

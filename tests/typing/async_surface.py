@@ -93,6 +93,8 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type(target.transaction(), Transaction)
         assert_type(target.transaction(commit_marker=True, isolation="READ COMMITTED"), Transaction)
         assert_type(await target.executemany("q", [(1,)], progress=print), RowCount)
+        async for row in target.stream("q", (1,), timeout=5):
+            assert_type(row, Row)
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
         assert_type(await target.run(work), int)
         assert_type(target.connection(), BorrowedConnection)

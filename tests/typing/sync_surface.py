@@ -92,6 +92,8 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.transaction(), Transaction)
         assert_type(target.transaction(commit_marker=True, isolation="READ COMMITTED"), Transaction)
         assert_type(target.executemany("q", [(1,)], progress=print), RowCount)
+        for row in target.stream("q", (1,), timeout=5):
+            assert_type(row, Row)
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
         assert_type(target.run(work), int)
         assert_type(target.connection(), BorrowedConnection)

@@ -1,0 +1,72 @@
+"""Rows as they come: what a stream of either colour keeps, beside the waiting."""
+
+from typing import Any, Dict, List, Optional, Tuple
+
+from . import deadlines, errors, plans
+from .results import Row, column_names
+from .statements import Statement
+
+
+class BaseStream:
+    """The rows of one query, one by one, over a connection that is the stream's until its end.
+
+    It ends with the last row, at an error, or when ``close()`` is called or the loop over it is left: what the server has not sent by then
+    it is told not to send. Inside a transaction on its database it is part of it, and nothing else can be said there meanwhile.
+    """
+
+    def __init__(self, route: plans.Route, statement: Statement, timeout: Optional[float]) -> None:
+        self._route, self._statement = route, statement
+        self._until = deadlines.until(timeout)
+        self._client: Any = None
+        self._transaction: Any = None
+        self._raw: Any = None
+        self._names: List[str] = []
+        self._over = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, {'over' if self._over else 'open' if self._raw is not None else 'not begun'}>"
+
+    def _joins(self, client: Any) -> bool:
+        """Whether it is part of the caller's transaction on the client; what is not known to be a read may not go to a read-only shard."""
+        self._client = client
+        if client._read_only and not self._statement.reads:
+            raise errors.read_only(client.shard_id)
+        self._transaction = client._joined()
+        if self._transaction is not None:
+            self._transaction._check()
+            self._raw = self._transaction._raw
+        return self._transaction is not None
+
+    def _command(self) -> bytes:
+        command: bytes = next(self._statement.talk(self._raw.voice(self._until)))
+        return command
+
+    def _named(self, result: Any) -> None:
+        self._names = column_names(getattr(result, "fields", ()))
+
+    def _row(self, values: Tuple[Any, ...]) -> Row:
+        row: Dict[str, Any] = dict(zip(self._names, values))
+        return row
+
+    def _told(self, error: BaseException) -> BaseException:
+        """What the caller is to be told of an error that ended it; and what it means for the transaction it is part of."""
+        if self._raw is None:
+            return error
+        if self._transaction is not None:
+            told: BaseException = self._transaction._told(error)
+            return told
+        return errors.told(error, self._client.name, self._client.shard_id, sent=self._raw.sent)
+
+    def _end(self, *, forgotten: bool = False) -> None:
+        """Let go of the connection, whatever state it is in."""
+        raw, self._raw, self._over = self._raw, None, True
+        if raw is None:
+            return
+        if raw.streaming:
+            raw.drop_stream()
+            if self._transaction is not None:
+                self._transaction._fail("a stream inside the transaction was left before its end")
+        raw.changed = raw.changed or self._statement.changes_session
+        if self._transaction is None:
+            pool = self._client.pool
+            (pool.abandon if forgotten else pool.release)(raw)
