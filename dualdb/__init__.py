@@ -29,6 +29,7 @@ from .errors import (
     ProgrammingError,
     ReadOnlyServer,
     RoutingError,
+    ScatterError,
     ServiceNotOpen,
     ShardNotFound,
     ShardReadOnly,
@@ -39,6 +40,7 @@ from .errors import (
 )
 from .pool import PoolStats
 from .results import CallResult, ResultSet, Row, RowCount
+from .scatter import ScatterResult
 from .sql import InOut, Out, Params
 from .status import Event, ServiceStatus, ShardStatus
 from .sync_impl import DatabaseService, MySQLClient
@@ -82,6 +84,8 @@ __all__ = [
     "RoutingError",
     "Row",
     "RowCount",
+    "ScatterError",
+    "ScatterResult",
     "ServiceNotOpen",
     "ServiceStatus",
     "ShardNotFound",

@@ -127,6 +127,13 @@ class CrossShardError(RoutingError, InterfaceError):
     """A call to one shard inside a transaction on another, of the same thread or task: the transaction cannot cover both."""
 
 
+class ScatterError(OperationalError):
+    """A call to several shards failed on some of them. ``result`` has what the others gave, and each error."""
+
+    #: The ScatterResult.
+    result: Any = None
+
+
 class ShardUnavailable(RoutingError, OperationalError):
     """The shard is suspended, cannot be reached, has an unusable row, or was named outright and does not exist.
 

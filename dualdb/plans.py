@@ -158,6 +158,13 @@ class Gather(NamedTuple):
     """Perform steps at the same time. Gives a list of what each gave; an Exception in place of a value where it failed."""
 
     steps: Tuple["Step", ...]
+    at_once: int = 32
+
+
+class Perform(NamedTuple):
+    """Perform a plan, as one step of a Gather."""
+
+    plan: "Plan[Any]"
 
 
 class Spawn(NamedTuple):
@@ -187,7 +194,7 @@ class Halt(NamedTuple):
     """End what runs in the background, and wait until it has ended."""
 
 
-Step = Union[Execute, Sleep, Connect, Open, CheckOut, Close, Cut, WaitEnded, Tidy, Gather, Spawn, Alone, Notify, Halt]
+Step = Union[Execute, Sleep, Connect, Open, CheckOut, Close, Cut, WaitEnded, Tidy, Gather, Perform, Spawn, Alone, Notify, Halt]
 Plan = Generator[Step, Any, T]
 
 #: Seconds that closing waits for what callers have given up to be ended on the server.

@@ -3,15 +3,34 @@
 import logging
 import re
 from abc import abstractmethod
-from typing import Any, Dict, Generic, Iterable, Optional, Sequence, Set, Union
+from functools import partial
+from typing import Any, Dict, Generic, Iterable, List, Optional, Sequence, Set, Union
 from weakref import WeakKeyDictionary
 
 from . import admin, deadlines, forks, life, plans, shards
 from .client import LastInserts, last_insert
 from .config import DatabaseConfig
 from .deadlines import Deadline
+from .errors import CrossShardError, ParameterError
 from .pool import PoolStats
-from .shapes import CallR, ClientT, ConnectionT, CountR, DrainR, IdsR, IntR, NoneR, ReportR, RowR, RowsR, TargetT, TransactionT, ValueR
+from .scatter import OnError
+from .shapes import (
+    CallR,
+    ClientT,
+    ConnectionT,
+    CountR,
+    DrainR,
+    IdsR,
+    IntR,
+    NoneR,
+    ReportR,
+    RowR,
+    RowsR,
+    ScatterT,
+    TargetT,
+    TransactionT,
+    ValueR,
+)
 from .sql import Params
 from .status import EventName, Hook, ServiceStatus
 from .target import Target
@@ -21,7 +40,7 @@ log = logging.getLogger("dualdb")
 
 class Router(
     Target[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT],
-    Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT, IntR, IdsR, ReportR, DrainR, NoneR, TargetT, ClientT],
+    Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT, IntR, IdsR, ReportR, DrainR, NoneR, TargetT, ScatterT, ClientT],
 ):
     """A sharded database behind one object: a global database and the shards in its shard table.
 
@@ -102,6 +121,10 @@ class Router(
         """A target that goes where ``route`` says."""
 
     @abstractmethod
+    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int) -> ScatterT:
+        """A target of several shards."""
+
+    @abstractmethod
     def _run_alone(self, plan: plans.Plan[Any], wait: Optional[float] = None) -> Any:
         """Perform a plan while no other such plan of this service runs: opening, loading, closing.
 
@@ -139,6 +162,33 @@ class Router(
         """
         number = shards.shard_id_of(shard_id)
         return self._new_target(lambda: self._client_of(number, named=True))
+
+    def shards(self, shard_ids: Optional[Iterable[int]] = None, *, on_error: OnError = "raise", at_once: int = 16) -> ScatterT:
+        """Several shards as one target: all that are in the shard table and not inactive, or those that are named.
+
+        Args:
+            on_error: what becomes of a call that fails on some of them: "raise" a ScatterError that has what the others gave, or "partial",
+                to be given that with the errors beside it.
+            at_once: the most shards that are called at the same time.
+
+        Raises:
+            ParameterError: an id is not an int, or one of the others is none of these.
+        """
+        named = None if shard_ids is None else sorted({shards.shard_id_of(shard_id) for shard_id in shard_ids})
+        if on_error not in ("raise", "partial"):
+            raise ParameterError(f"on_error is 'raise' or 'partial', not {on_error!r}")
+        if not isinstance(at_once, int) or isinstance(at_once, bool) or at_once < 1:
+            raise ParameterError(f"at_once is a number from 1 up, not {at_once!r}")
+        return self._new_scatter(lambda: self._routes(named), self._outside, on_error, at_once)
+
+    def _routes(self, named: Optional[List[int]]) -> Dict[int, plans.Route]:
+        known = self._life.opened().shard_map.shards
+        ids = sorted(key for key, shard in known.items() if shard.status is not shards.Status.INACTIVE) if named is None else named
+        return {shard_id: partial(self._client_of, shard_id, named=True) for shard_id in ids}
+
+    def _outside(self) -> None:
+        if self._inside and self._inside.get(self._owner()):
+            raise CrossShardError("a call to several shards cannot be part of a transaction on one: end it first").about(None, sent=False)
 
     def session(self, client_session: Any) -> TargetT:
         """The database of a session, by its ``client_session.session.shard_id``, looked up at each call.
@@ -424,4 +474,4 @@ class Router(
         return self._run(self._life.health())
 
 
-AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
+AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]

@@ -14,10 +14,12 @@ CallR = TypeVar("CallR")  # CallResult
 IntR = TypeVar("IntR")  # int
 IdsR = TypeVar("IdsR")  # list[int]
 ReportR = TypeVar("ReportR")  # dict[str, Any]
+ScatterR = TypeVar("ScatterR")  # ScatterResult
 DrainR = TypeVar("DrainR")  # DrainReport
 NoneR = TypeVar("NoneR")  # None
 
 TransactionT = TypeVar("TransactionT")  # the colour's Transaction
 ConnectionT = TypeVar("ConnectionT")  # the colour's borrowed raw connection
 TargetT = TypeVar("TargetT")  # the colour's Target
+ScatterT = TypeVar("ScatterT")  # the colour's Scatter
 ClientT = TypeVar("ClientT")  # the colour's MySQLClient

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from typing import Any, Awaitable, Callable, Generator, Set, TypeVar
+from typing import Any, Awaitable, Callable, Generator, List, Set, TypeVar
 
 from .. import errors, plans
 
@@ -57,6 +57,8 @@ async def perform(step: plans.Step) -> Any:
         for client in step.clients:
             client.pool.tidy()
         return None
+    if isinstance(step, plans.Perform):
+        return await drive(step.plan, perform)
     if isinstance(step, plans.Alone):
         return await step.run(step.plan, step.wait)
     if isinstance(step, plans.Notify):
@@ -64,7 +66,7 @@ async def perform(step: plans.Step) -> Any:
             await _notify(hook)
         return None
     if isinstance(step, plans.Gather):
-        return await asyncio.gather(*[_attempt(each) for each in step.steps])
+        return await _gather(step.steps, step.at_once)
     raise TypeError(f"nobody here performs {step!r}")
 
 
@@ -75,6 +77,16 @@ async def _notify(hook: Callable[[], Any]) -> None:
             await answer
     except Exception:
         log.exception("the hook %r failed", hook)
+
+
+async def _gather(steps: "tuple[plans.Step, ...]", at_once: int) -> List[Any]:
+    room = asyncio.Semaphore(at_once)
+
+    async def one(step: plans.Step) -> Any:
+        async with room:
+            return await _attempt(step)
+
+    return await asyncio.gather(*[one(step) for step in steps])
 
 
 async def _attempt(step: plans.Step) -> Any:

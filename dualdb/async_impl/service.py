@@ -9,6 +9,7 @@ from ..client import BaseClient, Shared
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
+from ..scatter import BaseScatter, OnError, ScatterResult
 from ..sql import Params
 from ..statements import Mode, Statement, settled
 from ..stream import BaseStream
@@ -28,6 +29,7 @@ Called = Coroutine[Any, Any, CallResult]
 Int = Coroutine[Any, Any, int]
 Ids = Coroutine[Any, Any, List[int]]
 Report = Coroutine[Any, Any, Dict[str, Any]]
+Scattered = Coroutine[Any, Any, ScatterResult]
 Drained = Coroutine[Any, Any, DrainReport]
 Done = Coroutine[Any, Any, None]
 
@@ -257,6 +259,10 @@ class Target(_Verbs, BaseTarget[Rows, OneRow, Value, Count, Called, Transaction,
         return place
 
 
+class Scatter(Tasks, BaseScatter[Scattered]):
+    """Several shards as one target, in asyncio."""
+
+
 class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Done]):
     """The client of one database, in asyncio."""
 
@@ -283,7 +289,9 @@ class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transac
 
 class DatabaseService(
     _Verbs,
-    Router[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Ids, Report, Drained, Done, Target, MySQLClient],
+    Router[
+        Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Ids, Report, Drained, Done, Target, Scatter, MySQLClient
+    ],
 ):
     """The sharded database for web handlers and other tasks. Made anywhere; opened, used and closed in one event loop."""
 
@@ -305,6 +313,9 @@ class DatabaseService(
 
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)
+
+    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int) -> Scatter:
+        return Scatter(routes, check, on_error, at_once)
 
     async def _run_alone(self, plan: "plans.Plan[Any]", wait: Optional[float] = None) -> Any:
         loop = asyncio.get_running_loop()

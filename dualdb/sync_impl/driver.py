@@ -14,9 +14,6 @@ log = logging.getLogger("dualdb")
 S = TypeVar("S")
 T = TypeVar("T")
 
-#: How many steps of a Gather are performed at the same time.
-_AT_ONCE = 32
-
 
 def drive(plan: Generator[S, Any, T], perform: Callable[[S], Any]) -> T:
     """Perform a plan (or hold a talk) step by step and give its result."""
@@ -62,6 +59,8 @@ def perform(step: plans.Step) -> Any:
         for client in step.clients:
             client.pool.tidy()
         return None
+    if isinstance(step, plans.Perform):
+        return drive(step.plan, perform)
     if isinstance(step, plans.Alone):
         return step.run(step.plan, step.wait)
     if isinstance(step, plans.Notify):
@@ -69,7 +68,7 @@ def perform(step: plans.Step) -> Any:
             _notify(hook)
         return None
     if isinstance(step, plans.Gather):
-        return _gather(step.steps)
+        return _gather(step.steps, step.at_once)
     raise TypeError(f"nobody here performs {step!r}")
 
 
@@ -82,8 +81,8 @@ def _notify(hook: Callable[[], Any]) -> None:
         log.exception("the hook %r failed", hook)
 
 
-def _gather(steps: "tuple[plans.Step, ...]") -> List[Any]:
-    if len(steps) < 2:
+def _gather(steps: "tuple[plans.Step, ...]", at_once: int) -> List[Any]:
+    if len(steps) < 2 or at_once < 2:
         return [_attempt(step) for step in steps]
     answers: List[Any] = [None] * len(steps)
     left: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -99,7 +98,7 @@ def _gather(steps: "tuple[plans.Step, ...]") -> List[Any]:
             answers[number] = _attempt(steps[number])
 
     # Not an executor: its threads keep the process from ending while one of them waits for a host that does not answer.
-    threads = [threading.Thread(target=work, name="dualdb-gather", daemon=True) for _ in range(min(len(steps), _AT_ONCE))]
+    threads = [threading.Thread(target=work, name="dualdb-gather", daemon=True) for _ in range(min(len(steps), at_once))]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -10,6 +10,7 @@ from ..client import BaseClient, Shared
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
+from ..scatter import BaseScatter, OnError, ScatterResult
 from ..sql import Params
 from ..statements import Mode, Statement, settled
 from ..stream import BaseStream
@@ -228,6 +229,10 @@ class Target(_Verbs, BaseTarget[List[Row], Optional[Row], Any, RowCount, CallRes
         return place
 
 
+class Scatter(Threads, BaseScatter[ScatterResult]):
+    """Several shards as one target, in threads."""
+
+
 class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection, int, None]):
     """The client of one database, in threads."""
 
@@ -258,7 +263,7 @@ class DatabaseService(
     _Verbs,
     Router[
         List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection,
-        int, List[int], Dict[str, Any], DrainReport, None, Target, MySQLClient,
+        int, List[int], Dict[str, Any], DrainReport, None, Target, Scatter, MySQLClient,
     ],
 ):  # fmt: skip
     """The sharded database for scripts, Celery workers and other threads. One for all threads of a process."""
@@ -282,6 +287,9 @@ class DatabaseService(
 
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)
+
+    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int) -> Scatter:
+        return Scatter(routes, check, on_error, at_once)
 
     def _run_alone(self, plan: "plans.Plan[Any]", wait: Optional[float] = None) -> Any:
         if not self._alone.acquire(timeout=-1 if wait is None else wait):

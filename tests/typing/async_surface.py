@@ -16,10 +16,11 @@ from dualdb import (
     PoolStats,
     Row,
     RowCount,
+    ScatterResult,
     ServiceStatus,
     ShardStatus,
 )
-from dualdb.async_impl import Target, Transaction
+from dualdb.async_impl import Scatter, Stream, Target, Transaction
 from dualdb.async_impl.service import BorrowedConnection
 from dualdb.deadlines import Deadline
 
@@ -74,6 +75,15 @@ async def service(db: AsyncDatabaseService, client_session: object) -> None:
         assert_type(opened, AsyncDatabaseService)
 
 
+async def scatter(db: AsyncDatabaseService) -> None:
+    assert_type(db.shards(), Scatter)
+    assert_type(await db.shards([1, 3], on_error="partial", at_once=4).query("q", (1,)), ScatterResult)
+    assert_type(await db.shards().execute("q"), ScatterResult)
+    assert_type(await db.shards().call("p", (1,), timeout=1), ScatterResult)
+    assert_type((await db.shards().query("q")).rows, List[Row])
+    db.shards(on_error="perhaps")  # type: ignore[arg-type]
+
+
 async def work(tx: Transaction) -> int:
     tx.on_commit(print)
     return await tx.execute("q")
@@ -95,6 +105,8 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type(await target.executemany("q", [(1,)], progress=print), RowCount)
         async for row in target.stream("q", (1,), timeout=5):
             assert_type(row, Row)
+        assert_type(target.stream("q"), Stream)
+        target.stream("q").close()
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
         assert_type(await target.run(work), int)
         assert_type(target.connection(), BorrowedConnection)

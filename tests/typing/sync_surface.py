@@ -15,11 +15,12 @@ from dualdb import (
     PoolStats,
     Row,
     RowCount,
+    ScatterResult,
     ServiceStatus,
     ShardStatus,
 )
 from dualdb.deadlines import Deadline
-from dualdb.sync_impl import Target, Transaction
+from dualdb.sync_impl import Scatter, Stream, Target, Transaction
 from dualdb.sync_impl.service import BorrowedConnection
 
 
@@ -73,6 +74,15 @@ def service(db: DatabaseService, client_session: object) -> None:
         assert_type(opened, DatabaseService)
 
 
+def scatter(db: DatabaseService) -> None:
+    assert_type(db.shards(), Scatter)
+    assert_type(db.shards([1, 3], on_error="partial", at_once=4).query("q", (1,)), ScatterResult)
+    assert_type(db.shards().execute("q"), ScatterResult)
+    assert_type(db.shards().call("p", (1,), timeout=1), ScatterResult)
+    assert_type((db.shards().query("q")).rows, List[Row])
+    db.shards(on_error="perhaps")  # type: ignore[arg-type]
+
+
 def work(tx: Transaction) -> int:
     tx.on_commit(print)
     return tx.execute("q")
@@ -94,6 +104,8 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.executemany("q", [(1,)], progress=print), RowCount)
         for row in target.stream("q", (1,), timeout=5):
             assert_type(row, Row)
+        assert_type(target.stream("q"), Stream)
+        target.stream("q").close()
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
         assert_type(target.run(work), int)
         assert_type(target.connection(), BorrowedConnection)
