@@ -5,10 +5,14 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import deadlines, errors, plans, shards
+from .client import Apart
 from .life import Life
 from .results import Row
 
 log = logging.getLogger("dualdb")
+
+#: Seconds for a question beside the main thing.
+PATIENCE = 5.0
 
 #: What an application's account needs in a shard's database.
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "EXECUTE")
@@ -31,7 +35,7 @@ class DrainReport(NamedTuple):
 
 
 def _value(client: Any, sql: str, params: Tuple[Any, ...] = ()) -> plans.Plan[Any]:
-    return (yield from plans.query_value(lambda: client, sql, params))
+    return (yield from plans.query_value(lambda: Apart(client), sql, params, PATIENCE))
 
 
 def add(life: Life, row: Dict[str, Any], privileges: Sequence[str]) -> plans.Plan[None]:
@@ -43,6 +47,9 @@ def add(life: Life, row: Dict[str, Any], privileges: Sequence[str]) -> plans.Pla
         Error: what the global database says to the row.
     """
     global_client = life.opened().global_client
+    if isinstance(privileges, str):
+        raise errors.ParameterError(f"privileges are a list of words, not {privileges!r}")
+    row = {**row, "status": row["status"].strip().lower() if isinstance(row["status"], str) else row["status"]}
     found = life.parse([row])
     shard_id = next(iter(found.shards), None)
     if found.problems or shard_id is None:
@@ -56,7 +63,7 @@ def add(life: Life, row: Dict[str, Any], privileges: Sequence[str]) -> plans.Pla
     written = {name: value for name, value in row.items() if value is not None}
     marks = ", ".join(["%s"] * len(written))
     sql = f"INSERT INTO {life.table} ({', '.join(written)}) VALUES ({marks})"
-    yield from plans.execute(lambda: global_client, sql, tuple(written.values()))
+    yield from plans.execute(lambda: Apart(global_client), sql, tuple(written.values()))
     yield from life.refresh()
 
 
@@ -104,7 +111,7 @@ def set_status(life: Life, shard_id: int, status: str) -> plans.Plan[None]:
         raise errors.ParameterError(f"the column status of {life.shard_table} is {kind} and does not take {text!r}: alter it first")
     if not (yield from _value(client, f"SELECT COUNT(*) FROM {life.table} WHERE shard_id = %s", (shard_id,))):
         raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
-    yield from plans.execute(lambda: client, f"UPDATE {life.table} SET status = %s WHERE shard_id = %s", (text, shard_id))
+    yield from plans.execute(lambda: Apart(client), f"UPDATE {life.table} SET status = %s WHERE shard_id = %s", (text, shard_id))
     yield from life.refresh()
 
 
@@ -131,7 +138,7 @@ def _sessions(life: Life, before: Any) -> plans.Plan[Optional[int]]:
     client = life.new_client(before.config, before.name, before.shard_id)
     sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
     try:
-        found = yield from _value(client, sql, (before.config.user, before.config.database))
+        found = yield from plans.query_value(lambda: Apart(client), sql, (before.config.user, before.config.database), 1.0)
         return int(found)
     except errors.Error as error:
         log.warning("%s: its sessions cannot be counted: %s", before.name, error)
@@ -153,5 +160,5 @@ def remove(life: Life, shard_id: int) -> plans.Plan[None]:
         raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
     if shard.in_service:
         raise errors.ParameterError(f"shard {shard_id} is {shard.status.value}: drain it before it is removed")
-    yield from plans.execute(lambda: client, f"DELETE FROM {life.table} WHERE shard_id = %s", (shard_id,))
+    yield from plans.execute(lambda: Apart(client), f"DELETE FROM {life.table} WHERE shard_id = %s", (shard_id,))
     yield from life.refresh()

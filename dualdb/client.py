@@ -16,11 +16,33 @@ LastInserts = WeakKeyDictionary[Any, int]
 
 
 class Shared(NamedTuple):
-    """What the clients of one service have in common: by Thread or Task, the last insert and the shards it has a transaction on."""
+    """What the clients of one service have in common: by Thread or Task, its last insert and its outermost transactions that are open.
+
+    ``topology`` gives what is in use, which a transaction keeps until its end.
+    """
 
     inserts: Any
-    inside: Any
-    look: Callable[[], plans.Plan[None]]
+    open: Any
+    topology: Callable[[], Any]
+    look: Callable[..., plans.Plan[None]]
+
+
+class Apart:
+    """A client's database, outside of whatever transaction the caller is in: for what concerns the whole service."""
+
+    _read_only, _look = False, None
+
+    def __init__(self, client: "AnyClient") -> None:
+        self._client, self.name, self.shard_id = client, client.name, client.shard_id
+
+    def _inserted(self, lastrowid: int) -> None:
+        """It is nobody's insert."""
+
+    def _say(self, statement: Any, until: Optional[float] = None) -> Any:
+        return self._client._say_apart(statement, until)
+
+    def _may_repeat(self) -> bool:
+        return self._client._may_repeat()
 
 
 class BaseClient(
@@ -50,8 +72,7 @@ class BaseClient(
         self._only_reads = False
         self.pool: Any = self._new_pool()
         self._inserts: Tuple[Any, ...] = (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
-        #: The shards that a thread or task is in a transaction on, of all that its service has.
-        self._inside: Any = {} if shared is None else shared.inside
+        self._shared = shared
         self._transactions: Any = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -70,6 +91,10 @@ class BaseClient(
     def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         """Say a statement on one connection, or in the transaction that the caller is in: what its talk returns."""
 
+    @abstractmethod
+    def _say_apart(self, statement: Any, until: Optional[float] = None) -> Any:
+        """Say it on a connection of its own, whatever transaction the caller is in."""
+
     @property
     def _read_only(self) -> bool:
         if not self._transactions:
@@ -86,11 +111,11 @@ class BaseClient(
         return figures
 
     def _route(self) -> plans.Place:
-        return self._unless_crossing() if self._inside else self
+        return self if self._shared is None or not self._shared.open else self._unless_crossing(self._shared.open.get(self._owner(), ()))
 
-    def _unless_crossing(self) -> "AnyClient":
-        """Raises: CrossShardError where the caller is in a transaction on another shard of the service."""
-        others = self._inside.get(self._owner(), ())
+    def _unless_crossing(self, transactions: Sequence[Any]) -> "AnyClient":
+        """Raises: CrossShardError where one of the caller's transactions is on another shard of the service."""
+        others = [each.shard_id for each in transactions if each.shard_id is not None and not each._mode.other_shards]
         if self.shard_id is None or not others or self.shard_id in others:
             return self
         raise errors.CrossShardError(

@@ -45,10 +45,10 @@ class DatabaseConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     type: Literal["mysql"] = "mysql"
-    host: str = Field(default="localhost", min_length=1, max_length=255, pattern=r"^[^\s/@]+$")
+    host: str = Field(default="localhost", min_length=1, max_length=255, pattern=r"^[^\s/@\x00-\x1f\x7f]+$")
     port: int = Field(default=3306, ge=1, le=65535)
-    database: str = Field(min_length=1, max_length=64)
-    user: str = Field(min_length=1)
+    database: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00]+$")
+    user: str = Field(min_length=1, pattern=r"^[^\x00]+$")
     password: Union[SecretStr, str]
     charset: str = "utf8mb4"
     pool_size: int = Field(default=10, ge=1)

@@ -252,7 +252,7 @@ NOT_A_VARIABLE = 1414
 #: KILL was told the id of a session that has ended meanwhile, or that is in a procedure with another user's rights.
 NO_SUCH_THREAD, NOT_OWNER = 1094, 1095
 
-NO_SUCH_TABLE = 1146
+NO_SUCH_TABLE, NO_SUCH_SAVEPOINT = 1146, 1305
 
 _OURS = {
     pymysql.err.InterfaceError: InterfaceError,

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import deadlines, errors, plans, shards
+from .client import Apart
 from .config import DatabaseConfig
 from .results import ResultSet, Row
 from .statements import Statement
@@ -22,9 +23,12 @@ TEND_SECONDS = 1.0
 #: How long the background waits for a server that does not answer, while everything else it does waits too.
 PROBE_SECONDS = 1.0
 
-#: A call that misses its shard has the shard table read again: so many seconds after the last time at the earliest, and waiting no longer
-#: than this for it, or for somebody else who is reading it.
+#: A call that misses its shard has the shard table read again: so many seconds after the last time for that shard at the earliest, and
+#: waiting no longer than this for it, or for somebody else who is reading it.
 LOOK_EVERY, LOOK_SECONDS = 1.0, 2.0
+
+#: So many shards that are not there are remembered to have been looked for.
+MOST_LOOKS = 10_000
 
 #: How long a sign of life may take.
 HEALTH_SECONDS = 5.0
@@ -97,12 +101,13 @@ class Life:
     def forked(self) -> None:
         """As in a process where no other thread is: no lock is held and nothing runs in the background."""
         self._swap = threading.Lock()
-        self._tended = False
+        self._tended: Optional[object] = None  # by the background plan with this mark
         # Of the reading of the shard table: when it was last begun and last done, and how it failed since.
         self._begun = self._ended = float("-inf")
         self._read_at: Optional[float] = None
         self._failure: Optional[str] = None
         self._failures = 0
+        self._looked: Dict[Optional[int], float] = {}
 
     def opened(self) -> Topology:
         """Raises: ServiceNotOpen."""
@@ -144,14 +149,14 @@ class Life:
 
     def stop(self, timeout: Optional[float] = None) -> plans.Plan[None]:
         with self._swap:
-            topology, self.topology, self.loaded, self._tended = self.topology, None, shards.EMPTY, False
+            topology, self.topology, self.loaded, self._tended = self.topology, None, shards.EMPTY, None
             leaving, self.leaving = self.leaving, ()
         if topology is None:
             return
         try:
-            yield from plans.closing((*topology.all_clients, *[each.client for each in leaving]), timeout)
+            yield plans.Halt()  # first, so that what it breaks off is ended on the servers with all the rest
         finally:
-            yield plans.Halt()
+            yield from plans.closing((*topology.all_clients, *[each.client for each in leaving]), timeout)
 
     # The shard table.
 
@@ -180,24 +185,45 @@ class Life:
         yield from self._use(self.loaded)
         yield from self.watch()
 
-    def may_look(self) -> bool:
-        """Whether it is time to read the shard table for a call that it may help: not when that was just done, or just failed."""
-        pause = LOOK_EVERY if not self._failures else self._pause()
-        return self.topology is not None and self._clock() - self._ended >= pause
+    def may_look(self, missing: Optional[int] = None) -> bool:
+        """Whether to read the shard table for a call that it may help: not when that was just done for it, or has just failed."""
+        if self._failures:
+            return self._clock() - self._ended >= self._pause()
+        return self._clock() - self._looked.get(missing, float("-inf")) >= LOOK_EVERY
 
-    def look(self, missing: Optional[int] = None) -> plans.Plan[None]:
-        """Read the shard table for a call that it may help. All that ask at the same time are served by one reading."""
-        if not self.may_look():
+    def look(self, missing: Optional[int], until: Optional[float] = None) -> plans.Plan[None]:
+        """Read the shard table for a call that it may help, before ``until``. All that ask at the same time are served by one reading.
+
+        ``missing`` is the shard that is asked for; None where another's account was refused.
+
+        Raises:
+            ShardUnavailable: it is not known whether there is such a shard.
+        """
+        if not self.may_look(missing):
             return
+        asked = self._clock()
+        patience = LOOK_SECONDS if until is None else max(0.0, min(LOOK_SECONDS, until - asked))
         try:
-            yield plans.Alone(self._run_alone, self._look(self._clock(), missing), LOOK_SECONDS)
+            yield plans.Alone(self._run_alone, self._look(asked, missing, patience), patience)
         except errors.Error as error:
             log.warning("the shard table cannot be read for a shard that it may know: %s", error)
+        if len(self._looked) > MOST_LOOKS:
+            self._looked.clear()
+        self._looked[missing] = self._clock()
+        if missing is not None and self._ended < asked and not self._knows(missing):
+            raise errors.unavailable(missing, "it is not known, and the shard table is still being read", self.retry_after)
 
-    def _look(self, asked: float, missing: Optional[int]) -> plans.Plan[None]:
-        found = missing is not None and self.topology is not None and missing in self.topology.shard_map.shards
-        if self._begun < asked and not found:
-            yield from self.refresh(LOOK_SECONDS)
+    def check_known(self, shard_id: int) -> None:
+        """Raises: ShardUnavailable where a shard that is not in the map may be in the table, which cannot be read."""
+        if self._failures and not self._knows(shard_id):
+            raise errors.unavailable(shard_id, f"it is not known, and the shard table cannot be read: {self._failure}", self.retry_after)
+
+    def _knows(self, shard_id: int) -> bool:
+        return self.topology is not None and shard_id in self.topology.shard_map.shards
+
+    def _look(self, asked: float, missing: Optional[int], patience: float) -> plans.Plan[None]:
+        if self._begun < asked and not (missing is not None and self._knows(missing)):
+            yield from self.refresh(patience)
 
     def _read(self, client: Any, timeout: Optional[float] = None) -> plans.Plan[shards.ShardMap]:
         """The shard table as a map, which is the one before where nothing has changed.
@@ -230,7 +256,7 @@ class Life:
 
     def _rows(self, client: Any, timeout: Optional[float] = None) -> plans.Plan[List[Row]]:
         statement = Statement(f"SELECT * FROM {self.table} ORDER BY shard_id")
-        results: List[ResultSet] = yield from plans.perform(lambda: client, statement, timeout)
+        results: List[ResultSet] = yield from plans.perform(lambda: Apart(client), statement, timeout)
         return results[0].rows
 
     def _use(self, shard_map: shards.ShardMap) -> plans.Plan[Tuple[int, ...]]:
@@ -271,17 +297,18 @@ class Life:
 
     def watch(self) -> plans.Plan[None]:
         """See to it that exactly one plan in the background tends the open service."""
+        mark = object()
         with self._swap:
-            needed = not self._tended and self.topology is not None
-            self._tended = self._tended or needed
-        if needed:
-            yield plans.Spawn(self._tend())
+            if self._tended is not None or self.topology is None:
+                return
+            self._tended = mark
+        yield plans.Spawn(self._tend(mark))
 
-    def _tend(self) -> plans.Plan[None]:
+    def _tend(self, mark: object) -> plans.Plan[None]:
         """Keep the map true, try again what cannot be reached, and keep the pools tidy, until the service is closed."""
         attempt, retry_at, refresh_at = 0, float("inf"), self._clock() + self._pause()
         try:
-            while self.topology is not None:
+            while self.topology is not None and self._tended is mark:
                 yield plans.Sleep(max(0.0, min(TEND_SECONDS, refresh_at - self._clock(), retry_at - self._clock())))
                 if self._clock() >= refresh_at:
                     yield from self._refresh_in_background()
@@ -297,9 +324,9 @@ class Life:
                 if topology is not None:
                     yield plans.Tidy(topology.all_clients)
                 yield from self._see_off()
-        except BaseException:
-            self._tended = False
-            raise
+        finally:
+            with self._swap:
+                self._tended = None if self._tended is mark else self._tended
 
     def _away(self) -> Tuple[int, ...]:
         """The shards that have no connection: new, or not to be reached the last time."""
@@ -384,7 +411,7 @@ class Life:
     def health(self) -> plans.Plan[Dict[str, Any]]:
         topology = self.opened()
         until = deadlines.until(HEALTH_SECONDS)
-        steps = tuple(plans.Execute(client, Statement("SELECT 1"), until) for client in topology.all_clients)
+        steps = tuple(plans.Execute(Apart(client), Statement("SELECT 1"), until) for client in topology.all_clients)
         asked = dict(zip((None, *topology.clients), (yield plans.Gather(steps))))
         parts = {shard_id: _sign_of_life(shard, asked.get(shard_id)) for shard_id, shard in sorted(topology.shard_map.shards.items())}
         whole = _sign_of_life(shards.Shard(0, shards.Status.ACTIVE), asked[None])

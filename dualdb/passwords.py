@@ -21,6 +21,8 @@ def resolve(password: Any, environ: Mapping[str, str] = os.environ) -> Any:
             raise ValueError(f"password: there is no environment variable {name!r}")
         return environ[name]
     if kind == "file":
+        if not os.path.isfile(name):  # a pipe would be waited for
+            raise ValueError(f"password: there is no file {name!r}")
         try:
             with open(name, encoding="utf-8") as file:
                 text = file.read(_LONGEST + 1)

@@ -37,7 +37,7 @@ class Place(Protocol):
         ...
 
     @property
-    def _look(self) -> "Optional[Callable[[], Plan[None]]]":
+    def _look(self) -> "Optional[Callable[..., Plan[None]]]":
         """Reads the shard table again, where there is one that knows this place."""
         ...
 
@@ -84,12 +84,12 @@ class Unmapped(Exception):
         decide: the route by the map as it is then.
     """
 
-    def __init__(self, look: "Callable[[], Plan[None]]", decide: Route) -> None:
+    def __init__(self, look: "Callable[[Optional[float]], Plan[None]]", decide: Route) -> None:
         super().__init__()
         self._look, self._decide = look, decide
 
-    def settle(self) -> "Plan[Place]":
-        yield from self._look()
+    def settle(self, until: Optional[float] = None) -> "Plan[Place]":
+        yield from self._look(until)
         return self._decide()
 
 
@@ -174,7 +174,7 @@ class Spawn(NamedTuple):
 
 
 class Alone(NamedTuple):
-    """Perform a plan while no other such plan of its service runs: opening, loading, closing.
+    """Perform a plan while no other such plan of its service runs: opening, loading.
 
     ``run`` is the service's way of doing so; ``wait`` is for how many seconds another one is waited for, after which nothing is done.
     """
@@ -310,7 +310,7 @@ def perform(
         try:
             place = route()
         except Unmapped as unmapped:
-            place = yield from unmapped.settle()
+            place = yield from unmapped.settle(until)
         if place._read_only and not statement.reads:
             assert place.shard_id is not None
             raise errors.read_only(place.shard_id)
@@ -324,7 +324,7 @@ def perform(
                 place._inserted(result[0].lastrowid)
             return result
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
-            if last or not (yield from _leads_elsewhere(route, place, error)):
+            if last or not (yield from _leads_elsewhere(route, place, error, until)):
                 raise
         except (errors.ConnectionLost, errors.DeadlineExceeded) as broken:
             harmless = statement.repeatable or not broken.sent
@@ -367,13 +367,13 @@ def check_out(route: Route, *, raw: bool = False, until: Optional[float] = None)
     """
     until = deadlines.until() if until is None else until
     for last in (False, True):
-        client: Any = yield from find(route)
+        client: Any = yield from find(route, until)
         if raw and client._read_only:
             raise errors.read_only(client.shard_id)
         try:
             return client, (yield CheckOut(client, until))
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
-            if last or not (yield from _leads_elsewhere(route, client, error)):
+            if last or not (yield from _leads_elsewhere(route, client, error, until)):
                 raise
     raise AssertionError("unreachable")
 
@@ -393,16 +393,16 @@ def pause_before_run(error: errors.Error, attempt: int, attempts: int, clock: Ca
     return None if until is not None and clock() + pause >= until else pause
 
 
-def find(route: Route) -> Plan[Place]:
+def find(route: Route, until: Optional[float] = None) -> Plan[Place]:
     """Where the route leads."""
     yield from ()
     try:
         return route()
     except Unmapped as unmapped:
-        return (yield from unmapped.settle())
+        return (yield from unmapped.settle(until))
 
 
-def _leads_elsewhere(route: Route, place: Any, error: errors.Error) -> Plan[bool]:
+def _leads_elsewhere(route: Route, place: Any, error: errors.Error, until: Optional[float]) -> Plan[bool]:
     """Whether the route does not lead to the place any more that gave the error.
 
     Its pool was closed after the route was chosen: the shard has moved, or is gone. Or its server turned the account away, which the shard
@@ -412,8 +412,8 @@ def _leads_elsewhere(route: Route, place: Any, error: errors.Error) -> Plan[bool
         refused = getattr(error.__cause__, "errno", None) in errors.DENIED
         if not refused or place._look is None:
             return False
-        yield from place._look()
-    return (yield from find(route)) is not place
+        yield from place._look(None, until)
+    return (yield from find(route, until)) is not place
 
 
 def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:

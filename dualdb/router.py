@@ -8,10 +8,10 @@ from typing import Any, Dict, Generic, Iterable, List, Optional, Sequence, Set, 
 from weakref import WeakKeyDictionary
 
 from . import admin, deadlines, forks, life, plans, shards
-from .client import LastInserts, last_insert
+from .client import LastInserts, Shared, last_insert
 from .config import DatabaseConfig
 from .deadlines import Deadline
-from .errors import CrossShardError, ParameterError
+from .errors import CrossShardError, ParameterError, RoutingError
 from .pool import PoolStats
 from .scatter import OnError
 from .shapes import (
@@ -89,7 +89,7 @@ class Router(
             allowed=shards.AllowedHosts(allowed_hosts),
         )
         self._inserts = LastInserts()
-        self._inside: Any = WeakKeyDictionary()
+        self._open: Any = WeakKeyDictionary()
         self._warned: Set[int] = set()
         self._equip()
         forks.watch(self)
@@ -126,10 +126,14 @@ class Router(
 
     @abstractmethod
     def _run_alone(self, plan: plans.Plan[Any], wait: Optional[float] = None) -> Any:
-        """Perform a plan while no other such plan of this service runs: opening, loading, closing.
+        """Perform a plan while no other such plan of this service runs: opening, loading.
 
         Another one is waited for, for at most ``wait`` seconds; then nothing is done.
         """
+
+    @abstractmethod
+    def _run_own(self, plan: plans.Plan[Any]) -> Any:
+        """Perform a plan with the steps that are a service's own, whatever else runs: closing waits for nobody who opens or loads."""
 
     # Routing.
 
@@ -138,19 +142,37 @@ class Router(
 
     def _client_of(self, shard_id: Optional[int], *, named: bool, look: bool = True) -> Any:
         topology, life = self._life.opened(), self._life
-        for client in [each.client for each in life.leaving] if life.leaving else ():
-            if client.shard_id == shard_id and client._joined() is not None:  # what the caller has begun there ends there
-                return client
-        if look and shard_id is not None and shard_id not in topology.shard_map.shards and life.may_look():
-            raise plans.Unmapped(lambda: life.look(shard_id), lambda: self._client_of(shard_id, named=named, look=False))
+        transactions = self._open.get(self._owner(), ()) if self._open else ()
+        for transaction in transactions:
+            # What the caller has begun ends where it began, whatever the map says by now.
+            if transaction._topology is not topology and self._began_for(transaction, shard_id):
+                return transaction._client
+        if shard_id is not None and shard_id not in topology.shard_map.shards:
+            if look and life.may_look(shard_id):
+                decide = partial(self._client_of, shard_id, named=named, look=False)
+                raise plans.Unmapped(partial(life.look, shard_id), decide)
+            life.check_known(shard_id)
         chosen = shards.choose(topology.shard_map, shard_id, absent=self.absent_shard, named=named, retry_after=life.retry_after)
         if chosen is not None:
             client = topology.clients[chosen]
-            return client._unless_crossing() if self._inside else client
+            return client._unless_crossing(transactions) if transactions else client
         if shard_id is not None and shard_id not in self._warned:
             self._warned.add(shard_id)
             log.warning("shard %d is absent from the shard table or inactive: its sessions use the global database", shard_id)
         return topology.global_client
+
+    def _shared(self) -> Shared:
+        return Shared(self._inserts, self._open, self._life.opened, self._life.look)
+
+    def _began_for(self, transaction: Any, shard_id: Optional[int]) -> bool:
+        """Whether a call for this shard would have gone where the transaction is, when it began."""
+        before = transaction._topology
+        try:
+            chosen = shards.choose(before.shard_map, shard_id, absent=self.absent_shard)
+        except RoutingError:
+            return False
+        client = before.global_client if chosen is None else before.clients[chosen]
+        return bool(client is transaction._client)
 
     def shard(self, shard_id: int) -> TargetT:
         """One shard, named outright.
@@ -187,7 +209,7 @@ class Router(
         return {shard_id: partial(self._client_of, shard_id, named=True) for shard_id in ids}
 
     def _outside(self) -> None:
-        if self._inside and self._inside.get(self._owner()):
+        if any(each.shard_id is not None for each in (self._open.get(self._owner(), ()) if self._open else ())):
             raise CrossShardError("a call to several shards cannot be part of a transaction on one: end it first").about(None, sent=False)
 
     def session(self, client_session: Any) -> TargetT:
@@ -217,7 +239,7 @@ class Router(
 
         With a ``timeout`` in seconds it waits that long for what is in use, and then breaks it.
         """
-        return self._run_alone(self._life.stop(timeout))
+        return self._run_own(self._life.stop(timeout))
 
     def deadline(self, timeout: float) -> Deadline:
         """A limit, in seconds, over all that is done inside a block: ``with db.deadline(1.5):``, in asyncio too.

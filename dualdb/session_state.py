@@ -5,7 +5,7 @@ import struct
 import threading
 import time
 from abc import abstractmethod
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Optional, Tuple
 
 from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
 from pymysql.protocol import MysqlPacket
@@ -15,12 +15,11 @@ from .config import DatabaseConfig
 from .statements import Voice
 
 _COM_RESET_CONNECTION = 31
-_NOTHING = ord("_")
 _SESSION_TRACK = CLIENT.SESSION_TRACK
 #: In the flags of an OK packet: the statement has changed what is tracked.
 _STATE_CHANGED = 0x4000
-#: What is tracked: that a variable, the database, a temporary table or a prepared statement has changed; and what a transaction has done.
-_SESSION_TRACK_STATE_CHANGE, _SESSION_TRACK_TRANSACTION_STATE = 2, 5
+#: What is tracked: a variable, the database, a temporary table or a prepared statement. MySQL tracks transactions as well, unasked.
+_SESSION_TRACK_STATE_CHANGE = 2
 
 
 def password_for_driver(config: DatabaseConfig) -> str:
@@ -28,16 +27,18 @@ def password_for_driver(config: DatabaseConfig) -> str:
     return config.reveal_password().encode("utf-8", "surrogateescape").decode("latin1")
 
 
-def _tracked(said: bytes) -> Dict[int, bytes]:
-    """What an OK packet says after its flags: a text, then what has changed, by kind."""
+def _tells_of_a_change(said: bytes) -> bool:
+    """What an OK packet says after its flags: a text, then a list of (kind, value)."""
     packet: Any = MysqlPacket(said, "latin1")
     packet.read_length_coded_string()
-    rest, found = packet.read_length_coded_string(), {}
-    while rest:
-        kind, packet = rest[0], MysqlPacket(rest[1:], "latin1")
-        found[kind] = packet.read_length_coded_string()
-        rest = packet.read_all()
-    return found
+    tracked = packet.read_length_coded_string()
+    while tracked:
+        if tracked[0] == _SESSION_TRACK_STATE_CHANGE:
+            return True
+        packet = MysqlPacket(tracked[1:], "latin1")
+        packet.read_length_coded_string()
+        tracked = packet.read_all()
+    return False
 
 
 class SessionState:
@@ -78,10 +79,6 @@ class SessionState:
     broken = False
     #: A borrower has changed the session beyond a transaction.
     changed = False
-    #: The transaction is another one than it was: a procedure has ended the one before and begun this.
-    swapped = False
-    #: What the server says that the transaction has done: a letter in the place of each thing, ``T___W___``.
-    _done = b""
     #: The rows of a stream are being read.
     streaming = False
     #: A reset has been sent, and its answer not yet been read.
@@ -119,8 +116,8 @@ class SessionState:
     def opened(self) -> None:
         """As the object may have had another session before."""
         self.born = self.rested = time.monotonic()
-        self.at_rest, self.sent, self._done = True, False, b""
-        self.stranded = self.broken = self.changed = self.swapped = self.resetting = False
+        self.at_rest, self.sent = True, False
+        self.stranded = self.broken = self.changed = self.resetting = False
         self._in_use = threading.Lock()
         # Spread over a tenth, so that connections made together are not all replaced together.
         self.retires = float("inf") if self._config.max_lifetime is None else self.born + self._config.max_lifetime * random.uniform(0.9, 1)
@@ -151,24 +148,10 @@ class SessionState:
             # After rows come the flags of the statement before, where these rows' statement has not changed anything itself.
             if said is None:
                 self.changed = self.changed or not flags_before & _STATE_CHANGED
-            else:
-                tracked = _tracked(said)
-                self.changed = self.changed or _SESSION_TRACK_STATE_CHANGE in tracked
-                if self.in_transaction and flags_before & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
-                    self._see_whether_swapped(tracked)
-                else:
-                    self._done = tracked.get(_SESSION_TRACK_TRANSACTION_STATE, b"")[1:]
+            elif _tells_of_a_change(said):
+                self.changed = True
         self.at_rest = True
         self._in_use.release()
-
-    def _see_whether_swapped(self, tracked: Dict[int, bytes]) -> None:
-        """A transaction that goes on only ever does more. One that has done less, or came to the same again, has been begun anew."""
-        done = tracked.get(_SESSION_TRACK_TRANSACTION_STATE, b"")[1:]
-        # MySQL says "________" after CREATE TEMPORARY TABLE, and means nothing by it.
-        if done.startswith(b"T") and any(after == _NOTHING != before for before, after in zip(self._done, done)):
-            self.swapped = True
-        self.swapped = self.swapped or not tracked
-        self._done = done or self._done
 
     def break_command(self, error: BaseException, *, gave_up: bool) -> None:
         """An error ended it: a server's refusal, which is an answer too, or a lost connection, or nobody waits any more (``gave_up``)."""
@@ -203,7 +186,7 @@ class SessionState:
     @property
     def setup(self) -> str:
         # Without SET NAMES the collation is the handshake's, which is not the server's default in MySQL 8 and later.
-        tracking = ", session_track_state_change=1, session_track_transaction_info='STATE'" if self.client_flag & _SESSION_TRACK else ""
+        tracking = ", session_track_state_change=1" if self.client_flag & _SESSION_TRACK else ""
         return f"SET NAMES {self._config.charset}{tracking}"
 
     @property

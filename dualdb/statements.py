@@ -85,8 +85,8 @@ class Statement:
 
     @property
     def calls(self) -> bool:
-        """Calls a procedure, which may do anything to the session, and fail then."""
-        return sql.first_word(self.sql) == "CALL"
+        """Does what its text does not show: calls a procedure, executes another text."""
+        return sql.first_word(self.sql) in ("CALL", "EXECUTE", "BEGIN", "")
 
     def check_in_transaction(self) -> None:
         """Raises: InterfaceError for a statement that would begin or end the transaction behind its block's back."""
@@ -208,6 +208,10 @@ def settled(statement: Any, connection: Any, until: Optional[float], *, in_trans
             if statement.leaves_doubt(error, in_transaction=in_transaction):
                 yield ASK
         raise
+
+
+#: Around a statement that may end the transaction and begin another; see ``BaseTransaction._guarded``.
+GUARD, UNGUARD = b"SAVEPOINT `dualdb_call`", b"RELEASE SAVEPOINT `dualdb_call`"
 
 
 def end_session(session_id: int, age: float) -> Talk:

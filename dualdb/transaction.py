@@ -5,6 +5,8 @@ import secrets
 from abc import abstractmethod
 from typing import Any, Callable, Generic, List, Optional, Sequence, Tuple
 
+import pymysql.err
+
 from . import deadlines, errors, plans, statements
 from .client import AnyClient
 from .shapes import CallR, ConnectionT, CountR, IntR, RowR, RowsR, TransactionT, ValueR
@@ -44,6 +46,7 @@ class BaseTransaction(
         self._after: List[Callable[[], Any]] = []  # what is to be called when all is committed
         # Of the root only:
         self._mode = mode
+        self._topology: Any = None  # of its service when it began
         self._token: Optional[str] = None  # what it has left in the table of markers
         self._stack: List[AnyTransaction] = []
         self._savepoints = 0
@@ -122,6 +125,8 @@ class BaseTransaction(
     def cursor(self, *args: Any) -> Any:
         """A cursor of the driver on this transaction's connection, for code that wants the driver's own ways. Not used after the block."""
         self._check()
+        if self._read_only:
+            raise self._refusal()
         self._raw.changed = True  # what is said through it, nobody here hears
         return self._raw.cursor(*args)
 
@@ -139,6 +144,10 @@ class BaseTransaction(
 
     # What the colour's __enter__ asks.
 
+    def _refusal(self) -> errors.Error:
+        assert self.shard_id is not None
+        return errors.read_only(self.shard_id)
+
     def _unused(self) -> "Callable[[], AnyClient]":
         if self._raw is not None or self._over:
             raise errors.InterfaceError("a transaction is used once: ask for a new one")
@@ -147,6 +156,8 @@ class BaseTransaction(
     def _begin(self, client: AnyClient) -> "Optional[AnyTransaction]":
         """The transaction to begin inside of, if any."""
         self._client, self._owner = client, client._owner()
+        if self._mode.commit_marker and client._read_only:
+            raise self._refusal()
         outer = self._outer or client._joined()
         if outer is not None:
             outer._check()
@@ -162,19 +173,19 @@ class BaseTransaction(
         self._outer = outer
         return outer
 
-    def _opening(self, raw: Any) -> statements.Talk:
+    def _opening(self) -> statements.Talk:
         self._token = secrets.token_hex(16) if self._mode.commit_marker else None
         yield from statements.begin(self._number, self._token, self._mode)
-        if not self._number:
-            raw.swapped = False
 
     def _begun(self, raw: Any) -> None:
         assert self._client is not None
         self._read_only = self._client._read_only
         self._raw = raw
         self._root._stack.append(self)
-        if self._root is self and self.shard_id is not None and not self._mode.other_shards:
-            self._client._inside.setdefault(self._owner, []).append(self.shard_id)
+        shared = self._client._shared
+        if self._root is self and shared is not None:
+            self._topology = shared.topology()
+            shared.open.setdefault(self._owner, []).append(self)
         self._before = self._client._joined()
         self._client._transactions[self._owner] = self
 
@@ -185,9 +196,10 @@ class BaseTransaction(
         root = self._root
         statement.check_in_transaction()
         if root._ended:
-            yield from root._opening(self._raw)
+            yield from root._opening()
             root._ended = False
-        result = yield from statements.settled(statement, self._raw, until, in_transaction=True)
+        settled = statements.settled(statement, self._raw, until, in_transaction=True)
+        result = yield from (self._guarded(settled) if statement.calls else settled)
         if not self._raw.in_transaction:
             if statement.commits:
                 # As it would be with autocommit off: what was done is committed, and what follows is a new transaction.
@@ -195,9 +207,31 @@ class BaseTransaction(
                 root._ended, root._partly, root._swept = True, True, root._savepoints
             else:
                 self._fail("a statement inside the transaction has committed it or rolled it back")
-        elif self._raw.swapped:
-            self._fail("a statement inside the transaction has ended it and begun another")
         return result
+
+    def _guarded(self, talk: statements.Talk) -> statements.Talk:
+        """What a procedure does to the transaction it does not say, and a transaction that it has begun looks like the one it has ended.
+
+        A savepoint tells them apart: it is gone with the transaction it was set in.
+        """
+        yield statements.GUARD
+        try:
+            result = yield from talk
+        except pymysql.err.MySQLError as error:
+            if errors.is_answer(error) and self._raw.in_transaction:
+                yield from self._see_whether_it_is_the_same()
+            raise
+        if self._raw.in_transaction:
+            yield from self._see_whether_it_is_the_same()
+        return result
+
+    def _see_whether_it_is_the_same(self) -> statements.Talk:
+        try:
+            yield statements.UNGUARD
+        except pymysql.err.MySQLError as error:
+            if errors.code_of(error) != errors.NO_SUCH_SAVEPOINT:
+                raise
+            self._fail("a procedure inside the transaction has ended it, or rolled back a part of it, and begun another")
 
     def _told(self, error: BaseException) -> BaseException:
         """What the caller is to be told of a statement's error; and what the error means for the transaction."""
@@ -240,7 +274,7 @@ class BaseTransaction(
             self._client._transactions.pop(self._owner, None)
         if self is root:
             root._undone = error
-            self._leave_shard()
+            self._leave_service()
         if error is not None and not isinstance(error, Exception):
             self._raw.at_rest = False
             self._fail(error)
@@ -262,13 +296,14 @@ class BaseTransaction(
             return ()
         return statements.transaction_end(self._number, commit=error is None)
 
-    def _leave_shard(self) -> None:
+    def _leave_service(self) -> None:
         assert self._client is not None
-        shards = self._client._inside.get(self._owner)
-        if shards and self.shard_id in shards and not self._mode.other_shards:
-            shards.remove(self.shard_id)
-            if not shards:
-                del self._client._inside[self._owner]
+        shared = self._client._shared
+        transactions = [] if shared is None else shared.open.get(self._owner, [])
+        if shared is not None and self in transactions:
+            transactions.remove(self)
+            if not transactions:
+                del shared.open[self._owner]
 
     def _ended_by(self, failure: BaseException, error: Optional[BaseException]) -> Optional[errors.OutcomeUnknown]:
         """An ending command failed with ``failure`` while ``error`` was on its way out of the block. Gives what is to be settled."""

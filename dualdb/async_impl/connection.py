@@ -118,7 +118,9 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
     def cut(self) -> None:
         """Have the task that waits on it find it lost. The session lives until it has been ended on the server."""
         self.broken = True
-        if self._reader is not None:
+        if self._writer is not None and self.at_rest:
+            self._writer.transport.abort()  # nobody waits for an answer: the server is told at once, and rolls back what is open
+        elif self._reader is not None:
             self._reader.set_exception(ConnectionAbortedError("the pool was closed"))
 
     async def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:

@@ -3,11 +3,15 @@
 import asyncio
 import inspect
 import logging
+from contextvars import ContextVar
 from typing import Any, Awaitable, Callable, Generator, List, Set, TypeVar
 
 from .. import errors, plans
 
 log = logging.getLogger("dualdb")
+
+#: The task of the background plan that the caller is called by, as a hook is.
+_serving: ContextVar[Any] = ContextVar("dualdb_serving", default=None)
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -73,10 +77,20 @@ async def perform(step: plans.Step) -> Any:
 async def _notify(hook: Callable[[], Any]) -> None:
     try:
         answer = hook()
-        if inspect.isawaitable(answer):
-            await answer
-    except Exception:
+    except (Exception, SystemExit):
         log.exception("the hook %r failed", hook)
+        return
+    if not inspect.isawaitable(answer):
+        return
+    # In a task of its own, so that a cancellation inside it is not one of ours.
+    task = asyncio.ensure_future(answer)
+    try:
+        await asyncio.wait({task})
+    except BaseException:
+        task.cancel()
+        raise
+    if task.cancelled() or task.exception() is not None:
+        log.error("the hook %r failed", hook, exc_info=None if task.cancelled() else task.exception())
 
 
 async def _gather(steps: "tuple[plans.Step, ...]", at_once: int) -> List[Any]:
@@ -109,14 +123,17 @@ class Background:
 
     async def halt(self) -> None:
         """Ends every plan where it waits."""
-        # Those of another loop, which ended without closing the service, ended with it.
-        tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
+        # Those of another loop, which ended without closing the service, ended with it; that of a hook which closes its service ends when
+        # the hook has.
+        loop, mine = asyncio.get_running_loop(), _serving.get()
+        tasks = [task for task in self._tasks if task.get_loop() is loop and task is not mine]
         self._tasks.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self, plan: "plans.Plan[None]") -> None:
+        _serving.set(asyncio.current_task())
         try:
             await drive(plan, perform)
         except Exception:

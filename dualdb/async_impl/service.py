@@ -1,11 +1,12 @@
 """The asyncio service, its clients, targets and transactions: what they do with a connection."""
 
 import asyncio
+from contextvars import ContextVar
 from typing import Any, Awaitable, Callable, Coroutine, Dict, Generator, List, Optional, TypeVar
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
-from ..client import BaseClient, Shared
+from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
@@ -206,7 +207,7 @@ class Transaction(_Runs, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
         else:
             self._client, raw = await self._run(plans.check_out(route))
         try:
-            await drive(self._opening(raw), lambda command: raw.run(command, until))
+            await drive(self._opening(), lambda command: raw.run(command, until))
         except BaseException as error:
             self._give_back(raw)
             told = errors.told(error, self.name, self.shard_id, sent=raw.sent)
@@ -275,6 +276,9 @@ class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transac
         transaction = self._joined()
         if transaction is not None:
             return await transaction._say(statement, until)
+        return await self._say_apart(statement, until)
+
+    async def _say_apart(self, statement: Any, until: Optional[float] = None) -> Any:
         connection = await self.pool.checkout(until)
         try:
             return await drive(settled(statement, connection, until), lambda command: connection.run(command, until))
@@ -285,6 +289,16 @@ class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transac
             raise told from error
         finally:
             self.pool.release(connection)
+
+
+class _Section:
+    """What a service performs alone, as those see it that are called from inside: they need not wait for its end."""
+
+    def __init__(self, service: Any) -> None:
+        self.service, self.is_open = service, True
+
+
+_section: ContextVar[Optional[_Section]] = ContextVar("dualdb_section", default=None)
 
 
 class DatabaseService(
@@ -299,7 +313,6 @@ class DatabaseService(
         self._background = Background()
         self._alone: Optional[asyncio.Lock] = None
         self._alone_in: Optional[asyncio.AbstractEventLoop] = None
-        self._alone_of: Optional[asyncio.Task[Any]] = None
 
     async def __aenter__(self) -> "DatabaseService":
         await self.init_service()
@@ -309,7 +322,7 @@ class DatabaseService(
         await self.close_service()
 
     def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> MySQLClient:
-        return MySQLClient(config, name=name, shard_id=shard_id, shared=Shared(self._inserts, self._inside, self._life.look))
+        return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared())
 
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)
@@ -320,8 +333,9 @@ class DatabaseService(
     async def _run_alone(self, plan: "plans.Plan[Any]", wait: Optional[float] = None) -> Any:
         loop = asyncio.get_running_loop()
         if self._alone is None or self._alone_in is not loop:
-            self._alone, self._alone_in, self._alone_of = asyncio.Lock(), loop, None
-        if self._alone_of is asyncio.current_task():  # a hook that calls the service
+            self._alone, self._alone_in = asyncio.Lock(), loop
+        section = _section.get()
+        if section is not None and section.service is self and section.is_open:  # a hook that calls the service
             return await drive(plan, self._perform)
         until = None if wait is None else loop.time() + wait
         while until is not None and self._alone.locked():
@@ -329,11 +343,16 @@ class DatabaseService(
                 return plan.close()
             await asyncio.sleep(0.005)
         async with self._alone:
-            self._alone_of = asyncio.current_task()
+            section = _Section(self)
+            token = _section.set(section)
             try:
                 return await drive(plan, self._perform)
             finally:
-                self._alone_of = None
+                section.is_open = False
+                _section.reset(token)
+
+    async def _run_own(self, plan: "plans.Plan[Any]") -> Any:
+        return await drive(plan, self._perform)
 
     async def _perform(self, step: plans.Step) -> Any:
         if isinstance(step, plans.Spawn):

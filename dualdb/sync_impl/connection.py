@@ -123,7 +123,8 @@ class Connection(SessionState, pymysql.connections.Connection):
         self.broken, sock = True, self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RD)
+                # Nobody waits for an answer: the server is told at once, and rolls back what is open.
+                sock.shutdown(socket.SHUT_RDWR if self.at_rest else socket.SHUT_RD)
 
     def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:
         """Send one command and read its whole answer.

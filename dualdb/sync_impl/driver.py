@@ -77,7 +77,7 @@ def _notify(hook: Callable[[], Any]) -> None:
         if inspect.iscoroutinefunction(hook):
             raise TypeError("a coroutine function is a hook for the asyncio service")
         hook()
-    except Exception:
+    except (Exception, SystemExit):
         log.exception("the hook %r failed", hook)
 
 
@@ -133,7 +133,8 @@ class Background:
         """Ends every plan at its next step. One that is in the middle of a connect ends by itself after it."""
         self._halt.set()
         for thread in list(self._threads):
-            thread.join(1.0)
+            if thread is not threading.current_thread():  # a hook that closes its service: the plan ends when the hook has
+                thread.join(1.0)
         self._halt = threading.Event()
 
     def _work(self, plan: "plans.Plan[None]") -> None:

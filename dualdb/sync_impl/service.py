@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, TypeVar
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
-from ..client import BaseClient, Shared
+from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
@@ -176,7 +176,7 @@ class Transaction(_Runs, BaseTransaction[List[Row], Optional[Row], Any, RowCount
         else:
             self._client, raw = self._run(plans.check_out(route))
         try:
-            drive(self._opening(raw), lambda command: raw.run(command, until))
+            drive(self._opening(), lambda command: raw.run(command, until))
         except BaseException as error:
             self._give_back(raw)
             told = errors.told(error, self.name, self.shard_id, sent=raw.sent)
@@ -245,6 +245,9 @@ class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, Ca
         transaction = self._joined()
         if transaction is not None:
             return transaction._say(statement, until)
+        return self._say_apart(statement, until)
+
+    def _say_apart(self, statement: Any, until: Optional[float] = None) -> Any:
         connection = None
         try:
             connection = self.pool.checkout(until)
@@ -283,7 +286,7 @@ class DatabaseService(
         self.close_service()
 
     def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> MySQLClient:
-        return MySQLClient(config, name=name, shard_id=shard_id, shared=Shared(self._inserts, self._inside, self._life.look))
+        return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared())
 
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)
@@ -298,6 +301,9 @@ class DatabaseService(
             return drive(plan, self._perform)
         finally:
             self._alone.release()
+
+    def _run_own(self, plan: "plans.Plan[Any]") -> Any:
+        return drive(plan, self._perform)
 
     def _perform(self, step: plans.Step) -> Any:
         if isinstance(step, plans.Spawn):

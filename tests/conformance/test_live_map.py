@@ -1,5 +1,6 @@
 """The shard table is edited while the application runs."""
 
+import asyncio
 import socket
 import time
 from typing import Any, Callable, List
@@ -86,7 +87,8 @@ def test_simultaneous_misses_are_served_by_one_reading(still: Any, colour: Any, 
 
 
 def test_a_miss_does_not_read_the_table_at_every_call(still: Any, colour: Any, world: Any) -> None:
-    colour(still.refresh())
+    with pytest.raises(ShardUnavailable):
+        colour(still.shard(3).query("SELECT 3"))
     world.set_row(3)
     with pytest.raises(ShardUnavailable):
         colour(still.shard(3).query("SELECT 3"))
@@ -335,3 +337,109 @@ def test_shards_are_administered_from_python(still: Any, colour: Any, world: Any
     colour(still.remove_shard(5))
     assert not world.run("global", "SELECT 1 FROM table_shard_config WHERE shard_id = 5")
     assert still.get_shard_client(5) is None
+
+
+def test_a_map_is_never_read_inside_a_caller_s_transaction(still: Any, colour: Any, world: Any, quick_looks: None) -> None:
+    with colour.using(still.transaction()) as tx:
+        colour(tx.query("SELECT * FROM table_shard_config"))
+        world.set_row(1, status="maintenance")
+        world.set_row(3)
+        assert colour(still.shard(3).query_value("SELECT 3")) == 3, "not an old snapshot of the table"
+        assert still.status().shards[1].state == "maintenance"
+        colour(still.set_shard_status(2, "readonly"))
+    with pytest.raises(ZeroDivisionError), colour.using(still.transaction()):
+        colour(still.set_shard_status(1, "active"))
+        raise ZeroDivisionError
+    colour(still.refresh())
+    assert {shard_id: shard.state for shard_id, shard in still.status().shards.items()} == {1: "active", 2: "readonly", 3: "active"}
+
+
+def test_what_began_on_the_global_database_ends_there(still: Any, colour: Any, world: Any) -> None:
+    world.set_row(1, status="inactive")
+    colour(still.refresh())
+    mine = still.session(session(1))
+    insert = "INSERT INTO accounts (id, email) VALUES (%s, UUID())"
+    with pytest.raises(ZeroDivisionError), colour.using(mine.transaction()):
+        colour(mine.execute(insert, (71,)))
+        world.set_row(1, status="active")
+        colour(still.refresh())
+        colour(mine.execute(insert, (72,)))
+        assert colour.elsewhere(lambda: mine.query_value("SELECT DATABASE()")) == world.config_of(1).database
+        raise ZeroDivisionError
+    assert world.value("global", "SELECT COUNT(*) FROM accounts") == 0
+    assert colour(mine.query_value("SELECT DATABASE()")) == world.config_of(1).database
+
+
+def test_a_shard_that_nobody_can_know_of_is_not_taken_for_absent(still: Any, colour: Any, world: Any) -> None:
+    world.set_row(3)
+    world.run("global", "RENAME TABLE table_shard_config TO hidden")
+    for _ in range(2):
+        with pytest.raises(ShardUnavailable) as caught:
+            colour(still.session(session(3)).execute(INSERT, (1,)))
+        assert "the shard table cannot be read" in str(caught.value.reason)
+        with pytest.raises(ShardUnavailable):
+            still.get_client_by_session(session(3))
+    assert colour(still.session(session(1)).execute(INSERT, (1,))) == 1
+    world.run("global", "RENAME TABLE hidden TO table_shard_config")
+
+
+def test_a_new_shard_is_looked_for_however_short_ago_the_table_was_read(still: Any, colour: Any, world: Any) -> None:
+    for shard_id in (3, 4, 5):
+        world.set_row(shard_id)
+        assert colour(still.session(session(shard_id)).query_value("SELECT DATABASE()")) == world.config_of(1).database
+
+
+def test_what_is_idle_in_a_transaction_is_cut_on_the_server_too(open_service: Any, colour: Any, world: Any) -> None:
+    db, config = open_service(refresh_interval=0.1, drain_timeout=0.2), world.config_of(1)
+    with pytest.raises((TransactionAborted, ConnectionLost)), colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        world.set_row(1, status="inactive")
+        assert until(colour, lambda: sessions(world, config) == 0)
+    assert users(world, 1) == []
+
+
+@pytest.mark.parametrize("what", ["close", "exit"])
+def test_a_hook_that_closes_its_service_or_wants_to_exit(open_service: Any, colour: Any, world: Any, what: str) -> None:
+    db = open_service(refresh_interval=0.1)
+    told: List[Any] = []
+
+    def hook(event: Any) -> Any:
+        told.append(event)
+        if what == "exit":
+            raise SystemExit
+        return db.close_service() if len(told) == 1 else None
+
+    db.on("shard_added", hook)
+    world.set_row(3)
+    assert until(colour, lambda: told)
+    if what == "exit":
+        world.set_row(4)
+        assert until(colour, lambda: len(told) == 2)
+        return
+    assert until(colour, lambda: db.global_client is None)
+    colour(db.init_service())
+    world.set_row(4)
+    assert until(colour, lambda: db.get_shard_client(4) is not None), "the background is there again"
+
+
+def test_a_hook_may_wait_for_what_needs_the_service_alone(still: Any, colour: Any, world: Any) -> None:
+    if colour.name == "sync":
+        still.on("shard_added", lambda event: still.refresh())
+    else:
+
+        async def hook(event: Any) -> None:
+            await asyncio.gather(still.refresh(), still.refresh())
+
+        still.on("shard_added", hook)
+    world.set_row(3)
+    colour(still.refresh())
+    assert colour(still.shard(3).query_value("SELECT 3")) == 3
+
+
+def test_a_readonly_shard_takes_no_marker_and_lends_no_cursor(still: Any, colour: Any, world: Any) -> None:
+    world.set_row(1, status="readonly")
+    colour(still.refresh())
+    with pytest.raises(ShardReadOnly), colour.using(still.shard(1).transaction(commit_marker=True)):
+        raise AssertionError("entered")
+    with colour.using(still.shard(1).transaction()) as tx, pytest.raises(ShardReadOnly):
+        tx.cursor()

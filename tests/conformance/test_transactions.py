@@ -322,6 +322,9 @@ ENDS = {
     "commits": "BEGIN COMMIT; START TRANSACTION; END",
     "rolls_back": "BEGIN ROLLBACK; START TRANSACTION; END",
     "works_on": "BEGIN COMMIT; START TRANSACTION; INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1); END",
+    "shows_rows": "BEGIN COMMIT; START TRANSACTION; INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1); SELECT 1; END",
+    "fails": "BEGIN COMMIT; START TRANSACTION; INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1); SIGNAL SQLSTATE '45000'; END",
+    "undoes": "ROLLBACK TO SAVEPOINT mine",
 }
 
 
@@ -330,11 +333,13 @@ ENDS = {
 def test_a_procedure_that_begins_another_transaction_is_found_out(db: Any, colour: Any, world: Any, body: str, marked: bool) -> None:
     world.run(1, f"DROP PROCEDURE IF EXISTS {body}", f"CREATE PROCEDURE {body}() {ENDS[body]}")
     with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction(commit_marker=marked)) as tx:
+        colour(tx.execute("SAVEPOINT mine"))
         colour(tx.execute(INSERT, (1,)))
-        colour(tx.call(body))
+        with pytest.raises(OperationalError) if body == "fails" else contextlib.nullcontext():
+            colour(tx.call(body) if marked else tx.query(f"CALL {body}()"))
         with pytest.raises(TransactionAborted, match="nothing more is sent"):
             colour(tx.execute(INSERT, (2,)))
-    assert users(world) == ([] if body == "rolls_back" else [1])
+    assert users(world) == ([] if body in ("rolls_back", "undoes") else [1])
 
 
 def test_a_procedure_that_does_no_such_thing_is_left_alone(db: Any, colour: Any, world: Any) -> None:

@@ -170,7 +170,7 @@ def test_a_place_that_was_closed_meanwhile_is_looked_for_once_more() -> None:
 def test_a_shard_that_the_map_does_not_know_is_looked_for() -> None:
     looked = []
 
-    def look() -> Any:
+    def look(*_: Any) -> Any:
         looked.append(1)
         yield plans.Sleep(0)
 
@@ -185,7 +185,7 @@ def test_a_shard_that_the_map_does_not_know_is_looked_for() -> None:
 
 @pytest.mark.parametrize("moved", [True, False])
 def test_a_server_that_turns_the_account_away_may_not_be_the_shard_s_any_more(moved: bool) -> None:
-    def look() -> Any:
+    def look(*_: Any) -> Any:
         yield plans.Sleep(0)
 
     refused = unavailable(1, "no connection")

@@ -2,6 +2,7 @@
 
 import enum
 import math
+import os
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, Dict, Optional
@@ -68,6 +69,8 @@ def test_status_words(word: Any, status: Status) -> None:
         ({"host": ""}, "host: String should have at least 1 character"),
         ({"host": "a b"}, "host: String should match pattern"),
         ({"host": "user@evil"}, "host: String should match pattern"),
+        ({"host": "127.0.0.1\x00.ok"}, "host: String should match pattern"),
+        ({"username": "a\x00b"}, "user: String should match pattern"),
         ({"database_name": ""}, "database: String should have at least 1 character"),
         ({"username": None}, "username is NULL, not text"),
         ({"status": "sleepy"}, "status 'sleepy' is none of active, disabled, inactive, maintenance, readonly"),
@@ -168,7 +171,9 @@ def test_a_password_may_be_named_and_not_held(tmp_path: Any, monkeypatch: pytest
 
     assert (password("env:SECRET"), password(f"file:{tmp_path}/secret"), password("secret:x")) == ("one", "two", "secret:x")
     assert password("env:ABSENT") == "password: there is no environment variable 'ABSENT'"
-    assert password("file:/absent") == "password: the file '/absent' cannot be read (FileNotFoundError)"
+    assert password("file:/absent") == "password: there is no file '/absent'"
+    os.mkfifo(tmp_path / "pipe")
+    assert "there is no file" in password(f"file:{tmp_path}/pipe")
     assert "is longer than" in password(f"file:{tmp_path}/long")
 
 
