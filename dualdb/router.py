@@ -11,7 +11,7 @@ from . import admin, deadlines, forks, life, plans, shards
 from .client import LastInserts, Shared, last_insert
 from .config import DatabaseConfig
 from .deadlines import Deadline
-from .errors import CrossShardError, ParameterError, RoutingError
+from .errors import CrossShardError, InterfaceError, ParameterError, RoutingError
 from .pool import PoolStats
 from .scatter import OnError
 from .shapes import (
@@ -142,7 +142,7 @@ class Router(
 
     def _client_of(self, shard_id: Optional[int], *, named: bool, look: bool = True) -> Any:
         topology, life = self._life.opened(), self._life
-        transactions = self._open.get(self._owner(), ()) if self._open else ()
+        transactions = self._callers_transactions() if self._open else ()
         for transaction in transactions:
             # What the caller has begun ends where it began, whatever the map says by now.
             if transaction._topology is not topology and self._began_for(transaction, shard_id):
@@ -162,11 +162,21 @@ class Router(
         return topology.global_client
 
     def _shared(self) -> Shared:
-        return Shared(self._inserts, self._open, self._life.opened, self._life.look)
+        return Shared(self._inserts, self._open, lambda: self._life.topology, self._life.look)
+
+    def _callers_transactions(self) -> Sequence[Any]:
+        """The outermost ones that the calling thread or task has open on this service; a callback of a loop is no task and has none."""
+        try:
+            found: Sequence[Any] = self._open.get(self._owner(), ())
+        except InterfaceError:
+            return ()
+        return found
 
     def _began_for(self, transaction: Any, shard_id: Optional[int]) -> bool:
         """Whether a call for this shard would have gone where the transaction is, when it began."""
         before = transaction._topology
+        if before is None:
+            return False
         try:
             chosen = shards.choose(before.shard_map, shard_id, absent=self.absent_shard)
         except RoutingError:
@@ -209,7 +219,7 @@ class Router(
         return {shard_id: partial(self._client_of, shard_id, named=True) for shard_id in ids}
 
     def _outside(self) -> None:
-        if any(each.shard_id is not None for each in (self._open.get(self._owner(), ()) if self._open else ())):
+        if any(each.shard_id is not None for each in self._callers_transactions()):
             raise CrossShardError("a call to several shards cannot be part of a transaction on one: end it first").about(None, sent=False)
 
     def session(self, client_session: Any) -> TargetT:
