@@ -4,9 +4,10 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import deadlines, errors, plans, shards
 from .client import Apart
@@ -108,6 +109,8 @@ class Life:
         self._failure: Optional[str] = None
         self._failures = 0
         self._looked: Dict[Optional[int], float] = {}
+        self._untold: Deque[Callable[[], Any]] = deque()
+        self._telling = False
 
     def opened(self) -> Topology:
         """Raises: ServiceNotOpen."""
@@ -262,11 +265,23 @@ class Life:
     def _use(self, shard_map: shards.ShardMap) -> plans.Plan[Tuple[int, ...]]:
         """Put a map into use. Gives the ids of the shards that have a new pool."""
         new, told = self._put_into_use(shard_map)
-        yield plans.Close(tuple(each.client for each in self.leaving))
-        calls = tuple([partial(hook, event) for event in told for hook in self._hooks[event.name]])
-        if calls:
-            yield plans.Notify(calls)
+        try:
+            yield plans.Close(tuple(each.client for each in self.leaving))
+        finally:
+            yield from self._tell(told)
         return new
+
+    def _tell(self, told: List[Any]) -> plans.Plan[None]:
+        """Call the hooks in the order of the versions, also where one of them has the table read again."""
+        self._untold.extend([partial(hook, event) for event in told for hook in self._hooks[event.name]])
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._untold:
+                yield plans.Notify((self._untold.popleft(),))
+        finally:
+            self._telling = False
 
     def _put_into_use(self, shard_map: shards.ShardMap) -> Tuple[Tuple[int, ...], List[Any]]:
         with self._swap:

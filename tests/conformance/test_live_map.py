@@ -286,6 +286,22 @@ def test_hooks_are_told_in_order_and_cannot_break_anything(still: Any, colour: A
         still.on("shard_add", tell)
 
 
+def test_a_hook_that_has_the_table_read_again_overtakes_nobody(still: Any, colour: Any, world: Any) -> None:
+    told: List[Any] = []
+
+    def again(event: Any) -> Any:
+        if event.shard_id == 3:
+            world.set_row(4)
+            return still.refresh()
+        return None
+
+    still.on("shard_added", again)
+    still.on("shard_added", lambda event: told.append((event.shard_id, event.version)))
+    world.set_row(3)
+    colour(still.refresh())
+    assert told == [(3, 2), (4, 3)]
+
+
 def test_the_status_is_told_without_asking_anybody(still: Any, colour: Any, world: Any) -> None:
     colour(still.shard(1).query("SELECT 1"))
     status = still.status()
