@@ -34,6 +34,8 @@ class DatabaseConfig(BaseModel):
         connect_timeout: one limit over TCP, TLS, authentication and session set-up.
         reset_after_call: reset a session after each procedure, for those that leave locks or user variables behind of which the server does
             not tell. Nobody waits for it, but the server has three commands more.
+        own_reader: read answers with this package's own reader, which is faster than the drivers' and gives the same values; False to have
+            the drivers read them.
         read_timeout, write_timeout: the longest silence of the server while an answer is awaited, the longest stall while a statement
             is sent; None for no limit.
         ssl_mode, ssl_ca, ssl_cert, ssl_key: TLS; the files are PEM. Without ``ssl_ca`` the verify modes trust the system's authorities.
@@ -60,6 +62,7 @@ class DatabaseConfig(BaseModel):
     leak_threshold: Optional[float] = Field(default=None, gt=0)
     connect_timeout: float = Field(default=10.0, gt=0)
     reset_after_call: bool = False
+    own_reader: bool = True
     read_timeout: Optional[float] = Field(default=None, gt=0)
     write_timeout: Optional[float] = Field(default=None, gt=0)
     unix_socket: Optional[str] = None

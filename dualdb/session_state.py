@@ -7,11 +7,13 @@ import time
 from abc import abstractmethod
 from typing import Any, Optional, Tuple
 
+import pymysql.converters
 from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
 from pymysql.protocol import MysqlPacket
 
 from . import errors, forks
 from .config import DatabaseConfig
+from .reader import Answer
 from .statements import Voice
 
 _COM_RESET_CONNECTION = 31
@@ -59,6 +61,16 @@ class SessionState:
     _result: Any
     _timed_out: bool
     _flags_before = 0
+    _next_seq_id: int
+    decoders: Any
+
+    #: The most bytes of an answer that are taken at once.
+    CHUNK = 65536
+
+    #: Whether this package's reader fits the driver; the layout of the last answer it read, and the answer to a stream's command.
+    TRUSTED = False
+    _known: Any = None
+    answer: Any = None
 
     def __init__(self, **driver_options: Any) -> None:
         self._in_use = threading.Lock()
@@ -87,6 +99,13 @@ class SessionState:
     @property
     def reset_after_call(self) -> bool:
         return self._config.reset_after_call
+
+    @property
+    def reads_itself(self) -> bool:
+        """Whether answers are read by ``reader`` and not by the driver, which honours converters that a cursor's user has set."""
+        if not self.TRUSTED or not self._config.own_reader:
+            return False
+        return not self.changed or bool(self.decoders == pymysql.converters.decoders)
 
     @property
     def session_id(self) -> int:
@@ -127,6 +146,10 @@ class SessionState:
         self._let_go()
 
     @abstractmethod
+    def abort(self) -> None:
+        """Drop the socket at once, without a word."""
+
+    @abstractmethod
     def _let_go(self) -> None:
         """Drop this process's descriptor of the socket, without a word and without touching the session."""
 
@@ -165,13 +188,29 @@ class SessionState:
         self._end_stream(GeneratorExit())
 
     def _end_stream(self, error: Optional[BaseException]) -> None:
-        self.streaming, result = False, self._result
+        self.streaming, result, answer = False, self._result, self.answer
+        if answer is not None:
+            self.answer = None
+            self.heard(answer)
         if error is None:
             self.end_command(self._flags_before, None)
             return
         if result is not None:
             result.unbuffered_active = False  # or the driver would read the rest of it
         self.break_command(error, gave_up=self._timed_out)
+
+    # The answer, where it is not the driver that reads it.
+
+    def new_answer(self, *, tuples: bool = False) -> Any:
+        return Answer(self.encoding, self._next_seq_id, tuples=tuples, known=self._known)
+
+    def heard(self, answer: Any) -> None:
+        """What it has told of the session, whole or not."""
+        self._known = answer.known
+        if answer.server_status is not None:
+            self.server_status = answer.server_status
+        if answer.surplus:  # the server has said something unasked, as it does when it shuts down
+            self.abort()
 
     def deadline_exceeded(self) -> errors.DeadlineExceeded:
         return errors.DeadlineExceeded(CR.CR_SERVER_LOST, "the deadline passed before the answer was complete")

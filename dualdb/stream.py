@@ -1,9 +1,9 @@
 """Rows as they come: what a stream of either colour keeps, beside the waiting."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 from . import deadlines, errors, plans
-from .results import Row, column_names
+from .results import Row
 from .statements import Statement
 
 
@@ -20,7 +20,8 @@ class BaseStream:
         self._client: Any = None
         self._transaction: Any = None
         self._raw: Any = None
-        self._names: List[str] = []
+        self._names: Sequence[str] = ()
+        self._rows: Iterator[Tuple[Any, ...]] = iter(())
         self._over = False
 
     def __repr__(self) -> str:
@@ -41,9 +42,6 @@ class BaseStream:
         command: bytes = next(self._statement.talk(self._raw.voice(self._until)))
         return command
 
-    def _named(self, result: Any) -> None:
-        self._names = column_names(getattr(result, "fields", ()))
-
     def _row(self, values: Tuple[Any, ...]) -> Row:
         row: Dict[str, Any] = dict(zip(self._names, values))
         return row
@@ -59,7 +57,7 @@ class BaseStream:
 
     def _end(self, *, forgotten: bool = False) -> None:
         """Let go of the connection, whatever state it is in."""
-        raw, self._raw, self._over = self._raw, None, True
+        raw, self._raw, self._over, self._rows = self._raw, None, True, iter(())
         if raw is None:
             return
         if raw.streaming:

@@ -64,6 +64,15 @@ class SyncColour:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
+    def taken(self, stream: Any, most: int = 10**9) -> List[Any]:
+        """The first rows of a stream, in a loop that is left then."""
+        rows: List[Any] = []
+        for row in stream:
+            rows.append(row)
+            if len(rows) >= most:
+                break
+        return rows
+
     def sleep(self, seconds: float) -> None:
         threading.Event().wait(seconds)
 
@@ -168,6 +177,19 @@ class AsyncColour:
                 await task
 
         self(cancel())
+
+    def taken(self, stream: Any, most: int = 10**9) -> List[Any]:
+        """The first rows of a stream, in a loop that is left then."""
+        rows: List[Any] = []
+
+        async def loop() -> None:
+            async for row in stream:
+                rows.append(row)
+                if len(rows) >= most:
+                    break
+
+        self(loop())
+        return rows
 
     def sleep(self, seconds: float) -> None:
         self(asyncio.sleep(seconds))

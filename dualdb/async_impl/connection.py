@@ -1,18 +1,19 @@
 """An aiomysql connection that knows its state, means what it is told about TLS, and whose opening has one deadline."""
 
 import asyncio
+import contextlib
 import select
 import socket
 import struct
 import time
-from typing import Any, List, Optional
+from typing import Any, Coroutine, List, Optional, Sequence, Tuple
 
 import aiomysql
 import pymysql.err
 from pymysql.constants import CLIENT, COMMAND, CR
 from pymysql.protocol import OKPacketWrapper
 
-from .. import errors, forks, results, tls
+from .. import errors, forks, reader_check, results, tls
 from ..config import DatabaseConfig
 from ..session_state import SessionState, password_for_driver
 
@@ -20,8 +21,22 @@ from ..session_state import SessionState, password_for_driver
 HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
+class _Recorded(reader_check.Recorded):
+    async def _read_packet(self, *args: Any) -> Any:
+        return self.packet(*args)
+
+
+def _rows_by_driver() -> Any:
+    result = aiomysql.connection.MySQLResult(_Recorded())
+    with contextlib.suppress(StopIteration):
+        result.read().send(None)
+    return result.rows
+
+
 class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
     """One session with a server. Made inside a running loop, without I/O; ``open_session`` connects it, once."""
+
+    TRUSTED = reader_check.trusted(aiomysql.Connection, _rows_by_driver, aiomysql.__version__)
 
     #: The deadline, or a limit on silence, has passed.
     _timed_out = False
@@ -141,11 +156,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
                 raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
             if until is not None and time.monotonic() >= until:
                 raise self.deadline_exceeded()
-            await self.query(command)
-            answer = [results.result_set(self._result)]
-            while self._result.has_next:
-                await self.next_result()
-                answer.append(results.result_set(self._result))
+            answer, said = await (self._ask(command) if self.reads_itself else self._ask_driver(command))
         except BaseException as error:
             self.break_command(error, gave_up=self._timed_out)
             if until is not None and self._timed_out and isinstance(error, errors.DRIVER_ERRORS) and time.monotonic() > until - 0.001:
@@ -154,11 +165,29 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         finally:
             if timer is not None:
                 timer.cancel()
-        self.end_command(flags, self._result.message)
+        self.end_command(flags, said)
         return answer
 
-    async def start_stream(self, command: bytes, until: Optional[float]) -> Any:
-        """Send one command whose rows ``next_row`` gives; the driver's result, which knows the columns. Raises: as ``run``."""
+    async def _ask(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
+        await self._execute_command(COMMAND.COM_QUERY, command)
+        answer = self.new_answer()
+        try:
+            while not answer.feed(await self._receive()):
+                pass
+        finally:
+            self.heard(answer)
+        return answer.results, answer.message
+
+    async def _ask_driver(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
+        await self.query(command)
+        answer = [results.result_set(self._result)]
+        while self._result.has_next:
+            await self.next_result()
+            answer.append(results.result_set(self._result))
+        return answer, self._result.message
+
+    async def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
+        """Send one command whose rows ``next_rows`` gives; the names of the columns. Raises: as ``run``."""
         self._flags_before = self.begin_command()
         self.streaming, self._timed_out, self._result = True, False, None
         self._stream_until = until
@@ -166,23 +195,41 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         try:
             if self._writer is None or self.broken:
                 raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
-            await self.query(command, unbuffered=True)
+            if not self.reads_itself:
+                await self.query(command, unbuffered=True)
+                return results.column_names(getattr(self._result, "fields", ()))
+            await self._execute_command(COMMAND.COM_QUERY, command)
+            self.answer = self.new_answer(tuples=True)
+            while self.answer.names is None:
+                self.answer.feed(await self._receive())
+            names: Sequence[str] = self.answer.names
+            return names
         except BaseException as error:
             raise self._stream_failed(error) from None
-        return self._result
 
-    async def next_row(self) -> Any:
-        """The next row, a tuple; None after the last, when the connection is at rest again. Raises: as ``run``."""
+    async def next_rows(self) -> List[Tuple[Any, ...]]:
+        """The rows that have come since, at least one; none after the last, when the connection is at rest again. Raises: as ``run``."""
         try:
-            row = await self._result._read_rowdata_packet_unbuffered()
-            while row is None and self._result.has_next:
-                await self.next_result()
+            rows = await (self._next_rows() if self.reads_itself else self._next_rows_of_driver())
         except BaseException as error:
             raise self._stream_failed(error) from None
-        if row is None:
+        if not rows:
             self._stop_timer()
             self._end_stream(None)
-        return row
+        return rows
+
+    async def _next_rows(self) -> List[Tuple[Any, ...]]:
+        rows: List[Tuple[Any, ...]] = self.answer.take()
+        while not rows and not self.answer.complete:
+            self.answer.feed_stream(await self._receive())
+            rows = self.answer.take()
+        return rows
+
+    async def _next_rows_of_driver(self) -> List[Tuple[Any, ...]]:
+        row = await self._result._read_rowdata_packet_unbuffered()
+        while row is None and self._result.has_next:
+            await self.next_result()
+        return [] if row is None else [row]
 
     def _stream_failed(self, error: BaseException) -> BaseException:
         until = self._stream_until
@@ -220,11 +267,21 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
     # aiomysql's own ways close the socket when time is up or the task is cancelled. It stays open until the statement has been ended on
     # the server: as long as it is, the server gives the session's id to nobody else.
 
+    async def _receive(self) -> bytes:
+        """What has come of an answer."""
+        data: bytes = await self._read(self._reader.read(self.CHUNK))
+        if not data:
+            raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
+        return data
+
     async def _read_bytes(self, num_bytes: int) -> Any:
+        return await self._read(self._reader.readexactly(num_bytes))
+
+    async def _read(self, reading: Coroutine[Any, Any, bytes]) -> bytes:
         limit = self._config.read_timeout
         timer = None if limit is None else self._loop.call_later(limit, self._time_out)
         try:
-            return await self._reader.readexactly(num_bytes)
+            return await reading
         except BaseException as error:
             if not self._in_use.locked():  # a cursor's doing, and nobody else would know that the answer was not read to its end
                 self.abort()

@@ -87,27 +87,36 @@ class Stream(BaseStream):
         return self
 
     async def __anext__(self) -> Row:
-        if self._over:
+        values = next(self._rows, None)
+        if values is None:
+            await self._fetch()
+            values = next(self._rows, None)
+        if values is None:
             raise StopAsyncIteration
+        return self._row(values)
+
+    async def _fetch(self) -> None:
+        """More rows; none where it is over."""
+        if self._over:
+            return
         try:
             if self._raw is None:
                 await self._start()
-            values = await self._raw.next_row()
+            rows = await self._raw.next_rows()
         except BaseException as error:
             told = self._told(error)
             self.close()
             if told is error:
                 raise
             raise told from error
-        if values is None:
+        self._rows = iter(rows)
+        if not rows:
             self.close()
-            raise StopAsyncIteration
-        return self._row(values)
 
     async def _start(self) -> None:
         if not self._joins(await drive(plans.find(self._route), perform)):
             self._client, self._raw = await drive(plans.check_out(self._route, until=self._until), perform)
-        self._named(await self._raw.start_stream(self._command(), self._until))
+        self._names = await self._raw.start_stream(self._command(), self._until)
 
     def close(self) -> None:
         """Leave it before its end."""

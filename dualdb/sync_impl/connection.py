@@ -4,14 +4,14 @@ import contextlib
 import select
 import socket
 import time
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import pymysql.connections
 import pymysql.err
-from pymysql.constants import CR
+from pymysql.constants import COMMAND, CR
 from pymysql.protocol import OKPacketWrapper
 
-from .. import errors, forks, results, tls
+from .. import errors, forks, reader_check, results, tls
 from ..config import DatabaseConfig
 from ..session_state import SessionState, password_for_driver
 
@@ -19,8 +19,20 @@ from ..session_state import SessionState, password_for_driver
 HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
+class _Recorded(reader_check.Recorded):
+    _read_packet = reader_check.Recorded.packet
+
+
+def _rows_by_driver() -> Any:
+    result: Any = pymysql.connections.MySQLResult(_Recorded())  # type: ignore[arg-type]
+    result.read()
+    return result.rows
+
+
 class Connection(SessionState, pymysql.connections.Connection):
     """One session with a server. Made without I/O; ``open`` connects it, and connects it again after it was closed."""
+
+    TRUSTED = reader_check.trusted(pymysql.connections.Connection, _rows_by_driver, pymysql.__version__)
 
     #: DBUtils' handle while the connection is out of the pool.
     pooled: Any = None
@@ -141,11 +153,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         try:
             if self._sock is None or self.broken:
                 raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
-            self.query(command)
-            answer = [results.result_set(self._result)]
-            while self._result.has_next:
-                self.next_result()
-                answer.append(results.result_set(self._result))
+            answer, said = self._ask(command) if self.reads_itself else self._ask_driver(command)
         except BaseException as error:
             self.break_command(error, gave_up=self._timed_out)
             if self._timed_out and until is not None and time.monotonic() > until - 0.001:
@@ -153,34 +161,70 @@ class Connection(SessionState, pymysql.connections.Connection):
             raise
         finally:
             self._until = None
-        self.end_command(flags, self._result.message)
+        self.end_command(flags, said)
         return answer
 
-    def start_stream(self, command: bytes, until: Optional[float]) -> Any:
-        """Send one command whose rows ``next_row`` gives; the driver's result, which knows the columns. Raises: as ``run``."""
+    def _ask(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
+        self._execute_command(COMMAND.COM_QUERY, command)
+        answer = self.new_answer()
+        try:
+            while not answer.feed(self._receive()):
+                pass
+        finally:
+            self.heard(answer)
+        return answer.results, answer.message
+
+    def _ask_driver(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
+        self.query(command)
+        answer = [results.result_set(self._result)]
+        while self._result.has_next:
+            self.next_result()
+            answer.append(results.result_set(self._result))
+        return answer, self._result.message
+
+    def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
+        """Send one command whose rows ``next_rows`` gives; the names of the columns. Raises: as ``run``."""
         self._flags_before = self.begin_command()
         self.streaming, self._timed_out, self._result = True, False, None
         self._until = until
         try:
             if self._sock is None or self.broken:
                 raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
-            self.query(command, unbuffered=True)
+            if not self.reads_itself:
+                self.query(command, unbuffered=True)
+                return results.column_names(getattr(self._result, "fields", ()))
+            self._execute_command(COMMAND.COM_QUERY, command)
+            self.answer = self.new_answer(tuples=True)
+            while self.answer.names is None:
+                self.answer.feed(self._receive())
+            names: Sequence[str] = self.answer.names
+            return names
         except BaseException as error:
             raise self._stream_failed(error) from None
-        return self._result
 
-    def next_row(self) -> Any:
-        """The next row, a tuple; None after the last, when the connection is at rest again. Raises: as ``run``."""
+    def next_rows(self) -> List[Tuple[Any, ...]]:
+        """The rows that have come since, at least one; none after the last, when the connection is at rest again. Raises: as ``run``."""
         try:
-            row = self._result._read_rowdata_packet_unbuffered()
-            while row is None and self._result.has_next:
-                self.next_result()
+            rows = self._next_rows() if self.reads_itself else self._next_rows_of_driver()
         except BaseException as error:
             raise self._stream_failed(error) from None
-        if row is None:
+        if not rows:
             self._until = None
             self._end_stream(None)
-        return row
+        return rows
+
+    def _next_rows(self) -> List[Tuple[Any, ...]]:
+        rows: List[Tuple[Any, ...]] = self.answer.take()
+        while not rows and not self.answer.complete:
+            self.answer.feed_stream(self._receive())
+            rows = self.answer.take()
+        return rows
+
+    def _next_rows_of_driver(self) -> List[Tuple[Any, ...]]:
+        row = self._result._read_rowdata_packet_unbuffered()
+        while row is None and self._result.has_next:
+            self.next_result()
+        return [] if row is None else [row]
 
     def _stream_failed(self, error: BaseException) -> BaseException:
         until, self._until = self._until, None
@@ -195,6 +239,21 @@ class Connection(SessionState, pymysql.connections.Connection):
     # PyMySQL's own ways close the socket when time is up. It stays open until the statement has been ended on the server: as long as it
     # is, the server gives the session's id to nobody else.
 
+    def _receive(self) -> bytes:
+        """What has come of an answer, past PyMySQL's own buffer: it is empty, because it asks for no more than it needs."""
+        try:
+            if self._until is not None:
+                self._allow(self._until, self._read_timeout)
+            elif self._current_timeout != self._read_timeout:
+                self._sock.settimeout(self._read_timeout)
+                self._current_timeout = self._read_timeout
+            data: bytes = self._sock.recv(self.CHUNK)
+        except OSError as error:
+            raise self._lost(error) from error
+        if not data:
+            raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
+        return data
+
     def _read_bytes(self, num_bytes: int) -> bytes:
         try:
             data: bytes = self._rfile.read(num_bytes) if self._until is None else self._read_until(num_bytes, self._until)
@@ -204,11 +263,13 @@ class Connection(SessionState, pymysql.connections.Connection):
             if not self._in_use.locked():  # a cursor's doing, and nobody else would know that the answer was not read to its end
                 self._force_close()
             if isinstance(error, OSError):
-                self._timed_out = isinstance(error, socket.timeout)
-                message = f"Lost connection to MySQL server during query ({error})"
-                raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from error
+                raise self._lost(error) from error
             raise
         return data
+
+    def _lost(self, error: OSError) -> pymysql.err.OperationalError:
+        self._timed_out = isinstance(error, socket.timeout)
+        return pymysql.err.OperationalError(CR.CR_SERVER_LOST, f"Lost connection to MySQL server during query ({error})")
 
     def _read_until(self, num_bytes: int, until: float) -> bytes:
         data = b""

@@ -61,27 +61,36 @@ class Stream(BaseStream):
         return self
 
     def __next__(self) -> Row:
-        if self._over:
+        values = next(self._rows, None)
+        if values is None:
+            self._fetch()
+            values = next(self._rows, None)
+        if values is None:
             raise StopIteration
+        return self._row(values)
+
+    def _fetch(self) -> None:
+        """More rows; none where it is over."""
+        if self._over:
+            return
         try:
             if self._raw is None:
                 self._start()
-            values = self._raw.next_row()
+            rows = self._raw.next_rows()
         except BaseException as error:
             told = self._told(error)
             self.close()
             if told is error:
                 raise
             raise told from error
-        if values is None:
+        self._rows = iter(rows)
+        if not rows:
             self.close()
-            raise StopIteration
-        return self._row(values)
 
     def _start(self) -> None:
         if not self._joins(drive(plans.find(self._route), perform)):
             self._client, self._raw = drive(plans.check_out(self._route, until=self._until), perform)
-        self._named(self._raw.start_stream(self._command(), self._until))
+        self._names = self._raw.start_stream(self._command(), self._until)
 
     def close(self) -> None:
         """Leave it before its end."""

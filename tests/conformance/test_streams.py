@@ -4,7 +4,7 @@ import gc
 import subprocess
 import sys
 import textwrap
-from typing import Any, List
+from typing import Any
 
 import pytest
 
@@ -31,26 +31,6 @@ def client(world: Any, colour: Any) -> Any:
     colour(made.close_pool())
 
 
-def taken(colour: Any, stream: Any, most: int = 10**9) -> List[Any]:
-    """The first rows of a stream, in a loop that is left then."""
-    rows: List[Any] = []
-    if colour.name == "sync":
-        for row in stream:
-            rows.append(row)
-            if len(rows) >= most:
-                break
-        return rows
-
-    async def loop() -> List[Any]:
-        async for row in stream:
-            rows.append(row)
-            if len(rows) >= most:
-                break
-        return rows
-
-    return list(colour(loop()))
-
-
 def busy(world: Any) -> int:
     found = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%REPEAT(%' AND info NOT LIKE '%processlist%'"
     return int(world.value(1, found))
@@ -66,40 +46,40 @@ def until(colour: Any, condition: Any) -> Any:
 
 def test_all_rows_come_and_the_connection_goes_back(client: Any, colour: Any, world: Any) -> None:
     first = colour(client.query_value("SELECT CONNECTION_ID()"))
-    rows = taken(colour, client.stream(MANY + " LIMIT %s", (25_000,)))
+    rows = colour.taken(client.stream(MANY + " LIMIT %s", (25_000,)))
     assert len({row["n"] for row in rows}) == 25_000
     assert rows[0].keys() == {"n", "x"}
-    assert taken(colour, client.stream("SELECT 1 AS a, 2 AS a FROM DUAL WHERE FALSE")) == []
-    assert taken(colour, client.stream("DO 1")) == []
+    assert colour.taken(client.stream("SELECT 1 AS a, 2 AS a FROM DUAL WHERE FALSE")) == []
+    assert colour.taken(client.stream("DO 1")) == []
     assert colour(client.query_value("SELECT CONNECTION_ID()")) == first
     assert (client.stats().in_use, client.stats().opened) == (0, 1)
 
 
 def test_leaving_the_loop_frees_the_connection_and_ends_the_query(client: Any, colour: Any, world: Any) -> None:
     for _ in range(4):
-        assert len(taken(colour, client.stream(MANY), 3)) == 3
+        assert len(colour.taken(client.stream(MANY), 3)) == 3
         gc.collect()
         assert colour(client.query_value("SELECT 7")) == 7
     assert until(colour, lambda: busy(world) == 0)
     assert until(colour, lambda: client.stats().in_use == 0)
     stream = client.stream(MANY)
     with colour.using(stream):
-        taken(colour, stream, 1)
+        colour.taken(stream, 1)
     assert until(colour, lambda: client.stats().in_use == 0)
-    assert taken(colour, stream) == [], "it is over"
+    assert colour.taken(stream) == [], "it is over"
 
 
 def test_errors_before_and_between_the_rows(client: Any, colour: Any, world: Any) -> None:
     with pytest.raises(ParameterError):
         client.stream("SELECT %s", ())
     with pytest.raises(ProgrammingError):
-        taken(colour, client.stream("SELECT * FROM nowhere"))
+        colour.taken(client.stream("SELECT * FROM nowhere"))
     fails = f"SELECT n, (SELECT 1 UNION SELECT IF(n < 90000, 1, 2)) FROM ({MANY}) AS m"
     with pytest.raises(OperationalError) as caught:
-        taken(colour, client.stream(fails))
+        colour.taken(client.stream(fails))
     assert caught.value.errno == 1242
     with pytest.raises(DeadlineExceeded):
-        taken(colour, client.stream("SELECT 1 UNION ALL SELECT SLEEP(20)", timeout=0.3))
+        colour.taken(client.stream("SELECT 1 UNION ALL SELECT SLEEP(20)", timeout=0.3))
     assert until(colour, lambda: client.stats().in_use == 0)
     assert colour(client.query_value("SELECT 7")) == 7
 
@@ -108,31 +88,31 @@ def test_inside_a_transaction_it_is_part_of_it(client: Any, colour: Any, world: 
     with colour.using(client.transaction()) as tx:
         colour(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
         for target in (tx, client):
-            assert taken(colour, target.stream("SELECT user_id FROM trades")) == [{"user_id": 1}]
+            assert colour.taken(target.stream("SELECT user_id FROM trades")) == [{"user_id": 1}]
         stream = tx.stream(MANY + " LIMIT 1000")
-        taken(colour, stream, 1)
+        colour.taken(stream, 1)
         with pytest.raises(ConcurrentUseError):
             colour(tx.query("SELECT 1"))
-        assert len(taken(colour, stream)) == 999
+        assert len(colour.taken(stream)) == 999
         assert colour(tx.query_value("SELECT 7")) == 7
     assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
     with pytest.raises(TransactionAborted), colour.using(client.transaction()) as tx:
         colour(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (2, 'A', 1)"))
         stream = tx.stream(MANY)
-        taken(colour, stream, 1)
+        colour.taken(stream, 1)
         stream.close()
     assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
 
 
 def test_a_stream_goes_where_a_call_goes(db: Any, colour: Any, world: Any) -> None:
-    assert taken(colour, db.shard(1).stream("SELECT DATABASE() AS d")) == [{"d": world.config_of(1).database}]
-    assert taken(colour, db.stream("SELECT DATABASE() AS d")) == [{"d": world.config_of("global").database}]
+    assert colour.taken(db.shard(1).stream("SELECT DATABASE() AS d")) == [{"d": world.config_of(1).database}]
+    assert colour.taken(db.stream("SELECT DATABASE() AS d")) == [{"d": world.config_of("global").database}]
     with pytest.raises(ShardUnavailable):
-        taken(colour, db.shard(9).stream("SELECT 1"))
+        colour.taken(db.shard(9).stream("SELECT 1"))
     colour(db.set_shard_status(1, "readonly"))
-    assert taken(colour, db.shard(1).stream("SELECT 7 AS n")) == [{"n": 7}]
+    assert colour.taken(db.shard(1).stream("SELECT 7 AS n")) == [{"n": 7}]
     with pytest.raises(ShardReadOnly):
-        taken(colour, db.shard(1).stream("SELECT 7 AS n FOR UPDATE"))
+        colour.taken(db.shard(1).stream("SELECT 7 AS n FOR UPDATE"))
 
 
 def test_a_million_rows_take_no_memory(world: Any, colour: Any) -> None:

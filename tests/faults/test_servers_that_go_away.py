@@ -405,7 +405,7 @@ def test_a_file_that_a_server_asks_for_is_not_sent(colour: Any, quick_retries: N
         port = listener.getsockname()[1]
         config = DatabaseConfig(host="127.0.0.1", port=port, database="d", user="u", password="p", connect_timeout=0.5)
         client = colour.Client(config)
-        with pytest.raises(Exception, match="LOAD_LOCAL"):
+        with pytest.raises(Exception, match="LOAD DATA LOCAL"):
             colour(client.query("SELECT 1"))
         colour(client.close_pool())
         thread.join(5)

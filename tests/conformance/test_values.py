@@ -1,0 +1,120 @@
+"""This package's reader of answers gives what the drivers give, from real servers."""
+
+import random
+from typing import Any, List
+
+import pytest
+
+#: Kinds of columns that both MariaDB and MySQL have, and expressions for their values.
+COLUMNS = {
+    "TINYINT": ["-128", "127", "0"],
+    "TINYINT(1)": ["TRUE", "FALSE"],
+    "SMALLINT UNSIGNED": ["65535", "0"],
+    "MEDIUMINT": ["-8388608", "8388607"],
+    "INT(8) UNSIGNED ZEROFILL": ["7", "4294967295"],
+    "BIGINT UNSIGNED": ["18446744073709551615", "0"],
+    "BIGINT": ["-9223372036854775808", "1"],
+    "FLOAT": ["1.5e-30", "-3.25", "16777217"],
+    "DOUBLE": ["1.7976931348623157e308", "-0.1", "5e-324", "-0e0"],
+    "DECIMAL(65,30)": ["-12345678901234567890123456789012345.123456789012345678901234567890", "0"],
+    "DECIMAL(5,0)": ["99999", "-1"],
+    "YEAR": ["1901", "2155", "0"],
+    "DATE": ["'2024-02-29'", "'0000-00-00'", "'2024-00-10'", "'9999-12-31'", "'0001-01-01'"],
+    "DATETIME": ["'2024-02-29 23:59:59'", "'0000-00-00'", "'1000-01-01 00:00:00'"],
+    "DATETIME(6)": ["'2024-02-29 23:59:59.000001'", "'0000-00-00'", "'9999-12-31 23:59:59.999999'"],
+    "DATETIME(1)": ["'2024-02-29 23:59:59.9'"],
+    "DATETIME(3)": ["'2024-02-29 23:59:59.007'"],
+    "TIMESTAMP(2) NULL": ["'2024-02-29 12:00:00.25'"],
+    "TIME": ["'-838:59:59'", "'838:59:59'", "'00:00:00'", "'-00:00:01'", "'12:34:56'"],
+    "TIME(6)": ["'-838:59:58.999999'", "'00:00:00.000001'"],
+    "TIME(2)": ["'01:02:03.45'", "'100:00:00'"],
+    "BIT(1)": ["b'1'", "b'0'"],
+    "BIT(64)": ["~0", "1"],
+    "CHAR(10)": ["'x'", "''", "'ä'"],
+    "CHAR(10) BINARY": ["'Ü'"],
+    "VARCHAR(300)": ["'日本語'", "REPEAT('y', 250)", "REPEAT('y', 251)", "'😀'", "''"],
+    "VARCHAR(20) CHARACTER SET latin1": ["'Grüße'"],
+    "BINARY(4)": ["x'00FF'", "''"],
+    "VARBINARY(300)": ["x'FBFCFDFEFF'", "REPEAT('z', 252)"],
+    "TINYTEXT": ["'tiny'"],
+    "TEXT": ["REPEAT('é', 30000)", "''"],
+    "LONGTEXT": ["REPEAT('l', 70000)"],
+    "BLOB": ["x'00'", "REPEAT('b', 65535)"],
+    "MEDIUMBLOB": ["REPEAT(x'FF', 200000)"],
+    "ENUM('a', 'ü', '')": ["'a'", "'ü'", "''"],
+    "SET('x', 'y')": ["'x,y'", "''"],
+    "JSON": ['\'{"a": [1, "é", null]}\'', "'[]'"],
+    "GEOMETRY": ["ST_GeomFromText('POINT(1 -2)')", "ST_GeomFromText('LINESTRING(0 0, 1 1, 2 2)')"],
+}
+#: What both servers offer and Python knows; of the others most speak of one of these.
+CHARSETS = ["utf8mb4", "utf8mb3", "latin1", "latin2", "cp1251", "koi8r", "greek", "sjis", "cp932", "ujis", "gbk", "euckr", "big5", "ascii"]
+
+
+def kinds(rows: Any) -> List[Any]:
+    return [[(name, type(value), repr(value)) for name, value in row.items()] for row in rows]
+
+
+@pytest.fixture
+def values(world: Any, seed: int) -> List[str]:
+    """A table with every kind of column; the names of the columns."""
+    columns = [f"c{number}" for number in range(len(COLUMNS))]
+    declared = ", ".join([f"{name} {kind}" for name, kind in zip(columns, COLUMNS)])
+    world.run("global", "DROP TABLE IF EXISTS vals", f"CREATE TABLE vals (id INT PRIMARY KEY, {declared}) CHARACTER SET utf8mb4")
+    spread = random.Random(seed)
+    rows = []
+    for number in range(12):
+        chosen = [spread.choice([*texts, "NULL"]) if number > 5 else texts[number % len(texts)] for texts in COLUMNS.values()]
+        rows.append(f"INSERT INTO vals VALUES ({number}, {', '.join(chosen)})")
+    world.run("global", "SET SESSION sql_mode = ''", *rows)
+    return columns
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
+def test_every_value_is_the_drivers_in_every_charset(values: Any, world: Any, open_service: Any, colour: Any, charset: str) -> None:
+    own, driver = [
+        open_service(world.config.model_copy(update={"charset": charset, "own_reader": own_reader})) for own_reader in (True, False)
+    ]
+    sql = "SELECT * FROM vals ORDER BY id"
+    expected = kinds(colour(driver.query(sql)))
+    assert kinds(colour(own.query(sql))) == expected
+    for reader in (own, driver):
+        assert kinds(colour.taken(reader.stream(sql))) == expected
+    for name in values:
+        sql = f"SELECT {name}, id, {name} AS again FROM vals"
+        assert kinds(colour(own.query(sql))) == kinds(colour(driver.query(sql)))
+
+
+@pytest.mark.parametrize("own_reader", [True, False])
+def test_either_reader_does_what_a_call_can_do(world: Any, open_service: Any, colour: Any, own_reader: bool) -> None:
+    world.run(1, "INSERT INTO trades VALUES (1, 7, 'A', 2), (2, 7, 'B', 3)")
+    db = open_service(world.config.model_copy(update={"own_reader": own_reader}))
+    result = colour(db.shard(1).call("portfolio", (7,)))
+    assert [each.columns for each in result.sets] == [("ErrorCode", "trades"), ("symbol", "qty"), ("id",)]
+    assert [len(each.rows) for each in result.sets] == [1, 2, 0]
+    count = colour(db.shard(1).execute("INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'C', 1)"))
+    assert (count, count.lastrowid) == (1, 3)
+    assert colour(db.shard(1).query("SELECT id, qty AS id FROM trades ORDER BY 1 LIMIT 1")) == [{"id": 1, "trades.id": 2}]
+
+
+def test_rows_of_more_than_a_packet_and_very_many_columns(world: Any, open_service: Any, colour: Any) -> None:
+    before = world.value("global", "SELECT @@GLOBAL.max_allowed_packet")
+    world.run("global", f"SET GLOBAL max_allowed_packet = {64 * 1024 * 1024}")
+    try:
+        db = open_service()
+        sizes = [0xFFFFFF - 4, 0xFFFFFF - 5, 0xFFFFFF, 40_000_000]
+        rows = colour(db.query(" UNION ALL ".join([f"SELECT REPEAT('x', {size}) AS a, {size} AS n" for size in sizes])))
+        assert [(len(row["a"]), row["a"].strip("x")) for row in rows] == [(row["n"], "") for row in rows]
+        assert [row["n"] for row in rows] == sizes
+    finally:
+        world.run("global", f"SET GLOBAL max_allowed_packet = {before}")
+    many = ", ".join([f"{number} AS c{number}" for number in range(1000)])
+    assert colour(db.query(f"SELECT {many}")) == [{f"c{number}": number for number in range(1000)}]
+
+
+def test_a_converter_set_on_a_cursor_is_honoured(db: Any, colour: Any) -> None:
+    with colour.using(db.shard(1).transaction()) as tx:
+        cursor = colour.awaited(tx.cursor())
+        connection = cursor.connection
+        connection.decoders = {**connection.decoders, 8: float}
+        assert type(colour(tx.query_value("SELECT 1"))) is int
+        assert type(colour(tx.query_value("SELECT 9000000000"))) is float
