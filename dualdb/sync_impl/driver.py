@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any, Callable, Generator, List, Set, TypeVar
 
-from .. import plans
+from .. import forks, plans
 
 log = logging.getLogger("dualdb")
 
@@ -85,25 +85,61 @@ def _gather(steps: "tuple[plans.Step, ...]", at_once: int) -> List[Any]:
     if len(steps) < 2 or at_once < 2:
         return [_attempt(step) for step in steps]
     answers: List[Any] = [None] * len(steps)
-    left: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(len(steps)):
-        left.put(number)
+    left, done = iter(range(len(steps))), queue.SimpleQueue[None]()
 
     def work() -> None:
-        while True:
+        for number in left:  # of a range, which gives each number to one thread
             try:
-                number = left.get_nowait()
-            except queue.Empty:
-                return
-            answers[number] = _attempt(steps[number])
+                answers[number] = _attempt(steps[number])
+            except BaseException as error:
+                answers[number] = error
+            done.put(None)
 
-    # Not an executor: its threads keep the process from ending while one of them waits for a host that does not answer.
-    threads = [threading.Thread(target=work, name="dualdb-gather", daemon=True) for _ in range(min(len(steps), at_once))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for _ in range(min(len(steps), at_once)):
+        _workers.do(work)
+    for _ in steps:
+        done.get()
     return answers
+
+
+class _Workers:
+    """Daemon threads that stay for a while when they have done their work, because starting one takes longer than asking a server.
+
+    Not an executor: its threads keep the process from ending while one of them waits for a host that does not answer.
+    """
+
+    STAY = 10.0
+
+    def __init__(self) -> None:
+        self._forked()
+        forks.watch(self)
+
+    def _forked(self) -> None:
+        self._idle: List[queue.SimpleQueue[Callable[[], None]]] = []
+
+    def do(self, work: Callable[[], None]) -> None:
+        try:
+            self._idle.pop().put(work)
+        except IndexError:
+            threading.Thread(target=self._serve, args=(work,), name="dualdb-gather", daemon=True).start()
+
+    def _serve(self, work: Callable[[], None]) -> None:
+        inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        while True:
+            work()
+            self._idle.append(inbox)
+            try:
+                work = inbox.get(timeout=self.STAY)
+            except queue.Empty:
+                try:
+                    self._idle.remove(inbox)
+                except ValueError:  # given work at the last moment
+                    work = inbox.get()
+                else:
+                    return
+
+
+_workers = _Workers()
 
 
 def _attempt(step: plans.Step) -> Any:
