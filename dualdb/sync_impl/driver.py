@@ -1,5 +1,6 @@
 """Plans performed by threads."""
 
+import contextlib
 import inspect
 import logging
 import queue
@@ -85,7 +86,7 @@ def _gather(steps: "tuple[plans.Step, ...]", at_once: int) -> List[Any]:
     if len(steps) < 2 or at_once < 2:
         return [_attempt(step) for step in steps]
     answers: List[Any] = [None] * len(steps)
-    left, done = iter(range(len(steps))), queue.SimpleQueue[None]()
+    left = iter(range(len(steps)))
 
     def work() -> None:
         for number in left:  # of a range, which gives each number to one thread
@@ -93,16 +94,12 @@ def _gather(steps: "tuple[plans.Step, ...]", at_once: int) -> List[Any]:
                 answers[number] = _attempt(steps[number])
             except BaseException as error:
                 answers[number] = error
-            done.put(None)
 
-    for _ in range(min(len(steps), at_once)):
-        _workers.do(work)
-    for _ in steps:
-        done.get()
+    workers.do(work, min(len(steps), at_once))
     return answers
 
 
-class _Workers:
+class Workers:
     """Daemon threads that stay for a while when they have done their work, because starting one takes longer than asking a server.
 
     Not an executor: its threads keep the process from ending while one of them waits for a host that does not answer.
@@ -115,31 +112,53 @@ class _Workers:
         forks.watch(self)
 
     def _forked(self) -> None:
-        self._idle: List[queue.SimpleQueue[Callable[[], None]]] = []
+        self._idle: List[queue.SimpleQueue[Any]] = []
+        self._threads: Set[threading.Thread] = set()
 
-    def do(self, work: Callable[[], None]) -> None:
-        try:
-            self._idle.pop().put(work)
-        except IndexError:
-            threading.Thread(target=self._serve, args=(work,), name="dualdb-gather", daemon=True).start()
+    def do(self, work: Callable[[], None], times: int) -> None:
+        """Have so many threads do the work, and wait until they have."""
+        done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(times):
+            try:
+                self._idle.pop().put((work, done))
+            except IndexError:
+                thread = threading.Thread(target=self._serve, args=(work, done), name="dualdb-gather", daemon=True)
+                self._threads.add(thread)
+                thread.start()
+        for _ in range(times):
+            done.get()
 
-    def _serve(self, work: Callable[[], None]) -> None:
-        inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    def dismiss(self) -> None:
+        """End those that have nothing to do."""
+        threads = list(self._threads)
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().put(None)
+        for thread in threads:
+            thread.join(0.1)
+
+    def _serve(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> None:
+        inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         while True:
             work()
             self._idle.append(inbox)
+            done.put(None)
             try:
-                work = inbox.get(timeout=self.STAY)
+                given = inbox.get(timeout=self.STAY)
             except queue.Empty:
                 try:
                     self._idle.remove(inbox)
-                except ValueError:  # given work at the last moment
-                    work = inbox.get()
-                else:
-                    return
+                    given = None
+                except ValueError:  # something is given at the last moment
+                    given = inbox.get()
+            if given is None:
+                break
+            work, done = given
+        self._threads.discard(threading.current_thread())
 
 
-_workers = _Workers()
+#: Of all services of the process.
+workers = Workers()
 
 
 def _attempt(step: plans.Step) -> Any:

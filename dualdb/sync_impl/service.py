@@ -17,7 +17,7 @@ from ..stream import BaseStream
 from ..target import Target as BaseTarget
 from ..transaction import BaseTransaction
 from .connection import Connection
-from .driver import Background, Threads, drive, perform
+from .driver import Background, Threads, drive, perform, workers
 from .pool import Pool
 
 T = TypeVar("T")
@@ -318,5 +318,6 @@ class DatabaseService(
         if isinstance(step, plans.Spawn):
             return self._background.spawn(step.plan)
         if isinstance(step, plans.Halt):
+            workers.dismiss()
             return self._background.halt()
         return perform(step)
