@@ -14,6 +14,7 @@ from . import deadlines, errors
 from .config import DatabaseConfig
 from .health import Health
 from .results import CallResult, ResultSet, Row, RowCount
+from .rows import check_kind, typed
 from .sql import Params, chunks
 from .statements import Bulk, Call, Statement, marker
 
@@ -425,14 +426,21 @@ def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:
     return cls(broken.errno or 2013, message).about(broken.target, broken.shard_id, sent=True)
 
 
-def query(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[List[Row]]:
+def query(route: Route, sql: str, params: Params, timeout: Optional[float] = None, *, as_: Any = None, **declared: bool) -> Plan[List[Any]]:
+    if as_ is not None:
+        check_kind(as_)
     results: List[ResultSet] = yield from perform(route, Statement(sql, params, **declared), timeout)
-    return results[0].rows
+    return results[0].rows if as_ is None else typed(results[0], as_)
 
 
-def query_one(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[Optional[Row]]:
-    rows = yield from query(route, sql, params, timeout, **declared)
-    return rows[0] if rows else None
+def query_one(
+    route: Route, sql: str, params: Params, timeout: Optional[float] = None, *, as_: Any = None, **declared: bool
+) -> Plan[Optional[Any]]:
+    if as_ is not None:
+        check_kind(as_)
+    results: List[ResultSet] = yield from perform(route, Statement(sql, params, **declared), timeout)
+    first = results[0]._replace(rows=results[0].rows[:1])
+    return next(iter(first.rows if as_ is None else typed(first, as_)), None)
 
 
 def query_value(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[Any]:

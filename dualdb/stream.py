@@ -1,26 +1,33 @@
 """Rows as they come: what a stream of either colour keeps, beside the waiting."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Generic, Optional, Tuple
 
 from . import deadlines, errors, plans
-from .results import Row, column_names
+from .results import column_names
+from .rows import Maker, check_kind, maker, misfit
+from .shapes import MadeT
 from .statements import Statement
 
 
-class BaseStream:
+class BaseStream(Generic[MadeT]):
     """The rows of one query, one by one, over a connection that is the stream's until its end.
 
     It ends with the last row, at an error, or when ``close()`` is called or the loop over it is left: what the server has not sent by then
     it is told not to send. Inside a transaction on its database it is part of it, and nothing else can be said there meanwhile.
     """
 
-    def __init__(self, route: plans.Route, statement: Statement, timeout: Optional[float]) -> None:
+    def __init__(self, route: plans.Route, statement: Statement, timeout: Optional[float], as_: Any = None) -> None:
+        if as_ is not None:
+            check_kind(as_)
         self._route, self._statement = route, statement
         self._until = deadlines.until(timeout)
         self._client: Any = None
         self._transaction: Any = None
         self._raw: Any = None
-        self._names: List[str] = []
+        self._names: Tuple[str, ...] = ()
+        self._as = as_
+        self._maker: Optional[Maker] = None
+        self._number = 0  # of the next row
         self._over = False
 
     def __repr__(self) -> str:
@@ -42,10 +49,18 @@ class BaseStream:
         return command
 
     def _named(self, result: Any) -> None:
-        self._names = column_names(getattr(result, "fields", ()))
+        self._names = tuple(column_names(getattr(result, "fields", ())))
+        if self._as is not None and self._names:
+            self._maker = maker(self._as, self._names)
 
-    def _row(self, values: Tuple[Any, ...]) -> Row:
-        row: Dict[str, Any] = dict(zip(self._names, values))
+    def _row(self, values: Tuple[Any, ...]) -> Any:
+        if self._maker is None:
+            return dict(zip(self._names, values))
+        try:
+            row = self._maker.of(self._names, values)
+        except (ValueError, TypeError) as error:
+            raise misfit(self._as, self._names, self._number, error) from error
+        self._number += 1
         return row
 
     def _told(self, error: BaseException) -> BaseException:

@@ -1,10 +1,10 @@
 """A target: a database named without I/O, and the verbs that every target has."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Generic, Iterable, Optional, Sequence
+from typing import Any, Callable, Coroutine, Generic, Iterable, List, Optional, Sequence, Type, overload
 
 from . import plans
-from .shapes import CallR, ConnectionT, CountR, RowR, RowsR, TransactionT, ValueR
+from .shapes import CallR, ConnectionT, CountR, InTasks, InThreads, MadeT, RowR, RowsR, TransactionT, ValueR
 from .sql import Params
 from .statements import Mode
 
@@ -74,24 +74,114 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         """
         return self._new_connection()
 
+    @overload
     def query(
-        self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
-    ) -> RowsR:
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> RowsR: ...
+
+    @overload
+    def query(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> List[MadeT]: ...
+
+    @overload
+    def query(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, List[MadeT]]: ...
+
+    def query(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Any:
         """The rows of the (first) result set, a list of dicts; empty for a statement without rows.
 
         Args:
+            as_: what each row is made: a pydantic model, a dataclass, a NamedTuple or a TypedDict, by the names of the columns, or
+                ``tuple``, with the columns in their order. The values of a model, a TypedDict or a pydantic dataclass are validated.
             idempotent: the statement may be sent twice if its connection is lost.
             read_only: the statement only reads, so that the same holds, and a read-only shard takes it. A plain SELECT need not say so;
                 one that calls a stored function or locks rows is not plain.
             timeout: seconds for all of it, from the wait for a connection on.
+
+        Raises:
+            ParameterError: ``as_`` is none of these.
+            RowError: the columns, or the values of a row, do not fit what ``as_`` says.
         """
-        return self._run(plans.query(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
+        return self._run(plans.query(self._route, sql, params, timeout, as_=as_, idempotent=idempotent, read_only=read_only))
+
+    @overload
+    def query_one(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> RowR: ...
+
+    @overload
+    def query_one(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Optional[MadeT]: ...
+
+    @overload
+    def query_one(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, Optional[MadeT]]: ...
 
     def query_one(
-        self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
-    ) -> RowR:
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Any:
         """The first row as a dict, or None where there is none. Otherwise as ``query``."""
-        return self._run(plans.query_one(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
+        return self._run(plans.query_one(self._route, sql, params, timeout, as_=as_, idempotent=idempotent, read_only=read_only))
 
     def query_value(
         self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None

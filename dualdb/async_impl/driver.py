@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 from contextvars import ContextVar
-from typing import Any, Awaitable, Callable, Generator, List, Set, TypeVar
+from typing import Any, Awaitable, Callable, Generator, List, Literal, Set, TypeVar
 
 from .. import errors, plans
 
@@ -142,6 +142,8 @@ class Background:
 
 class Tasks:
     """Mixed into whatever runs plans in the caller's task."""
+
+    _colour: Literal["tasks"] = "tasks"
 
     @staticmethod
     def _owner() -> Any:

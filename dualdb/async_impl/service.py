@@ -2,7 +2,7 @@
 
 import asyncio
 from contextvars import ContextVar
-from typing import Any, Awaitable, Callable, Coroutine, Dict, Generator, List, Optional, TypeVar
+from typing import Any, Awaitable, Callable, Coroutine, Dict, Generator, List, Optional, Type, TypeVar, overload
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
@@ -11,6 +11,7 @@ from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
 from ..scatter import BaseScatter, OnError, ScatterResult
+from ..shapes import MadeT
 from ..sql import Params
 from ..statements import Mode, Statement, settled
 from ..stream import BaseStream
@@ -80,19 +81,20 @@ class BorrowedConnection:
             self._pool.abandon(raw)
 
 
-class Stream(BaseStream):
+class Stream(BaseStream[MadeT]):
     """Rows as they come, in asyncio: ``async for row in db.stream(...)``, or in an ``async with`` block."""
 
-    def __aiter__(self) -> "Stream":
+    def __aiter__(self) -> "Stream[MadeT]":
         return self
 
-    async def __anext__(self) -> Row:
+    async def __anext__(self) -> MadeT:
         if self._over:
             raise StopAsyncIteration
         try:
             if self._raw is None:
                 await self._start()
             values = await self._raw.next_row()
+            row = None if values is None else self._row(values)
         except BaseException as error:
             told = self._told(error)
             self.close()
@@ -102,7 +104,7 @@ class Stream(BaseStream):
         if values is None:
             self.close()
             raise StopAsyncIteration
-        return self._row(values)
+        return row  # type: ignore[return-value]
 
     async def _start(self) -> None:
         if not self._joins(await drive(plans.find(self._route), perform)):
@@ -113,7 +115,7 @@ class Stream(BaseStream):
         """Leave it before its end."""
         self._end()
 
-    async def __aenter__(self) -> "Stream":
+    async def __aenter__(self) -> "Stream[MadeT]":
         return self
 
     async def __aexit__(self, *exc_info: Any) -> None:
@@ -130,16 +132,32 @@ class _Runs(Tasks):
     _new_transaction: Callable[[Mode], Any]
     _route: Callable[[], Any]
 
-    def stream(self, sql: str, params: Params = None, *, read_only: bool = False, timeout: Optional[float] = None) -> Stream:
+    @overload
+    def stream(self, sql: str, params: Params = None, *, read_only: bool = False, timeout: Optional[float] = None) -> Stream[Row]: ...
+
+    @overload
+    def stream(
+        self, sql: str, params: Params = None, *, as_: Type[MadeT], read_only: bool = False, timeout: Optional[float] = None
+    ) -> Stream[MadeT]: ...
+
+    def stream(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Stream[Any]:
         """The rows of a query as they come, in constant memory: ``for row in db.stream(...)``, with asyncio's own loop there.
 
         The connection is the loop's until its end. Leaving the loop early frees it at once and ends the query on the server. Nothing is
         sent before the first row is asked for, and nothing a second time.
 
         Args:
-            read_only, timeout: as for ``query``; the time is for the whole loop.
+            as_, read_only, timeout: as for ``query``; the time is for the whole loop.
         """
-        return Stream(self._route, Statement(sql, params, read_only=read_only), timeout)
+        return Stream(self._route, Statement(sql, params, read_only=read_only), timeout, as_)
 
     async def run(
         self,

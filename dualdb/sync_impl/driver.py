@@ -5,7 +5,7 @@ import logging
 import queue
 import threading
 import time
-from typing import Any, Callable, Generator, List, Set, TypeVar
+from typing import Any, Callable, Generator, List, Literal, Set, TypeVar
 
 from .. import plans
 
@@ -157,6 +157,8 @@ class Background:
 
 class Threads:
     """Mixed into whatever runs plans in the caller's thread."""
+
+    _colour: Literal["threads"] = "threads"
 
     _owner = staticmethod(threading.current_thread)
 

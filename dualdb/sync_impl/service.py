@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, TypeVar
+from typing import Any, Callable, Dict, List, Optional, Type, TypeVar, overload
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
@@ -11,6 +11,7 @@ from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
 from ..scatter import BaseScatter, OnError, ScatterResult
+from ..shapes import MadeT
 from ..sql import Params
 from ..statements import Mode, Statement, settled
 from ..stream import BaseStream
@@ -54,19 +55,20 @@ class BorrowedConnection:
             self._pool.abandon(raw)
 
 
-class Stream(BaseStream):
+class Stream(BaseStream[MadeT]):
     """Rows as they come, in threads: ``for row in db.stream(...)``, or in a ``with`` block."""
 
-    def __iter__(self) -> "Stream":
+    def __iter__(self) -> "Stream[MadeT]":
         return self
 
-    def __next__(self) -> Row:
+    def __next__(self) -> MadeT:
         if self._over:
             raise StopIteration
         try:
             if self._raw is None:
                 self._start()
             values = self._raw.next_row()
+            row = None if values is None else self._row(values)
         except BaseException as error:
             told = self._told(error)
             self.close()
@@ -76,7 +78,7 @@ class Stream(BaseStream):
         if values is None:
             self.close()
             raise StopIteration
-        return self._row(values)
+        return row  # type: ignore[return-value]
 
     def _start(self) -> None:
         if not self._joins(drive(plans.find(self._route), perform)):
@@ -87,7 +89,7 @@ class Stream(BaseStream):
         """Leave it before its end."""
         self._end()
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> "Stream[MadeT]":
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
@@ -104,16 +106,32 @@ class _Runs(Threads):
     _new_transaction: Callable[[Mode], Any]
     _route: Callable[[], Any]
 
-    def stream(self, sql: str, params: Params = None, *, read_only: bool = False, timeout: Optional[float] = None) -> Stream:
+    @overload
+    def stream(self, sql: str, params: Params = None, *, read_only: bool = False, timeout: Optional[float] = None) -> Stream[Row]: ...
+
+    @overload
+    def stream(
+        self, sql: str, params: Params = None, *, as_: Type[MadeT], read_only: bool = False, timeout: Optional[float] = None
+    ) -> Stream[MadeT]: ...
+
+    def stream(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Stream[Any]:
         """The rows of a query as they come, in constant memory: ``for row in db.stream(...)``, with asyncio's own loop there.
 
         The connection is the loop's until its end. Leaving the loop early frees it at once and ends the query on the server. Nothing is
         sent before the first row is asked for, and nothing a second time.
 
         Args:
-            read_only, timeout: as for ``query``; the time is for the whole loop.
+            as_, read_only, timeout: as for ``query``; the time is for the whole loop.
         """
-        return Stream(self._route, Statement(sql, params, read_only=read_only), timeout)
+        return Stream(self._route, Statement(sql, params, read_only=read_only), timeout, as_)
 
     def run(
         self,

@@ -1,9 +1,11 @@
 """What a type checker sees of the asyncio face. Checked, never run."""
 
 import asyncio
-from typing import Any, Dict, List, Mapping, Optional, Union
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from typing_extensions import assert_type
+from pydantic import BaseModel
+from typing_extensions import TypedDict, assert_type
 
 from dualdb import (
     AsyncDatabaseService,
@@ -105,13 +107,46 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type(await target.executemany("q", [(1,)], progress=print), RowCount)
         async for row in target.stream("q", (1,), timeout=5):
             assert_type(row, Row)
-        assert_type(target.stream("q"), Stream)
+        assert_type(target.stream("q"), Stream[Row])
         target.stream("q").close()
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
         assert_type(await target.run(work), int)
         assert_type(target.connection(), BorrowedConnection)
         async with target.transaction() as inside:
             assert_type(inside, Transaction)
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Pair(NamedTuple):
+    x: int
+
+
+class Model(BaseModel):
+    x: int
+
+
+class Keys(TypedDict):
+    x: int
+
+
+async def typed_rows(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transaction) -> None:
+    for target in (db, db.shard(1), client, tx):
+        assert_type(await target.query("q", (1,), as_=Point, timeout=1), List[Point])
+        assert_type(await target.query("q", as_=Pair), List[Pair])
+        assert_type(await target.query("q", as_=Model), List[Model])
+        assert_type(await target.query("q", as_=Keys), List[Keys])
+        assert_type(await target.query("q", as_=tuple), List[Tuple[Any, ...]])
+        assert_type(await target.query_one("q", (1,), as_=Point), Optional[Point])
+        assert_type(await target.query_one("q", as_=Keys), Optional[Keys])
+        assert_type(target.stream("q", as_=Model), Stream[Model])
+        async for row in target.stream("q", as_=Pair):
+            assert_type(row, Pair)
+    await db.query("q", as_=Point(1))  # type: ignore[call-overload]
+    await db.query("q", as_="Point")  # type: ignore[call-overload]
 
 
 async def client(config: DatabaseConfig) -> None:
@@ -149,6 +184,10 @@ def configuration() -> None:
 
 async def mistakes(db: AsyncDatabaseService) -> None:
     db.query("SELECT 1")  # type: ignore[unused-coroutine]
+    db.query("SELECT 1", as_=Point)  # type: ignore[unused-coroutine]
+    db.query_one("SELECT 1", as_=Point)  # type: ignore[unused-coroutine]
+    points: List[Point] = db.query("SELECT 1", as_=Point)  # type: ignore[assignment]
+    assert points
     rows: List[Row] = db.query("SELECT 1")  # type: ignore[assignment]
     assert rows
     async with await db.get_transaction() as tx:

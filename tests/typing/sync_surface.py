@@ -1,8 +1,10 @@
 """What a type checker sees of the threaded face. Checked, never run."""
 
-from typing import Any, Dict, List, Mapping, Optional, Union
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from typing_extensions import assert_type
+from pydantic import BaseModel
+from typing_extensions import TypedDict, assert_type
 
 from dualdb import (
     CallResult,
@@ -104,13 +106,46 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.executemany("q", [(1,)], progress=print), RowCount)
         for row in target.stream("q", (1,), timeout=5):
             assert_type(row, Row)
-        assert_type(target.stream("q"), Stream)
+        assert_type(target.stream("q"), Stream[Row])
         target.stream("q").close()
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
         assert_type(target.run(work), int)
         assert_type(target.connection(), BorrowedConnection)
         with target.transaction() as inside:
             assert_type(inside, Transaction)
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Pair(NamedTuple):
+    x: int
+
+
+class Model(BaseModel):
+    x: int
+
+
+class Keys(TypedDict):
+    x: int
+
+
+def typed_rows(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
+    for target in (db, db.shard(1), client, tx):
+        assert_type(target.query("q", (1,), as_=Point, timeout=1), List[Point])
+        assert_type(target.query("q", as_=Pair), List[Pair])
+        assert_type(target.query("q", as_=Model), List[Model])
+        assert_type(target.query("q", as_=Keys), List[Keys])
+        assert_type(target.query("q", as_=tuple), List[Tuple[Any, ...]])
+        assert_type(target.query_one("q", (1,), as_=Point), Optional[Point])
+        assert_type(target.query_one("q", as_=Keys), Optional[Keys])
+        assert_type(target.stream("q", as_=Model), Stream[Model])
+        for row in target.stream("q", as_=Pair):
+            assert_type(row, Pair)
+    db.query("q", as_=Point(1))  # type: ignore[call-overload]
+    db.query("q", as_="Point")  # type: ignore[call-overload]
 
 
 def client(config: DatabaseConfig) -> None:
@@ -144,4 +179,4 @@ def configuration() -> None:
     assert_type(DatabaseConfig.from_env(), DatabaseConfig)
     DatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t")
     DatabaseService(DatabaseConfig.from_env(), absent_shard="maybe")  # type: ignore[arg-type]
-    DatabaseService(DatabaseConfig.from_env()).query(1)  # type: ignore[arg-type]
+    DatabaseService(DatabaseConfig.from_env()).query(1)  # type: ignore[call-overload]
