@@ -36,6 +36,7 @@ from .errors import (
     ShardReadOnly,
     ShardUnavailable,
     StatementInterrupted,
+    TooManyRows,
     TransactionAborted,
     WriteTimedOut,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "ShardStatus",
     "ShardUnavailable",
     "StatementInterrupted",
+    "TooManyRows",
     "TransactionAborted",
     "WriteTimedOut",
 ]

@@ -73,6 +73,10 @@ class RowError(DataError):
     columns: Tuple[str, ...] = ()
 
 
+class TooManyRows(DataError):
+    """``query_one(..., strict=True)`` has found more than one row. The statement has been performed."""
+
+
 class OperationalError(DatabaseError, pymysql.err.OperationalError):
     """The server, the network or a procedure's SIGNAL refused; not necessarily the caller's doing."""
 

@@ -434,11 +434,13 @@ def query(route: Route, sql: str, params: Params, timeout: Optional[float] = Non
 
 
 def query_one(
-    route: Route, sql: str, params: Params, timeout: Optional[float] = None, *, as_: Any = None, **declared: bool
+    route: Route, sql: str, params: Params, timeout: Optional[float] = None, *, as_: Any = None, strict: bool = False, **declared: bool
 ) -> Plan[Optional[Any]]:
     if as_ is not None:
         check_kind(as_)
     results: List[ResultSet] = yield from perform(route, Statement(sql, params, **declared), timeout)
+    if strict and len(results[0].rows) > 1:
+        raise errors.TooManyRows(f"{len(results[0].rows)} rows came where one at most is asked for").about(None, sent=True)
     first = results[0]._replace(rows=results[0].rows[:1])
     return next(iter(first.rows if as_ is None else typed(first, as_)), None)
 
@@ -446,6 +448,11 @@ def query_one(
 def query_value(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[Any]:
     row = yield from query_one(route, sql, params, timeout, **declared)
     return next(iter(row.values())) if row else None
+
+
+def query_column(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[List[Any]]:
+    rows = yield from query(route, sql, params, timeout, **declared)
+    return [next(iter(row.values())) for row in rows]
 
 
 def execute(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[RowCount]:

@@ -17,6 +17,7 @@ from .scatter import OnError
 from .shapes import (
     CallR,
     ClientT,
+    ColumnR,
     ConnectionT,
     CountR,
     DrainR,
@@ -39,8 +40,25 @@ log = logging.getLogger("dualdb")
 
 
 class Router(
-    Target[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT],
-    Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT, IntR, IdsR, ReportR, DrainR, NoneR, TargetT, ScatterT, ClientT],
+    Target[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT],
+    Generic[
+        RowsR,
+        RowR,
+        ValueR,
+        ColumnR,
+        CountR,
+        CallR,
+        TransactionT,
+        ConnectionT,
+        IntR,
+        IdsR,
+        ReportR,
+        DrainR,
+        NoneR,
+        TargetT,
+        ScatterT,
+        ClientT,
+    ],
 ):
     """A sharded database behind one object: a global database and the shards in its shard table.
 
@@ -506,4 +524,4 @@ class Router(
         return self._run(self._life.health())
 
 
-AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
+AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]

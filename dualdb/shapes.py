@@ -9,6 +9,7 @@ from typing import Literal, Protocol, TypeVar
 RowsR = TypeVar("RowsR")  # list[Row]
 RowR = TypeVar("RowR")  # Optional[Row]
 ValueR = TypeVar("ValueR")  # Any
+ColumnR = TypeVar("ColumnR")  # list[Any]
 CountR = TypeVar("CountR")  # RowCount
 CallR = TypeVar("CallR")  # CallResult
 IntR = TypeVar("IntR")  # int

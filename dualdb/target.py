@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from typing import Any, Callable, Coroutine, Generic, Iterable, List, Optional, Sequence, Type, overload
 
 from . import plans
-from .shapes import CallR, ConnectionT, CountR, InTasks, InThreads, MadeT, RowR, RowsR, TransactionT, ValueR
+from .shapes import CallR, ColumnR, ConnectionT, CountR, InTasks, InThreads, MadeT, RowR, RowsR, TransactionT, ValueR
 from .sql import Params
 from .statements import Mode
 
 
-class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT]):
+class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT]):
     """One database: the global one, a shard, a session's, or the one a transaction is open on.
 
     The verbs are the same on all of them and in both colours; in asyncio their results are awaited. ``params`` is a tuple or list for
@@ -141,6 +141,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         sql: str,
         params: Params = None,
         *,
+        strict: bool = False,
         idempotent: bool = False,
         read_only: bool = False,
         timeout: Optional[float] = None,
@@ -153,6 +154,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         params: Params = None,
         *,
         as_: Type[MadeT],
+        strict: bool = False,
         idempotent: bool = False,
         read_only: bool = False,
         timeout: Optional[float] = None,
@@ -165,6 +167,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         params: Params = None,
         *,
         as_: Type[MadeT],
+        strict: bool = False,
         idempotent: bool = False,
         read_only: bool = False,
         timeout: Optional[float] = None,
@@ -176,18 +179,35 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         params: Params = None,
         *,
         as_: Optional[Type[Any]] = None,
+        strict: bool = False,
         idempotent: bool = False,
         read_only: bool = False,
         timeout: Optional[float] = None,
     ) -> Any:
-        """The first row as a dict, or None where there is none. Otherwise as ``query``."""
-        return self._run(plans.query_one(self._route, sql, params, timeout, as_=as_, idempotent=idempotent, read_only=read_only))
+        """The first row as a dict, or None where there is none. Otherwise as ``query``.
+
+        Args:
+            as_: what the row is made; see ``query``.
+            strict: there must be one row at most.
+
+        Raises:
+            TooManyRows: it is ``strict``, and there are more.
+        """
+        return self._run(
+            plans.query_one(self._route, sql, params, timeout, as_=as_, strict=strict, idempotent=idempotent, read_only=read_only)
+        )
 
     def query_value(
         self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
     ) -> ValueR:
         """The first column of the first row, or None where there is no row. Otherwise as ``query``."""
         return self._run(plans.query_value(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
+
+    def query_column(
+        self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
+    ) -> ColumnR:
+        """The values of the first column, a list. Otherwise as ``query``."""
+        return self._run(plans.query_column(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
 
     def execute(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> CountR:
         """The number of affected rows: an int, whose ``lastrowid`` is the AUTO_INCREMENT id that this very statement made."""

@@ -9,7 +9,7 @@ import pymysql.err
 
 from . import deadlines, errors, plans, statements
 from .client import AnyClient
-from .shapes import CallR, ConnectionT, CountR, IntR, RowR, RowsR, TransactionT, ValueR
+from .shapes import CallR, ColumnR, ConnectionT, CountR, IntR, RowR, RowsR, TransactionT, ValueR
 from .sql import Params
 from .target import Target
 
@@ -17,8 +17,8 @@ log = logging.getLogger("dualdb")
 
 
 class BaseTransaction(
-    Target[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT],
-    Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT, IntR],
+    Target[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT],
+    Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT, IntR],
 ):
     """A transaction on one database, or a savepoint inside one. Used once, as a context manager.
 
@@ -355,4 +355,4 @@ class BaseTransaction(
             ) from failure
 
 
-AnyTransaction = BaseTransaction[Any, Any, Any, Any, Any, Any, Any, Any]
+AnyTransaction = BaseTransaction[Any, Any, Any, Any, Any, Any, Any, Any, Any]

@@ -26,6 +26,7 @@ T = TypeVar("T")
 Rows = Coroutine[Any, Any, List[Row]]
 OneRow = Coroutine[Any, Any, Optional[Row]]
 Value = Coroutine[Any, Any, Any]
+Column = Coroutine[Any, Any, List[Any]]
 Count = Coroutine[Any, Any, RowCount]
 Called = Coroutine[Any, Any, CallResult]
 Int = Coroutine[Any, Any, int]
@@ -194,7 +195,7 @@ class _Runs(Tasks):
             attempt += 1
 
 
-class Transaction(_Runs, BaseTransaction[Rows, OneRow, Value, Count, Called, "Transaction", BorrowedConnection, Int]):
+class Transaction(_Runs, BaseTransaction[Rows, OneRow, Value, Column, Count, Called, "Transaction", BorrowedConnection, Int]):
     """A transaction, in asyncio: ``async with db.transaction() as tx:``."""
 
     def __await__(self) -> Generator[Any, None, "Transaction"]:
@@ -267,7 +268,7 @@ class _Verbs(_Runs):
         return BorrowedConnection(self._route)
 
 
-class Target(_Verbs, BaseTarget[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection]):
+class Target(_Verbs, BaseTarget[Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection]):
     """A shard or a session's database, found at each call."""
 
     def __init__(self, route: Callable[[], Any]) -> None:
@@ -282,7 +283,7 @@ class Scatter(Tasks, BaseScatter[Scattered]):
     """Several shards as one target, in asyncio."""
 
 
-class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Done]):
+class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection, Int, Done]):
     """The client of one database, in asyncio."""
 
     pool: Pool
@@ -322,7 +323,22 @@ _section: ContextVar[Optional[_Section]] = ContextVar("dualdb_section", default=
 class DatabaseService(
     _Verbs,
     Router[
-        Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Ids, Report, Drained, Done, Target, Scatter, MySQLClient
+        Rows,
+        OneRow,
+        Value,
+        Column,
+        Count,
+        Called,
+        Transaction,
+        BorrowedConnection,
+        Int,
+        Ids,
+        Report,
+        Drained,
+        Done,
+        Target,
+        Scatter,
+        MySQLClient,
     ],
 ):
     """The sharded database for web handlers and other tasks. Made anywhere; opened, used and closed in one event loop."""

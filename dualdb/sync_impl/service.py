@@ -168,7 +168,9 @@ class _Runs(Threads):
             attempt += 1
 
 
-class Transaction(_Runs, BaseTransaction[List[Row], Optional[Row], Any, RowCount, CallResult, "Transaction", BorrowedConnection, int]):
+class Transaction(
+    _Runs, BaseTransaction[List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, "Transaction", BorrowedConnection, int]
+):
     """A transaction, in threads: ``with db.transaction() as tx:``."""
 
     def _new_transaction(self, mode: Mode) -> "Transaction":
@@ -236,7 +238,7 @@ class _Verbs(_Runs):
         return BorrowedConnection(self._route)
 
 
-class Target(_Verbs, BaseTarget[List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection]):
+class Target(_Verbs, BaseTarget[List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, Transaction, BorrowedConnection]):
     """A shard or a session's database, found at each call."""
 
     def __init__(self, route: Callable[[], Any]) -> None:
@@ -251,7 +253,9 @@ class Scatter(Threads, BaseScatter[ScatterResult]):
     """Several shards as one target, in threads."""
 
 
-class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection, int, None]):
+class MySQLClient(
+    _Verbs, BaseClient[List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, Transaction, BorrowedConnection, int, None]
+):
     """The client of one database, in threads."""
 
     pool: Pool
@@ -283,7 +287,7 @@ class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, Ca
 class DatabaseService(
     _Verbs,
     Router[
-        List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection,
+        List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, Transaction, BorrowedConnection,
         int, List[int], Dict[str, Any], DrainReport, None, Target, Scatter, MySQLClient,
     ],
 ):  # fmt: skip

@@ -1,5 +1,6 @@
 """Rows as what the caller wants them to be."""
 
+import pickle
 from dataclasses import dataclass
 from typing import Any, List, NamedTuple
 
@@ -7,7 +8,7 @@ import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from dualdb import ParameterError, RowError
+from dualdb import ParameterError, RowError, TooManyRows
 
 
 @dataclass
@@ -121,3 +122,22 @@ def test_another_class_is_refused_before_anything_is_sent(client: Any, colour: A
         with pytest.raises(ParameterError, match="as_ is a pydantic model"):
             client.stream("SELECT 1", as_=wrong)
     assert client.stats().opened == 0
+
+
+def test_a_column_alone(client: Any, db: Any, colour: Any) -> None:
+    colour(client.execute(INSERT))
+    assert colour(client.query_column("SELECT symbol, qty FROM trades WHERE qty > %s ORDER BY symbol", (0,))) == ["A", "B"]
+    assert colour(client.query_column("SELECT symbol FROM trades WHERE FALSE")) == colour(client.query_column("DO 1")) == []
+    with colour.using(db.shard(1).transaction()) as tx:
+        assert colour(tx.query_column("SELECT qty FROM trades ORDER BY qty")) == [5, 6]
+
+
+def test_one_row_at_most(client: Any, colour: Any) -> None:
+    colour(client.execute(INSERT))
+    assert colour(client.query_one(SQL, as_=Trade)) == Trade(1, "A", 5)
+    for as_ in (None, Trade):
+        with pytest.raises(TooManyRows, match="2 rows came") as caught:
+            colour(client.query_one(SQL, as_=as_, strict=True))
+        assert pickle.loads(pickle.dumps(caught.value)).sent is True
+    assert colour(client.query_one(SQL + " LIMIT 1", strict=True)) == {"user_id": 1, "symbol": "A", "qty": 5}
+    assert colour(client.query_one(SQL + " LIMIT 0", strict=True)) is None

@@ -96,6 +96,8 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type(await target.query("q"), List[Row])
         assert_type(await target.query_one("q", {"a": 1}), Optional[Row])
         assert_type(await target.query_value("q", [1], idempotent=True, timeout=0.5), Any)
+        assert_type(await target.query_column("q", (1,), timeout=1), List[Any])
+        assert_type(await target.query_one("q", strict=True), Optional[Row])
         assert_type(await target.execute("q"), RowCount)
         assert_type((await target.execute("q")).lastrowid, int)
         assert_type(await target.call("p", (1, Out("x"), InOut("y", 2))), CallResult)
@@ -141,7 +143,7 @@ async def typed_rows(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Tra
         assert_type(await target.query("q", as_=Keys), List[Keys])
         assert_type(await target.query("q", as_=tuple), List[Tuple[Any, ...]])
         assert_type(await target.query_one("q", (1,), as_=Point), Optional[Point])
-        assert_type(await target.query_one("q", as_=Keys), Optional[Keys])
+        assert_type(await target.query_one("q", as_=Keys, strict=True), Optional[Keys])
         assert_type(target.stream("q", as_=Model), Stream[Model])
         async for row in target.stream("q", as_=Pair):
             assert_type(row, Pair)

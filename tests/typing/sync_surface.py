@@ -95,6 +95,8 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.query("q"), List[Row])
         assert_type(target.query_one("q", {"a": 1}), Optional[Row])
         assert_type(target.query_value("q", [1], idempotent=True, timeout=0.5), Any)
+        assert_type(target.query_column("q", (1,), timeout=1), List[Any])
+        assert_type(target.query_one("q", strict=True), Optional[Row])
         assert_type(target.execute("q"), RowCount)
         assert_type(target.execute("q").lastrowid, int)
         assert_type(target.call("p", (1, Out("x"), InOut("y", 2))), CallResult)
@@ -140,7 +142,7 @@ def typed_rows(db: DatabaseService, client: MySQLClient, tx: Transaction) -> Non
         assert_type(target.query("q", as_=Keys), List[Keys])
         assert_type(target.query("q", as_=tuple), List[Tuple[Any, ...]])
         assert_type(target.query_one("q", (1,), as_=Point), Optional[Point])
-        assert_type(target.query_one("q", as_=Keys), Optional[Keys])
+        assert_type(target.query_one("q", as_=Keys, strict=True), Optional[Keys])
         assert_type(target.stream("q", as_=Model), Stream[Model])
         for row in target.stream("q", as_=Pair):
             assert_type(row, Pair)
