@@ -386,12 +386,18 @@ RUN_AGAIN = (errors.Deadlock, errors.LockWaitTimeout, errors.ConnectionLost, err
 RUN_ATTEMPTS = 5
 
 
-def pause_before_run(error: errors.Error, attempt: int, attempts: int, clock: Callable[[], float] = time.monotonic) -> Optional[float]:
-    """Seconds to wait before a transaction is begun again after attempt number ``attempt``, from 0; None where it is not."""
-    until, pause = deadlines.until(), backoff(attempt)
+def pause_before_run(
+    error: errors.Error, attempt: int, attempts: int, left: Optional[float] = None, clock: Callable[[], float] = time.monotonic
+) -> Optional[float]:
+    """Seconds to wait before a transaction is begun again after attempt number ``attempt``, from 0; None where it is not.
+
+    ``left`` is how many seconds there are for all of it.
+    """
+    now = clock()
+    until, pause = deadlines.until(left, now), backoff(attempt)
     if not isinstance(error, RUN_AGAIN) or not error.retryable or attempt + 1 >= attempts:
         return None
-    return None if until is not None and clock() + pause >= until else pause
+    return None if until is not None and now + pause >= until else pause
 
 
 def find(route: Route, until: Optional[float] = None) -> Plan[Place]:

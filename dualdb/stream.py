@@ -42,6 +42,7 @@ class BaseStream(Generic[MadeT]):
         if self._transaction is not None:
             self._transaction._check()
             self._raw = self._transaction._raw
+            self._until = self._transaction._within(self._until)
         return self._transaction is not None
 
     def _command(self) -> bytes:

@@ -44,6 +44,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         read_only: bool = False,
         snapshot: bool = False,
         other_shards: bool = False,
+        timeout: Optional[float] = None,
     ) -> TransactionT:
         """A transaction on this database: committed where its block ends well, rolled back where it does not.
 
@@ -59,12 +60,15 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
             other_shards: let the same thread or task use other shards inside the block, although what it does there is not part of the
                 transaction; CrossShardError otherwise. The global database may be used in any case.
             snapshot: everything is read as it was when the transaction began, and not when it first read.
+            timeout: seconds for the whole block, from the wait for a connection on. When they are over, what runs is ended, and so is the
+                transaction on the server, whatever the block does; the next call in it raises DeadlineExceeded, and so does its end. A
+                COMMIT that has begun by then is not cut short.
 
         Raises:
-            ParameterError: no such isolation level, or ``commit_marker`` of one that is ``read_only``.
+            ParameterError: no such isolation level, no such time, or ``commit_marker`` of one that is ``read_only``.
             InterfaceError: (when it begins) one of these for a transaction inside another: they are the outermost's.
         """
-        return self._new_transaction(Mode(commit_marker, isolation, read_only, snapshot, other_shards).checked())
+        return self._new_transaction(Mode(commit_marker, isolation, read_only, snapshot, other_shards, timeout).checked())
 
     def connection(self) -> ConnectionT:
         """The raw driver connection, borrowed: ``with db.connection() as conn:``, in asyncio ``async with``.

@@ -140,6 +140,7 @@ class _Runs(Threads):
         attempts: int = plans.RUN_ATTEMPTS,
         commit_marker: bool = False,
         isolation: Optional[str] = None,
+        timeout: Optional[float] = None,
     ) -> T:
         """Call a function with a transaction, and begin again as a whole where the server has rolled it back for a conflict.
 
@@ -151,21 +152,24 @@ class _Runs(Threads):
         Args:
             function: takes the transaction; in asyncio a coroutine function.
             commit_marker, isolation: as for ``transaction``.
+            timeout: seconds for all of it, with every attempt and pause; see ``transaction``.
 
         Raises: what the function raises, and what COMMIT says; after the last attempt, what that ended with.
         """
-        attempt = 0
+        attempt, left = 0, timeout
+        until = None if timeout is None else time.monotonic() + deadlines.seconds(timeout)
         while True:
-            transaction = self._new_transaction(Mode(commit_marker, isolation).checked())
+            transaction = self._new_transaction(Mode(commit_marker, isolation, timeout=left).checked())
             try:
                 with transaction as tx:
                     return function(tx)
             except errors.Error as error:
-                pause = None if transaction._outer is not None else plans.pause_before_run(error, attempt, attempts)
+                left = None if until is None else max(0.0, until - time.monotonic())
+                pause = None if transaction._outer is not None else plans.pause_before_run(error, attempt, attempts, left)
                 if pause is None:
                     raise
             time.sleep(pause)
-            attempt += 1
+            attempt, left = attempt + 1, None if until is None else max(0.0, until - time.monotonic())
 
 
 class Transaction(
@@ -179,6 +183,7 @@ class Transaction(
 
     def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         self._check()
+        until = self._within(until)
         try:
             return drive(self._talk(statement, until), lambda command: self._raw.run(command, until))
         except BaseException as error:
@@ -188,13 +193,13 @@ class Transaction(
             raise told from error
 
     def __enter__(self) -> "Transaction":
-        route, until = self._unused(), deadlines.until()
-        client = self._run(plans.find(route))
+        route, until = self._unused(), self._within(deadlines.until())
+        client = self._run(plans.find(route, until))
         outer = self._begin(client)
         if outer is not None:
             raw = outer._raw
         else:
-            self._client, raw = self._run(plans.check_out(route))
+            self._client, raw = self._run(plans.check_out(route, until=until))
         try:
             drive(self._opening(), lambda command: raw.run(command, until))
         except BaseException as error:
@@ -220,6 +225,11 @@ class Transaction(
             self._run(self._settle(unknown))
         else:
             self._run(self._closing(error))
+
+    def _set_timer(self, seconds: float) -> None:
+        self._timer = timer = threading.Timer(seconds, self._time_over)
+        timer.name, timer.daemon = "dualdb-limit", True
+        timer.start()
 
     def _give_back(self, raw: Connection) -> None:
         if self._outer is None and self._client is not None:

@@ -112,7 +112,9 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type(target.stream("q"), Stream[Row])
         target.stream("q").close()
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
+        assert_type(target.transaction(timeout=10), Transaction)
         assert_type(await target.run(work), int)
+        assert_type(await target.run(work, timeout=10), int)
         assert_type(target.connection(), BorrowedConnection)
         async with target.transaction() as inside:
             assert_type(inside, Transaction)

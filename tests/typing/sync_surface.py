@@ -111,7 +111,9 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.stream("q"), Stream[Row])
         target.stream("q").close()
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
+        assert_type(target.transaction(timeout=10), Transaction)
         assert_type(target.run(work), int)
+        assert_type(target.run(work, timeout=10), int)
         assert_type(target.connection(), BorrowedConnection)
         with target.transaction() as inside:
             assert_type(inside, Transaction)
