@@ -5,17 +5,18 @@ returns is the call's result. ``sync_impl`` and ``async_impl`` each have one ``d
 whole unit of I/O, so a plan never holds a connection while it waits to be resumed, and an abandoned plan leaves nothing behind.
 """
 
+import inspect
 import logging
 import random
 import time
-from typing import Any, Callable, Generator, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Tuple, TypeVar, Union
+from typing import Any, Awaitable, Callable, Generator, List, NamedTuple, Optional, Protocol, Sequence, Tuple, TypeVar, Union
 
 from . import deadlines, errors
 from .config import DatabaseConfig
 from .health import Health
 from .results import CallResult, ResultSet, Row, RowCount
 from .rows import check_kind, typed
-from .sql import Params, chunks
+from .sql import Chunk, Chunks, Params
 from .statements import Bulk, Call, Statement, marker
 
 log = logging.getLogger("dualdb")
@@ -168,6 +169,12 @@ class Perform(NamedTuple):
     plan: "Plan[Any]"
 
 
+class Await(NamedTuple):
+    """Await what the caller has given: his next row, his progress. In asyncio alone."""
+
+    given: Awaitable[Any]
+
+
 class Spawn(NamedTuple):
     """Run a plan in the background until it ends or the service is closed."""
 
@@ -195,7 +202,7 @@ class Halt(NamedTuple):
     """End what runs in the background, and wait until it has ended."""
 
 
-Step = Union[Execute, Sleep, Connect, Open, CheckOut, Close, Cut, WaitEnded, Tidy, Gather, Perform, Spawn, Alone, Notify, Halt]
+Step = Union[Execute, Sleep, Connect, Open, CheckOut, Close, Cut, WaitEnded, Tidy, Gather, Perform, Await, Spawn, Alone, Notify, Halt]
 Plan = Generator[Step, Any, T]
 
 #: Seconds that closing waits for what callers have given up to be ended on the server.
@@ -469,20 +476,34 @@ def execute(route: Route, sql: str, params: Params, timeout: Optional[float] = N
 def executemany(
     route: Route,
     sql: str,
-    rows: Iterable[Any],
+    rows: Any,
     *,
     chunk_rows: int,
     progress: Optional[Callable[[int], Any]],
     timeout: Optional[float],
     idempotent: bool,
+    awaits: bool,
 ) -> Plan[RowCount]:
-    """Write rows chunk by chunk. An error carries the numbers of the rows of its chunk; the chunks before it have been written."""
+    """Write rows chunk by chunk. An error carries the numbers of the rows of its chunk; the chunks before it have been written.
+
+    ``awaits`` says whether there is a loop in which the caller's rows and progress can be awaited.
+    """
     until = deadlines.until(timeout)
     if not isinstance(chunk_rows, int) or isinstance(chunk_rows, bool) or chunk_rows < 1:
         raise errors.ParameterError(f"chunk_rows is a number of rows from 1 up, not {chunk_rows!r}")
+    is_async = hasattr(rows, "__aiter__")
+    if not is_async and not hasattr(rows, "__iter__"):
+        raise errors.ParameterError(f"rows is an iterable of parameters, not {type(rows).__name__}")
+    if not awaits and (is_async or inspect.iscoroutinefunction(progress)):
+        raise errors.ParameterError(f"{'rows that are' if is_async else 'a progress that is'} awaited are for the asyncio service")
     most = yield from query_value(route, "SELECT @@max_allowed_packet", None, timeout)
+    cut = Chunks(sql, chunk_rows, min(int(most), LONGEST_CHUNK) - 64)
     affected = written = lastrowid = 0
-    for chunk in chunks(sql, rows, chunk_rows, min(int(most), LONGEST_CHUNK) - 64):
+
+    def write(chunk: Optional[Chunk]) -> Plan[None]:
+        nonlocal affected, written, lastrowid
+        if chunk is None:
+            return
         left = None if until is None else max(0.0, until - time.monotonic())
         try:
             results: List[ResultSet] = yield from perform(route, Bulk(chunk, idempotent=idempotent), left)
@@ -491,8 +512,22 @@ def executemany(
             raise
         affected, written = affected + results[0].rowcount, written + len(chunk.rows)
         lastrowid = results[0].lastrowid or lastrowid
-        if progress is not None:
-            progress(written)
+        told = None if progress is None else progress(written)
+        if awaits and inspect.isawaitable(told):
+            yield Await(told)
+
+    if is_async:
+        source = rows.__aiter__()
+        while True:
+            try:
+                params = yield Await(source.__anext__())
+            except StopAsyncIteration:
+                break
+            yield from write(cut.add(params))
+    else:
+        for params in rows:
+            yield from write(cut.add(params))
+    yield from write(cut.rest())
     return RowCount(affected, lastrowid)
 
 

@@ -1,9 +1,10 @@
 """A target: a database named without I/O, and the verbs that every target has."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Coroutine, Generic, Iterable, List, Optional, Sequence, Type, overload
+from typing import Any, AsyncIterable, Callable, Coroutine, Generic, Iterable, List, Optional, Sequence, Type, overload
 
 from . import plans
+from .results import RowCount
 from .shapes import CallR, ColumnR, ConnectionT, CountR, InTasks, InThreads, MadeT, RowR, RowsR, TransactionT, ValueR
 from .sql import Params
 from .statements import Mode
@@ -19,6 +20,9 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
     ConnectionFailed, ConnectionLost, OutcomeUnknown (a write whose connection broke before its answer), and what the server says, as
     the ``pymysql.err`` class it has always had.
     """
+
+    #: The colour can await what it is given.
+    _awaits: bool
 
     @abstractmethod
     def _route(self) -> plans.Place:
@@ -217,6 +221,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         """The number of affected rows: an int, whose ``lastrowid`` is the AUTO_INCREMENT id that this very statement made."""
         return self._run(plans.execute(self._route, sql, params, timeout, idempotent=idempotent))
 
+    @overload
     def executemany(
         self,
         sql: str,
@@ -226,7 +231,30 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         progress: Optional[Callable[[int], Any]] = None,
         idempotent: bool = False,
         timeout: Optional[float] = None,
-    ) -> CountR:
+    ) -> CountR: ...
+
+    @overload
+    def executemany(
+        self: InTasks,
+        sql: str,
+        rows: AsyncIterable[Any],
+        *,
+        chunk_rows: int = 1000,
+        progress: Optional[Callable[[int], Any]] = None,
+        idempotent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, RowCount]: ...
+
+    def executemany(
+        self,
+        sql: str,
+        rows: Any,
+        *,
+        chunk_rows: int = 1000,
+        progress: Optional[Callable[[int], Any]] = None,
+        idempotent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Any:
         """Write many rows; gives the number of affected rows.
 
         ``INSERT ... VALUES (%s, ...)``, also with ``ON DUPLICATE KEY UPDATE``, is sent in chunks, each one statement and shorter than the
@@ -234,12 +262,21 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         together. An error has the numbers of its chunk's first and last row in ``rows``, and what came before it has been written.
 
         Args:
-            rows: any iterable of parameters, taken as it is needed.
+            rows: any iterable of parameters, taken as it is needed; in asyncio an async iterable too.
             chunk_rows: the most rows of one statement.
-            progress: called with the number of rows that have been written, after each chunk.
+            progress: called with the number of rows that have been written, after each chunk; in asyncio also a coroutine function.
         """
         return self._run(
-            plans.executemany(self._route, sql, rows, chunk_rows=chunk_rows, progress=progress, timeout=timeout, idempotent=idempotent)
+            plans.executemany(
+                self._route,
+                sql,
+                rows,
+                chunk_rows=chunk_rows,
+                progress=progress,
+                timeout=timeout,
+                idempotent=idempotent,
+                awaits=self._awaits,
+            )
         )
 
     def call(

@@ -159,6 +159,7 @@ class Threads:
     """Mixed into whatever runs plans in the caller's thread."""
 
     _colour: Literal["threads"] = "threads"
+    _awaits = False
 
     _owner = staticmethod(threading.current_thread)
 

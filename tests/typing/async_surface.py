@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from pydantic import BaseModel
 from typing_extensions import TypedDict, assert_type
@@ -86,6 +86,14 @@ async def scatter(db: AsyncDatabaseService) -> None:
     db.shards(on_error="perhaps")  # type: ignore[arg-type]
 
 
+async def given() -> AsyncIterator[Tuple[int]]:
+    yield (1,)
+
+
+async def tell(written: int) -> None:
+    assert written
+
+
 async def work(tx: Transaction) -> int:
     tx.on_commit(print)
     return await tx.execute("q")
@@ -107,6 +115,7 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type(target.transaction(), Transaction)
         assert_type(target.transaction(commit_marker=True, isolation="READ COMMITTED"), Transaction)
         assert_type(await target.executemany("q", [(1,)], progress=print), RowCount)
+        assert_type(await target.executemany("q", given(), progress=tell), RowCount)
         async for row in target.stream("q", (1,), timeout=5):
             assert_type(row, Row)
         assert_type(target.stream("q"), Stream[Row])

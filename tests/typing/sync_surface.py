@@ -1,7 +1,7 @@
 """What a type checker sees of the threaded face. Checked, never run."""
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from pydantic import BaseModel
 from typing_extensions import TypedDict, assert_type
@@ -85,6 +85,10 @@ def scatter(db: DatabaseService) -> None:
     db.shards(on_error="perhaps")  # type: ignore[arg-type]
 
 
+async def given() -> AsyncIterator[Tuple[int]]:
+    yield (1,)
+
+
 def work(tx: Transaction) -> int:
     tx.on_commit(print)
     return tx.execute("q")
@@ -106,6 +110,7 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.transaction(), Transaction)
         assert_type(target.transaction(commit_marker=True, isolation="READ COMMITTED"), Transaction)
         assert_type(target.executemany("q", [(1,)], progress=print), RowCount)
+        target.executemany("q", given())  # type: ignore[arg-type]
         for row in target.stream("q", (1,), timeout=5):
             assert_type(row, Row)
         assert_type(target.stream("q"), Stream[Row])
