@@ -65,6 +65,11 @@ def bind(sql: str, params: Params, *, backslash_escapes: bool = True) -> str:
     )
 
 
+def names(sql: str) -> List[str]:
+    """The names of a statement's ``%(name)s`` placeholders."""
+    return _template(sql)[1]
+
+
 def _template(sql: str) -> Tuple[List[Any], List[str], int]:
     # A long statement is one with its values written in: it will not be seen again, and would be kept for nothing.
     return _kept_template(sql) if len(sql) < 10_000 else _cut(sql)

@@ -323,8 +323,8 @@ class DatabaseService(
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)
 
-    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int) -> Scatter:
-        return Scatter(routes, check, on_error, at_once)
+    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int, keys: Any = None) -> Scatter:
+        return Scatter(routes, check, on_error, at_once, keys=keys)
 
     def _run_alone(self, plan: "plans.Plan[Any]", wait: Optional[float] = None) -> Any:
         if not self._alone.acquire(timeout=-1 if wait is None else wait):

@@ -72,6 +72,7 @@ async def service(db: AsyncDatabaseService, client_session: object) -> None:
     assert_type(db.get_transaction(), Transaction)
     assert_type(await db.health_check(), Dict[str, Any])
     assert_type(db.shard(1), Target)
+    assert_type(db.key("ann"), Target)
     assert_type(db.session(client_session), Target)
     async with db as opened:
         assert_type(opened, AsyncDatabaseService)
@@ -83,6 +84,9 @@ async def scatter(db: AsyncDatabaseService) -> None:
     assert_type(await db.shards().execute("q"), ScatterResult)
     assert_type(await db.shards().call("p", (1,), timeout=1), ScatterResult)
     assert_type((await db.shards().query("q")).rows, List[Row])
+    assert_type(db.keys([1, 2], on_error="partial", at_once=4), Scatter)
+    assert_type(await db.keys([1, 2]).query("q", {"a": 1}), ScatterResult)
+    assert_type(await db.keys({"ann"}).execute("q"), ScatterResult)
     db.shards(on_error="perhaps")  # type: ignore[arg-type]
 
 
@@ -191,7 +195,7 @@ def configuration() -> None:
     assert_type(DatabaseConfig(database="d", user="u", password="p", pool_size=3, ssl_mode="required"), DatabaseConfig)
     assert_type(DatabaseConfig.from_url("mysql://u:p@h/d"), DatabaseConfig)
     assert_type(DatabaseConfig.from_env(), DatabaseConfig)
-    AsyncDatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t")
+    AsyncDatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t", shard_of_key=len)
     AsyncDatabaseService(DatabaseConfig.from_env(), absent_shard="maybe")  # type: ignore[arg-type]
 
 

@@ -71,6 +71,7 @@ def service(db: DatabaseService, client_session: object) -> None:
     assert_type(db.get_transaction(), Transaction)
     assert_type(db.health_check(), Dict[str, Any])
     assert_type(db.shard(1), Target)
+    assert_type(db.key("ann"), Target)
     assert_type(db.session(client_session), Target)
     with db as opened:
         assert_type(opened, DatabaseService)
@@ -82,6 +83,9 @@ def scatter(db: DatabaseService) -> None:
     assert_type(db.shards().execute("q"), ScatterResult)
     assert_type(db.shards().call("p", (1,), timeout=1), ScatterResult)
     assert_type((db.shards().query("q")).rows, List[Row])
+    assert_type(db.keys([1, 2], on_error="partial", at_once=4), Scatter)
+    assert_type(db.keys([1, 2]).query("q", {"a": 1}), ScatterResult)
+    assert_type(db.keys({"ann"}).execute("q"), ScatterResult)
     db.shards(on_error="perhaps")  # type: ignore[arg-type]
 
 
@@ -186,6 +190,6 @@ def configuration() -> None:
     assert_type(DatabaseConfig(database="d", user="u", password="p", pool_size=3, ssl_mode="required"), DatabaseConfig)
     assert_type(DatabaseConfig.from_url("mysql://u:p@h/d"), DatabaseConfig)
     assert_type(DatabaseConfig.from_env(), DatabaseConfig)
-    DatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t")
+    DatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t", shard_of_key=len)
     DatabaseService(DatabaseConfig.from_env(), absent_shard="maybe")  # type: ignore[arg-type]
     DatabaseService(DatabaseConfig.from_env()).query(1)  # type: ignore[call-overload]
