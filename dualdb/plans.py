@@ -454,8 +454,10 @@ def query_one(
     results: List[ResultSet] = yield from perform(route, Statement(sql, params, **declared), timeout)
     if strict and len(results[0].rows) > 1:
         raise errors.TooManyRows(f"{len(results[0].rows)} rows came where one at most is asked for").about(None, sent=True)
-    first = results[0]._replace(rows=results[0].rows[:1])
-    return next(iter(first.rows if as_ is None else typed(first, as_)), None)
+    first = results[0].rows[:1]
+    if as_ is not None:
+        first = typed(results[0]._replace(rows=first), as_)
+    return first[0] if first else None
 
 
 def query_value(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[Any]:
@@ -500,10 +502,8 @@ def executemany(
     cut = Chunks(sql, chunk_rows, min(int(most), LONGEST_CHUNK) - 64)
     affected = written = lastrowid = 0
 
-    def write(chunk: Optional[Chunk]) -> Plan[None]:
+    def write(chunk: Chunk) -> Plan[None]:
         nonlocal affected, written, lastrowid
-        if chunk is None:
-            return
         left = None if until is None else max(0.0, until - time.monotonic())
         try:
             results: List[ResultSet] = yield from perform(route, Bulk(chunk, idempotent=idempotent), left)
@@ -523,11 +523,17 @@ def executemany(
                 params = yield Await(source.__anext__())
             except StopAsyncIteration:
                 break
-            yield from write(cut.add(params))
+            full = cut.add(params)
+            if full is not None:
+                yield from write(full)
     else:
         for params in rows:
-            yield from write(cut.add(params))
-    yield from write(cut.rest())
+            full = cut.add(params)
+            if full is not None:
+                yield from write(full)
+    rest = cut.rest()
+    if rest is not None:
+        yield from write(rest)
     return RowCount(affected, lastrowid)
 
 

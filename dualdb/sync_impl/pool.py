@@ -297,9 +297,10 @@ class Pool(BasePool):
     def _is_held(self, connection: Connection) -> bool:
         """Its session has been ended; its borrower does the rest, where he has not let go of it yet."""
         with self._lock:
-            if connection.ended is False:
+            held = connection.ended is False
+            if held:
                 connection.ended = True
-        return bool(connection.ended)
+        return held
 
     def _end(self, connection: Connection) -> None:
         with self._lock:

@@ -1,6 +1,9 @@
 """A transaction's time: when it is over the server has rolled back, whatever the block does."""
 
+import asyncio
+import random
 import time
+from functools import partial
 from typing import Any, Iterator
 
 import pytest
@@ -178,3 +181,37 @@ def test_a_time_that_is_none_is_refused(client: Any, colour: Any, timeout: Any) 
         client.transaction(timeout=timeout)
     with pytest.raises(ParameterError, match="a timeout is a number of seconds"):
         colour(client.run(lambda tx: None, timeout=timeout))
+
+
+def test_at_the_very_limit_the_truth_is_told(colour: Any, world: Any, seed: int) -> None:
+    """Blocks that end when their time does: what ended well is committed, nothing else is, and no connection is lost over it."""
+    chance = random.Random(seed)
+    shared = colour.Client(world.config_of(1, pool_size=4, max_overflow=0, pool_timeout=30))
+    naps = [chance.uniform(0.05, 0.15) for _ in range(60)]
+
+    async def later(nap: float) -> None:
+        async with shared.transaction(timeout=0.1) as tx:
+            await tx.execute(INSERT)
+            if nap < 0.1:
+                await asyncio.sleep(nap)
+            else:
+                await tx.execute(SLOW, (nap - 0.05,))
+
+    def now(nap: float) -> None:
+        with shared.transaction(timeout=0.1) as tx:
+            tx.execute(INSERT)
+            if nap < 0.1:
+                time.sleep(nap)
+            else:
+                tx.execute(SLOW, (nap - 0.05,))
+
+    block = now if colour.name == "sync" else later
+    outcomes = []
+    for first in range(0, len(naps), 4):
+        outcomes += colour.at_once([partial(block, nap) for nap in naps[first : first + 4]])
+    assert {type(outcome) for outcome in outcomes} <= {type(None), DeadlineExceeded}
+    committed = sum(1 if nap < 0.1 else 2 for nap, outcome in zip(naps, outcomes) if outcome is None)
+    assert world.value(1, "SELECT COUNT(*) FROM trades") == committed
+    assert until(colour, lambda: shared.stats().in_use == 0)
+    assert colour.at_once([lambda: shared.query_value("SELECT 7")] * 8) == [7] * 8
+    colour(shared.close_pool())
