@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 from . import deadlines, errors, plans
 from .config import DatabaseConfig
 from .pool import PoolStats
-from .shapes import CallR, ConnectionT, CountR, IntR, NoneR, RowR, RowsR, TransactionT, ValueR
+from .shapes import CallR, ColumnR, ConnectionT, CountR, IntR, NoneR, RowR, RowsR, TransactionT, ValueR
 from .sql import Params
 from .target import Target
 
@@ -46,8 +46,8 @@ class Apart:
 
 
 class BaseClient(
-    Target[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT],
-    Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT, IntR, NoneR],
+    Target[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT],
+    Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT, IntR, NoneR],
 ):
     """One database and its pool. ``MySQLClient(config)`` stands alone; a service makes one for itself and one for each shard.
 
@@ -172,7 +172,7 @@ class BaseClient(
         return self.connection()
 
 
-AnyClient = BaseClient[Any, Any, Any, Any, Any, Any, Any, Any, Any]
+AnyClient = BaseClient[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
 
 
 def _open(client: AnyClient) -> plans.Plan[None]:

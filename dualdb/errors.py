@@ -64,6 +64,19 @@ class DataError(DatabaseError, pymysql.err.DataError):
     """A value does not fit its column."""
 
 
+class RowError(DataError):
+    """The rows that came are not what ``as_`` asks for: other columns, or a value that does not fit. The statement has been performed."""
+
+    #: The number of the row, from 0; None where the columns do not fit, so that no row does.
+    row: Optional[int] = None
+    #: The columns it is about, and the fields without a column, as far as that is known.
+    columns: Tuple[str, ...] = ()
+
+
+class TooManyRows(DataError):
+    """``query_one(..., strict=True)`` has found more than one row. The statement has been performed."""
+
+
 class OperationalError(DatabaseError, pymysql.err.OperationalError):
     """The server, the network or a procedure's SIGNAL refused; not necessarily the caller's doing."""
 

@@ -5,16 +5,18 @@ returns is the call's result. ``sync_impl`` and ``async_impl`` each have one ``d
 whole unit of I/O, so a plan never holds a connection while it waits to be resumed, and an abandoned plan leaves nothing behind.
 """
 
+import inspect
 import logging
 import random
 import time
-from typing import Any, Callable, Generator, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Tuple, TypeVar, Union
+from typing import Any, Awaitable, Callable, Generator, List, NamedTuple, Optional, Protocol, Sequence, Tuple, TypeVar, Union
 
 from . import deadlines, errors
 from .config import DatabaseConfig
 from .health import Health
 from .results import CallResult, ResultSet, Row, RowCount
-from .sql import Params, chunks
+from .rows import check_kind, typed
+from .sql import Chunk, Chunks, Params
 from .statements import Bulk, Call, Statement, marker
 
 log = logging.getLogger("dualdb")
@@ -167,6 +169,12 @@ class Perform(NamedTuple):
     plan: "Plan[Any]"
 
 
+class Await(NamedTuple):
+    """Await what the caller has given: his next row, his progress. In asyncio alone."""
+
+    given: Awaitable[Any]
+
+
 class Spawn(NamedTuple):
     """Run a plan in the background until it ends or the service is closed."""
 
@@ -194,7 +202,7 @@ class Halt(NamedTuple):
     """End what runs in the background, and wait until it has ended."""
 
 
-Step = Union[Execute, Sleep, Connect, Open, CheckOut, Close, Cut, WaitEnded, Tidy, Gather, Perform, Spawn, Alone, Notify, Halt]
+Step = Union[Execute, Sleep, Connect, Open, CheckOut, Close, Cut, WaitEnded, Tidy, Gather, Perform, Await, Spawn, Alone, Notify, Halt]
 Plan = Generator[Step, Any, T]
 
 #: Seconds that closing waits for what callers have given up to be ended on the server.
@@ -385,12 +393,18 @@ RUN_AGAIN = (errors.Deadlock, errors.LockWaitTimeout, errors.ConnectionLost, err
 RUN_ATTEMPTS = 5
 
 
-def pause_before_run(error: errors.Error, attempt: int, attempts: int, clock: Callable[[], float] = time.monotonic) -> Optional[float]:
-    """Seconds to wait before a transaction is begun again after attempt number ``attempt``, from 0; None where it is not."""
-    until, pause = deadlines.until(), backoff(attempt)
+def pause_before_run(
+    error: errors.Error, attempt: int, attempts: int, left: Optional[float] = None, clock: Callable[[], float] = time.monotonic
+) -> Optional[float]:
+    """Seconds to wait before a transaction is begun again after attempt number ``attempt``, from 0; None where it is not.
+
+    ``left`` is how many seconds there are for all of it.
+    """
+    now = clock()
+    until, pause = deadlines.until(left, now), backoff(attempt)
     if not isinstance(error, RUN_AGAIN) or not error.retryable or attempt + 1 >= attempts:
         return None
-    return None if until is not None and clock() + pause >= until else pause
+    return None if until is not None and now + pause >= until else pause
 
 
 def find(route: Route, until: Optional[float] = None) -> Plan[Place]:
@@ -425,19 +439,35 @@ def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:
     return cls(broken.errno or 2013, message).about(broken.target, broken.shard_id, sent=True)
 
 
-def query(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[List[Row]]:
+def query(route: Route, sql: str, params: Params, timeout: Optional[float] = None, *, as_: Any = None, **declared: bool) -> Plan[List[Any]]:
+    if as_ is not None:
+        check_kind(as_)
     results: List[ResultSet] = yield from perform(route, Statement(sql, params, **declared), timeout)
-    return results[0].rows
+    return results[0].rows if as_ is None else typed(results[0], as_)
 
 
-def query_one(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[Optional[Row]]:
-    rows = yield from query(route, sql, params, timeout, **declared)
-    return rows[0] if rows else None
+def query_one(
+    route: Route, sql: str, params: Params, timeout: Optional[float] = None, *, as_: Any = None, strict: bool = False, **declared: bool
+) -> Plan[Optional[Any]]:
+    if as_ is not None:
+        check_kind(as_)
+    results: List[ResultSet] = yield from perform(route, Statement(sql, params, **declared), timeout)
+    if strict and len(results[0].rows) > 1:
+        raise errors.TooManyRows(f"{len(results[0].rows)} rows came where one at most is asked for").about(None, sent=True)
+    first = results[0].rows[:1]
+    if as_ is not None:
+        first = typed(results[0]._replace(rows=first), as_)
+    return first[0] if first else None
 
 
 def query_value(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[Any]:
     row = yield from query_one(route, sql, params, timeout, **declared)
     return next(iter(row.values())) if row else None
+
+
+def query_column(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[List[Any]]:
+    rows = yield from query(route, sql, params, timeout, **declared)
+    return [next(iter(row.values())) for row in rows]
 
 
 def execute(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[RowCount]:
@@ -448,20 +478,32 @@ def execute(route: Route, sql: str, params: Params, timeout: Optional[float] = N
 def executemany(
     route: Route,
     sql: str,
-    rows: Iterable[Any],
+    rows: Any,
     *,
     chunk_rows: int,
     progress: Optional[Callable[[int], Any]],
     timeout: Optional[float],
     idempotent: bool,
+    awaits: bool,
 ) -> Plan[RowCount]:
-    """Write rows chunk by chunk. An error carries the numbers of the rows of its chunk; the chunks before it have been written."""
+    """Write rows chunk by chunk. An error carries the numbers of the rows of its chunk; the chunks before it have been written.
+
+    ``awaits`` says whether there is a loop in which the caller's rows and progress can be awaited.
+    """
     until = deadlines.until(timeout)
     if not isinstance(chunk_rows, int) or isinstance(chunk_rows, bool) or chunk_rows < 1:
         raise errors.ParameterError(f"chunk_rows is a number of rows from 1 up, not {chunk_rows!r}")
+    is_async = hasattr(rows, "__aiter__")
+    if not is_async and not hasattr(rows, "__iter__"):
+        raise errors.ParameterError(f"rows is an iterable of parameters, not {type(rows).__name__}")
+    if not awaits and (is_async or inspect.iscoroutinefunction(progress)):
+        raise errors.ParameterError(f"{'rows that are' if is_async else 'a progress that is'} awaited are for the asyncio service")
     most = yield from query_value(route, "SELECT @@max_allowed_packet", None, timeout)
+    cut = Chunks(sql, chunk_rows, min(int(most), LONGEST_CHUNK) - 64)
     affected = written = lastrowid = 0
-    for chunk in chunks(sql, rows, chunk_rows, min(int(most), LONGEST_CHUNK) - 64):
+
+    def write(chunk: Chunk) -> Plan[None]:
+        nonlocal affected, written, lastrowid
         left = None if until is None else max(0.0, until - time.monotonic())
         try:
             results: List[ResultSet] = yield from perform(route, Bulk(chunk, idempotent=idempotent), left)
@@ -470,8 +512,28 @@ def executemany(
             raise
         affected, written = affected + results[0].rowcount, written + len(chunk.rows)
         lastrowid = results[0].lastrowid or lastrowid
-        if progress is not None:
-            progress(written)
+        told = None if progress is None else progress(written)
+        if awaits and inspect.isawaitable(told):
+            yield Await(told)
+
+    if is_async:
+        source = rows.__aiter__()
+        while True:
+            try:
+                params = yield Await(source.__anext__())
+            except StopAsyncIteration:
+                break
+            full = cut.add(params)
+            if full is not None:
+                yield from write(full)
+    else:
+        for params in rows:
+            full = cut.add(params)
+            if full is not None:
+                yield from write(full)
+    rest = cut.rest()
+    if rest is not None:
+        yield from write(rest)
     return RowCount(affected, lastrowid)
 
 

@@ -54,7 +54,10 @@ class CallResult(NamedTuple):
 def column_names(fields: Iterable[Any]) -> List[str]:
     names: List[str] = []
     for field in fields:
-        names.append(f"{field.table_name}.{field.name}" if field.name in names else field.name)
+        name = field.name
+        while name in names:  # and a third one longer still, or its value would take the second one's place
+            name = f"{field.table_name}.{name}"
+        names.append(name)
     return names
 
 

@@ -4,7 +4,7 @@ import logging
 import re
 from abc import abstractmethod
 from functools import partial
-from typing import Any, Dict, Generic, Iterable, List, Optional, Sequence, Set, Union
+from typing import Any, Callable, Dict, Generic, Iterable, List, Optional, Sequence, Set, Union
 from weakref import WeakKeyDictionary
 
 from . import admin, deadlines, forks, life, plans, shards
@@ -17,6 +17,7 @@ from .scatter import OnError
 from .shapes import (
     CallR,
     ClientT,
+    ColumnR,
     ConnectionT,
     CountR,
     DrainR,
@@ -39,8 +40,25 @@ log = logging.getLogger("dualdb")
 
 
 class Router(
-    Target[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT],
-    Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT, IntR, IdsR, ReportR, DrainR, NoneR, TargetT, ScatterT, ClientT],
+    Target[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT],
+    Generic[
+        RowsR,
+        RowR,
+        ValueR,
+        ColumnR,
+        CountR,
+        CallR,
+        TransactionT,
+        ConnectionT,
+        IntR,
+        IdsR,
+        ReportR,
+        DrainR,
+        NoneR,
+        TargetT,
+        ScatterT,
+        ClientT,
+    ],
 ):
     """A sharded database behind one object: a global database and the shards in its shard table.
 
@@ -56,6 +74,8 @@ class Router(
         drain_timeout: seconds that work in progress on a shard which is suspended, moved or gone is given, after which it is cut.
         allowed_hosts: the hosts that rows of the shard table may name, so that nobody who can write there can have credentials sent
             elsewhere: names (``*.db.internal``), addresses, networks (``10.0.0.0/8``). None for all.
+        shard_of_key: gives the shard_id of a key, for ``key`` and ``keys``: ``lambda user_id: user_id % 4``. It does no I/O, and gives the
+            same for the same key always.
     """
 
     def __init__(
@@ -67,6 +87,7 @@ class Router(
         refresh_interval: Optional[float] = 5.0,
         drain_timeout: float = 30.0,
         allowed_hosts: Optional[Iterable[str]] = None,
+        shard_of_key: Optional[Callable[[Any], int]] = None,
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
             raise TypeError(f"the service is made from a DatabaseConfig, not {type(global_config).__name__}; see DatabaseConfig.from_url")
@@ -74,7 +95,10 @@ class Router(
             raise ValueError(f"absent_shard is 'global' or 'error', not {absent_shard!r}")
         if not re.fullmatch(r"[\w$]+(\.[\w$]+)?", shard_table):
             raise ValueError(f"shard_table is name or schema.name, not {shard_table!r}")
+        if shard_of_key is not None and not callable(shard_of_key):
+            raise TypeError(f"shard_of_key is a function, not {type(shard_of_key).__name__}")
         self.global_config = global_config
+        self._shard_of_key = shard_of_key
         self.absent_shard = absent_shard
         self.shard_table = shard_table
         if refresh_interval is not None and not deadlines.seconds(refresh_interval):
@@ -121,8 +145,8 @@ class Router(
         """A target that goes where ``route`` says."""
 
     @abstractmethod
-    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int) -> ScatterT:
-        """A target of several shards."""
+    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int, keys: Any = None) -> ScatterT:
+        """A target of several shards, with its own ``keys`` for each of them where it is one of keys."""
 
     @abstractmethod
     def _run_alone(self, plan: plans.Plan[Any], wait: Optional[float] = None) -> Any:
@@ -207,11 +231,59 @@ class Router(
             ParameterError: an id is not an int, or one of the others is none of these.
         """
         named = None if shard_ids is None else sorted({shards.shard_id_of(shard_id) for shard_id in shard_ids})
+        return self._scatter(named, on_error, at_once)
+
+    def key(self, key: Any) -> TargetT:
+        """The shard of a key, by the service's ``shard_of_key``; otherwise as ``shard``.
+
+        Raises:
+            ParameterError: the service has no ``shard_of_key``, or it gives something else than an int. What it raises itself goes through.
+        """
+        return self.shard(self._shard_id_of_key(key))
+
+    def keys(self, keys: Iterable[Any], *, on_error: OnError = "raise", at_once: int = 16) -> ScatterT:
+        """The shards of several keys as one target, each of which is asked for its own keys alone, with one statement.
+
+        ``%(keys)s`` in the statement is them: ``db.keys([1, 2, 9]).query("SELECT * FROM trades WHERE user_id IN %(keys)s")``. Other
+        parameters are a mapping. It has ``query`` and ``execute``. A key that is given twice is sent once.
+
+        Args:
+            keys: any iterable of what ``shard_of_key`` takes.
+            on_error, at_once: as for ``shards``.
+
+        Raises:
+            ParameterError: as ``key``, or these are no keys.
+        """
+        if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
+            raise ParameterError(f"keys is an iterable of keys, not {type(keys).__name__}; one key is written [key]")
+        owned: Dict[int, List[Any]] = {}
+        try:
+            distinct = dict.fromkeys(keys)
+        except TypeError as error:
+            raise ParameterError(f"a key is hashable: {error}") from None
+        for key in distinct:
+            owned.setdefault(self._shard_id_of_key(key), []).append(key)
+        return self._scatter(sorted(owned), on_error, at_once, owned)
+
+    def _shard_id_of_key(self, key: Any) -> int:
+        if self._shard_of_key is None:
+            raise ParameterError(
+                "this service does not know the shards of keys: give it shard_of_key=, a function from a key to a shard_id"
+            )
+        shard_id: Any = self._shard_of_key(key)
+        try:
+            return shards.shard_id_of(shard_id)
+        except ParameterError:
+            raise ParameterError(f"shard_of_key gives the shard_id of a key, an int, and not {shard_id!r}") from None
+
+    def _scatter(
+        self, named: Optional[List[int]], on_error: OnError, at_once: int, keys: Optional[Dict[int, List[Any]]] = None
+    ) -> ScatterT:
         if on_error not in ("raise", "partial"):
             raise ParameterError(f"on_error is 'raise' or 'partial', not {on_error!r}")
         if not isinstance(at_once, int) or isinstance(at_once, bool) or at_once < 1:
             raise ParameterError(f"at_once is a number from 1 up, not {at_once!r}")
-        return self._new_scatter(lambda: self._routes(named), self._outside, on_error, at_once)
+        return self._new_scatter(lambda: self._routes(named), self._outside, on_error, at_once, keys)
 
     def _routes(self, named: Optional[List[int]]) -> Dict[int, plans.Route]:
         known = self._life.opened().shard_map.shards
@@ -506,4 +578,4 @@ class Router(
         return self._run(self._life.health())
 
 
-AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
+AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]

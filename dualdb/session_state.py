@@ -91,6 +91,8 @@ class SessionState:
     broken = False
     #: A borrower has changed the session beyond a transaction.
     changed = False
+    #: Its session is being ended on the server although its borrower still holds it: whether that is done. None where it is not.
+    ended: Optional[bool] = None
     #: The rows of a stream are being read.
     streaming = False
     #: A reset has been sent, and its answer not yet been read.
@@ -135,7 +137,7 @@ class SessionState:
     def opened(self) -> None:
         """As the object may have had another session before."""
         self.born = self.rested = time.monotonic()
-        self.at_rest, self.sent = True, False
+        self.at_rest, self.sent, self.ended = True, False, None
         self.stranded = self.broken = self.changed = self.resetting = False
         self._in_use = threading.Lock()
         # Spread over a tenth, so that connections made together are not all replaced together.

@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from functools import lru_cache
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from pymysql.converters import encoders, escape_string
 
@@ -63,6 +63,11 @@ def bind(sql: str, params: Params, *, backslash_escapes: bool = True) -> str:
         f"params is a tuple or list, a mapping, or None, not {type(params).__name__}"
         + ("; one parameter is written (value,)" if isinstance(params, (str, bytes, int, float)) else "")
     )
+
+
+def names(sql: str) -> List[str]:
+    """The names of a statement's ``%(name)s`` placeholders."""
+    return _template(sql)[1]
 
 
 def _template(sql: str) -> Tuple[List[Any], List[str], int]:
@@ -208,36 +213,48 @@ class Chunk(NamedTuple):
         return head + ",".join(texts) + tail
 
 
-def chunks(sql: str, rows: Iterable[Any], most_rows: int, most_bytes: int) -> Iterator[Chunk]:
-    """The rows of an ``INSERT ... VALUES (%s, ...)`` by so many, as long as they make no longer statement; others one by one.
-
-    Takes no more rows from the iterable than the chunk at hand needs, and one more.
-
-    Raises:
-        ParameterError: a row does not fit the statement, or is too long alone; told with its number, from 0.
+class Chunks:
+    """Cuts rows, given one by one, into chunks: those of an ``INSERT ... VALUES (%s, ...)`` by so many, as long as they make no longer
+    statement, others one by one.
     """
-    bulk = _bulk(sql) if isinstance(sql, str) else None
-    head, template, tail = bulk or ("", sql, "")
-    room = most_bytes - len(head + tail) * 4
-    held: List[Any] = []
-    texts: List[str] = []
-    first = size = 0
-    for number, params in enumerate(rows):
+
+    def __init__(self, sql: str, most_rows: int, most_bytes: int) -> None:
+        bulk = _bulk(sql) if isinstance(sql, str) else None
+        head, self._template, tail = bulk or ("", sql, "")
+        self._sql, self._most_bytes = sql, most_bytes
+        self._most_rows = most_rows if bulk else 1
+        self._room = most_bytes - len(head + tail) * 4
+        self._held: List[Any] = []
+        self._texts: List[str] = []
+        self._first = self._size = 0
+
+    def add(self, params: Any) -> Optional[Chunk]:
+        """Take one more row; gives the chunk of those before it, where it does not go with them.
+
+        Raises:
+            ParameterError: the row does not fit the statement, or is too long alone; told with its number, from 0.
+        """
+        number = self._first + len(self._held)
         try:
-            text = bind(template, params)
+            text = bind(self._template, params)
         except ParameterError as error:
             raise ParameterError(f"row {number}: {error.args[0]}") from None
         length = len(text.encode("utf-8", "surrogatepass")) + 1
-        if length > room:
-            raise ParameterError(f"row {number} makes {length} bytes, and the server takes {most_bytes} at once (max_allowed_packet)")
-        if held and (bulk is None or len(held) >= most_rows or size + length > room):
-            yield Chunk(sql, tuple(held), tuple(texts), first)
-            held, texts, size, first = [], [], 0, number
-        held.append(params)
-        texts.append(text)
-        size += length
-    if held:
-        yield Chunk(sql, tuple(held), tuple(texts), first)
+        if length > self._room:
+            raise ParameterError(f"row {number} makes {length} bytes, and the server takes {self._most_bytes} at once (max_allowed_packet)")
+        full = self.rest() if len(self._held) >= self._most_rows or self._size + length > self._room else None
+        self._held.append(params)
+        self._texts.append(text)
+        self._size += length
+        return full
+
+    def rest(self) -> Optional[Chunk]:
+        """The chunk of what has been taken and not yet given."""
+        if not self._held:
+            return None
+        chunk = Chunk(self._sql, tuple(self._held), tuple(self._texts), self._first)
+        self._held, self._texts, self._size, self._first = [], [], 0, self._first + len(self._held)
+        return chunk
 
 
 _IDENTIFIER = re.compile(r"[\w$]{1,64}(?:\.[\w$]{1,64})?")

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Generator, List, NamedTuple, Optional, S
 
 import pymysql.err
 
-from . import errors, sql
+from . import deadlines, errors, sql
 from .results import CallResult, ResultSet
 
 log = logging.getLogger("dualdb")
@@ -260,9 +260,12 @@ class Mode(NamedTuple):
     read_only: bool = False
     snapshot: bool = False
     other_shards: bool = False
+    timeout: Optional[float] = None
 
     def checked(self) -> "Mode":
-        """Raises: ParameterError for an isolation level that there is not, or what excludes each other."""
+        """Raises: ParameterError for an isolation level that there is not, no such time, or what excludes each other."""
+        if self.timeout is not None:
+            deadlines.seconds(self.timeout)
         if self.isolation is not None and (not isinstance(self.isolation, str) or self.isolation.upper() not in _ISOLATION):
             raise errors.ParameterError(f"isolation is one of {', '.join(_ISOLATION)}, not {self.isolation!r}")
         if self.commit_marker and self.read_only:

@@ -1,20 +1,23 @@
 """Rows as they come: what a stream of either colour keeps, beside the waiting."""
 
-from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Generic, Iterator, Optional, Sequence, Tuple
 
 from . import deadlines, errors, plans
-from .results import Row
+from .rows import Maker, check_kind, maker, misfit
+from .shapes import MadeT
 from .statements import Statement
 
 
-class BaseStream:
+class BaseStream(Generic[MadeT]):
     """The rows of one query, one by one, over a connection that is the stream's until its end.
 
     It ends with the last row, at an error, or when ``close()`` is called or the loop over it is left: what the server has not sent by then
     it is told not to send. Inside a transaction on its database it is part of it, and nothing else can be said there meanwhile.
     """
 
-    def __init__(self, route: plans.Route, statement: Statement, timeout: Optional[float]) -> None:
+    def __init__(self, route: plans.Route, statement: Statement, timeout: Optional[float], as_: Any = None) -> None:
+        if as_ is not None:
+            check_kind(as_)
         self._route, self._statement = route, statement
         self._until = deadlines.until(timeout)
         self._client: Any = None
@@ -22,6 +25,9 @@ class BaseStream:
         self._raw: Any = None
         self._names: Sequence[str] = ()
         self._rows: Iterator[Tuple[Any, ...]] = iter(())
+        self._as = as_
+        self._maker: Optional[Maker] = None
+        self._number = 0  # of the next row
         self._over = False
 
     def __repr__(self) -> str:
@@ -36,14 +42,27 @@ class BaseStream:
         if self._transaction is not None:
             self._transaction._check()
             self._raw = self._transaction._raw
+            self._until = self._transaction._within(self._until)
         return self._transaction is not None
 
     def _command(self) -> bytes:
         command: bytes = next(self._statement.talk(self._raw.voice(self._until)))
         return command
 
-    def _row(self, values: Tuple[Any, ...]) -> Row:
-        row: Dict[str, Any] = dict(zip(self._names, values))
+    def _named(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        if self._as is not None and self._names:
+            self._maker = maker(self._as, self._names)
+
+    def _row(self, values: Tuple[Any, ...]) -> Any:
+        if self._maker is None:
+            return dict(zip(self._names, values))
+        try:
+            row = self._maker.of(self._names, values)
+        except (ValueError, TypeError) as error:
+            self._end()
+            raise misfit(self._as, self._names, self._number, error) from error
+        self._number += 1
         return row
 
     def _told(self, error: BaseException) -> BaseException:

@@ -1,15 +1,16 @@
 """A target: a database named without I/O, and the verbs that every target has."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Generic, Iterable, Optional, Sequence
+from typing import Any, AsyncIterable, Callable, Coroutine, Generic, Iterable, List, Optional, Sequence, Type, overload
 
 from . import plans
-from .shapes import CallR, ConnectionT, CountR, RowR, RowsR, TransactionT, ValueR
+from .results import RowCount
+from .shapes import CallR, ColumnR, ConnectionT, CountR, InTasks, InThreads, MadeT, RowR, RowsR, TransactionT, ValueR
 from .sql import Params
 from .statements import Mode
 
 
-class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT]):
+class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT]):
     """One database: the global one, a shard, a session's, or the one a transaction is open on.
 
     The verbs are the same on all of them and in both colours; in asyncio their results are awaited. ``params`` is a tuple or list for
@@ -19,6 +20,9 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
     ConnectionFailed, ConnectionLost, OutcomeUnknown (a write whose connection broke before its answer), and what the server says, as
     the ``pymysql.err`` class it has always had.
     """
+
+    #: The colour can await what it is given.
+    _awaits: bool
 
     @abstractmethod
     def _route(self) -> plans.Place:
@@ -44,6 +48,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         read_only: bool = False,
         snapshot: bool = False,
         other_shards: bool = False,
+        timeout: Optional[float] = None,
     ) -> TransactionT:
         """A transaction on this database: committed where its block ends well, rolled back where it does not.
 
@@ -59,12 +64,15 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
             other_shards: let the same thread or task use other shards inside the block, although what it does there is not part of the
                 transaction; CrossShardError otherwise. The global database may be used in any case.
             snapshot: everything is read as it was when the transaction began, and not when it first read.
+            timeout: seconds for the whole block, from the wait for a connection on. When they are over, what runs is ended, and so is the
+                transaction on the server, whatever the block does; the next call in it raises DeadlineExceeded, and so does its end. A
+                COMMIT that has begun by then is not cut short.
 
         Raises:
-            ParameterError: no such isolation level, or ``commit_marker`` of one that is ``read_only``.
+            ParameterError: no such isolation level, no such time, or ``commit_marker`` of one that is ``read_only``.
             InterfaceError: (when it begins) one of these for a transaction inside another: they are the outermost's.
         """
-        return self._new_transaction(Mode(commit_marker, isolation, read_only, snapshot, other_shards).checked())
+        return self._new_transaction(Mode(commit_marker, isolation, read_only, snapshot, other_shards, timeout).checked())
 
     def connection(self) -> ConnectionT:
         """The raw driver connection, borrowed: ``with db.connection() as conn:``, in asyncio ``async with``.
@@ -74,24 +82,128 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         """
         return self._new_connection()
 
+    @overload
     def query(
-        self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
-    ) -> RowsR:
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> RowsR: ...
+
+    @overload
+    def query(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> List[MadeT]: ...
+
+    @overload
+    def query(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, List[MadeT]]: ...
+
+    def query(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Any:
         """The rows of the (first) result set, a list of dicts; empty for a statement without rows.
 
         Args:
+            as_: what each row is made: a pydantic model, a dataclass, a NamedTuple or a TypedDict, by the names of the columns, or
+                ``tuple``, with the columns in their order. The values of a model, a TypedDict or a pydantic dataclass are validated.
             idempotent: the statement may be sent twice if its connection is lost.
             read_only: the statement only reads, so that the same holds, and a read-only shard takes it. A plain SELECT need not say so;
                 one that calls a stored function or locks rows is not plain.
             timeout: seconds for all of it, from the wait for a connection on.
+
+        Raises:
+            ParameterError: ``as_`` is none of these.
+            RowError: the columns, or the values of a row, do not fit what ``as_`` says.
         """
-        return self._run(plans.query(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
+        return self._run(plans.query(self._route, sql, params, timeout, as_=as_, idempotent=idempotent, read_only=read_only))
+
+    @overload
+    def query_one(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        strict: bool = False,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> RowR: ...
+
+    @overload
+    def query_one(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        strict: bool = False,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Optional[MadeT]: ...
+
+    @overload
+    def query_one(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        strict: bool = False,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, Optional[MadeT]]: ...
 
     def query_one(
-        self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
-    ) -> RowR:
-        """The first row as a dict, or None where there is none. Otherwise as ``query``."""
-        return self._run(plans.query_one(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        strict: bool = False,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        """The first row as a dict, or None where there is none. Otherwise as ``query``.
+
+        Args:
+            as_: what the row is made; see ``query``.
+            strict: there must be one row at most.
+
+        Raises:
+            TooManyRows: it is ``strict``, and there are more.
+        """
+        return self._run(
+            plans.query_one(self._route, sql, params, timeout, as_=as_, strict=strict, idempotent=idempotent, read_only=read_only)
+        )
 
     def query_value(
         self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
@@ -99,10 +211,17 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         """The first column of the first row, or None where there is no row. Otherwise as ``query``."""
         return self._run(plans.query_value(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
 
+    def query_column(
+        self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
+    ) -> ColumnR:
+        """The values of the first column, a list. Otherwise as ``query``."""
+        return self._run(plans.query_column(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
+
     def execute(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> CountR:
         """The number of affected rows: an int, whose ``lastrowid`` is the AUTO_INCREMENT id that this very statement made."""
         return self._run(plans.execute(self._route, sql, params, timeout, idempotent=idempotent))
 
+    @overload
     def executemany(
         self,
         sql: str,
@@ -112,7 +231,30 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         progress: Optional[Callable[[int], Any]] = None,
         idempotent: bool = False,
         timeout: Optional[float] = None,
-    ) -> CountR:
+    ) -> CountR: ...
+
+    @overload
+    def executemany(
+        self: InTasks,
+        sql: str,
+        rows: AsyncIterable[Any],
+        *,
+        chunk_rows: int = 1000,
+        progress: Optional[Callable[[int], Any]] = None,
+        idempotent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, RowCount]: ...
+
+    def executemany(
+        self,
+        sql: str,
+        rows: Any,
+        *,
+        chunk_rows: int = 1000,
+        progress: Optional[Callable[[int], Any]] = None,
+        idempotent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Any:
         """Write many rows; gives the number of affected rows.
 
         ``INSERT ... VALUES (%s, ...)``, also with ``ON DUPLICATE KEY UPDATE``, is sent in chunks, each one statement and shorter than the
@@ -120,12 +262,21 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, Conn
         together. An error has the numbers of its chunk's first and last row in ``rows``, and what came before it has been written.
 
         Args:
-            rows: any iterable of parameters, taken as it is needed.
+            rows: any iterable of parameters, taken as it is needed; in asyncio an async iterable too.
             chunk_rows: the most rows of one statement.
-            progress: called with the number of rows that have been written, after each chunk.
+            progress: called with the number of rows that have been written, after each chunk; in asyncio also a coroutine function.
         """
         return self._run(
-            plans.executemany(self._route, sql, rows, chunk_rows=chunk_rows, progress=progress, timeout=timeout, idempotent=idempotent)
+            plans.executemany(
+                self._route,
+                sql,
+                rows,
+                chunk_rows=chunk_rows,
+                progress=progress,
+                timeout=timeout,
+                idempotent=idempotent,
+                awaits=self._awaits,
+            )
         )
 
     def call(

@@ -2,6 +2,8 @@
 
 import logging
 import secrets
+import threading
+import time
 from abc import abstractmethod
 from typing import Any, Callable, Generic, List, Optional, Sequence, Tuple
 
@@ -9,7 +11,7 @@ import pymysql.err
 
 from . import deadlines, errors, plans, statements
 from .client import AnyClient
-from .shapes import CallR, ConnectionT, CountR, IntR, RowR, RowsR, TransactionT, ValueR
+from .shapes import CallR, ColumnR, ConnectionT, CountR, IntR, RowR, RowsR, TransactionT, ValueR
 from .sql import Params
 from .target import Target
 
@@ -17,8 +19,8 @@ log = logging.getLogger("dualdb")
 
 
 class BaseTransaction(
-    Target[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT],
-    Generic[RowsR, RowR, ValueR, CountR, CallR, TransactionT, ConnectionT, IntR],
+    Target[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT],
+    Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT, IntR],
 ):
     """A transaction on one database, or a savepoint inside one. Used once, as a context manager.
 
@@ -55,6 +57,10 @@ class BaseTransaction(
         self._partly = False  # and so part of it has been committed
         self._undone: Optional[BaseException] = None  # what it was rolled back for
         self._failure: Optional[BaseException] = None
+        self._until: Optional[float] = None  # when its time is over, by time.monotonic()
+        self._overdue = False  # it was over before the block ended
+        self._timer: Any = None  # what looks to that, until the block ends
+        self._gate = threading.Lock()  # between the timer and the block's end
 
     def __repr__(self) -> str:
         state = "over" if self._over else "open" if self._raw is not None else "not begun"
@@ -97,10 +103,50 @@ class BaseTransaction(
     def _check(self) -> None:
         if self._raw is None or self._over:
             raise errors.InterfaceError(f"this transaction {'is over' if self._over else 'has not begun: use it in a with block'}")
+        if self._is_late():
+            raise self._too_late().about(self.name, self.shard_id, sent=False)
         if self._root._failure is not None:
             raise errors.TransactionAborted(
                 "this transaction is gone, so nothing more is sent in it: leave the block and begin again"
             ).about(self.name, self.shard_id, sent=False) from self._root._failure
+
+    # Its time.
+
+    def _within(self, until: Optional[float]) -> Optional[float]:
+        """Until when something in it must be over."""
+        limit = self._root._until
+        return min(until, limit) if until is not None and limit is not None else until if limit is None else limit
+
+    def _is_late(self) -> bool:
+        root = self._root
+        root._overdue = root._overdue or (root._until is not None and time.monotonic() >= root._until)
+        return root._overdue
+
+    def _too_late(self) -> errors.DeadlineExceeded:
+        error = errors.DeadlineExceeded("the transaction's time was over before its block ended, and it has been rolled back")
+        error.in_transaction, error.partly = True, self._root._partly
+        return error
+
+    @abstractmethod
+    def _set_timer(self, seconds: float) -> None:
+        """Have ``_time_over`` called in so many seconds, in whatever thread; keep what can be cancelled as ``_timer``, before that."""
+
+    def _time_over(self) -> None:
+        """The server must not keep the transaction open for a block that does nothing, so it is ended from here."""
+        with self._gate:
+            if self._timer is None:
+                return
+            self._timer, self._overdue = None, True
+            assert self._client is not None
+            self._raw.cut()
+            if not self._raw.at_rest:  # the server does not see a broken line before it wants to write
+                self._client.pool.end_lent(self._raw)
+
+    def _stop_timer(self) -> None:
+        with self._gate:
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     # The original yields a connection or a client; code written for either finds what it used.
 
@@ -151,6 +197,8 @@ class BaseTransaction(
     def _unused(self) -> "Callable[[], AnyClient]":
         if self._raw is not None or self._over:
             raise errors.InterfaceError("a transaction is used once: ask for a new one")
+        if self._mode.timeout is not None:
+            self._until = time.monotonic() + self._mode.timeout
         return self._find_client
 
     def _begin(self, client: AnyClient) -> "Optional[AnyTransaction]":
@@ -188,6 +236,8 @@ class BaseTransaction(
             shared.open.setdefault(self._owner, []).append(self)
         self._before = self._client._joined()
         self._client._transactions[self._owner] = self
+        if self._until is not None:
+            self._set_timer(max(0.0, self._until - time.monotonic()))
 
     # What the colour's _say asks.
 
@@ -247,6 +297,8 @@ class BaseTransaction(
         return told
 
     def _told_about(self, error: BaseException) -> BaseException:
+        if self._root._overdue and isinstance(error, errors.DRIVER_ERRORS) and not errors.is_answer(error):
+            error = self._too_late()  # it was the timer that has cut it
         told = errors.told(error, self.name, self.shard_id, sent=self._raw.sent)
         if self._root._partly and isinstance(told, errors.Error):
             told.partly = True
@@ -273,8 +325,12 @@ class BaseTransaction(
         else:
             self._client._transactions.pop(self._owner, None)
         if self is root:
+            self._stop_timer()  # what follows is not cut short
             root._undone = error
             self._leave_service()
+        if self._is_late():
+            self._raw.at_rest = False  # closing the connection rolls back
+            self._fail(self._too_late())
         if error is not None and not isinstance(error, Exception):
             self._raw.at_rest = False
             self._fail(error)
@@ -350,9 +406,11 @@ class BaseTransaction(
     def _aborted(self, error: Optional[BaseException]) -> None:
         failure = self._root._failure or self._root._undone
         if error is None and failure is not None:
+            if self._root._overdue:
+                raise self._too_late().about(self.name, self.shard_id) from failure
             raise errors.TransactionAborted("the transaction was not committed as a whole: it was gone before its block ended").about(
                 self.name, self.shard_id, sent=True
             ) from failure
 
 
-AnyTransaction = BaseTransaction[Any, Any, Any, Any, Any, Any, Any, Any]
+AnyTransaction = BaseTransaction[Any, Any, Any, Any, Any, Any, Any, Any, Any]

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 from contextvars import ContextVar
-from typing import Any, Awaitable, Callable, Generator, List, Set, TypeVar
+from typing import Any, Awaitable, Callable, Generator, List, Literal, Set, TypeVar
 
 from .. import errors, plans
 
@@ -37,6 +37,8 @@ async def perform(step: plans.Step) -> Any:
     """Perform one step; those of a service's background and of a pool are performed by them."""
     if isinstance(step, plans.Execute):
         return await step.place._say(step.statement, step.until)
+    if isinstance(step, plans.Await):
+        return await step.given
     if isinstance(step, plans.Sleep):
         return await asyncio.sleep(step.seconds)
     if isinstance(step, plans.Open):
@@ -142,6 +144,9 @@ class Background:
 
 class Tasks:
     """Mixed into whatever runs plans in the caller's task."""
+
+    _colour: Literal["tasks"] = "tasks"
+    _awaits = True
 
     @staticmethod
     def _owner() -> Any:

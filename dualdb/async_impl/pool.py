@@ -188,7 +188,12 @@ class Pool(BasePool):
             self._lent.pop(connection, None)
             if connection.foreign:
                 return
-            if connection.stranded:
+            if connection.ended is False:
+                connection.ended = None  # who ends its session does the rest
+                return
+            if connection.ended:
+                connection.abort()
+            elif connection.stranded:
                 self._end(connection)
                 return
             if self.closed or not connection.open or not connection.clean:
@@ -207,6 +212,11 @@ class Pool(BasePool):
 
     # What was given up on this side and goes on on the server is ended there, over a connection of its own. Until that is done the slot
     # is not free, so that the server has never more of these sessions than it should.
+
+    def end_lent(self, connection: Connection) -> None:
+        """End the session of a connection whose borrower may still hold it, and may wait on it. It is released once he lets go of it."""
+        connection.ended = False
+        self._end(connection)
 
     def _end(self, connection: Connection) -> None:
         self._stranded.append(connection)
@@ -238,6 +248,9 @@ class Pool(BasePool):
                     self._goes_on(connection)
                     self._stranded.append(connection)
                     await asyncio.sleep(self.AGAIN)
+                    continue
+                if connection.ended is False:
+                    connection.ended = True  # its borrower does the rest
                     continue
                 connection.abort()
                 connection.stranded = False

@@ -1,8 +1,9 @@
 """The asyncio service, its clients, targets and transactions: what they do with a connection."""
 
 import asyncio
+import time
 from contextvars import ContextVar
-from typing import Any, Awaitable, Callable, Coroutine, Dict, Generator, List, Optional, TypeVar
+from typing import Any, Awaitable, Callable, Coroutine, Dict, Generator, List, Optional, Type, TypeVar, overload
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
@@ -11,6 +12,7 @@ from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
 from ..scatter import BaseScatter, OnError, ScatterResult
+from ..shapes import MadeT
 from ..sql import Params
 from ..statements import Mode, Statement, settled
 from ..stream import BaseStream
@@ -25,6 +27,7 @@ T = TypeVar("T")
 Rows = Coroutine[Any, Any, List[Row]]
 OneRow = Coroutine[Any, Any, Optional[Row]]
 Value = Coroutine[Any, Any, Any]
+Column = Coroutine[Any, Any, List[Any]]
 Count = Coroutine[Any, Any, RowCount]
 Called = Coroutine[Any, Any, CallResult]
 Int = Coroutine[Any, Any, int]
@@ -80,20 +83,21 @@ class BorrowedConnection:
             self._pool.abandon(raw)
 
 
-class Stream(BaseStream):
+class Stream(BaseStream[MadeT]):
     """Rows as they come, in asyncio: ``async for row in db.stream(...)``, or in an ``async with`` block."""
 
-    def __aiter__(self) -> "Stream":
+    def __aiter__(self) -> "Stream[MadeT]":
         return self
 
-    async def __anext__(self) -> Row:
+    async def __anext__(self) -> MadeT:
         values = next(self._rows, None)
         if values is None:
             await self._fetch()
             values = next(self._rows, None)
         if values is None:
             raise StopAsyncIteration
-        return self._row(values)
+        row: MadeT = self._row(values)
+        return row
 
     async def _fetch(self) -> None:
         """More rows; none where it is over."""
@@ -116,13 +120,13 @@ class Stream(BaseStream):
     async def _start(self) -> None:
         if not self._joins(await drive(plans.find(self._route), perform)):
             self._client, self._raw = await drive(plans.check_out(self._route, until=self._until), perform)
-        self._names = await self._raw.start_stream(self._command(), self._until)
+        self._named(await self._raw.start_stream(self._command(), self._until))
 
     def close(self) -> None:
         """Leave it before its end."""
         self._end()
 
-    async def __aenter__(self) -> "Stream":
+    async def __aenter__(self) -> "Stream[MadeT]":
         return self
 
     async def __aexit__(self, *exc_info: Any) -> None:
@@ -139,16 +143,32 @@ class _Runs(Tasks):
     _new_transaction: Callable[[Mode], Any]
     _route: Callable[[], Any]
 
-    def stream(self, sql: str, params: Params = None, *, read_only: bool = False, timeout: Optional[float] = None) -> Stream:
+    @overload
+    def stream(self, sql: str, params: Params = None, *, read_only: bool = False, timeout: Optional[float] = None) -> Stream[Row]: ...
+
+    @overload
+    def stream(
+        self, sql: str, params: Params = None, *, as_: Type[MadeT], read_only: bool = False, timeout: Optional[float] = None
+    ) -> Stream[MadeT]: ...
+
+    def stream(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Stream[Any]:
         """The rows of a query as they come, in constant memory: ``for row in db.stream(...)``, with asyncio's own loop there.
 
         The connection is the loop's until its end. Leaving the loop early frees it at once and ends the query on the server. Nothing is
         sent before the first row is asked for, and nothing a second time.
 
         Args:
-            read_only, timeout: as for ``query``; the time is for the whole loop.
+            as_, read_only, timeout: as for ``query``; the time is for the whole loop.
         """
-        return Stream(self._route, Statement(sql, params, read_only=read_only), timeout)
+        return Stream(self._route, Statement(sql, params, read_only=read_only), timeout, as_)
 
     async def run(
         self,
@@ -157,6 +177,7 @@ class _Runs(Tasks):
         attempts: int = plans.RUN_ATTEMPTS,
         commit_marker: bool = False,
         isolation: Optional[str] = None,
+        timeout: Optional[float] = None,
     ) -> T:
         """Call a function with a transaction, and begin again as a whole where the server has rolled it back for a conflict.
 
@@ -168,24 +189,27 @@ class _Runs(Tasks):
         Args:
             function: takes the transaction; in asyncio a coroutine function.
             commit_marker, isolation: as for ``transaction``.
+            timeout: seconds for all of it, with every attempt and pause; see ``transaction``.
 
         Raises: what the function raises, and what COMMIT says; after the last attempt, what that ended with.
         """
-        attempt = 0
+        attempt, left = 0, timeout
+        until = None if timeout is None else time.monotonic() + deadlines.seconds(timeout)
         while True:
-            transaction = self._new_transaction(Mode(commit_marker, isolation).checked())
+            transaction = self._new_transaction(Mode(commit_marker, isolation, timeout=left).checked())
             try:
                 async with transaction as tx:
                     return await function(tx)
             except errors.Error as error:
-                pause = None if transaction._outer is not None else plans.pause_before_run(error, attempt, attempts)
+                left = None if until is None else max(0.0, until - time.monotonic())
+                pause = None if transaction._outer is not None else plans.pause_before_run(error, attempt, attempts, left)
                 if pause is None:
                     raise
             await asyncio.sleep(pause)
-            attempt += 1
+            attempt, left = attempt + 1, None if until is None else max(0.0, until - time.monotonic())
 
 
-class Transaction(_Runs, BaseTransaction[Rows, OneRow, Value, Count, Called, "Transaction", BorrowedConnection, Int]):
+class Transaction(_Runs, BaseTransaction[Rows, OneRow, Value, Column, Count, Called, "Transaction", BorrowedConnection, Int]):
     """A transaction, in asyncio: ``async with db.transaction() as tx:``."""
 
     def __await__(self) -> Generator[Any, None, "Transaction"]:
@@ -199,6 +223,7 @@ class Transaction(_Runs, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
 
     async def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         self._check()
+        until = self._within(until)
         try:
             return await drive(self._talk(statement, until), lambda command: self._raw.run(command, until))
         except BaseException as error:
@@ -208,13 +233,13 @@ class Transaction(_Runs, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
             raise told from error
 
     async def __aenter__(self) -> "Transaction":
-        route, until = self._unused(), deadlines.until()
-        client = await self._run(plans.find(route))
+        route, until = self._unused(), self._within(deadlines.until())
+        client = await self._run(plans.find(route, until))
         outer = self._begin(client)
         if outer is not None:
             raw = outer._raw
         else:
-            self._client, raw = await self._run(plans.check_out(route))
+            self._client, raw = await self._run(plans.check_out(route, until=until))
         try:
             await drive(self._opening(), lambda command: raw.run(command, until))
         except BaseException as error:
@@ -241,6 +266,9 @@ class Transaction(_Runs, BaseTransaction[Rows, OneRow, Value, Count, Called, "Tr
         else:
             await self._run(self._closing(error))
 
+    def _set_timer(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._time_over)
+
     def _give_back(self, raw: Connection) -> None:
         if self._outer is None and self._client is not None:
             self._client.pool.release(raw)
@@ -258,7 +286,7 @@ class _Verbs(_Runs):
         return BorrowedConnection(self._route)
 
 
-class Target(_Verbs, BaseTarget[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection]):
+class Target(_Verbs, BaseTarget[Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection]):
     """A shard or a session's database, found at each call."""
 
     def __init__(self, route: Callable[[], Any]) -> None:
@@ -273,7 +301,7 @@ class Scatter(Tasks, BaseScatter[Scattered]):
     """Several shards as one target, in asyncio."""
 
 
-class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Done]):
+class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection, Int, Done]):
     """The client of one database, in asyncio."""
 
     pool: Pool
@@ -313,7 +341,22 @@ _section: ContextVar[Optional[_Section]] = ContextVar("dualdb_section", default=
 class DatabaseService(
     _Verbs,
     Router[
-        Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Ids, Report, Drained, Done, Target, Scatter, MySQLClient
+        Rows,
+        OneRow,
+        Value,
+        Column,
+        Count,
+        Called,
+        Transaction,
+        BorrowedConnection,
+        Int,
+        Ids,
+        Report,
+        Drained,
+        Done,
+        Target,
+        Scatter,
+        MySQLClient,
     ],
 ):
     """The sharded database for web handlers and other tasks. Made anywhere; opened, used and closed in one event loop."""
@@ -336,8 +379,8 @@ class DatabaseService(
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)
 
-    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int) -> Scatter:
-        return Scatter(routes, check, on_error, at_once)
+    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int, keys: Any = None) -> Scatter:
+        return Scatter(routes, check, on_error, at_once, keys=keys)
 
     async def _run_alone(self, plan: "plans.Plan[Any]", wait: Optional[float] = None) -> Any:
         loop = asyncio.get_running_loop()

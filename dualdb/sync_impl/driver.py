@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from typing import Any, Callable, Generator, List, Set, TypeVar
+from typing import Any, Callable, Generator, List, Literal, Set, TypeVar
 
 from .. import forks, plans
 
@@ -212,6 +212,9 @@ class Background:
 
 class Threads:
     """Mixed into whatever runs plans in the caller's thread."""
+
+    _colour: Literal["threads"] = "threads"
+    _awaits = False
 
     _owner = staticmethod(threading.current_thread)
 

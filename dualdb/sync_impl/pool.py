@@ -228,6 +228,8 @@ class Pool(BasePool):
             self._lent.pop(connection, None)
             if connection.foreign:
                 return
+            if connection.ended is not None and self._is_being_ended(connection):
+                return
             if connection.stranded:
                 self._end(connection)
                 return
@@ -278,6 +280,28 @@ class Pool(BasePool):
     # What was given up on this side and goes on on the server is ended there, over a connection of its own. Until that is done the slot
     # is not free, so that the server has never more of these sessions than it should.
 
+    def end_lent(self, connection: Connection) -> None:
+        """End the session of a connection whose borrower may still hold it, and may wait on it. It is released once he lets go of it."""
+        connection.ended = False
+        self._end(connection)
+
+    def _is_being_ended(self, connection: Connection) -> bool:
+        """Its borrower lets go of it; who ends its session does the rest, where that is not done yet."""
+        with self._lock:
+            done, connection.ended = connection.ended, None
+        if done:
+            connection.stranded = False
+            connection.abort()
+        return not done
+
+    def _is_held(self, connection: Connection) -> bool:
+        """Its session has been ended; its borrower does the rest, where he has not let go of it yet."""
+        with self._lock:
+            held = connection.ended is False
+            if held:
+                connection.ended = True
+        return held
+
     def _end(self, connection: Connection) -> None:
         with self._lock:
             self._stranded.append(connection)
@@ -307,6 +331,8 @@ class Pool(BasePool):
                 self._goes_on(connection)
                 self._stranded.append(connection)
                 time.sleep(self.AGAIN)
+                continue
+            if self._is_held(connection):
                 continue
             connection.abort()
             connection.stranded = False

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, TypeVar
+from typing import Any, Callable, Dict, List, Optional, Type, TypeVar, overload
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
@@ -11,6 +11,7 @@ from ..config import DatabaseConfig
 from ..results import CallResult, Row, RowCount
 from ..router import Router
 from ..scatter import BaseScatter, OnError, ScatterResult
+from ..shapes import MadeT
 from ..sql import Params
 from ..statements import Mode, Statement, settled
 from ..stream import BaseStream
@@ -54,20 +55,21 @@ class BorrowedConnection:
             self._pool.abandon(raw)
 
 
-class Stream(BaseStream):
+class Stream(BaseStream[MadeT]):
     """Rows as they come, in threads: ``for row in db.stream(...)``, or in a ``with`` block."""
 
-    def __iter__(self) -> "Stream":
+    def __iter__(self) -> "Stream[MadeT]":
         return self
 
-    def __next__(self) -> Row:
+    def __next__(self) -> MadeT:
         values = next(self._rows, None)
         if values is None:
             self._fetch()
             values = next(self._rows, None)
         if values is None:
             raise StopIteration
-        return self._row(values)
+        row: MadeT = self._row(values)
+        return row
 
     def _fetch(self) -> None:
         """More rows; none where it is over."""
@@ -90,13 +92,13 @@ class Stream(BaseStream):
     def _start(self) -> None:
         if not self._joins(drive(plans.find(self._route), perform)):
             self._client, self._raw = drive(plans.check_out(self._route, until=self._until), perform)
-        self._names = self._raw.start_stream(self._command(), self._until)
+        self._named(self._raw.start_stream(self._command(), self._until))
 
     def close(self) -> None:
         """Leave it before its end."""
         self._end()
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> "Stream[MadeT]":
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
@@ -113,16 +115,32 @@ class _Runs(Threads):
     _new_transaction: Callable[[Mode], Any]
     _route: Callable[[], Any]
 
-    def stream(self, sql: str, params: Params = None, *, read_only: bool = False, timeout: Optional[float] = None) -> Stream:
+    @overload
+    def stream(self, sql: str, params: Params = None, *, read_only: bool = False, timeout: Optional[float] = None) -> Stream[Row]: ...
+
+    @overload
+    def stream(
+        self, sql: str, params: Params = None, *, as_: Type[MadeT], read_only: bool = False, timeout: Optional[float] = None
+    ) -> Stream[MadeT]: ...
+
+    def stream(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Stream[Any]:
         """The rows of a query as they come, in constant memory: ``for row in db.stream(...)``, with asyncio's own loop there.
 
         The connection is the loop's until its end. Leaving the loop early frees it at once and ends the query on the server. Nothing is
         sent before the first row is asked for, and nothing a second time.
 
         Args:
-            read_only, timeout: as for ``query``; the time is for the whole loop.
+            as_, read_only, timeout: as for ``query``; the time is for the whole loop.
         """
-        return Stream(self._route, Statement(sql, params, read_only=read_only), timeout)
+        return Stream(self._route, Statement(sql, params, read_only=read_only), timeout, as_)
 
     def run(
         self,
@@ -131,6 +149,7 @@ class _Runs(Threads):
         attempts: int = plans.RUN_ATTEMPTS,
         commit_marker: bool = False,
         isolation: Optional[str] = None,
+        timeout: Optional[float] = None,
     ) -> T:
         """Call a function with a transaction, and begin again as a whole where the server has rolled it back for a conflict.
 
@@ -142,24 +161,29 @@ class _Runs(Threads):
         Args:
             function: takes the transaction; in asyncio a coroutine function.
             commit_marker, isolation: as for ``transaction``.
+            timeout: seconds for all of it, with every attempt and pause; see ``transaction``.
 
         Raises: what the function raises, and what COMMIT says; after the last attempt, what that ended with.
         """
-        attempt = 0
+        attempt, left = 0, timeout
+        until = None if timeout is None else time.monotonic() + deadlines.seconds(timeout)
         while True:
-            transaction = self._new_transaction(Mode(commit_marker, isolation).checked())
+            transaction = self._new_transaction(Mode(commit_marker, isolation, timeout=left).checked())
             try:
                 with transaction as tx:
                     return function(tx)
             except errors.Error as error:
-                pause = None if transaction._outer is not None else plans.pause_before_run(error, attempt, attempts)
+                left = None if until is None else max(0.0, until - time.monotonic())
+                pause = None if transaction._outer is not None else plans.pause_before_run(error, attempt, attempts, left)
                 if pause is None:
                     raise
             time.sleep(pause)
-            attempt += 1
+            attempt, left = attempt + 1, None if until is None else max(0.0, until - time.monotonic())
 
 
-class Transaction(_Runs, BaseTransaction[List[Row], Optional[Row], Any, RowCount, CallResult, "Transaction", BorrowedConnection, int]):
+class Transaction(
+    _Runs, BaseTransaction[List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, "Transaction", BorrowedConnection, int]
+):
     """A transaction, in threads: ``with db.transaction() as tx:``."""
 
     def _new_transaction(self, mode: Mode) -> "Transaction":
@@ -168,6 +192,7 @@ class Transaction(_Runs, BaseTransaction[List[Row], Optional[Row], Any, RowCount
 
     def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         self._check()
+        until = self._within(until)
         try:
             return drive(self._talk(statement, until), lambda command: self._raw.run(command, until))
         except BaseException as error:
@@ -177,13 +202,13 @@ class Transaction(_Runs, BaseTransaction[List[Row], Optional[Row], Any, RowCount
             raise told from error
 
     def __enter__(self) -> "Transaction":
-        route, until = self._unused(), deadlines.until()
-        client = self._run(plans.find(route))
+        route, until = self._unused(), self._within(deadlines.until())
+        client = self._run(plans.find(route, until))
         outer = self._begin(client)
         if outer is not None:
             raw = outer._raw
         else:
-            self._client, raw = self._run(plans.check_out(route))
+            self._client, raw = self._run(plans.check_out(route, until=until))
         try:
             drive(self._opening(), lambda command: raw.run(command, until))
         except BaseException as error:
@@ -210,6 +235,11 @@ class Transaction(_Runs, BaseTransaction[List[Row], Optional[Row], Any, RowCount
         else:
             self._run(self._closing(error))
 
+    def _set_timer(self, seconds: float) -> None:
+        self._timer = timer = threading.Timer(seconds, self._time_over)
+        timer.name, timer.daemon = "dualdb-limit", True
+        timer.start()
+
     def _give_back(self, raw: Connection) -> None:
         if self._outer is None and self._client is not None:
             self._client.pool.release(raw)
@@ -227,7 +257,7 @@ class _Verbs(_Runs):
         return BorrowedConnection(self._route)
 
 
-class Target(_Verbs, BaseTarget[List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection]):
+class Target(_Verbs, BaseTarget[List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, Transaction, BorrowedConnection]):
     """A shard or a session's database, found at each call."""
 
     def __init__(self, route: Callable[[], Any]) -> None:
@@ -242,7 +272,9 @@ class Scatter(Threads, BaseScatter[ScatterResult]):
     """Several shards as one target, in threads."""
 
 
-class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection, int, None]):
+class MySQLClient(
+    _Verbs, BaseClient[List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, Transaction, BorrowedConnection, int, None]
+):
     """The client of one database, in threads."""
 
     pool: Pool
@@ -274,7 +306,7 @@ class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, Ca
 class DatabaseService(
     _Verbs,
     Router[
-        List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection,
+        List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, Transaction, BorrowedConnection,
         int, List[int], Dict[str, Any], DrainReport, None, Target, Scatter, MySQLClient,
     ],
 ):  # fmt: skip
@@ -300,8 +332,8 @@ class DatabaseService(
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)
 
-    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int) -> Scatter:
-        return Scatter(routes, check, on_error, at_once)
+    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int, keys: Any = None) -> Scatter:
+        return Scatter(routes, check, on_error, at_once, keys=keys)
 
     def _run_alone(self, plan: "plans.Plan[Any]", wait: Optional[float] = None) -> Any:
         if not self._alone.acquire(timeout=-1 if wait is None else wait):

@@ -1,5 +1,6 @@
 """Many rows at once."""
 
+import asyncio
 from typing import Any, Iterator, List
 
 import pytest
@@ -73,3 +74,68 @@ def test_other_statements_are_sent_row_by_row(db: Any, colour: Any, table: Any) 
         == 1
     )
     assert [row["text"] for row in table.run(1, "SELECT text FROM bulk ORDER BY id")] == ["e", "b", "d"]
+
+
+def test_rows_and_progress_may_be_awaited_in_asyncio(db: Any, colour: Any, table: Any) -> None:
+    taken: List[int] = []
+    written: List[int] = []
+    ahead: List[int] = []
+
+    async def rows() -> Any:
+        for number in range(2500):
+            await asyncio.sleep(0)
+            taken.append(number)
+            yield number, "x"
+
+    async def progress(count: int) -> None:
+        await asyncio.sleep(0)
+        ahead.append(len(taken) - count)
+        written.append(count)
+
+    target: Any = db.shard(1)
+    if colour.name == "sync":
+        wrongs: Any = [{"rows": rows()}, {"rows": [(1, "x")], "progress": progress}]
+        for wrong in wrongs:
+            with pytest.raises(ParameterError, match="for the asyncio service"):
+                target.executemany(INSERT, **wrong)
+        assert target.executemany(INSERT, [(1, "x")], progress=written.append) == 1
+        return
+    assert colour(target.executemany(INSERT, rows(), progress=progress)) == 2500
+    assert (written, ahead) == ([1000, 2000, 2500], [1, 1, 0]), "rows are taken as they are needed"
+    assert count(table) == 2500
+    assert colour(target.executemany("UPDATE bulk SET text = 'y' WHERE id <> %s AND id = 7", only(7, 8), progress=written.append)) == 1
+
+
+async def only(*numbers: int) -> Any:
+    for number in numbers:
+        yield (number,)
+
+
+def test_what_the_rows_or_the_progress_raise_comes_out(db: Any, colour: Any, table: Any) -> None:
+    async def rows() -> Any:
+        for number in range(15):
+            yield number, "x"
+        raise KeyError("rows")
+
+    def plain_rows() -> Any:
+        for number in range(15):
+            yield number, "x"
+        raise KeyError("rows")
+
+    def progress(written: int) -> None:
+        raise KeyError("progress")
+
+    async def awaited_progress(written: int) -> None:
+        raise KeyError("progress")
+
+    is_async = colour.name == "async"
+    with pytest.raises(KeyError, match="rows"):
+        colour(db.shard(1).executemany(INSERT, rows() if is_async else plain_rows(), chunk_rows=10))
+    assert count(table) == 10
+    with pytest.raises(KeyError, match="rows"), colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.executemany(INSERT.replace("INSERT", "REPLACE"), rows() if is_async else plain_rows(), chunk_rows=5))
+    assert count(table) == 10
+    with pytest.raises(KeyError, match="progress"):
+        colour(db.shard(1).executemany(INSERT, [(100, "x")], progress=awaited_progress if is_async else progress))
+    with pytest.raises(ParameterError, match="rows is an iterable of parameters, not int"):
+        colour(db.shard(1).executemany(INSERT, 5))

@@ -1,9 +1,11 @@
 """What a type checker sees of the asyncio face. Checked, never run."""
 
 import asyncio
-from typing import Any, Dict, List, Mapping, Optional, Union
+from dataclasses import dataclass
+from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from typing_extensions import assert_type
+from pydantic import BaseModel
+from typing_extensions import TypedDict, assert_type
 
 from dualdb import (
     AsyncDatabaseService,
@@ -70,6 +72,7 @@ async def service(db: AsyncDatabaseService, client_session: object) -> None:
     assert_type(db.get_transaction(), Transaction)
     assert_type(await db.health_check(), Dict[str, Any])
     assert_type(db.shard(1), Target)
+    assert_type(db.key("ann"), Target)
     assert_type(db.session(client_session), Target)
     async with db as opened:
         assert_type(opened, AsyncDatabaseService)
@@ -81,7 +84,18 @@ async def scatter(db: AsyncDatabaseService) -> None:
     assert_type(await db.shards().execute("q"), ScatterResult)
     assert_type(await db.shards().call("p", (1,), timeout=1), ScatterResult)
     assert_type((await db.shards().query("q")).rows, List[Row])
+    assert_type(db.keys([1, 2], on_error="partial", at_once=4), Scatter)
+    assert_type(await db.keys([1, 2]).query("q", {"a": 1}), ScatterResult)
+    assert_type(await db.keys({"ann"}).execute("q"), ScatterResult)
     db.shards(on_error="perhaps")  # type: ignore[arg-type]
+
+
+async def given() -> AsyncIterator[Tuple[int]]:
+    yield (1,)
+
+
+async def tell(written: int) -> None:
+    assert written
 
 
 async def work(tx: Transaction) -> int:
@@ -94,6 +108,8 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type(await target.query("q"), List[Row])
         assert_type(await target.query_one("q", {"a": 1}), Optional[Row])
         assert_type(await target.query_value("q", [1], idempotent=True, timeout=0.5), Any)
+        assert_type(await target.query_column("q", (1,), timeout=1), List[Any])
+        assert_type(await target.query_one("q", strict=True), Optional[Row])
         assert_type(await target.execute("q"), RowCount)
         assert_type((await target.execute("q")).lastrowid, int)
         assert_type(await target.call("p", (1, Out("x"), InOut("y", 2))), CallResult)
@@ -103,15 +119,51 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type(target.transaction(), Transaction)
         assert_type(target.transaction(commit_marker=True, isolation="READ COMMITTED"), Transaction)
         assert_type(await target.executemany("q", [(1,)], progress=print), RowCount)
+        assert_type(await target.executemany("q", given(), progress=tell), RowCount)
         async for row in target.stream("q", (1,), timeout=5):
             assert_type(row, Row)
-        assert_type(target.stream("q"), Stream)
+        assert_type(target.stream("q"), Stream[Row])
         target.stream("q").close()
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
+        assert_type(target.transaction(timeout=10), Transaction)
         assert_type(await target.run(work), int)
+        assert_type(await target.run(work, timeout=10), int)
         assert_type(target.connection(), BorrowedConnection)
         async with target.transaction() as inside:
             assert_type(inside, Transaction)
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Pair(NamedTuple):
+    x: int
+
+
+class Model(BaseModel):
+    x: int
+
+
+class Keys(TypedDict):
+    x: int
+
+
+async def typed_rows(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transaction) -> None:
+    for target in (db, db.shard(1), client, tx):
+        assert_type(await target.query("q", (1,), as_=Point, timeout=1), List[Point])
+        assert_type(await target.query("q", as_=Pair), List[Pair])
+        assert_type(await target.query("q", as_=Model), List[Model])
+        assert_type(await target.query("q", as_=Keys), List[Keys])
+        assert_type(await target.query("q", as_=tuple), List[Tuple[Any, ...]])
+        assert_type(await target.query_one("q", (1,), as_=Point), Optional[Point])
+        assert_type(await target.query_one("q", as_=Keys, strict=True), Optional[Keys])
+        assert_type(target.stream("q", as_=Model), Stream[Model])
+        async for row in target.stream("q", as_=Pair):
+            assert_type(row, Pair)
+    await db.query("q", as_=Point(1))  # type: ignore[call-overload]
+    await db.query("q", as_="Point")  # type: ignore[call-overload]
 
 
 async def client(config: DatabaseConfig) -> None:
@@ -143,12 +195,16 @@ def configuration() -> None:
     assert_type(DatabaseConfig(database="d", user="u", password="p", pool_size=3, ssl_mode="required"), DatabaseConfig)
     assert_type(DatabaseConfig.from_url("mysql://u:p@h/d"), DatabaseConfig)
     assert_type(DatabaseConfig.from_env(), DatabaseConfig)
-    AsyncDatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t")
+    AsyncDatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t", shard_of_key=len)
     AsyncDatabaseService(DatabaseConfig.from_env(), absent_shard="maybe")  # type: ignore[arg-type]
 
 
 async def mistakes(db: AsyncDatabaseService) -> None:
     db.query("SELECT 1")  # type: ignore[unused-coroutine]
+    db.query("SELECT 1", as_=Point)  # type: ignore[unused-coroutine]
+    db.query_one("SELECT 1", as_=Point)  # type: ignore[unused-coroutine]
+    points: List[Point] = db.query("SELECT 1", as_=Point)  # type: ignore[assignment]
+    assert points
     rows: List[Row] = db.query("SELECT 1")  # type: ignore[assignment]
     assert rows
     async with await db.get_transaction() as tx:

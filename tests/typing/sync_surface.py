@@ -1,8 +1,10 @@
 """What a type checker sees of the threaded face. Checked, never run."""
 
-from typing import Any, Dict, List, Mapping, Optional, Union
+from dataclasses import dataclass
+from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from typing_extensions import assert_type
+from pydantic import BaseModel
+from typing_extensions import TypedDict, assert_type
 
 from dualdb import (
     CallResult,
@@ -69,6 +71,7 @@ def service(db: DatabaseService, client_session: object) -> None:
     assert_type(db.get_transaction(), Transaction)
     assert_type(db.health_check(), Dict[str, Any])
     assert_type(db.shard(1), Target)
+    assert_type(db.key("ann"), Target)
     assert_type(db.session(client_session), Target)
     with db as opened:
         assert_type(opened, DatabaseService)
@@ -80,7 +83,14 @@ def scatter(db: DatabaseService) -> None:
     assert_type(db.shards().execute("q"), ScatterResult)
     assert_type(db.shards().call("p", (1,), timeout=1), ScatterResult)
     assert_type((db.shards().query("q")).rows, List[Row])
+    assert_type(db.keys([1, 2], on_error="partial", at_once=4), Scatter)
+    assert_type(db.keys([1, 2]).query("q", {"a": 1}), ScatterResult)
+    assert_type(db.keys({"ann"}).execute("q"), ScatterResult)
     db.shards(on_error="perhaps")  # type: ignore[arg-type]
+
+
+async def given() -> AsyncIterator[Tuple[int]]:
+    yield (1,)
 
 
 def work(tx: Transaction) -> int:
@@ -93,6 +103,8 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.query("q"), List[Row])
         assert_type(target.query_one("q", {"a": 1}), Optional[Row])
         assert_type(target.query_value("q", [1], idempotent=True, timeout=0.5), Any)
+        assert_type(target.query_column("q", (1,), timeout=1), List[Any])
+        assert_type(target.query_one("q", strict=True), Optional[Row])
         assert_type(target.execute("q"), RowCount)
         assert_type(target.execute("q").lastrowid, int)
         assert_type(target.call("p", (1, Out("x"), InOut("y", 2))), CallResult)
@@ -102,15 +114,51 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.transaction(), Transaction)
         assert_type(target.transaction(commit_marker=True, isolation="READ COMMITTED"), Transaction)
         assert_type(target.executemany("q", [(1,)], progress=print), RowCount)
+        target.executemany("q", given())  # type: ignore[arg-type]
         for row in target.stream("q", (1,), timeout=5):
             assert_type(row, Row)
-        assert_type(target.stream("q"), Stream)
+        assert_type(target.stream("q"), Stream[Row])
         target.stream("q").close()
         assert_type(target.transaction(read_only=True, snapshot=True), Transaction)
+        assert_type(target.transaction(timeout=10), Transaction)
         assert_type(target.run(work), int)
+        assert_type(target.run(work, timeout=10), int)
         assert_type(target.connection(), BorrowedConnection)
         with target.transaction() as inside:
             assert_type(inside, Transaction)
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Pair(NamedTuple):
+    x: int
+
+
+class Model(BaseModel):
+    x: int
+
+
+class Keys(TypedDict):
+    x: int
+
+
+def typed_rows(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
+    for target in (db, db.shard(1), client, tx):
+        assert_type(target.query("q", (1,), as_=Point, timeout=1), List[Point])
+        assert_type(target.query("q", as_=Pair), List[Pair])
+        assert_type(target.query("q", as_=Model), List[Model])
+        assert_type(target.query("q", as_=Keys), List[Keys])
+        assert_type(target.query("q", as_=tuple), List[Tuple[Any, ...]])
+        assert_type(target.query_one("q", (1,), as_=Point), Optional[Point])
+        assert_type(target.query_one("q", as_=Keys, strict=True), Optional[Keys])
+        assert_type(target.stream("q", as_=Model), Stream[Model])
+        for row in target.stream("q", as_=Pair):
+            assert_type(row, Pair)
+    db.query("q", as_=Point(1))  # type: ignore[call-overload]
+    db.query("q", as_="Point")  # type: ignore[call-overload]
 
 
 def client(config: DatabaseConfig) -> None:
@@ -142,6 +190,6 @@ def configuration() -> None:
     assert_type(DatabaseConfig(database="d", user="u", password="p", pool_size=3, ssl_mode="required"), DatabaseConfig)
     assert_type(DatabaseConfig.from_url("mysql://u:p@h/d"), DatabaseConfig)
     assert_type(DatabaseConfig.from_env(), DatabaseConfig)
-    DatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t")
+    DatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t", shard_of_key=len)
     DatabaseService(DatabaseConfig.from_env(), absent_shard="maybe")  # type: ignore[arg-type]
-    DatabaseService(DatabaseConfig.from_env()).query(1)  # type: ignore[arg-type]
+    DatabaseService(DatabaseConfig.from_env()).query(1)  # type: ignore[call-overload]

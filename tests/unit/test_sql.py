@@ -4,12 +4,12 @@ import datetime
 import decimal
 import enum
 import uuid
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 
 from dualdb import ParameterError, ProgrammingError
-from dualdb.sql import bind, changes_session, chunks, controls_transaction, first_word, is_plain_read, literal, procedure
+from dualdb.sql import Chunk, Chunks, bind, changes_session, controls_transaction, first_word, is_plain_read, literal, procedure
 
 
 class Colour(enum.Enum):
@@ -199,6 +199,17 @@ def test_values_that_cannot_be_written_are_refused() -> None:
     for value in (endless, 10**5000):
         with pytest.raises(ParameterError):
             literal(value)
+
+
+def chunks(sql: str, rows: Any, most_rows: int, most_bytes: int) -> Iterator[Chunk]:
+    cut = Chunks(sql, most_rows, most_bytes)
+    for row in rows:
+        chunk = cut.add(row)
+        if chunk is not None:
+            yield chunk
+    rest = cut.rest()
+    if rest is not None:
+        yield rest
 
 
 @pytest.mark.parametrize(

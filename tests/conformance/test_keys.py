@@ -1,0 +1,120 @@
+"""The shards of keys, by a function that the service is given."""
+
+from typing import Any, List
+
+import pytest
+
+from dualdb import CrossShardError, ParameterError, ScatterError, ShardUnavailable
+
+INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, %s, 1)"
+SELECT = "SELECT user_id, symbol FROM trades WHERE user_id IN %(keys)s"
+
+
+def odd_and_even(user_id: int) -> int:
+    """Shard 1 has the odd ones, shard 2 the even ones."""
+    return 2 - user_id % 2
+
+
+def division(key: int) -> int:
+    return key // 0
+
+
+@pytest.fixture
+def keyed(open_service: Any) -> Any:
+    return open_service(shard_of_key=odd_and_even)
+
+
+def test_a_key_names_its_shard(keyed: Any, colour: Any, world: Any) -> None:
+    for user_id in (1, 2, 3):
+        colour(keyed.key(user_id).execute(INSERT, (user_id, "A")))
+    assert [world.value(shard_id, "SELECT COUNT(*) FROM trades") for shard_id in (1, 2)] == [2, 1]
+    with colour.using(keyed.key(7).transaction()) as tx:
+        assert tx.shard_id == 1
+    elsewhere: Any = colour.Service(world.config, shard_of_key=lambda key: 9)
+    colour(elsewhere.init_service())
+    with pytest.raises(ShardUnavailable, match="Shard 9 not available"):
+        colour(elsewhere.key("anything").query("SELECT 1"))
+    with pytest.raises(ScatterError, match="1 of 1 shards failed"):
+        colour(elsewhere.keys([1]).query(SELECT))
+    colour(elsewhere.close_service())
+
+
+def test_each_shard_is_asked_for_its_own_keys_once(keyed: Any, colour: Any, world: Any) -> None:
+    for user_id in (1, 2, 3, 4):
+        colour(keyed.key(user_id).execute(INSERT, (user_id, "A")))
+        other = keyed.shard(3 - odd_and_even(user_id))  # a stranger's row, which must not be found
+        colour(other.execute(INSERT, (user_id, "STRAY")))
+    found = colour(keyed.keys([3, 2, 1, 2, 3]).query(SELECT + " AND symbol <> %(not)s", {"not": "B"}))
+    assert found.by_shard == {
+        1: [{"user_id": 1, "symbol": "A"}, {"user_id": 3, "symbol": "A"}],
+        2: [{"user_id": 2, "symbol": "A"}],
+    }
+    assert colour(keyed.keys(user_id for user_id in (4, 2)).query(SELECT)).by_shard.keys() == {2}
+    order = "SELECT %(order)s AS x, CONCAT('', FIELD(3, {0}), FIELD(1, {0})) AS places FROM DUAL WHERE 3 IN %(keys)s".format("3, 1")
+    assert colour(keyed.keys([3, 1]).query(order, {"order": 1})).rows == [{"x": 1, "places": "12"}]
+    done = colour(keyed.keys([1, 4], at_once=1).execute("UPDATE trades SET qty = 5 WHERE user_id IN %(keys)s AND symbol = 'A'"))
+    assert done.by_shard == {1: 1, 2: 1}
+    assert [world.value(shard_id, "SELECT SUM(qty) FROM trades") for shard_id in (1, 2)] == [8, 8]
+
+
+def test_what_is_sent_is_one_statement_with_the_keys_in_their_order(keyed: Any, colour: Any, world: Any) -> None:
+    said = "SELECT info FROM information_schema.processlist WHERE id = CONNECTION_ID() AND 0 NOT IN %(keys)s"
+    found = colour(keyed.keys([5, 2, 3, 5, 1]).query(said))
+    assert [rows[0]["info"].rpartition(" ")[2] for rows in found.by_shard.values()] == ["(5,3,1)", "(2)"]
+
+
+def test_no_keys_are_no_statements(keyed: Any, colour: Any) -> None:
+    result = colour(keyed.keys([]).query(SELECT))
+    assert (result.by_shard, result.errors, result.rows) == ({}, {}, [])
+    with pytest.raises(ParameterError, match="nowhere says"):
+        colour(keyed.keys([]).query("SELECT 1"))
+
+
+def test_a_shard_that_fails_is_not_left_out(keyed: Any, colour: Any, world: Any) -> None:
+    colour(keyed.key(1).execute(INSERT, (1, "A")))
+    colour(keyed.set_shard_status(2, "maintenance"))
+    with pytest.raises(ScatterError, match="1 of 2 shards failed: shard 2"):
+        colour(keyed.keys([1, 2]).query(SELECT))
+    part = colour(keyed.keys([1, 2], on_error="partial").query(SELECT))
+    assert (list(part.by_shard), list(part.errors)) == ([1], [2])
+    assert len(colour(keyed.keys([1, 3]).query(SELECT)).rows) == 1, "the other shard is not asked"
+
+
+def test_bad_input_is_refused_before_anything_is_sent(keyed: Any, db: Any, colour: Any, world: Any) -> None:
+    for ask in (db.key, db.keys):
+        with pytest.raises(ParameterError, match="give it shard_of_key="):
+            ask([1])
+    answers: List[Any] = [None, "1", True, 1.0]
+    for answer in answers:
+        service: Any = colour.Service(world.config, shard_of_key={1: answer}.get)
+        with pytest.raises(ParameterError, match="shard_of_key gives the shard_id of a key, an int"):
+            service.key(1)
+        with pytest.raises(ParameterError, match="shard_of_key gives the shard_id of a key, an int"):
+            service.keys([1])
+    with pytest.raises(TypeError, match="shard_of_key is a function"):
+        colour.Service(world.config, shard_of_key=7)
+    with pytest.raises(ZeroDivisionError):
+        colour.Service(world.config, shard_of_key=division).key(1)
+    wrong_keys: List[Any] = ["12", b"12", 12, [[1]]]
+    for keys in wrong_keys:
+        with pytest.raises(ParameterError, match="key"):
+            keyed.keys(keys)
+    wrong_options: List[Any] = [{"on_error": "perhaps"}, {"at_once": 0}]
+    for options in wrong_options:
+        with pytest.raises(ParameterError):
+            keyed.keys([1], **options)
+    scatter = keyed.keys([1, 2])
+    for sql, params, says in [
+        ("DELETE FROM trades", None, "nowhere says"),
+        (SELECT, (1,), "params are a mapping or None, not tuple"),
+        (SELECT, {"keys": [1]}, "give yours another name"),
+        (SELECT + " AND qty = %(qty)s", {}, "no parameter named 'qty'"),
+        ("DELETE FROM trades WHERE user_id IN %s", None, "placeholders"),
+    ]:
+        for verb in (scatter.query, scatter.execute):
+            with pytest.raises(ParameterError, match=says):
+                colour(verb(sql, params))
+    with pytest.raises(ParameterError, match="a procedure is not called by keys"):
+        colour(scatter.call("portfolio", (1,)))
+    with colour.using(keyed.key(1).transaction()), pytest.raises(CrossShardError):
+        colour(scatter.query(SELECT))
