@@ -37,6 +37,8 @@ async def perform(step: plans.Step) -> Any:
     """Perform one step; those of a service's background and of a pool are performed by them."""
     if isinstance(step, plans.Execute):
         return await step.place._say(step.statement, step.until)
+    if isinstance(step, plans.Next):
+        return await step.stream._read()
     if isinstance(step, plans.Sleep):
         return await asyncio.sleep(step.seconds)
     if isinstance(step, plans.Open):

@@ -2,15 +2,18 @@
 
 import asyncio
 from contextvars import ContextVar
-from typing import Any, Awaitable, Callable, Coroutine, Dict, Generator, List, Optional, TypeVar
+from typing import Any, Awaitable, Callable, Coroutine, Dict, Generator, List, Optional, Sequence, TypeVar
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
 from ..client import BaseClient
 from ..config import DatabaseConfig
-from ..results import CallResult, Row, RowCount
+from ..derived import Derived, Query
+from ..merge import BaseMerge
+from ..ordering import Order
+from ..results import CallResult, Row, RowCount, ScatterResult
 from ..router import Router
-from ..scatter import BaseScatter, OnError, ScatterResult
+from ..scatter import BaseScatter, OnError
 from ..sql import Params
 from ..statements import Mode, Statement, settled
 from ..stream import BaseStream
@@ -95,14 +98,21 @@ class Stream(BaseStream):
             values = await self._raw.next_row()
         except BaseException as error:
             told = self._told(error)
-            self.close()
+            self._end()
             if told is error:
                 raise
             raise told from error
         if values is None:
-            self.close()
+            self._end()
             raise StopAsyncIteration
         return self._row(values)
+
+    async def _read(self) -> Optional[Row]:
+        """The next row for a merge; None after the last."""
+        try:
+            return await self.__anext__()
+        except StopAsyncIteration:
+            return None
 
     async def _start(self) -> None:
         if not self._joins(await drive(plans.find(self._route), perform)):
@@ -111,7 +121,7 @@ class Stream(BaseStream):
 
     def close(self) -> None:
         """Leave it before its end."""
-        self._end()
+        self._leave()
 
     async def __aenter__(self) -> "Stream":
         return self
@@ -122,6 +132,32 @@ class Stream(BaseStream):
     def __del__(self) -> None:
         if self.__dict__.get("_raw") is not None:
             self._end(forgotten=True)
+
+
+class Merge(Tasks, BaseMerge[Stream]):
+    """The rows of several shards in one order, in asyncio: ``async for row in db.shards().merge(...)``, or in an ``async with`` block."""
+
+    def _new_stream(self, route: plans.Route, statement: Derived) -> Stream:
+        return Stream(route, statement, None)
+
+    def __aiter__(self) -> "Merge":
+        return self
+
+    async def __anext__(self) -> Row:
+        try:
+            row: Optional[Row] = await self._run(self._next())
+        except BaseException:
+            self.close()
+            raise
+        if row is None:
+            raise StopAsyncIteration
+        return row
+
+    async def __aenter__(self) -> "Merge":
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        self.close()
 
 
 class _Runs(Tasks):
@@ -260,8 +296,11 @@ class Target(_Verbs, BaseTarget[Rows, OneRow, Value, Count, Called, Transaction,
         return place
 
 
-class Scatter(Tasks, BaseScatter[Scattered]):
+class Scatter(Tasks, BaseScatter[Scattered, Rows, Merge]):
     """Several shards as one target, in asyncio."""
+
+    def _new_merge(self, query: Query, order: Sequence[Order], limit: Optional[int], until: Optional[float]) -> Merge:
+        return Merge(self, query, order, limit, until)
 
 
 class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Count, Called, Transaction, BorrowedConnection, Int, Done]):

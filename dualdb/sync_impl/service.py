@@ -2,15 +2,18 @@
 
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, TypeVar
+from typing import Any, Callable, Dict, List, Optional, Sequence, TypeVar
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
 from ..client import BaseClient
 from ..config import DatabaseConfig
-from ..results import CallResult, Row, RowCount
+from ..derived import Derived, Query
+from ..merge import BaseMerge
+from ..ordering import Order
+from ..results import CallResult, Row, RowCount, ScatterResult
 from ..router import Router
-from ..scatter import BaseScatter, OnError, ScatterResult
+from ..scatter import BaseScatter, OnError
 from ..sql import Params
 from ..statements import Mode, Statement, settled
 from ..stream import BaseStream
@@ -69,14 +72,24 @@ class Stream(BaseStream):
             values = self._raw.next_row()
         except BaseException as error:
             told = self._told(error)
-            self.close()
+            self._end()
             if told is error:
                 raise
             raise told from error
         if values is None:
-            self.close()
+            self._end()
             raise StopIteration
         return self._row(values)
+
+    def _read(self) -> Optional[Row]:
+        """The next row for a merge, which may be closed meanwhile by another thread; None after the last."""
+        self._read_elsewhere = True
+        try:
+            return next(self, None)
+        finally:
+            self._read_elsewhere = False
+            if self._over:
+                self._end()
 
     def _start(self) -> None:
         if not self._joins(drive(plans.find(self._route), perform)):
@@ -85,7 +98,7 @@ class Stream(BaseStream):
 
     def close(self) -> None:
         """Leave it before its end."""
-        self._end()
+        self._leave()
 
     def __enter__(self) -> "Stream":
         return self
@@ -96,6 +109,32 @@ class Stream(BaseStream):
     def __del__(self) -> None:
         if self.__dict__.get("_raw") is not None:
             self._end(forgotten=True)
+
+
+class Merge(Threads, BaseMerge[Stream]):
+    """The rows of several shards in one order, in threads: ``for row in db.shards().merge(...)``, or in a ``with`` block."""
+
+    def _new_stream(self, route: plans.Route, statement: Derived) -> Stream:
+        return Stream(route, statement, None)
+
+    def __iter__(self) -> "Merge":
+        return self
+
+    def __next__(self) -> Row:
+        try:
+            row: Optional[Row] = self._run(self._next())
+        except BaseException:
+            self.close()
+            raise
+        if row is None:
+            raise StopIteration
+        return row
+
+    def __enter__(self) -> "Merge":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()
 
 
 class _Runs(Threads):
@@ -229,8 +268,11 @@ class Target(_Verbs, BaseTarget[List[Row], Optional[Row], Any, RowCount, CallRes
         return place
 
 
-class Scatter(Threads, BaseScatter[ScatterResult]):
+class Scatter(Threads, BaseScatter[ScatterResult, List[Row], Merge]):
     """Several shards as one target, in threads."""
+
+    def _new_merge(self, query: Query, order: Sequence[Order], limit: Optional[int], until: Optional[float]) -> Merge:
+        return Merge(self, query, order, limit, until)
 
 
 class MySQLClient(_Verbs, BaseClient[List[Row], Optional[Row], Any, RowCount, CallResult, Transaction, BorrowedConnection, int, None]):
