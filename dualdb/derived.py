@@ -18,7 +18,7 @@ _PARENTHESES = re.compile(r"[()]")
 _QUERY = re.compile(r"(?i)\s*(?:SELECT|WITH|VALUES|TABLE)\b")
 # On a shard each of them would be about that shard's rows alone, or do more than read.
 _WHOLE = re.compile(
-    r"(?i)(?<![.\w$@])(LIMIT|OFFSET|FETCH\s+(?:FIRST|NEXT)|ORDER\s+BY|INTO|PROCEDURE|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN)(?![\w$])"
+    r"(?i)(?<![.\w$@])(LIMIT|OFFSET\s+[\d%]|FETCH\s+(?:FIRST|NEXT)|ORDER\s+BY|INTO|PROCEDURE|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN)(?![\w$])"
 )
 _INSTEAD = {"LIMIT": "use limit=", "ORDER BY": "use order_by="}
 

@@ -111,7 +111,7 @@ class BaseMerge(ABC, Generic[StreamT]):
             try:
                 row = yield plans.Next(self._streams[shard_id])
             except errors.Error as error:
-                raise errors.scattered(ScatterResult({}, {shard_id: error}), len(self._streams)) from error
+                raise errors.scattered(ScatterResult({}, {shard_id: error}), len(self._streams) + len(self._errors)) from error
             self._put(shard_id, row)
         if not self._heads:
             self.close()

@@ -73,7 +73,8 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
         ``for row in db.shards().merge("SELECT id, px FROM trades WHERE day = %s", (day,), order_by="-px, id", limit=10)``, in asyncio
         ``async for``. Each shard sorts its rows and sends them as they are needed, ``limit`` of them at most; one row of each is held at a
         time. Rows that compare equal come by shard id. Nothing is sent before the first row is asked for; from then on a connection to
-        each shard is the loop's, until its end or until it is left.
+        each shard is the loop's, until its end or until it is left. A server ends it that has waited longer than its net_write_timeout
+        for its rows to be read.
 
         The query runs on each shard by itself: a GROUP BY, DISTINCT, UNION or window function in it is about one shard's rows. Its
         columns have different names.
@@ -108,7 +109,8 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
 
         ``aggregate("SELECT * FROM trades WHERE day = %s", (day,), group_by="symbol", n=Count(), volume=Sum("qty * px"), mean=Avg("px"))``
         is ``SELECT symbol, COUNT(*) AS n, SUM(qty * px) AS volume, AVG(px) AS mean FROM (...) AS q GROUP BY symbol ORDER BY symbol``, with
-        the same types. Each shard sends one row for each group. Floating point sums may differ in their last digits.
+        the same types. Each shard sends one row for each group. Floating point sums may differ in their last digits, and so
+        may those of an exact expression that divides, of which servers keep more or fewer digits as their plan goes: ROUND it.
 
         Args:
             sql: a query without LIMIT or ORDER BY, which runs on each shard by itself; see ``merge``.

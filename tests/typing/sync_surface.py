@@ -5,11 +5,16 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 from typing_extensions import assert_type
 
 from dualdb import (
+    Avg,
     CallResult,
+    Count,
     DatabaseConfig,
     DatabaseService,
     DrainReport,
+    Error,
     InOut,
+    Max,
+    Min,
     MySQLClient,
     Out,
     PoolStats,
@@ -18,9 +23,10 @@ from dualdb import (
     ScatterResult,
     ServiceStatus,
     ShardStatus,
+    Sum,
 )
 from dualdb.deadlines import Deadline
-from dualdb.sync_impl import Scatter, Stream, Target, Transaction
+from dualdb.sync_impl import Merge, Scatter, Stream, Target, Transaction
 from dualdb.sync_impl.service import BorrowedConnection
 
 
@@ -80,6 +86,18 @@ def scatter(db: DatabaseService) -> None:
     assert_type(db.shards().execute("q"), ScatterResult)
     assert_type(db.shards().call("p", (1,), timeout=1), ScatterResult)
     assert_type((db.shards().query("q")).rows, List[Row])
+    merge = db.shards().merge("q", (1,), order_by="-a, b", limit=3, timeout=5, read_only=True)
+    assert_type(merge, Merge)
+    for row in merge:
+        assert_type(row, Row)
+    with db.shards().merge("q", order_by=["a"]) as opened:
+        assert_type(opened, Merge)
+    assert_type(merge.errors, Mapping[int, Error])
+    merge.close()
+    db.shards().merge("q")  # type: ignore[call-arg]
+    totals = db.shards().aggregate("q", (1,), group_by="a", n=Count(), s=Sum("b"), m=Avg("b"), least=Min("b"), most=Max("b"))
+    assert_type(totals, List[Row])
+    db.shards().aggregate("q", n=1)  # type: ignore[arg-type]
     db.shards(on_error="perhaps")  # type: ignore[arg-type]
 
 
