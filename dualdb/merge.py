@@ -175,7 +175,8 @@ class BaseMerge(ABC, Generic[StreamT]):
         columns = [f"q.{derived.name(each.column)}" for each in self._order]
         terms = [text for each, column in zip(self._keys, columns) for text in each.select(column)]
         what = ", ".join(["q.*", *[f"{text} AS dualdb_{number}" for number, text in enumerate(terms)]])
-        by = ", ".join([column + " DESC" * each.falls for each, column in zip(self._order, columns)])
+        sorts = [(text.format(column), each.falls) for each, by, column in zip(self._order, self._keys, columns) for text in by.by]
+        by = ", ".join([text + " DESC" * falls for text, falls in sorts])
         return derived.select(what, self._query, f"ORDER BY {by}" + ("" if self._limit is None else f" LIMIT {self._limit}"))
 
     def _put(self, shard_id: int, row: Optional[Row]) -> None:

@@ -25,6 +25,8 @@ FLOATS = {FIELD_TYPE.FLOAT, FIELD_TYPE.DOUBLE}
 ASKED = 6
 #: A server sorts long texts by their beginnings alone (max_sort_length), so that their order says nothing.
 LONG = 64
+#: Of each round of a text's weights, the bytes by which rows are sorted.
+ROUND = 512
 
 
 class Padded:
@@ -78,10 +80,13 @@ class Key:
     Attributes:
         kind: as what, in words; what is of one kind compares, and what is of two does not.
         terms: what is to be selected beside the value, with ``{}`` where the expression stands.
+        by: what is to be ordered by.
     """
 
-    def __init__(self, kind: str, read: Callable[[Any, Sequence[Any]], Any], terms: Sequence[str] = ()) -> None:
-        self.kind, self.terms, self._read = kind, tuple(terms), read
+    def __init__(
+        self, kind: str, read: Callable[[Any, Sequence[Any]], Any], terms: Sequence[str] = (), by: Sequence[str] = ("{}",)
+    ) -> None:
+        self.kind, self.terms, self.by, self._read = kind, tuple(terms), tuple(by), read
 
     def of(self, value: Any, beside: Sequence[Any]) -> Tuple[Any, ...]:
         """What compares with others: NULL comes first. ``beside`` are the values of the terms."""
@@ -188,8 +193,13 @@ def key(what: str, column: Column, told: Sequence[Any], *, of_minimum: bool = Fa
     if not rounds:
         raise ParameterError(f"{what} is in {collation}, whose order is not known here: give it another by COLLATE")
     pads = [level if padded and level else None for level in levels[:rounds]]
-    terms = ["WEIGHT_STRING({})"] if rounds == 1 else [f"WEIGHT_STRING({{}} /*M! LEVEL {number} */)" for number in range(1, rounds + 1)]
-    return Key(f"text in {collation}", _weights(pads), terms)
+    if rounds == 1:
+        return Key(f"text in {collation}", _weights(pads), ["WEIGHT_STRING({})"])
+    # A server sorts by so many bytes for all rounds together (max_sort_length, or fewer with a LIMIT), into which only the first round fits
+    # where a column is long: letters without accents and case. So it is told to sort by each round.
+    terms = [f"WEIGHT_STRING({{}} /*M! LEVEL {number} */)" for number in range(1, rounds + 1)]
+    by = [term if pad is None else f"RPAD({term}, {ROUND}, X'{pad.hex()}')" for term, pad in zip(terms, pads)]
+    return Key(f"text in {collation}", _weights(pads), terms, by)
 
 
 class Look(Derived):

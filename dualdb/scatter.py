@@ -81,7 +81,8 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
 
         Args:
             order_by: columns of the result, by name: ``"-px, id"``, ``"px DESC, id"`` or a list of such; a name in backticks may have any
-                characters. Texts compare by the collation of their column, NULL is the smallest.
+                characters. Texts compare by the collation of their column, NULL is the smallest. Long ones that begin alike come in any
+                order, as on one server (max_sort_length).
             limit: the most rows.
             timeout, read_only: as for ``query``; the time is for the whole loop.
 

@@ -384,6 +384,36 @@ def test_what_has_no_order_here_is_refused(db: Any, colour: Any, world: Any) -> 
         world.run(shard_id, "DROP TABLE odd")
 
 
+def test_texts_that_are_longer_than_what_a_server_sorts_by(db: Any, colour: Any, world: Any, seed: int) -> None:
+    """In a long column a server's own order forgets accents and case; beyond max_sort_length it forgets everything."""
+    chance = random.Random(seed)
+    rows = [
+        (number, "a" * chance.choice([0, 0, 1, 20]) + chance.choice(["", "a", "A", "á", "a ", "b", "B", "a\t"])) for number in range(100)
+    ]
+    rows += [(100 + number, "x" * 2000 + chance.choice("abAB")) for number in range(20)]
+    known = {row["Collation"] for row in world.run("global", "SHOW COLLATION")}
+    for collation in [each for each in ("utf8mb4_general_ci", *COLLATIONS.values()) if _known(each, known) and "utf8mb4" in each]:
+        for type_ in ("TEXT", "VARCHAR(300)"):
+            made = f"CREATE TABLE longs (id INT PRIMARY KEY, s {type_} COLLATE {collation})"
+            parts: Dict[Any, Any] = {"global": rows[:100], 1: rows[::2], 2: rows[1::2]}
+            for place, chosen in parts.items():
+                column = made.replace(type_, "VARCHAR(30)") if place == "global" else made.replace("(300)", "(3000)")
+                values = ", ".join([f"({number}, {literal(text)})" for number, text in chosen])
+                world.run(place, "DROP TABLE IF EXISTS longs", column, f"INSERT INTO longs VALUES {values}")
+            one = [row["id"] for row in colour(db.query("SELECT id FROM longs ORDER BY s, id"))]
+            for limit in (None, 60, 119):
+                ours = [row["id"] for row in taken(colour, db.shards().merge("SELECT * FROM longs", order_by="s, id", limit=limit))]
+                short = [number for number in ours if number < 100]
+                assert short == one[: len(short)], (collation, type_, limit)
+                assert len(set(ours)) == (limit or 120)
+            falling = taken(colour, db.shards().merge("SELECT * FROM longs WHERE id < 100", order_by="-s, id", limit=60))
+            assert [row["id"] for row in falling] == [row["id"] for row in colour(db.query("SELECT id FROM longs ORDER BY s DESC, id"))][
+                :60
+            ]
+    for place in ("global", 1, 2):
+        world.run(place, "DROP TABLE longs")
+
+
 def test_totals_of_nothing_of_much_and_of_odd_names(db: Any, colour: Any, world: Any, numbers: None) -> None:
     shards = db.shards()
     asked: Dict[str, Any] = {"n": Count(), "some": Count("n"), "total": Sum("n"), "mean": Avg("n"), "low": Min("s")}

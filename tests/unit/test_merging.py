@@ -160,6 +160,9 @@ ROUNDS = ["utf8mb4_uca1400_as_cs", 1, b"SEC", b"S", b"E", b"C"]
 def test_how_a_column_compares(column: Column, told: Any, kind: str, terms: Any) -> None:
     found = key("the column 'a'", column, told)
     assert (found.kind, found.terms) == (kind, terms)
+    assert found.by == (
+        tuple([f"RPAD({term}, 512, X'{pad}')" for term, pad in zip(terms, ("53", "45", "43"))]) if told is ROUNDS else ("{}",)
+    )
 
 
 @pytest.mark.parametrize(
