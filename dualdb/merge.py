@@ -71,7 +71,8 @@ class BaseMerge(ABC, Generic[StreamT]):
         asked = [f"{text} AS dualdb_{number}" for number, text in enumerate([text for column in columns for text in ask(column)])]
         self._look = Look(["q.*", *asked], query, "", [each.column for each in order])
         self._keys: List[Key] = []
-        self._names: List[str] = []
+        #: By shard, what the columns are called there: in upper or in lower case.
+        self._names: Dict[int, List[str]] = {}
         self._streams: Optional[Dict[int, StreamT]] = None
         self._heads: List[_Head] = []
         #: By shard, the keys of its last row: an order that is not understood here must not pass for one.
@@ -165,11 +166,13 @@ class BaseMerge(ABC, Generic[StreamT]):
             found: Dict[int, Key] = {}
             for shard_id, (row, columns) in sorted(looked.items()):
                 told = list(row.values())[len(columns) - ASKED * (len(self._order) - number) :][:ASKED]
-                column = next(each for each in columns if each.name.lower() == order.column.lower())
+                column = next((each for each in columns if each.name.lower() == order.column.lower()), None)
+                if column is None:  # the server finds more names equal than Python does
+                    raise ParameterError(f"write the column {order.column!r} as it is called in the result")
+                self._names.setdefault(shard_id, []).append(column.name)
                 found[shard_id] = key(f"the column {order.column!r}", column, told)
             differ(f"the column {order.column!r}", {shard_id: each.kind for shard_id, each in found.items()})
             self._keys.append(next(iter(found.values())))
-            self._names.append(column.name)
 
     def _statement(self) -> derived.Derived:
         columns = [f"q.{derived.name(each.column)}" for each in self._order]
@@ -183,7 +186,7 @@ class BaseMerge(ABC, Generic[StreamT]):
         if row is None:
             return
         keys: List[Any] = []
-        for order, each, column in zip(reversed(self._order), reversed(self._keys), reversed(self._names)):
+        for order, each, column in zip(reversed(self._order), reversed(self._keys), reversed(self._names[shard_id])):
             beside = [row.popitem()[1] for _ in each.terms][::-1]
             ranked = each.of(row[column], beside)
             keys.insert(0, Falling(ranked) if order.falls else ranked)

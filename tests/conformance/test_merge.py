@@ -304,6 +304,12 @@ def test_looking_at_the_columns_runs_nothing(db: Any, colour: Any, world: Any, n
         colour(db.shards().aggregate(slow, group_by="n", total=Sum("m"), timeout=10))
 
 
+def test_a_column_may_be_written_otherwise_on_a_shard(db: Any, colour: Any, world: Any, numbers: None) -> None:
+    world.run(2, "ALTER TABLE numbers CHANGE n N INT")
+    rows = taken(colour, db.shards().merge("SELECT * FROM numbers", order_by="-n", limit=2))
+    assert [row.get("n", row.get("N")) for row in rows] == [2000, 1999]
+
+
 def test_ties_come_by_shard(db: Any, colour: Any, world: Any, numbers: None) -> None:
     rows = taken(colour, db.shards().merge("SELECT n, s FROM numbers WHERE n < 9", order_by="S"))
     assert [row["n"] % 2 for row in rows] == [1, 1, 1, 1, 0, 0, 0, 0]
