@@ -41,21 +41,24 @@ from .errors import (
     WriteTimedOut,
 )
 from .pool import PoolStats
-from .results import CallResult, ResultSet, Row, RowCount
-from .scatter import ScatterResult
+from .results import CallResult, ResultSet, Row, RowCount, ScatterResult
 from .sql import InOut, Out, Params
 from .status import Event, ServiceStatus, ShardStatus
 from .sync_impl import DatabaseService, MySQLClient
+from .totals import Aggregate, Avg, Count, Max, Min, Sum
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Aggregate",
     "AsyncDatabaseService",
     "AsyncMySQLClient",
+    "Avg",
     "CallResult",
     "ConcurrentUseError",
     "ConnectionFailed",
     "ConnectionLost",
+    "Count",
     "CrossShardError",
     "DataError",
     "DatabaseConfig",
@@ -71,6 +74,8 @@ __all__ = [
     "InterfaceError",
     "InternalError",
     "LockWaitTimeout",
+    "Max",
+    "Min",
     "MySQLClient",
     "NotSupportedError",
     "OperationalError",
@@ -96,6 +101,7 @@ __all__ = [
     "ShardStatus",
     "ShardUnavailable",
     "StatementInterrupted",
+    "Sum",
     "TooManyRows",
     "TransactionAborted",
     "WriteTimedOut",

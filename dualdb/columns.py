@@ -40,6 +40,7 @@ class Layout(NamedTuple):
 
     Attributes:
         definitions, encoding, tuples: what it was made from.
+        fields: the definitions, as the driver has them.
         names: as the keys of a row.
         read: makes the rows of all whole packets in a buffer: ``(buffer, position, end, sequence number, append) -> (position, sequence
             number, over)``, where it stops: at an incomplete packet, one of more than 16 MiB, or (over) one that is no row.
@@ -49,6 +50,7 @@ class Layout(NamedTuple):
     definitions: bytes
     encoding: str
     tuples: bool
+    fields: Tuple[Any, ...]
     names: Tuple[str, ...]
     read: Callable[[bytes, int, int, int, Callable[[Any], None]], Tuple[int, int, bool]]
     read_one: Callable[[bytes], Any]
@@ -84,7 +86,7 @@ def _new_layout(definitions: bytes, encoding: str, tuples: bool) -> Layout:
     columns = [_how(field, encoding) for field in fields]
     one = _reader_of_one(names, columns, tuples)
     read = _generated(names, columns, tuples) if len(columns) <= _MOST_GENERATED else _reader_of_many(one)
-    return Layout(definitions, encoding, tuples, names, read, one)
+    return Layout(definitions, encoding, tuples, tuple(fields), names, read, one)
 
 
 _layout = lru_cache(maxsize=512)(_new_layout)

@@ -265,7 +265,7 @@ NOT_A_VARIABLE = 1414
 #: KILL was told the id of a session that has ended meanwhile, or that is in a procedure with another user's rights.
 NO_SUCH_THREAD, NOT_OWNER = 1094, 1095
 
-NO_SUCH_TABLE, NO_SUCH_SAVEPOINT = 1146, 1305
+NO_SUCH_TABLE, NO_SUCH_COLUMN, NO_SUCH_SAVEPOINT = 1146, 1054, 1305
 
 _OURS = {
     pymysql.err.InterfaceError: InterfaceError,
@@ -340,4 +340,14 @@ def read_only(shard_id: int, retry_after: Optional[float] = None) -> ShardReadOn
     """What a write to a read-only shard gets."""
     error = ShardReadOnly(f"Shard {shard_id} not available").about(f"shard {shard_id}", shard_id, sent=False)
     error.reason, error.retry_after = "it is read-only, and this is not known to be a read", retry_after
+    return error
+
+
+def scattered(result: Any, of: int) -> ScatterError:
+    """What a call to ``of`` shards raises, of which those in the ScatterResult's ``errors`` failed."""
+    failed = ", ".join(
+        [f"shard {shard_id}: {getattr(error, 'reason', None) or error}" for shard_id, error in sorted(result.errors.items())]
+    )
+    error = ScatterError(f"{len(result.errors)} of {of} shards failed: {failed}")
+    error.result = result
     return error

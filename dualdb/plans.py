@@ -163,6 +163,12 @@ class Gather(NamedTuple):
     at_once: int = 32
 
 
+class Next(NamedTuple):
+    """Read the next row of a stream, which is begun with its first. Gives None after the last."""
+
+    stream: Any
+
+
 class Perform(NamedTuple):
     """Perform a plan, as one step of a Gather."""
 
@@ -202,7 +208,9 @@ class Halt(NamedTuple):
     """End what runs in the background, and wait until it has ended."""
 
 
-Step = Union[Execute, Sleep, Connect, Open, CheckOut, Close, Cut, WaitEnded, Tidy, Gather, Perform, Await, Spawn, Alone, Notify, Halt]
+Step = Union[
+    Execute, Sleep, Connect, Open, CheckOut, Close, Cut, WaitEnded, Tidy, Gather, Next, Perform, Await, Spawn, Alone, Notify, Halt
+]  # fmt: skip
 Plan = Generator[Step, Any, T]
 
 #: Seconds that closing waits for what callers have given up to be ended on the server.

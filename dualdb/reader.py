@@ -82,6 +82,8 @@ class Answer:
         try:
             self.feed(data)
         except pymysql.err.MySQLError as error:
+            if self.names is None:
+                raise
             self.failure = error
 
     def feed(self, data: bytes) -> bool:

@@ -2,6 +2,8 @@
 
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
+from . import errors
+
 #: One row: column name to value. A second column of the same name is called ``table.column``, as the drivers' DictCursor has it.
 Row = Dict[str, Any]
 
@@ -49,6 +51,46 @@ class CallResult(NamedTuple):
     def rows(self) -> List[Row]:
         """The rows of all result sets, one after the other, as the original service returned them."""
         return [row for result in self.sets for row in result.rows]
+
+
+class ScatterResult(NamedTuple):
+    """What several shards gave.
+
+    Attributes:
+        by_shard: by shard id: the rows of a query, a RowCount, a CallResult; of the shards that answered.
+        errors: by shard id, of the others.
+    """
+
+    by_shard: Mapping[int, Any]
+    errors: Mapping[int, errors.Error]
+
+    @property
+    def rows(self) -> List[Row]:
+        """The rows of all shards that answered, one shard after the other by their ids."""
+        return [row for shard_id in sorted(self.by_shard) for row in getattr(self.by_shard[shard_id], "rows", self.by_shard[shard_id])]
+
+
+class Column(NamedTuple):
+    """What the server says of a result's column. ``charset`` is 63 for what is not text."""
+
+    name: str
+    type: int
+    flags: int
+    charset: int
+    scale: int
+
+
+class Described(NamedTuple):
+    """The one row of an answer, and its columns."""
+
+    row: Row
+    columns: Tuple[Column, ...]
+
+
+def described(fields: Iterable[Any], result: ResultSet) -> Described:
+    """A result of one row, by the column definitions that a driver has made of it."""
+    columns = [Column(name, field.type_code, field.flags, field.charsetnr, field.scale) for name, field in zip(result.columns, fields)]
+    return Described(result.rows[0], tuple(columns))
 
 
 def column_names(fields: Iterable[Any]) -> List[str]:

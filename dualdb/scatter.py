@@ -2,36 +2,22 @@
 
 import time
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Dict, Generic, List, Literal, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Generic, Literal, Mapping, Optional, Sequence, Union
 
-from . import deadlines, errors, plans
-from .results import Row, RowCount
-from .shapes import ScatterR
+from . import deadlines, derived, errors, merge, ordering, plans, totals
+from .results import RowCount, ScatterResult
+from .shapes import MergeT, RowsR, ScatterR
 from .sql import Params, names
 from .statements import Call, Statement
+from .totals import Aggregate
 
 #: What becomes of a scatter of which a part has failed: a ScatterError, or the rest with the errors beside it.
 OnError = Literal["raise", "partial"]
 
-
-class ScatterResult(NamedTuple):
-    """What several shards gave.
-
-    Attributes:
-        by_shard: by shard id: the rows of a query, a RowCount, a CallResult; of the shards that answered.
-        errors: by shard id, of the others.
-    """
-
-    by_shard: Mapping[int, Any]
-    errors: Mapping[int, errors.Error]
-
-    @property
-    def rows(self) -> List[Row]:
-        """The rows of all shards that answered, one shard after the other by their ids."""
-        return [row for shard_id in sorted(self.by_shard) for row in getattr(self.by_shard[shard_id], "rows", self.by_shard[shard_id])]
+Routes = Mapping[int, plans.Route]
 
 
-class BaseScatter(ABC, Generic[ScatterR]):
+class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
     """Several shards as one target: ``db.shards()`` for all that are in the table and not inactive, ``db.shards([1, 3])`` for some.
 
     A call is made on all of them at the same time, ``at_once`` at most. Where one fails, a ScatterError carries what the others gave;
@@ -41,7 +27,7 @@ class BaseScatter(ABC, Generic[ScatterR]):
 
     def __init__(
         self,
-        routes: Callable[[], Mapping[int, plans.Route]],
+        routes: Callable[[], Routes],
         check: Callable[[], None],
         on_error: OnError,
         at_once: int,
@@ -53,6 +39,10 @@ class BaseScatter(ABC, Generic[ScatterR]):
     @abstractmethod
     def _run(self, plan: plans.Plan[Any]) -> Any:
         """Perform a plan the colour's way: its result, or a coroutine of it."""
+
+    @abstractmethod
+    def _new_merge(self, query: derived.Query, order: Sequence[ordering.Order], limit: Optional[int], until: Optional[float]) -> MergeT:
+        """The colour's stream of all shards' rows."""
 
     def query(
         self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
@@ -84,8 +74,108 @@ class BaseScatter(ABC, Generic[ScatterR]):
 
         return self._run(self._plan(make, None, _whole, timeout))
 
+    def merge(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        order_by: Union[str, Sequence[str]],
+        limit: Optional[int] = None,
+        timeout: Optional[float] = None,
+        read_only: bool = False,
+    ) -> MergeT:
+        """The rows of a query on all of them as one sorted stream, in the order of one server that has all the rows.
+
+        ``for row in db.shards().merge("SELECT id, px FROM trades WHERE day = %s", (day,), order_by="-px, id", limit=10)``, in asyncio
+        ``async for``. Each shard sorts its rows and sends them as they are needed, ``limit`` of them at most; one row of each is held at a
+        time. Rows that compare equal come by shard id. Nothing is sent before the first row is asked for; from then on a connection to
+        each shard is the loop's, until its end or until it is left. A server ends it that has waited longer than its net_write_timeout
+        for its rows to be read.
+
+        The query runs on each shard by itself: a GROUP BY, DISTINCT, UNION or window function in it is about one shard's rows. Its
+        columns have different names.
+
+        Args:
+            order_by: columns of the result, by name: ``"-px, id"``, ``"px DESC, id"`` or a list of such; a name in backticks may have any
+                characters. Texts compare by the collation of their column, NULL is the smallest. Long ones that begin alike come in any
+                order, as on one server (max_sort_length).
+            limit: the most rows.
+            timeout, read_only: as for ``query``; the time is for the whole loop.
+
+        Raises:
+            ParameterError: (at once) a LIMIT or ORDER BY in the query, or what is not a query; (with the first row) a column that is not
+                in the result, or one whose type has no order that is known here, such as JSON or UUID.
+            ScatterError: (with a row) a shard is suspended, cannot be reached, or fails. With ``on_error="partial"`` one that fails before
+                its first row is left out, and is in the stream's ``errors``.
+            InterfaceError: (with a row) a column's type or collation is not the same on all shards.
+        """
+        self._not_by_keys()
+        query = (derived.body(sql), params, read_only)
+        return self._new_merge(query, merge.ordered(order_by, what="order_by"), merge.most(limit), deadlines.until(timeout))
+
+    def aggregate(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        group_by: Union[str, Sequence[str]] = (),
+        timeout: Optional[float] = None,
+        read_only: bool = False,
+        **aggregates: Aggregate,
+    ) -> RowsR:
+        """Counts, sums, averages and extremes over the rows of a query on all of them: what one server that has all the rows would say.
+
+        ``aggregate("SELECT * FROM trades WHERE day = %s", (day,), group_by="symbol", n=Count(), volume=Sum("qty * px"), mean=Avg("px"))``
+        is ``SELECT symbol, COUNT(*) AS n, SUM(qty * px) AS volume, AVG(px) AS mean FROM (...) AS q GROUP BY symbol ORDER BY symbol``, with
+        the same types. Each shard sends one row for each group. Floating point sums may differ in their last digits, and so
+        may those of an exact expression that divides, of which servers keep more or fewer digits as their plan goes: ROUND it.
+
+        Args:
+            sql: a query without LIMIT or ORDER BY, which runs on each shard by itself; see ``merge``.
+            group_by: columns of its result, a str with commas or a list. Without any there is one group, also of no rows.
+            timeout: seconds for all of it.
+            read_only: as for ``query``.
+            aggregates: by the names that they have in the result: Count, Sum, Avg, Min and Max of an expression over the columns.
+
+        Gives: a list of dicts, by the values of ``group_by`` in ascending order.
+
+        Raises:
+            ParameterError: as for ``merge``; and for ``on_error="partial"``, as a total of some of the shards is not the total.
+            ScatterError: a shard is suspended, cannot be reached, or fails.
+            InterfaceError: a type or collation is not the same on all shards.
+        """
+        self._not_by_keys()
+        if self._on_error != "raise":
+            raise errors.ParameterError('a total of some shards is not the total: aggregate has no on_error="partial"')
+        asked = totals.Totals((derived.body(sql), params, read_only), group_by, aggregates)
+        return self._run(asked.plan(self._ask, None if timeout is None else deadlines.seconds(timeout)))
+
+    def _ask(self, statement: Statement, until: Optional[float], routes: Optional[Routes] = None) -> plans.Plan[ScatterResult]:
+        """What the statement gave on each, before ``until``; the ParameterError of one is raised as it is."""
+        try:
+            result = yield from self._plan(lambda params: statement, None, _whole, until=until, routes=routes)
+        except errors.ScatterError as error:
+            result = error.result
+            if not any(isinstance(each, errors.ParameterError) for each in result.errors.values()):
+                raise
+        for each in result.errors.values():
+            if isinstance(each, errors.ParameterError):
+                raise each
+        return result
+
+    def _not_by_keys(self) -> None:
+        if self._keys is not None:
+            raise errors.ParameterError("there is no merge or aggregate by keys: have it on their shards, db.shards([...])")
+
     def _plan(
-        self, make: Callable[[Any], Any], params: Any, value: Callable[[Any], Any], timeout: Optional[float]
+        self,
+        make: Callable[[Any], Any],
+        params: Any,
+        value: Callable[[Any], Any],
+        timeout: Optional[float] = None,
+        *,
+        until: Optional[float] = None,
+        routes: Optional[Routes] = None,
     ) -> plans.Plan[ScatterResult]:
         # All are bound before any is sent; those of no keys at all too, for what is wrong with them.
         whole = make(params) if self._keys is None else _with_keys(make, params, ())
@@ -94,12 +184,12 @@ class BaseScatter(ABC, Generic[ScatterR]):
         found: Dict[int, Any] = {}
         answered: Dict[int, Any] = {}
         failed: Dict[int, errors.Error] = {}
-        for shard_id, route in self._routes().items():
+        for shard_id, route in (self._routes() if routes is None else routes).items():
             try:
                 found[shard_id] = yield from plans.find(route)
             except errors.Error as error:
                 failed[shard_id] = error
-        block = deadlines.until()  # the steps may be performed by threads that are in no block
+        block = deadlines.until() if until is None else until  # the steps may be performed by threads that are in no block
         steps = tuple([plans.Perform(_there(place, own.get(shard_id, whole), timeout, block)) for shard_id, place in found.items()])
         outcomes = yield plans.Gather(steps, self._at_once)
         for shard_id, outcome in zip(found, outcomes):
@@ -111,17 +201,8 @@ class BaseScatter(ABC, Generic[ScatterR]):
                 answered[shard_id] = value(outcome)
         result = ScatterResult(answered, failed)
         if failed and self._on_error == "raise":
-            raise _error(result)
+            raise errors.scattered(result, len(answered) + len(failed))
         return result
-
-
-def _error(result: ScatterResult) -> errors.ScatterError:
-    failed = ", ".join(
-        [f"shard {shard_id}: {getattr(error, 'reason', None) or error}" for shard_id, error in sorted(result.errors.items())]
-    )
-    error = errors.ScatterError(f"{len(result.errors)} of {len(result.errors) + len(result.by_shard)} shards failed: {failed}")
-    error.result = result
-    return error
 
 
 def _with_keys(make: Callable[[Any], Any], params: Any, keys: Sequence[Any]) -> Any:

@@ -214,6 +214,11 @@ class SessionState:
         if answer.surplus:  # the server has said something unasked, as it does when it shuts down
             self.abort()
 
+    @property
+    def fields(self) -> Any:
+        """The column definitions of the last result."""
+        return self._known.fields if self.reads_itself else self._result.fields
+
     def deadline_exceeded(self) -> errors.DeadlineExceeded:
         return errors.DeadlineExceeded(CR.CR_SERVER_LOST, "the deadline passed before the answer was complete")
 

@@ -25,6 +25,7 @@ TransactionT = TypeVar("TransactionT")  # the colour's Transaction
 ConnectionT = TypeVar("ConnectionT")  # the colour's borrowed raw connection
 TargetT = TypeVar("TargetT")  # the colour's Target
 ScatterT = TypeVar("ScatterT")  # the colour's Scatter
+MergeT = TypeVar("MergeT")  # the colour's Merge
 ClientT = TypeVar("ClientT")  # the colour's MySQLClient
 
 

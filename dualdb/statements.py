@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Generator, List, NamedTuple, Optional, S
 import pymysql.err
 
 from . import deadlines, errors, sql
-from .results import CallResult, ResultSet
+from .results import CallResult, ResultSet, described
 
 log = logging.getLogger("dualdb")
 
@@ -54,6 +54,9 @@ class Statement:
     """One statement with its parameters. Bound at once, so that bad input is refused before a connection is asked for."""
 
     __slots__ = ("_idempotent", "_read_only", "params", "sql", "text")
+
+    #: What is asked for are the columns: their types, beside their only row.
+    describes = False
 
     def __init__(self, text: str, params: sql.Params = None, *, idempotent: bool = False, read_only: bool = False) -> None:
         self.sql, self.params, self._idempotent, self._read_only = text, params, idempotent, read_only
@@ -179,7 +182,7 @@ class Call:
         return [sql.literal(value, backslash_escapes=backslash_escapes) for value in self._values]
 
     #: What a procedure does to a transaction is not said beforehand; what to the session, the server says if it succeeds.
-    commits = changes_session = False
+    commits = changes_session = describes = False
     calls = True
 
     def check_in_transaction(self) -> None:
@@ -200,7 +203,7 @@ def settled(statement: Any, connection: Any, until: Optional[float], *, in_trans
         result = yield from statement.talk(connection.voice(until))
         if statement.changes_session or (connection.reset_after_call and statement.calls):
             connection.changed = True
-        return result
+        return described(connection.fields, result[0]) if statement.describes else result
     except pymysql.err.MySQLError as error:
         if errors.is_answer(error):
             # An error packet does not tell either what was changed before it; a reset costs nobody's time.

@@ -23,12 +23,12 @@ class BaseStream(Generic[MadeT]):
         self._client: Any = None
         self._transaction: Any = None
         self._raw: Any = None
-        self._names: Sequence[str] = ()
+        self._names: Tuple[str, ...] = ()
         self._rows: Iterator[Tuple[Any, ...]] = iter(())
         self._as = as_
         self._maker: Optional[Maker] = None
         self._number = 0  # of the next row
-        self._over = False
+        self._over = self._read_elsewhere = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, {'over' if self._over else 'open' if self._raw is not None else 'not begun'}>"
@@ -73,6 +73,12 @@ class BaseStream(Generic[MadeT]):
             told: BaseException = self._transaction._told(error)
             return told
         return errors.told(error, self._client.name, self._client.shard_id, sent=self._raw.sent)
+
+    def _leave(self) -> None:
+        # While another thread reads from it, for a merge that is begun, it is that thread which lets go.
+        self._over = True
+        if not self._read_elsewhere:
+            self._end()
 
     def _end(self, *, forgotten: bool = False) -> None:
         """Let go of the connection, whatever state it is in."""

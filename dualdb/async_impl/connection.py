@@ -201,7 +201,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             await self._execute_command(COMMAND.COM_QUERY, command)
             self.answer = self.new_answer(tuples=True)
             while self.answer.names is None:
-                self.answer.feed(await self._receive())
+                self.answer.feed_stream(await self._receive())
             names: Sequence[str] = self.answer.names
             return names
         except BaseException as error:

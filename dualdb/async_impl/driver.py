@@ -39,6 +39,8 @@ async def perform(step: plans.Step) -> Any:
         return await step.place._say(step.statement, step.until)
     if isinstance(step, plans.Await):
         return await step.given
+    if isinstance(step, plans.Next):
+        return await step.stream._read()
     if isinstance(step, plans.Sleep):
         return await asyncio.sleep(step.seconds)
     if isinstance(step, plans.Open):

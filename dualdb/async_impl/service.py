@@ -3,15 +3,18 @@
 import asyncio
 import time
 from contextvars import ContextVar
-from typing import Any, Awaitable, Callable, Coroutine, Dict, Generator, List, Optional, Type, TypeVar, overload
+from typing import Any, Awaitable, Callable, Coroutine, Dict, Generator, List, Optional, Sequence, Type, TypeVar, overload
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
 from ..client import BaseClient
 from ..config import DatabaseConfig
-from ..results import CallResult, Row, RowCount
+from ..derived import Derived, Query
+from ..merge import BaseMerge
+from ..ordering import Order
+from ..results import CallResult, Row, RowCount, ScatterResult
 from ..router import Router
-from ..scatter import BaseScatter, OnError, ScatterResult
+from ..scatter import BaseScatter, OnError
 from ..shapes import MadeT
 from ..sql import Params
 from ..statements import Mode, Statement, settled
@@ -109,13 +112,20 @@ class Stream(BaseStream[MadeT]):
             rows = await self._raw.next_rows()
         except BaseException as error:
             told = self._told(error)
-            self.close()
+            self._end()
             if told is error:
                 raise
             raise told from error
         self._rows = iter(rows)
         if not rows:
-            self.close()
+            self._end()
+
+    async def _read(self) -> Optional[MadeT]:
+        """The next row for a merge; None after the last."""
+        try:
+            return await self.__anext__()
+        except StopAsyncIteration:
+            return None
 
     async def _start(self) -> None:
         if not self._joins(await drive(plans.find(self._route), perform)):
@@ -124,7 +134,7 @@ class Stream(BaseStream[MadeT]):
 
     def close(self) -> None:
         """Leave it before its end."""
-        self._end()
+        self._leave()
 
     async def __aenter__(self) -> "Stream[MadeT]":
         return self
@@ -135,6 +145,32 @@ class Stream(BaseStream[MadeT]):
     def __del__(self) -> None:
         if self.__dict__.get("_raw") is not None:
             self._end(forgotten=True)
+
+
+class Merge(Tasks, BaseMerge[Stream[Row]]):
+    """The rows of several shards in one order, in asyncio: ``async for row in db.shards().merge(...)``, or in an ``async with`` block."""
+
+    def _new_stream(self, route: plans.Route, statement: Derived) -> Stream[Row]:
+        return Stream(route, statement, None)
+
+    def __aiter__(self) -> "Merge":
+        return self
+
+    async def __anext__(self) -> Row:
+        try:
+            row: Optional[Row] = await self._run(self._next())
+        except BaseException:
+            self.close()
+            raise
+        if row is None:
+            raise StopAsyncIteration
+        return row
+
+    async def __aenter__(self) -> "Merge":
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        self.close()
 
 
 class _Runs(Tasks):
@@ -297,8 +333,11 @@ class Target(_Verbs, BaseTarget[Rows, OneRow, Value, Column, Count, Called, Tran
         return place
 
 
-class Scatter(Tasks, BaseScatter[Scattered]):
+class Scatter(Tasks, BaseScatter[Scattered, Rows, Merge]):
     """Several shards as one target, in asyncio."""
+
+    def _new_merge(self, query: Query, order: Sequence[Order], limit: Optional[int], until: Optional[float]) -> Merge:
+        return Merge(self, query, order, limit, until)
 
 
 class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection, Int, Done]):

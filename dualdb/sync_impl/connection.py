@@ -196,7 +196,7 @@ class Connection(SessionState, pymysql.connections.Connection):
             self._execute_command(COMMAND.COM_QUERY, command)
             self.answer = self.new_answer(tuples=True)
             while self.answer.names is None:
-                self.answer.feed(self._receive())
+                self.answer.feed_stream(self._receive())
             names: Sequence[str] = self.answer.names
             return names
         except BaseException as error:

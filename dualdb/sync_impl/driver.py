@@ -36,6 +36,8 @@ def perform(step: plans.Step) -> Any:
     """Perform one step; those of a service's background and of a pool are performed by them."""
     if isinstance(step, plans.Execute):
         return step.place._say(step.statement, step.until)
+    if isinstance(step, plans.Next):
+        return step.stream._read()
     if isinstance(step, plans.Sleep):
         return time.sleep(step.seconds)
     if isinstance(step, plans.Open):

@@ -2,15 +2,18 @@
 
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Type, TypeVar, overload
+from typing import Any, Callable, Dict, List, Optional, Sequence, Type, TypeVar, overload
 
 from .. import deadlines, errors, plans
 from ..admin import DrainReport
 from ..client import BaseClient
 from ..config import DatabaseConfig
-from ..results import CallResult, Row, RowCount
+from ..derived import Derived, Query
+from ..merge import BaseMerge
+from ..ordering import Order
+from ..results import CallResult, Row, RowCount, ScatterResult
 from ..router import Router
-from ..scatter import BaseScatter, OnError, ScatterResult
+from ..scatter import BaseScatter, OnError
 from ..shapes import MadeT
 from ..sql import Params
 from ..statements import Mode, Statement, settled
@@ -81,13 +84,23 @@ class Stream(BaseStream[MadeT]):
             rows = self._raw.next_rows()
         except BaseException as error:
             told = self._told(error)
-            self.close()
+            self._end()
             if told is error:
                 raise
             raise told from error
         self._rows = iter(rows)
         if not rows:
-            self.close()
+            self._end()
+
+    def _read(self) -> Optional[MadeT]:
+        """The next row for a merge, which may be closed meanwhile by another thread; None after the last."""
+        self._read_elsewhere = True
+        try:
+            return next(self, None)
+        finally:
+            self._read_elsewhere = False
+            if self._over:
+                self._end()
 
     def _start(self) -> None:
         if not self._joins(drive(plans.find(self._route), perform)):
@@ -96,7 +109,7 @@ class Stream(BaseStream[MadeT]):
 
     def close(self) -> None:
         """Leave it before its end."""
-        self._end()
+        self._leave()
 
     def __enter__(self) -> "Stream[MadeT]":
         return self
@@ -107,6 +120,32 @@ class Stream(BaseStream[MadeT]):
     def __del__(self) -> None:
         if self.__dict__.get("_raw") is not None:
             self._end(forgotten=True)
+
+
+class Merge(Threads, BaseMerge[Stream[Row]]):
+    """The rows of several shards in one order, in threads: ``for row in db.shards().merge(...)``, or in a ``with`` block."""
+
+    def _new_stream(self, route: plans.Route, statement: Derived) -> Stream[Row]:
+        return Stream(route, statement, None)
+
+    def __iter__(self) -> "Merge":
+        return self
+
+    def __next__(self) -> Row:
+        try:
+            row: Optional[Row] = self._run(self._next())
+        except BaseException:
+            self.close()
+            raise
+        if row is None:
+            raise StopIteration
+        return row
+
+    def __enter__(self) -> "Merge":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()
 
 
 class _Runs(Threads):
@@ -268,8 +307,11 @@ class Target(_Verbs, BaseTarget[List[Row], Optional[Row], Any, List[Any], RowCou
         return place
 
 
-class Scatter(Threads, BaseScatter[ScatterResult]):
+class Scatter(Threads, BaseScatter[ScatterResult, List[Row], Merge]):
     """Several shards as one target, in threads."""
+
+    def _new_merge(self, query: Query, order: Sequence[Order], limit: Optional[int], until: Optional[float]) -> Merge:
+        return Merge(self, query, order, limit, until)
 
 
 class MySQLClient(

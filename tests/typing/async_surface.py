@@ -10,10 +10,15 @@ from typing_extensions import TypedDict, assert_type
 from dualdb import (
     AsyncDatabaseService,
     AsyncMySQLClient,
+    Avg,
     CallResult,
+    Count,
     DatabaseConfig,
     DrainReport,
+    Error,
     InOut,
+    Max,
+    Min,
     Out,
     PoolStats,
     Row,
@@ -21,8 +26,9 @@ from dualdb import (
     ScatterResult,
     ServiceStatus,
     ShardStatus,
+    Sum,
 )
-from dualdb.async_impl import Scatter, Stream, Target, Transaction
+from dualdb.async_impl import Merge, Scatter, Stream, Target, Transaction
 from dualdb.async_impl.service import BorrowedConnection
 from dualdb.deadlines import Deadline
 
@@ -87,6 +93,18 @@ async def scatter(db: AsyncDatabaseService) -> None:
     assert_type(db.keys([1, 2], on_error="partial", at_once=4), Scatter)
     assert_type(await db.keys([1, 2]).query("q", {"a": 1}), ScatterResult)
     assert_type(await db.keys({"ann"}).execute("q"), ScatterResult)
+    merge = db.shards().merge("q", (1,), order_by="-a, b", limit=3, timeout=5, read_only=True)
+    assert_type(merge, Merge)
+    async for row in merge:
+        assert_type(row, Row)
+    async with db.shards().merge("q", order_by=["a"]) as opened:
+        assert_type(opened, Merge)
+    assert_type(merge.errors, Mapping[int, Error])
+    merge.close()
+    db.shards().merge("q")  # type: ignore[call-arg]
+    totals = await db.shards().aggregate("q", (1,), group_by="a", n=Count(), s=Sum("b"), m=Avg("b"), least=Min("b"), most=Max("b"))
+    assert_type(totals, List[Row])
+    db.shards().aggregate("q", n=1)  # type: ignore[arg-type, unused-coroutine]
     db.shards(on_error="perhaps")  # type: ignore[arg-type]
 
 

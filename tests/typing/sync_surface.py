@@ -7,11 +7,16 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict, assert_type
 
 from dualdb import (
+    Avg,
     CallResult,
+    Count,
     DatabaseConfig,
     DatabaseService,
     DrainReport,
+    Error,
     InOut,
+    Max,
+    Min,
     MySQLClient,
     Out,
     PoolStats,
@@ -20,9 +25,10 @@ from dualdb import (
     ScatterResult,
     ServiceStatus,
     ShardStatus,
+    Sum,
 )
 from dualdb.deadlines import Deadline
-from dualdb.sync_impl import Scatter, Stream, Target, Transaction
+from dualdb.sync_impl import Merge, Scatter, Stream, Target, Transaction
 from dualdb.sync_impl.service import BorrowedConnection
 
 
@@ -86,6 +92,18 @@ def scatter(db: DatabaseService) -> None:
     assert_type(db.keys([1, 2], on_error="partial", at_once=4), Scatter)
     assert_type(db.keys([1, 2]).query("q", {"a": 1}), ScatterResult)
     assert_type(db.keys({"ann"}).execute("q"), ScatterResult)
+    merge = db.shards().merge("q", (1,), order_by="-a, b", limit=3, timeout=5, read_only=True)
+    assert_type(merge, Merge)
+    for row in merge:
+        assert_type(row, Row)
+    with db.shards().merge("q", order_by=["a"]) as opened:
+        assert_type(opened, Merge)
+    assert_type(merge.errors, Mapping[int, Error])
+    merge.close()
+    db.shards().merge("q")  # type: ignore[call-arg]
+    totals = db.shards().aggregate("q", (1,), group_by="a", n=Count(), s=Sum("b"), m=Avg("b"), least=Min("b"), most=Max("b"))
+    assert_type(totals, List[Row])
+    db.shards().aggregate("q", n=1)  # type: ignore[arg-type]
     db.shards(on_error="perhaps")  # type: ignore[arg-type]
 
 
