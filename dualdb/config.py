@@ -36,6 +36,8 @@ class DatabaseConfig(BaseModel):
             not tell. Nobody waits for it, but the server has three commands more.
         own_reader: read answers with this package's own reader, which is faster than the drivers' and gives the same values; False to have
             the drivers read them.
+        max_rows: more rows of one result that is read whole are an error (TooManyRows) before they fill the memory; None for no limit. A
+            ``stream`` has none. Where the drivers read, the rows are counted when they have come.
         read_timeout, write_timeout: the longest silence of the server while an answer is awaited, the longest stall while a statement
             is sent; None for no limit.
         ssl_mode, ssl_ca, ssl_cert, ssl_key: TLS; the files are PEM. Without ``ssl_ca`` the verify modes trust the system's authorities.
@@ -63,6 +65,7 @@ class DatabaseConfig(BaseModel):
     connect_timeout: float = Field(default=10.0, gt=0)
     reset_after_call: bool = False
     own_reader: bool = True
+    max_rows: Optional[int] = Field(default=None, ge=1)
     read_timeout: Optional[float] = Field(default=None, gt=0)
     write_timeout: Optional[float] = Field(default=None, gt=0)
     unix_socket: Optional[str] = None

@@ -74,7 +74,7 @@ class RowError(DataError):
 
 
 class TooManyRows(DataError):
-    """``query_one(..., strict=True)`` has found more than one row. The statement has been performed."""
+    """There are more rows than ``max_rows``, or than one for ``query_one(..., strict=True)``. The statement has been performed."""
 
 
 class OperationalError(DatabaseError, pymysql.err.OperationalError):
@@ -297,6 +297,12 @@ def is_answer(error: BaseException) -> bool:
     return getattr(error, "sqlstate", None) is not None and code_of(error) not in LOST
 
 
+def check_rows(found: int, most: int) -> None:
+    """Raises: TooManyRows."""
+    if found > most:
+        raise TooManyRows(f"there are more than {most} rows (max_rows)")
+
+
 def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
     """The same error in dualdb's tree: same code, same message, same SQLSTATE; ``cls`` overrides the class."""
     code = code_of(error)
@@ -314,7 +320,7 @@ def told(error: BaseException, target: str, shard_id: Optional[int], *, sent: bo
 
     A driver's error in dualdb's tree: what the server refused, or ConnectionLost. Anything else is the error itself.
     """
-    if isinstance(error, DeadlineExceeded):
+    if isinstance(error, (DeadlineExceeded, TooManyRows)):
         return error.about(target, shard_id, sent=sent)
     if isinstance(error, Error) or not isinstance(error, DRIVER_ERRORS):
         return error

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -258,7 +259,7 @@ class Life:
         return found
 
     def _rows(self, client: Any, timeout: Optional[float] = None) -> plans.Plan[List[Row]]:
-        statement = Statement(f"SELECT * FROM {self.table} ORDER BY shard_id")
+        statement = Statement(f"SELECT * FROM {self.table} ORDER BY shard_id", max_rows=sys.maxsize)
         results: List[ResultSet] = yield from plans.perform(lambda: Apart(client), statement, timeout)
         return results[0].rows
 

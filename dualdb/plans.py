@@ -447,7 +447,7 @@ def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:
     return cls(broken.errno or 2013, message).about(broken.target, broken.shard_id, sent=True)
 
 
-def query(route: Route, sql: str, params: Params, timeout: Optional[float] = None, *, as_: Any = None, **declared: bool) -> Plan[List[Any]]:
+def query(route: Route, sql: str, params: Params, timeout: Optional[float] = None, *, as_: Any = None, **declared: Any) -> Plan[List[Any]]:
     if as_ is not None:
         check_kind(as_)
     results: List[ResultSet] = yield from perform(route, Statement(sql, params, **declared), timeout)
@@ -473,7 +473,7 @@ def query_value(route: Route, sql: str, params: Params, timeout: Optional[float]
     return next(iter(row.values())) if row else None
 
 
-def query_column(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[List[Any]]:
+def query_column(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: Any) -> Plan[List[Any]]:
     rows = yield from query(route, sql, params, timeout, **declared)
     return [next(iter(row.values())) for row in rows]
 

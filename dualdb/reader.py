@@ -27,6 +27,7 @@ class Answer:
         number: the sequence number of the first packet.
         tuples: rows are tuples and not dicts.
         known: the layout of the answer before, which this one may have again.
+        most: the rows of a result after which no more are taken.
 
     Attributes:
         results: the result sets that are complete.
@@ -51,10 +52,12 @@ class Answer:
     _defined = 0  # how many of them have come
     _defined_to = 0  # and how many bytes they are
 
-    def __init__(self, encoding: str, number: int = 1, *, tuples: bool = False, known: Optional[Layout] = None) -> None:
+    def __init__(
+        self, encoding: str, number: int = 1, *, tuples: bool = False, known: Optional[Layout] = None, most: Optional[int] = None
+    ) -> None:
         self.results: List[ResultSet] = []
         self.rows: List[Any] = []
-        self.known = known
+        self.known, self._most = known, most
         self._encoding, self._number, self._tuples = encoding, number, tuples
         self._pieces: List[bytes] = []
         self._missing = 0
@@ -90,6 +93,7 @@ class Answer:
         """Take what has come; True when the answer is complete.
 
         Raises:
+            TooManyRows: there are more than ``most``, and they have not all come.
             pymysql.err.MySQLError: what the server said, which is an answer, too; or with a code of the client library what is wrong with
                 these packets, after which the connection cannot be used.
         """
@@ -108,6 +112,8 @@ class Answer:
         if complete:
             self.complete, self.surplus = True, position < len(data)
             return True
+        if self._most is not None:
+            errors.check_rows(len(self.rows), self._most)
         rest = data[position:]
         self._missing = 4 - len(rest) if len(rest) < 4 else self._missing
         self._pieces = [rest] if rest else []

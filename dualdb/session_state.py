@@ -70,6 +70,8 @@ class SessionState:
     #: Whether this package's reader fits the driver; the layout of the last answer it read, and the answer to a stream's command.
     TRUSTED = False
     _known: Any = None
+    #: More rows than these of the command at hand are an error; None for no such limit.
+    most_rows: Optional[int] = None
     answer: Any = None
 
     def __init__(self, **driver_options: Any) -> None:
@@ -108,6 +110,10 @@ class SessionState:
         if not self.TRUSTED or not self._config.own_reader:
             return False
         return not self.changed or bool(self.decoders == pymysql.converters.decoders)
+
+    @property
+    def max_rows(self) -> Optional[int]:
+        return self._config.max_rows
 
     @property
     def session_id(self) -> int:
@@ -181,7 +187,7 @@ class SessionState:
     def break_command(self, error: BaseException, *, gave_up: bool) -> None:
         """An error ended it: a server's refusal, which is an answer too, or a lost connection, or nobody waits any more (``gave_up``)."""
         self.at_rest = errors.is_answer(error)
-        gave_up = gave_up or self.broken or not isinstance(error, errors.DRIVER_ERRORS)
+        gave_up = gave_up or self.broken or isinstance(error, errors.TooManyRows) or not isinstance(error, errors.DRIVER_ERRORS)
         self.stranded = gave_up and self.sent and not self.at_rest
         self._in_use.release()
 
@@ -204,7 +210,7 @@ class SessionState:
     # The answer, where it is not the driver that reads it.
 
     def new_answer(self, *, tuples: bool = False) -> Any:
-        return Answer(self.encoding, self._next_seq_id, tuples=tuples, known=self._known)
+        return Answer(self.encoding, self._next_seq_id, tuples=tuples, known=self._known, most=None if tuples else self.most_rows)
 
     def heard(self, answer: Any) -> None:
         """What it has told of the session, whole or not."""

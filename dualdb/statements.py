@@ -53,13 +53,23 @@ class Voice(NamedTuple):
 class Statement:
     """One statement with its parameters. Bound at once, so that bad input is refused before a connection is asked for."""
 
-    __slots__ = ("_idempotent", "_read_only", "params", "sql", "text")
+    __slots__ = ("_idempotent", "_read_only", "max_rows", "params", "sql", "text")
 
     #: What is asked for are the columns: their types, beside their only row.
     describes = False
 
-    def __init__(self, text: str, params: sql.Params = None, *, idempotent: bool = False, read_only: bool = False) -> None:
-        self.sql, self.params, self._idempotent, self._read_only = text, params, idempotent, read_only
+    def __init__(
+        self,
+        text: str,
+        params: sql.Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        max_rows: Optional[int] = None,
+    ) -> None:
+        self.sql, self.params, self._idempotent, self._read_only, self.max_rows = text, params, idempotent, read_only, max_rows
+        if max_rows is not None and (not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < 0):
+            raise errors.ParameterError(f"max_rows is a number from 0 up, or None, not {max_rows!r}")
         self.text = sql.bind(text, params)
 
     def talk(self, voice: Voice) -> Talk:
@@ -183,7 +193,7 @@ class Call:
 
     #: What a procedure does to a transaction is not said beforehand; what to the session, the server says if it succeeds.
     commits = changes_session = describes = False
-    calls = True
+    calls, max_rows = True, None
 
     def check_in_transaction(self) -> None:
         """A procedure that ends the transaction is found out afterwards."""
@@ -199,8 +209,12 @@ def settled(statement: Any, connection: Any, until: Optional[float], *, in_trans
     An error packet carries no flags: what a procedure did to the transaction before it failed, or a lock timeout on a server that rolls
     back on one, shows only in the next OK packet. So after such an error the server is asked.
     """
+    most = connection.most_rows = connection.max_rows if statement.max_rows is None else statement.max_rows
     try:
         result = yield from statement.talk(connection.voice(until))
+        if most is not None:
+            for each in getattr(result, "sets", result):
+                errors.check_rows(len(each.rows), most)
         if statement.changes_session or (connection.reset_after_call and statement.calls):
             connection.changed = True
         return described(connection.fields, result[0]) if statement.describes else result

@@ -90,6 +90,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         *,
         idempotent: bool = False,
         read_only: bool = False,
+        max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> RowsR: ...
 
@@ -102,6 +103,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         as_: Type[MadeT],
         idempotent: bool = False,
         read_only: bool = False,
+        max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> List[MadeT]: ...
 
@@ -114,6 +116,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         as_: Type[MadeT],
         idempotent: bool = False,
         read_only: bool = False,
+        max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> Coroutine[Any, Any, List[MadeT]]: ...
 
@@ -125,6 +128,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         as_: Optional[Type[Any]] = None,
         idempotent: bool = False,
         read_only: bool = False,
+        max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> Any:
         """The rows of the (first) result set, a list of dicts; empty for a statement without rows.
@@ -135,13 +139,17 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
             idempotent: the statement may be sent twice if its connection is lost.
             read_only: the statement only reads, so that the same holds, and a read-only shard takes it. A plain SELECT need not say so;
                 one that calls a stored function or locks rows is not plain.
+            max_rows: more are an error, and are not waited for; None for the ``max_rows`` of the configuration.
             timeout: seconds for all of it, from the wait for a connection on.
 
         Raises:
             ParameterError: ``as_`` is none of these.
+            TooManyRows: there are more than ``max_rows``.
             RowError: the columns, or the values of a row, do not fit what ``as_`` says.
         """
-        return self._run(plans.query(self._route, sql, params, timeout, as_=as_, idempotent=idempotent, read_only=read_only))
+        return self._run(
+            plans.query(self._route, sql, params, timeout, as_=as_, idempotent=idempotent, read_only=read_only, max_rows=max_rows)
+        )
 
     @overload
     def query_one(
@@ -212,10 +220,19 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         return self._run(plans.query_value(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
 
     def query_column(
-        self, sql: str, params: Params = None, *, idempotent: bool = False, read_only: bool = False, timeout: Optional[float] = None
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        max_rows: Optional[int] = None,
+        timeout: Optional[float] = None,
     ) -> ColumnR:
         """The values of the first column, a list. Otherwise as ``query``."""
-        return self._run(plans.query_column(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only))
+        return self._run(
+            plans.query_column(self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only, max_rows=max_rows)
+        )
 
     def execute(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> CountR:
         """The number of affected rows: an int, whose ``lastrowid`` is the AUTO_INCREMENT id that this very statement made."""

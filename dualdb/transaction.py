@@ -290,7 +290,7 @@ class BaseTransaction(
             told.in_transaction = True
             self._fail(told)
         elif isinstance(told, errors.Error) and told.sent:
-            if not self._raw.in_transaction:
+            if not self._raw.in_transaction or not self._raw.at_rest:
                 self._fail(told)
         elif not isinstance(told, errors.Error) and not self._raw.at_rest:
             self._fail(error)

@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 from faces import session
 
-from dualdb import CallResult, InOut, IntegrityError, Out, ProgrammingError, RowCount
+from dualdb import (
+    CallResult,
+    InOut,
+    IntegrityError,
+    Out,
+    ParameterError,
+    ProgrammingError,
+    RowCount,
+    TooManyRows,
+    TransactionAborted,
+)
 
 
 @pytest.mark.parametrize(
@@ -188,3 +198,55 @@ def test_both_colours_open_the_same_session(db: Any, call: Any, world: Any) -> N
     with plain, plain.cursor() as cursor:
         cursor.execute("SELECT @@autocommit, @@character_set_client, @@collation_connection, @@sql_mode, @@time_zone")
         assert tuple(session_is.values()) == cursor.fetchone()
+
+
+NUMBERS = " UNION ALL ".join([f"SELECT {number} AS n" for number in range(10)])
+HUGE = f"SELECT REPEAT('x', 1000) AS x FROM {', '.join([f'({NUMBERS}) t{number}' for number in range(6)])}"
+
+
+def test_no_more_rows_than_are_asked_for(db: Any, colour: Any, world: Any) -> None:
+    target = db.shard(1)
+    assert colour(target.query("SELECT 1 AS n UNION SELECT 2", max_rows=2)) == [{"n": 1}, {"n": 2}]
+    opened = target_opened(db)
+    with pytest.raises(TooManyRows, match="more than 1 rows") as caught:
+        colour(target.query("SELECT 1 AS n UNION SELECT 2", max_rows=1))
+    assert (caught.value.shard_id, caught.value.sent) == (1, True)
+    assert target_opened(db) == opened  # the answer was short, and the connection is kept
+    with pytest.raises(TooManyRows):
+        colour(target.query_column(HUGE, max_rows=1000))  # a gigabyte, if it were all waited for
+    assert colour(target.query_value("SELECT 7")) == 7
+    with colour.using(target.transaction()) as tx:
+        with pytest.raises(TooManyRows):
+            colour(tx.query("SELECT 1 UNION SELECT 2", max_rows=1))
+        colour(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
+    with pytest.raises(TransactionAborted), colour.using(target.transaction()) as tx:
+        colour(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (2, 'A', 1)"))
+        with pytest.raises(TooManyRows):
+            colour(tx.query(HUGE, max_rows=1000))
+        colour(tx.query("SELECT 1"))
+    assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
+    wrong: Any
+    for wrong in (-1, "9", True, 1.5):
+        with pytest.raises(ParameterError, match="max_rows"):
+            colour(target.query("SELECT 1", max_rows=wrong))
+
+
+@pytest.mark.parametrize("own_reader", [True, False])
+def test_a_limit_on_rows_for_all_that_is_read_whole(world: Any, open_service: Any, colour: Any, own_reader: bool) -> None:
+    for shard_id in (3, 4, 5, 6):
+        world.set_row(shard_id)
+    db = open_service(world.config.model_copy(update={"max_rows": 5, "own_reader": own_reader}))
+    assert len(db.shard_clients) == 6  # the service's own reading has no limit
+    assert len(colour(db.query("SELECT 1 UNION SELECT 2"))) == 2
+    six = "SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6"
+    with pytest.raises(TooManyRows):
+        colour(db.query(six))
+    assert len(colour(db.query(six, max_rows=6))) == 6
+    assert len(colour.taken(db.stream(six))) == 6
+    world.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES " + ", ".join([f"(7, 'S{number}', 1)" for number in range(6)]))
+    with pytest.raises(TooManyRows):
+        colour(db.shard(1).call("portfolio", (7,)))
+
+
+def target_opened(db: Any) -> int:
+    return int(db.stats()[1].opened)

@@ -117,7 +117,10 @@ def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_aga
 )
 def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(statement: Any, error: Any, in_transaction: bool, asks: bool) -> None:
     talk = settled(
-        statement, SimpleNamespace(voice=lambda until: UTF8, changed=False, reset_after_call=False), None, in_transaction=in_transaction
+        statement,
+        SimpleNamespace(max_rows=None, voice=lambda until: UTF8, changed=False, reset_after_call=False),
+        None,
+        in_transaction=in_transaction,
     )
     next(talk)
     if asks:
@@ -147,7 +150,7 @@ def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(statement: Any
     ],
 )
 def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) -> None:
-    connection = SimpleNamespace(voice=lambda until: UTF8, changed=False, reset_after_call=False)
+    connection = SimpleNamespace(max_rows=None, voice=lambda until: UTF8, changed=False, reset_after_call=False)
     talk = settled(Statement(sql), connection, None)
     next(talk)
     with pytest.raises(StopIteration):
