@@ -14,7 +14,7 @@ from typing import Any, Awaitable, Callable, Generator, List, NamedTuple, Option
 from . import deadlines, errors
 from .config import DatabaseConfig
 from .health import Health
-from .results import CallResult, ResultSet, Row, RowCount
+from .results import CallResult, ResultSet, Row, RowCount, row_count
 from .rows import check_kind, typed
 from .sql import Chunk, Chunks, Params
 from .statements import Bulk, Call, Statement, marker
@@ -480,7 +480,7 @@ def query_column(route: Route, sql: str, params: Params, timeout: Optional[float
 
 def execute(route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool) -> Plan[RowCount]:
     results: List[ResultSet] = yield from perform(route, Statement(sql, params, **declared), timeout)
-    return RowCount(results[0].rowcount, results[0].lastrowid)
+    return row_count(results[0])
 
 
 def executemany(
@@ -508,10 +508,10 @@ def executemany(
         raise errors.ParameterError(f"{'rows that are' if is_async else 'a progress that is'} awaited are for the asyncio service")
     most = yield from query_value(route, "SELECT @@max_allowed_packet", None, timeout)
     cut = Chunks(sql, chunk_rows, min(int(most), LONGEST_CHUNK) - 64)
-    affected = written = lastrowid = 0
+    affected = written = lastrowid = warnings = 0
 
     def write(chunk: Chunk) -> Plan[None]:
-        nonlocal affected, written, lastrowid
+        nonlocal affected, written, lastrowid, warnings
         left = None if until is None else max(0.0, until - time.monotonic())
         try:
             results: List[ResultSet] = yield from perform(route, Bulk(chunk, idempotent=idempotent), left)
@@ -519,7 +519,7 @@ def executemany(
             error.rows = (chunk.first, chunk.first + len(chunk.rows) - 1)
             raise
         affected, written = affected + results[0].rowcount, written + len(chunk.rows)
-        lastrowid = results[0].lastrowid or lastrowid
+        lastrowid, warnings = results[0].lastrowid or lastrowid, warnings + results[0].warnings
         told = None if progress is None else progress(written)
         if awaits and inspect.isawaitable(told):
             yield Await(told)
@@ -542,7 +542,7 @@ def executemany(
     rest = cut.rest()
     if rest is not None:
         yield from write(rest)
-    return RowCount(affected, lastrowid)
+    return RowCount(affected, lastrowid, warnings)
 
 
 def call(route: Route, procedure: str, params: Sequence[Any], timeout: Optional[float] = None, **declared: bool) -> Plan[CallResult]:

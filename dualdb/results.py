@@ -9,17 +9,27 @@ Row = Dict[str, Any]
 
 
 class RowCount(int):
-    """The number of affected rows: an int that also carries ``lastrowid``, the AUTO_INCREMENT id this statement made (0 if none)."""
+    """The number of affected rows: an int that carries more.
+
+    Attributes:
+        lastrowid: the AUTO_INCREMENT id this statement made, 0 if none.
+        warnings: the number of warnings it left.
+    """
 
     lastrowid: int
+    warnings: int
 
-    def __new__(cls, rowcount: int, lastrowid: int = 0) -> "RowCount":
+    def __new__(cls, rowcount: int, lastrowid: int = 0, warnings: int = 0) -> "RowCount":
         self = super().__new__(cls, rowcount)
-        self.lastrowid = lastrowid
+        self.lastrowid, self.warnings = lastrowid, warnings
         return self
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        return RowCount, (int(self), self.lastrowid)
+        return RowCount, (int(self), self.lastrowid, self.warnings)
+
+
+def row_count(result: "ResultSet") -> RowCount:
+    return RowCount(result.rowcount, result.lastrowid, result.warnings)
 
 
 class ResultSet(NamedTuple):

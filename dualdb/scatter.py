@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Callable, Dict, Generic, Literal, Mapping, Optional, Sequence, Union
 
 from . import deadlines, derived, errors, merge, ordering, plans, totals
-from .results import RowCount, ScatterResult
+from .results import ScatterResult, row_count
 from .shapes import MergeT, RowsR, ScatterR
 from .sql import Params, names
 from .statements import Call, Statement
@@ -229,7 +229,7 @@ def _rows(results: Any) -> Any:
 
 
 def _count(results: Any) -> Any:
-    return RowCount(results[0].rowcount, results[0].lastrowid)
+    return row_count(results[0])
 
 
 def _whole(result: Any) -> Any:

@@ -235,7 +235,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         )
 
     def execute(self, sql: str, params: Params = None, *, idempotent: bool = False, timeout: Optional[float] = None) -> CountR:
-        """The number of affected rows: an int, whose ``lastrowid`` is the AUTO_INCREMENT id that this very statement made."""
+        """The number of affected rows: an int, with this statement's ``lastrowid`` (AUTO_INCREMENT id) and number of ``warnings``."""
         return self._run(plans.execute(self._route, sql, params, timeout, idempotent=idempotent))
 
     @overload

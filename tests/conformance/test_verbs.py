@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import pickle
 from typing import Any
 
 import pytest
@@ -250,3 +251,12 @@ def test_a_limit_on_rows_for_all_that_is_read_whole(world: Any, open_service: An
 
 def target_opened(db: Any) -> int:
     return int(db.stats()[1].opened)
+
+
+def test_a_count_carries_the_id_and_the_warnings(db: Any, colour: Any) -> None:
+    made = colour(db.shard(1).execute("INSERT IGNORE INTO trades (id, user_id, symbol, qty) VALUES (5, 1, REPEAT('x', 50), 1)"))
+    assert (made, made.lastrowid, made.warnings) == (1, 5, 1)
+    assert colour(db.shard(1).execute("DELETE FROM trades")).warnings == 0
+    many = colour(db.shard(1).executemany("INSERT IGNORE INTO trades (user_id, symbol, qty) VALUES (%s, %s, 1)", [(1, "y" * 50)] * 3))
+    assert (many, many.warnings) == (3, 3)
+    assert pickle.loads(pickle.dumps(many)).warnings == 3
