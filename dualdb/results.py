@@ -1,6 +1,6 @@
 """What a statement gives back, the same in both colours."""
 
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Tuple
 
 from . import errors
 
@@ -77,7 +77,16 @@ class ScatterResult(NamedTuple):
     @property
     def rows(self) -> List[Row]:
         """The rows of all shards that answered, one shard after the other by their ids."""
-        return [row for shard_id in sorted(self.by_shard) for row in getattr(self.by_shard[shard_id], "rows", self.by_shard[shard_id])]
+        return [row for _, row in self._rows()]
+
+    def rows_with_shard(self, name: str = "_shard") -> List[Row]:
+        """The same rows, each with its shard's id under this name."""
+        return [{**row, name: shard_id} for shard_id, row in self._rows()]
+
+    def _rows(self) -> Iterator[Tuple[int, Row]]:
+        for shard_id, given in sorted(self.by_shard.items()):
+            for row in getattr(given, "rows", given):
+                yield shard_id, row
 
 
 class Column(NamedTuple):

@@ -25,6 +25,7 @@ def test_every_shard_is_asked_and_each_answer_is_its_own(four: Any, open_service
     result = colour(db.shards().query("SELECT user_id FROM trades WHERE user_id > %s", (0,)))
     assert result.by_shard == {1: [{"user_id": 1}], 2: [{"user_id": 2}], 3: [{"user_id": 1}], 4: [{"user_id": 1}]}
     assert [row["user_id"] for row in result.rows] == [1, 2, 1, 1]
+    assert result.rows_with_shard()[1:3] == [{"user_id": 2, "_shard": 2}, {"user_id": 1, "_shard": 3}]
     assert result.errors == {}
     done = colour(db.shards([2, 1]).execute(INSERT, (9,)))
     assert (done.by_shard, done.by_shard[2].lastrowid) == ({1: 1, 2: 1}, 2)
