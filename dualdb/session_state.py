@@ -86,6 +86,8 @@ class SessionState:
     #: False from the first byte of a command to the last packet of its answer: what is read next would be somebody else's.
     at_rest = True
     #: The whole of the last command has left this process.
+    _written = False
+    #: The same of any command of the statement or the transaction's end that is on its way; whoever begins one sets it to False.
     sent = False
     #: Nobody waits for the answer any more, but the server may still be working on it.
     stranded = False
@@ -143,7 +145,7 @@ class SessionState:
     def opened(self) -> None:
         """As the object may have had another session before."""
         self.born = self.rested = time.monotonic()
-        self.at_rest, self.sent, self.ended = True, False, None
+        self.at_rest, self.sent, self._written, self.ended = True, False, False, None
         self.stranded = self.broken = self.changed = self.resetting = False
         self._in_use = threading.Lock()
         # Spread over a tenth, so that connections made together are not all replaced together.
@@ -170,7 +172,7 @@ class SessionState:
         """
         if not self._in_use.acquire(blocking=False):
             raise errors.ConcurrentUseError("another thread or task is using this connection: a transaction belongs to one at a time")
-        self.at_rest = self.sent = False
+        self.at_rest = self._written = False
         return self.server_status
 
     def end_command(self, flags_before: int, said: Optional[bytes]) -> None:
@@ -188,7 +190,7 @@ class SessionState:
         """An error ended it: a server's refusal, which is an answer too, or a lost connection, or nobody waits any more (``gave_up``)."""
         self.at_rest = errors.is_answer(error)
         gave_up = gave_up or self.broken or isinstance(error, errors.TooManyRows) or not isinstance(error, errors.DRIVER_ERRORS)
-        self.stranded = gave_up and self.sent and not self.at_rest
+        self.stranded = gave_up and self._written and not self.at_rest
         self._in_use.release()
 
     def drop_stream(self) -> None:

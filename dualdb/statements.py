@@ -209,6 +209,7 @@ def settled(statement: Any, connection: Any, until: Optional[float], *, in_trans
     An error packet carries no flags: what a procedure did to the transaction before it failed, or a lock timeout on a server that rolls
     back on one, shows only in the next OK packet. So after such an error the server is asked.
     """
+    connection.sent = False
     most = connection.most_rows = connection.max_rows if statement.max_rows is None else statement.max_rows
     try:
         result = yield from statement.talk(connection.voice(until))

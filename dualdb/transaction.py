@@ -221,7 +221,8 @@ class BaseTransaction(
         self._outer = outer
         return outer
 
-    def _opening(self) -> statements.Talk:
+    def _opening(self, raw: Any) -> statements.Talk:
+        raw.sent = False
         self._token = secrets.token_hex(16) if self._mode.commit_marker else None
         yield from statements.begin(self._number, self._token, self._mode)
 
@@ -246,7 +247,7 @@ class BaseTransaction(
         root = self._root
         statement.check_in_transaction()
         if root._ended:
-            yield from root._opening()
+            yield from root._opening(self._raw)
             root._ended = False
         settled = statements.settled(statement, self._raw, until, in_transaction=True)
         result = yield from (self._guarded(settled) if statement.calls else settled)
@@ -317,6 +318,7 @@ class BaseTransaction(
         root, stack = self._root, self._root._stack
         if self._over:
             return ()
+        self._raw.sent = False
         for inner in stack[stack.index(self) :]:
             inner._over = True
         del stack[stack.index(self) :]

@@ -188,7 +188,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
 
     async def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
         """Send one command whose rows ``next_rows`` gives; the names of the columns. Raises: as ``run``."""
-        self._flags_before = self.begin_command()
+        self._flags_before, self.sent = self.begin_command(), False
         self.streaming, self._timed_out, self._result = True, False, None
         self._stream_until = until
         self._timer = None if until is None else self._loop.call_later(until - time.monotonic(), self._time_out)
@@ -250,7 +250,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         await super()._execute_command(command, sql)
         if self._writer.transport.get_write_buffer_size():
             await self._drain()
-        self.sent = True
+        self._written = self.sent = True
 
     async def _drain(self) -> None:
         limit = self._config.write_timeout
@@ -299,7 +299,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
 
     def _time_out(self) -> None:
         self._timed_out = True
-        if self._writer is not None and not self.sent:
+        if self._writer is not None and not self._written:
             self._writer.transport.abort()
         elif self._reader is not None:
             self._reader.set_exception(socket.timeout("timed out"))
@@ -311,7 +311,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
 
     async def finish_reset(self, until: float) -> None:
         """Raises: pymysql.err.MySQLError, and the connection must not be used."""
-        self.resetting, self.sent = False, True
+        self.resetting, self._written = False, True
         timer = self._loop.call_later(until - time.monotonic(), self._time_out)
         try:
             for _ in range(self.RESET_ANSWERS):

@@ -277,7 +277,7 @@ class Transaction(_Runs, BaseTransaction[Rows, OneRow, Value, Column, Count, Cal
         else:
             self._client, raw = await self._run(plans.check_out(route, until=until))
         try:
-            await drive(self._opening(), lambda command: raw.run(command, until))
+            await drive(self._opening(raw), lambda command: raw.run(command, until))
         except BaseException as error:
             self._give_back(raw)
             told = errors.told(error, self.name, self.shard_id, sent=raw.sent)

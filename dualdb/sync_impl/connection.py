@@ -184,7 +184,7 @@ class Connection(SessionState, pymysql.connections.Connection):
 
     def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
         """Send one command whose rows ``next_rows`` gives; the names of the columns. Raises: as ``run``."""
-        self._flags_before = self.begin_command()
+        self._flags_before, self.sent = self.begin_command(), False
         self.streaming, self._timed_out, self._result = True, False, None
         self._until = until
         try:
@@ -234,7 +234,7 @@ class Connection(SessionState, pymysql.connections.Connection):
 
     def _execute_command(self, command: int, sql: Any) -> None:
         super()._execute_command(command, sql)  # type: ignore[misc]
-        self.sent = True
+        self._written = self.sent = True
 
     # PyMySQL's own ways close the socket when time is up. It stays open until the statement has been ended on the server: as long as it
     # is, the server gives the session's id to nobody else.

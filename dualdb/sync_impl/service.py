@@ -249,7 +249,7 @@ class Transaction(
         else:
             self._client, raw = self._run(plans.check_out(route, until=until))
         try:
-            drive(self._opening(), lambda command: raw.run(command, until))
+            drive(self._opening(raw), lambda command: raw.run(command, until))
         except BaseException as error:
             self._give_back(raw)
             told = errors.told(error, self.name, self.shard_id, sent=raw.sent)

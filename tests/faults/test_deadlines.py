@@ -5,11 +5,16 @@ import socket
 import time
 from typing import Any, Callable, Iterator
 
+import pymysql
 import pytest
 
-from dualdb import DeadlineExceeded, OutcomeUnknown, TransactionAborted, WriteTimedOut
+from dualdb import DeadlineExceeded, Out, OutcomeUnknown, TransactionAborted, WriteTimedOut
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', 1 FROM DUAL WHERE SLEEP(%s) = 0"
+NOW = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
+
+#: Procedures, and what is asked after them: the OUT values, and what a call did to the transaction before it failed.
+BETWEEN = [("add_one", "SET p_done = 1", b"SELECT @_dualdb"), ("add_and_fail", "SIGNAL SQLSTATE '45000'", b"DO 0")]
 
 
 @pytest.fixture
@@ -185,3 +190,24 @@ def test_a_changed_session_that_was_given_up_is_not_reset_but_replaced(client: A
     assert colour(client.query_value("SELECT @mine")) is None
     assert until(colour, lambda: client.stats().in_use == 0)
     assert client.stats().opened == 2
+
+
+@pytest.mark.parametrize(("name", "body", "next_command"), BETWEEN, ids=[name for name, *_ in BETWEEN])
+def test_a_procedure_is_not_called_twice_where_the_next_command_never_left(
+    client: Any, colour: Any, world: Any, monkeypatch: Any, name: str, body: str, next_command: bytes
+) -> None:
+    world.run(1, f"DROP PROCEDURE IF EXISTS {name}", f"CREATE PROCEDURE {name}(OUT p_done INT) BEGIN {NOW}; {body}; END")
+    connection_class = colour.impl.connection.Connection
+    write = connection_class._write_bytes
+
+    # No server can be made to hit the microseconds between an answer and the next command.
+    def fail(connection: Any, data: bytes) -> None:
+        if next_command in data:
+            connection.abort()
+            raise pymysql.err.OperationalError(2006, "gone")
+        write(connection, data)
+
+    monkeypatch.setattr(connection_class, "_write_bytes", fail)
+    with pytest.raises(OutcomeUnknown):
+        colour(client.call(name, (Out("p_done"),)))
+    assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
