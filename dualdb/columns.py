@@ -140,7 +140,7 @@ _FAST = {
     pymysql.converters.convert_date: "_date(x)",
     pymysql.converters.convert_timedelta: "_timedelta(x)",
 }
-_NEXT = "buffer[p + 1:(p := p + n + 1)]"
+_NEXT = "buffer[(b := p + 1):(p := b + n)]"
 # A call of _datetime for each value would take as long as making it.
 _NEXT_DATETIME = f"""x = {_NEXT}
             try:
@@ -156,14 +156,21 @@ def _said(number: int, encoding: Optional[str], converter: Any) -> str:
     return text if converter is None else f"_convert{number}({text})"
 
 
+# A header is three bytes of length and the sequence number: most packets are short, and one comparison says that and that it is the next.
 _HEAD = """
 def read(buffer, position, end, number, append):
-    while end - position >= 4:
-        header, = unpack(buffer, position)
-        length = header & 0xFFFFFF
+    last = end - 4
+    mark = number << 8
+    while position <= last:
+        length, high = unpack(buffer, position)
         p = position + 4
         stop = p + length
-        if stop > end or length == 0xFFFFFF or header >> 24 != number:
+        if high != mark:
+            length |= (high & 255) << 16
+            stop = p + length
+            if length == 0xFFFFFF or high & 0xFF00 != mark:
+                break
+        if stop > end:
             break
 """
 # 251 is NULL, 252 to 254 say that the length has more bytes, and a packet that begins with 254 and is short, or with 255, is no row.
@@ -180,20 +187,20 @@ _COLUMN = """
 """
 _FIRST = """
             if n == 255 or length < 9:
-                return position, number, True"""
+                return position, mark >> 8, True"""
 _TAIL = """
         if p != stop:
             raise Malformed("a row is longer or shorter than its packet")
         append({row})
         position = stop
-        number = number + 1 & 255
-    return position, number, False
+        mark = mark + 256 & 0xFF00
+    return position, mark >> 8, False
 """
 
 
 def _generated(names: Tuple[str, ...], columns: List[Any], tuples: bool) -> Any:
     known: Dict[str, Any] = {
-        "unpack": struct.Struct("<I").unpack_from, "long": _long, "Malformed": Malformed, "Decimal": Decimal,
+        "unpack": struct.Struct("<HH").unpack_from, "long": _long, "Malformed": Malformed, "Decimal": Decimal,
         "_datetime": _datetime, "_date": _date, "_timedelta": _timedelta, "fromisoformat": datetime.datetime.fromisoformat,
     }  # fmt: skip
     body = []
