@@ -1,0 +1,253 @@
+"""The document: tables, goals, and what was not in our favour, all of it out of the samples."""
+
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+
+from .goals import GOALS, Verdict, judge
+from .measure import Ratio, inverse, median, ratio
+from .peers import ASYNCIO, OURS, REFERENCE, THREADS, Peer, peers
+from .results import Results
+from .scenarios import SHARDS, scatter_key
+
+
+class Chapter(NamedTuple):
+    """What is told of a scenario.
+
+    Attributes:
+        unit: "time" of one call, "throughput" in calls a second, or "memory" above the start.
+    """
+
+    scenario: str
+    title: str
+    text: str
+    unit: str = "time"
+
+
+CHAPTERS = [
+    Chapter("point", "Point lookup", "One row of five columns by its primary key, by one caller."),
+    Chapter("rows1000", "1,000 rows", "1,000 rows of seven columns (numbers, text, a decimal, a date, NULLs), read into a list of dicts."),
+    Chapter("insert", "executemany", "1,000 rows of six columns written by one call."),
+    Chapter(
+        "call",
+        "Procedure call",
+        'A procedure that selects one row. Bare drivers send it by `execute("CALL ...")`: `callproc` costs them one statement more.',
+    ),
+    Chapter("callers1", "1 caller", "Point lookups over a pool of ten connections.", "throughput"),
+    Chapter("callers10", "10 callers at once", "The same by ten threads or tasks.", "throughput"),
+    Chapter("callers100", "100 callers at once", "The same by a hundred; nine of ten wait for a connection.", "throughput"),
+    Chapter("rows100000", "100,000 rows as a list: the time", "In a fresh process each time."),
+    Chapter("rows100000-memory", "100,000 rows as a list: the memory", "The most that was ever resident above the start.", "memory"),
+    Chapter(
+        "stream100000", "100,000 rows streamed: the time", "One after the other over a server-side cursor, in a fresh process each time."
+    ),
+    Chapter("stream100000-memory", "100,000 rows streamed: the memory", "The most that was ever resident above the start.", "memory"),
+]
+
+
+def document(results: Results, pictures: Mapping[str, str]) -> str:
+    """The whole, in Markdown. ``pictures`` are links by scenario."""
+    parts = [_head(results), _goals(results), _not_in_our_favour(results)]
+    parts += [_chapter(chapter, results, pictures) for chapter in CHAPTERS if chapter.scenario in results.tables]
+    parts += [_scatter(results, pictures), _per_call(results), _missing(results)]
+    return "\n\n".join([part for part in parts if part]) + "\n"
+
+
+def amount(figure: float, unit: str) -> str:
+    """A figure with its unit, to three digits."""
+    if unit == "throughput":
+        return f"{_digits(1 / figure)} /s"
+    if unit == "memory":
+        return f"{figure:.1f} MB"
+    for factor, name in ((1, "s"), (1e3, "ms")):
+        if figure * factor >= 1:
+            return f"{_digits(figure * factor)} {name}"
+    return f"{_digits(figure * 1e6)} µs"
+
+
+def _digits(figure: float) -> str:
+    if figure >= 100:
+        return f"{figure:,.0f}"
+    return f"{figure:.1f}" if figure >= 10 else f"{figure:.2f}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    # The first column is words, the others are figures.
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join([f"| {' | '.join(line)} |" for line in lines])
+
+
+def _head(results: Results) -> str:
+    machine = results.machine
+    versions = ", ".join([f"{name} {version}" for name, version in sorted(results.versions.items(), key=lambda pair: pair[0].lower())])
+    text = [
+        "# How fast it is",
+        "Written by `scripts/bench`, which measures all of this again on your machine and writes it anew.",
+        f"On {machine.get('date', '?')}: {machine.get('processor', '?')}, {machine.get('processors', '?')} processors, shared by the "
+        f"contestants and the servers; {machine.get('system', '?')}; {machine.get('python', '?')}; server "
+        f"{machine.get('server', '?')}, over TCP on loopback, without TLS. Load average before {machine.get('load before', '?')}, "
+        f"after {machine.get('load after', '?')}. {versions}.",
+        f"Every contestant is in a process of its own. In each of {results.rounds} rounds everybody runs one short batch, in a random "
+        "order; what is told is the median of the rounds, and ratios are the median of the ratios within each round, so that what slows "
+        "a whole round slows nobody in particular. The quartiles stand behind a ratio. Before anything is timed everybody is asked the "
+        "same, and whoever answers otherwise takes no part. The raw socket and the raw stream decode nothing: what they take is the "
+        "server's and the system's.",
+    ]
+    if results.quick:
+        text.append("**This was a quick run: the figures are worth little.**")
+    return "\n\n".join(text)
+
+
+def verdicts(results: Results) -> List[Verdict]:
+    return [judge(goal, results) for goal in GOALS]
+
+
+def _goals(results: Results) -> str:
+    return "## Goals\n\n" + table(["goal", "reached", "quartiles", ""], [list(_told(verdict)) for verdict in verdicts(results)])
+
+
+def _told(verdict: Verdict) -> Iterator[str]:
+    yield verdict.goal.text
+    if verdict.reached is None:
+        yield from ("", "", "not measured")
+        return
+    yield f"{verdict.reached:.2f}" if verdict.goal.against else amount(verdict.reached, "memory")
+    yield verdict.spread
+    yield "met" if verdict.met else "**not met**"
+
+
+def goals_as_text(results: Results) -> str:
+    """For the terminal."""
+    lines = []
+    for verdict in verdicts(results):
+        text, reached, _, met = _told(verdict)
+        lines.append(f"{met.strip('*'):13}{reached:>8}  {text}")
+    return "\n".join(lines)
+
+
+def losses(results: Results) -> List[str]:
+    """Every line in which somebody did better than we did, in the same colour."""
+    found = []
+    for chapter in CHAPTERS:
+        figures = results.tables.get(chapter.scenario, {})
+        for key, peer in peers().items():
+            if peer.floor or _is_ours(peer):
+                continue
+            mine = ratio(figures, OURS[peer.colour], key)
+            if mine is not None and round(mine.median, 2) > 1:
+                found.append(f"{chapter.title}, {peer.colour}: {_behind(mine, peer.title, chapter.unit)}")
+    for name, what in SCATTERS.items():
+        figures = results.tables.get(name, {})
+        for colour, key in (("threads", "scatter"), ("asyncio", "scatter-asyncio")):
+            for shards in SHARDS:
+                mine = ratio(figures, scatter_key(key, "at_once", shards), scatter_key(key, "in_turn", shards))
+                if mine is not None and round(mine.median, 2) > 1:
+                    plural = "shards" if shards > 1 else "shard"
+                    found.append(f"{what}, {shards} {plural}, {colour}: `db.shards()` takes {mine} of a plain loop's time ({mine.spread})")
+    return found
+
+
+def _behind(mine: Ratio, title: str, unit: str) -> str:
+    if unit == "throughput":
+        lower = inverse(mine)
+        assert lower is not None
+        return f"dualdb has {lower} of the throughput of {title} ({lower.spread})"
+    return f"dualdb takes {mine} of the {'memory' if unit == 'memory' else 'time'} of {title} ({mine.spread})"
+
+
+def _is_ours(peer: "type[Peer]") -> bool:
+    return peer.key.startswith("dualdb")
+
+
+def _not_in_our_favour(results: Results) -> str:
+    lines = losses(results)
+    unmet = [f"Goal not met: {verdict.goal.text}" for verdict in verdicts(results) if verdict.met is False]
+    told = [f"- {line}" for line in (*unmet, *lines)] or ["Nothing: nobody did better in anything."]
+    return "## What was not in our favour\n\n" + "\n".join(told)
+
+
+def _chapter(chapter: Chapter, results: Results, pictures: Mapping[str, str]) -> str:
+    parts = [f"## {chapter.title}", chapter.text]
+    if chapter.scenario in pictures:
+        parts.append(f"![{chapter.title}]({pictures[chapter.scenario]})")
+    parts += [_peers_table(chapter, colour, results) for colour in (THREADS, ASYNCIO)]
+    return "\n\n".join([part for part in parts if part])
+
+
+def _peers_table(chapter: Chapter, colour: str, results: Results) -> str:
+    figures = results.tables[chapter.scenario]
+    reference, ours = REFERENCE[colour], OURS[colour]
+    with_reference = bool(figures.get(reference))
+    rows = []
+    for key, peer in peers().items():
+        middle = median(figures, key)
+        if peer.colour != colour or middle is None:
+            continue
+        row = [f"**{peer.title}**" if key == ours else peer.title, amount(middle, chapter.unit)]
+        if with_reference:
+            row.append(_cell(ratio(figures, key, reference), chapter.unit))
+        row.append("" if key == ours else _cell(ratio(figures, ours, key), chapter.unit))
+        rows.append(row)
+    if not rows:
+        return ""
+    head = [colour, {"time": "time of a call", "throughput": "calls", "memory": "memory"}[chapter.unit]]
+    if with_reference:
+        head.append(f"of {peers()[reference].title}'s")
+    return table([*head, "dualdb's, of it"], rows)
+
+
+def _cell(found: Optional[Ratio], unit: str) -> str:
+    if unit == "throughput":
+        found = inverse(found)
+    return "" if found is None else f"{found} ({found.spread})"
+
+
+SCATTERS = {"scatter-trivial": "A trivial query on each shard", "scatter-sleep": "A query that sleeps for 50 ms on each shard"}
+
+
+def _scatter(results: Results, pictures: Mapping[str, str]) -> str:
+    parts = []
+    for name, what in SCATTERS.items():
+        figures = results.tables.get(name)
+        if figures is None:
+            continue
+        rows = []
+        for colour, key in (("threads", "scatter"), ("asyncio", "scatter-asyncio")):
+            alone = scatter_key(key, "in_turn", 1)
+            for shards in SHARDS:
+                at_once, in_turn = scatter_key(key, "at_once", shards), scatter_key(key, "in_turn", shards)
+                middle, other = median(figures, at_once), median(figures, in_turn)
+                if middle is None or other is None:
+                    continue
+                compared = [_cell(ratio(figures, at_once, against), "time") for against in (in_turn, alone)]
+                rows.append([f"{colour}, {shards}", amount(middle, "time"), amount(other, "time"), *compared])
+        parts.append(f"### {what}")
+        if name in pictures:
+            parts.append(f"![{what}]({pictures[name]})")
+        parts.append(table(["shards", "`db.shards()`", "a loop", "at once, of the loop's", "at once, of one shard's"], rows))
+    if not parts:
+        return ""
+    text = "Each shard is a server of its own. A loop calls `db.shard(n)` for one after the other; one shard alone is the loop over one."
+    return "\n\n".join(["## Several shards at once", text, *parts])
+
+
+def _per_call(results: Results) -> str:
+    measured = {key for figures in results.tables.values() for key in figures}
+    lines = ["| | | what a call costs beside its statement |", "|---|---|---|"]
+    for key, peer in peers().items():
+        if key in measured:
+            note = f". Here {results.notes[key]}" if key in results.notes else ""
+            lines.append(f"| {peer.title} | {peer.colour} | {peer.per_call}{note} |")
+    return "## What each does for a call\n\n" + "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _missing(results: Results) -> str:
+    """Who was not measured, and why; the same reason once."""
+    reasons: Dict[str, List[str]] = {}
+    known = peers()
+    for scenario, missing in results.missing.items():
+        for key, reason in missing.items():
+            if key not in known or reason == "not part of this":
+                continue
+            reasons.setdefault(f"{known[key].title} ({known[key].colour}): {reason}", []).append(scenario)
+    if not reasons:
+        return ""
+    return "## Not measured\n\n" + "\n".join([f"- {who} ({', '.join(where)})" for who, where in reasons.items()])

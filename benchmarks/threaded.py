@@ -1,0 +1,410 @@
+"""The contestants of threads. Every one is in autocommit, gives dicts where it can, and gives back what it borrowed after each call."""
+
+import socket
+from types import SimpleNamespace
+from typing import Any, ClassVar, Dict, List, Tuple, Type
+
+import pymysql
+import pymysql.connections
+import pymysql.cursors
+
+import dualdb
+
+from . import data
+from .data import Server
+from .peers import THREADS, Peer, dicts
+
+
+def connect_pymysql(server: Server, **options: Any) -> Any:
+    return pymysql.connect(
+        host=server.host,
+        port=server.port,
+        user=server.user,
+        password=server.password,
+        database=server.database,
+        charset="utf8mb4",
+        autocommit=True,
+        cursorclass=pymysql.cursors.DictCursor,
+        **options,
+    )
+
+
+class Counting(pymysql.connections.Connection):  # type: ignore[type-arg, unused-ignore]
+    """Counts what it reads: how long an answer is."""
+
+    count = 0
+
+    def _read_bytes(self, num_bytes: int) -> bytes:
+        self.count += num_bytes
+        read: bytes = super()._read_bytes(num_bytes)  # type: ignore[misc, unused-ignore]
+        return read
+
+
+class Floor(Peer):
+    """Writes a finished command and reads as many bytes as its answer is known to have: nobody can do with less."""
+
+    key, title, colour = "floor", "raw socket", THREADS
+    per_call = "Nothing is composed and nothing decoded: a finished command, and the bytes of its answer"
+    floor = True
+
+    def open(self) -> Any:
+        # Two sessions, both signed in by PyMySQL: one learns how long each answer is, the other is the bare socket.
+        self._scout = Counting(
+            host=self.server.host,
+            port=self.server.port,
+            user=self.server.user,
+            password=self.server.password,
+            database=self.server.database,
+            charset="utf8mb4",
+            autocommit=True,
+            cursorclass=pymysql.cursors.DictCursor,
+        )
+        self._session = connect_pymysql(self.server)
+        self._socket: socket.socket = self._session._sock
+        self._known: Dict[Any, Tuple[bytes, int, Any]] = {}
+
+    def close(self) -> Any:
+        self._scout.close()
+        self._session.close()
+
+    def learnt(self, sql: str, parameter: Any) -> Tuple[bytes, int, Any]:
+        """The command, the length of its answer, and the rows in it."""
+        known = self._known.get((sql, parameter))
+        if known is None:
+            with self._scout.cursor() as cursor:
+                statement = cursor.mogrify(sql, (parameter,))
+                self._scout.count = 0
+                cursor.execute(statement)
+                rows = cursor.fetchall()
+            # Closing the cursor has read what comes after the rows.
+            known = self._known[sql, parameter] = (self._command(statement), self._scout.count, rows)
+        return known
+
+    @staticmethod
+    def _command(statement: str) -> bytes:
+        payload = b"\x03" + statement.encode()
+        return len(payload).to_bytes(3, "little") + b"\0" + payload
+
+    def form(self, rows: List[Tuple[Any, ...]]) -> Any:
+        with self._scout.cursor() as cursor:
+            head, _, one = data.INSERT.partition(" VALUES ")
+            statement = f"{head} VALUES {', '.join([cursor.mogrify(one, row) for row in rows])}"
+            self._scout.count = 0
+            cursor.execute(statement)
+        return self._command(statement), self._scout.count
+
+    def ask(self, command: bytes, length: int) -> bytearray:
+        self._socket.sendall(command)
+        answer = bytearray(length)
+        view, read = memoryview(answer), 0
+        while read < length:
+            read += self._socket.recv_into(view[read:])
+        return answer
+
+    def point(self, id_: int) -> Any:
+        command, length, _ = self.learnt(data.POINT, id_)
+        return self.ask(command, length)
+
+    def rows(self, count: int) -> Any:
+        command, length, _ = self.learnt(data.ROWS, count)
+        return self.ask(command, length)
+
+    def insert(self, rows: Any) -> Any:
+        return self.ask(*rows)
+
+    def call(self, id_: int) -> Any:
+        command, length, _ = self.learnt(data.CALL, id_)
+        return self.ask(command, length)
+
+
+class BareDriver(Peer):
+    """One connection and a cursor for each call. Nothing is sent beside the statement; nobody looks whether the connection lives."""
+
+    colour = THREADS
+    per_call = "One connection, a cursor for each call; nothing is sent beside the statement"
+
+    def close(self) -> Any:
+        self.connection.close()
+
+    connection: Any
+
+    def point(self, id_: int) -> Any:
+        with self.connection.cursor() as cursor:
+            cursor.execute(data.POINT, (id_,))
+            return cursor.fetchone()
+
+    def rows(self, count: int) -> Any:
+        with self.connection.cursor() as cursor:
+            cursor.execute(data.ROWS, (count,))
+            return cursor.fetchall()
+
+    def insert(self, rows: Any) -> Any:
+        with self.connection.cursor() as cursor:
+            return cursor.executemany(data.INSERT, rows)
+
+    def call(self, id_: int) -> Any:
+        # Not callproc(), which sends one more statement (SET @_find_account_0 = ...) before it. close() reads the rest of the answer.
+        with self.connection.cursor() as cursor:
+            cursor.execute(data.CALL, (id_,))
+            return cursor.fetchall()
+
+
+class PyMySQL(BareDriver):
+    key, title, distributions = "pymysql", "PyMySQL", ("PyMySQL",)
+
+    def open(self) -> Any:
+        self.connection = connect_pymysql(self.server)
+
+    def stream(self, count: int) -> Any:
+        with self.connection.cursor(pymysql.cursors.SSDictCursor) as cursor:
+            cursor.execute(data.ROWS, (count,))
+            return sum(row["id"] for row in cursor)
+
+
+class MySQLClient(BareDriver):
+    key, title, distributions = "mysqlclient", "mysqlclient", ("mysqlclient",)
+
+    def open(self) -> Any:
+        import MySQLdb
+        import MySQLdb.cursors
+
+        self._streaming = MySQLdb.cursors.SSDictCursor
+        self.connection = MySQLdb.connect(
+            host=self.server.host,
+            port=self.server.port,
+            user=self.server.user,
+            password=self.server.password,
+            database=self.server.database,
+            charset="utf8mb4",
+            autocommit=True,
+            cursorclass=MySQLdb.cursors.DictCursor,
+        )
+
+    def stream(self, count: int) -> Any:
+        with self.connection.cursor(self._streaming) as cursor:
+            cursor.execute(data.ROWS, (count,))
+            return sum(row["id"] for row in cursor)
+
+
+class Connector(BareDriver):
+    """Oracle's, with its C extension where that loads. Its pool takes no part: it refuses who comes when all is in use."""
+
+    key, title, distributions = "mysql-connector", "mysql-connector-python", ("mysql-connector-python",)
+
+    def open(self) -> Any:
+        import mysql.connector
+
+        self.connection = mysql.connector.connect(
+            host=self.server.host,
+            port=self.server.port,
+            user=self.server.user,
+            password=self.server.password,
+            database=self.server.database,
+            charset="utf8mb4",
+            # Its own default is a collation that only MySQL has.
+            collation="utf8mb4_general_ci",
+            autocommit=True,
+        )
+
+    def note(self) -> str:
+        return (
+            "with its C extension"
+            if type(self.connection).__name__ == "CMySQLConnection"
+            else "in pure Python: its C extension does not load"
+        )
+
+    def point(self, id_: int) -> Any:
+        with self.connection.cursor(dictionary=True) as cursor:
+            cursor.execute(data.POINT, (id_,))
+            (row,) = cursor.fetchall()  # with fetchone() alone it would complain of a result that was not read to its end
+            return row
+
+    def rows(self, count: int) -> Any:
+        with self.connection.cursor(dictionary=True) as cursor:
+            cursor.execute(data.ROWS, (count,))
+            return cursor.fetchall()
+
+    def stream(self, count: int) -> Any:
+        with self.connection.cursor(dictionary=True) as cursor:
+            cursor.execute(data.ROWS, (count,))
+            return sum(row["id"] for row in cursor)
+
+    def insert(self, rows: Any) -> Any:
+        with self.connection.cursor() as cursor:
+            cursor.executemany(data.INSERT, rows)
+            return cursor.rowcount
+
+    def call(self, id_: int) -> Any:
+        with self.connection.cursor(dictionary=True) as cursor:
+            cursor.execute(data.CALL, (id_,))
+            rows = cursor.fetchall()
+            while cursor.nextset():
+                pass
+            return rows
+
+
+class DBUtils(Peer):
+    key, title, colour, distributions = "dbutils", "DBUtils, defaults", THREADS, ("DBUtils", "PyMySQL")
+    per_call = "PooledDB over PyMySQL as it comes: a ping at check-out, a rollback at check-in"
+    pooled = True
+
+    def open(self) -> Any:
+        from dbutils.pooled_db import PooledDB
+
+        # blocking: callers wait where all ten are in use, as everybody's do here.
+        self.pool = PooledDB(lambda: connect_pymysql(self.server), maxconnections=10, blocking=True)
+
+    def close(self) -> Any:
+        self.pool.close()
+
+    def point(self, id_: int) -> Any:
+        with self.pool.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(data.POINT, (id_,))
+            return cursor.fetchone()
+
+    def rows(self, count: int) -> Any:
+        with self.pool.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(data.ROWS, (count,))
+            return cursor.fetchall()
+
+    def stream(self, count: int) -> Any:
+        with self.pool.connection() as connection, connection.cursor(pymysql.cursors.SSDictCursor) as cursor:
+            cursor.execute(data.ROWS, (count,))
+            return sum(row["id"] for row in cursor)
+
+    def insert(self, rows: Any) -> Any:
+        with self.pool.connection() as connection, connection.cursor() as cursor:
+            return cursor.executemany(data.INSERT, rows)
+
+    def call(self, id_: int) -> Any:
+        with self.pool.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(data.CALL, (id_,))
+            return cursor.fetchall()
+
+
+class SQLAlchemy(Peer):
+    """Core with text(), which is the quickest way to use it. The statements are made once, so that its cache of them is warm."""
+
+    colour = THREADS
+    per_call = "Core, text(), AUTOCOMMIT, .mappings(): a rollback at check-in (its default), no ping (its default)"
+    pooled = True
+    driver = ""
+    options: ClassVar[Dict[str, Any]] = {}
+
+    def open(self) -> Any:
+        from sqlalchemy import create_engine, text
+
+        self.engine = create_engine(
+            self.server.url.replace("mysql://", f"mysql+{self.driver}://") + "?charset=utf8mb4",
+            pool_size=10,
+            max_overflow=0,
+            isolation_level="AUTOCOMMIT",
+            **self.options,
+        )
+        self._point, self._call = text(data.named(data.POINT, "id")), text(data.named(data.CALL, "id"))
+        self._rows, self._insert = text(data.named(data.ROWS, "count")), text(data.named(data.INSERT, *data.TRADE[1:]))
+
+    def close(self) -> Any:
+        self.engine.dispose()
+
+    def form(self, rows: List[Tuple[Any, ...]]) -> Any:
+        return dicts(rows)
+
+    def point(self, id_: int) -> Any:
+        with self.engine.connect() as connection:
+            return connection.execute(self._point, {"id": id_}).mappings().one()
+
+    def rows(self, count: int) -> Any:
+        with self.engine.connect() as connection:
+            return connection.execute(self._rows, {"count": count}).mappings().all()
+
+    def stream(self, count: int) -> Any:
+        with self.engine.connect() as connection:
+            found = connection.execution_options(yield_per=1000).execute(self._rows, {"count": count})
+            return sum(row["id"] for row in found.mappings())
+
+    def insert(self, rows: Any) -> Any:
+        with self.engine.connect() as connection:
+            return connection.execute(self._insert, rows).rowcount
+
+    def call(self, id_: int) -> Any:
+        with self.engine.connect() as connection:
+            return connection.execute(self._call, {"id": id_}).mappings().all()
+
+
+class SQLAlchemyPyMySQL(SQLAlchemy):
+    key, title, driver, distributions = "sqlalchemy-pymysql", "SQLAlchemy (PyMySQL)", "pymysql", ("SQLAlchemy", "PyMySQL")
+
+
+class SQLAlchemyMySQLClient(SQLAlchemy):
+    key, title, driver, distributions = "sqlalchemy-mysqlclient", "SQLAlchemy (mysqlclient)", "mysqldb", ("SQLAlchemy", "mysqlclient")
+
+
+class SQLAlchemyTuned(SQLAlchemyPyMySQL):
+    """The same without its rollback: what a user who knows that option gets."""
+
+    key, title = "sqlalchemy-tuned", "SQLAlchemy (PyMySQL), no rollback"
+    per_call = "The same with skip_autocommit_rollback=True: nothing is sent beside the statement"
+    options: ClassVar[Dict[str, Any]] = {"skip_autocommit_rollback": True}
+
+
+class DualDB(Peer):
+    key, title, colour = "dualdb", "dualdb", THREADS
+    distributions = ("dualdb", "PyMySQL", "DBUtils")
+    per_call = "Through the service, to the global database: nothing is sent beside the statement, a poll() of the socket at check-out"
+    pooled = True
+
+    def open(self) -> Any:
+        self.service = dualdb.DatabaseService(service_config(self.server))
+        self.service.init_service()
+        self.target: Any = self.service
+
+    def close(self) -> Any:
+        self.service.close_service()
+
+    def point(self, id_: int) -> Any:
+        return self.target.query_one(data.POINT, (id_,))
+
+    def rows(self, count: int) -> Any:
+        return self.target.query(data.ROWS, (count,))
+
+    def stream(self, count: int) -> Any:
+        return sum(row["id"] for row in self.target.stream(data.ROWS, (count,)))
+
+    def insert(self, rows: Any) -> Any:
+        return int(self.target.executemany(data.INSERT, rows))
+
+    def call(self, id_: int) -> Any:
+        return self.target.call("find_account", (id_,)).rows
+
+
+class DualDBSession(DualDB):
+    """The way of a web handler: a session's shard, found for each call."""
+
+    key, title, only = "dualdb-session", "dualdb, by session", ("point",)
+    per_call = "The same through db.session(...): the shard of a user, found for each call"
+
+    def open(self) -> Any:
+        super().open()
+        self._session = SimpleNamespace(session=SimpleNamespace(user_id=7, shard_id=1))
+
+    def point(self, id_: int) -> Any:
+        return self.service.session(self._session).query_one(data.POINT, (id_,))
+
+
+def service_config(server: Server) -> dualdb.DatabaseConfig:
+    return dualdb.DatabaseConfig(**server._asdict(), pool_size=10, max_overflow=0)
+
+
+PEERS: List[Type[Peer]] = [
+    Floor,
+    PyMySQL,
+    MySQLClient,
+    Connector,
+    DBUtils,
+    SQLAlchemyPyMySQL,
+    SQLAlchemyMySQLClient,
+    SQLAlchemyTuned,
+    DualDB,
+    DualDBSession,
+]

@@ -1,0 +1,97 @@
+"""What the benchmarks make of their samples, and one short run of them against a real server."""
+
+import os
+import pathlib
+import random
+import subprocess
+import sys
+from typing import Any, Dict, List
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+# At the end: where a wheel is tested, dualdb is the wheel's.
+sys.path.append(str(ROOT))
+
+from benchmarks import goals, measure, report  # noqa: E402
+from benchmarks.results import Results, load, save  # noqa: E402
+from benchmarks.scenarios import differences  # noqa: E402
+from benchmarks.workers import Refused  # noqa: E402
+
+
+def test_a_ratio_is_that_of_the_rounds_and_not_of_the_medians() -> None:
+    # The second and the third round were slow for everybody.
+    table = {"ours": [1.0, 10.0, 100.0], "theirs": [2.0, 20.0, 50.0]}
+    assert measure.ratio(table, "ours", "theirs") == measure.Ratio(0.5, 0.5, 1.25)
+    assert measure.inverse(measure.ratio(table, "ours", "theirs")) == measure.Ratio(2.0, 0.8, 2.0)
+    assert measure.ratio(table, "ours", "nobody") is None
+
+
+def test_who_refuses_once_has_no_figures() -> None:
+    asked: List[str] = []
+
+    def run(key: str) -> Dict[str, Any]:
+        asked.append(key)
+        if key == "b" and asked.count("b") == 2:
+            raise Refused("its process has ended")
+        return {"seconds": 1.0}
+
+    missing: Dict[str, str] = {}
+    answers = measure.interleaved(["a", "b"], 3, run, missing, random.Random(1))
+    assert answers == {"a": [{"seconds": 1.0}] * 3}
+    assert missing == {"b": "its process has ended"}
+
+
+def test_who_answers_otherwise_takes_no_part() -> None:
+    said = {key: {"point": {"digest": digest}} for key, digest in (("a", "x"), ("b", "y"), ("c", "x"))}
+    said["c"]["call"] = {"missing": "failed"}
+    assert differences(said, {}) == {"b": {"point": "its answer is not the others'"}, "c": {"call": "failed"}}
+
+
+GOALS = [
+    ("point", "dualdb", "pymysql", 1.0, False, [0.9], [1.0], True),
+    ("point", "dualdb", "pymysql", 1.0, False, [1.1], [1.0], False),
+    ("callers10", "dualdb", "sqlalchemy-pymysql", 1.8, True, [1.0], [1.8], True),
+    ("callers10", "dualdb", "sqlalchemy-pymysql", 1.8, True, [1.0], [1.7], False),
+    ("memory", "dualdb", "", 20.0, False, [3.0, 19.0], [], True),
+    ("memory", "dualdb", "", 20.0, False, [3.0, 20.0], [], False),
+    ("point", "dualdb", "pymysql", 1.0, False, [], [1.0], None),
+]
+
+
+@pytest.mark.parametrize(("scenario", "ours", "against", "limit", "throughput", "mine", "theirs", "met"), GOALS)
+def test_a_goal(
+    scenario: str, ours: str, against: str, limit: float, throughput: bool, mine: List[float], theirs: List[float], met: Any
+) -> None:
+    results = Results(tables={scenario: {ours: mine, against: theirs}})
+    assert goals.judge(goals.Goal("a goal", scenario, ours, against, limit, throughput), results).met is met
+
+
+def test_what_was_not_in_our_favour_is_told() -> None:
+    results = Results(tables={"point": {"dualdb": [1.2], "pymysql": [1.0], "mysqlclient": [1.3], "floor": [0.1]}}, rounds=1)
+    assert report.losses(results) == ["Point lookup, threads: dualdb takes 1.20 of the time of PyMySQL (1.20 to 1.20)"]
+    document = report.document(results, {"point": "benchmarks/point.svg"})
+    assert "Goal not met: threads: a point lookup takes at most 1.00 of PyMySQL's time" in document
+    assert "| **dualdb** | 1.20 s | 1.20 (1.20 to 1.20) |  |" in document
+    assert "![Point lookup](benchmarks/point.svg)" in document
+
+
+def test_samples_are_kept(tmp_path: pathlib.Path) -> None:
+    results = Results(tables={"point": {"dualdb": [0.000123456]}}, versions={"dualdb": "1"}, rounds=1, quick=True)
+    save(results, tmp_path / "samples.json")
+    assert load(tmp_path / "samples.json").tables == {"point": {"dualdb": [0.0001235]}}
+    assert load(tmp_path / "samples.json").quick
+
+
+def test_a_short_run_with_whoever_is_installed(tmp_path: pathlib.Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--only", "point,insert", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    document = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    found = load(tmp_path / "benchmarks" / "samples.json")
+    for scenario in ("point", "insert"):
+        for key in ("pymysql", "dualdb", "aiomysql", "dualdb-asyncio"):
+            assert all(figure > 0 for figure in found.tables[scenario][key]), (scenario, key)
+    # Everybody who is installed was asked and gave the same answer.
+    assert {reason for reason in found.missing["point"].values() if not reason.startswith("not installed")} == set()
+    assert "**This was a quick run: the figures are worth little.**" in document
