@@ -216,6 +216,16 @@ class PoolTimeout(OperationalError):
     retryable = True
 
 
+class LockNotFree(OperationalError):
+    """Somebody else held the advisory lock for as long as it was waited for."""
+
+    retryable = True
+
+
+class LockLost(OperationalError):
+    """The session that held an advisory lock is gone, and the lock with it: somebody else may have taken it since."""
+
+
 class TransactionAborted(OperationalError):
     """This transaction is gone (a deadlock, a lost connection): leave the block and begin again. ``__cause__`` says why."""
 

@@ -1,5 +1,5 @@
 """asyncio: aiomysql connections in a pool of our own. Only I/O lives here; what it decides by is in ``dualdb`` itself."""
 
-from .service import DatabaseService, Merge, MySQLClient, Scatter, Stream, Target, Transaction
+from .service import DatabaseService, Lock, Merge, MySQLClient, Scatter, Stream, Target, Transaction
 
-__all__ = ["DatabaseService", "Merge", "MySQLClient", "Scatter", "Stream", "Target", "Transaction"]
+__all__ = ["DatabaseService", "Lock", "Merge", "MySQLClient", "Scatter", "Stream", "Target", "Transaction"]

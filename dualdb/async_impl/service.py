@@ -10,6 +10,7 @@ from ..admin import DrainReport
 from ..client import BaseClient
 from ..config import DatabaseConfig
 from ..derived import Derived, Query
+from ..locks import BaseLock
 from ..merge import BaseMerge
 from ..ordering import Order
 from ..results import CallResult, Row, RowCount, ScatterResult
@@ -17,7 +18,7 @@ from ..router import Router
 from ..scatter import BaseScatter, OnError
 from ..shapes import MadeT
 from ..sql import Params
-from ..statements import Mode, Statement, settled
+from ..statements import Mode, Statement, Talk, settled
 from ..stream import BaseStream
 from ..target import Target as BaseTarget
 from ..transaction import BaseTransaction
@@ -84,6 +85,59 @@ class BorrowedConnection:
         raw = self.__dict__.get("_raw")
         if raw is not None and self._pool is not None:
             self._pool.abandon(raw)
+
+
+class Lock(BaseLock):
+    """An advisory lock, in asyncio: ``async with db.lock("rebalance", timeout=5) as lock:``."""
+
+    async def __aenter__(self) -> "Lock":
+        self._unused()
+        until = deadlines.until()
+        self._client, raw = await drive(plans.check_out(self._route, until=until), perform)
+        try:
+            await drive(self._taking(raw), lambda command: raw.run(command, until))
+        except BaseException as error:
+            told = self._told(error, raw)
+            self._client.pool.release(raw)
+            if told is error:
+                raise
+            raise told from error
+        self._raw = raw
+        return self
+
+    async def check(self) -> None:
+        """Ask the server whether the lock is still held. Raises: LockLost."""
+        raw = self._held()
+        if not await self._answer(self._checking(raw), raw):
+            raise self._lost()
+
+    async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        raw = self._held()
+        self._raw = None
+        try:
+            kept = (error is None or isinstance(error, Exception)) and await self._answer(self._letting_go(raw), raw)
+        except errors.Error:
+            if error is None:
+                raise
+        else:
+            if error is None and not kept:
+                raise self._lost()
+        finally:
+            self._client.pool.release(raw)
+
+    async def _answer(self, talk: Talk, raw: Connection) -> Any:
+        try:
+            return await drive(talk, lambda command: raw.run(command, deadlines.until()))
+        except BaseException as error:
+            told = self._told_while_held(error, raw)
+            if told is error:
+                raise
+            raise told from error
+
+    def __del__(self) -> None:
+        raw = self.__dict__.get("_raw")
+        if raw is not None:
+            self._client.pool.abandon(raw)
 
 
 class Stream(BaseStream[MadeT]):
@@ -320,6 +374,25 @@ class _Verbs(_Runs):
 
     def _new_connection(self) -> BorrowedConnection:
         return BorrowedConnection(self._route)
+
+    def lock(self, name: str, *, timeout: float) -> Lock:
+        """An advisory lock of this database's server: ``with db.lock("rebalance", timeout=5):``, with asyncio's own block there.
+
+        Nobody else holds a lock of that name on that server meanwhile, by dualdb or by GET_LOCK. It is held by a session of its own, one of
+        the pool's: what the block does to the database is committed or rolled back apart from it, and a second lock of the same name waits
+        for the first, even in the same thread or task. Where that session ends, the lock does: ``lock.check()`` asks the server whether it
+        is still held, and so does the end of the block.
+
+        Args:
+            name: 1 to 64 characters; MySQL takes upper and lower case for the same, MariaDB does not.
+            timeout: seconds to wait for whoever has it, 0 not at all; MySQL counts in whole ones.
+
+        Raises:
+            LockNotFree: (when it begins) somebody had it all the time.
+            NotSupportedError: (when it begins) the server is a node of a Galera cluster, whose locks exclude nobody on another.
+            LockLost: (from ``check()``, and at the end of a block that ended well) it was gone before.
+        """
+        return Lock(self._route, name, timeout)
 
 
 class Target(_Verbs, BaseTarget[Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection]):

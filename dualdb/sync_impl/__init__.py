@@ -1,5 +1,5 @@
 """Threads: PyMySQL connections, pooled by DBUtils. Only I/O lives here; what it decides by is in ``dualdb`` itself."""
 
-from .service import DatabaseService, Merge, MySQLClient, Scatter, Stream, Target, Transaction
+from .service import DatabaseService, Lock, Merge, MySQLClient, Scatter, Stream, Target, Transaction
 
-__all__ = ["DatabaseService", "Merge", "MySQLClient", "Scatter", "Stream", "Target", "Transaction"]
+__all__ = ["DatabaseService", "Lock", "Merge", "MySQLClient", "Scatter", "Stream", "Target", "Transaction"]

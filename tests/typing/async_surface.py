@@ -28,7 +28,7 @@ from dualdb import (
     ShardStatus,
     Sum,
 )
-from dualdb.async_impl import Merge, Scatter, Stream, Target, Transaction
+from dualdb.async_impl import Lock, Merge, Scatter, Stream, Target, Transaction
 from dualdb.async_impl.service import BorrowedConnection
 from dualdb.deadlines import Deadline
 
@@ -149,6 +149,15 @@ async def verbs(db: AsyncDatabaseService, client: AsyncMySQLClient, tx: Transact
         assert_type(target.connection(), BorrowedConnection)
         async with target.transaction() as inside:
             assert_type(inside, Transaction)
+
+
+async def locks(db: AsyncDatabaseService, client: AsyncMySQLClient) -> None:
+    for target in (db, db.shard(1), client):
+        assert_type(target.lock("nightly", timeout=5), Lock)
+        async with target.lock("nightly", timeout=0.5) as lock:
+            assert_type(lock, Lock)
+            assert_type(lock.name, str)
+            await lock.check()
 
 
 @dataclass

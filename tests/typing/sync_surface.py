@@ -28,7 +28,7 @@ from dualdb import (
     Sum,
 )
 from dualdb.deadlines import Deadline
-from dualdb.sync_impl import Merge, Scatter, Stream, Target, Transaction
+from dualdb.sync_impl import Lock, Merge, Scatter, Stream, Target, Transaction
 from dualdb.sync_impl.service import BorrowedConnection
 
 
@@ -144,6 +144,15 @@ def verbs(db: DatabaseService, client: MySQLClient, tx: Transaction) -> None:
         assert_type(target.connection(), BorrowedConnection)
         with target.transaction() as inside:
             assert_type(inside, Transaction)
+
+
+def locks(db: DatabaseService, client: MySQLClient) -> None:
+    for target in (db, db.shard(1), client):
+        assert_type(target.lock("nightly", timeout=5), Lock)
+        with target.lock("nightly", timeout=0.5) as lock:
+            assert_type(lock, Lock)
+            assert_type(lock.name, str)
+            lock.check()
 
 
 @dataclass

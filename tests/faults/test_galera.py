@@ -1,0 +1,156 @@
+"""A Galera cluster of two real nodes: what only a cluster says, at COMMIT, and what a node cannot do."""
+
+import os
+import shutil
+import tempfile
+import time
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+from dualdb import DatabaseConfig, Deadlock, NotSupportedError
+from dualdb.sandbox.server import Engine, Server, _free_port
+
+PROVIDER = "/usr/lib/galera/libgalera_smm.so"
+
+
+def options(name: str, ports: Dict[str, int]) -> List[str]:
+    port = ports[name]
+    provider = f"base_host=127.0.0.1; base_port={port}; gmcast.listen_addr=tcp://127.0.0.1:{port}; "
+    return [
+        "--wsrep-on=ON",
+        f"--wsrep-provider={PROVIDER}",
+        "--wsrep-cluster-name=dualdb",
+        "--wsrep-cluster-address=gcomm://" + ",".join([f"127.0.0.1:{each}" for each in ports.values()]),
+        f"--wsrep-node-address=127.0.0.1:{port}",
+        f"--wsrep-sst-receive-address=127.0.0.1:{_free_port()}",
+        "--wsrep-sst-method=rsync",
+        f"--wsrep-provider-options={provider}ist.recv_addr=127.0.0.1:{_free_port()}; gcache.size=8M; gcache.page_size=8M",
+        "--binlog-format=ROW",
+        "--innodb-autoinc-lock-mode=2",
+    ]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[List[Server]]:
+    engine = Engine()
+    if not engine.is_mariadb or not os.path.exists(PROVIDER):
+        raise RuntimeError("these tests need MariaDB with Galera (Debian and Ubuntu: apt-get install mariadb-server galera-4)")
+    directory = tempfile.mkdtemp(prefix="dualdb-galera-")
+    one, other = f"{directory}/one", f"{directory}/other"
+    ports = {"one": _free_port(), "other": _free_port()}
+    for each in (one, other):
+        os.mkdir(each)
+    engine.prepare(f"{one}/data")
+    first = Server(engine, "one", one, [*options("one", ports), "--wsrep-new-cluster"])
+    second = Server(engine, "other", other, options("other", ports))
+    try:
+        first.start()
+        first.run("CREATE DATABASE app", "CREATE USER u@'%' IDENTIFIED BY 'p'", "GRANT ALL ON app.* TO u@'%'")
+        first.run("CREATE TABLE app.accounts (id INT PRIMARY KEY, cents INT NOT NULL)")
+        # The other begins with a copy, so that it is sent what came since and nothing else. Where that is received it is nobody's account.
+        first.stop()
+        shutil.copytree(f"{one}/data", f"{other}/data", ignore=shutil.ignore_patterns("galera.cache"))
+        for path, mode in ((directory, 0o711), (other, 0o711), (f"{other}/data", 0o777)):
+            os.chmod(path, mode)
+        first.start()
+        second.start()
+        until_synced(second)
+        yield [first, second]
+    finally:
+        second.stop()
+        first.stop()
+        shutil.rmtree(directory)
+
+
+def until_synced(node: Server) -> None:
+    deadline = time.monotonic() + 60
+    while node.run("SHOW STATUS LIKE 'wsrep_local_state_comment'")[0]["Value"] != "Synced":
+        assert time.monotonic() < deadline, node.log()[-2000:]
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def clients(nodes: List[Server], colour: Any) -> Iterator[List[Any]]:
+    nodes[0].run("TRUNCATE app.accounts", "INSERT INTO app.accounts VALUES (1, 0), (2, 0)")
+    until(lambda: nodes[1].run("SELECT COUNT(*) AS n, SUM(cents) AS s FROM app.accounts") == [{"n": 2, "s": 0}])
+    made = [colour.Client(DatabaseConfig(host="127.0.0.1", port=node.port, database="app", user="u", password="p")) for node in nodes]
+    yield made
+    for client in made:
+        colour(client.close_pool())
+        assert client.stats().in_use == 0
+
+
+def until(condition: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+ADD = "UPDATE accounts SET cents = cents + 1 WHERE id = 1"
+
+
+def function(colour: Any, client: Any, other: Server, tries: List[int]) -> Any:
+    """A transaction that is overtaken, the first time, by one on the other node."""
+
+    def overtake() -> None:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            other.run("UPDATE app.accounts SET cents = cents + 10 WHERE id = 1")
+
+    def call(tx: Any) -> str:
+        tx.execute(ADD)
+        overtake()
+        return "done"
+
+    async def task(tx: Any) -> str:
+        await tx.execute(ADD)
+        overtake()
+        return "done"
+
+    return call if colour.name == "sync" else task
+
+
+def cents(node: Server) -> int:
+    node.run("SET SESSION wsrep_sync_wait = 1")
+    return int(node.run("SELECT cents FROM app.accounts WHERE id = 1")[0]["cents"])
+
+
+def test_run_begins_again_after_a_conflict_at_commit(nodes: List[Server], clients: List[Any], colour: Any) -> None:
+    tries: List[int] = []
+    assert colour(clients[0].run(function(colour, clients[0], nodes[1], tries))) == "done"
+    assert tries == [0, 1]
+    for node in nodes:
+        until(lambda node=node: cents(node) == 11)
+
+
+def test_alone_it_is_a_deadlock_and_nothing_is_applied(nodes: List[Server], clients: List[Any], colour: Any) -> None:
+    with pytest.raises(Deadlock) as caught, colour.using(clients[0].transaction()) as tx:
+        colour(tx.execute(ADD))
+        nodes[1].run("UPDATE app.accounts SET cents = cents + 10 WHERE id = 1")
+    assert caught.value.retryable
+    for node in nodes:
+        until(lambda node=node: cents(node) == 10)
+
+
+def test_sums_are_right_where_two_nodes_are_written_to(nodes: List[Server], clients: List[Any], colour: Any) -> None:
+    def call(tx: Any) -> None:
+        tx.execute(ADD)
+        tx.execute("UPDATE accounts SET cents = cents - 1 WHERE id = 2")
+
+    async def task(tx: Any) -> None:
+        await tx.execute(ADD)
+        await tx.execute("UPDATE accounts SET cents = cents - 1 WHERE id = 2")
+
+    work = call if colour.name == "sync" else task
+    outcomes = colour.at_once([lambda client=client: client.run(work, attempts=100) for client in clients for _ in range(10)])
+    assert outcomes == [None] * 20
+    for node in nodes:
+        until(lambda node=node: node.run("SELECT cents FROM app.accounts ORDER BY id") == [{"cents": 20}, {"cents": -20}])
+
+
+def test_a_node_s_locks_are_refused(clients: List[Any], colour: Any) -> None:
+    with pytest.raises(NotSupportedError, match="Galera"):
+        colour.using(clients[0].lock("mine", timeout=0)).__enter__()
+    assert colour(clients[0].query_value("SELECT IS_FREE_LOCK('mine')"))
