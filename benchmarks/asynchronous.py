@@ -46,17 +46,7 @@ class AioMySQL(Peer):
     per_call = "One connection, a cursor for each call; nothing is sent beside the statement"
 
     async def open(self) -> Any:
-        server = self.server
-        self.connection = await aiomysql.connect(
-            host=server.host,
-            port=server.port,
-            user=server.user,
-            password=server.password,
-            db=server.database,
-            charset="utf8mb4",
-            autocommit=True,
-            cursorclass=aiomysql.DictCursor,
-        )
+        self.connection = await aiomysql.connect(**self.server.arguments(db=self.server.database, cursorclass=aiomysql.DictCursor))
 
     async def close(self) -> Any:
         await self.connection.ensure_closed()
@@ -127,19 +117,9 @@ class AioMySQLPool(DriverPool):
     per_call = "A connection out of the pool, a cursor; no ping, no rollback"
 
     async def open(self) -> Any:
-        server = self.server
         self.streaming = aiomysql.SSDictCursor
         self.pool = await aiomysql.create_pool(
-            host=server.host,
-            port=server.port,
-            user=server.user,
-            password=server.password,
-            db=server.database,
-            charset="utf8mb4",
-            autocommit=True,
-            cursorclass=aiomysql.DictCursor,
-            minsize=1,
-            maxsize=10,
+            **self.server.arguments(db=self.server.database, cursorclass=aiomysql.DictCursor, minsize=1, maxsize=10)
         )
 
 
@@ -151,19 +131,9 @@ class AsyncmyPool(DriverPool):
         import asyncmy
         import asyncmy.cursors
 
-        server = self.server
         self.streaming = asyncmy.cursors.SSDictCursor
         self.pool = await asyncmy.create_pool(
-            host=server.host,
-            port=server.port,
-            user=server.user,
-            password=server.password,
-            db=server.database,
-            charset="utf8mb4",
-            autocommit=True,
-            cursor_cls=asyncmy.cursors.DictCursor,
-            minsize=1,
-            maxsize=10,
+            **self.server.arguments(db=self.server.database, cursor_cls=asyncmy.cursors.DictCursor, minsize=1, maxsize=10)
         )
 
 

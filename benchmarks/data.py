@@ -2,7 +2,7 @@
 
 import datetime
 import random
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 from urllib.parse import urlsplit
 
 from dualdb.sandbox import Sandbox
@@ -82,6 +82,11 @@ class Server(NamedTuple):
     user: str
     password: str
     database: str
+
+    def arguments(self, **more: Any) -> Dict[str, Any]:
+        """What every driver's connect() takes, under the names that all of them have."""
+        account = {"host": self.host, "port": self.port, "user": self.user, "password": self.password}
+        return {**account, "charset": "utf8mb4", "autocommit": True, **more}
 
     @property
     def url(self) -> str:

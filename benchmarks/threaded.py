@@ -16,17 +16,7 @@ from .peers import THREADS, Peer, dicts
 
 
 def connect_pymysql(server: Server, **options: Any) -> Any:
-    return pymysql.connect(
-        host=server.host,
-        port=server.port,
-        user=server.user,
-        password=server.password,
-        database=server.database,
-        charset="utf8mb4",
-        autocommit=True,
-        cursorclass=pymysql.cursors.DictCursor,
-        **options,
-    )
+    return pymysql.connect(**server.arguments(database=server.database, cursorclass=pymysql.cursors.DictCursor, **options))
 
 
 class Counting(pymysql.connections.Connection):  # type: ignore[type-arg, unused-ignore]
@@ -49,16 +39,7 @@ class Floor(Peer):
 
     def open(self) -> Any:
         # Two sessions, both signed in by PyMySQL: one learns how long each answer is, the other is the bare socket.
-        self._scout = Counting(
-            host=self.server.host,
-            port=self.server.port,
-            user=self.server.user,
-            password=self.server.password,
-            database=self.server.database,
-            charset="utf8mb4",
-            autocommit=True,
-            cursorclass=pymysql.cursors.DictCursor,
-        )
+        self._scout = Counting(**self.server.arguments(database=self.server.database, cursorclass=pymysql.cursors.DictCursor))
         self._session = connect_pymysql(self.server)
         self._socket: socket.socket = self._session._sock
         self._known: Dict[Any, Tuple[bytes, int, Any]] = {}
@@ -169,16 +150,7 @@ class MySQLClient(BareDriver):
         import MySQLdb.cursors
 
         self._streaming = MySQLdb.cursors.SSDictCursor
-        self.connection = MySQLdb.connect(
-            host=self.server.host,
-            port=self.server.port,
-            user=self.server.user,
-            password=self.server.password,
-            database=self.server.database,
-            charset="utf8mb4",
-            autocommit=True,
-            cursorclass=MySQLdb.cursors.DictCursor,
-        )
+        self.connection = MySQLdb.connect(**self.server.arguments(database=self.server.database, cursorclass=MySQLdb.cursors.DictCursor))
 
     def stream(self, count: int) -> Any:
         with self.connection.cursor(self._streaming) as cursor:
@@ -195,15 +167,8 @@ class Connector(BareDriver):
         import mysql.connector
 
         self.connection = mysql.connector.connect(
-            host=self.server.host,
-            port=self.server.port,
-            user=self.server.user,
-            password=self.server.password,
-            database=self.server.database,
-            charset="utf8mb4",
             # Its own default is a collation that only MySQL has.
-            collation="utf8mb4_general_ci",
-            autocommit=True,
+            **self.server.arguments(database=self.server.database, collation="utf8mb4_general_ci")
         )
 
     def note(self) -> str:
