@@ -42,23 +42,29 @@ def bind(sql: str, params: Params, *, backslash_escapes: bool = True) -> str:
         raise ParameterError("the statement is empty")
     if params is None:
         return sql
-    pieces, names, positions = _template(sql)
+    names, positions = _placeholders(sql)
     if isinstance(params, (tuple, list)):
         if names:
             raise ParameterError(f"the statement names its parameters (%({names[0]})s): pass a mapping, not a {type(params).__name__}")
         if len(params) != positions:
             raise ParameterError(f"the statement has {positions} placeholder(s) %s, but {len(params)} parameter(s) were given")
-        values: Any = iter(params)
-        return "".join(
-            [piece if type(piece) is str else _literal_at(number, next(values), backslash_escapes) for number, piece in enumerate(pieces)]
-        )
+        try:
+            return sql % tuple([_literal(value, backslash_escapes) for value in params])
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _refused(error) from None
     if isinstance(params, Mapping):
         if positions:
             raise ParameterError("the statement has %s placeholders: pass a tuple or list, not a mapping")
         missing = [name for name in names if name not in params]
         if missing:
             raise ParameterError(f"no parameter named {missing[0]!r}; the names given are {sorted(map(str, params))}")
-        return "".join([piece if type(piece) is str else _literal_at(piece[0], params[piece[0]], backslash_escapes) for piece in pieces])
+        texts = {}
+        for name in names:
+            try:
+                texts[name] = _literal(params[name], backslash_escapes)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise _refused(error, f"parameter {name!r}: ") from None
+        return sql % texts
     raise ParameterError(
         f"params is a tuple or list, a mapping, or None, not {type(params).__name__}"
         + ("; one parameter is written (value,)" if isinstance(params, (str, bytes, int, float)) else "")
@@ -67,50 +73,40 @@ def bind(sql: str, params: Params, *, backslash_escapes: bool = True) -> str:
 
 def names(sql: str) -> List[str]:
     """The names of a statement's ``%(name)s`` placeholders."""
-    return _template(sql)[1]
+    return _placeholders(sql)[0]
 
 
-def _template(sql: str) -> Tuple[List[Any], List[str], int]:
+def _placeholders(sql: str) -> Tuple[List[str], int]:
     # A long statement is one with its values written in: it will not be seen again, and would be kept for nothing.
-    return _kept_template(sql) if len(sql) < 10_000 else _cut(sql)
+    return _kept_placeholders(sql) if len(sql) < 10_000 else _found_placeholders(sql)
 
 
-def _cut(sql: str) -> Tuple[List[Any], List[str], int]:
-    """The statement cut at its placeholders: text as str, a placeholder as a 1-tuple of its name (None for ``%s``)."""
-    pieces: List[Any] = []
+def _found_placeholders(sql: str) -> Tuple[List[str], int]:
+    """The names of those that have one, and how many have none. What is neither, nor ``%%``, is refused: Python's ``%`` can do the rest."""
     names: List[str] = []
-    positions = end = 0
+    positions = 0
     for found in _PLACEHOLDER.finditer(sql):
-        pieces.append(sql[end : found.start()])
-        end = found.end()
-        if found["percent"]:
-            pieces.append("%")
-        elif found["plain"]:
-            pieces.append((None,))
+        if found["plain"]:
             positions += 1
         elif found["name"] is not None:
-            pieces.append((found["name"],))
             names.append(found["name"])
-        else:
+        elif not found["percent"]:
             raise ParameterError(
                 f"{sql[found.start() : found.start() + 2]!r} at character {found.start()} is no placeholder: "
                 "use %s or %(name)s, and write %% for a percent sign (or pass params=None)"
             )
-    pieces.append(sql[end:])
     if names and positions:
         raise ParameterError("the statement mixes %s and %(name)s")
-    return [piece for piece in pieces if piece != ""], names, positions
+    return names, positions
 
 
-_kept_template = lru_cache(maxsize=1024)(_cut)
+_kept_placeholders = lru_cache(maxsize=1024)(_found_placeholders)
 
 
-def _literal_at(where: Any, value: Any, backslash_escapes: bool) -> str:
-    try:
-        return literal(value, backslash_escapes=backslash_escapes)
-    except (TypeError, ValueError) as error:  # ParameterError is both; an int of too many digits or a broken __index__ is one
-        place = f"parameter {where!r}: " if isinstance(where, str) else ""
-        raise ParameterError(f"{place}{error.args[0]}") from None
+def _refused(error: Exception, place: str = "") -> ParameterError:
+    # A ParameterError is a TypeError and a ValueError; an int of too many digits or a broken __index__ is one of these.
+    itself = isinstance(error, RecursionError)
+    return ParameterError(f"{place}{'a sequence among the parameters contains itself' if itself else error}")
 
 
 _Writer = Callable[[Any], str]
@@ -131,6 +127,12 @@ def _whole(value: int) -> str:
         raise ParameterError("an int has more digits than any column") from None
 
 
+def _moment(value: datetime.datetime) -> str:
+    if value.tzinfo is not None:  # which the drivers leave out, too
+        value = value.replace(tzinfo=None)
+    return f"'{datetime.datetime.isoformat(value, ' ')}'"
+
+
 _PLAIN: Dict[type, _Writer] = {
     type(None): lambda value: "NULL",
     bool: lambda value: "1" if value else "0",
@@ -140,7 +142,7 @@ _PLAIN: Dict[type, _Writer] = {
     bytes: lambda value: f"_binary X'{bytes.hex(value)}'",
     bytearray: lambda value: f"_binary X'{bytearray.hex(value)}'",
     memoryview: lambda value: f"_binary X'{memoryview.hex(value)}'",
-    datetime.datetime: encoders[datetime.datetime],
+    datetime.datetime: _moment,
     datetime.date: encoders[datetime.date],
     datetime.time: encoders[datetime.time],
     datetime.timedelta: encoders[datetime.timedelta],
@@ -160,8 +162,8 @@ def literal(value: Any, *, backslash_escapes: bool = True) -> str:
     """
     try:
         return _literal(value, backslash_escapes)
-    except RecursionError:
-        raise ParameterError("a sequence among the parameters contains itself") from None
+    except RecursionError as error:
+        raise _refused(error) from None
 
 
 def _literal(value: Any, backslash_escapes: bool) -> str:
@@ -194,9 +196,9 @@ _BULK = re.compile(
 def _bulk(sql: str) -> Optional[Tuple[str, str, str]]:
     """What stands before a row, the row, and what stands after; None where the statement does not take several rows."""
     found = _BULK.fullmatch(sql)
-    if found is None or any(type(piece) is not str for part in (found[1], found[3]) for piece in _template(part)[0]):
+    if found is None or any(part != ([], 0) for part in (_placeholders(found[1]), _placeholders(found[3]))):
         return None
-    return "".join(_template(found[1])[0]), found[2], "".join(_template(found[3])[0])
+    return found[1] % (), found[2], found[3] % ()
 
 
 class Chunk(NamedTuple):
@@ -239,7 +241,7 @@ class Chunks:
             text = bind(self._template, params)
         except ParameterError as error:
             raise ParameterError(f"row {number}: {error.args[0]}") from None
-        length = len(text.encode("utf-8", "surrogatepass")) + 1
+        length = (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) + 1
         if length > self._room:
             raise ParameterError(f"row {number} makes {length} bytes, and the server takes {self._most_bytes} at once (max_allowed_packet)")
         full = self.rest() if len(self._held) >= self._most_rows or self._size + length > self._room else None
