@@ -28,18 +28,24 @@ class Shared(NamedTuple):
 
 
 class Apart:
-    """A client's database, outside of whatever transaction the caller is in: for what concerns the whole service."""
+    """A client's database, outside of whatever transaction the caller is in: for what concerns the whole service, or several shards."""
 
-    _read_only, _look = False, None
-
-    def __init__(self, client: "AnyClient") -> None:
+    def __init__(self, client: Any, *, read_only: bool = False, look: Any = None) -> None:
         self._client, self.name, self.shard_id = client, client.name, client.shard_id
+        self._read_only, self._look = read_only, look
 
     def _inserted(self, lastrowid: int) -> None:
         """It is nobody's insert."""
 
     def _say(self, statement: Any, until: Optional[float] = None) -> Any:
         return self._client._say_apart(statement, until)
+
+    def _begin(self) -> Any:
+        """In threads: a connection that is there at once, or None; ``_end`` takes it back."""
+        return self._client.pool.checkout_idle()
+
+    def _end(self, connection: Any) -> None:
+        self._client.pool.release(connection)
 
     def _may_repeat(self) -> bool:
         return self._client._may_repeat()

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Callable, Dict, Generic, Literal, Mapping, Optional, Sequence, Union
 
 from . import deadlines, derived, errors, merge, ordering, plans, totals
+from .client import Apart
 from .results import ScatterResult, row_count
 from .shapes import MergeT, RowsR, ScatterR
 from .sql import Params, names
@@ -190,8 +191,11 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
             except errors.Error as error:
                 failed[shard_id] = error
         block = deadlines.until() if until is None else until  # the steps may be performed by threads that are in no block
-        steps = tuple([plans.Perform(_there(place, own.get(shard_id, whole), timeout, block)) for shard_id, place in found.items()])
-        outcomes = yield plans.Gather(steps, self._at_once)
+        steps = []
+        for shard_id, place in found.items():
+            apart = Apart(place, read_only=place._read_only, look=place._look)
+            steps.append(plans.Perform(_there(apart, own.get(shard_id, whole), timeout, block)))
+        outcomes = yield plans.Gather(tuple(steps), self._at_once)
         for shard_id, outcome in zip(found, outcomes):
             if isinstance(outcome, errors.Error):
                 failed[shard_id] = outcome

@@ -3,6 +3,7 @@
 import contextlib
 import select
 import socket
+import ssl
 import time
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
@@ -148,39 +149,86 @@ class Connection(SessionState, pymysql.connections.Connection):
             DeadlineExceeded: it was not over by then.
             pymysql.err.MySQLError: what the server said, or that the connection is lost.
         """
-        flags = self.begin_command()
-        self._until, self._timed_out = until, False
-        try:
-            if self._sock is None or self.broken:
-                raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
-            answer, said = self._ask(command) if self.reads_itself else self._ask_driver(command)
-        except BaseException as error:
-            self.break_command(error, gave_up=self._timed_out)
-            if self._timed_out and until is not None and time.monotonic() > until - 0.001:
-                raise self.deadline_exceeded() from None
-            raise
-        finally:
-            self._until = None
-        self.end_command(flags, said)
+        if not self.reads_itself:
+            return self._run_by_driver(command, until)
+        self.send(command, until)
+        answer = self.hear()
+        while answer is None:
+            answer = self.hear()
         return answer
 
-    def _ask(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
-        self._execute_command(COMMAND.COM_QUERY, command)
-        answer = self.new_answer()
+    def send(self, command: bytes, until: Optional[float] = None) -> None:
+        """The first half of ``run``: for who takes the answers of several connections as they come. Raises: as ``run``."""
+        self._begin(until)
         try:
-            while not answer.feed(self._receive()):
-                pass
-        finally:
-            self.heard(answer)
-        return answer.results, answer.message
+            self._execute_command(COMMAND.COM_QUERY, command)
+            self.answer = self.new_answer()
+        except BaseException as error:
+            raise self._failed(error) from None
 
-    def _ask_driver(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
-        self.query(command)
-        answer = [results.result_set(self._result)]
-        while self._result.has_next:
-            self.next_result()
-            answer.append(results.result_set(self._result))
-        return answer, self._result.message
+    def hear(self, *, in_time: bool = True) -> Optional[List[results.ResultSet]]:
+        """Take what has come of the answer; None while it is not complete. Not ``in_time``: nobody waits any more. Raises: as ``run``."""
+        try:
+            answer = self.answer
+            if not in_time:
+                raise self._lost(socket.timeout("timed out"))
+            if not answer.feed(self._receive()):
+                return None
+        except BaseException as error:
+            raise self._failed(error) from None
+        self._until = self.answer = None
+        self.heard(answer)
+        self.end_command(self._flags_before, answer.message)
+        sets: List[results.ResultSet] = answer.results
+        return sets
+
+    def drop_command(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self._in_use.locked():
+            self._failed(GeneratorExit())
+
+    def fileno(self) -> int:
+        """Of its socket."""
+        return int(self._sock.fileno())
+
+    @property
+    def has_more(self) -> bool:
+        """Something has come that its socket does not show any more: TLS has it."""
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+
+    def expires(self) -> float:
+        """When ``hear`` is to be told that nothing has come in time, if nothing comes from now on; by time.monotonic()."""
+        silence = float("inf") if self._read_timeout is None else time.monotonic() + self._read_timeout
+        return silence if self._until is None else min(silence, self._until)
+
+    def _begin(self, until: Optional[float]) -> None:
+        self._flags_before = self.begin_command()
+        self._until, self._timed_out, self.answer = until, False, None
+        if self._sock is None or self.broken:
+            raise self._failed(pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away"))
+
+    def _failed(self, error: BaseException) -> BaseException:
+        """What is to be raised in place of the error that ended a command."""
+        until, answer = self._until, self.answer
+        self._until = self.answer = None
+        if answer is not None:
+            self.heard(answer)
+        self.break_command(error, gave_up=self._timed_out)
+        return self.deadline_exceeded() if self._timed_out and until is not None and time.monotonic() > until - 0.001 else error
+
+    def _run_by_driver(self, command: bytes, until: Optional[float]) -> List[results.ResultSet]:
+        self._begin(until)
+        try:
+            self.query(command)
+            answer = [results.result_set(self._result)]
+            while self._result.has_next:
+                self.next_result()
+                answer.append(results.result_set(self._result))
+        except BaseException as error:
+            raise self._failed(error) from None
+        self._until = None
+        self.end_command(self._flags_before, self._result.message)
+        return answer
 
     def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
         """Send one command whose rows ``next_rows`` gives; the names of the columns. Raises: as ``run``."""

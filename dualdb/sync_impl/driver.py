@@ -1,14 +1,13 @@
 """Plans performed by threads."""
 
-import contextlib
 import inspect
 import logging
-import queue
 import threading
 import time
-from typing import Any, Callable, Generator, List, Literal, Set, TypeVar
+from typing import Any, Callable, Generator, Literal, Set, TypeVar
 
-from .. import forks, plans
+from .. import plans
+from .gather import gather
 
 log = logging.getLogger("dualdb")
 
@@ -71,7 +70,7 @@ def perform(step: plans.Step) -> Any:
             _notify(hook)
         return None
     if isinstance(step, plans.Gather):
-        return _gather(step.steps, step.at_once)
+        return gather(step.steps, step.at_once, _attempt)
     raise TypeError(f"nobody here performs {step!r}")
 
 
@@ -82,85 +81,6 @@ def _notify(hook: Callable[[], Any]) -> None:
         hook()
     except (Exception, SystemExit):
         log.exception("the hook %r failed", hook)
-
-
-def _gather(steps: "tuple[plans.Step, ...]", at_once: int) -> List[Any]:
-    if len(steps) < 2 or at_once < 2:
-        return [_attempt(step) for step in steps]
-    answers: List[Any] = [None] * len(steps)
-    left = iter(range(len(steps)))
-
-    def work() -> None:
-        for number in left:  # of a range, which gives each number to one thread
-            try:
-                answers[number] = _attempt(steps[number])
-            except BaseException as error:
-                answers[number] = error
-
-    workers.do(work, min(len(steps), at_once))
-    return answers
-
-
-class Workers:
-    """Daemon threads that stay for a while when they have done their work, because starting one takes longer than asking a server.
-
-    Not an executor: its threads keep the process from ending while one of them waits for a host that does not answer.
-    """
-
-    STAY = 10.0
-
-    def __init__(self) -> None:
-        self._forked()
-        forks.watch(self)
-
-    def _forked(self) -> None:
-        self._idle: List[queue.SimpleQueue[Any]] = []
-        self._threads: Set[threading.Thread] = set()
-
-    def do(self, work: Callable[[], None], times: int) -> None:
-        """Have so many threads do the work, and wait until they have."""
-        done: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(times):
-            try:
-                self._idle.pop().put((work, done))
-            except IndexError:
-                thread = threading.Thread(target=self._serve, args=(work, done), name="dualdb-gather", daemon=True)
-                self._threads.add(thread)
-                thread.start()
-        for _ in range(times):
-            done.get()
-
-    def dismiss(self) -> None:
-        """End those that have nothing to do."""
-        threads = list(self._threads)
-        with contextlib.suppress(IndexError):
-            while True:
-                self._idle.pop().put(None)
-        for thread in threads:
-            thread.join(0.1)
-
-    def _serve(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> None:
-        inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        while True:
-            work()
-            self._idle.append(inbox)
-            done.put(None)
-            try:
-                given = inbox.get(timeout=self.STAY)
-            except queue.Empty:
-                try:
-                    self._idle.remove(inbox)
-                    given = None
-                except ValueError:  # something is given at the last moment
-                    given = inbox.get()
-            if given is None:
-                break
-            work, done = given
-        self._threads.discard(threading.current_thread())
-
-
-#: Of all services of the process.
-workers = Workers()
 
 
 def _attempt(step: plans.Step) -> Any:

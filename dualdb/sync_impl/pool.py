@@ -150,6 +150,29 @@ class Pool(BasePool):
                 self._leave(connection)
             raise
 
+    def checkout_idle(self) -> Optional[Connection]:
+        """A connection that is there at once, so that nobody waits for it; None where there is none. See ``checkout``."""
+        with self._lock:
+            if self.closed or not self._slots.take():
+                return None
+            self.health.earn()
+        connection: Optional[Connection] = None
+        try:
+            pooled = self._store.connection(shareable=False)
+            connection = pooled.dbapi_connection
+            assert connection is not None
+            connection.pooled = pooled
+            now = time.monotonic()
+            ready = connection.open and not connection.resetting and connection.retires >= now and not connection.is_dead()
+            if ready and connection.reads_itself:
+                self._lend(connection, now)
+                return connection
+        except BaseException:
+            self._leave(connection)
+            raise
+        self._leave(connection)
+        return None
+
     def release(self, connection: Connection) -> None:
         """Take a connection back. One that is not as it was handed out is closed, or made so."""
         self._leave(connection)

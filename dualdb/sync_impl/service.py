@@ -22,7 +22,8 @@ from ..stream import BaseStream
 from ..target import Target as BaseTarget
 from ..transaction import BaseTransaction
 from .connection import Connection
-from .driver import Background, Threads, drive, perform, workers
+from .driver import Background, Threads, drive, perform
+from .gather import workers
 from .pool import Pool
 
 T = TypeVar("T")
