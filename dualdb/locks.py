@@ -66,7 +66,7 @@ class BaseLock:
         return bool(answer.rows[0]["answer"])
 
     def _ask(self, raw: Any, function: str, more: str = "", compared: str = "") -> bytes:
-        voice = raw.voice()
+        voice = raw.voice
         name = sql.literal(self.name, backslash_escapes=voice.backslash_escapes)
         asked: bytes = voice.encode(f"SELECT {function}({name}{more}){compared} AS answer")
         return asked

@@ -516,9 +516,9 @@ def executemany(
         try:
             results: List[ResultSet] = yield from perform(route, Bulk(chunk, idempotent=idempotent), left)
         except errors.Error as error:
-            error.rows = (chunk.first, chunk.first + len(chunk.rows) - 1)
+            error.rows = (chunk.first, chunk.first + len(chunk.texts) - 1)
             raise
-        affected, written = affected + results[0].rowcount, written + len(chunk.rows)
+        affected, written = affected + results[0].rowcount, written + len(chunk.texts)
         lastrowid, warnings = results[0].lastrowid or lastrowid, warnings + results[0].warnings
         told = None if progress is None else progress(written)
         if awaits and inspect.isawaitable(told):

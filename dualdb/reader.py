@@ -142,6 +142,8 @@ class Answer:
             over = False
             if not self._huge:
                 position, self._number, over = self.layout.read(data, position, end, self._number, self.rows.append)
+                if self._tuples and self.results:  # nobody asks for what comes after the result that is streamed
+                    self.rows.clear()
             stop = self._packet_end(data, position, end)
             if stop is None:
                 return position, False

@@ -99,7 +99,7 @@ class SessionState:
     ended: Optional[bool] = None
     #: The rows of a stream are being read.
     streaming = False
-    #: A reset has been sent, and its answer not yet been read.
+    #: A reset has been sent, and its answer not yet been read; the connection may have been closed or lost since.
     resetting = False
 
     @property
@@ -122,14 +122,10 @@ class SessionState:
         """The server's CONNECTION_ID() of it."""
         return self.server_thread_id[0]
 
-    def voice(self, until: Optional[float] = None) -> Voice:
-        """How it wants text, for what must be over at ``until``, by time.monotonic()."""
-        limited = until is not None and "MariaDB" in self.server_version
-        return Voice(
-            self.encoding,
-            not self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES,
-            max(until - time.monotonic(), 0.001) if limited and until is not None else None,
-        )
+    @property
+    def voice(self) -> Voice:
+        """How it wants text."""
+        return Voice(self.encoding, not self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES)
 
     @property
     def in_transaction(self) -> bool:

@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from functools import lru_cache
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import AbstractSet, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from pymysql.converters import encoders, escape_string
 
@@ -23,6 +23,7 @@ Params = Union[Sequence[Any], Mapping[str, Any], None]
 _PLACEHOLDER = re.compile(r"%(?:\((?P<name>[^()]*)\)s|(?P<plain>s)|(?P<percent>%)|)")
 
 # IN () is a syntax error and IN (NULL) makes NOT IN false as well; an empty subquery is right for both.
+_AFTER_IN = re.compile(r"(?i)\bIN[\s(]*\Z")
 _EMPTY_LIST = "(SELECT NULL FROM DUAL WHERE FALSE)"
 
 
@@ -49,26 +50,38 @@ def bind(sql: str, params: Params, *, backslash_escapes: bool = True) -> str:
         if len(params) != positions:
             raise ParameterError(f"the statement has {positions} placeholder(s) %s, but {len(params)} parameter(s) were given")
         try:
-            return sql % tuple([_literal(value, backslash_escapes) for value in params])
+            texts = tuple([_literal(value, backslash_escapes) for value in params])
         except (TypeError, ValueError, RecursionError) as error:
             raise _refused(error) from None
+        if _EMPTY_LIST in texts:
+            _check_empty(sql, iter(texts))
+        return sql % texts
     if isinstance(params, Mapping):
         if positions:
             raise ParameterError("the statement has %s placeholders: pass a tuple or list, not a mapping")
         missing = [name for name in names if name not in params]
         if missing:
             raise ParameterError(f"no parameter named {missing[0]!r}; the names given are {sorted(map(str, params))}")
-        texts = {}
+        named = {}
         for name in names:
             try:
-                texts[name] = _literal(params[name], backslash_escapes)
+                named[name] = _literal(params[name], backslash_escapes)
             except (TypeError, ValueError, RecursionError) as error:
                 raise _refused(error, f"parameter {name!r}: ") from None
-        return sql % texts
+        if _EMPTY_LIST in named.values():
+            _check_empty(sql, (named[name] for name in names))
+        return sql % named
     raise ParameterError(
         f"params is a tuple or list, a mapping, or None, not {type(params).__name__}"
         + ("; one parameter is written (value,)" if isinstance(params, (str, bytes, int, float)) else "")
     )
+
+
+def _check_empty(sql: str, texts: Iterator[str]) -> None:
+    """An empty sequence matches nothing after IN; in place of a value it would be NULL."""
+    for found in _PLACEHOLDER.finditer(sql):
+        if not found["percent"] and next(texts) == _EMPTY_LIST and not _AFTER_IN.search(sql, 0, found.start()):
+            raise ParameterError("an empty sequence is for IN alone, as in 'id IN %s'")
 
 
 def names(sql: str) -> List[str]:
@@ -187,32 +200,44 @@ def _literal(value: Any, backslash_escapes: bool) -> str:
     raise ParameterError(f"a {kind.__name__} cannot be a parameter: convert it to a str, a number, bytes, a date or a sequence of these")
 
 
-# INSERT ... VALUES (placeholders and whatever has no more than one pair of parentheses) ON DUPLICATE KEY UPDATE and the like.
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`(?:[^`]|``)*`")
+# One table, its columns, VALUES, one row, and ON DUPLICATE KEY UPDATE or the like. ~ stands for what is quoted.
 _BULK = re.compile(
-    r"(?is)(\s*(?:INSERT|REPLACE)\b.+?\bVALUES?\s*)(\((?:[^()]|\([^()]*\))*\))(\s*(?:(?:ON\s+DUPLICATE|AS|RETURNING)\b.*)?;?\s*)"
+    r"(?is)(\s*(?:INSERT|REPLACE)\s+(?:(?:LOW_PRIORITY|DELAYED|HIGH_PRIORITY|IGNORE)\s+)*(?:INTO\s+)?[\w$~]+(?:\s*\.\s*[\w$~]+)?\s*"
+    r"(?:PARTITION\s*\([^()]*\)\s*)?(?:\([^()]*\)\s*)?VALUES?\s*)"
+    r"(\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))(\s*(?:(?:ON\s+DUPLICATE|AS|RETURNING)\b.*)?;?\s*)"
 )
+# A backslash may or may not hide the end of a text; of a comment it is not certain where it ends; and each row would see the one before.
+_NOT_BULK = re.compile(r"(?i)[\\'\"`#]|--|/\*")
+_ROW_BY_ROW = re.compile(r"(?i)\b(?:LAST_INSERT_ID|ROW_COUNT|FOUND_ROWS|SELECT)\b|@")
 
 
 def _bulk(sql: str) -> Optional[Tuple[str, str, str]]:
     """What stands before a row, the row, and what stands after; None where the statement does not take several rows."""
-    found = _BULK.fullmatch(sql)
-    if found is None or any(part != ([], 0) for part in (_placeholders(found[1]), _placeholders(found[3]))):
+    bare = _QUOTED.sub(lambda quoted: "~" * len(quoted[0]), sql)
+    found = _BULK.fullmatch(bare)
+    if found is None or "\\" in sql or _NOT_BULK.search(bare) or _ROW_BY_ROW.search(found[2]):
         return None
-    return found[1] % (), found[2], found[3] % ()
+    head, row, tail = [sql[slice(*found.span(part))] for part in (1, 2, 3)]
+    if any(_placeholders(part) != ([], 0) for part in (head, tail)):
+        return None
+    return head % (), row, tail % ()
 
 
 class Chunk(NamedTuple):
-    """Rows that are written by one statement: from row number ``first`` on, of all that were given."""
+    """Rows that are written by one statement: from row number ``first`` on, of all that were given.
+
+    ``texts`` are the rows, ``plain`` the same where a backslash is no more than a backslash.
+    """
 
     sql: str
-    rows: Tuple[Any, ...]
     texts: Tuple[str, ...]
+    plain: Tuple[str, ...]
     first: int
 
     def text(self, *, backslash_escapes: bool = True) -> str:
-        head, row, tail = _bulk(self.sql) or ("", self.sql, "")
-        texts = self.texts if backslash_escapes else [bind(row, params, backslash_escapes=False) for params in self.rows]
-        return head + ",".join(texts) + tail
+        head, _, tail = _bulk(self.sql) or ("", self.sql, "")
+        return head + ",".join(self.texts if backslash_escapes else self.plain) + tail
 
 
 class Chunks:
@@ -226,8 +251,8 @@ class Chunks:
         self._sql, self._most_bytes = sql, most_bytes
         self._most_rows = most_rows if bulk else 1
         self._room = most_bytes - len(head + tail) * 4
-        self._held: List[Any] = []
         self._texts: List[str] = []
+        self._plain: List[str] = []
         self._first = self._size = 0
 
     def add(self, params: Any) -> Optional[Chunk]:
@@ -236,7 +261,9 @@ class Chunks:
         Raises:
             ParameterError: the row does not fit the statement, or is too long alone; told with its number, from 0.
         """
-        number = self._first + len(self._held)
+        number = self._first + len(self._texts)
+        if params is None:
+            raise ParameterError(f"row {number}: a row is a tuple, list or mapping, not None")
         try:
             text = bind(self._template, params)
         except ParameterError as error:
@@ -244,18 +271,19 @@ class Chunks:
         length = (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) + 1
         if length > self._room:
             raise ParameterError(f"row {number} makes {length} bytes, and the server takes {self._most_bytes} at once (max_allowed_packet)")
-        full = self.rest() if len(self._held) >= self._most_rows or self._size + length > self._room else None
-        self._held.append(params)
+        full = self.rest() if len(self._texts) >= self._most_rows or self._size + length > self._room else None
         self._texts.append(text)
+        # Which of the two is right is known when it is sent, and the caller may use his row for the next one until then.
+        self._plain.append(text if "\\" not in text else bind(self._template, params, backslash_escapes=False))
         self._size += length
         return full
 
     def rest(self) -> Optional[Chunk]:
         """The chunk of what has been taken and not yet given."""
-        if not self._held:
+        if not self._texts:
             return None
-        chunk = Chunk(self._sql, tuple(self._held), tuple(self._texts), self._first)
-        self._held, self._texts, self._size, self._first = [], [], 0, self._first + len(self._held)
+        chunk = Chunk(self._sql, tuple(self._texts), tuple(self._plain), self._first)
+        self._texts, self._plain, self._size, self._first = [], [], 0, self._first + len(self._texts)
         return chunk
 
 
@@ -278,6 +306,8 @@ def procedure(name: str) -> str:
 _COMMENT = r"/\*(?!M?!).*?\*/|--(?=\s|\Z)[^\n]*|\#[^\n]*"
 _LEXEME = re.compile(r"""(?P<text>'(?:[^']|'')*')|(?P<name>"(?:[^"]|"")*"|`(?:[^`]|``)*`)|""" + _COMMENT, re.S)
 _FIRST_WORD = re.compile(rf"(?:[\s(;]|{_COMMENT})*([A-Za-z]+)", re.S)
+# SET STATEMENT ... FOR is about the one statement that follows.
+_FOR_ONE = re.compile(r"(?:SET\s+STATEMENT\b.*?\bFOR\s+)+([A-Za-z]+)", re.S | re.I)
 
 
 def _bare(sql: str) -> str:
@@ -318,7 +348,24 @@ def is_plain_read(sql: str) -> bool:
     first = re.match(r"[A-Za-z]+", bare)
     if "\\" in sql or first is None or first[0].upper() not in _READS or _WRITES.search(bare):
         return False
-    return all(name.upper() in _HARMLESS or name.isdigit() for name in _CALLS.findall(bare)) or first[0].upper() == "SHOW"
+    return _calls_but(_HARMLESS, bare) or first[0].upper() == "SHOW"
+
+
+def _calls_but(known: AbstractSet[str], bare: str) -> bool:
+    """Calls nothing but these, by their unqualified names, which no stored function can have."""
+    return all(name.upper() in known or name.isdigit() for name in _CALLS.findall(bare))
+
+
+#: With those that say something else the second time, or wait.
+_BUILT_IN = _HARMLESS | frozenset(
+    """AES_DECRYPT AES_ENCRYPT ANY_VALUE BENCHMARK CHARSET COERCIBILITY COLLATION COMPRESS CONVERT_TZ FOUND_ROWS INET6_ATON INET6_NTOA
+    IS_FREE_LOCK IS_USED_LOCK JSON_CONTAINS_PATH JSON_DEPTH JSON_EXISTS JSON_INSERT JSON_KEYS JSON_MERGE_PATCH JSON_MERGE_PRESERVE
+    JSON_QUERY JSON_REMOVE JSON_REPLACE JSON_SEARCH JSON_SET JSON_TABLE JSON_TYPE JSON_VALID LAST_INSERT_ID MAKEDATE MAKETIME
+    PERIOD_ADD PERIOD_DIFF POINT RANDOM_BYTES REGEXP_INSTR REGEXP_REPLACE REGEXP_SUBSTR RELEASE_LOCK ROW_COUNT SCHEMA SEC_TO_TIME
+    SESSION_USER SLEEP ST_ASBINARY ST_ASGEOJSON ST_ASTEXT ST_ASWKB ST_ASWKT ST_CONTAINS ST_DISTANCE ST_DISTANCE_SPHERE ST_GEOMFROMTEXT
+    ST_GEOMFROMWKB ST_INTERSECTS ST_SRID ST_WITHIN ST_X ST_Y SYSTEM_USER UNCOMPRESS UUID UUID_SHORT VAR_POP VAR_SAMP WEIGHT_STRING
+    YEARWEEK""".split()
+)
 
 
 #: Statements that leave an open transaction as it was when they fail, or end it altogether by their error.
@@ -333,15 +380,21 @@ COMMITTING = frozenset(
 )
 
 
+#: Statements whose words say what they do to a transaction. Others call a procedure, execute another text, or are programs themselves.
+OPEN = PLAIN | COMMITTING | {"SET", "USE", "SAVEPOINT", "RELEASE", "ROLLBACK", "KILL", "LOAD", "PREPARE", "DEALLOCATE", "HANDLER", "UNLOCK"}
+
 # What outlives a statement although the server does not say so by its flags, and what it says only from MariaDB 10.2 and MySQL 5.7 on.
 _KEEPS = re.compile(
-    r"(?i)\bGET_LOCK\s*\(|:=|\bINTO\s+@|/\*!|/\*M!"
+    r"(?i)\bGET_LOCK\s*\(|\bLAST_INSERT_ID\s*\(\s*[^)\s]|:=|\bINTO\s+@|\bRETURNING\b|/\*!|/\*M!"
     r"|^[\s(;]*(?:LOCK|HANDLER|FLUSH\s+TABLES|XA|SET|USE|PREPARE|CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY)\b"
 )
 
 
 def changes_session(sql: str) -> bool:
-    """True if the statement may leave the session otherwise than it was: with a lock, a variable, a temporary table."""
+    """True if the statement may leave the session otherwise than it was: with a lock, a variable, a temporary table.
+
+    After rows the server does not say so, and what a stored function does the text does not show.
+    """
     return _judged(sql)[1]
 
 
@@ -364,8 +417,11 @@ def _judged(sql: str) -> Tuple[str, bool]:
 
 
 def _judge(sql: str) -> Tuple[str, bool]:
+    bare = _bare(sql)
     found = _FIRST_WORD.match(sql)
-    return found[1].upper() if found else "", bool(_KEEPS.search(_bare(sql)))
+    inner = _FOR_ONE.match(bare)
+    word = inner[1].upper() if inner else found[1].upper() if found else ""
+    return word, bool(_KEEPS.search(bare)) or (word in _READS and not _calls_but(_BUILT_IN, bare))
 
 
 _judge_short = lru_cache(maxsize=1024)(_judge)

@@ -29,12 +29,10 @@ class Voice(NamedTuple):
     Attributes:
         encoding: of Python, for its character set.
         backslash_escapes: ``NO_BACKSLASH_ESCAPES`` is off.
-        seconds: what the statements of a procedure may each take; None where the server cannot be told or there is no limit.
     """
 
     encoding: str
     backslash_escapes: bool
-    seconds: Optional[float] = None
 
     def encode(self, text: str) -> bytes:
         """Raises: ParameterError for a character that the connection's character set lacks."""
@@ -99,7 +97,7 @@ class Statement:
     @property
     def calls(self) -> bool:
         """Does what its text does not show: calls a procedure, executes another text."""
-        return sql.first_word(self.sql) in ("CALL", "EXECUTE", "BEGIN", "")
+        return sql.first_word(self.sql) not in sql.OPEN
 
     def check_in_transaction(self) -> None:
         """Raises: InterfaceError for a statement that would begin or end the transaction behind its block's back."""
@@ -176,9 +174,7 @@ class Call:
         if assigned:
             yield voice.encode("SET " + ",".join([f"{_variable(position)}={literals[position]}" for position in assigned]))
         arguments = [_variable(position) if position in variables else text for position, text in enumerate(literals)]
-        # A session in a procedure with SQL SECURITY DEFINER is another user's, and cannot be ended from outside when time is up.
-        limit = "" if voice.seconds is None else f"SET STATEMENT max_statement_time={voice.seconds:.3f} FOR "
-        return (yield voice.encode(f"{limit}CALL {self.name}({','.join(arguments)})"))
+        return (yield voice.encode(f"CALL {self.name}({','.join(arguments)})"))
 
     def _unmarked_out_parameters(self) -> str:
         schema, _, name = self.name.replace("`", "").rpartition(".")
@@ -203,16 +199,19 @@ class Call:
         return True
 
 
-def settled(statement: Any, connection: Any, until: Optional[float], *, in_transaction: bool = False) -> Talk:
+def settled(statement: Any, connection: Any, *, in_transaction: bool = False) -> Talk:
     """A statement's talk, after which what the connection knows of its session is true even if it failed.
 
     An error packet carries no flags: what a procedure did to the transaction before it failed, or a lock timeout on a server that rolls
     back on one, shows only in the next OK packet. So after such an error the server is asked.
     """
-    connection.sent = False
-    most = connection.most_rows = connection.max_rows if statement.max_rows is None else statement.max_rows
+    most = connection.max_rows if statement.max_rows is None else statement.max_rows
+    if connection.at_rest:  # otherwise it is somebody else's, and the command will be refused
+        connection.sent = False
+        # What may write is read to its end: it is ended in the middle of nothing.
+        connection.most_rows = most if most is not None and statement.reads else None
     try:
-        result = yield from statement.talk(connection.voice(until))
+        result = yield from statement.talk(connection.voice)
         if most is not None:
             for each in getattr(result, "sets", result):
                 errors.check_rows(len(each.rows), most)

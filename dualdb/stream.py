@@ -1,5 +1,6 @@
 """Rows as they come: what a stream of either colour keeps, beside the waiting."""
 
+import time
 from typing import Any, Generic, Iterator, Optional, Sequence, Tuple
 
 from . import deadlines, errors, plans
@@ -46,7 +47,7 @@ class BaseStream(Generic[MadeT]):
         return self._transaction is not None
 
     def _command(self) -> bytes:
-        command: bytes = next(self._statement.talk(self._raw.voice(self._until)))
+        command: bytes = next(self._statement.talk(self._raw.voice))
         return command
 
     def _named(self, names: Sequence[str]) -> None:
@@ -65,6 +66,20 @@ class BaseStream(Generic[MadeT]):
         self._number += 1
         return row
 
+    def _in_time(self, rows: Sequence[Tuple[Any, ...]]) -> Iterator[Tuple[Any, ...]]:
+        """The rows that have come, for as long as there is time for them."""
+        if self._until is None:
+            return iter(rows)
+        return self._until_late(rows, self._until)
+
+    def _until_late(self, rows: Sequence[Tuple[Any, ...]], until: float) -> Iterator[Tuple[Any, ...]]:
+        for row in rows:
+            if time.monotonic() >= until:
+                told = self._told(errors.DeadlineExceeded("the deadline passed before the last row was asked for"))
+                self._end()
+                raise told
+            yield row
+
     def _told(self, error: BaseException) -> BaseException:
         """What the caller is to be told of an error that ended it; and what it means for the transaction it is part of."""
         if self._raw is None:
@@ -72,7 +87,11 @@ class BaseStream(Generic[MadeT]):
         if self._transaction is not None:
             told: BaseException = self._transaction._told(error)
             return told
-        return errors.told(error, self._client.name, self._client.shard_id, sent=self._raw.sent)
+        told = errors.told(error, self._client.name, self._client.shard_id, sent=self._raw.sent)
+        if isinstance(told, (errors.ConnectionLost, errors.DeadlineExceeded)) and told.sent and not self._statement.reads:
+            told, cause = plans.outcome_unknown(told, "the statement"), told
+            told.__cause__ = cause
+        return told
 
     def _leave(self) -> None:
         # While another thread reads from it, for a merge that is begun, it is that thread which lets go.

@@ -139,7 +139,8 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
             idempotent: the statement may be sent twice if its connection is lost.
             read_only: the statement only reads, so that the same holds, and a read-only shard takes it. A plain SELECT need not say so;
                 one that calls a stored function or locks rows is not plain.
-            max_rows: more are an error, and are not waited for; None for the ``max_rows`` of the configuration.
+            max_rows: more are an error; None for the ``max_rows`` of the configuration. What only reads (see ``read_only``) is not waited
+                for then; what may write is performed to its end, and its rows come all.
             timeout: seconds for all of it, from the wait for a connection on.
 
         Raises:

@@ -249,7 +249,7 @@ class BaseTransaction(
         if root._ended:
             yield from root._opening(self._raw)
             root._ended = False
-        settled = statements.settled(statement, self._raw, until, in_transaction=True)
+        settled = statements.settled(statement, self._raw, in_transaction=True)
         result = yield from (self._guarded(settled) if statement.calls else settled)
         if not self._raw.in_transaction:
             if statement.commits:
@@ -318,7 +318,8 @@ class BaseTransaction(
         root, stack = self._root, self._root._stack
         if self._over:
             return ()
-        self._raw.sent = False
+        if self._raw.at_rest:
+            self._raw.sent = False
         for inner in stack[stack.index(self) :]:
             inner._over = True
         del stack[stack.index(self) :]

@@ -189,7 +189,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
     async def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
         """Send one command whose rows ``next_rows`` gives; the names of the columns. Raises: as ``run``."""
         self._flags_before, self.sent = self.begin_command(), False
-        self.streaming, self._timed_out, self._result = True, False, None
+        self.streaming, self._timed_out = True, False
         self._stream_until = until
         self._timer = None if until is None else self._loop.call_later(until - time.monotonic(), self._time_out)
         try:
@@ -199,7 +199,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
                 await self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             await self._execute_command(COMMAND.COM_QUERY, command)
-            self.answer = self.new_answer(tuples=True)
+            self.answer, self._result = self.new_answer(tuples=True), None
             while self.answer.names is None:
                 self.answer.feed_stream(await self._receive())
             names: Sequence[str] = self.answer.names
@@ -312,6 +312,8 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
     async def finish_reset(self, until: float) -> None:
         """Raises: pymysql.err.MySQLError, and the connection must not be used."""
         self.resetting, self._written = False, True
+        if self._writer is None:
+            raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
         timer = self._loop.call_later(until - time.monotonic(), self._time_out)
         try:
             for _ in range(self.RESET_ANSWERS):

@@ -170,7 +170,7 @@ class Stream(BaseStream[MadeT]):
             if told is error:
                 raise
             raise told from error
-        self._rows = iter(rows)
+        self._rows = self._in_time(rows)
         if not rows:
             self._end()
 
@@ -430,7 +430,7 @@ class MySQLClient(_Verbs, BaseClient[Rows, OneRow, Value, Column, Count, Called,
     async def _say_apart(self, statement: Any, until: Optional[float] = None) -> Any:
         connection = await self.pool.checkout(until)
         try:
-            return await drive(settled(statement, connection, until), lambda command: connection.run(command, until))
+            return await drive(settled(statement, connection), lambda command: connection.run(command, until))
         except BaseException as error:
             told = errors.told(error, self.name, self.shard_id, sent=connection.sent)
             if told is error:

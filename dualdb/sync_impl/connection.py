@@ -233,7 +233,7 @@ class Connection(SessionState, pymysql.connections.Connection):
     def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
         """Send one command whose rows ``next_rows`` gives; the names of the columns. Raises: as ``run``."""
         self._flags_before, self.sent = self.begin_command(), False
-        self.streaming, self._timed_out, self._result = True, False, None
+        self.streaming, self._timed_out = True, False
         self._until = until
         try:
             if self._sock is None or self.broken:
@@ -242,7 +242,7 @@ class Connection(SessionState, pymysql.connections.Connection):
                 self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             self._execute_command(COMMAND.COM_QUERY, command)
-            self.answer = self.new_answer(tuples=True)
+            self.answer, self._result = self.new_answer(tuples=True), None
             while self.answer.names is None:
                 self.answer.feed_stream(self._receive())
             names: Sequence[str] = self.answer.names
@@ -359,6 +359,8 @@ class Connection(SessionState, pymysql.connections.Connection):
     def finish_reset(self, until: float) -> None:
         """Raises: pymysql.err.MySQLError, and the connection must not be used."""
         self.resetting, self._until = False, until
+        if self._sock is None:
+            raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
         for _ in range(self.RESET_ANSWERS):
             self._next_seq_id = 1
             answer = self._read_packet()

@@ -116,7 +116,7 @@ class _Call:
             return
         assert isinstance(step, plans.Execute)
         self.connection, self._place, self._until = connection, step.place, step.until
-        self._talk = settled(step.statement, connection, step.until)
+        self._talk = settled(step.statement, connection)
         self._say(next, self._talk)
 
     def _say(self, resume: Callable[[Any], bytes], value: Any) -> None:

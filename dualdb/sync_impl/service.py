@@ -143,7 +143,7 @@ class Stream(BaseStream[MadeT]):
             if told is error:
                 raise
             raise told from error
-        self._rows = iter(rows)
+        self._rows = self._in_time(rows)
         if not rows:
             self._end()
 
@@ -408,7 +408,7 @@ class MySQLClient(
         connection = None
         try:
             connection = self.pool.checkout(until)
-            return drive(settled(statement, connection, until), lambda command: connection.run(command, until))
+            return drive(settled(statement, connection), lambda command: connection.run(command, until))
         except BaseException as error:
             told = errors.told(error, self.name, self.shard_id, sent=connection is not None and connection.sent)
             if told is error:

@@ -508,3 +508,29 @@ def test_cancelled_waiters_lose_no_slot(world: Any) -> None:
         return figures
 
     assert asyncio.run(wait_and_go()) == (0, 0)
+
+
+def test_a_session_that_is_lost_while_it_is_reset_is_opened_anew(world: Any, colour: Any) -> None:
+    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
+    with colour.using(client.transaction()) as tx:
+        colour(tx.execute("SET @left_behind = 1"))
+        raw = tx._raw
+    assert raw.resetting
+    raw.abort()
+    assert colour(client.query_one("SELECT 7 AS n, @left_behind AS v")) == {"n": 7, "v": None}
+    colour(client.close_pool())
+
+
+KEEPS = ["SET @left_behind = 7", "DO GET_LOCK('left_behind', 0)"]
+
+
+@pytest.mark.parametrize("does", KEEPS)
+def test_what_a_stored_function_leaves_behind_is_nobody_else_s(world: Any, colour: Any, does: str) -> None:
+    world.run(1, "DROP FUNCTION IF EXISTS leaves", f"CREATE FUNCTION leaves() RETURNS INT NO SQL BEGIN {does}; RETURN 1; END")
+    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
+    assert colour(client.query_value("SELECT leaves()")) == 1
+    assert colour(client.query_one("SELECT @left_behind AS v, IS_FREE_LOCK('left_behind') AS f")) == {"v": None, "f": 1}
+    assert client.stats().opened == 1
+    assert colour(client.query_value("SELECT LAST_INSERT_ID(77)")) == 77
+    assert colour(client.query_value("SELECT LAST_INSERT_ID()")) == 0
+    colour(client.close_pool())

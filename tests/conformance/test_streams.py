@@ -12,6 +12,7 @@ from dualdb import (
     ConcurrentUseError,
     DeadlineExceeded,
     OperationalError,
+    OutcomeUnknown,
     ParameterError,
     ProgrammingError,
     ShardReadOnly,
@@ -147,3 +148,25 @@ def test_a_million_rows_take_no_memory(world: Any, colour: Any) -> None:
     count, kilobytes = map(int, done.stdout.split())
     assert count == 1_000_000
     assert kilobytes < 20_000
+
+
+def test_a_write_whose_connection_is_lost_while_its_rows_come_has_an_unknown_outcome(client: Any, colour: Any, world: Any) -> None:
+    body = f"BEGIN INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1); {MANY}; END"
+    world.run(1, "DROP PROCEDURE IF EXISTS works", f"CREATE PROCEDURE works() {body}")
+    stream = client.stream("CALL works()")
+    with pytest.raises(OutcomeUnknown) as caught:
+        next(stream) if colour.name == "sync" else colour(stream.__anext__())
+        world.run(1, f"KILL {stream._raw.session_id}")
+        colour.taken(stream)
+    assert (caught.value.retryable, caught.value.sent) == (False, True)
+    assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
+
+
+def test_its_time_is_for_the_whole_loop_and_not_for_what_has_come(client: Any, colour: Any, world: Any) -> None:
+    few = f"SELECT {NUMBER} AS n FROM {DIGITS} a, {DIGITS} b, {DIGITS} c, {DIGITS} e, {DIGITS} f LIMIT 50"
+    stream = client.stream(few, timeout=0.5)
+    next(stream) if colour.name == "sync" else colour(stream.__anext__())
+    colour.sleep(0.6)
+    with pytest.raises(DeadlineExceeded):
+        next(stream) if colour.name == "sync" else colour(stream.__anext__())
+    assert until(colour, lambda: client.stats().in_use == 0)

@@ -16,6 +16,7 @@ from dualdb import (
     OperationalError,
     OutcomeUnknown,
     ParameterError,
+    ProgrammingError,
     ReadOnlyServer,
     TransactionAborted,
 )
@@ -340,6 +341,37 @@ def test_a_procedure_that_begins_another_transaction_is_found_out(db: Any, colou
         with pytest.raises(TransactionAborted, match="nothing more is sent"):
             colour(tx.execute(INSERT, (2,)))
     assert users(world) == ([] if body in ("rolls_back", "undoes") else [1])
+
+
+HIDDEN = [
+    ("SET STATEMENT max_statement_time = 9 FOR COMMIT AND CHAIN", InterfaceError),
+    ("SET STATEMENT max_statement_time = 9 FOR CALL commits()", TransactionAborted),
+    ("IF 1 THEN COMMIT; START TRANSACTION; END IF", TransactionAborted),
+    ("CASE WHEN 1 THEN COMMIT; START TRANSACTION; END CASE", TransactionAborted),
+    ("FOR i IN 1 .. 1 DO COMMIT; START TRANSACTION; END FOR", TransactionAborted),
+]
+
+
+@pytest.mark.parametrize(("sql", "told"), HIDDEN)
+def test_a_commit_inside_another_statement_is_found_out(db: Any, colour: Any, world: Any, sql: str, told: Any) -> None:
+    if "MariaDB" not in world.value(1, "SELECT VERSION()"):
+        told = InterfaceError if told is InterfaceError else ProgrammingError  # MySQL has no such statements
+    world.run(1, "DROP PROCEDURE IF EXISTS commits", f"CREATE PROCEDURE commits() {ENDS['commits']}")
+    with pytest.raises(told), colour.using(db.shard(1).transaction()) as tx:
+        colour(tx.execute(INSERT, (1,)))
+        colour(tx.execute(sql))
+        assert told is TransactionAborted
+    assert users(world) == ([1] if told is TransactionAborted else [])
+
+
+def test_a_stream_after_a_cursor_that_was_not_read_to_its_end_has_its_own_rows(db: Any, colour: Any, world: Any) -> None:
+    digits = " UNION ALL ".join([f"SELECT {number} AS n" for number in range(252)])
+    world.run(1, "DROP PROCEDURE IF EXISTS two_sets", f"CREATE PROCEDURE two_sets() BEGIN {digits}; SELECT 'of the CALL' AS a; END")
+    with colour.using(db.shard(1).transaction()) as tx:
+        cursor = colour.awaited(tx.cursor())
+        colour.awaited(cursor.execute("CALL two_sets()"))
+        assert colour.taken(tx.stream("SELECT 'of the stream' AS a")) == [{"a": "of the stream"}]
+        assert colour(tx.query_value("SELECT 'of the query'")) == "of the query"
 
 
 def test_a_procedure_that_does_no_such_thing_is_left_alone(db: Any, colour: Any, world: Any) -> None:

@@ -247,6 +247,13 @@ def test_a_limit_on_rows_for_all_that_is_read_whole(world: Any, open_service: An
     world.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES " + ", ".join([f"(7, 'S{number}', 1)" for number in range(6)]))
     with pytest.raises(TooManyRows):
         colour(db.shard(1).call("portfolio", (7,)))
+    # What writes is performed to its end.
+    insert = "INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1)"
+    rows = "SELECT REPEAT('x', 1000) FROM trades a, trades b, trades c, trades d"
+    world.run(1, "DROP PROCEDURE IF EXISTS works", f"CREATE PROCEDURE works() BEGIN {insert}; {rows}; {insert}; END")
+    with pytest.raises(TooManyRows):
+        colour(db.shard(1).call("works"))
+    assert world.value(1, "SELECT COUNT(*) FROM trades WHERE user_id = 8") == 2
 
 
 def target_opened(db: Any) -> int:

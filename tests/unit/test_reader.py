@@ -174,6 +174,15 @@ def test_rows_before_an_error_are_given_to_a_stream() -> None:
         stream.take()
 
 
+def test_what_comes_after_the_result_that_is_streamed_is_not_kept() -> None:
+    more = b"\xfe\x00\x00\x08\x00"  # another result follows
+    data = packets(table(["a"], [[b"1"]], more) + table(["b"], [[b"2"]] * 9, more) + [b"\x00\x00\x00\x02\x00\x00\x00"])
+    stream = answered(data, tuples=True)
+    assert stream.take() == [(1,)]
+    assert [len(result.rows) for result in stream.results] == [0, 0, 0]
+    assert [len(result.rows) for result in answered(data).results] == [1, 9, 0]
+
+
 def test_what_comes_after_the_answer_is_noticed() -> None:
     assert answered(packets([OK, OK])).surplus
     assert not answered(packets([OK])).surplus

@@ -65,6 +65,8 @@ def test_bind(sql: str, params: Any, text: str) -> None:
         ("SELECT %s", (float("nan"),), "nan has no place in SQL"),
         ("SELECT %s", (decimal.Decimal("Infinity"),), "Infinity has no place in SQL"),
         ("  ", None, "the statement is empty"),
+        ("UPDATE t SET a = %s WHERE id IN %s", ([], [1]), "an empty sequence is for IN alone"),
+        ("UPDATE t SET a = '%%', b = %(a)s", {"a": ()}, "an empty sequence is for IN alone"),
         (b"SELECT 1", None, "a statement is a str, not bytes"),
     ],
 )
@@ -227,7 +229,20 @@ def chunks(sql: str, rows: Any, most_rows: int, most_bytes: int) -> Iterator[Chu
             ["REPLACE t VALUES (1),(2) ON DUPLICATE KEY UPDATE a = VALUES(a), b = '5%';"],
         ),
         ("INSERT INTO t VALUES (%s) ON DUPLICATE KEY UPDATE a = %s", [(1, 2)], ["INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 2"]),
-        ("INSERT INTO t VALUES (%s, ')')", [(1,), (2,)], ["INSERT INTO t VALUES (1, ')')", "INSERT INTO t VALUES (2, ')')"]),
+        ("INSERT INTO t VALUES (%s, ')')", [(1,), (2,)], ["INSERT INTO t VALUES (1, ')'),(2, ')')"]),
+        *[
+            (sql, [(1,), (2,)], [sql.replace("%s", "1"), sql.replace("%s", "2")])
+            for sql in (
+                "INSERT INTO t (b, a) VALUES (%s /* 1) as given */, 'x')",
+                "INSERT INTO t (b, a) VALUES (%s, 'x' -- a) as b\n)",
+                "INSERT INTO t VALUES (%s, ') as \\')",
+                "INSERT INTO t VALUES (%s, LAST_INSERT_ID())",
+                "INSERT INTO t VALUES (%s, (SELECT 1 FROM s))",
+                "INSERT INTO t VALUES (%s, @last)",
+                "INSERT INTO t SELECT 5 UNION VALUES (%s)",
+                "INSERT INTO t VALUES (%s), (7)",
+            )
+        ],
         ("UPDATE t SET a = %s", [(1,), (2,)], ["UPDATE t SET a = 1", "UPDATE t SET a = 2"]),
         ("CALL p(%s)", [], []),
     ],
@@ -249,13 +264,30 @@ def test_a_chunk_is_no_longer_than_the_server_takes_and_takes_no_more_rows_than_
     found = list(chunks(sql, rows(), 1000, 300))
     assert max(len(chunk.text().encode()) for chunk in found) <= 300
     assert [chunk.first for chunk in found[:3]] == [0, 8, 16]
-    assert sum(len(chunk.rows) for chunk in found) == 100
+    assert sum(len(chunk.texts) for chunk in found) == 100
     taken.clear()
     next(chunks(sql, rows(), 10, 10_000))
     assert len(taken) == 11
 
 
+@pytest.mark.parametrize("backslash_escapes", [True, False])
+def test_a_row_that_is_used_again_for_the_next_is_written_as_it_was(backslash_escapes: bool) -> None:
+    def rows() -> Any:
+        row = [""]
+        for text in ("a", "it's", "\\", "b"):
+            row[0] = text
+            yield row
+
+    (chunk,) = chunks("INSERT INTO t VALUES (%s)", rows(), 10, 1000)
+    texts = ["'a'", "'it\\'s'", "'\\\\'", "'b'"] if backslash_escapes else ["'a'", "'it''s'", "'\\'", "'b'"]
+    assert chunk.text(backslash_escapes=backslash_escapes) == f"INSERT INTO t VALUES {','.join(f'({text})' for text in texts)}"
+
+
 def test_a_row_that_does_not_fit_is_named() -> None:
-    for rows, says in (([(1,), (1, 2)], "row 1: the statement has 1 placeholder"), ([("x" * 400,)], "row 0 makes 40")):
+    for rows, says in (
+        ([(1,), (1, 2)], "row 1: the statement has 1 placeholder"),
+        ([(1,), None], "row 1: a row is"),
+        ([("x" * 400,)], "row 0 makes 40"),
+    ):
         with pytest.raises(ParameterError, match=says):
             list(chunks("INSERT INTO t (a) VALUES (%s)", rows, 10, 300))

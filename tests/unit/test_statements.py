@@ -62,10 +62,6 @@ def test_a_call_with_values_is_one_round_trip() -> None:
     assert result.rows == [{"a": 1}]
 
 
-def test_a_call_with_a_deadline_tells_a_server_that_can_be_told() -> None:
-    hold(Call("p", (1,)).talk(UTF8._replace(seconds=1.5)), [(b"SET STATEMENT max_statement_time=1.500 FOR CALL `p`(1)", [OK])])
-
-
 def test_an_out_parameter_costs_one_select_and_an_inout_one_set() -> None:
     script: List[Tuple[bytes, Any]] = [
         (b"SET @_dualdb_2=5", [OK]),
@@ -118,8 +114,7 @@ def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_aga
 def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(statement: Any, error: Any, in_transaction: bool, asks: bool) -> None:
     talk = settled(
         statement,
-        SimpleNamespace(max_rows=None, voice=lambda until: UTF8, changed=False, reset_after_call=False),
-        None,
+        SimpleNamespace(max_rows=None, voice=UTF8, changed=False, reset_after_call=False, at_rest=True),
         in_transaction=in_transaction,
     )
     next(talk)
@@ -147,15 +142,26 @@ def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(statement: Any
         ("CREATE TEMPORARY TABLE t (a INT)", True),
         ("CREATE TABLE t (a INT)", False),
         ("SELECT 1" + " " * 10_000 + ":= 1", True),
+        ("SELECT MAX(a), LAST_INSERT_ID() FROM t", False),
+        ("SELECT LAST_INSERT_ID(7)", True),
+        ("SELECT of_somebody(1)", True),
+        ("WITH x AS (SELECT of_somebody(1) AS n) SELECT n FROM x", True),
+        ("INSERT INTO t (a) VALUES (1) RETURNING id", True),
     ],
 )
 def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) -> None:
-    connection = SimpleNamespace(max_rows=None, voice=lambda until: UTF8, changed=False, reset_after_call=False)
-    talk = settled(Statement(sql), connection, None)
+    connection = SimpleNamespace(max_rows=None, voice=UTF8, changed=False, reset_after_call=False, at_rest=True)
+    talk = settled(Statement(sql), connection)
     next(talk)
     with pytest.raises(StopIteration):
         talk.send([OK])
     assert connection.changed is changes
+
+
+def test_a_statement_that_will_be_refused_touches_nothing_of_the_one_that_is_on_its_way() -> None:
+    connection = SimpleNamespace(max_rows=None, voice=UTF8, at_rest=False, sent=True, most_rows=5)
+    next(settled(Statement("SELECT 1"), connection))
+    assert (connection.sent, connection.most_rows) == (True, 5)
 
 
 def test_a_session_is_ended_unless_the_server_has_been_started_since() -> None:
