@@ -173,8 +173,10 @@ def key(what: str, column: Column, told: Sequence[Any], *, of_minimum: bool = Fa
     if type_code in FLOATS:
         # A FLOAT is sent with six digits, and a DOUBLE(10,2) with two behind the point.
         return Key("floating point number", _first, ["{}+0e0"])
-    if type_code in (FIELD_TYPE.DATE, FIELD_TYPE.NEWDATE, FIELD_TYPE.DATETIME):
-        return Key("date", _date)
+    if type_code in (FIELD_TYPE.DATE, FIELD_TYPE.NEWDATE):
+        return Key("DATE", _date)
+    if type_code == FIELD_TYPE.DATETIME:
+        return Key(f"DATETIME({column.scale})", _date)
     if type_code == FIELD_TYPE.TIMESTAMP:
         # What is sent comes twice in the hour when summer ends.
         return Key("timestamp", _moment, ["UNIX_TIMESTAMP({})"])

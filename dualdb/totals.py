@@ -5,7 +5,7 @@ import math
 from fractions import Fraction
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-from . import deadlines, derived, plans
+from . import deadlines, derived, errors, plans
 from .errors import ParameterError
 from .merge import ordered
 from .ordering import ASKED, DECIMALS, FLOATS, Key, Look, ask, differ, key
@@ -132,7 +132,10 @@ def _sum(values: List[Any]) -> Any:
     if not known:
         return None
     if isinstance(known[0], float):
-        return math.fsum(known)
+        try:
+            return math.fsum(known)
+        except OverflowError:
+            raise errors.DataError(1690, "DOUBLE value is out of range in a sum over all shards") from None
     total = known[0]
     for value in known[1:]:
         total = _EXACT.add(total, value)

@@ -360,7 +360,7 @@ def test_a_shard_that_fails_is_never_left_out(db: Any, colour: Any, world: Any, 
 
 def test_a_merge_that_takes_too_long_or_is_interrupted_frees_its_connections(db: Any, colour: Any) -> None:
     with pytest.raises(ScatterError) as caught:
-        taken(colour, db.shards().merge("SELECT SLEEP(20) AS a", order_by="a", timeout=0.4))
+        taken(colour, db.shards().merge("SELECT SLEEP(20) AS a", order_by="a", timeout=0.4, read_only=True))
     assert {type(error) for error in caught.value.result.errors.values()} == {DeadlineExceeded}
     with colour.deadline(0.4), pytest.raises(ScatterError):
         taken(colour, db.shards().merge("SELECT SLEEP(20) AS a", order_by="a"))
@@ -380,6 +380,12 @@ def test_shards_that_differ_are_told_apart(db: Any, colour: Any, world: Any, num
             taken(colour, db.shards().merge("SELECT * FROM numbers", order_by=column))
         with pytest.raises(InterfaceError, match="not the same on all shards"):
             colour(db.shards().aggregate("SELECT * FROM numbers", group_by=column, n=Count()))
+    for shard_id, type_ in ((1, "DATE"), (2, "DATETIME")):
+        world.run(shard_id, "DROP TABLE IF EXISTS days", f"CREATE TABLE days (d {type_}, t DATETIME({shard_id}))")
+        world.run(shard_id, "INSERT INTO days VALUES ('2024-01-01', '2024-01-01')")
+    for column, why in (("d", r"DATE on shard 1, DATETIME\(0\) on shard 2"), ("t", r"DATETIME\(1\) on shard 1, DATETIME\(2\) on shard 2")):
+        with pytest.raises(InterfaceError, match=why):
+            colour(db.shards().aggregate("SELECT * FROM days", group_by=column, n=Count()))
     with pytest.raises(InterfaceError, match="top is not the same on all shards"):
         colour(db.shards().aggregate("SELECT * FROM numbers", top=Max("s")))
     with pytest.raises(InterfaceError, match="does not have the same members in the same order"):
