@@ -74,7 +74,7 @@ class RowError(DataError):
 
 
 class TooManyRows(DataError):
-    """There are more rows than ``max_rows``, or than one for ``query_one(..., strict=True)``. What may write has been performed to its end."""
+    """There are more rows than ``max_rows``, or than one for ``query_one(..., strict=True)``. What may write has been performed whole."""
 
 
 class OperationalError(DatabaseError, pymysql.err.OperationalError):
