@@ -60,7 +60,6 @@ class SessionState:
     _config: DatabaseConfig
     _result: Any
     _timed_out: bool
-    _flags_before = 0
     _next_seq_id: int
     decoders: Any
 
@@ -161,24 +160,16 @@ class SessionState:
 
     # One command.
 
-    def begin_command(self) -> int:
-        """The flags as they are before it.
-
-        Raises: ConcurrentUseError before any byte is written, if another thread or task is in the middle of a command.
-        """
+    def begin_command(self) -> None:
+        """Raises: ConcurrentUseError before any byte is written, if another thread or task is in the middle of a command."""
         if not self._in_use.acquire(blocking=False):
             raise errors.ConcurrentUseError("another thread or task is using this connection: a transaction belongs to one at a time")
         self.at_rest = self._written = False
-        return self.server_status
 
-    def end_command(self, flags_before: int, said: Optional[bytes]) -> None:
-        """The answer is complete. ``said`` is the rest of an OK packet; None after rows."""
-        if self.server_status & _STATE_CHANGED:
-            # After rows come the flags of the statement before, where these rows' statement has not changed anything itself.
-            if said is None:
-                self.changed = self.changed or not flags_before & _STATE_CHANGED
-            elif _tells_of_a_change(said):
-                self.changed = True
+    def end_command(self, said: Optional[bytes]) -> None:
+        """The answer is complete. ``said`` is the rest of an OK packet; None after rows, which tell of no change."""
+        if said is not None and self.server_status & _STATE_CHANGED and _tells_of_a_change(said):
+            self.changed = True
         self.at_rest = True
         self._in_use.release()
 
@@ -199,7 +190,7 @@ class SessionState:
             self.answer = None
             self.heard(answer)
         if error is None:
-            self.end_command(self._flags_before, None)
+            self.end_command(None)
             return
         if result is not None:
             result.unbuffered_active = False  # or the driver would read the rest of it

@@ -148,7 +148,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             DeadlineExceeded: it was not over by then.
             pymysql.err.MySQLError: what the server said, or that the connection is lost.
         """
-        flags = self.begin_command()
+        self.begin_command()
         self._timed_out = False
         timer = None if until is None else self._loop.call_later(until - time.monotonic(), self._time_out)
         try:
@@ -165,7 +165,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         finally:
             if timer is not None:
                 timer.cancel()
-        self.end_command(flags, said)
+        self.end_command(said)
         return answer
 
     async def _ask(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
@@ -188,8 +188,8 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
 
     async def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
         """Send one command whose rows ``next_rows`` gives; the names of the columns. Raises: as ``run``."""
-        self._flags_before, self.sent = self.begin_command(), False
-        self.streaming, self._timed_out = True, False
+        self.begin_command()
+        self.sent, self.streaming, self._timed_out = False, True, False
         self._stream_until = until
         self._timer = None if until is None else self._loop.call_later(until - time.monotonic(), self._time_out)
         try:

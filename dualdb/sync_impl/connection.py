@@ -178,7 +178,7 @@ class Connection(SessionState, pymysql.connections.Connection):
             raise self._failed(error) from None
         self._until = self.answer = None
         self.heard(answer)
-        self.end_command(self._flags_before, answer.message)
+        self.end_command(answer.message)
         sets: List[results.ResultSet] = answer.results
         return sets
 
@@ -202,7 +202,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         return silence if self._until is None else min(silence, self._until)
 
     def _begin(self, until: Optional[float]) -> None:
-        self._flags_before = self.begin_command()
+        self.begin_command()
         self._until, self._timed_out, self.answer = until, False, None
         if self._sock is None or self.broken:
             raise self._failed(pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away"))
@@ -227,13 +227,13 @@ class Connection(SessionState, pymysql.connections.Connection):
         except BaseException as error:
             raise self._failed(error) from None
         self._until = None
-        self.end_command(self._flags_before, self._result.message)
+        self.end_command(self._result.message)
         return answer
 
     def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
         """Send one command whose rows ``next_rows`` gives; the names of the columns. Raises: as ``run``."""
-        self._flags_before, self.sent = self.begin_command(), False
-        self.streaming, self._timed_out = True, False
+        self.begin_command()
+        self.sent, self.streaming, self._timed_out = False, True, False
         self._until = until
         try:
             if self._sock is None or self.broken:
