@@ -221,7 +221,10 @@ def test_a_total_is_what_one_server_says(db: Any, colour: Any, things: Things, s
     for name in things.texts:
         rows = colour(db.query(f"SELECT {name} AS v, DENSE_RANK() OVER (ORDER BY {name}) AS n FROM things"))
         ranks[name] = {row["v"]: row["n"] for row in rows}
-    groupings = [[], *[[name] for name in things.columns], *[chance.sample(things.columns, chance.randint(2, 3)) for _ in range(20)]]
+    # MySQL groups by a TEXT or BLOB and another column by a hash, under which texts that are equal differ.
+    mysql = "MariaDB" not in colour(db.query_value("SELECT VERSION()"))
+    several = [name for name in things.columns if not (mysql and name in ("text", "lump"))]
+    groupings = [[], *[[name] for name in things.columns], *[chance.sample(several, chance.randint(2, 3)) for _ in range(20)]]
     for groups in groupings:
         asked: Dict[str, Any] = {"n": Count()}
         sums: Any = (Count, Sum, Avg)

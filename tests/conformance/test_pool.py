@@ -526,9 +526,9 @@ KEEPS = ["SET @left_behind = 7", "DO GET_LOCK('left_behind', 0)"]
 
 @pytest.mark.parametrize("does", KEEPS)
 def test_what_a_stored_function_leaves_behind_is_nobody_else_s(world: Any, colour: Any, does: str) -> None:
-    world.run(1, "DROP FUNCTION IF EXISTS leaves", f"CREATE FUNCTION leaves() RETURNS INT NO SQL BEGIN {does}; RETURN 1; END")
+    world.run(1, "DROP FUNCTION IF EXISTS leave_it", f"CREATE FUNCTION leave_it() RETURNS INT NO SQL BEGIN {does}; RETURN 1; END")
     client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
-    assert colour(client.query_value("SELECT leaves()")) == 1
+    assert colour(client.query_value("SELECT leave_it()")) == 1
     assert colour(client.query_one("SELECT @left_behind AS v, IS_FREE_LOCK('left_behind') AS f")) == {"v": None, "f": 1}
     assert client.stats().opened == 1
     assert colour(client.query_value("SELECT LAST_INSERT_ID(77)")) == 77
