@@ -7,13 +7,13 @@ from typing import Any, Dict, List
 import pytest
 from pymysql.constants import FIELD_TYPE, FLAG
 
-from dualdb import Avg, Count, InterfaceError, InternalError, Max, Min, ParameterError, ScatterError, Sum, derived
+from dualdb import Avg, Count, DataError, InterfaceError, InternalError, Max, Min, ParameterError, ScatterError, Sum, derived
 from dualdb.errors import OperationalError
 from dualdb.merge import BaseMerge, most, ordered
 from dualdb.ordering import Falling, Order, Padded, beyond, key
 from dualdb.plans import Gather, Next
 from dualdb.results import Column, Described, ResultSet, ScatterResult
-from dualdb.totals import Totals, quotient
+from dualdb.totals import Totals, _sum, quotient
 
 D = decimal.Decimal
 
@@ -363,3 +363,9 @@ def test_what_is_not_asked_for_rightly() -> None:
             wrong("DISTINCT a")
     assert repr(Sum("a * b")) == "Sum('a * b')"
     assert repr(Count()) == "Count('*')"
+
+
+def test_a_sum_that_no_double_holds_is_refused_as_a_server_does() -> None:
+    assert _sum([1e308, None, -1e308, 1.0]) == 1.0
+    with pytest.raises(DataError, match="out of range"):
+        _sum([1e308, 1e308])
