@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Iterator, List
 
@@ -13,6 +14,14 @@ import pytest
 import dualdb
 from dualdb import async_impl, sync_impl
 from dualdb.deadlines import Deadline
+
+
+def until(colour: Any, condition: Callable[[], Any], seconds: float = 10.0, every: float = 0.02) -> Any:
+    """What the condition gives, once that is true or the time is over."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        colour.sleep(every)
+    return condition()
 
 
 class SyncColour:

@@ -2,10 +2,10 @@
 
 import asyncio
 import socket
-import time
 from typing import Any, Callable, List
 
 import pytest
+from colours import until
 from faces import session
 
 import dualdb.life
@@ -30,13 +30,6 @@ def live(open_service: Any) -> Any:
 def still(open_service: Any) -> Any:
     """A service that reads its shard table only when it is told to."""
     return open_service(refresh_interval=None)
-
-
-def until(colour: Any, condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        colour.sleep(0.02)
-    return condition()
 
 
 def users(world: Any, name: Any) -> List[int]:

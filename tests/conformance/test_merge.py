@@ -8,6 +8,7 @@ import random
 from typing import Any, Dict, List
 
 import pytest
+from colours import until
 
 from dualdb import (
     Avg,
@@ -178,14 +179,6 @@ def taken(colour: Any, stream: Any, most: int = 10**9) -> List[Any]:
         return rows
 
     return list(colour(loop()))
-
-
-def until(colour: Any, condition: Any) -> Any:
-    for _ in range(500):
-        if condition():
-            break
-        colour.sleep(0.02)
-    return condition()
 
 
 def idle(db: Any) -> bool:

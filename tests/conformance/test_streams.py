@@ -7,6 +7,7 @@ import textwrap
 from typing import Any
 
 import pytest
+from colours import until
 
 from dualdb import (
     ConcurrentUseError,
@@ -35,14 +36,6 @@ def client(world: Any, colour: Any) -> Any:
 def busy(world: Any) -> int:
     found = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%REPEAT(%' AND info NOT LIKE '%processlist%'"
     return int(world.value(1, found))
-
-
-def until(colour: Any, condition: Any) -> Any:
-    for _ in range(500):
-        if condition():
-            break
-        colour.sleep(0.02)
-    return condition()
 
 
 def test_all_rows_come_and_the_connection_goes_back(client: Any, colour: Any, world: Any) -> None:

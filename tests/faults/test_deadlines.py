@@ -3,10 +3,11 @@
 import asyncio
 import socket
 import time
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
 
 import pymysql
 import pytest
+from colours import until
 
 from dualdb import DeadlineExceeded, Out, OutcomeUnknown, TransactionAborted, WriteTimedOut
 
@@ -29,13 +30,6 @@ def sleepers(world: Any, word: str = "SLEEP") -> int:
     """How many statements with a SLEEP the server is working on."""
     found = f"SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%{word}(%' AND info NOT LIKE '%processlist%'"
     return int(world.value(1, found))
-
-
-def until(colour: Any, condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        colour.sleep(0.02)
-    return condition()
 
 
 @pytest.mark.parametrize("how", ["timeout", "deadline", "legacy"])

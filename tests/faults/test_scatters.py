@@ -7,6 +7,7 @@ import time
 from typing import Any, Callable, Iterator, List
 
 import pytest
+from colours import until
 
 from dualdb import ConnectionLost, DeadlineExceeded, InOut, Out, OutcomeUnknown, RowCount, ScatterError
 
@@ -34,13 +35,6 @@ def db(open_service: Any, colour: Any) -> Iterator[Any]:
     assert until(colour, lambda: all(pool.in_use == 0 for pool in service.stats().values()))
     for _ in range(3):
         assert [row["n"] for row in colour(service.shards().query("SELECT 7 AS n")).rows] == [7, 7]
-
-
-def until(colour: Any, condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        colour.sleep(0.02)
-    return condition()
 
 
 def nappers(world: Any, shard_id: int) -> List[Any]:

@@ -1,11 +1,13 @@
 """A transaction's time: when it is over the server has rolled back, whatever the block does."""
 
 import asyncio
+import functools
 import random
 import time
 from functools import partial
 from typing import Any, Iterator
 
+import colours
 import pytest
 from proxy import Fault, Proxy
 
@@ -31,11 +33,8 @@ def open_ones(world: Any) -> int:
     return int(world.value(1, "SELECT COUNT(*) FROM information_schema.innodb_trx"))
 
 
-def until(colour: Any, condition: Any, seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        colour.sleep(0.15)  # the server shows its transactions of a tenth of a second ago to whoever asks more often
-    return bool(condition())
+# A server shows its transactions of a tenth of a second ago to whoever asks more often.
+until = functools.partial(colours.until, every=0.15)
 
 
 def is_as_before(client: Any, colour: Any, world: Any) -> bool:
