@@ -8,6 +8,7 @@ from abc import abstractmethod
 from typing import Any, Optional, Tuple
 
 import pymysql.converters
+import pymysql.err
 from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
 from pymysql.protocol import MysqlPacket
 
@@ -213,6 +214,9 @@ class SessionState:
     def fields(self) -> Any:
         """The column definitions of the last result."""
         return self._known.fields if self.reads_itself else self._result.fields
+
+    def gone_away(self) -> pymysql.err.OperationalError:
+        return pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
 
     def deadline_exceeded(self) -> errors.DeadlineExceeded:
         return errors.DeadlineExceeded(CR.CR_SERVER_LOST, "the deadline passed before the answer was complete")

@@ -153,7 +153,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         timer = None if until is None else self._loop.call_later(until - time.monotonic(), self._time_out)
         try:
             if self._writer is None or self.broken:
-                raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
+                raise self.gone_away()
             if until is not None and time.monotonic() >= until:
                 raise self.deadline_exceeded()
             answer, said = await (self._ask(command) if self.reads_itself else self._ask_driver(command))
@@ -194,7 +194,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         self._timer = None if until is None else self._loop.call_later(until - time.monotonic(), self._time_out)
         try:
             if self._writer is None or self.broken:
-                raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
+                raise self.gone_away()
             if not self.reads_itself:
                 await self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
@@ -313,7 +313,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         """Raises: pymysql.err.MySQLError, and the connection must not be used."""
         self.resetting, self._written = False, True
         if self._writer is None:
-            raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
+            raise self.gone_away()
         timer = self._loop.call_later(until - time.monotonic(), self._time_out)
         try:
             for _ in range(self.RESET_ANSWERS):

@@ -205,7 +205,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         self.begin_command()
         self._until, self._timed_out, self.answer = until, False, None
         if self._sock is None or self.broken:
-            raise self._failed(pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away"))
+            raise self._failed(self.gone_away())
 
     def _failed(self, error: BaseException) -> BaseException:
         """What is to be raised in place of the error that ended a command."""
@@ -237,7 +237,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         self._until = until
         try:
             if self._sock is None or self.broken:
-                raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
+                raise self.gone_away()
             if not self.reads_itself:
                 self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
@@ -360,7 +360,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         """Raises: pymysql.err.MySQLError, and the connection must not be used."""
         self.resetting, self._until = False, until
         if self._sock is None:
-            raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
+            raise self.gone_away()
         for _ in range(self.RESET_ANSWERS):
             self._next_seq_id = 1
             answer = self._read_packet()

@@ -131,10 +131,7 @@ class Pool(BasePool):
             connection = self._enter(until)
             entered = True
             if connection is None:
-                pooled = self._store.connection(shareable=False)
-                connection = pooled.dbapi_connection
-                assert connection is not None
-                connection.pooled = pooled
+                connection = self._rested()
             now = time.monotonic()
             if connection.resetting:
                 self._finish_reset(connection, now + self.config.connect_timeout if until is None else until)
@@ -158,10 +155,7 @@ class Pool(BasePool):
             self.health.earn()
         connection: Optional[Connection] = None
         try:
-            pooled = self._store.connection(shareable=False)
-            connection = pooled.dbapi_connection
-            assert connection is not None
-            connection.pooled = pooled
+            connection = self._rested()
             now = time.monotonic()
             ready = connection.open and not connection.resetting and connection.retires >= now and not connection.is_dead()
             if ready and connection.reads_itself:
@@ -172,6 +166,13 @@ class Pool(BasePool):
             raise
         self._leave(connection)
         return None
+
+    def _rested(self) -> Connection:
+        """One out of the store, where there is none a new one that is not connected."""
+        pooled = self._store.connection(shareable=False)
+        connection: Connection = pooled.dbapi_connection
+        connection.pooled = pooled
+        return connection
 
     def release(self, connection: Connection) -> None:
         """Take a connection back. One that is not as it was handed out is closed, or made so."""
