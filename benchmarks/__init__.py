@@ -1,4 +1,5 @@
-"""How fast dualdb is, beside everything that people use in its place: ``scripts/bench`` measures, and writes ``docs/benchmarks.md``.
+"""How fast dualdb is, beside everything that people use in its place: ``scripts/bench``
+measures, and writes ``docs/benchmarks.md``.
 
 =================  =====================================================================
 ``data``           the tables, the statements, the rows

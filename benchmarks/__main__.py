@@ -14,16 +14,24 @@ def groups(text: str) -> List[str]:
     named = text.split(",")
     unknown = [name for name in named if name not in scenarios.GROUPS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not one of {', '.join(scenarios.GROUPS)}")
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(unknown)}: not one of {', '.join(scenarios.GROUPS)}"
+        )
     return named
 
 
 def plan(arguments: argparse.Namespace) -> scenarios.Plan:
-    made = scenarios.Plan(rounds=3, memory_rounds=1, seconds=0.02) if arguments.quick else scenarios.Plan()
+    made = (
+        scenarios.Plan(rounds=3, memory_rounds=1, seconds=0.02)
+        if arguments.quick
+        else scenarios.Plan()
+    )
     if arguments.only:
         made = made._replace(groups=tuple(arguments.only))
     if arguments.rounds:
-        made = made._replace(rounds=arguments.rounds, memory_rounds=max(1, round(arguments.rounds / 6)))
+        made = made._replace(
+            rounds=arguments.rounds, memory_rounds=max(1, round(arguments.rounds / 6))
+        )
     return made
 
 
@@ -32,12 +40,35 @@ def say(text: str) -> None:
 
 
 def main(given: Optional[List[str]] = None) -> None:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure dualdb beside others, and write what was found.")
-    parser.add_argument("--quick", action="store_true", help="a few short rounds, to see that it runs; the figures are worth little")
-    parser.add_argument("--only", type=groups, metavar="NAME,...", help=f"of {', '.join(scenarios.GROUPS)}")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often everybody has a turn (30); whole processes a sixth of that")
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("docs"), metavar="DIR", help="where to write (docs)")
-    parser.add_argument("--report", action="store_true", help="measure nothing; write the report again from the samples in DIR")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description="Measure dualdb beside others, and write what was found."
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a few short rounds, to see that it runs; the figures are worth little",
+    )
+    parser.add_argument(
+        "--only", type=groups, metavar="NAME,...", help=f"of {', '.join(scenarios.GROUPS)}"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="how often everybody has a turn (30); whole processes a sixth of that",
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        default=pathlib.Path("docs"),
+        metavar="DIR",
+        help="where to write (docs)",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="measure nothing; write the report again from the samples in DIR",
+    )
     arguments = parser.parse_args(given)
     pictures = arguments.output / "benchmarks"
     samples = pictures / "samples.json"

@@ -1,4 +1,7 @@
-"""The contestants of asyncio, on its own event loop. As in threads: autocommit, dicts, and given back after each call."""
+"""The contestants of asyncio, on its own event loop.
+
+As in threads: autocommit, dicts, and given back after each call.
+"""
 
 import asyncio
 from types import SimpleNamespace
@@ -46,7 +49,9 @@ class AioMySQL(Peer):
     per_call = "One connection, a cursor for each call; nothing is sent beside the statement"
 
     async def open(self) -> Any:
-        self.connection = await aiomysql.connect(**self.server.arguments(db=self.server.database, cursorclass=aiomysql.DictCursor))
+        self.connection = await aiomysql.connect(
+            **self.server.arguments(db=self.server.database, cursorclass=aiomysql.DictCursor)
+        )
 
     async def close(self) -> Any:
         await self.connection.ensure_closed()
@@ -71,7 +76,8 @@ class AioMySQL(Peer):
             return await cursor.executemany(data.INSERT, rows)
 
     async def call(self, id_: int) -> Any:
-        # Not callproc(), which sends one more statement before it. Closing the cursor reads the rest of the answer.
+        # Not callproc(), which sends one more statement before it. Closing the cursor
+        # reads the rest of the answer.
         async with self.connection.cursor() as cursor:
             await cursor.execute(data.CALL, (id_,))
             return await cursor.fetchall()
@@ -119,7 +125,9 @@ class AioMySQLPool(DriverPool):
     async def open(self) -> Any:
         self.streaming = aiomysql.SSDictCursor
         self.pool = await aiomysql.create_pool(
-            **self.server.arguments(db=self.server.database, cursorclass=aiomysql.DictCursor, minsize=1, maxsize=10)
+            **self.server.arguments(
+                db=self.server.database, cursorclass=aiomysql.DictCursor, minsize=1, maxsize=10
+            )
         )
 
 
@@ -133,7 +141,12 @@ class AsyncmyPool(DriverPool):
 
         self.streaming = asyncmy.cursors.SSDictCursor
         self.pool = await asyncmy.create_pool(
-            **self.server.arguments(db=self.server.database, cursor_cls=asyncmy.cursors.DictCursor, minsize=1, maxsize=10)
+            **self.server.arguments(
+                db=self.server.database,
+                cursor_cls=asyncmy.cursors.DictCursor,
+                minsize=1,
+                maxsize=10,
+            )
         )
 
 
@@ -155,8 +168,14 @@ class SQLAlchemy(Peer):
             max_overflow=0,
             isolation_level="AUTOCOMMIT",
         )
-        self._point, self._call = text(data.named(data.POINT, "id")), text(data.named(data.CALL, "id"))
-        self._rows, self._insert = text(data.named(data.ROWS, "count")), text(data.named(data.INSERT, *data.TRADE[1:]))
+        self._point, self._call = (
+            text(data.named(data.POINT, "id")),
+            text(data.named(data.CALL, "id")),
+        )
+        self._rows, self._insert = (
+            text(data.named(data.ROWS, "count")),
+            text(data.named(data.INSERT, *data.TRADE[1:])),
+        )
 
     async def close(self) -> Any:
         await self.engine.dispose()
@@ -174,7 +193,9 @@ class SQLAlchemy(Peer):
 
     async def stream(self, count: int) -> Any:
         async with self.engine.connect() as connection:
-            found = await connection.stream(self._rows, {"count": count}, execution_options={"yield_per": 1000})
+            found = await connection.stream(
+                self._rows, {"count": count}, execution_options={"yield_per": 1000}
+            )
             return await total(found.mappings())
 
     async def insert(self, rows: Any) -> Any:
@@ -197,7 +218,12 @@ class SQLAlchemyAsyncmy(SQLAlchemy):
 
 
 class Databases(Peer):
-    key, title, colour, distributions = "databases", "databases (aiomysql)", ASYNCIO, ("databases", "SQLAlchemy", "aiomysql", "PyMySQL")
+    key, title, colour, distributions = (
+        "databases",
+        "databases (aiomysql)",
+        ASYNCIO,
+        ("databases", "SQLAlchemy", "aiomysql", "PyMySQL"),
+    )
     per_call = "A connection of aiomysql's pool for each call, text() compiled for each; execute_many sends row by row"
     pooled = True
 
@@ -205,11 +231,17 @@ class Databases(Peer):
         import databases
 
         self.database = databases.Database(
-            self.server.url.replace("mysql://", "mysql+aiomysql://"), min_size=1, max_size=10, charset="utf8mb4"
+            self.server.url.replace("mysql://", "mysql+aiomysql://"),
+            min_size=1,
+            max_size=10,
+            charset="utf8mb4",
         )
         await self.database.connect()
         self._point, self._call = data.named(data.POINT, "id"), data.named(data.CALL, "id")
-        self._rows, self._insert = data.named(data.ROWS, "count"), data.named(data.INSERT, *data.TRADE[1:])
+        self._rows, self._insert = (
+            data.named(data.ROWS, "count"),
+            data.named(data.INSERT, *data.TRADE[1:]),
+        )
 
     async def close(self) -> Any:
         await self.database.disconnect()
@@ -240,10 +272,13 @@ class Databases(Peer):
 class Tortoise(Peer):
     """Through models, as its documentation has it; a procedure by its raw SQL."""
 
-    key, title, colour, distributions = "tortoise", "Tortoise", ASYNCIO, ("tortoise-orm", "asyncmy", "aiomysql")
-    per_call = (
-        "Models, .values() for dicts, bulk_create (which makes an object of each row): a connection of the driver's pool for each call"
+    key, title, colour, distributions = (
+        "tortoise",
+        "Tortoise",
+        ASYNCIO,
+        ("tortoise-orm", "asyncmy", "aiomysql"),
     )
+    per_call = "Models, .values() for dicts, bulk_create (which makes an object of each row): a connection of the driver's pool for each call"
     pooled = True
 
     async def open(self) -> Any:
@@ -257,7 +292,9 @@ class Tortoise(Peer):
         credentials = {**self.server._asdict(), "minsize": 1, "maxsize": 10, "charset": "utf8mb4"}
         await Library.init(
             config={
-                "connections": {"default": {"engine": "tortoise.backends.mysql", "credentials": credentials}},
+                "connections": {
+                    "default": {"engine": "tortoise.backends.mysql", "credentials": credentials}
+                },
                 "apps": {"models": {"models": [models.__name__], "default_connection": "default"}},
                 "use_tz": False,
             }

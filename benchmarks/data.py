@@ -40,14 +40,25 @@ CALL = "CALL find_account(%s)"
 
 
 def named(sql: str, *names: str) -> str:
-    """The statement with ``:name`` in place of ``%s``, as SQLAlchemy and databases have it."""
+    """The statement with ``:name`` in place of ``%s``, as SQLAlchemy and databases have
+    it.
+    """
     for name in names:
         sql = sql.replace("%s", f":{name}", 1)
     return sql
 
 
 def accounts() -> List[Tuple[Any, ...]]:
-    return [(number, f"user{number}@example.com", f"User Number {number}", f"{number * 7}.25", _moment(number)) for number in ids()]
+    return [
+        (
+            number,
+            f"user{number}@example.com",
+            f"User Number {number}",
+            f"{number * 7}.25",
+            _moment(number),
+        )
+        for number in ids()
+    ]
 
 
 def ids() -> List[int]:
@@ -55,7 +66,10 @@ def ids() -> List[int]:
 
 
 def trades(count: int) -> List[Tuple[Any, ...]]:
-    """Without ids. Numbers, text, decimals, dates and NULLs, as business tables have them."""
+    """Without ids.
+
+    Numbers, text, decimals, dates and NULLs, as business tables have them.
+    """
     chance = random.Random(7)
     return [
         (
@@ -85,7 +99,12 @@ class Server(NamedTuple):
 
     def arguments(self, **more: Any) -> Dict[str, Any]:
         """What every driver's connect() takes, under the names that all of them have."""
-        account = {"host": self.host, "port": self.port, "user": self.user, "password": self.password}
+        account = {
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "password": self.password,
+        }
         return {**account, "charset": "utf8mb4", "autocommit": True, **more}
 
     @property
@@ -97,14 +116,25 @@ class Server(NamedTuple):
 def server_of(sandbox: Sandbox) -> Server:
     """The global database, with its password."""
     parts = urlsplit(sandbox.url)
-    return Server(str(parts.hostname), int(parts.port or 0), str(parts.username), str(parts.password), parts.path[1:])
+    return Server(
+        str(parts.hostname),
+        int(parts.port or 0),
+        str(parts.username),
+        str(parts.password),
+        parts.path[1:],
+    )
 
 
 def create(sandbox: Sandbox) -> None:
-    """Everything in the global database, which is shard 1 as well: a lookup by session goes to the very same server."""
+    """Everything in the global database, which is shard 1 as well: a lookup by session
+    goes to the very same server.
+    """
     sandbox.run("global", *TABLES)
     server = server_of(sandbox)
-    with sandbox.servers["global"].admin(server.database) as connection, connection.cursor() as cursor:
+    with (
+        sandbox.servers["global"].admin(server.database) as connection,
+        connection.cursor() as cursor,
+    ):
         cursor.executemany("INSERT INTO accounts VALUES (%s, %s, %s, %s, %s)", accounts())
         rows = [(number, *row) for number, row in enumerate(trades(TRADES), 1)]
         cursor.executemany("INSERT INTO trades VALUES (%s, %s, %s, %s, %s, %s, %s)", rows)

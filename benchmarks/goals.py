@@ -10,7 +10,8 @@ class Goal(NamedTuple):
     """A figure of ours that is to be at most (or at least) the limit.
 
     Attributes:
-        against: whose figure ours is divided by; empty where the goal is the figure itself.
+        against: whose figure ours is divided by; empty where the goal is the figure
+            itself.
         throughput: it is the ratio of throughputs, and not of times.
     """
 
@@ -23,7 +24,10 @@ class Goal(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What became of a goal. ``reached`` is None where it was not measured, and ``met`` too."""
+    """What became of a goal.
+
+    ``reached`` is None where it was not measured, and ``met`` too.
+    """
 
     goal: Goal
     reached: Optional[float]
@@ -32,14 +36,49 @@ class Verdict(NamedTuple):
 
 
 GOALS: List[Goal] = [
-    Goal("threads: a point lookup takes at most 1.00 of PyMySQL's time", "point", "dualdb", "pymysql", 1.00),
-    Goal("asyncio: a point lookup takes at most 1.00 of aiomysql's time", "point", "dualdb-asyncio", "aiomysql", 1.00),
-    Goal("threads: 1,000 rows take at most 0.45 of PyMySQL's time", "rows1000", "dualdb", "pymysql", 0.45),
-    Goal("threads: 1,000 rows take at most 1.05 of mysqlclient's time", "rows1000", "dualdb", "mysqlclient", 1.05),
-    Goal("asyncio: 1,000 rows take at most 0.35 of aiomysql's time", "rows1000", "dualdb-asyncio", "aiomysql", 0.35),
+    Goal(
+        "threads: a point lookup takes at most 1.00 of PyMySQL's time",
+        "point",
+        "dualdb",
+        "pymysql",
+        1.00,
+    ),
+    Goal(
+        "asyncio: a point lookup takes at most 1.00 of aiomysql's time",
+        "point",
+        "dualdb-asyncio",
+        "aiomysql",
+        1.00,
+    ),
+    Goal(
+        "threads: 1,000 rows take at most 0.45 of PyMySQL's time",
+        "rows1000",
+        "dualdb",
+        "pymysql",
+        0.45,
+    ),
+    Goal(
+        "threads: 1,000 rows take at most 1.05 of mysqlclient's time",
+        "rows1000",
+        "dualdb",
+        "mysqlclient",
+        1.05,
+    ),
+    Goal(
+        "asyncio: 1,000 rows take at most 0.35 of aiomysql's time",
+        "rows1000",
+        "dualdb-asyncio",
+        "aiomysql",
+        0.35,
+    ),
     *[
         Goal(
-            f"{colour}: at least 1.8 times the throughput of {title} with 10 callers", "callers10", ours, f"sqlalchemy-{driver}", 1.8, True
+            f"{colour}: at least 1.8 times the throughput of {title} with 10 callers",
+            "callers10",
+            ours,
+            f"sqlalchemy-{driver}",
+            1.8,
+            True,
         )
         for colour, ours, title, driver in (
             ("threads", "dualdb", "SQLAlchemy (PyMySQL)", "pymysql"),
@@ -48,8 +87,20 @@ GOALS: List[Goal] = [
             ("asyncio", "dualdb-asyncio", "SQLAlchemy (asyncmy)", "asyncmy"),
         )
     ],
-    Goal("threads: 100,000 rows are streamed in under 20 MB above the start", "stream100000-memory", "dualdb", "", 20.0),
-    Goal("asyncio: 100,000 rows are streamed in under 20 MB above the start", "stream100000-memory", "dualdb-asyncio", "", 20.0),
+    Goal(
+        "threads: 100,000 rows are streamed in under 20 MB above the start",
+        "stream100000-memory",
+        "dualdb",
+        "",
+        20.0,
+    ),
+    Goal(
+        "asyncio: 100,000 rows are streamed in under 20 MB above the start",
+        "stream100000-memory",
+        "dualdb-asyncio",
+        "",
+        20.0,
+    ),
 ]
 
 
@@ -63,7 +114,12 @@ def judge(goal: Goal, results: Results) -> Verdict:
             return Verdict(goal, None, "", None)
         # What is told to two places is judged by two places.
         reached = round(found.median, 2)
-        return Verdict(goal, reached, found.spread, reached >= goal.limit if goal.throughput else reached <= goal.limit)
+        return Verdict(
+            goal,
+            reached,
+            found.spread,
+            reached >= goal.limit if goal.throughput else reached <= goal.limit,
+        )
     if not table.get(goal.ours):
         return Verdict(goal, None, "", None)
     worst = max(table[goal.ours])

@@ -1,7 +1,8 @@
 """Interleaving, and what is made of the samples.
 
-In each round everybody runs one short batch, in a random order. What slows a whole round (another program, a warm processor) slows
-everybody in it, so that a ratio is taken within each round, and the median of those is told.
+In each round everybody runs one short batch, in a random order. What slows a whole
+round (another program, a warm processor) slows everybody in it, so that a ratio is
+taken within each round, and the median of those is told.
 """
 
 import random
@@ -33,7 +34,9 @@ class Ratio(NamedTuple):
 
 
 def ratio(table: Table, key: str, against: str) -> Optional[Ratio]:
-    """What ``key`` took, of what ``against`` took; None where one of them was not measured."""
+    """What ``key`` took, of what ``against`` took; None where one of them was not
+    measured.
+    """
     if not table.get(key) or not table.get(against):
         return None
     return spread([mine / theirs for mine, theirs in zip(table[key], table[against])])
@@ -66,7 +69,8 @@ def interleaved(
 
     Args:
         run: one batch of one contestant. Raises Refused.
-        missing: who refused and why is added to it; they have no answers then, because ratios need the same rounds of both.
+        missing: who refused and why is added to it; they have no answers then, because
+            ratios need the same rounds of both.
     """
     order = order or random.Random()
     answers: Dict[str, List[Dict[str, Any]]] = {key: [] for key in keys}

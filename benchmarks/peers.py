@@ -15,12 +15,15 @@ class Unsupported(Exception):
 
 
 class Peer:
-    """A contestant. In threads the operations give values, in asyncio awaitables of them.
+    """A contestant.
+
+    In threads the operations give values, in asyncio awaitables of them.
 
     Attributes:
         key, title: for the programme and for the reader.
         distributions: whose versions are to be named.
-        per_call: what is sent and done for one call, beside the statement, for the report.
+        per_call: what is sent and done for one call, beside the statement, for the
+            report.
         pooled: it may be used by many callers at once, over ten connections.
         only: the scenarios that it takes part in, where it is not all.
         floor: it decodes nothing, and so is no rival.
@@ -55,7 +58,9 @@ class Peer:
         raise Unsupported("not part of this")
 
     def stream(self, count: int) -> Any:
-        """The sum of the ids of the first so many trades, of which it holds a few at a time."""
+        """The sum of the ids of the first so many trades, of which it holds a few at a
+        time.
+        """
         raise Unsupported("not part of this")
 
     def insert(self, rows: Any) -> Any:
@@ -75,7 +80,9 @@ class Peer:
         return dict(row)
 
     def note(self) -> str:
-        """What the report should know of what was found when it opened, such as which of two drivers is in use."""
+        """What the report should know of what was found when it opened, such as which
+        of two drivers is in use.
+        """
         return ""
 
 

@@ -13,7 +13,9 @@ OURS_COLOUR, OTHERS_COLOUR, FLOOR_COLOUR = "#1f6f8b", "#b8c4cc", "#e3e3e3"
 
 
 def draw(results: Results, directory: pathlib.Path) -> Dict[str, str]:
-    """Write one file for each scenario; their links, relative to the document beside the directory."""
+    """Write one file for each scenario; their links, relative to the document beside
+    the directory.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -53,14 +55,30 @@ def _bars(figures: Dict[str, List[float]], colour: str) -> List[str]:
     return [key for key, peer in peers().items() if peer.colour == colour and figures.get(key)]
 
 
-def _bar_chart(axis: Any, colour: str, keys: List[str], figures: Dict[str, List[float]], unit: str) -> None:
+def _bar_chart(
+    axis: Any, colour: str, keys: List[str], figures: Dict[str, List[float]], unit: str
+) -> None:
     known = peers()
     middles = [median(figures, key) or 0.0 for key in keys]
     lengths = [1 / middle for middle in middles] if unit == "throughput" else middles
-    paints = [FLOOR_COLOUR if known[key].floor else OURS_COLOUR if key.startswith(OURS[colour]) else OTHERS_COLOUR for key in keys]
+    paints = [
+        FLOOR_COLOUR
+        if known[key].floor
+        else OURS_COLOUR
+        if key.startswith(OURS[colour])
+        else OTHERS_COLOUR
+        for key in keys
+    ]
     bars = axis.barh([known[key].title for key in keys], lengths, color=paints)
     axis.bar_label(bars, [amount(middle, unit) for middle in middles], padding=3)
-    axis.set_title(colour + {"time": ": less is better", "throughput": ": more is better", "memory": ": less is better"}[unit])
+    axis.set_title(
+        colour
+        + {
+            "time": ": less is better",
+            "throughput": ": more is better",
+            "memory": ": less is better",
+        }[unit]
+    )
     axis.margins(x=0.25)
     axis.invert_yaxis()
     axis.set_xticks([])
@@ -69,7 +87,10 @@ def _bar_chart(axis: Any, colour: str, keys: List[str], figures: Dict[str, List[
 
 
 def _lines(axis: Any, figures: Dict[str, List[float]]) -> None:
-    for colour, key, paint in ((THREADS, "scatter", OURS_COLOUR), (ASYNCIO, "scatter-asyncio", "#d1495b")):
+    for colour, key, paint in (
+        (THREADS, "scatter", OURS_COLOUR),
+        (ASYNCIO, "scatter-asyncio", "#d1495b"),
+    ):
         for way, label, style in (("at_once", "db.shards()", "o-"), ("in_turn", "a loop", "o:")):
             points = [(shards, median(figures, scatter_key(key, way, shards))) for shards in SHARDS]
             drawn = [(shards, middle * 1e3) for shards, middle in points if middle is not None]

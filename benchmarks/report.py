@@ -1,4 +1,6 @@
-"""The document: tables, goals, and what was not in our favour, all of it out of the samples."""
+"""The document: tables, goals, and what was not in our favour, all of it out of the
+samples.
+"""
 
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
@@ -13,7 +15,8 @@ class Chapter(NamedTuple):
     """What is told of a scenario.
 
     Attributes:
-        unit: "time" of one call, "throughput" in calls a second, or "memory" above the start.
+        unit: "time" of one call, "throughput" in calls a second, or "memory" above the
+            start.
     """
 
     scenario: str
@@ -24,7 +27,11 @@ class Chapter(NamedTuple):
 
 CHAPTERS = [
     Chapter("point", "Point lookup", "One row of five columns by its primary key, by one caller."),
-    Chapter("rows1000", "1,000 rows", "1,000 rows of seven columns (numbers, text, a decimal, a date, NULLs), read into a list of dicts."),
+    Chapter(
+        "rows1000",
+        "1,000 rows",
+        "1,000 rows of seven columns (numbers, text, a decimal, a date, NULLs), read into a list of dicts.",
+    ),
     Chapter("insert", "executemany", "1,000 rows of six columns written by one call."),
     Chapter(
         "call",
@@ -33,20 +40,41 @@ CHAPTERS = [
     ),
     Chapter("callers1", "1 caller", "Point lookups over a pool of ten connections.", "throughput"),
     Chapter("callers10", "10 callers at once", "The same by ten threads or tasks.", "throughput"),
-    Chapter("callers100", "100 callers at once", "The same by a hundred; nine of ten wait for a connection.", "throughput"),
-    Chapter("rows100000", "100,000 rows as a list: the time", "In a fresh process each time."),
-    Chapter("rows100000-memory", "100,000 rows as a list: the memory", "The most that was ever resident above the start.", "memory"),
     Chapter(
-        "stream100000", "100,000 rows streamed: the time", "One after the other over a server-side cursor, in a fresh process each time."
+        "callers100",
+        "100 callers at once",
+        "The same by a hundred; nine of ten wait for a connection.",
+        "throughput",
     ),
-    Chapter("stream100000-memory", "100,000 rows streamed: the memory", "The most that was ever resident above the start.", "memory"),
+    Chapter("rows100000", "100,000 rows as a list: the time", "In a fresh process each time."),
+    Chapter(
+        "rows100000-memory",
+        "100,000 rows as a list: the memory",
+        "The most that was ever resident above the start.",
+        "memory",
+    ),
+    Chapter(
+        "stream100000",
+        "100,000 rows streamed: the time",
+        "One after the other over a server-side cursor, in a fresh process each time.",
+    ),
+    Chapter(
+        "stream100000-memory",
+        "100,000 rows streamed: the memory",
+        "The most that was ever resident above the start.",
+        "memory",
+    ),
 ]
 
 
 def document(results: Results, pictures: Mapping[str, str]) -> str:
     """The whole, in Markdown. ``pictures`` are links by scenario."""
     parts = [_head(results), _goals(results), _not_in_our_favour(results)]
-    parts += [_chapter(chapter, results, pictures) for chapter in CHAPTERS if chapter.scenario in results.tables]
+    parts += [
+        _chapter(chapter, results, pictures)
+        for chapter in CHAPTERS
+        if chapter.scenario in results.tables
+    ]
     parts += [_scatter(results, pictures), _per_call(results), _missing(results)]
     return "\n\n".join([part for part in parts if part]) + "\n"
 
@@ -77,7 +105,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _head(results: Results) -> str:
     machine = results.machine
-    versions = ", ".join([f"{name} {version}" for name, version in sorted(results.versions.items(), key=lambda pair: pair[0].lower())])
+    versions = ", ".join(
+        [
+            f"{name} {version}"
+            for name, version in sorted(results.versions.items(), key=lambda pair: pair[0].lower())
+        ]
+    )
     text = [
         "# How fast it is",
         "Written by `scripts/bench`, which measures all of this again on your machine and writes it anew.",
@@ -101,7 +134,10 @@ def verdicts(results: Results) -> List[Verdict]:
 
 
 def _goals(results: Results) -> str:
-    return "## Goals\n\n" + table(["goal", "reached", "quartiles", ""], [list(_told(verdict)) for verdict in verdicts(results)])
+    return "## Goals\n\n" + table(
+        ["goal", "reached", "quartiles", ""],
+        [list(_told(verdict)) for verdict in verdicts(results)],
+    )
 
 
 def _told(verdict: Verdict) -> Iterator[str]:
@@ -133,15 +169,23 @@ def losses(results: Results) -> List[str]:
                 continue
             mine = ratio(figures, OURS[peer.colour], key)
             if mine is not None and round(mine.median, 2) > 1:
-                found.append(f"{chapter.title}, {peer.colour}: {_behind(mine, peer.title, chapter.unit)}")
+                found.append(
+                    f"{chapter.title}, {peer.colour}: {_behind(mine, peer.title, chapter.unit)}"
+                )
     for name, what in SCATTERS.items():
         figures = results.tables.get(name, {})
         for colour, key in (("threads", "scatter"), ("asyncio", "scatter-asyncio")):
             for shards in SHARDS:
-                mine = ratio(figures, scatter_key(key, "at_once", shards), scatter_key(key, "in_turn", shards))
+                mine = ratio(
+                    figures,
+                    scatter_key(key, "at_once", shards),
+                    scatter_key(key, "in_turn", shards),
+                )
                 if mine is not None and round(mine.median, 2) > 1:
                     plural = "shards" if shards > 1 else "shard"
-                    found.append(f"{what}, {shards} {plural}, {colour}: `db.shards()` takes {mine} of a plain loop's time ({mine.spread})")
+                    found.append(
+                        f"{what}, {shards} {plural}, {colour}: `db.shards()` takes {mine} of a plain loop's time ({mine.spread})"
+                    )
     return found
 
 
@@ -159,7 +203,11 @@ def _is_ours(peer: "type[Peer]") -> bool:
 
 def _not_in_our_favour(results: Results) -> str:
     lines = losses(results)
-    unmet = [f"Goal not met: {verdict.goal.text}" for verdict in verdicts(results) if verdict.met is False]
+    unmet = [
+        f"Goal not met: {verdict.goal.text}"
+        for verdict in verdicts(results)
+        if verdict.met is False
+    ]
     told = [f"- {line}" for line in (*unmet, *lines)] or ["Nothing: nobody did better in anything."]
     return "## What was not in our favour\n\n" + "\n".join(told)
 
@@ -188,7 +236,10 @@ def _peers_table(chapter: Chapter, colour: str, results: Results) -> str:
         rows.append(row)
     if not rows:
         return ""
-    head = [colour, {"time": "time of a call", "throughput": "calls", "memory": "memory"}[chapter.unit]]
+    head = [
+        colour,
+        {"time": "time of a call", "throughput": "calls", "memory": "memory"}[chapter.unit],
+    ]
     if with_reference:
         head.append(f"of {peers()[reference].title}'s")
     return table([*head, "dualdb's, of it"], rows)
@@ -200,7 +251,10 @@ def _cell(found: Optional[Ratio], unit: str) -> str:
     return "" if found is None else f"{found} ({found.spread})"
 
 
-SCATTERS = {"scatter-trivial": "A trivial query on each shard", "scatter-sleep": "A query that sleeps for 50 ms on each shard"}
+SCATTERS = {
+    "scatter-trivial": "A trivial query on each shard",
+    "scatter-sleep": "A query that sleeps for 50 ms on each shard",
+}
 
 
 def _scatter(results: Results, pictures: Mapping[str, str]) -> str:
@@ -213,16 +267,39 @@ def _scatter(results: Results, pictures: Mapping[str, str]) -> str:
         for colour, key in (("threads", "scatter"), ("asyncio", "scatter-asyncio")):
             alone = scatter_key(key, "in_turn", 1)
             for shards in SHARDS:
-                at_once, in_turn = scatter_key(key, "at_once", shards), scatter_key(key, "in_turn", shards)
+                at_once, in_turn = (
+                    scatter_key(key, "at_once", shards),
+                    scatter_key(key, "in_turn", shards),
+                )
                 middle, other = median(figures, at_once), median(figures, in_turn)
                 if middle is None or other is None:
                     continue
-                compared = [_cell(ratio(figures, at_once, against), "time") for against in (in_turn, alone)]
-                rows.append([f"{colour}, {shards}", amount(middle, "time"), amount(other, "time"), *compared])
+                compared = [
+                    _cell(ratio(figures, at_once, against), "time") for against in (in_turn, alone)
+                ]
+                rows.append(
+                    [
+                        f"{colour}, {shards}",
+                        amount(middle, "time"),
+                        amount(other, "time"),
+                        *compared,
+                    ]
+                )
         parts.append(f"### {what}")
         if name in pictures:
             parts.append(f"![{what}]({pictures[name]})")
-        parts.append(table(["shards", "`db.shards()`", "a loop", "at once, of the loop's", "at once, of one shard's"], rows))
+        parts.append(
+            table(
+                [
+                    "shards",
+                    "`db.shards()`",
+                    "a loop",
+                    "at once, of the loop's",
+                    "at once, of one shard's",
+                ],
+                rows,
+            )
+        )
     if not parts:
         return ""
     text = "Each shard is a server of its own. A loop calls `db.shard(n)` for one after the other; one shard alone is the loop over one."
@@ -247,7 +324,11 @@ def _missing(results: Results) -> str:
         for key, reason in missing.items():
             if key not in known or reason == "not part of this":
                 continue
-            reasons.setdefault(f"{known[key].title} ({known[key].colour}): {reason}", []).append(scenario)
+            reasons.setdefault(f"{known[key].title} ({known[key].colour}): {reason}", []).append(
+                scenario
+            )
     if not reasons:
         return ""
-    return "## Not measured\n\n" + "\n".join([f"- {who} ({', '.join(where)})" for who, where in reasons.items()])
+    return "## Not measured\n\n" + "\n".join(
+        [f"- {who} ({', '.join(where)})" for who, where in reasons.items()]
+    )

@@ -11,7 +11,8 @@ class Results:
     """All that the report is made of.
 
     Attributes:
-        tables: by scenario, by contestant: a figure for each round, in seconds for one call (or MB, where the scenario's key says memory).
+        tables: by scenario, by contestant: a figure for each round, in seconds for one
+            call (or MB, where the scenario's key says memory).
         missing: by scenario, by contestant: why there is no figure.
         notes: by contestant: what is to be known of it.
         versions: by distribution.
@@ -36,7 +37,8 @@ def save(results: Results, path: pathlib.Path) -> None:
         for key, samples in table.items():
             table[key] = [float(f"{sample:.4g}") for sample in samples]
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A line for each contestant would be long, one for each figure many: this is for programs.
+    # A line for each contestant would be long, one for each figure many: this is for
+    # programs.
     path.write_text(json.dumps(plain, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

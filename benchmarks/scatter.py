@@ -27,7 +27,9 @@ class Scatter(Peer):
 
     def in_turn(self, question: Question) -> Any:
         count, sql = question
-        return [row for number in range(1, count + 1) for row in self.service.shard(number).query(sql)]
+        return [
+            row for number in range(1, count + 1) for row in self.service.shard(number).query(sql)
+        ]
 
 
 class AsyncScatter(Peer):
@@ -46,7 +48,11 @@ class AsyncScatter(Peer):
 
     async def in_turn(self, question: Question) -> Any:
         count, sql = question
-        return [row for number in range(1, count + 1) for row in await self.service.shard(number).query(sql)]
+        return [
+            row
+            for number in range(1, count + 1)
+            for row in await self.service.shard(number).query(sql)
+        ]
 
 
 PEERS: Tuple[Type[Peer], ...] = (Scatter, AsyncScatter)

@@ -38,11 +38,21 @@ SCENARIOS = [
     Scenario("rows1000", "rows1000", "rows", {"do": "batch", "op": "rows", "argument": 1000}),
     Scenario("insert", "insert", "insert", {"do": "batch", "op": "insert"}),
     Scenario("call", "call", "call", {"do": "batch", "op": "call"}),
-    *[Scenario(f"callers{number}", "callers", "point", {"do": "crowd", "callers": number}) for number in (1, 10, 100)],
+    *[
+        Scenario(f"callers{number}", "callers", "point", {"do": "crowd", "callers": number})
+        for number in (1, 10, 100)
+    ],
 ]
 MEMORY = [
-    Scenario("rows100000", "memory", "rows", {"do": "memory", "op": "rows", "argument": data.TRADES}),
-    Scenario("stream100000", "memory", "stream", {"do": "memory", "op": "stream", "argument": data.TRADES}),
+    Scenario(
+        "rows100000", "memory", "rows", {"do": "memory", "op": "rows", "argument": data.TRADES}
+    ),
+    Scenario(
+        "stream100000",
+        "memory",
+        "stream",
+        {"do": "memory", "op": "stream", "argument": data.TRADES},
+    ),
 ]
 
 
@@ -70,7 +80,9 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
         say("starting a server, and filling it")
         with Sandbox(0) as sandbox:
             data.create(sandbox)
-            results.machine["server"] = str(sandbox.run("global", "SELECT VERSION() AS version")[0]["version"])
+            results.machine["server"] = str(
+                sandbox.run("global", "SELECT VERSION() AS version")[0]["version"]
+            )
             server = server_of(sandbox)
             if simple:
                 with contextlib.closing(Field(sandbox, server, results, say)) as field:
@@ -91,14 +103,18 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
 class Field:
     """All contestants of one server, each in its process."""
 
-    def __init__(self, sandbox: Sandbox, server: Server, results: Results, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, sandbox: Sandbox, server: Server, results: Results, say: Callable[[str], None]
+    ) -> None:
         self._sandbox, self._server, self._results, self._say = sandbox, server, results, say
         self._workers: Dict[str, Worker] = {}
         #: By contestant and operation: why it takes no part.
         self._out: Dict[str, Dict[str, str]] = collections.defaultdict(dict)
 
     def open(self, scenarios: List[Scenario]) -> None:
-        """Start everybody and ask everybody the same questions: who answers otherwise takes no part in that."""
+        """Start everybody and ask everybody the same questions: who answers otherwise
+        takes no part in that.
+        """
         operations = {scenario.operation for scenario in scenarios}
         answers: Dict[str, Dict[str, Any]] = {}
         for key, peer in peers().items():
@@ -129,7 +145,11 @@ class Field:
                 continue
             reason = self._out[key].get(scenario.operation)
             if reason is None and scenario.command["do"] == "crowd" and not peer.pooled:
-                reason = "not part of this" if peer.floor else "has no pool, or none that lets callers wait"
+                reason = (
+                    "not part of this"
+                    if peer.floor
+                    else "has no pool, or none that lets callers wait"
+                )
             if reason is None:
                 try:
                     counts[key] = self._count(key, scenario, plan.seconds)
@@ -145,10 +165,14 @@ class Field:
             return answer
 
         answers = interleaved(counts, plan.rounds, once, missing)
-        self._results.tables[scenario.key] = {key: [each["seconds"] for each in found] for key, found in answers.items()}
+        self._results.tables[scenario.key] = {
+            key: [each["seconds"] for each in found] for key, found in answers.items()
+        }
 
     def _count(self, key: str, scenario: Scenario, seconds: float) -> int:
-        """How many calls take so long: a first guess, which also warms up, and a second."""
+        """How many calls take so long: a first guess, which also warms up, and a
+        second.
+        """
         count = 200 if scenario.operation in ("point", "call") else 2
         for _ in range(2):
             took = self._workers[key].ask({**scenario.command, "count": count})["seconds"]
@@ -166,11 +190,17 @@ def note_peer(results: Results, key: str, peer: Any, note: str) -> None:
     results.versions.update(versions(peer))
 
 
-def differences(answers: Dict[str, Dict[str, Any]], out: Dict[str, Dict[str, str]]) -> Dict[str, Dict[str, str]]:
+def differences(
+    answers: Dict[str, Dict[str, Any]], out: Dict[str, Dict[str, str]]
+) -> Dict[str, Dict[str, str]]:
     """By contestant and operation: what it could not do, or did otherwise than most."""
     found: Dict[str, Dict[str, str]] = {key: dict(reasons) for key, reasons in out.items()}
     for operation in sorted({operation for answer in answers.values() for operation in answer}):
-        given = {key: answer[operation]["digest"] for key, answer in answers.items() if "digest" in answer.get(operation, {})}
+        given = {
+            key: answer[operation]["digest"]
+            for key, answer in answers.items()
+            if "digest" in answer.get(operation, {})
+        }
         for key, answer in answers.items():
             if "missing" in answer.get(operation, {}):
                 found.setdefault(key, {})[operation] = answer[operation]["missing"]
@@ -182,10 +212,14 @@ def differences(answers: Dict[str, Dict[str, Any]], out: Dict[str, Dict[str, str
     return found
 
 
-def measure_memory(scenario: Scenario, plan: Plan, server: Server, results: Results, say: Callable[[str], None]) -> None:
+def measure_memory(
+    scenario: Scenario, plan: Plan, server: Server, results: Results, say: Callable[[str], None]
+) -> None:
     say(f"{scenario.key}, with its memory")
     missing = results.missing.setdefault(scenario.key, {})
-    field = {key: peer for key, peer in peers().items() if not peer.only or scenario.key in peer.only}
+    field = {
+        key: peer for key, peer in peers().items() if not peer.only or scenario.key in peer.only
+    }
 
     def once(key: str) -> Dict[str, Any]:
         with contextlib.closing(Worker(key, server)) as worker:
@@ -193,35 +227,54 @@ def measure_memory(scenario: Scenario, plan: Plan, server: Server, results: Resu
             return worker.ask(scenario.command)
 
     answers = interleaved(field, plan.memory_rounds, once, missing)
-    results.tables[scenario.key] = {key: [each["seconds"] for each in found] for key, found in answers.items()}
-    results.tables[f"{scenario.key}-memory"] = {key: [each["megabytes"] for each in found] for key, found in answers.items()}
+    results.tables[scenario.key] = {
+        key: [each["seconds"] for each in found] for key, found in answers.items()
+    }
+    results.tables[f"{scenario.key}-memory"] = {
+        key: [each["megabytes"] for each in found] for key, found in answers.items()
+    }
 
 
 def scatter_key(peer: str, way: str, shards: int) -> str:
     return f"{peer}/{way}/{shards}"
 
 
-def measure_scatter(plan: Plan, server: Server, results: Results, say: Callable[[str], None]) -> None:
+def measure_scatter(
+    plan: Plan, server: Server, results: Results, say: Callable[[str], None]
+) -> None:
     with contextlib.ExitStack() as stack:
-        workers = {peer.key: stack.enter_context(contextlib.closing(Worker(peer.key, server))) for peer in SCATTER}
+        workers = {
+            peer.key: stack.enter_context(contextlib.closing(Worker(peer.key, server)))
+            for peer in SCATTER
+        }
         for peer in SCATTER:
             results.versions.update(versions(peer))
-        for name, sql, count in (("scatter-trivial", TRIVIAL, max(1, round(plan.seconds / 0.002))), ("scatter-sleep", SLEEPING, 1)):
+        for name, sql, count in (
+            ("scatter-trivial", TRIVIAL, max(1, round(plan.seconds / 0.002))),
+            ("scatter-sleep", SLEEPING, 1),
+        ):
             say(name)
             asked = {
-                scatter_key(peer.key, way, shards): (peer.key, {"do": "batch", "op": way, "argument": [shards, sql], "count": count})
+                scatter_key(peer.key, way, shards): (
+                    peer.key,
+                    {"do": "batch", "op": way, "argument": [shards, sql], "count": count},
+                )
                 for peer in SCATTER
                 for way in ("at_once", "in_turn")
                 for shards in SHARDS
             }
 
-            def once(key: str, asked: Dict[str, Tuple[str, Dict[str, Any]]] = asked) -> Dict[str, Any]:
+            def once(
+                key: str, asked: Dict[str, Tuple[str, Dict[str, Any]]] = asked
+            ) -> Dict[str, Any]:
                 worker, command = asked[key]
                 return workers[worker].ask(command)
 
             rounds = plan.rounds if name == "scatter-trivial" else plan.memory_rounds
             answers = interleaved(asked, rounds, once, results.missing.setdefault(name, {}))
-            results.tables[name] = {key: [each["seconds"] for each in found] for key, found in answers.items()}
+            results.tables[name] = {
+                key: [each["seconds"] for each in found] for key, found in answers.items()
+            }
 
 
 def machine() -> Dict[str, str]:

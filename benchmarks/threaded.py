@@ -1,4 +1,8 @@
-"""The contestants of threads. Every one is in autocommit, gives dicts where it can, and gives back what it borrowed after each call."""
+"""The contestants of threads.
+
+Every one is in autocommit, gives dicts where it can, and gives back what it borrowed
+after each call.
+"""
 
 import socket
 from types import SimpleNamespace
@@ -16,7 +20,11 @@ from .peers import THREADS, Peer, dicts
 
 
 def connect_pymysql(server: Server, **options: Any) -> Any:
-    return pymysql.connect(**server.arguments(database=server.database, cursorclass=pymysql.cursors.DictCursor, **options))
+    return pymysql.connect(
+        **server.arguments(
+            database=server.database, cursorclass=pymysql.cursors.DictCursor, **options
+        )
+    )
 
 
 class Counting(pymysql.connections.Connection):  # type: ignore[type-arg, unused-ignore]
@@ -31,15 +39,24 @@ class Counting(pymysql.connections.Connection):  # type: ignore[type-arg, unused
 
 
 class Floor(Peer):
-    """Writes a finished command and reads as many bytes as its answer is known to have: nobody can do with less."""
+    """Writes a finished command and reads as many bytes as its answer is known to have:
+    nobody can do with less.
+    """
 
     key, title, colour = "floor", "raw socket", THREADS
-    per_call = "Nothing is composed and nothing decoded: a finished command, and the bytes of its answer"
+    per_call = (
+        "Nothing is composed and nothing decoded: a finished command, and the bytes of its answer"
+    )
     floor = True
 
     def open(self) -> Any:
-        # Two sessions, both signed in by PyMySQL: one learns how long each answer is, the other is the bare socket.
-        self._scout = Counting(**self.server.arguments(database=self.server.database, cursorclass=pymysql.cursors.DictCursor))
+        # Two sessions, both signed in by PyMySQL: one learns how long each answer is,
+        # the other is the bare socket.
+        self._scout = Counting(
+            **self.server.arguments(
+                database=self.server.database, cursorclass=pymysql.cursors.DictCursor
+            )
+        )
         self._session = connect_pymysql(self.server)
         self._socket: socket.socket = self._session._sock
         self._known: Dict[Any, Tuple[bytes, int, Any]] = {}
@@ -58,7 +75,11 @@ class Floor(Peer):
                 cursor.execute(statement)
                 rows = cursor.fetchall()
             # Closing the cursor has read what comes after the rows.
-            known = self._known[sql, parameter] = (self._command(statement), self._scout.count, rows)
+            known = self._known[sql, parameter] = (
+                self._command(statement),
+                self._scout.count,
+                rows,
+            )
         return known
 
     @staticmethod
@@ -99,7 +120,10 @@ class Floor(Peer):
 
 
 class BareDriver(Peer):
-    """One connection and a cursor for each call. Nothing is sent beside the statement; nobody looks whether the connection lives."""
+    """One connection and a cursor for each call.
+
+    Nothing is sent beside the statement; nobody looks whether the connection lives.
+    """
 
     colour = THREADS
     per_call = "One connection, a cursor for each call; nothing is sent beside the statement"
@@ -124,7 +148,8 @@ class BareDriver(Peer):
             return cursor.executemany(data.INSERT, rows)
 
     def call(self, id_: int) -> Any:
-        # Not callproc(), which sends one more statement (SET @_find_account_0 = ...) before it. close() reads the rest of the answer.
+        # Not callproc(), which sends one more statement (SET @_find_account_0 = ...)
+        # before it. close() reads the rest of the answer.
         with self.connection.cursor() as cursor:
             cursor.execute(data.CALL, (id_,))
             return cursor.fetchall()
@@ -150,7 +175,11 @@ class MySQLClient(BareDriver):
         import MySQLdb.cursors
 
         self._streaming = MySQLdb.cursors.SSDictCursor
-        self.connection = MySQLdb.connect(**self.server.arguments(database=self.server.database, cursorclass=MySQLdb.cursors.DictCursor))
+        self.connection = MySQLdb.connect(
+            **self.server.arguments(
+                database=self.server.database, cursorclass=MySQLdb.cursors.DictCursor
+            )
+        )
 
     def stream(self, count: int) -> Any:
         with self.connection.cursor(self._streaming) as cursor:
@@ -159,9 +188,16 @@ class MySQLClient(BareDriver):
 
 
 class Connector(BareDriver):
-    """Oracle's, with its C extension where that loads. Its pool takes no part: it refuses who comes when all is in use."""
+    """Oracle's, with its C extension where that loads.
 
-    key, title, distributions = "mysql-connector", "mysql-connector-python", ("mysql-connector-python",)
+    Its pool takes no part: it refuses who comes when all is in use.
+    """
+
+    key, title, distributions = (
+        "mysql-connector",
+        "mysql-connector-python",
+        ("mysql-connector-python",),
+    )
 
     def open(self) -> Any:
         import mysql.connector
@@ -181,7 +217,9 @@ class Connector(BareDriver):
     def point(self, id_: int) -> Any:
         with self.connection.cursor(dictionary=True) as cursor:
             cursor.execute(data.POINT, (id_,))
-            (row,) = cursor.fetchall()  # with fetchone() alone it would complain of a result that was not read to its end
+            # with fetchone() alone it would complain of a result that was not read to
+            # its end
+            (row,) = cursor.fetchall()
             return row
 
     def rows(self, count: int) -> Any:
@@ -209,7 +247,12 @@ class Connector(BareDriver):
 
 
 class DBUtils(Peer):
-    key, title, colour, distributions = "dbutils", "DBUtils, defaults", THREADS, ("DBUtils", "PyMySQL")
+    key, title, colour, distributions = (
+        "dbutils",
+        "DBUtils, defaults",
+        THREADS,
+        ("DBUtils", "PyMySQL"),
+    )
     per_call = "PooledDB over PyMySQL as it comes: a ping at check-out, a rollback at check-in"
     pooled = True
 
@@ -233,7 +276,10 @@ class DBUtils(Peer):
             return cursor.fetchall()
 
     def stream(self, count: int) -> Any:
-        with self.pool.connection() as connection, connection.cursor(pymysql.cursors.SSDictCursor) as cursor:
+        with (
+            self.pool.connection() as connection,
+            connection.cursor(pymysql.cursors.SSDictCursor) as cursor,
+        ):
             cursor.execute(data.ROWS, (count,))
             return sum(row["id"] for row in cursor)
 
@@ -248,7 +294,10 @@ class DBUtils(Peer):
 
 
 class SQLAlchemy(Peer):
-    """Core with text(), which is the quickest way to use it. The statements are made once, so that its cache of them is warm."""
+    """Core with text(), which is the quickest way to use it.
+
+    The statements are made once, so that its cache of them is warm.
+    """
 
     colour = THREADS
     per_call = "Core, text(), AUTOCOMMIT, .mappings(): a rollback at check-in (its default), no ping (its default)"
@@ -266,8 +315,14 @@ class SQLAlchemy(Peer):
             isolation_level="AUTOCOMMIT",
             **self.options,
         )
-        self._point, self._call = text(data.named(data.POINT, "id")), text(data.named(data.CALL, "id"))
-        self._rows, self._insert = text(data.named(data.ROWS, "count")), text(data.named(data.INSERT, *data.TRADE[1:]))
+        self._point, self._call = (
+            text(data.named(data.POINT, "id")),
+            text(data.named(data.CALL, "id")),
+        )
+        self._rows, self._insert = (
+            text(data.named(data.ROWS, "count")),
+            text(data.named(data.INSERT, *data.TRADE[1:])),
+        )
 
     def close(self) -> Any:
         self.engine.dispose()
@@ -285,7 +340,9 @@ class SQLAlchemy(Peer):
 
     def stream(self, count: int) -> Any:
         with self.engine.connect() as connection:
-            found = connection.execution_options(yield_per=1000).execute(self._rows, {"count": count})
+            found = connection.execution_options(yield_per=1000).execute(
+                self._rows, {"count": count}
+            )
             return sum(row["id"] for row in found.mappings())
 
     def insert(self, rows: Any) -> Any:
@@ -298,11 +355,21 @@ class SQLAlchemy(Peer):
 
 
 class SQLAlchemyPyMySQL(SQLAlchemy):
-    key, title, driver, distributions = "sqlalchemy-pymysql", "SQLAlchemy (PyMySQL)", "pymysql", ("SQLAlchemy", "PyMySQL")
+    key, title, driver, distributions = (
+        "sqlalchemy-pymysql",
+        "SQLAlchemy (PyMySQL)",
+        "pymysql",
+        ("SQLAlchemy", "PyMySQL"),
+    )
 
 
 class SQLAlchemyMySQLClient(SQLAlchemy):
-    key, title, driver, distributions = "sqlalchemy-mysqlclient", "SQLAlchemy (mysqlclient)", "mysqldb", ("SQLAlchemy", "mysqlclient")
+    key, title, driver, distributions = (
+        "sqlalchemy-mysqlclient",
+        "SQLAlchemy (mysqlclient)",
+        "mysqldb",
+        ("SQLAlchemy", "mysqlclient"),
+    )
 
 
 class SQLAlchemyTuned(SQLAlchemyPyMySQL):

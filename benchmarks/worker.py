@@ -1,12 +1,16 @@
-"""One contestant in a process of its own: ``python -m benchmarks.worker KEY``. Commands come as JSON lines, answers go the same way.
+"""One contestant in a process of its own: ``python -m benchmarks.worker KEY``.
 
-In a process of its own nobody suffers from another's garbage, threads or shared libraries.
+Commands come as JSON lines, answers go the same way.
+
+In a process of its own nobody suffers from another's garbage, threads or shared
+libraries.
 """
 
 import sys
 
 if sys.argv[1:] == ["mysql-connector"]:
-    # Its C extension brings an OpenSSL of its own, and finds it only where Python's ssl has not loaded the system's before it.
+    # Its C extension brings an OpenSSL of its own, and finds it only where Python's ssl
+    # has not loaded the system's before it.
     try:
         import _mysql_connector  # noqa: F401
     except ImportError:
@@ -87,7 +91,12 @@ class Work:
     def questions(self) -> List["tuple[str, Any]"]:
         """What is asked of everybody before anything is timed."""
         asked = [(operation, id_) for operation in ("point", "call") for id_ in CHECKED_IDS]
-        return [*asked, ("rows", 1000), ("stream", 1000), ("insert", self.arguments({"op": "insert", "count": 1})[0])]
+        return [
+            *asked,
+            ("rows", 1000),
+            ("stream", 1000),
+            ("insert", self.arguments({"op": "insert", "count": 1})[0]),
+        ]
 
 
 class Threads(Work):
@@ -113,7 +122,8 @@ class Threads(Work):
     def batch(self, command: Command) -> Dict[str, Any]:
         call = getattr(self.peer, command["op"])
         arguments = self.arguments(command)
-        for argument in arguments[: len(arguments) // 20 + 1]:  # the caches are cold: others have been at work
+        # the caches are cold: others have been at work
+        for argument in arguments[: len(arguments) // 20 + 1]:
             call(argument)
         gc.collect()
         started = time.perf_counter()
@@ -242,11 +252,14 @@ def serve_threads(work: Threads, read: Callable[[], str], answer: Callable[[Any]
     work.close()
 
 
-async def serve_asyncio(work: Asyncio, read: Callable[[], str], answer: Callable[[Any], None]) -> None:
+async def serve_asyncio(
+    work: Asyncio, read: Callable[[], str], answer: Callable[[Any], None]
+) -> None:
     loop = asyncio.get_running_loop()
 
     async def next_line() -> str:
-        return await loop.run_in_executor(None, read)  # the loop lives on, and background tasks with it
+        # the loop lives on, and background tasks with it
+        return await loop.run_in_executor(None, read)
 
     try:
         await work.open()
@@ -279,7 +292,8 @@ def main(key: str) -> None:
     from . import scatter
 
     known = {**peers(), **{peer.key: peer for peer in scatter.PEERS}}
-    # The address and its password come through the pipe: everybody can read a command line.
+    # The address and its password come through the pipe: everybody can read a command
+    # line.
     peer = known[key](Server(**json.loads(sys.stdin.readline())))
     with contextlib.suppress(BrokenPipeError):
         if peer.colour == ASYNCIO:

@@ -1,4 +1,6 @@
-"""Starts contestants in processes of their own and tells them what to do, one at a time."""
+"""Starts contestants in processes of their own and tells them what to do, one at a
+time.
+"""
 
 import json
 import pathlib
@@ -31,7 +33,11 @@ class Worker:
 
     def __init__(self, key: str, server: Server) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", key], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "benchmarks.worker", key],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         try:
             self.note: str = self.ask(server._asdict())["note"]
@@ -48,7 +54,8 @@ class Worker:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise Refused("its process has ended") from None
-        # There is one line for each command, so that nothing is left in the buffer that select() would not see.
+        # There is one line for each command, so that nothing is left in the buffer that
+        # select() would not see.
         if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
             self._process.kill()
             raise Refused(f"gave no answer in {PATIENCE:.0f} seconds")

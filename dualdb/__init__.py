@@ -3,7 +3,6 @@
 >>> from dualdb import AsyncDatabaseService, DatabaseConfig, DatabaseService
 """
 
-from .admin import DrainReport
 from .async_impl import DatabaseService as AsyncDatabaseService
 from .async_impl import MySQLClient as AsyncMySQLClient
 from .config import DatabaseConfig
@@ -42,12 +41,13 @@ from .errors import (
     TransactionAborted,
     WriteTimedOut,
 )
-from .pool import PoolStats
+from .pooling.base import PoolStats
 from .results import CallResult, ResultSet, Row, RowCount, ScatterResult
-from .sql import InOut, Out, Params
-from .status import Event, ServiceStatus, ShardStatus
+from .sharding.aggregates import Aggregate, Avg, Count, Max, Min, Sum
+from .sql.parameters import InOut, Out, Params
 from .sync_impl import DatabaseService, MySQLClient
-from .totals import Aggregate, Avg, Count, Max, Min, Sum
+from .topology.admin import DrainReport
+from .topology.status import Event, ServiceStatus, ShardStatus
 
 __version__ = "0.1.0"
 

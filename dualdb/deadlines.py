@@ -1,4 +1,6 @@
-"""Until when: a limit over all that a call does, from the wait for a connection to the last byte of its answer."""
+"""Until when: a limit over all that a call does, from the wait for a connection to the
+last byte of its answer.
+"""
 
 import time
 from contextvars import ContextVar, Token
@@ -19,13 +21,21 @@ def seconds(timeout: Any) -> float:
     Raises:
         ParameterError: it is not a number from 0 up.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout <= LONGEST:
-        raise errors.ParameterError(f"a timeout is a number of seconds from 0 to {LONGEST}, not {timeout!r}")
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, (int, float))
+        or not 0 <= timeout <= LONGEST
+    ):
+        raise errors.ParameterError(
+            f"a timeout is a number of seconds from 0 to {LONGEST}, not {timeout!r}"
+        )
     return float(timeout)
 
 
 def until(timeout: Optional[float] = None, now: Optional[float] = None) -> Optional[float]:
-    """When a call must be over, by time.monotonic(): after ``timeout`` seconds, or when the block it is in ends; None for no limit."""
+    """When a call must be over, by time.monotonic(): after ``timeout`` seconds, or when
+    the block it is in ends; None for no limit.
+    """
     at = _current.get()
     if timeout is None:
         return at
@@ -40,7 +50,10 @@ def passed() -> bool:
 
 
 class Deadline:
-    """``with db.deadline(1.5):``, in threads and in asyncio alike. Of nested ones the earliest holds; a task's children inherit it."""
+    """``with db.deadline(1.5):``, in threads and in asyncio alike.
+
+    Of nested ones the earliest holds; a task's children inherit it.
+    """
 
     def __init__(self, timeout: float) -> None:
         self._timeout = seconds(timeout)

@@ -1,8 +1,10 @@
 """The one error tree: PEP 249 shaped, the same in threads and asyncio.
 
-What a server said keeps PyMySQL's class and the server's own code in ``args[0]``, so ``except pymysql.err.IntegrityError`` goes on
-working; the classes here add *where* it happened (``target``, ``shard_id``) and whether the statement may have been applied (``sent``).
-Every error can be pickled (Celery does), and none carries a password or a parameter value of its own making.
+What a server said keeps PyMySQL's class and the server's own code in ``args[0]``, so
+``except pymysql.err.IntegrityError`` goes on working; the classes here add *where* it
+happened (``target``, ``shard_id``) and whether the statement may have been applied
+(``sent``). Every error can be pickled (Celery does), and none carries a password or a
+parameter value of its own making.
 """
 
 from typing import Any, Optional, Tuple, TypeVar
@@ -16,18 +18,21 @@ class Error(pymysql.err.Error):
     """Base of every error raised by dualdb.
 
     Attributes:
-        target: the database it concerns: ``"global"``, ``"shard 7"``, or ``"host:port/database"`` for a client of its own.
+        target: the database it concerns: ``"global"``, ``"shard 7"``, or
+            ``"host:port/database"`` for a client of its own.
         shard_id: the shard's id; None for the global database.
-        sent: False where nothing of the statement reached a server, True where it may have been applied, None where that is no question.
-        retryable: True where nothing of it was applied and the same may succeed later: a statement outside a transaction, else the
-            transaction as a whole.
+        sent: False where nothing of the statement reached a server, True where it may
+            have been applied, None where that is no question.
+        retryable: True where nothing of it was applied and the same may succeed later:
+            a statement outside a transaction, else the transaction as a whole.
         sqlstate: the five characters the server sent, or None.
     """
 
     target: Optional[str] = None
     shard_id: Optional[int] = None
     sent: Optional[bool] = None
-    #: Of ``executemany``: the numbers of the first and the last row of the chunk that failed, from 0.
+    #: Of ``executemany``: the numbers of the first and the last row of the chunk that
+    #: failed, from 0.
     rows: Optional[Tuple[int, int]] = None
     #: Part of the transaction had been committed by then, by DDL in its block.
     partly = False
@@ -42,7 +47,13 @@ class Error(pymysql.err.Error):
         code = self.args[0] if self.args else None
         return code if isinstance(code, int) else None
 
-    def about(self: E, target: Optional[str], shard_id: Optional[int] = None, *, sent: Optional[bool] = None) -> E:
+    def about(
+        self: E,
+        target: Optional[str],
+        shard_id: Optional[int] = None,
+        *,
+        sent: Optional[bool] = None,
+    ) -> E:
         """Say which database this error concerns; returns the error itself."""
         self.target, self.shard_id, self.sent = target, shard_id, sent
         return self
@@ -65,36 +76,54 @@ class DataError(DatabaseError, pymysql.err.DataError):
 
 
 class RowError(DataError):
-    """The rows that came are not what ``as_`` asks for: other columns, or a value that does not fit. The statement has been performed."""
+    """The rows that came are not what ``as_`` asks for: other columns, or a value that
+    does not fit. The statement has been performed.
+    """
 
-    #: The number of the row, from 0; None where the columns do not fit, so that no row does.
+    #: The number of the row, from 0; None where the columns do not fit, so that no row
+    #: does.
     row: Optional[int] = None
-    #: The columns it is about, and the fields without a column, as far as that is known.
+    #: The columns it is about, and the fields without a column, as far as that is
+    #: known.
     columns: Tuple[str, ...] = ()
 
 
 class TooManyRows(DataError):
-    """There are more rows than ``max_rows``, or than one for ``query_one(..., strict=True)``. What may write has been performed whole."""
+    """There are more rows than ``max_rows``, or than one for ``query_one(...,
+    strict=True)``. What may write has been performed whole.
+    """
 
 
 class OperationalError(DatabaseError, pymysql.err.OperationalError):
-    """The server, the network or a procedure's SIGNAL refused; not necessarily the caller's doing."""
+    """The server, the network or a procedure's SIGNAL refused; not necessarily the
+    caller's doing.
+    """
 
 
 class Deadlock(OperationalError):
-    """The server has rolled the transaction back to resolve a deadlock or a conflict between nodes: begin it again as a whole."""
+    """The server has rolled the transaction back to resolve a deadlock or a conflict
+    between nodes: begin it again as a whole.
+    """
 
 
 class LockWaitTimeout(OperationalError):
-    """A lock was not free in time. Servers differ in what they roll back: leave the block and begin the transaction again."""
+    """A lock was not free in time.
+
+    Servers differ in what they roll back: leave the block and begin the transaction
+    again.
+    """
 
 
 class ReadOnlyServer(OperationalError):
-    """The server, or the transaction, takes no writes: a replica, or a primary that was demoted. Nothing was applied."""
+    """The server, or the transaction, takes no writes: a replica, or a primary that was
+    demoted. Nothing was applied.
+    """
 
 
 class StatementInterrupted(OperationalError):
-    """The server ended the statement: KILL QUERY, or its own limit on a statement's time."""
+    """The server ended the statement: KILL QUERY, or its own limit on a statement's
+    time.
+    """
 
 
 class IntegrityError(DatabaseError, pymysql.err.IntegrityError):
@@ -114,18 +143,26 @@ class NotSupportedError(DatabaseError, pymysql.err.NotSupportedError):
 
 
 class ParameterError(ProgrammingError, TypeError, ValueError):
-    """A name, a parameter's type or the number of parameters is wrong. Nothing was sent.
+    """A name, a parameter's type or the number of parameters is wrong.
 
-    Also a TypeError and a ValueError: that is what the drivers' ``query % params`` raises for the same mistakes.
+    Nothing was sent.
+
+    Also a TypeError and a ValueError: that is what the drivers' ``query % params``
+        raises for the same mistakes.
     """
 
 
 class ServiceNotOpen(InterfaceError, RuntimeError):
-    """The service or client was used before ``init_service()`` or after ``close_service()``."""
+    """The service or client was used before ``init_service()`` or after
+    ``close_service()``.
+    """
 
 
 class ConcurrentUseError(InterfaceError):
-    """Two threads or tasks used one transaction or connection at once. Nothing was sent by the second."""
+    """Two threads or tasks used one transaction or connection at once.
+
+    Nothing was sent by the second.
+    """
 
 
 class RoutingError(DatabaseError, RuntimeError):
@@ -133,25 +170,34 @@ class RoutingError(DatabaseError, RuntimeError):
 
 
 class ShardNotFound(RoutingError):
-    """The session names a shard that is not in the shard table or is inactive, and ``absent_shard="error"`` is set."""
+    """The session names a shard that is not in the shard table or is inactive, and
+    ``absent_shard="error"`` is set.
+    """
 
 
 class CrossShardError(RoutingError, InterfaceError):
-    """A call to one shard inside a transaction on another, of the same thread or task: the transaction cannot cover both."""
+    """A call to one shard inside a transaction on another, of the same thread or task:
+    the transaction cannot cover both.
+    """
 
 
 class ScatterError(OperationalError):
-    """A call to several shards failed on some of them. ``result`` has what the others gave, and each error."""
+    """A call to several shards failed on some of them.
+
+    ``result`` has what the others gave, and each error.
+    """
 
     #: The ScatterResult.
     result: Any = None
 
 
 class ShardUnavailable(RoutingError, OperationalError):
-    """The shard is suspended, cannot be reached, has an unusable row, or was named outright and does not exist.
+    """The shard is suspended, cannot be reached, has an unusable row, or was named
+    outright and does not exist.
 
-    The message is ``Shard 7 not available``, as the original service had it; ``reason`` says why, and ``__cause__`` holds the error of
-    the attempt to connect, where there was one.
+    The message is ``Shard 7 not available``, as the original service had it; ``reason``
+    says why, and ``__cause__`` holds the error of the attempt to connect, where there
+    was one.
     """
 
     #: Why the shard is not available.
@@ -162,13 +208,20 @@ class ShardUnavailable(RoutingError, OperationalError):
 
 
 class ShardReadOnly(ShardUnavailable):
-    """The shard is read-only for now, and the statement is not known to be a read. Nothing was sent."""
+    """The shard is read-only for now, and the statement is not known to be a read.
+
+    Nothing was sent.
+    """
 
 
 class ConnectionFailed(OperationalError):
-    """No connection could be opened: refused, timed out, or turned away. Nothing was sent."""
+    """No connection could be opened: refused, timed out, or turned away.
 
-    #: Seconds until another attempt is made, where several have failed and the circuit is open.
+    Nothing was sent.
+    """
+
+    #: Seconds until another attempt is made, where several have failed and the circuit
+    #: is open.
     retry_after: Optional[float] = None
 
     @property
@@ -177,7 +230,10 @@ class ConnectionFailed(OperationalError):
 
 
 class ConnectionLost(OperationalError):
-    """The connection broke; what was open on it the server has rolled back. ``sent`` says whether the statement had been sent."""
+    """The connection broke; what was open on it the server has rolled back.
+
+    ``sent`` says whether the statement had been sent.
+    """
 
     #: The statement was part of a transaction, which is gone as a whole.
     in_transaction = False
@@ -188,7 +244,10 @@ class ConnectionLost(OperationalError):
 
 
 class DeadlineExceeded(OperationalError, TimeoutError):  # type: ignore[override]
-    """The time given by ``timeout=`` or ``db.deadline()`` was over. What had been sent is ended on the server."""
+    """The time given by ``timeout=`` or ``db.deadline()`` was over.
+
+    What had been sent is ended on the server.
+    """
 
     in_transaction = False
 
@@ -198,20 +257,26 @@ class DeadlineExceeded(OperationalError, TimeoutError):  # type: ignore[override
 
 
 class OutcomeUnknown(OperationalError):
-    """The connection broke after a write or COMMIT was sent and before its answer came: it may or may not have been applied.
+    """The connection broke after a write or COMMIT was sent and before its answer came:
+    it may or may not have been applied.
 
     It was not sent a second time. Look whether it was applied before you repeat it.
     """
 
 
 class WriteTimedOut(OutcomeUnknown, DeadlineExceeded):  # type: ignore[override]
-    """The deadline passed after a write or COMMIT was sent: it is ended on the server, but may have been applied before that."""
+    """The deadline passed after a write or COMMIT was sent: it is ended on the server,
+    but may have been applied before that.
+    """
 
     retryable = False
 
 
 class PoolTimeout(OperationalError):
-    """No connection became free within ``pool_timeout`` seconds. Nothing was sent. The message carries the pool's figures."""
+    """No connection became free within ``pool_timeout`` seconds.
+
+    Nothing was sent. The message carries the pool's figures.
+    """
 
     retryable = True
 
@@ -223,31 +288,39 @@ class LockNotFree(OperationalError):
 
 
 class LockLost(OperationalError):
-    """The session that held an advisory lock is gone, and the lock with it: somebody else may have taken it since."""
+    """The session that held an advisory lock is gone, and the lock with it: somebody
+    else may have taken it since.
+    """
 
 
 class TransactionAborted(OperationalError):
-    """This transaction is gone (a deadlock, a lost connection): leave the block and begin again. ``__cause__`` says why."""
+    """This transaction is gone (a deadlock, a lost connection): leave the block and
+    begin again. ``__cause__`` says why.
+    """
 
     @property
     def retryable(self) -> bool:
         return bool(getattr(self.__cause__, "retryable", False))
 
 
-#: Codes that mean the connection is gone: the client library's own, then what a server says as it closes one
-#: (MariaDB error 1927; MySQL 8.0.24's 4031 before an idle connection is cut).
+#: Codes that mean the connection is gone: the client library's own, then what a server
+#: says as it closes one (MariaDB error 1927; MySQL 8.0.24's 4031 before an idle
+#: connection is cut).
 LOST = frozenset({2006, 2013, 2055, 1053, 1077, 1152, *range(1154, 1162), 1927, 4031})
 
-#: A server that refuses the account or the database: the shard table may know better by now.
+#: A server that refuses the account or the database: the shard table may know better by
+#: now.
 DENIED = frozenset({1044, 1045, 1049, 1698})
 
 #: A connect that failed with one of these did not reach a server that answers.
 UNREACHABLE = frozenset({2002, 2003, 2005, 2006, 2013, 2055, 1053, 1077, 1129})
 
-#: A connect that failed with one of these is worth another try: the address may come up, or a slot may become free.
+#: A connect that failed with one of these is worth another try: the address may come
+#: up, or a slot may become free.
 TRANSIENT_CONNECT = (UNREACHABLE - {1129}) | {1040, 1203}
 
-#: What a server's refusal of a statement means beyond its class; TiDB and Galera say some of these too.
+#: What a server's refusal of a statement means beyond its class; TiDB and Galera say
+#: some of these too.
 _BY_CODE = {
     1213: Deadlock,
     3101: Deadlock,
@@ -266,13 +339,18 @@ _BY_CODE = {
     1180: OutcomeUnknown,
 }
 
-#: Refusals after which nothing is applied and the same may succeed: conflicts, a node without a quorum, no room for now.
-RETRYABLE = frozenset({1213, 3101, 8002, 8022, 8028, 9007, 1205, 1290, 1836, 1047, 1429, 1040, 1203, 1226})
+#: Refusals after which nothing is applied and the same may succeed: conflicts, a node
+#: without a quorum, no room for now.
+RETRYABLE = frozenset(
+    {1213, 3101, 8002, 8022, 8028, 9007, 1205, 1290, 1836, 1047, 1429, 1040, 1203, 1226}
+)
 
-#: An OUT or INOUT argument of a procedure was given as a value and not as a variable; raised before the procedure's body runs.
+#: An OUT or INOUT argument of a procedure was given as a value and not as a variable;
+#: raised before the procedure's body runs.
 NOT_A_VARIABLE = 1414
 
-#: KILL was told the id of a session that has ended meanwhile, or that is in a procedure with another user's rights.
+#: KILL was told the id of a session that has ended meanwhile, or that is in a procedure
+#: with another user's rights.
 NO_SUCH_THREAD, NOT_OWNER = 1094, 1095
 
 NO_SUCH_TABLE, NO_SUCH_COLUMN, NO_SUCH_SAVEPOINT = 1146, 1054, 1305
@@ -294,15 +372,17 @@ def code_of(error: BaseException) -> Optional[int]:
     code = error.args[0] if error.args else None
     if not isinstance(code, int) or not isinstance(error, pymysql.err.MySQLError):
         return None
-    # PyMySQL unpacks the code as a signed short: a SIGNAL with MYSQL_ERRNO above 32767 arrives negative.
+    # PyMySQL unpacks the code as a signed short: a SIGNAL with MYSQL_ERRNO above 32767
+    # arrives negative.
     return code + 0x10000 if -0x8000 <= code < 0 else code
 
 
 def is_answer(error: BaseException) -> bool:
-    """True if a server sent this error as its whole answer, so that the connection is at rest and can be used again.
+    """True if a server sent this error as its whole answer, so that the connection is
+    at rest and can be used again.
 
-    Told by the SQLSTATE, which only an error packet has, and never by text or class: both drivers raise the same classes for what they
-    find wrong themselves.
+    Told by the SQLSTATE, which only an error packet has, and never by text or class:
+    both drivers raise the same classes for what they find wrong themselves.
     """
     return getattr(error, "sqlstate", None) is not None and code_of(error) not in LOST
 
@@ -314,7 +394,9 @@ def check_rows(found: int, most: int) -> None:
 
 
 def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
-    """The same error in dualdb's tree: same code, same message, same SQLSTATE; ``cls`` overrides the class."""
+    """The same error in dualdb's tree: same code, same message, same SQLSTATE; ``cls``
+    overrides the class.
+    """
     code = code_of(error)
     chosen: Any = cls or _BY_CODE.get(code or 0) or _OURS.get(type(error), Error)  # type: ignore[arg-type]
     if code is None:
@@ -325,10 +407,14 @@ def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
     return ours
 
 
-def told(error: BaseException, target: str, shard_id: Optional[int], *, sent: bool = True) -> BaseException:
-    """What the caller is to be told of an error that ended a statement, of which everything or not everything was ``sent``.
+def told(
+    error: BaseException, target: str, shard_id: Optional[int], *, sent: bool = True
+) -> BaseException:
+    """What the caller is to be told of an error that ended a statement, of which
+    everything or not everything was ``sent``.
 
-    A driver's error in dualdb's tree: what the server refused, or ConnectionLost. Anything else is the error itself.
+    A driver's error in dualdb's tree: what the server refused, or ConnectionLost.
+    Anything else is the error itself.
     """
     if isinstance(error, (DeadlineExceeded, TooManyRows)):
         return error.about(target, shard_id, sent=sent)
@@ -337,32 +423,49 @@ def told(error: BaseException, target: str, shard_id: Optional[int], *, sent: bo
     if is_answer(error):
         return from_driver(error).about(target, shard_id, sent=True)
     if code_of(error) is None:
-        return ConnectionLost(2013, f"Lost connection to MySQL server during query ({error})").about(target, shard_id, sent=sent)
+        return ConnectionLost(
+            2013, f"Lost connection to MySQL server during query ({error})"
+        ).about(target, shard_id, sent=sent)
     return from_driver(error, ConnectionLost).about(target, shard_id, sent=sent)
 
 
-#: What a driver's connection raises when a statement did not go well; everything else is a fault of ours or somebody's interrupt.
+#: What a driver's connection raises when a statement did not go well; everything else
+#: is a fault of ours or somebody's interrupt.
 DRIVER_ERRORS = (pymysql.err.MySQLError, OSError, EOFError)
 
 
-def unavailable(shard_id: int, reason: str, retry_after: Optional[float] = None) -> ShardUnavailable:
+def unavailable(
+    shard_id: int, reason: str, retry_after: Optional[float] = None
+) -> ShardUnavailable:
     """``Shard 7 not available``, with the reason beside it."""
-    error = ShardUnavailable(f"Shard {shard_id} not available").about(f"shard {shard_id}", shard_id, sent=False)
+    error = ShardUnavailable(f"Shard {shard_id} not available").about(
+        f"shard {shard_id}", shard_id, sent=False
+    )
     error.reason, error.retry_after = reason, retry_after
     return error
 
 
 def read_only(shard_id: int, retry_after: Optional[float] = None) -> ShardReadOnly:
     """What a write to a read-only shard gets."""
-    error = ShardReadOnly(f"Shard {shard_id} not available").about(f"shard {shard_id}", shard_id, sent=False)
-    error.reason, error.retry_after = "it is read-only, and this is not known to be a read", retry_after
+    error = ShardReadOnly(f"Shard {shard_id} not available").about(
+        f"shard {shard_id}", shard_id, sent=False
+    )
+    error.reason, error.retry_after = (
+        "it is read-only, and this is not known to be a read",
+        retry_after,
+    )
     return error
 
 
 def scattered(result: Any, of: int) -> ScatterError:
-    """What a call to ``of`` shards raises, of which those in the ScatterResult's ``errors`` failed."""
+    """What a call to ``of`` shards raises, of which those in the ScatterResult's
+    ``errors`` failed.
+    """
     failed = ", ".join(
-        [f"shard {shard_id}: {getattr(error, 'reason', None) or error}" for shard_id, error in sorted(result.errors.items())]
+        [
+            f"shard {shard_id}: {getattr(error, 'reason', None) or error}"
+            for shard_id, error in sorted(result.errors.items())
+        ]
     )
     error = ScatterError(f"{len(result.errors)} of {of} shards failed: {failed}")
     error.result = result

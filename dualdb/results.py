@@ -4,7 +4,8 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Tup
 
 from . import errors
 
-#: One row: column name to value. A second column of the same name is called ``table.column``, as the drivers' DictCursor has it.
+#: One row: column name to value. A second column of the same name is called
+#: ``table.column``, as the drivers' DictCursor has it.
 Row = Dict[str, Any]
 
 
@@ -33,7 +34,10 @@ def row_count(result: "ResultSet") -> RowCount:
 
 
 class ResultSet(NamedTuple):
-    """One result set of one statement. A statement without rows (an UPDATE, a procedure's last word) has no columns."""
+    """One result set of one statement.
+
+    A statement without rows (an UPDATE, a procedure's last word) has no columns.
+    """
 
     rows: List[Row]
     columns: Tuple[str, ...]
@@ -59,7 +63,9 @@ class CallResult(NamedTuple):
 
     @property
     def rows(self) -> List[Row]:
-        """The rows of all result sets, one after the other, as the original service returned them."""
+        """The rows of all result sets, one after the other, as the original service
+        returned them.
+        """
         return [row for result in self.sets for row in result.rows]
 
 
@@ -67,7 +73,8 @@ class ScatterResult(NamedTuple):
     """What several shards gave.
 
     Attributes:
-        by_shard: by shard id: the rows of a query, a RowCount, a CallResult; of the shards that answered.
+        by_shard: by shard id: the rows of a query, a RowCount, a CallResult; of the
+            shards that answered.
         errors: by shard id, of the others.
     """
 
@@ -90,7 +97,10 @@ class ScatterResult(NamedTuple):
 
 
 class Column(NamedTuple):
-    """What the server says of a result's column. ``charset`` is 63 for what is not text."""
+    """What the server says of a result's column.
+
+    ``charset`` is 63 for what is not text.
+    """
 
     name: str
     type: int
@@ -108,7 +118,10 @@ class Described(NamedTuple):
 
 def described(fields: Iterable[Any], result: ResultSet) -> Described:
     """A result of one row, by the column definitions that a driver has made of it."""
-    columns = [Column(name, field.type_code, field.flags, field.charsetnr, field.scale) for name, field in zip(result.columns, fields)]
+    columns = [
+        Column(name, field.type_code, field.flags, field.charsetnr, field.scale)
+        for name, field in zip(result.columns, fields)
+    ]
     return Described(result.rows[0], tuple(columns))
 
 
@@ -116,14 +129,18 @@ def column_names(fields: Iterable[Any]) -> List[str]:
     names: List[str] = []
     for field in fields:
         name = field.name
-        while name in names:  # and a third one longer still, or its value would take the second one's place
+        # and a third one longer still, or its value would take the second one's place
+        while name in names:
             name = f"{field.table_name}.{name}"
         names.append(name)
     return names
 
 
 def result_set(raw: Any) -> ResultSet:
-    """A driver's ``MySQLResult`` as a ResultSet. PyMySQL's and aiomysql's have the same attributes."""
+    """A driver's ``MySQLResult`` as a ResultSet.
+
+    PyMySQL's and aiomysql's have the same attributes.
+    """
     if raw.description is None:
         return ResultSet([], (), raw.affected_rows or 0, raw.insert_id or 0, raw.warning_count)
     names = column_names(raw.fields)

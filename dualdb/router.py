@@ -7,14 +7,10 @@ from functools import partial
 from typing import Any, Callable, Dict, Generic, Iterable, List, Optional, Sequence, Set, Union
 from weakref import WeakKeyDictionary
 
-from . import admin, deadlines, forks, life, plans, shards
-from .client import LastInserts, Shared, last_insert
-from .config import DatabaseConfig
-from .deadlines import Deadline
-from .errors import CrossShardError, InterfaceError, ParameterError, RoutingError
-from .pool import PoolStats
-from .scatter import OnError
-from .shapes import (
+from . import deadlines, fork_safety
+from .api.client import LastInserts, Shared, last_insert
+from .api.target import Target
+from .api.typevars import (
     CallR,
     ClientT,
     ColumnR,
@@ -32,9 +28,17 @@ from .shapes import (
     TransactionT,
     ValueR,
 )
-from .sql import Params
-from .status import EventName, Hook, ServiceStatus
-from .target import Target
+from .config import DatabaseConfig
+from .deadlines import Deadline
+from .errors import CrossShardError, InterfaceError, ParameterError, RoutingError
+from .execution import steps, verbs
+from .pooling.base import PoolStats
+from .sharding.scatter import OnError
+from .sql.parameters import Params
+from .topology import admin, lifecycle, routing
+from .topology.allowed_hosts import AllowedHosts
+from .topology.shard_map import Status
+from .topology.status import EventName, Hook, ServiceStatus
 
 log = logging.getLogger("dualdb")
 
@@ -60,29 +64,39 @@ class Router(
         ClientT,
     ],
 ):
-    """A sharded database behind one object: a global database and the shards in its shard table.
+    """A sharded database behind one object: a global database and the shards in its
+    shard table.
 
-    The service is itself a target, the global database. A call for a session goes to the session's shard; see ``session``.
+    The service is itself a target, the global database. A call for a session goes to
+    the session's shard; see ``session``.
 
     Args:
-        global_config: the global database, whose pool settings, timeouts and TLS the shards share.
-        absent_shard: what a session gets whose shard is not in the table or is inactive: "global", as the original service had it, with
-            one warning per shard id; or "error", a ShardNotFound.
-        shard_table: the shard table in the global database, ``name`` or ``schema.name``.
-        refresh_interval: seconds within which a change of the shard table is in use, without a call by anybody; each reading comes a
-            little earlier, at random. None to read it when ``refresh`` is called, and when a call misses its shard.
-        drain_timeout: seconds that work in progress on a shard which is suspended, moved or gone is given, after which it is cut.
-        allowed_hosts: the hosts that rows of the shard table may name, so that nobody who can write there can have credentials sent
-            elsewhere: names (``*.db.internal``), addresses, networks (``10.0.0.0/8``). None for all.
-        shard_of_key: gives the shard_id of a key, for ``key`` and ``keys``: ``lambda user_id: user_id % 4``. It does no I/O, and gives the
-            same for the same key always.
+        global_config: the global database, whose pool settings, timeouts and TLS the
+            shards share.
+        absent_shard: what a session gets whose shard is not in the table or is
+            inactive: "global", as the original service had it, with one warning per
+            shard id; or "error", a ShardNotFound.
+        shard_table: the shard table in the global database, ``name`` or
+            ``schema.name``.
+        refresh_interval: seconds within which a change of the shard table is in use,
+            without a call by anybody; each reading comes a little earlier, at random.
+            None to read it when ``refresh`` is called, and when a call misses its
+            shard.
+        drain_timeout: seconds that work in progress on a shard which is suspended,
+            moved or gone is given, after which it is cut.
+        allowed_hosts: the hosts that rows of the shard table may name, so that nobody
+            who can write there can have credentials sent elsewhere: names
+            (``*.db.internal``), addresses, networks (``10.0.0.0/8``). None for all.
+        shard_of_key: gives the shard_id of a key, for ``key`` and ``keys``: ``lambda
+            user_id: user_id % 4``. It does no I/O, and gives the same for the same key
+            always.
     """
 
     def __init__(
         self,
         global_config: DatabaseConfig,
         *,
-        absent_shard: shards.AbsentShard = "global",
+        absent_shard: routing.AbsentShard = "global",
         shard_table: str = "table_shard_config",
         refresh_interval: Optional[float] = 5.0,
         drain_timeout: float = 30.0,
@@ -90,7 +104,9 @@ class Router(
         shard_of_key: Optional[Callable[[Any], int]] = None,
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
-            raise TypeError(f"the service is made from a DatabaseConfig, not {type(global_config).__name__}; see DatabaseConfig.from_url")
+            raise TypeError(
+                f"the service is made from a DatabaseConfig, not {type(global_config).__name__}; see DatabaseConfig.from_url"
+            )
         if absent_shard not in ("global", "error"):
             raise ValueError(f"absent_shard is 'global' or 'error', not {absent_shard!r}")
         if not re.fullmatch(r"[\w$]+(\.[\w$]+)?", shard_table):
@@ -103,20 +119,20 @@ class Router(
         self.shard_table = shard_table
         if refresh_interval is not None and not deadlines.seconds(refresh_interval):
             raise ValueError("refresh_interval is a number of seconds above 0, or None")
-        self._life = life.Life(
+        self._life = lifecycle.Life(
             global_config,
             shard_table,
             self._new_client,
             self._run_alone,
             refresh_interval=refresh_interval,
             drain_timeout=deadlines.seconds(drain_timeout),
-            allowed=shards.AllowedHosts(allowed_hosts),
+            allowed=AllowedHosts(allowed_hosts),
         )
         self._inserts = LastInserts()
         self._open: Any = WeakKeyDictionary()
         self._warned: Set[int] = set()
         self._equip()
-        forks.watch(self)
+        fork_safety.watch(self)
 
     def _forked(self) -> Any:
         self._equip()
@@ -124,10 +140,16 @@ class Router(
         return self._begin_anew
 
     def _begin_anew(self) -> None:
-        """In a forked child, when its parent's connections and locks have been forgotten: run again what ran in the background."""
+        """In a forked child, when its parent's connections and locks have been
+        forgotten: run again what ran in the background.
+        """
 
     def __repr__(self) -> str:
-        state = "not open" if self._life.topology is None else f"{len(self._life.topology.shard_map.shards)} shards"
+        state = (
+            "not open"
+            if self._life.topology is None
+            else f"{len(self._life.topology.shard_map.shards)} shards"
+        )
         return f"<{type(self).__module__}.{type(self).__qualname__} {self.global_config.address}, {state}>"
 
     # What a colour adds.
@@ -145,51 +167,70 @@ class Router(
         """A target that goes where ``route`` says."""
 
     @abstractmethod
-    def _new_scatter(self, routes: Any, check: Any, on_error: OnError, at_once: int, keys: Any = None) -> ScatterT:
-        """A target of several shards, with its own ``keys`` for each of them where it is one of keys."""
+    def _new_scatter(
+        self, routes: Any, check: Any, on_error: OnError, at_once: int, keys: Any = None
+    ) -> ScatterT:
+        """A target of several shards, with its own ``keys`` for each of them where it
+        is one of keys.
+        """
 
     @abstractmethod
-    def _run_alone(self, plan: plans.Plan[Any], wait: Optional[float] = None) -> Any:
-        """Perform a plan while no other such plan of this service runs: opening, loading.
+    def _run_alone(self, plan: steps.Plan[Any], wait: Optional[float] = None) -> Any:
+        """Perform a plan while no other such plan of this service runs: opening,
+        loading.
 
         Another one is waited for, for at most ``wait`` seconds; then nothing is done.
         """
 
     @abstractmethod
-    def _run_own(self, plan: plans.Plan[Any]) -> Any:
-        """Perform a plan with the steps that are a service's own, whatever else runs: closing waits for nobody who opens or loads."""
+    def _run_own(self, plan: steps.Plan[Any]) -> Any:
+        """Perform a plan with the steps that are a service's own, whatever else runs:
+        closing waits for nobody who opens or loads.
+        """
 
     # Routing.
 
-    def _route(self) -> plans.Place:
+    def _route(self) -> steps.Place:
         return self._life.opened().global_client
 
     def _client_of(self, shard_id: Optional[int], *, named: bool, look: bool = True) -> Any:
         topology, life = self._life.opened(), self._life
         transactions = self._callers_transactions() if self._open else ()
         for transaction in transactions:
-            # What the caller has begun ends where it began, whatever the map says by now.
+            # What the caller has begun ends where it began, whatever the map says by
+            # now.
             if transaction._topology is not topology and self._began_for(transaction, shard_id):
                 return transaction._client
         if shard_id is not None and shard_id not in topology.shard_map.shards:
             if look and life.may_look(shard_id):
                 decide = partial(self._client_of, shard_id, named=named, look=False)
-                raise plans.Unmapped(partial(life.look, shard_id), decide)
+                raise steps.Unmapped(partial(life.look, shard_id), decide)
             life.check_known(shard_id)
-        chosen = shards.choose(topology.shard_map, shard_id, absent=self.absent_shard, named=named, retry_after=life.retry_after)
+        chosen = routing.choose(
+            topology.shard_map,
+            shard_id,
+            absent=self.absent_shard,
+            named=named,
+            retry_after=life.retry_after,
+        )
         if chosen is not None:
             client = topology.clients[chosen]
             return client._unless_crossing(transactions) if transactions else client
         if shard_id is not None and shard_id not in self._warned:
             self._warned.add(shard_id)
-            log.warning("shard %d is absent from the shard table or inactive: its sessions use the global database", shard_id)
+            log.warning(
+                "shard %d is absent from the shard table or inactive: its sessions use the global database",
+                shard_id,
+            )
         return topology.global_client
 
     def _shared(self) -> Shared:
         return Shared(self._inserts, self._open, lambda: self._life.topology, self._life.look)
 
     def _callers_transactions(self) -> Sequence[Any]:
-        """The outermost ones that the calling thread or task has open on this service; a callback of a loop is no task and has none."""
+        """The outermost ones that the calling thread or task has open on this service;
+        a callback of a loop is no task and has none.
+        """
         try:
             found: Sequence[Any] = self._open.get(self._owner(), ())
         except InterfaceError:
@@ -197,12 +238,14 @@ class Router(
         return found
 
     def _began_for(self, transaction: Any, shard_id: Optional[int]) -> bool:
-        """Whether a call for this shard would have gone where the transaction is, when it began."""
+        """Whether a call for this shard would have gone where the transaction is, when
+        it began.
+        """
         before = transaction._topology
         if before is None:
             return False
         try:
-            chosen = shards.choose(before.shard_map, shard_id, absent=self.absent_shard)
+            chosen = routing.choose(before.shard_map, shard_id, absent=self.absent_shard)
         except RoutingError:
             return False
         client = before.global_client if chosen is None else before.clients[chosen]
@@ -211,41 +254,60 @@ class Router(
     def shard(self, shard_id: int) -> TargetT:
         """One shard, named outright.
 
-        Its verbs raise ShardUnavailable (``Shard 7 not available``) where it cannot be used, whatever ``absent_shard`` says.
+        Its verbs raise ShardUnavailable (``Shard 7 not available``) where it cannot be
+        used, whatever ``absent_shard`` says.
 
         Raises:
             ParameterError: the id is not an int.
         """
-        number = shards.shard_id_of(shard_id)
+        number = routing.shard_id_of(shard_id)
         return self._new_target(lambda: self._client_of(number, named=True))
 
-    def shards(self, shard_ids: Optional[Iterable[int]] = None, *, on_error: OnError = "raise", at_once: int = 16) -> ScatterT:
-        """Several shards as one target: all that are in the shard table and not inactive, or those that are named.
+    def shards(
+        self,
+        shard_ids: Optional[Iterable[int]] = None,
+        *,
+        on_error: OnError = "raise",
+        at_once: int = 16,
+    ) -> ScatterT:
+        """Several shards as one target: all that are in the shard table and not
+        inactive, or those that are named.
 
         Args:
-            on_error: what becomes of a call that fails on some of them: "raise" a ScatterError that has what the others gave, or "partial",
-                to be given that with the errors beside it.
+            on_error: what becomes of a call that fails on some of them: "raise" a
+                ScatterError that has what the others gave, or "partial", to be given
+                that with the errors beside it.
             at_once: the most shards that are called at the same time.
 
         Raises:
             ParameterError: an id is not an int, or one of the others is none of these.
         """
-        named = None if shard_ids is None else sorted({shards.shard_id_of(shard_id) for shard_id in shard_ids})
+        named = (
+            None
+            if shard_ids is None
+            else sorted({routing.shard_id_of(shard_id) for shard_id in shard_ids})
+        )
         return self._scatter(named, on_error, at_once)
 
     def key(self, key: Any) -> TargetT:
-        """The shard of a key, by the service's ``shard_of_key``; otherwise as ``shard``.
+        """The shard of a key, by the service's ``shard_of_key``; otherwise as
+        ``shard``.
 
         Raises:
-            ParameterError: the service has no ``shard_of_key``, or it gives something else than an int. What it raises itself goes through.
+            ParameterError: the service has no ``shard_of_key``, or it gives something
+                else than an int. What it raises itself goes through.
         """
         return self.shard(self._shard_id_of_key(key))
 
-    def keys(self, keys: Iterable[Any], *, on_error: OnError = "raise", at_once: int = 16) -> ScatterT:
-        """The shards of several keys as one target, each of which is asked for its own keys alone, with one statement.
+    def keys(
+        self, keys: Iterable[Any], *, on_error: OnError = "raise", at_once: int = 16
+    ) -> ScatterT:
+        """The shards of several keys as one target, each of which is asked for its own
+        keys alone, with one statement.
 
-        ``%(keys)s`` in the statement is them: ``db.keys([1, 2, 9]).query("SELECT * FROM trades WHERE user_id IN %(keys)s")``. Other
-        parameters are a mapping. It has ``query`` and ``execute``. A key that is given twice is sent once.
+        ``%(keys)s`` in the statement is them: ``db.keys([1, 2, 9]).query("SELECT * FROM
+        trades WHERE user_id IN %(keys)s")``. Other parameters are a mapping. It has
+        ``query`` and ``execute``. A key that is given twice is sent once.
 
         Args:
             keys: any iterable of what ``shard_of_key`` takes.
@@ -255,7 +317,9 @@ class Router(
             ParameterError: as ``key``, or these are no keys.
         """
         if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
-            raise ParameterError(f"keys is an iterable of keys, not {type(keys).__name__}; one key is written [key]")
+            raise ParameterError(
+                f"keys is an iterable of keys, not {type(keys).__name__}; one key is written [key]"
+            )
         owned: Dict[int, List[Any]] = {}
         try:
             distinct = dict.fromkeys(keys)
@@ -272,43 +336,64 @@ class Router(
             )
         shard_id: Any = self._shard_of_key(key)
         try:
-            return shards.shard_id_of(shard_id)
+            return routing.shard_id_of(shard_id)
         except ParameterError:
-            raise ParameterError(f"shard_of_key gives the shard_id of a key, an int, and not {shard_id!r}") from None
+            raise ParameterError(
+                f"shard_of_key gives the shard_id of a key, an int, and not {shard_id!r}"
+            ) from None
 
     def _scatter(
-        self, named: Optional[List[int]], on_error: OnError, at_once: int, keys: Optional[Dict[int, List[Any]]] = None
+        self,
+        named: Optional[List[int]],
+        on_error: OnError,
+        at_once: int,
+        keys: Optional[Dict[int, List[Any]]] = None,
     ) -> ScatterT:
         if on_error not in ("raise", "partial"):
             raise ParameterError(f"on_error is 'raise' or 'partial', not {on_error!r}")
         if not isinstance(at_once, int) or isinstance(at_once, bool) or at_once < 1:
             raise ParameterError(f"at_once is a number from 1 up, not {at_once!r}")
-        return self._new_scatter(lambda: self._routes(named), self._outside, on_error, at_once, keys)
+        return self._new_scatter(
+            lambda: self._routes(named), self._outside, on_error, at_once, keys
+        )
 
-    def _routes(self, named: Optional[List[int]]) -> Dict[int, plans.Route]:
+    def _routes(self, named: Optional[List[int]]) -> Dict[int, steps.Route]:
         known = self._life.opened().shard_map.shards
-        ids = sorted(key for key, shard in known.items() if shard.status is not shards.Status.INACTIVE) if named is None else named
+        ids = (
+            sorted(key for key, shard in known.items() if shard.status is not Status.INACTIVE)
+            if named is None
+            else named
+        )
         return {shard_id: partial(self._client_of, shard_id, named=True) for shard_id in ids}
 
     def _outside(self) -> None:
         if any(each.shard_id is not None for each in self._callers_transactions()):
-            raise CrossShardError("a call to several shards cannot be part of a transaction on one: end it first").about(None, sent=False)
+            raise CrossShardError(
+                "a call to several shards cannot be part of a transaction on one: end it first"
+            ).about(None, sent=False)
 
     def session(self, client_session: Any) -> TargetT:
-        """The database of a session, by its ``client_session.session.shard_id``, looked up at each call.
+        """The database of a session, by its ``client_session.session.shard_id``, looked
+        up at each call.
 
-        No session, no ``.session``, or a ``shard_id`` that is None or missing: the global database. A shard that is absent: see
-        ``absent_shard``. A shard that is suspended or cannot be reached: ShardUnavailable, never another database.
+        No session, no ``.session``, or a ``shard_id`` that is None or missing: the
+        global database. A shard that is absent: see ``absent_shard``. A shard that is
+        suspended or cannot be reached: ShardUnavailable, never another database.
         """
-        return self._new_target(lambda: self._client_of(shards.shard_of(client_session), named=False))
+        return self._new_target(
+            lambda: self._client_of(routing.shard_of(client_session), named=False)
+        )
 
     # Life.
 
     def init_service(self) -> NoneR:
-        """Connect to the global database, load the shard table, connect to the shards. Does nothing where that has been done.
+        """Connect to the global database, load the shard table, connect to the shards.
 
-        A shard that cannot be reached is unavailable and is tried again in the background; a row that cannot be used hurts its shard
-        alone; without a shard table the service runs on the global database and says so in the log.
+        Does nothing where that has been done.
+
+        A shard that cannot be reached is unavailable and is tried again in the
+        background; a row that cannot be used hurts its shard alone; without a shard
+        table the service runs on the global database and says so in the log.
 
         Raises:
             ConnectionFailed: the global database cannot be reached.
@@ -317,17 +402,23 @@ class Router(
         return self._run_alone(self._life.start())
 
     def close_service(self, timeout: Optional[float] = None) -> NoneR:
-        """Close all pools: idle connections at once, those in use when they come back. ``init_service`` opens the service again.
+        """Close all pools: idle connections at once, those in use when they come back.
 
-        With a ``timeout`` in seconds it waits that long for what is in use, and then breaks it.
+        ``init_service`` opens the service again.
+
+        With a ``timeout`` in seconds it waits that long for what is in use, and then
+        breaks it.
         """
         return self._run_own(self._life.stop(timeout))
 
     def deadline(self, timeout: float) -> Deadline:
-        """A limit, in seconds, over all that is done inside a block: ``with db.deadline(1.5):``, in asyncio too.
+        """A limit, in seconds, over all that is done inside a block: ``with
+        db.deadline(1.5):``, in asyncio too.
 
-        It covers the waiting for connections, connecting, repeating, and the statements with their answers; what is late raises
-        DeadlineExceeded, or WriteTimedOut where a write had been sent, and is ended on the server. A single call takes ``timeout=``.
+        It covers the waiting for connections, connecting, repeating, and the statements
+        with their answers; what is late raises DeadlineExceeded, or WriteTimedOut where
+        a write had been sent, and is ended on the server. A single call takes
+        ``timeout=``.
 
         Raises:
             ParameterError: not a number from 0 up.
@@ -335,14 +426,21 @@ class Router(
         return Deadline(timeout)
 
     def stats(self) -> Dict[Union[str, int], PoolStats]:
-        """The figures of every pool, by "global" and shard id, without I/O. Empty while the service is not open."""
+        """The figures of every pool, by "global" and shard id, without I/O.
+
+        Empty while the service is not open.
+        """
         topology = self._life.topology
         if topology is None:
             return {}
-        return {"global": topology.global_client.stats(), **{key: client.stats() for key, client in topology.clients.items()}}
+        return {
+            "global": topology.global_client.stats(),
+            **{key: client.stats() for key, client in topology.clients.items()},
+        }
 
     def refresh(self) -> NoneR:
-        """Read the shard table now and put it into use; shards that it has not changed keep their pools.
+        """Read the shard table now and put it into use; shards that it has not changed
+        keep their pools.
 
         Raises:
             Error: the table cannot be read, and the last map stays in use.
@@ -350,14 +448,18 @@ class Router(
         return self._run_alone(self._life.refresh())
 
     def status(self) -> ServiceStatus:
-        """The service as it knows itself, without I/O: the map's version and age, each shard's state, reason and pool figures."""
+        """The service as it knows itself, without I/O: the map's version and age, each
+        shard's state, reason and pool figures.
+        """
         return self._life.status()
 
     def on(self, event: EventName, hook: Optional[Hook] = None) -> Any:
-        """Have a function called with an ``Event`` when the shard map has changed: ``db.on("shard_added", tell)`` or ``@db.on(...)``.
+        """Have a function called with an ``Event`` when the shard map has changed:
+        ``db.on("shard_added", tell)`` or ``@db.on(...)``.
 
-        Hooks are called one after the other, in the order of the versions, by whoever read the shard table, which is mostly the background;
-        in asyncio they may be coroutine functions. One that fails is logged.
+        Hooks are called one after the other, in the order of the versions, by whoever
+        read the shard table, which is mostly the background; in asyncio they may be
+        coroutine functions. One that fails is logged.
 
         Raises:
             ValueError: there is no such event.
@@ -368,14 +470,18 @@ class Router(
         return hook
 
     def load_shard_configs(self) -> NoneR:
-        """Read the shard table into ``shard_configs``. ``init_shard_connections`` puts what was read into use.
+        """Read the shard table into ``shard_configs``.
+
+        ``init_shard_connections`` puts what was read into use.
 
         Where the table cannot be read, the last map stays, and the error is raised.
         """
         return self._run_alone(self._life.load())
 
     def init_shard_connections(self) -> NoneR:
-        """Put the loaded shards into use: open what is new or has moved, close what is gone; unchanged shards keep their pools."""
+        """Put the loaded shards into use: open what is new or has moved, close what is
+        gone; unchanged shards keep their pools.
+        """
         return self._run_alone(self._life.apply())
 
     @property
@@ -387,7 +493,15 @@ class Router(
     def shard_clients(self) -> Dict[int, ClientT]:
         """The clients of the shards that can be used now, by shard id: a copy."""
         topology = self._life.topology
-        return {} if topology is None else {key: client for key, client in topology.clients.items() if client.pool.health.failure is None}
+        return (
+            {}
+            if topology is None
+            else {
+                key: client
+                for key, client in topology.clients.items()
+                if client.pool.health.failure is None
+            }
+        )
 
     @property
     def shard_configs(self) -> Dict[int, DatabaseConfig]:
@@ -410,20 +524,24 @@ class Router(
         max_connections: Optional[int] = None,
         privileges: Sequence[str] = admin.PRIVILEGES,
     ) -> NoneR:
-        """Add a shard: it is connected to and the account's ``privileges`` are looked at before its row is written; then it is in use.
+        """Add a shard: it is connected to and the account's ``privileges`` are looked
+        at before its row is written; then it is in use.
 
         Args:
-            password: is written as it stands; ``env:NAME`` or ``file:PATH`` keeps the secret out of the table.
+            password: is written as it stands; ``env:NAME`` or ``file:PATH`` keeps the
+                secret out of the table.
             name, max_connections: need columns ``shard_name`` and ``max_connections``.
-            privileges: what the account must have been granted itself, on the server or the database. Give () for one that has them by a
-                role or on single tables.
+            privileges: what the account must have been granted itself, on the server or
+                the database. Give () for one that has them by a role or on single
+                tables.
 
         Raises:
-            ParameterError: the row would be unusable, there is one with this id, or a privilege is missing.
+            ParameterError: the row would be unusable, there is one with this id, or a
+                privilege is missing.
             ShardUnavailable: it cannot be connected to.
         """
         row = {
-            "shard_id": shards.shard_id_of(shard_id),
+            "shard_id": routing.shard_id_of(shard_id),
             "host": host,
             "port": port,
             "database_name": database,
@@ -436,20 +554,28 @@ class Router(
         return self._run_alone(admin.add(self._life, row, privileges))
 
     def set_shard_status(self, shard_id: int, status: str) -> NoneR:
-        """Write a shard's status: "active", "readonly", "maintenance" or "inactive". In use here at once, elsewhere by refreshing.
+        """Write a shard's status: "active", "readonly", "maintenance" or "inactive".
+
+        In use here at once, elsewhere by refreshing.
 
         Raises:
-            ParameterError: no such status, no such shard, or a status column that does not take the word.
+            ParameterError: no such status, no such shard, or a status column that does
+                not take the word.
         """
-        return self._run_alone(admin.set_status(self._life, shards.shard_id_of(shard_id), status))
+        return self._run_alone(admin.set_status(self._life, routing.shard_id_of(shard_id), status))
 
     def drain_shard(self, shard_id: int, timeout: float = 30.0) -> DrainR:
-        """Make a shard inactive and wait for its work in progress; what is left of that after ``timeout`` seconds is cut.
+        """Make a shard inactive and wait for its work in progress; what is left of that
+        after ``timeout`` seconds is cut.
 
         Gives a DrainReport. Raises: ParameterError, no such shard.
         """
-        number = shards.shard_id_of(shard_id)
-        return self._run(admin.drain(self._life, lambda plan: plans.Alone(self._run_alone, plan), number, timeout))
+        number = routing.shard_id_of(shard_id)
+        return self._run(
+            admin.drain(
+                self._life, lambda plan: steps.Alone(self._run_alone, plan), number, timeout
+            )
+        )
 
     def remove_shard(self, shard_id: int) -> NoneR:
         """Delete the row of a shard that is out of service.
@@ -457,7 +583,7 @@ class Router(
         Raises:
             ParameterError: no such shard, or it is in service: drain it first.
         """
-        return self._run_alone(admin.remove(self._life, shards.shard_id_of(shard_id)))
+        return self._run_alone(admin.remove(self._life, routing.shard_id_of(shard_id)))
 
     # Clients.
 
@@ -472,62 +598,103 @@ class Router(
 
     def get_shard_client(self, shard_id: int) -> Optional[ClientT]:
         """The shard's client, or None where the shard cannot be used now."""
-        return self.shard_clients.get(shards.shard_id_of(shard_id))
+        return self.shard_clients.get(routing.shard_id_of(shard_id))
 
     def get_client_by_session(self, client_session: Any) -> ClientT:
         """The client of a session's database, by the rule of ``session``.
 
         Raises: ShardUnavailable, ShardNotFound, ParameterError, ServiceNotOpen.
         """
-        client: ClientT = self._client_of(shards.shard_of(client_session), named=False, look=False)
+        client: ClientT = self._client_of(routing.shard_of(client_session), named=False, look=False)
         return client
 
-    # The original service's methods. Procedures give the rows of all result sets in one list; queries their rows; updates the number of
-    # affected rows. ``params`` is never None by default, so as in the drivers ``%%`` stands for a percent sign.
+    # The original service's methods. Procedures give the rows of all result sets in one
+    # list; queries their rows; updates the number of affected rows. ``params`` is never
+    # None by default, so as in the drivers ``%%`` stands for a percent sign.
 
     def call_global_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
         """Call a procedure on the global database."""
-        return self._run(plans.call_rows(self._route, procedure_name, params))
+        return self._run(verbs.call_rows(self._route, procedure_name, params))
 
     def execute_global_query(self, query: str, params: Params = ()) -> RowsR:
         """The rows of a query on the global database."""
         return self.query(query, params)
 
     def call_global_procedure_update(self, query: str, params: Params = ()) -> CountR:
-        """The affected rows of an update on the global database. Takes a statement, whatever its name says."""
+        """The affected rows of an update on the global database.
+
+        Takes a statement, whatever its name says.
+        """
         return self.execute(query, params)
 
     def call_global_read_query(self, query: str, params: Params = ()) -> RowsR:
         """The rows of a query on the global database."""
         return self.query(query, params)
 
-    def call_shard_procedure(self, shard_id: int, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+    def call_shard_procedure(
+        self, shard_id: int, procedure_name: str, params: Sequence[Any] = ()
+    ) -> RowsR:
         """Call a procedure on a shard."""
-        return self._run(plans.call_rows(lambda: self._client_of(shards.shard_id_of(shard_id), named=True), procedure_name, params))
+        return self._run(
+            verbs.call_rows(
+                lambda: self._client_of(routing.shard_id_of(shard_id), named=True),
+                procedure_name,
+                params,
+            )
+        )
 
-    def execute_shard_procedure(self, shard_id: int, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+    def execute_shard_procedure(
+        self, shard_id: int, procedure_name: str, params: Sequence[Any] = ()
+    ) -> RowsR:
         """Call a procedure on a shard."""
         return self.call_shard_procedure(shard_id, procedure_name, params)
 
     def execute_shard_query(self, shard_id: int, query: str, params: Params = ()) -> RowsR:
         """The rows of a query on a shard."""
-        return self._run(plans.query(lambda: self._client_of(shards.shard_id_of(shard_id), named=True), query, params))
+        return self._run(
+            verbs.query(
+                lambda: self._client_of(routing.shard_id_of(shard_id), named=True), query, params
+            )
+        )
 
     def call_shard_procedure_update(self, shard_id: int, query: str, params: Params = ()) -> CountR:
-        """The affected rows of an update on a shard. Takes a statement, whatever its name says."""
-        return self._run(plans.execute(lambda: self._client_of(shards.shard_id_of(shard_id), named=True), query, params))
+        """The affected rows of an update on a shard.
+
+        Takes a statement, whatever its name says.
+        """
+        return self._run(
+            verbs.execute(
+                lambda: self._client_of(routing.shard_id_of(shard_id), named=True), query, params
+            )
+        )
 
     def call_shard_read_query(self, shard_id: int, query: str, params: Params = ()) -> RowsR:
         """The rows of a query on a shard."""
         return self.execute_shard_query(shard_id, query, params)
 
-    def call_procedure_by_session(self, client_session: Any, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+    def call_procedure_by_session(
+        self, client_session: Any, procedure_name: str, params: Sequence[Any] = ()
+    ) -> RowsR:
         """Call a procedure on a session's database."""
-        return self._run(plans.call_rows(lambda: self._client_of(shards.shard_of(client_session), named=False), procedure_name, params))
+        return self._run(
+            verbs.call_rows(
+                lambda: self._client_of(routing.shard_of(client_session), named=False),
+                procedure_name,
+                params,
+            )
+        )
 
-    def execute_query_by_session(self, client_session: Any, query: str, params: Params = ()) -> RowsR:
+    def execute_query_by_session(
+        self, client_session: Any, query: str, params: Params = ()
+    ) -> RowsR:
         """The rows of a query on a session's database."""
-        return self._run(plans.query(lambda: self._client_of(shards.shard_of(client_session), named=False), query, params))
+        return self._run(
+            verbs.query(
+                lambda: self._client_of(routing.shard_of(client_session), named=False),
+                query,
+                params,
+            )
+        )
 
     # Older names still, for the global database.
 
@@ -548,7 +715,9 @@ class Router(
         return self.execute(query, params)
 
     def get_last_insert_id(self) -> IntR:
-        """The id of the last insert that this thread or task made through this service, on whichever database; 0 where there was none."""
+        """The id of the last insert that this thread or task made through this service,
+        on whichever database; 0 where there was none.
+        """
         return self._run(last_insert(self._inserts, self._owner))
 
     @staticmethod
@@ -559,21 +728,26 @@ class Router(
     # Others.
 
     def get_active_shard_ids(self) -> IdsR:
-        """The ids of the active shards by the shard table as it is now, sorted; by the last map where the table cannot be read."""
+        """The ids of the active shards by the shard table as it is now, sorted; by the
+        last map where the table cannot be read.
+        """
         return self._run(self._life.active_ids())
 
     def get_transaction(self) -> TransactionT:
-        """A transaction on the global database, under the original's name; see ``transaction``.
+        """A transaction on the global database, under the original's name; see
+        ``transaction``.
 
-        In asyncio ``async with await service.get_transaction()`` and ``async with service.get_transaction()`` both work.
+        In asyncio ``async with await service.get_transaction()`` and ``async with
+        service.get_transaction()`` both work.
         """
         return self.transaction()
 
     def health_check(self) -> ReportR:
         """Ask every database for a sign of life, all at the same time.
 
-        Gives ``{"healthy": bool, "global": {...}, "shards": {id: {...}}}``, each part with ``healthy``, ``status`` and, where something
-        is wrong, ``error``. Healthy means that the global database and every active shard answered.
+        Gives ``{"healthy": bool, "global": {...}, "shards": {id: {...}}}``, each part
+        with ``healthy``, ``status`` and, where something is wrong, ``error``. Healthy
+        means that the global database and every active shard answered.
         """
         return self._run(self._life.health())
 

@@ -15,7 +15,11 @@ from dualdb import AsyncDatabaseService, DatabaseService, ShardUnavailable
 from dualdb.sandbox import Sandbox
 
 COLOURED = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-HOLDINGS = {"ann@example.com": {"ABC": 10, "XYZ": 5}, "bob@example.com": {"ABC": 7}, "eve@example.com": {"QQQ": 1}}
+HOLDINGS = {
+    "ann@example.com": {"ABC": 10, "XYZ": 5},
+    "bob@example.com": {"ABC": 7},
+    "eve@example.com": {"QQQ": 1},
+}
 
 
 def paint(code: int, text: str) -> str:
@@ -48,8 +52,13 @@ def use_the_script(db: DatabaseService) -> Dict[str, Any]:
     for email, holdings in HOLDINGS.items():
         account = script.sign_up(db, email)
         sessions[email] = script.log_in(db, email)
-        ids = [script.buy(db, sessions[email], symbol, quantity) for symbol, quantity in holdings.items()]
-        show(f"{email} signs up on global, gets shard {paint(36, str(account['shard_id']))}, and buys: trades {ids} there")
+        ids = [
+            script.buy(db, sessions[email], symbol, quantity)
+            for symbol, quantity in holdings.items()
+        ]
+        show(
+            f"{email} signs up on global, gets shard {paint(36, str(account['shard_id']))}, and buys: trades {ids} there"
+        )
         assert script.portfolio(db, sessions[email]) == holdings
     return sessions
 
@@ -66,8 +75,14 @@ async def use_the_handler(config: Any) -> None:
             good(f"{email} holds {holdings}")
         ann = await web.log_in(db, "ann@example.com")
         async with db.session(ann).transaction() as tx:
-            await tx.execute("UPDATE trades SET quantity = quantity - 1 WHERE symbol = 'ABC' AND user_id = %s", (ann.session.user_id,))
-            await tx.execute("INSERT INTO trades (user_id, symbol, quantity) VALUES (%s, 'NEW', 1)", (ann.session.user_id,))
+            await tx.execute(
+                "UPDATE trades SET quantity = quantity - 1 WHERE symbol = 'ABC' AND user_id = %s",
+                (ann.session.user_id,),
+            )
+            await tx.execute(
+                "INSERT INTO trades (user_id, symbol, quantity) VALUES (%s, 'NEW', 1)",
+                (ann.session.user_id,),
+            )
         good(f"ann swaps one ABC for one NEW in a transaction: {await web.portfolio(db, ann)}")
 
 
@@ -80,10 +95,14 @@ def suspend_a_shard(sandbox: Sandbox, db: DatabaseService, sessions: Dict[str, A
             script.buy(db, sessions[email], "ABC", 1)
             good(f"{email} on shard {sessions[email].session.shard_id} goes on trading")
         except ShardUnavailable as error:
-            show(f"{paint(33, 'no')} {email}: {error} ({error.reason}); nothing was written anywhere else")
+            show(
+                f"{paint(33, 'no')} {email}: {error} ({error.reason}); nothing was written anywhere else"
+            )
     sandbox.set_status(2, "active")
     reload(db)
-    good(f"back in service: bob's trade {script.buy(db, sessions['bob@example.com'], 'ABC', 1)} is on shard 2")
+    good(
+        f"back in service: bob's trade {script.buy(db, sessions['bob@example.com'], 'ABC', 1)} is on shard 2"
+    )
 
 
 def add_a_shard(sandbox: Sandbox, db: DatabaseService) -> None:

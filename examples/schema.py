@@ -1,4 +1,6 @@
-"""A small trading application's schema: accounts in the global database, each user's own trades on a shard."""
+"""A small trading application's schema: accounts in the global database, each user's
+own trades on a shard.
+"""
 
 from dualdb.sandbox import Sandbox
 

@@ -1,6 +1,10 @@
-"""Celery tasks on the threaded service. Run the worker with ``DUALDB_URL=mysql://... BROKER_URL=redis://... celery -A tasks worker``.
+"""Celery tasks on the threaded service.
 
-Each worker process opens a service of its own once it has been forked, and closes it when it ends.
+Run the worker with ``DUALDB_URL=mysql://... BROKER_URL=redis://... celery -A tasks
+worker``.
+
+Each worker process opens a service of its own once it has been forked, and closes it
+when it ends.
 """
 
 import os
@@ -35,7 +39,10 @@ def close_service(**_: Any) -> None:
 def buy(email: str, symbol: str, quantity: int) -> Dict[str, int]:
     """Record a trade; which process did it, and the trade's id."""
     assert db is not None
-    return {"process": os.getpid(), "trade": script.buy(db, script.log_in(db, email), symbol, quantity)}
+    return {
+        "process": os.getpid(),
+        "trade": script.buy(db, script.log_in(db, email), symbol, quantity),
+    }
 
 
 @app.task

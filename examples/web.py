@@ -1,6 +1,9 @@
-"""An async web handler: a plain ASGI application on the same rows. Run it with ``DUALDB_URL=mysql://... uvicorn web:app``.
+"""An async web handler: a plain ASGI application on the same rows.
 
-``GET /portfolio?email=a@example.com`` gives what the user holds; ``POST /buy?email=...&symbol=ABC&quantity=3`` records a trade.
+Run it with ``DUALDB_URL=mysql://... uvicorn web:app``.
+
+``GET /portfolio?email=a@example.com`` gives what the user holds; ``POST
+/buy?email=...&symbol=ABC&quantity=3`` records a trade.
 """
 
 import json
@@ -25,7 +28,10 @@ class App:
             await send({"type": "lifespan.shutdown.complete"})
             return
         try:
-            status, answer = 200, await self.answer(scope["path"], dict(parse_qsl(scope["query_string"].decode())))
+            status, answer = (
+                200,
+                await self.answer(scope["path"], dict(parse_qsl(scope["query_string"].decode()))),
+            )
         except RoutingError as error:
             status, answer = 503, {"error": str(error)}
         except Error as error:
@@ -37,26 +43,34 @@ class App:
     async def answer(self, path: str, query: Dict[str, str]) -> Any:
         client_session = await log_in(self.db, query["email"])
         if path == "/buy":
-            return {"trade": await buy(self.db, client_session, query["symbol"], int(query["quantity"]))}
+            return {
+                "trade": await buy(self.db, client_session, query["symbol"], int(query["quantity"]))
+            }
         return await portfolio(self.db, client_session)
 
 
 async def log_in(db: AsyncDatabaseService, email: str) -> Any:
     """The client session that later calls are routed by."""
     account = (await db.call("log_in", (email,))).rows[0]
-    return SimpleNamespace(session=SimpleNamespace(user_id=account["id"], shard_id=account["shard_id"]))
+    return SimpleNamespace(
+        session=SimpleNamespace(user_id=account["id"], shard_id=account["shard_id"])
+    )
 
 
 async def buy(db: AsyncDatabaseService, client_session: Any, symbol: str, quantity: int) -> int:
     """Record a trade on the user's shard; its id."""
     params = (client_session.session.user_id, symbol, quantity)
-    inserted = await db.session(client_session).execute("INSERT INTO trades (user_id, symbol, quantity) VALUES (%s, %s, %s)", params)
+    inserted = await db.session(client_session).execute(
+        "INSERT INTO trades (user_id, symbol, quantity) VALUES (%s, %s, %s)", params
+    )
     return inserted.lastrowid
 
 
 async def portfolio(db: AsyncDatabaseService, client_session: Any) -> Dict[str, int]:
     """What the user holds: symbol to quantity."""
-    result = await db.session(client_session).call("get_portfolio", (client_session.session.user_id,))
+    result = await db.session(client_session).call(
+        "get_portfolio", (client_session.session.user_id,)
+    )
     return {row["symbol"]: row["quantity"] for row in result.rows}
 
 

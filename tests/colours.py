@@ -1,4 +1,6 @@
-"""The two colours, as one test body sees them: it calls, and gets the value whichever way the colour makes it."""
+"""The two colours, as one test body sees them: it calls, and gets the value whichever
+way the colour makes it.
+"""
 
 import asyncio
 import contextlib
@@ -16,7 +18,9 @@ from dualdb import async_impl, sync_impl
 from dualdb.deadlines import Deadline
 
 
-def until(colour: Any, condition: Callable[[], Any], seconds: float = 10.0, every: float = 0.02) -> Any:
+def until(
+    colour: Any, condition: Callable[[], Any], seconds: float = 10.0, every: float = 0.02
+) -> Any:
     """What the condition gives, once that is true or the time is over."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
@@ -51,7 +55,9 @@ class SyncColour:
         return Deadline(seconds)
 
     def at_once(self, calls: List[Callable[[], Any]]) -> List[Any]:
-        """Start every call in a thread of its own; their values, or the exceptions they raised."""
+        """Start every call in a thread of its own; their values, or the exceptions they
+        raised.
+        """
         with ThreadPoolExecutor(len(calls)) as executor:
             return [_outcome(future.result) for future in [executor.submit(call) for call in calls]]
 
@@ -63,7 +69,9 @@ class SyncColour:
         return outcome
 
     def interrupted(self, call: Callable[[], Any]) -> None:
-        """Make a call and break into it from outside, as Ctrl-C or Celery's soft time limit does."""
+        """Make a call and break into it from outside, as Ctrl-C or Celery's soft time
+        limit does.
+        """
         before = signal.signal(signal.SIGALRM, _interrupt)
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         try:
@@ -90,7 +98,11 @@ class SyncColour:
 
 
 class AsyncColour:
-    """Calls give a coroutine. One task awaits all of a test's coroutines, so that they are one caller, as a web handler is."""
+    """Calls give a coroutine.
+
+    One task awaits all of a test's coroutines, so that they are one caller, as a web
+    handler is.
+    """
 
     name = "async"
     Service = dualdb.AsyncDatabaseService
@@ -132,7 +144,9 @@ class AsyncColour:
 
     @contextlib.contextmanager
     def deadline(self, seconds: float) -> Iterator[None]:
-        """A block with a deadline, entered and left by the task that awaits the test's coroutines."""
+        """A block with a deadline, entered and left by the task that awaits the test's
+        coroutines.
+        """
         block = Deadline(seconds)
         self(self._of(block.__enter__))
         try:
@@ -156,7 +170,9 @@ class AsyncColour:
             self(manager.__aexit__(None, None, None))
 
     def at_once(self, calls: List[Callable[[], Any]]) -> List[Any]:
-        """Await every call in a task of its own; their values, or the exceptions they raised."""
+        """Await every call in a task of its own; their values, or the exceptions they
+        raised.
+        """
 
         async def gather() -> List[Any]:
             async def one(call: Callable[[], Any]) -> Any:

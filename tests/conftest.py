@@ -8,7 +8,7 @@ from colours import COLOURS
 from faces import FACES
 from world import World
 
-import dualdb.plans
+from dualdb.execution import retry
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,12 +20,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run on this server and not on private ones; NAME is global, 1 or 2 (what is not given shares the first); "
         "the account must be able to create databases and users. Tests that kill servers start private ones all the same.",
     )
-    parser.addoption("--seed", type=int, metavar="NUMBER", help="of what is done at random, to repeat what failed")
+    parser.addoption(
+        "--seed",
+        type=int,
+        metavar="NUMBER",
+        help="of what is done at random, to repeat what failed",
+    )
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """Of what a test does at random; a failure prints it, and ``--seed`` does the same again."""
+    """Of what a test does at random; a failure prints it, and ``--seed`` does the same
+    again.
+    """
     given: Optional[int] = request.config.getoption("--seed")
     chosen = random.randrange(1_000_000) if given is None else given
     print(f"--seed={chosen}")  # noqa: T201
@@ -89,4 +96,4 @@ def face(request: pytest.FixtureRequest, db: Any, colour: Any) -> Any:
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between attempts, for tests of what happens after the last."""
-    monkeypatch.setattr(dualdb.plans, "backoff", lambda attempt, **kwargs: 0.0)
+    monkeypatch.setattr(retry, "backoff", lambda attempt, **kwargs: 0.0)

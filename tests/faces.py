@@ -1,4 +1,6 @@
-"""The two faces of the service: one test body asks through the verbs, and a second time through the original's methods."""
+"""The two faces of the service: one test body asks through the verbs, and a second time
+through the original's methods.
+"""
 
 from types import SimpleNamespace
 from typing import Any, Sequence

@@ -12,12 +12,17 @@ class Fault(NamedTuple):
 
     direction: str
     after: int
-    action: str  # "cut": both ends are closed; "swallow": nothing passes any more, and nobody is told; "delay": by half a second
+    # "cut": both ends are closed; "swallow": nothing passes any more, and nobody is
+    # told; "delay": by half a second
+    action: str
     seconds: float = 0.5
 
 
 class Proxy:
-    """In front of one server. Counts bytes from the moment a fault is set; it happens once."""
+    """In front of one server.
+
+    Counts bytes from the moment a fault is set; it happens once.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._server = (host, port)
@@ -62,9 +67,17 @@ class Proxy:
                     self._sockets += [client, server]
                 swallowing = threading.Event()
                 for direction, source, target in (("up", client, server), ("down", server, client)):
-                    threading.Thread(target=self._pump, args=(direction, source, target, swallowing), daemon=True).start()
+                    threading.Thread(
+                        target=self._pump, args=(direction, source, target, swallowing), daemon=True
+                    ).start()
 
-    def _pump(self, direction: str, source: socket.socket, target: socket.socket, swallowing: threading.Event) -> None:
+    def _pump(
+        self,
+        direction: str,
+        source: socket.socket,
+        target: socket.socket,
+        swallowing: threading.Event,
+    ) -> None:
         with contextlib.suppress(OSError):
             while True:
                 data = source.recv(65536)

@@ -8,7 +8,7 @@ import pymysql.cursors
 
 from dualdb import DatabaseConfig
 from dualdb.sandbox import Sandbox
-from dualdb.shards import DDL
+from dualdb.topology.shard_map import DDL
 
 Name = Union[str, int]
 
@@ -56,7 +56,9 @@ SHARD_SCHEMA = [
 
 
 class GivenServers:
-    """Servers given by ``--server NAME=[USER[:PASSWORD]@]HOST:PORT``; a name that was not given shares the first one's server."""
+    """Servers given by ``--server NAME=[USER[:PASSWORD]@]HOST:PORT``; a name that was
+    not given shares the first one's server.
+    """
 
     def __init__(self, given: List[str], ids: List[int]) -> None:
         self._addresses: Dict[str, Dict[str, Any]] = {}
@@ -65,7 +67,12 @@ class GivenServers:
             account, _, address = rest.rpartition("@")
             host, _, port = address.rpartition(":")
             user, _, password = account.partition(":")
-            self._addresses[name] = {"host": host, "port": int(port), "user": user or "root", "password": password}
+            self._addresses[name] = {
+                "host": host,
+                "port": int(port),
+                "user": user or "root",
+                "password": password,
+            }
         self._mark = secrets.token_hex(3)
         self._account, self._password = f"dualdb_{self._mark}", secrets.token_hex(12)
         self._ids = ids
@@ -83,11 +90,17 @@ class GivenServers:
         for shard_id in self._ids:
             config = self.config_of(shard_id)
             values = f"{shard_id}, '{config.host}', {config.port}, '{config.database}', '{config.user}', '{self._password}', 'active'"
-            self.run("global", f"INSERT INTO table_shard_config VALUES ({values}, DEFAULT, DEFAULT)")
+            self.run(
+                "global", f"INSERT INTO table_shard_config VALUES ({values}, DEFAULT, DEFAULT)"
+            )
 
     def stop(self) -> None:
         for name in self._names:
-            self._sql(name, f"DROP DATABASE IF EXISTS `{self.database(name)}`", f"DROP USER IF EXISTS '{self._account}'@'%'")
+            self._sql(
+                name,
+                f"DROP DATABASE IF EXISTS `{self.database(name)}`",
+                f"DROP USER IF EXISTS '{self._account}'@'%'",
+            )
 
     @property
     def config(self) -> DatabaseConfig:
@@ -96,7 +109,11 @@ class GivenServers:
     def config_of(self, name: Name) -> DatabaseConfig:
         address = self._address(name)
         return DatabaseConfig(
-            host=address["host"], port=address["port"], database=self.database(name), user=self._account, password=self._password
+            host=address["host"],
+            port=address["port"],
+            database=self.database(name),
+            user=self._account,
+            password=self._password,
         )
 
     def run(self, name: Name, *statements: str) -> List[Any]:
@@ -109,7 +126,13 @@ class GivenServers:
         return self._addresses.get(str(name)) or next(iter(self._addresses.values()))
 
     def _sql(self, name: Name, *statements: str, **options: Any) -> List[Any]:
-        options = {**self._address(name), "autocommit": True, "cursorclass": pymysql.cursors.DictCursor, "ssl_disabled": True, **options}
+        options = {
+            **self._address(name),
+            "autocommit": True,
+            "cursorclass": pymysql.cursors.DictCursor,
+            "ssl_disabled": True,
+            **options,
+        }
         with pymysql.connect(**options) as connection:
             with connection.cursor() as cursor:
                 for statement in statements:
@@ -118,7 +141,9 @@ class GivenServers:
 
 
 class World:
-    """A global database and shards 1 and 2 with the tests' schema, on servers of their own."""
+    """A global database and shards 1 and 2 with the tests' schema, on servers of their
+    own.
+    """
 
     ids = (1, 2)
 
@@ -160,19 +185,35 @@ class World:
 
     def set_row(self, shard_id: int, **columns: Any) -> None:
         """Change a shard's row, or insert a copy of shard 1's row with these changes."""
-        text = {column: "NULL" if value is None else f"'{value}'" for column, value in columns.items()}
+        text = {
+            column: "NULL" if value is None else f"'{value}'" for column, value in columns.items()
+        }
         known = self.run("global", f"SELECT 1 FROM table_shard_config WHERE shard_id = {shard_id}")
         if known:
             changes = ", ".join(f"{column} = {value}" for column, value in text.items())
-            self.run("global", f"UPDATE table_shard_config SET {changes} WHERE shard_id = {shard_id}")
+            self.run(
+                "global", f"UPDATE table_shard_config SET {changes} WHERE shard_id = {shard_id}"
+            )
         else:
-            row = {column: f"'{value}'" for column, value in self._rows[0].items() if column not in ("created_at", "updated_at")}
+            row = {
+                column: f"'{value}'"
+                for column, value in self._rows[0].items()
+                if column not in ("created_at", "updated_at")
+            }
             row.update(text, shard_id=str(shard_id))
-            self.run("global", f"INSERT INTO table_shard_config ({', '.join(row)}) VALUES ({', '.join(row.values())})")
+            self.run(
+                "global",
+                f"INSERT INTO table_shard_config ({', '.join(row)}) VALUES ({', '.join(row.values())})",
+            )
 
     def reset(self) -> None:
         """As on the first day: no rows, and the shard table as it was made."""
-        self.run("global", "DROP TABLE IF EXISTS table_shard_config", DDL.format(table="table_shard_config"), "TRUNCATE accounts")
+        self.run(
+            "global",
+            "DROP TABLE IF EXISTS table_shard_config",
+            DDL.format(table="table_shard_config"),
+            "TRUNCATE accounts",
+        )
         for row in self._rows:
             values = ", ".join(f"'{value}'" for value in row.values())
             self.run("global", f"INSERT INTO table_shard_config VALUES ({values})")

@@ -1,4 +1,6 @@
-"""An aiomysql connection that knows its state, means what it is told about TLS, and whose opening has one deadline."""
+"""An aiomysql connection that knows its state, means what it is told about TLS, and
+whose opening has one deadline.
+"""
 
 import asyncio
 import contextlib
@@ -13,15 +15,16 @@ import pymysql.err
 from pymysql.constants import CLIENT, COMMAND, CR
 from pymysql.protocol import OKPacketWrapper
 
-from .. import errors, forks, reader_check, results, tls
+from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
-from ..session_state import SessionState, password_for_driver
+from ..protocol import driver_check, tls
+from ..protocol.connection_state import SessionState, password_for_driver
 
 #: What poll() says of a socket whose other end is closed.
 HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
-class _Recorded(reader_check.Recorded):
+class _Recorded(driver_check.Recorded):
     async def _read_packet(self, *args: Any) -> Any:
         return self.packet(*args)
 
@@ -34,9 +37,12 @@ def _rows_by_driver() -> Any:
 
 
 class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
-    """One session with a server. Made inside a running loop, without I/O; ``open_session`` connects it, once."""
+    """One session with a server.
 
-    TRUSTED = reader_check.trusted(aiomysql.Connection, _rows_by_driver, aiomysql.__version__)
+    Made inside a running loop, without I/O; ``open_session`` connects it, once.
+    """
+
+    TRUSTED = driver_check.trusted(aiomysql.Connection, _rows_by_driver, aiomysql.__version__)
 
     #: The deadline, or a limit on silence, has passed.
     _timed_out = False
@@ -65,11 +71,13 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             ssl=context,
             program_name="dualdb",
         )
-        # aiomysql always asks for multi-statements, with which a parameter pasted by hand becomes a second statement.
+        # aiomysql always asks for multi-statements, with which a parameter pasted by
+        # hand becomes a second statement.
         self.client_flag &= ~CLIENT.MULTI_STATEMENTS
 
     async def open_session(self, until: float) -> None:
-        """TCP, TLS, authentication and session set-up, all before ``until``, by time.monotonic().
+        """TCP, TLS, authentication and session set-up, all before ``until``, by
+        time.monotonic().
 
         Raises:
             ConnectionFailed: with the server's or the client library's code.
@@ -85,7 +93,8 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             opening.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             opening.cancel()
             self.abort()
-            if isinstance(error, (OSError, UnicodeError)):  # UnicodeError: a host that is no name
+            # UnicodeError: a host that is no name
+            if isinstance(error, (OSError, UnicodeError)):
                 message = f"Can't connect to MySQL server on {self._config.unix_socket or self._config.host!r} ({error})"
                 raise errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message) from error
             if isinstance(error, errors.DRIVER_ERRORS):
@@ -93,17 +102,22 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             raise
         self.opened()
         self._poll = select.poll()
-        self._poll.register(self._writer.transport.get_extra_info("socket").fileno(), select.POLLIN | HANGS_UP)
+        self._poll.register(
+            self._writer.transport.get_extra_info("socket").fileno(), select.POLLIN | HANGS_UP
+        )
 
     async def _open_session(self) -> None:
         await self._connect()
         await self.query(self.setup)
 
     async def _request_authentication(self) -> None:
-        # aiomysql would go on in plain text where TLS was asked for and the server has none.
+        # aiomysql would go on in plain text where TLS was asked for and the server has
+        # none.
         if self._ssl_context is not None and not self.server_capabilities & CLIENT.SSL:
             if tls.is_required(self._config):
-                raise pymysql.err.OperationalError(CR.CR_SSL_CONNECTION_ERROR, "SSL is required but the server doesn't support it")
+                raise pymysql.err.OperationalError(
+                    CR.CR_SSL_CONNECTION_ERROR, "SSL is required but the server doesn't support it"
+                )
             self._ssl_context = None
             self.client_flag &= ~CLIENT.SSL
         self.track_changes()
@@ -114,27 +128,42 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         return self._writer is not None
 
     def is_dead(self) -> bool:
-        """True if the server has closed an idle connection or said something on it unasked. Costs no round trip.
+        """True if the server has closed an idle connection or said something on it
+        unasked. Costs no round trip.
 
-        The loop may not have looked at the socket since, so the socket is asked as well.
+        The loop may not have looked at the socket since, so the socket is asked as
+        well.
         """
-        if self._writer is None or self._writer.transport.is_closing() or self._reader.at_eof() or self._reader._buffer:
+        if (
+            self._writer is None
+            or self._writer.transport.is_closing()
+            or self._reader.at_eof()
+            or self._reader._buffer
+        ):
             return True
-        if self._reader.exception() is not None:  # time was up just when the answer was complete
+        # time was up just when the answer was complete
+        if self._reader.exception() is not None:
             return True
         return bool(self._poll.poll(0))
 
     def is_cut(self) -> bool:
-        """True if the server has closed the connection, whatever it may have said before."""
+        """True if the server has closed the connection, whatever it may have said
+        before.
+        """
         if self._writer is None or self._writer.transport.is_closing() or self._reader.at_eof():
             return True
         return any(event & HANGS_UP for _, event in self._poll.poll(0))
 
     def cut(self) -> None:
-        """Have the task that waits on it find it lost. The session lives until it has been ended on the server."""
+        """Have the task that waits on it find it lost.
+
+        The session lives until it has been ended on the server.
+        """
         self.broken = True
         if self._writer is not None and self.at_rest:
-            self._writer.transport.abort()  # nobody waits for an answer: the server is told at once, and rolls back what is open
+            # nobody waits for an answer: the server is told at once, and rolls back
+            # what is open
+            self._writer.transport.abort()
         elif self._reader is not None:
             self._reader.set_exception(ConnectionAbortedError("the pool was closed"))
 
@@ -142,24 +171,37 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         """Send one command and read its whole answer.
 
         Args:
-            until: when that must be over, by time.monotonic(); None for no limit but ``read_timeout`` and ``write_timeout``.
+            until: when that must be over, by time.monotonic(); None for no limit but
+                ``read_timeout`` and ``write_timeout``.
 
         Raises:
             DeadlineExceeded: it was not over by then.
-            pymysql.err.MySQLError: what the server said, or that the connection is lost.
+            pymysql.err.MySQLError: what the server said, or that the connection is
+                lost.
         """
         self.begin_command()
         self._timed_out = False
-        timer = None if until is None else self._loop.call_later(until - time.monotonic(), self._time_out)
+        timer = (
+            None
+            if until is None
+            else self._loop.call_later(until - time.monotonic(), self._time_out)
+        )
         try:
             if self._writer is None or self.broken:
                 raise self.gone_away()
             if until is not None and time.monotonic() >= until:
                 raise self.deadline_exceeded()
-            answer, said = await (self._ask(command) if self.reads_itself else self._ask_driver(command))
+            answer, said = await (
+                self._ask(command) if self.reads_itself else self._ask_driver(command)
+            )
         except BaseException as error:
             self.break_command(error, gave_up=self._timed_out)
-            if until is not None and self._timed_out and isinstance(error, errors.DRIVER_ERRORS) and time.monotonic() > until - 0.001:
+            if (
+                until is not None
+                and self._timed_out
+                and isinstance(error, errors.DRIVER_ERRORS)
+                and time.monotonic() > until - 0.001
+            ):
                 raise self.deadline_exceeded() from None
             raise
         finally:
@@ -187,11 +229,18 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         return answer, self._result.message
 
     async def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
-        """Send one command whose rows ``next_rows`` gives; the names of the columns. Raises: as ``run``."""
+        """Send one command whose rows ``next_rows`` gives; the names of the columns.
+
+        Raises: as ``run``.
+        """
         self.begin_command()
         self.sent, self.streaming, self._timed_out = False, True, False
         self._stream_until = until
-        self._timer = None if until is None else self._loop.call_later(until - time.monotonic(), self._time_out)
+        self._timer = (
+            None
+            if until is None
+            else self._loop.call_later(until - time.monotonic(), self._time_out)
+        )
         try:
             if self._writer is None or self.broken:
                 raise self.gone_away()
@@ -208,7 +257,9 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             raise self._stream_failed(error) from None
 
     async def next_rows(self) -> List[Tuple[Any, ...]]:
-        """The rows that have come since, at least one; none after the last, when the connection is at rest again. Raises: as ``run``."""
+        """The rows that have come since, at least one; none after the last, when the
+        connection is at rest again. Raises: as ``run``.
+        """
         try:
             rows = await (self._next_rows() if self.reads_itself else self._next_rows_of_driver())
         except BaseException as error:
@@ -236,7 +287,9 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         self._stop_timer()
         self._end_stream(error)
         late = self._timed_out and until is not None and time.monotonic() > until - 0.001
-        return self.deadline_exceeded() if late and isinstance(error, errors.DRIVER_ERRORS) else error
+        return (
+            self.deadline_exceeded() if late and isinstance(error, errors.DRIVER_ERRORS) else error
+        )
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -258,20 +311,26 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         try:
             await self._writer.drain()
         except OSError as error:
-            # Not all of it has left, so that the server has no whole command and does nothing.
-            raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
+            # Not all of it has left, so that the server has no whole command and does
+            # nothing.
+            raise pymysql.err.OperationalError(
+                CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})"
+            ) from error
         finally:
             if timer is not None:
                 timer.cancel()
 
-    # aiomysql's own ways close the socket when time is up or the task is cancelled. It stays open until the statement has been ended on
-    # the server: as long as it is, the server gives the session's id to nobody else.
+    # aiomysql's own ways close the socket when time is up or the task is cancelled. It
+    # stays open until the statement has been ended on the server: as long as it is, the
+    # server gives the session's id to nobody else.
 
     async def _receive(self) -> bytes:
         """What has come of an answer."""
         data: bytes = await self._read(self._reader.read(self.CHUNK))
         if not data:
-            raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
+            raise pymysql.err.OperationalError(
+                CR.CR_SERVER_LOST, "Lost connection to MySQL server during query"
+            )
         return data
 
     async def _read_bytes(self, num_bytes: int) -> Any:
@@ -283,7 +342,9 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         try:
             return await reading
         except BaseException as error:
-            if not self._in_use.locked():  # a cursor's doing, and nobody else would know that the answer was not read to its end
+            # a cursor's doing, and nobody else would know that the answer was not read
+            # to its end
+            if not self._in_use.locked():
                 self.abort()
             if isinstance(error, (OSError, EOFError)):
                 why = "" if isinstance(error, EOFError) else f" ({error})"
@@ -295,7 +356,9 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
                 timer.cancel()
 
     def _close_on_cancel(self) -> None:
-        """aiomysql's own closes the socket; ``_read_bytes`` has done what is to be done."""
+        """aiomysql's own closes the socket; ``_read_bytes`` has done what is to be
+        done.
+        """
 
     def _time_out(self) -> None:
         self._timed_out = True
@@ -305,7 +368,9 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             self._reader.set_exception(socket.timeout("timed out"))
 
     def begin_reset(self) -> None:
-        """Send what makes the session as new; the answers are read before it is used again, and have come by then."""
+        """Send what makes the session as new; the answers are read before it is used
+        again, and have come by then.
+        """
         self.changed, self.resetting = False, True
         self._write_bytes(self.reset_packets)
 
@@ -324,21 +389,29 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         self.server_status = OKPacketWrapper(answer).server_status
 
     def quit(self) -> None:
-        """Close it: with a word to the server where it is at rest, without one where an answer is still on its way."""
+        """Close it: with a word to the server where it is at rest, without one where an
+        answer is still on its way.
+        """
         if self._writer is not None and self.at_rest and not self._writer.transport.is_closing():
             try:
-                # Five bytes leave at once. Waiting for them, or for the end of a TLS session, would need a loop that goes on.
+                # Five bytes leave at once. Waiting for them, or for the end of a TLS
+                # session, would need a loop that goes on.
                 self._writer.write(struct.pack("<iB", 1, COMMAND.COM_QUIT))
             except RuntimeError:
                 pass  # its loop is closed
         self.abort()
 
     def _let_go(self) -> None:
-        # The transport would take the socket out of the parent's selector, which is the child's too.
-        forks.keep(self._writer, self._reader)
-        sock = None if self._writer is None else getattr(self._writer.transport.get_extra_info("socket"), "_sock", None)
+        # The transport would take the socket out of the parent's selector, which is the
+        # child's too.
+        fork_safety.keep(self._writer, self._reader)
+        sock = (
+            None
+            if self._writer is None
+            else getattr(self._writer.transport.get_extra_info("socket"), "_sock", None)
+        )
         if sock is not None:
-            forks.close(sock)
+            fork_safety.close(sock)
         self._writer = self._reader = None
 
     def abort(self) -> None:
@@ -349,5 +422,6 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         try:
             writer.transport.abort()
         except RuntimeError:
-            # Its loop is closed and frees the socket with the transport; the server need not wait for that.
+            # Its loop is closed and frees the socket with the transport; the server
+            # need not wait for that.
             writer.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)

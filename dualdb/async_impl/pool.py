@@ -1,7 +1,7 @@
 """The asyncio pool: aiomysql connections behind a fair and timed bound.
 
-aiomysql's own pool loses wake-ups (a waiter stays asleep when a connection is dropped), connects while it holds its lock, and has no
-limit on a wait, so it is not used.
+aiomysql's own pool loses wake-ups (a waiter stays asleep when a connection is dropped),
+connects while it holds its lock, and has no limit on a wait, so it is not used.
 """
 
 import asyncio
@@ -9,31 +9,37 @@ import time
 from collections import deque
 from typing import Deque, List, Optional
 
-from .. import errors, forks, plans, statements
+from .. import errors, fork_safety
 from ..config import DatabaseConfig
-from ..pool import BasePool
-from ..slots import Slots
+from ..execution import connect, steps
+from ..pooling.base import BasePool
+from ..pooling.slots import Slots
+from ..protocol import kill
 from .connection import Connection
-from .driver import drive
+from .runner import drive
 
 
 class Pool(BasePool):
-    """At most ``pool_size + max_overflow`` connections to one database; ``pool_size`` of them are kept when idle."""
+    """At most ``pool_size + max_overflow`` connections to one database; ``pool_size``
+    of them are kept when idle.
+    """
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         super().__init__(config, name, shard_id)
-        forks.watch(self)
+        fork_safety.watch(self)
 
     def _reset(self) -> None:
         super()._reset()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
-        self._slots: Slots[asyncio.Future[Optional[Connection]]] = Slots(self.config.pool_size + self.config.max_overflow)
+        self._slots: Slots[asyncio.Future[Optional[Connection]]] = Slots(
+            self.config.pool_size + self.config.max_overflow
+        )
         self._idle: Deque[Connection] = deque()
         self._stranded: Deque[Connection] = deque()
         self._ender: Optional[asyncio.Task[None]] = None
 
     def _forked(self) -> None:
-        forks.keep(self._slots, self._stranded, self._ender)
+        fork_safety.keep(self._slots, self._stranded, self._ender)
         self._reset()
 
     def _idle_count(self) -> int:
@@ -50,7 +56,9 @@ class Pool(BasePool):
                 self.release(connection)
 
     def close(self) -> None:
-        """Close idle connections now and those in use as they come back; whoever waits is told."""
+        """Close idle connections now and those in use as they come back; whoever waits
+        is told.
+        """
         self.closed = True
         waiters = self._slots.dismiss()
         if self._loop is not None and not self._loop.is_closed():
@@ -68,7 +76,9 @@ class Pool(BasePool):
         return len(lent)
 
     def tidy(self) -> None:
-        """Close what has been idle for too long, and say which connections seem to be forgotten."""
+        """Close what has been idle for too long, and say which connections seem to be
+        forgotten.
+        """
         limit = self.config.max_idle
         # The oldest are on the left: the last to come back is the first to be used.
         while limit is not None and self._idle and self._idle[0].rested < time.monotonic() - limit:
@@ -83,7 +93,8 @@ class Pool(BasePool):
             ender.cancel()
 
     async def checkout(self, until: Optional[float] = None) -> Connection:
-        """A connection at rest, connected and alive, for the caller alone until ``release``.
+        """A connection at rest, connected and alive, for the caller alone until
+        ``release``.
 
         Raises:
             PoolTimeout: none became free within ``pool_timeout``.
@@ -98,14 +109,16 @@ class Pool(BasePool):
             while connection is not None or self._idle:
                 connection = connection or self._idle.pop()
                 if connection.resetting:
-                    await self._finish_reset(connection, now + self.config.connect_timeout if until is None else until)
+                    await self._finish_reset(
+                        connection, now + self.config.connect_timeout if until is None else until
+                    )
                 if not connection.is_dead() and connection.retires >= now:
                     break
                 connection.quit()
                 connection = None
             if connection is None:
                 made: List[Connection] = []
-                await drive(plans.connecting(self, until), lambda step: self._connect(step, made))
+                await drive(connect.connecting(self, until), lambda step: self._connect(step, made))
                 connection = made[0]
                 self.opened += 1
             self._lend(connection, now)
@@ -115,7 +128,9 @@ class Pool(BasePool):
             raise
 
     def release(self, connection: Connection) -> None:
-        """Take a connection back. One that is not as it was handed out is closed, or made so.
+        """Take a connection back.
+
+        One that is not as it was handed out is closed, or made so.
 
         Never waits, so a cancelled task can do it.
         """
@@ -128,17 +143,20 @@ class Pool(BasePool):
         self._leave(connection)
 
     def abandon(self, connection: Connection) -> None:
-        """Take back a connection that its borrower forgot. The garbage collector runs in any thread."""
+        """Take back a connection that its borrower forgot.
+
+        The garbage collector runs in any thread.
+        """
         if self._loop is None or self._loop.is_closed():
             connection.abort()
         else:
             self._loop.call_soon_threadsafe(self.discard, connection)
 
-    async def _connect(self, step: plans.Step, made: List[Connection]) -> None:
-        if isinstance(step, plans.Sleep):
+    async def _connect(self, step: steps.Step, made: List[Connection]) -> None:
+        if isinstance(step, steps.Sleep):
             await asyncio.sleep(step.seconds)
             return
-        assert isinstance(step, plans.Connect)
+        assert isinstance(step, steps.Connect)
         try:
             if self._tls is None:
                 self._tls = self._tls_context()
@@ -156,7 +174,11 @@ class Pool(BasePool):
             connection.abort()
 
     async def _enter(self, until: Optional[float]) -> Optional[Connection]:
-        """Wait for a slot. Gives the connection of whoever had it before, if there was no slot free at once."""
+        """Wait for a slot.
+
+        Gives the connection of whoever had it before, if there was no slot free at
+        once.
+        """
         if self.closed:
             raise self._closed_error()
         loop = asyncio.get_running_loop()
@@ -168,7 +190,11 @@ class Pool(BasePool):
         waiter = loop.create_future()
         self._slots.queue(waiter)
         began = time.monotonic()
-        limit = self.config.pool_timeout if until is None else min(self.config.pool_timeout, max(0.0, until - began))
+        limit = (
+            self.config.pool_timeout
+            if until is None
+            else min(self.config.pool_timeout, max(0.0, until - began))
+        )
         try:
             await asyncio.wait({waiter}, timeout=limit)
         except BaseException:
@@ -183,7 +209,9 @@ class Pool(BasePool):
         return given
 
     def _leave(self, connection: Optional[Connection]) -> None:
-        """Give the slot to the next who waits, with the connection; or lay the connection to rest, and free the slot."""
+        """Give the slot to the next who waits, with the connection; or lay the
+        connection to rest, and free the slot.
+        """
         if connection is not None:
             self._lent.pop(connection, None)
             if connection.foreign:
@@ -210,11 +238,14 @@ class Pool(BasePool):
         elif connection is not None:
             connection.quit()
 
-    # What was given up on this side and goes on on the server is ended there, over a connection of its own. Until that is done the slot
-    # is not free, so that the server has never more of these sessions than it should.
+    # What was given up on this side and goes on on the server is ended there, over a
+    # connection of its own. Until that is done the slot is not free, so that the server
+    # has never more of these sessions than it should.
 
     def end_lent(self, connection: Connection) -> None:
-        """End the session of a connection whose borrower may still hold it, and may wait on it. It is released once he lets go of it."""
+        """End the session of a connection whose borrower may still hold it, and may
+        wait on it. It is released once he lets go of it.
+        """
         connection.ended = False
         self._end(connection)
 
@@ -234,9 +265,16 @@ class Pool(BasePool):
                 try:
                     if not connection.is_cut() and not self.health.is_open:
                         if not spare:
-                            await self._connect(plans.Connect(time.monotonic() + limit), spare)
-                        end = statements.end_session(connection.session_id, time.monotonic() - connection.born)
-                        ended = await drive(end, lambda command: spare[0].run(command, time.monotonic() + limit)) or self.closed
+                            await self._connect(steps.Connect(time.monotonic() + limit), spare)
+                        end = kill.end_session(
+                            connection.session_id, time.monotonic() - connection.born
+                        )
+                        ended = (
+                            await drive(
+                                end, lambda command: spare[0].run(command, time.monotonic() + limit)
+                            )
+                            or self.closed
+                        )
                 except (errors.Error, *errors.DRIVER_ERRORS) as error:
                     self._not_ended(connection, error)
                     while spare:

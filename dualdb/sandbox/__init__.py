@@ -1,4 +1,5 @@
-"""Private database servers for demos and tests: one for the global database, one for each shard.
+"""Private database servers for demos and tests: one for the global database, one for
+each shard.
 
 >>> from dualdb import DatabaseService
 >>> from dualdb.sandbox import Sandbox

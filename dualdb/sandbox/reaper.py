@@ -1,7 +1,9 @@
-"""Takes a sandbox away when its owner says so or dies, in whatever way. Run as a script; stands on the standard library alone.
+"""Takes a sandbox away when its owner says so or dies, in whatever way.
 
-The owner holds the writing end of standard input. A byte means that it is done; end of file that it is dead, which the kernel says even
-after SIGKILL.
+Run as a script; stands on the standard library alone.
+
+The owner holds the writing end of standard input. A byte means that it is done; end of
+file that it is dead, which the kernel says even after SIGKILL.
 """
 
 import glob
@@ -20,18 +22,25 @@ def processes() -> Iterator[Tuple[int, str]]:
         for path in glob.glob("/proc/[0-9]*/cmdline"):
             try:
                 with open(path, "rb") as file:
-                    yield int(path.split("/")[2]), file.read().replace(b"\0", b" ").decode(errors="replace")
+                    yield (
+                        int(path.split("/")[2]),
+                        file.read().replace(b"\0", b" ").decode(errors="replace"),
+                    )
             except OSError:
                 pass
     else:
-        listing = subprocess.run(["ps", "-axo", "pid=,command="], capture_output=True, text=True, check=False).stdout
+        listing = subprocess.run(
+            ["ps", "-axo", "pid=,command="], capture_output=True, text=True, check=False
+        ).stdout
         for line in listing.splitlines():
             pid, _, command = line.strip().partition(" ")
             yield int(pid), command
 
 
 def servers(directory: str) -> Iterator[int]:
-    """The servers whose data lies in the directory: told by their command line, never by a pid that may be somebody else's by now."""
+    """The servers whose data lies in the directory: told by their command line, never
+    by a pid that may be somebody else's by now.
+    """
     for pid, command in processes():
         if pid != os.getpid() and f"--datadir={directory}/" in command:
             yield pid

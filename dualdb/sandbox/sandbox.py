@@ -1,4 +1,6 @@
-"""A whole sharded database on private servers, which is gone when its block ends or its process dies."""
+"""A whole sharded database on private servers, which is gone when its block ends or its
+process dies.
+"""
 
 import os
 import secrets
@@ -9,13 +11,14 @@ import tempfile
 from typing import Any, Dict, Iterable, List, Optional, Union
 
 from ..config import DatabaseConfig
-from ..shards import DDL
+from ..topology.shard_map import DDL
 from . import reaper
 from .server import Engine, Server
 
 
 class Sandbox:
-    """One server for the global database ``app_global``, with its shard table, and one for each shard's ``app_shard_N``.
+    """One server for the global database ``app_global``, with its shard table, and one
+    for each shard's ``app_shard_N``.
 
     Args:
         shards: how many shards, with ids from 1, or their ids.
@@ -23,7 +26,8 @@ class Sandbox:
         options: further options for every server, such as ``["--general-log=1"]``.
 
     Raises:
-        ServerMissing: (on entering) no server is installed; the message names the package.
+        ServerMissing: (on entering) no server is installed; the message names the
+            package.
 
     Attributes:
         config: the DatabaseConfig of the global database.
@@ -31,9 +35,15 @@ class Sandbox:
     """
 
     def __init__(
-        self, shards: Union[int, Iterable[int]] = 2, *, program: Optional[str] = None, options: Optional[List[str]] = None
+        self,
+        shards: Union[int, Iterable[int]] = 2,
+        *,
+        program: Optional[str] = None,
+        options: Optional[List[str]] = None,
     ) -> None:
-        self._ids: List[int] = list(range(1, shards + 1)) if isinstance(shards, int) else list(shards)
+        self._ids: List[int] = (
+            list(range(1, shards + 1)) if isinstance(shards, int) else list(shards)
+        )
         self._program = program
         self._options = options
         self._user, self._password = "app", secrets.token_urlsafe(12)
@@ -49,23 +59,34 @@ class Sandbox:
         self.stop()
 
     def start(self) -> None:
-        """Start all servers, create the databases, the account and the shard table. Takes about two seconds with MariaDB."""
+        """Start all servers, create the databases, the account and the shard table.
+
+        Takes about two seconds with MariaDB.
+        """
         self._engine = Engine(self._program)
         self.directory = tempfile.mkdtemp(prefix="dualdb-")
         script = os.path.abspath(reaper.__file__)
-        self._reaper = subprocess.Popen([sys.executable, "-I", script, self.directory], stdin=subprocess.PIPE, start_new_session=True)
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", script, self.directory],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         assert self._reaper.stdin is not None
-        # A forked child would hold the pipe open, and the servers alive, beyond its parent's death.
+        # A forked child would hold the pipe open, and the servers alive, beyond its
+        # parent's death.
         os.register_at_fork(after_in_child=self._reaper.stdin.close)
         try:
-            # Every server starts on a copy of one prepared data directory: preparing takes longer than copying.
+            # Every server starts on a copy of one prepared data directory: preparing
+            # takes longer than copying.
             self._engine.prepare(f"{self.directory}/template")
             names: List[Union[str, int]] = ["global", *self._ids]
             for name in names:
                 self._server(name).launch()
             for name in self.servers:
                 self._create_database(name)
-            self.servers["global"].run(DDL.format(table="table_shard_config"), database=self._database("global"))
+            self.servers["global"].run(
+                DDL.format(table="table_shard_config"), database=self._database("global")
+            )
             for shard_id in self._ids:
                 self._insert_row(shard_id)
         except BaseException:
@@ -73,7 +94,10 @@ class Sandbox:
             raise
 
     def stop(self) -> None:
-        """End the servers and remove every file. Also happens by itself when the process dies."""
+        """End the servers and remove every file.
+
+        Also happens by itself when the process dies.
+        """
         if self._reaper is None:
             return
         self._reaper.communicate(b".")
@@ -87,14 +111,24 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The global database's URL with its password, for ``DatabaseConfig.from_url`` and for another process's ``DUALDB_URL``."""
+        """The global database's URL with its password, for ``DatabaseConfig.from_url``
+        and for another process's ``DUALDB_URL``.
+        """
         config = self.config
-        return f"mysql://{config.user}:{self._password}@{config.host}:{config.port}/{config.database}"
+        return (
+            f"mysql://{config.user}:{self._password}@{config.host}:{config.port}/{config.database}"
+        )
 
     def config_of(self, name: Union[str, int]) -> DatabaseConfig:
         """The configuration of ``"global"`` or of a shard's database."""
         server = self.servers[name]
-        return DatabaseConfig(host=server.host, port=server.port, database=self._database(name), user=self._user, password=self._password)
+        return DatabaseConfig(
+            host=server.host,
+            port=server.port,
+            database=self._database(name),
+            user=self._user,
+            password=self._password,
+        )
 
     def add_shard(self, shard_id: int, *, status: str = "active") -> Server:
         """Start one more server and insert its row in the shard table."""
@@ -106,10 +140,15 @@ class Sandbox:
 
     def set_status(self, shard_id: int, status: str) -> None:
         """Change a shard's row: active, inactive or maintenance."""
-        self.run("global", f"UPDATE table_shard_config SET status = '{status}' WHERE shard_id = {int(shard_id)}")
+        self.run(
+            "global",
+            f"UPDATE table_shard_config SET status = '{status}' WHERE shard_id = {int(shard_id)}",
+        )
 
     def run(self, name: Union[str, int], *statements: str) -> List[Any]:
-        """Run statements as root in the database of ``"global"`` or of a shard; the rows of the last one."""
+        """Run statements as root in the database of ``"global"`` or of a shard; the
+        rows of the last one.
+        """
         return self.servers[name].run(*statements, database=self._database(name))
 
     @staticmethod
@@ -133,9 +172,20 @@ class Sandbox:
 
     def _insert_row(self, shard_id: int, status: str = "active") -> None:
         config = self.config_of(shard_id)
-        with self.servers["global"].admin(self._database("global")) as connection, connection.cursor() as cursor:
+        with (
+            self.servers["global"].admin(self._database("global")) as connection,
+            connection.cursor() as cursor,
+        ):
             cursor.execute(
                 "INSERT INTO table_shard_config (shard_id, host, port, database_name, username, password, status) "
                 "VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                (shard_id, config.host, config.port, config.database, config.user, self._password, status),
+                (
+                    shard_id,
+                    config.host,
+                    config.port,
+                    config.database,
+                    config.user,
+                    self._password,
+                    status,
+                ),
             )

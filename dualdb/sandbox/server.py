@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Optional
 import pymysql
 import pymysql.cursors
 
-# MySQL insists on the directory that its package names for --secure-file-priv, which need not be there.
+# MySQL insists on the directory that its package names for --secure-file-priv, which
+# need not be there.
 _MYSQL = ["--innodb-redo-log-capacity=8M", "--secure-file-priv=NULL"]
 _START_SECONDS = 60.0
 _SBIN = os.pathsep.join(["/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/bin"])
@@ -24,7 +25,9 @@ class ServerMissing(RuntimeError):
 
 
 def which(*names: str) -> Optional[str]:
-    """The first of these programs on PATH, or where servers are installed although an ordinary user's PATH leaves it out."""
+    """The first of these programs on PATH, or where servers are installed although an
+    ordinary user's PATH leaves it out.
+    """
     for name in names:
         found = shutil.which(name) or shutil.which(name, path=_SBIN)
         if found:
@@ -38,33 +41,58 @@ class Engine:
     def __init__(self, program: Optional[str] = None) -> None:
         found = program or which("mariadbd", "mysqld")
         if found is None:
-            raise ServerMissing("no MariaDB or MySQL server on PATH: install one (Debian and Ubuntu: apt-get install mariadb-server)")
+            raise ServerMissing(
+                "no MariaDB or MySQL server on PATH: install one (Debian and Ubuntu: apt-get install mariadb-server)"
+            )
         self.program: str = found
-        version = subprocess.run([found, "--no-defaults", "--version"], capture_output=True, text=True, check=False)
+        version = subprocess.run(
+            [found, "--no-defaults", "--version"], capture_output=True, text=True, check=False
+        )
         if version.returncode != 0:
-            raise ServerMissing(f"{found} --version failed: {(version.stderr or version.stdout).strip()}")
+            raise ServerMissing(
+                f"{found} --version failed: {(version.stderr or version.stdout).strip()}"
+            )
         self.is_mariadb = "mariadb" in version.stdout.lower()
         # A server refuses to run as root unless it is told to.
         self._user = ["--user=root"] if os.geteuid() == 0 else []
 
     def prepare(self, datadir: str) -> None:
-        """Make a data directory with the system tables and an account root@localhost without a password."""
+        """Make a data directory with the system tables and an account root@localhost
+        without a password.
+        """
         if self.is_mariadb:
             script = which("mariadb-install-db", "mysql_install_db")
             if script is None:
-                raise ServerMissing("mariadb-install-db is missing: it comes with the server's package (apt-get install mariadb-server)")
-            command = [script, "--no-defaults", f"--datadir={datadir}", "--auth-root-authentication-method=normal", "--skip-test-db"]
+                raise ServerMissing(
+                    "mariadb-install-db is missing: it comes with the server's package (apt-get install mariadb-server)"
+                )
+            command = [
+                script,
+                "--no-defaults",
+                f"--datadir={datadir}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ]
             command += ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M"]
         else:
-            command = [self.program, "--no-defaults", f"--datadir={datadir}", "--initialize-insecure", *_MYSQL]
+            command = [
+                self.program,
+                "--no-defaults",
+                f"--datadir={datadir}",
+                "--initialize-insecure",
+                *_MYSQL,
+            ]
         environment = self.environment(os.path.dirname(datadir))
-        made = subprocess.run(command + self._user, env=environment, capture_output=True, text=True, check=False)
+        made = subprocess.run(
+            command + self._user, env=environment, capture_output=True, text=True, check=False
+        )
         if made.returncode != 0:
             raise RuntimeError(f"{command[0]} failed:\n{(made.stdout + made.stderr)[-2000:]}")
 
     @staticmethod
     def environment(directory: str) -> Dict[str, str]:
-        # A server that starts deletes what looks like its kind's temporary tables in its directory for such, another server's too.
+        # A server that starts deletes what looks like its kind's temporary tables in
+        # its directory for such, another server's too.
         return {**os.environ, "TMPDIR": directory}
 
     def command(self, directory: str, port: int, options: List[str]) -> List[str]:
@@ -82,16 +110,25 @@ class Engine:
             "--innodb-flush-log-at-trx-commit=2",
             "--max-connections=300",
         ]
-        command += ["--innodb-log-file-size=8M"] if self.is_mariadb else [*_MYSQL, "--skip-log-bin", "--mysqlx=OFF"]
+        command += (
+            ["--innodb-log-file-size=8M"]
+            if self.is_mariadb
+            else [*_MYSQL, "--skip-log-bin", "--mysqlx=OFF"]
+        )
         return command + self._user + options
 
 
 class Server:
-    """A server that can be started, stopped, killed and held still. Its data stays in its directory until the sandbox goes."""
+    """A server that can be started, stopped, killed and held still.
+
+    Its data stays in its directory until the sandbox goes.
+    """
 
     host = "127.0.0.1"
 
-    def __init__(self, engine: Engine, name: str, directory: str, options: Optional[List[str]] = None) -> None:
+    def __init__(
+        self, engine: Engine, name: str, directory: str, options: Optional[List[str]] = None
+    ) -> None:
         self.name, self.directory, self.port = name, directory, 0
         self._engine = engine
         self._options = options or []
@@ -105,12 +142,16 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     def launch(self) -> None:
-        """Start the process and return at once; ``wait`` waits until it answers. A restart keeps the port."""
+        """Start the process and return at once; ``wait`` waits until it answers.
+
+        A restart keeps the port.
+        """
         if self.is_running:
             return
         if not self.port:
             self.port = _free_port()
-        # A session of its own, so that Ctrl-C reaches the program that uses the sandbox and not the servers.
+        # A session of its own, so that Ctrl-C reaches the program that uses the sandbox
+        # and not the servers.
         with open(f"{self.directory}/log", "ab") as log:
             self._process = subprocess.Popen(
                 self._engine.command(self.directory, self.port, self._options),
@@ -125,19 +166,23 @@ class Server:
         """Wait until the server answers.
 
         Raises:
-            RuntimeError: it has ended, or does not answer in time; with the last lines of its log.
+            RuntimeError: it has ended, or does not answer in time; with the last lines
+                of its log.
         """
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
-                # A server opens its port and its socket file in that order, when it is ready to serve both.
+                # A server opens its port and its socket file in that order, when it is
+                # ready to serve both.
                 with socket.socket(socket.AF_UNIX) as probe:
                     probe.connect(f"{self.directory}/s")
                 self.admin().close()
                 return
             except (OSError, pymysql.err.OperationalError) as error:
                 if not self.is_running or time.monotonic() > deadline:
-                    raise RuntimeError(f"the server {self.name} did not start ({error.args[-1]}):\n{self.log()[-2000:]}") from None
+                    raise RuntimeError(
+                        f"the server {self.name} did not start ({error.args[-1]}):\n{self.log()[-2000:]}"
+                    ) from None
             time.sleep(0.02)
 
     def start(self) -> None:
@@ -167,7 +212,9 @@ class Server:
             database=database,
             autocommit=True,
             cursorclass=pymysql.cursors.DictCursor,
-            ssl_disabled=True,  # on a unix socket there is nothing to hide, and reading the system's authorities takes 20 ms
+            # on a unix socket there is nothing to hide, and reading the system's
+            # authorities takes 20 ms
+            ssl_disabled=True,
         )
 
     def run(self, *statements: str, database: Optional[str] = None) -> List[Any]:
@@ -195,7 +242,9 @@ class Server:
 
 
 def _free_port() -> int:
-    """Below 32768: from there on a system gives ports to whoever connects, so one of these might be taken while its server restarts."""
+    """Below 32768: from there on a system gives ports to whoever connects, so one of
+    these might be taken while its server restarts.
+    """
     while True:
         port = random.randrange(15_000, 32_768)
         with socket.socket() as probe, contextlib.suppress(OSError):

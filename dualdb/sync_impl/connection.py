@@ -12,16 +12,17 @@ import pymysql.err
 from pymysql.constants import COMMAND, CR
 from pymysql.protocol import OKPacketWrapper
 
-from .. import errors, forks, reader_check, results, tls
+from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
-from ..session_state import SessionState, password_for_driver
+from ..protocol import driver_check, tls
+from ..protocol.connection_state import SessionState, password_for_driver
 
 #: What poll() says of a socket whose other end is closed.
 HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
-class _Recorded(reader_check.Recorded):
-    _read_packet = reader_check.Recorded.packet
+class _Recorded(driver_check.Recorded):
+    _read_packet = driver_check.Recorded.packet
 
 
 def _rows_by_driver() -> Any:
@@ -31,14 +32,20 @@ def _rows_by_driver() -> Any:
 
 
 class Connection(SessionState, pymysql.connections.Connection):
-    """One session with a server. Made without I/O; ``open`` connects it, and connects it again after it was closed."""
+    """One session with a server.
 
-    TRUSTED = reader_check.trusted(pymysql.connections.Connection, _rows_by_driver, pymysql.__version__)
+    Made without I/O; ``open`` connects it, and connects it again after it was closed.
+    """
+
+    TRUSTED = driver_check.trusted(
+        pymysql.connections.Connection, _rows_by_driver, pymysql.__version__
+    )
 
     #: DBUtils' handle while the connection is out of the pool.
     pooled: Any = None
 
-    #: When what is being read or written must be over; and that it, or a limit on silence, has passed.
+    #: When what is being read or written must be over; and that it, or a limit on
+    #: silence, has passed.
     _until: Optional[float] = None
     _timed_out = False
 
@@ -73,12 +80,17 @@ class Connection(SessionState, pymysql.connections.Connection):
         )
 
     def open_session(self, context: Any, until: float) -> None:
-        """TCP, TLS, authentication and session set-up, all before ``until``, by time.monotonic().
+        """TCP, TLS, authentication and session set-up, all before ``until``, by
+        time.monotonic().
 
         Raises:
             ConnectionFailed: with the server's or the client library's code.
         """
-        self.ssl, self.ctx, self._ssl_required = context is not None, context, tls.is_required(self._config)
+        self.ssl, self.ctx, self._ssl_required = (
+            context is not None,
+            context,
+            tls.is_required(self._config),
+        )
         self._until = until
         try:
             self.connect(self._dial(until))
@@ -104,7 +116,10 @@ class Connection(SessionState, pymysql.connections.Connection):
         self.query(self.setup)
 
     def _dial(self, until: float) -> socket.socket:
-        """The socket, connected. PyMySQL's own way leaves one behind unclosed where a unix socket refuses."""
+        """The socket, connected.
+
+        PyMySQL's own way leaves one behind unclosed where a unix socket refuses.
+        """
         limit, path = max(until - time.monotonic(), 0.001), self._config.unix_socket
         if path is None:
             dialled = socket.create_connection((self._config.host, self._config.port), limit)
@@ -122,32 +137,44 @@ class Connection(SessionState, pymysql.connections.Connection):
         return dialled
 
     def is_dead(self) -> bool:
-        """True if the server has closed an idle connection or said something on it unasked. Costs no round trip."""
+        """True if the server has closed an idle connection or said something on it
+        unasked. Costs no round trip.
+        """
         if self._sock is None:
             return True
         return bool(self._poll.poll(0))
 
     def is_cut(self) -> bool:
-        """True if the server has closed the connection, whatever it may have said before."""
-        return self._sock is None or (not self.broken and any(event & HANGS_UP for _, event in self._poll.poll(0)))
+        """True if the server has closed the connection, whatever it may have said
+        before.
+        """
+        return self._sock is None or (
+            not self.broken and any(event & HANGS_UP for _, event in self._poll.poll(0))
+        )
 
     def cut(self) -> None:
-        """Have the thread that waits on it find it lost. The session lives until it has been ended on the server."""
+        """Have the thread that waits on it find it lost.
+
+        The session lives until it has been ended on the server.
+        """
         self.broken, sock = True, self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
-                # Nobody waits for an answer: the server is told at once, and rolls back what is open.
+                # Nobody waits for an answer: the server is told at once, and rolls back
+                # what is open.
                 sock.shutdown(socket.SHUT_RDWR if self.at_rest else socket.SHUT_RD)
 
     def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:
         """Send one command and read its whole answer.
 
         Args:
-            until: when that must be over, by time.monotonic(); None for no limit but ``read_timeout`` and ``write_timeout``.
+            until: when that must be over, by time.monotonic(); None for no limit but
+                ``read_timeout`` and ``write_timeout``.
 
         Raises:
             DeadlineExceeded: it was not over by then.
-            pymysql.err.MySQLError: what the server said, or that the connection is lost.
+            pymysql.err.MySQLError: what the server said, or that the connection is
+                lost.
         """
         if not self.reads_itself:
             return self._run_by_driver(command, until)
@@ -158,7 +185,9 @@ class Connection(SessionState, pymysql.connections.Connection):
         return answer
 
     def send(self, command: bytes, until: Optional[float] = None) -> None:
-        """The first half of ``run``: for who takes the answers of several connections as they come. Raises: as ``run``."""
+        """The first half of ``run``: for who takes the answers of several connections
+        as they come. Raises: as ``run``.
+        """
         self._begin(until)
         try:
             self._execute_command(COMMAND.COM_QUERY, command)
@@ -167,7 +196,10 @@ class Connection(SessionState, pymysql.connections.Connection):
             raise self._failed(error) from None
 
     def hear(self, *, in_time: bool = True) -> Optional[List[results.ResultSet]]:
-        """Take what has come of the answer; None while it is not complete. Not ``in_time``: nobody waits any more. Raises: as ``run``."""
+        """Take what has come of the answer; None while it is not complete.
+
+        Not ``in_time``: nobody waits any more. Raises: as ``run``.
+        """
         try:
             answer = self.answer
             if not in_time:
@@ -197,8 +229,12 @@ class Connection(SessionState, pymysql.connections.Connection):
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
     def expires(self) -> float:
-        """When ``hear`` is to be told that nothing has come in time, if nothing comes from now on; by time.monotonic()."""
-        silence = float("inf") if self._read_timeout is None else time.monotonic() + self._read_timeout
+        """When ``hear`` is to be told that nothing has come in time, if nothing comes
+        from now on; by time.monotonic().
+        """
+        silence = (
+            float("inf") if self._read_timeout is None else time.monotonic() + self._read_timeout
+        )
         return silence if self._until is None else min(silence, self._until)
 
     def _begin(self, until: Optional[float]) -> None:
@@ -214,7 +250,11 @@ class Connection(SessionState, pymysql.connections.Connection):
         if answer is not None:
             self.heard(answer)
         self.break_command(error, gave_up=self._timed_out)
-        return self.deadline_exceeded() if self._timed_out and until is not None and time.monotonic() > until - 0.001 else error
+        return (
+            self.deadline_exceeded()
+            if self._timed_out and until is not None and time.monotonic() > until - 0.001
+            else error
+        )
 
     def _run_by_driver(self, command: bytes, until: Optional[float]) -> List[results.ResultSet]:
         self._begin(until)
@@ -231,7 +271,10 @@ class Connection(SessionState, pymysql.connections.Connection):
         return answer
 
     def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
-        """Send one command whose rows ``next_rows`` gives; the names of the columns. Raises: as ``run``."""
+        """Send one command whose rows ``next_rows`` gives; the names of the columns.
+
+        Raises: as ``run``.
+        """
         self.begin_command()
         self.sent, self.streaming, self._timed_out = False, True, False
         self._until = until
@@ -251,7 +294,9 @@ class Connection(SessionState, pymysql.connections.Connection):
             raise self._stream_failed(error) from None
 
     def next_rows(self) -> List[Tuple[Any, ...]]:
-        """The rows that have come since, at least one; none after the last, when the connection is at rest again. Raises: as ``run``."""
+        """The rows that have come since, at least one; none after the last, when the
+        connection is at rest again. Raises: as ``run``.
+        """
         try:
             rows = self._next_rows() if self.reads_itself else self._next_rows_of_driver()
         except BaseException as error:
@@ -278,17 +323,22 @@ class Connection(SessionState, pymysql.connections.Connection):
         until, self._until = self._until, None
         self._end_stream(error)
         late = self._timed_out and until is not None and time.monotonic() > until - 0.001
-        return self.deadline_exceeded() if late and isinstance(error, errors.DRIVER_ERRORS) else error
+        return (
+            self.deadline_exceeded() if late and isinstance(error, errors.DRIVER_ERRORS) else error
+        )
 
     def _execute_command(self, command: int, sql: Any) -> None:
         super()._execute_command(command, sql)  # type: ignore[misc]
         self._written = self.sent = True
 
-    # PyMySQL's own ways close the socket when time is up. It stays open until the statement has been ended on the server: as long as it
-    # is, the server gives the session's id to nobody else.
+    # PyMySQL's own ways close the socket when time is up. It stays open until the
+    # statement has been ended on the server: as long as it is, the server gives the
+    # session's id to nobody else.
 
     def _receive(self) -> bytes:
-        """What has come of an answer, past PyMySQL's own buffer: it is empty, because it asks for no more than it needs."""
+        """What has come of an answer, past PyMySQL's own buffer: it is empty, because
+        it asks for no more than it needs.
+        """
         try:
             if self._until is not None:
                 self._allow(self._until, self._read_timeout)
@@ -299,16 +349,26 @@ class Connection(SessionState, pymysql.connections.Connection):
         except OSError as error:
             raise self._lost(error) from error
         if not data:
-            raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
+            raise pymysql.err.OperationalError(
+                CR.CR_SERVER_LOST, "Lost connection to MySQL server during query"
+            )
         return data
 
     def _read_bytes(self, num_bytes: int) -> bytes:
         try:
-            data: bytes = self._rfile.read(num_bytes) if self._until is None else self._read_until(num_bytes, self._until)
+            data: bytes = (
+                self._rfile.read(num_bytes)
+                if self._until is None
+                else self._read_until(num_bytes, self._until)
+            )
             if len(data) < num_bytes:
-                raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
+                raise pymysql.err.OperationalError(
+                    CR.CR_SERVER_LOST, "Lost connection to MySQL server during query"
+                )
         except BaseException as error:
-            if not self._in_use.locked():  # a cursor's doing, and nobody else would know that the answer was not read to its end
+            # a cursor's doing, and nobody else would know that the answer was not read
+            # to its end
+            if not self._in_use.locked():
                 self._force_close()
             if isinstance(error, OSError):
                 raise self._lost(error) from error
@@ -317,7 +377,9 @@ class Connection(SessionState, pymysql.connections.Connection):
 
     def _lost(self, error: OSError) -> pymysql.err.OperationalError:
         self._timed_out = isinstance(error, socket.timeout)
-        return pymysql.err.OperationalError(CR.CR_SERVER_LOST, f"Lost connection to MySQL server during query ({error})")
+        return pymysql.err.OperationalError(
+            CR.CR_SERVER_LOST, f"Lost connection to MySQL server during query ({error})"
+        )
 
     def _read_until(self, num_bytes: int, until: float) -> bytes:
         data = b""
@@ -338,10 +400,13 @@ class Connection(SessionState, pymysql.connections.Connection):
                 self._current_timeout = self._write_timeout
             self._sock.sendall(data)
         except OSError as error:
-            # Not all of it has left, so that the server has no whole command and does nothing.
+            # Not all of it has left, so that the server has no whole command and does
+            # nothing.
             self._timed_out = isinstance(error, socket.timeout)
             self._force_close()
-            raise pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
+            raise pymysql.err.OperationalError(
+                CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})"
+            ) from error
 
     def _allow(self, until: float, limit: Optional[float]) -> None:
         left = until - time.monotonic()
@@ -351,7 +416,9 @@ class Connection(SessionState, pymysql.connections.Connection):
         self._current_timeout = -1.0  # not known to PyMySQL, which sets its own again
 
     def begin_reset(self) -> None:
-        """Send what makes the session as new; the answers are read before it is used again, and have come by then."""
+        """Send what makes the session as new; the answers are read before it is used
+        again, and have come by then.
+        """
         self.changed, self.resetting = False, True
         self._until = None
         self._write_bytes(self.reset_packets)
@@ -367,7 +434,9 @@ class Connection(SessionState, pymysql.connections.Connection):
         self.server_status = OKPacketWrapper(answer).server_status
 
     def quit(self) -> None:
-        """Close it: with a word to the server where it is at rest, without one where an answer is still on its way."""
+        """Close it: with a word to the server where it is at rest, without one where an
+        answer is still on its way.
+        """
         if self._sock is None:
             return
         if self.at_rest:
@@ -376,9 +445,9 @@ class Connection(SessionState, pymysql.connections.Connection):
             self.abort()
 
     def _let_go(self) -> None:
-        forks.keep(self.pooled, self._rfile)
+        fork_safety.keep(self.pooled, self._rfile)
         if self._sock is not None:
-            forks.close(self._sock)
+            fork_safety.close(self._sock)
         self._sock = self._rfile = None
 
     def abort(self) -> None:

@@ -1,4 +1,6 @@
-"""The threaded pool: DBUtils keeps the idle connections, a fair and timed bound stands before it, and no I/O happens under a lock."""
+"""The threaded pool: DBUtils keeps the idle connections, a fair and timed bound stands
+before it, and no I/O happens under a lock.
+"""
 
 import contextlib
 import threading
@@ -8,71 +10,39 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
 from typing import Any, Deque, List, Optional
 
-from dbutils.pooled_db import PooledDB
-
-from .. import errors, forks, plans, statements
+from .. import errors, fork_safety
 from ..config import DatabaseConfig
-from ..pool import BasePool
-from ..slots import Slots
+from ..execution import connect, steps
+from ..pooling.base import BasePool
+from ..pooling.slots import Slots
+from ..protocol import kill
 from .connection import Connection
-from .driver import drive
-
-
-class _NeverRaised(Exception):
-    """Given to DBUtils as the failures after which it repeats a statement: there are none."""
-
-
-class _IdleStore(PooledDB):  # type: ignore[misc]
-    """DBUtils' pool as the place where idle connections rest.
-
-    Without ping, reset, usage limit or replay, and with connections that are made unconnected, it does no I/O under its lock.
-    """
-
-    def __init__(self, config: DatabaseConfig) -> None:
-        super().__init__(
-            lambda: Connection(config),
-            maxcached=config.pool_size,
-            maxconnections=0,
-            maxshared=0,
-            maxusage=None,
-            ping=0,
-            reset=False,
-            failures=(_NeverRaised,),
-        )
-
-    def is_full(self) -> bool:
-        return bool(len(self._idle_cache) >= self._maxcached)
-
-    def count(self) -> int:
-        return sum(rests._con.open for rests in list(self._idle_cache))
-
-    def take_idle(self, before: float) -> List[Connection]:
-        """Those that have not been used since ``before``, taken out of the store."""
-        with self._lock:
-            old = [rests for rests in self._idle_cache if rests._con.open and rests._con.rested < before]
-            for rests in old:
-                self._idle_cache.remove(rests)
-        return [rests._con for rests in old]
+from .idle_store import _IdleStore
+from .runner import drive
 
 
 class Pool(BasePool):
-    """At most ``pool_size + max_overflow`` connections to one database; ``pool_size`` of them are kept when idle."""
+    """At most ``pool_size + max_overflow`` connections to one database; ``pool_size``
+    of them are kept when idle.
+    """
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         super().__init__(config, name, shard_id)
-        forks.watch(self)
+        fork_safety.watch(self)
 
     def _reset(self) -> None:
         super()._reset()
         self._lock = threading.Lock()
-        self._slots: Slots[Future[Optional[Connection]]] = Slots(self.config.pool_size + self.config.max_overflow)
+        self._slots: Slots[Future[Optional[Connection]]] = Slots(
+            self.config.pool_size + self.config.max_overflow
+        )
         self._store = _IdleStore(self.config)
         self._stranded: Deque[Connection] = deque()
         self._abandoned: Deque[Connection] = deque()
         self._ender: Optional[threading.Thread] = None
 
     def _forked(self) -> None:
-        forks.keep(self._store, self._slots, self._stranded, self._abandoned)
+        fork_safety.keep(self._store, self._slots, self._stranded, self._abandoned)
         self._reset()
 
     def _idle_count(self) -> int:
@@ -89,7 +59,9 @@ class Pool(BasePool):
                 self.release(connection)
 
     def close(self) -> None:
-        """Close idle connections now and those in use as they come back; whoever waits is told."""
+        """Close idle connections now and those in use as they come back; whoever waits
+        is told.
+        """
         with self._lock:
             self.closed = True
             waiters = self._slots.dismiss()
@@ -105,7 +77,9 @@ class Pool(BasePool):
         return len(lent)
 
     def tidy(self) -> None:
-        """Close what has been idle for too long, and say which connections seem to be forgotten."""
+        """Close what has been idle for too long, and say which connections seem to be
+        forgotten.
+        """
         if self.config.max_idle is not None:
             for connection in self._store.take_idle(time.monotonic() - self.config.max_idle):
                 connection.quit()
@@ -118,7 +92,8 @@ class Pool(BasePool):
             ender.join(seconds)
 
     def checkout(self, until: Optional[float] = None) -> Connection:
-        """A connection at rest, connected and alive, for the caller alone until ``release``.
+        """A connection at rest, connected and alive, for the caller alone until
+        ``release``.
 
         Raises:
             PoolTimeout: none became free within ``pool_timeout``.
@@ -134,11 +109,13 @@ class Pool(BasePool):
                 connection = self._rested()
             now = time.monotonic()
             if connection.resetting:
-                self._finish_reset(connection, now + self.config.connect_timeout if until is None else until)
+                self._finish_reset(
+                    connection, now + self.config.connect_timeout if until is None else until
+                )
             if connection.open and (connection.is_dead() or connection.retires < now):
                 connection.quit()
             if not connection.open:
-                drive(plans.connecting(self, until), lambda step: self._connect(step, connection))
+                drive(connect.connecting(self, until), lambda step: self._connect(step, connection))
                 self.opened += 1
             self._lend(connection, now)
             return connection
@@ -148,7 +125,9 @@ class Pool(BasePool):
             raise
 
     def checkout_idle(self) -> Optional[Connection]:
-        """A connection that is there at once, so that nobody waits for it; None where there is none. See ``checkout``."""
+        """A connection that is there at once, so that nobody waits for it; None where
+        there is none. See ``checkout``.
+        """
         with self._lock:
             if self.closed or not self._slots.take():
                 return None
@@ -157,7 +136,12 @@ class Pool(BasePool):
         try:
             connection = self._rested()
             now = time.monotonic()
-            ready = connection.open and not connection.resetting and connection.retires >= now and not connection.is_dead()
+            ready = (
+                connection.open
+                and not connection.resetting
+                and connection.retires >= now
+                and not connection.is_dead()
+            )
             if ready and connection.reads_itself:
                 self._lend(connection, now)
                 return connection
@@ -175,7 +159,10 @@ class Pool(BasePool):
         return connection
 
     def release(self, connection: Connection) -> None:
-        """Take a connection back. One that is not as it was handed out is closed, or made so."""
+        """Take a connection back.
+
+        One that is not as it was handed out is closed, or made so.
+        """
         self._leave(connection)
 
     def discard(self, connection: Connection) -> None:
@@ -187,7 +174,8 @@ class Pool(BasePool):
     def abandon(self, connection: Connection) -> None:
         """Take back a connection that its borrower forgot.
 
-        The garbage collector runs anywhere, also in a thread that holds this pool's lock: whoever holds it does this afterwards.
+        The garbage collector runs anywhere, also in a thread that holds this pool's
+        lock: whoever holds it does this afterwards.
         """
         self._abandoned.append(connection)
         if self._lock.acquire(blocking=False):
@@ -199,11 +187,11 @@ class Pool(BasePool):
             with contextlib.suppress(IndexError):
                 self.discard(self._abandoned.popleft())
 
-    def _connect(self, step: plans.Step, connection: Any) -> None:
-        if isinstance(step, plans.Sleep):
+    def _connect(self, step: steps.Step, connection: Any) -> None:
+        if isinstance(step, steps.Sleep):
             time.sleep(step.seconds)
             return
-        assert isinstance(step, plans.Connect)
+        assert isinstance(step, steps.Connect)
         try:
             if self._tls is None:
                 self._tls = self._tls_context()
@@ -219,7 +207,11 @@ class Pool(BasePool):
             connection.abort()
 
     def _enter(self, until: Optional[float]) -> Optional[Connection]:
-        """Wait for a slot. Gives the connection of whoever had it before, if there was no slot free at once."""
+        """Wait for a slot.
+
+        Gives the connection of whoever had it before, if there was no slot free at
+        once.
+        """
         with self._lock:
             if self.closed:
                 raise self._closed_error()
@@ -230,7 +222,11 @@ class Pool(BasePool):
             self._slots.queue(waiter)
         self._collect()
         began = time.monotonic()
-        limit = self.config.pool_timeout if until is None else min(self.config.pool_timeout, max(0.0, until - began))
+        limit = (
+            self.config.pool_timeout
+            if until is None
+            else min(self.config.pool_timeout, max(0.0, until - began))
+        )
         try:
             return waiter.result(limit)
         except BaseException as error:
@@ -238,7 +234,8 @@ class Pool(BasePool):
                 withdrawn = self._slots.withdraw(waiter)
             if isinstance(error, WaitTimeout):
                 if not withdrawn:
-                    return waiter.result()  # given at the last moment, or the pool was closed
+                    # given at the last moment, or the pool was closed
+                    return waiter.result()
                 if limit < self.config.pool_timeout:
                     raise self._late("waiting for a connection") from None
                 raise self._timeout(time.monotonic() - began) from None
@@ -247,7 +244,9 @@ class Pool(BasePool):
             raise
 
     def _leave(self, connection: Optional[Connection]) -> None:
-        """Give the slot to the next who waits, with the connection; or lay the connection to rest, and free the slot."""
+        """Give the slot to the next who waits, with the connection; or lay the
+        connection to rest, and free the slot.
+        """
         if connection is not None:
             self._lent.pop(connection, None)
             if connection.foreign:
@@ -301,16 +300,21 @@ class Pool(BasePool):
         except errors.DRIVER_ERRORS:
             connection.abort()
 
-    # What was given up on this side and goes on on the server is ended there, over a connection of its own. Until that is done the slot
-    # is not free, so that the server has never more of these sessions than it should.
+    # What was given up on this side and goes on on the server is ended there, over a
+    # connection of its own. Until that is done the slot is not free, so that the server
+    # has never more of these sessions than it should.
 
     def end_lent(self, connection: Connection) -> None:
-        """End the session of a connection whose borrower may still hold it, and may wait on it. It is released once he lets go of it."""
+        """End the session of a connection whose borrower may still hold it, and may
+        wait on it. It is released once he lets go of it.
+        """
         connection.ended = False
         self._end(connection)
 
     def _is_being_ended(self, connection: Connection) -> bool:
-        """Its borrower lets go of it; who ends its session does the rest, where that is not done yet."""
+        """Its borrower lets go of it; who ends its session does the rest, where that is
+        not done yet.
+        """
         with self._lock:
             done, connection.ended = connection.ended, None
         if done:
@@ -319,7 +323,9 @@ class Pool(BasePool):
         return not done
 
     def _is_held(self, connection: Connection) -> bool:
-        """Its session has been ended; its borrower does the rest, where he has not let go of it yet."""
+        """Its session has been ended; its borrower does the rest, where he has not let
+        go of it yet.
+        """
         with self._lock:
             held = connection.ended is False
             if held:
@@ -330,7 +336,9 @@ class Pool(BasePool):
         with self._lock:
             self._stranded.append(connection)
             if self._ender is None:
-                self._ender = threading.Thread(target=self._end_stranded, name="dualdb-kill", daemon=True)
+                self._ender = threading.Thread(
+                    target=self._end_stranded, name="dualdb-kill", daemon=True
+                )
                 self._ender.start()
 
     def _end_stranded(self) -> None:
@@ -345,9 +353,14 @@ class Pool(BasePool):
             try:
                 if not connection.is_cut() and not self.health.is_open:
                     if not spare.open:
-                        self._connect(plans.Connect(time.monotonic() + limit), spare)
-                    end = statements.end_session(connection.session_id, time.monotonic() - connection.born)
-                    ended = drive(end, lambda command: spare.run(command, time.monotonic() + limit)) or self.closed
+                        self._connect(steps.Connect(time.monotonic() + limit), spare)
+                    end = kill.end_session(
+                        connection.session_id, time.monotonic() - connection.born
+                    )
+                    ended = (
+                        drive(end, lambda command: spare.run(command, time.monotonic() + limit))
+                        or self.closed
+                    )
             except (errors.Error, *errors.DRIVER_ERRORS) as error:
                 self._not_ended(connection, error)
                 spare.abort()

@@ -13,7 +13,9 @@ INSERT = "INSERT INTO bulk (id, text) VALUES (%s, %s)"
 
 @pytest.fixture
 def table(world: Any) -> Any:
-    world.run(1, "DROP TABLE IF EXISTS bulk", "CREATE TABLE bulk (id INT PRIMARY KEY, text LONGTEXT)")
+    world.run(
+        1, "DROP TABLE IF EXISTS bulk", "CREATE TABLE bulk (id INT PRIMARY KEY, text LONGTEXT)"
+    )
     return world
 
 
@@ -22,13 +24,19 @@ def count(world: Any) -> int:
 
 
 @pytest.mark.parametrize("target", [lambda db: db.shard(1), lambda db: db.get_shard_client(1)])
-def test_rows_of_any_iterable_are_written_in_chunks(db: Any, colour: Any, table: Any, target: Any) -> None:
+def test_rows_of_any_iterable_are_written_in_chunks(
+    db: Any, colour: Any, table: Any, target: Any
+) -> None:
     written: List[int] = []
-    answer = colour(target(db).executemany(INSERT, ((number, "it's 5%") for number in range(2500)), progress=written.append))
+    answer = colour(
+        target(db).executemany(
+            INSERT, ((number, "it's 5%") for number in range(2500)), progress=written.append
+        )
+    )
     assert (answer, type(answer), written) == (2500, RowCount, [1000, 2000, 2500])
-    assert table.run(1, "SELECT COUNT(*) AS n, MIN(id) AS a, MAX(id) AS b, MIN(text) AS t FROM bulk") == [
-        {"n": 2500, "a": 0, "b": 2499, "t": "it's 5%"}
-    ]
+    assert table.run(
+        1, "SELECT COUNT(*) AS n, MIN(id) AS a, MAX(id) AS b, MIN(text) AS t FROM bulk"
+    ) == [{"n": 2500, "a": 0, "b": 2499, "t": "it's 5%"}]
     assert colour(target(db).executemany(INSERT, [])) == 0
 
 
@@ -65,15 +73,24 @@ def test_bad_rows_are_refused_before_their_chunk_is_sent(db: Any, colour: Any, t
 
 def test_other_statements_are_sent_row_by_row(db: Any, colour: Any, table: Any) -> None:
     colour(db.shard(1).executemany(INSERT, [(1, "a"), (2, "b")]))
-    again = "INSERT INTO bulk (id, text) VALUES (%s, %s) ON DUPLICATE KEY UPDATE text = VALUES(text)"
+    again = (
+        "INSERT INTO bulk (id, text) VALUES (%s, %s) ON DUPLICATE KEY UPDATE text = VALUES(text)"
+    )
     assert colour(db.shard(1).executemany(again, [(1, "c"), (3, "d")])) == 3
     assert (
         colour(
-            db.shard(1).executemany("UPDATE bulk SET text = %(text)s WHERE id = %(id)s", [{"id": 1, "text": "e"}, {"id": 9, "text": "f"}])
+            db.shard(1).executemany(
+                "UPDATE bulk SET text = %(text)s WHERE id = %(id)s",
+                [{"id": 1, "text": "e"}, {"id": 9, "text": "f"}],
+            )
         )
         == 1
     )
-    assert [row["text"] for row in table.run(1, "SELECT text FROM bulk ORDER BY id")] == ["e", "b", "d"]
+    assert [row["text"] for row in table.run(1, "SELECT text FROM bulk ORDER BY id")] == [
+        "e",
+        "b",
+        "d",
+    ]
 
 
 def test_rows_and_progress_may_be_awaited_in_asyncio(db: Any, colour: Any, table: Any) -> None:
@@ -103,7 +120,16 @@ def test_rows_and_progress_may_be_awaited_in_asyncio(db: Any, colour: Any, table
     assert colour(target.executemany(INSERT, rows(), progress=progress)) == 2500
     assert (written, ahead) == ([1000, 2000, 2500], [1, 1, 0]), "rows are taken as they are needed"
     assert count(table) == 2500
-    assert colour(target.executemany("UPDATE bulk SET text = 'y' WHERE id <> %s AND id = 7", only(7, 8), progress=written.append)) == 1
+    assert (
+        colour(
+            target.executemany(
+                "UPDATE bulk SET text = 'y' WHERE id <> %s AND id = 7",
+                only(7, 8),
+                progress=written.append,
+            )
+        )
+        == 1
+    )
 
 
 async def only(*numbers: int) -> Any:
@@ -133,9 +159,19 @@ def test_what_the_rows_or_the_progress_raise_comes_out(db: Any, colour: Any, tab
         colour(db.shard(1).executemany(INSERT, rows() if is_async else plain_rows(), chunk_rows=10))
     assert count(table) == 10
     with pytest.raises(KeyError, match="rows"), colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.executemany(INSERT.replace("INSERT", "REPLACE"), rows() if is_async else plain_rows(), chunk_rows=5))
+        colour(
+            tx.executemany(
+                INSERT.replace("INSERT", "REPLACE"),
+                rows() if is_async else plain_rows(),
+                chunk_rows=5,
+            )
+        )
     assert count(table) == 10
     with pytest.raises(KeyError, match="progress"):
-        colour(db.shard(1).executemany(INSERT, [(100, "x")], progress=awaited_progress if is_async else progress))
+        colour(
+            db.shard(1).executemany(
+                INSERT, [(100, "x")], progress=awaited_progress if is_async else progress
+            )
+        )
     with pytest.raises(ParameterError, match="rows is an iterable of parameters, not int"):
         colour(db.shard(1).executemany(INSERT, 5))

@@ -42,25 +42,39 @@ def test_a_key_names_its_shard(keyed: Any, colour: Any, world: Any) -> None:
 def test_each_shard_is_asked_for_its_own_keys_once(keyed: Any, colour: Any, world: Any) -> None:
     for user_id in (1, 2, 3, 4):
         colour(keyed.key(user_id).execute(INSERT, (user_id, "A")))
-        other = keyed.shard(3 - odd_and_even(user_id))  # a stranger's row, which must not be found
+        # a stranger's row, which must not be found
+        other = keyed.shard(3 - odd_and_even(user_id))
         colour(other.execute(INSERT, (user_id, "STRAY")))
-    found = colour(keyed.keys([3, 2, 1, 2, 3]).query(SELECT + " AND symbol <> %(not)s", {"not": "B"}))
+    found = colour(
+        keyed.keys([3, 2, 1, 2, 3]).query(SELECT + " AND symbol <> %(not)s", {"not": "B"})
+    )
     assert found.by_shard == {
         1: [{"user_id": 1, "symbol": "A"}, {"user_id": 3, "symbol": "A"}],
         2: [{"user_id": 2, "symbol": "A"}],
     }
     assert colour(keyed.keys(user_id for user_id in (4, 2)).query(SELECT)).by_shard.keys() == {2}
-    order = "SELECT %(order)s AS x, CONCAT('', FIELD(3, {0}), FIELD(1, {0})) AS places FROM DUAL WHERE 3 IN %(keys)s".format("3, 1")
+    order = "SELECT %(order)s AS x, CONCAT('', FIELD(3, {0}), FIELD(1, {0})) AS places FROM DUAL WHERE 3 IN %(keys)s".format(
+        "3, 1"
+    )
     assert colour(keyed.keys([3, 1]).query(order, {"order": 1})).rows == [{"x": 1, "places": "12"}]
-    done = colour(keyed.keys([1, 4], at_once=1).execute("UPDATE trades SET qty = 5 WHERE user_id IN %(keys)s AND symbol = 'A'"))
+    done = colour(
+        keyed.keys([1, 4], at_once=1).execute(
+            "UPDATE trades SET qty = 5 WHERE user_id IN %(keys)s AND symbol = 'A'"
+        )
+    )
     assert done.by_shard == {1: 1, 2: 1}
     assert [world.value(shard_id, "SELECT SUM(qty) FROM trades") for shard_id in (1, 2)] == [8, 8]
 
 
-def test_what_is_sent_is_one_statement_with_the_keys_in_their_order(keyed: Any, colour: Any, world: Any) -> None:
+def test_what_is_sent_is_one_statement_with_the_keys_in_their_order(
+    keyed: Any, colour: Any, world: Any
+) -> None:
     said = "SELECT info FROM information_schema.processlist WHERE id = CONNECTION_ID() AND 0 NOT IN %(keys)s"
     found = colour(keyed.keys([5, 2, 3, 5, 1]).query(said))
-    assert [rows[0]["info"].rpartition(" ")[2] for rows in found.by_shard.values()] == ["(5,3,1)", "(2)"]
+    assert [rows[0]["info"].rpartition(" ")[2] for rows in found.by_shard.values()] == [
+        "(5,3,1)",
+        "(2)",
+    ]
 
 
 def test_no_keys_are_no_statements(keyed: Any, colour: Any) -> None:
@@ -80,16 +94,22 @@ def test_a_shard_that_fails_is_not_left_out(keyed: Any, colour: Any, world: Any)
     assert len(colour(keyed.keys([1, 3]).query(SELECT)).rows) == 1, "the other shard is not asked"
 
 
-def test_bad_input_is_refused_before_anything_is_sent(keyed: Any, db: Any, colour: Any, world: Any) -> None:
+def test_bad_input_is_refused_before_anything_is_sent(
+    keyed: Any, db: Any, colour: Any, world: Any
+) -> None:
     for ask in (db.key, db.keys):
         with pytest.raises(ParameterError, match="give it shard_of_key="):
             ask([1])
     answers: List[Any] = [None, "1", True, 1.0]
     for answer in answers:
         service: Any = colour.Service(world.config, shard_of_key={1: answer}.get)
-        with pytest.raises(ParameterError, match="shard_of_key gives the shard_id of a key, an int"):
+        with pytest.raises(
+            ParameterError, match="shard_of_key gives the shard_id of a key, an int"
+        ):
             service.key(1)
-        with pytest.raises(ParameterError, match="shard_of_key gives the shard_id of a key, an int"):
+        with pytest.raises(
+            ParameterError, match="shard_of_key gives the shard_id of a key, an int"
+        ):
             service.keys([1])
     with pytest.raises(TypeError, match="shard_of_key is a function"):
         colour.Service(world.config, shard_of_key=7)

@@ -1,4 +1,6 @@
-"""The original service's surface: every name, argument and result, and its own snippets as they stand."""
+"""The original service's surface: every name, argument and result, and its own snippets
+as they stand.
+"""
 
 import asyncio
 import inspect
@@ -52,7 +54,9 @@ CLIENT_SURFACE = {
 
 
 @pytest.mark.parametrize(("name", "arguments"), SURFACE.items())
-def test_the_service_has_every_name_and_argument(colour: Any, name: str, arguments: List[str]) -> None:
+def test_the_service_has_every_name_and_argument(
+    colour: Any, name: str, arguments: List[str]
+) -> None:
     parameters = inspect.signature(getattr(colour.Service, name)).parameters
     assert list(parameters) == ["self", *arguments]
     if "params" in arguments:
@@ -60,7 +64,9 @@ def test_the_service_has_every_name_and_argument(colour: Any, name: str, argumen
 
 
 @pytest.mark.parametrize(("name", "arguments"), CLIENT_SURFACE.items())
-def test_the_client_has_every_name_and_argument(colour: Any, name: str, arguments: List[str]) -> None:
+def test_the_client_has_every_name_and_argument(
+    colour: Any, name: str, arguments: List[str]
+) -> None:
     for cls in (colour.Client, colour.Transaction):
         if cls is colour.Client or hasattr(cls, name):
             assert list(inspect.signature(getattr(cls, name)).parameters) == ["self", *arguments]
@@ -70,14 +76,22 @@ SELECT = "SELECT %s AS a"
 CALLS: List[Any] = [
     (lambda db: db.call_global_procedure("find_account", ("x",)), []),
     (lambda db: db.execute_global_query(SELECT, (1,)), [{"a": 1}]),
-    (lambda db: db.call_global_procedure_update("INSERT INTO accounts (email) VALUES (%s)", ("x",)), 1),
+    (
+        lambda db: db.call_global_procedure_update(
+            "INSERT INTO accounts (email) VALUES (%s)", ("x",)
+        ),
+        1,
+    ),
     (lambda db: db.call_global_read_query(SELECT, (1,)), [{"a": 1}]),
     (lambda db: db.call_shard_procedure(1, "portfolio", (1,)), [{"ErrorCode": 0, "trades": 0}]),
     (lambda db: db.execute_shard_query(1, SELECT, (1,)), [{"a": 1}]),
     (lambda db: db.call_shard_procedure_update(1, "UPDATE trades SET qty = %s", (1,)), 0),
     (lambda db: db.call_shard_read_query(1, SELECT, (1,)), [{"a": 1}]),
     (lambda db: db.execute_shard_procedure(1, "portfolio", (1,)), [{"ErrorCode": 0, "trades": 0}]),
-    (lambda db: db.call_procedure_by_session(session(2), "portfolio", (1,)), [{"ErrorCode": 0, "trades": 0}]),
+    (
+        lambda db: db.call_procedure_by_session(session(2), "portfolio", (1,)),
+        [{"ErrorCode": 0, "trades": 0}],
+    ),
     (lambda db: db.execute_query_by_session(session(2), SELECT, (1,)), [{"a": 1}]),
     (lambda db: db.call_stored_procedure("find_account", ("x",)), []),
     (lambda db: db.call_procedure("find_account", ("x",)), []),
@@ -88,12 +102,19 @@ CALLS: List[Any] = [
     (lambda db: db.get_active_shard_ids(), [1, 2]),
     (lambda db: db.get_shard_client(1).execute_query(SELECT, (1,)), [{"a": 1}]),
     (lambda db: db.get_global_client().execute_stored_procedure("find_account", ("x",)), []),
-    (lambda db: db.get_client_by_session(session(1)).execute_non_query("UPDATE trades SET qty = 1"), 0),
+    (
+        lambda db: db.get_client_by_session(session(1)).execute_non_query(
+            "UPDATE trades SET qty = 1"
+        ),
+        0,
+    ),
 ]
 
 
 @pytest.mark.parametrize(("ask", "expected"), CALLS)
-def test_what_each_method_gives(db: Any, call: Any, ask: Callable[[Any], Any], expected: Any) -> None:
+def test_what_each_method_gives(
+    db: Any, call: Any, ask: Callable[[Any], Any], expected: Any
+) -> None:
     found = call(ask(db))
     assert found == expected
     if isinstance(expected, list):
@@ -132,13 +153,23 @@ def test_the_last_insert_id_is_this_caller_s_own(db: Any, colour: Any) -> None:
     assert colour(db.get_last_insert_id()) == 0
     colour(db.execute_non_query(insert, ("mine",)))
     assert colour(db.get_last_insert_id()) == 1
-    colour.at_once([lambda name=name: db.execute_non_query(insert, (f"theirs {name}",)) for name in range(20)])
+    colour.at_once(
+        [lambda name=name: db.execute_non_query(insert, (f"theirs {name}",)) for name in range(20)]
+    )
     assert colour(db.get_last_insert_id()) == 1
     assert colour.elsewhere(db.get_last_insert_id) == 0
-    colour(db.shard(2).execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1), (1, 'A', 1)"))
+    colour(
+        db.shard(2).execute(
+            "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1), (1, 'A', 1)"
+        )
+    )
     colour(db.shard(2).execute("UPDATE trades SET qty = 2"))
     assert colour(db.get_last_insert_id()) == 1
-    colour(db.call_shard_procedure_update(2, "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
+    colour(
+        db.call_shard_procedure_update(
+            2, "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
+        )
+    )
     assert colour(db.get_last_insert_id()) == 3
     assert colour(db.get_shard_client(2).get_last_insert_id()) == 3
     assert colour(db.get_global_client().get_last_insert_id()) == 1
@@ -149,10 +180,22 @@ def test_the_client_stands_alone(world: Any, colour: Any) -> None:
     client = colour.Client(world.config_of(1))
     colour(client.init_pool())
     colour(client.init_pool())
-    assert colour(client.execute_non_query("INSERT INTO trades (user_id, symbol, qty) VALUES (%s, %s, %s)", (7, "A", 2))) == 1
+    assert (
+        colour(
+            client.execute_non_query(
+                "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, %s, %s)", (7, "A", 2)
+            )
+        )
+        == 1
+    )
     assert colour(client.get_last_insert_id()) == 1
-    assert colour(client.execute_query("SELECT user_id, qty FROM trades")) == [{"user_id": 7, "qty": 2}]
-    assert colour(client.execute_stored_procedure("portfolio", (7,)))[0] == {"ErrorCode": 0, "trades": 1}
+    assert colour(client.execute_query("SELECT user_id, qty FROM trades")) == [
+        {"user_id": 7, "qty": 2}
+    ]
+    assert colour(client.execute_stored_procedure("portfolio", (7,)))[0] == {
+        "ErrorCode": 0,
+        "trades": 1,
+    }
     assert client.config.address in repr(client)
     assert world.config.reveal_password() not in repr(client)
     colour(client.close_pool())
@@ -183,7 +226,9 @@ def test_a_borrowed_connection_is_the_driver_s_and_comes_back(world: Any, colour
                         await cursor.execute("SET @mine = 1, autocommit = 0")
 
                 colour(misuse())
-        assert colour(client.execute_query("SELECT @mine AS m, @@autocommit AS a")) == [{"m": None, "a": 1}]
+        assert colour(client.execute_query("SELECT @mine AS m, @@autocommit AS a")) == [
+            {"m": None, "a": 1}
+        ]
     colour(client.close_pool())
 
 
@@ -203,7 +248,10 @@ def test_health_check(db: Any, colour: Any, world: Any) -> None:
     assert colour(db.health_check()) == {
         "healthy": True,
         "global": {"healthy": True, "status": "active"},
-        "shards": {1: {"healthy": True, "status": "active"}, 2: {"healthy": True, "status": "active"}},
+        "shards": {
+            1: {"healthy": True, "status": "active"},
+            2: {"healthy": True, "status": "active"},
+        },
     }
     world.set_row(2, status="maintenance")
     world.set_row(3, status="inactive")
@@ -230,20 +278,36 @@ def test_the_original_s_snippets_run_as_they_stand(world: Any) -> None:
     async def snippets() -> None:
         given = world.config
         config = DatabaseConfig(
-            type="mysql", host=given.host, port=given.port, database=given.database, user=given.user, password=given.reveal_password()
+            type="mysql",
+            host=given.host,
+            port=given.port,
+            database=given.database,
+            user=given.user,
+            password=given.reveal_password(),
         )
         db_service = DatabaseService(config)
         await db_service.init_service()
         assert await db_service.execute_global_query("SELECT * FROM accounts") == []
-        result = await db_service.call_shard_procedure(shard_id=1, procedure_name="portfolio", params=(user_id,))
+        result = await db_service.call_shard_procedure(
+            shard_id=1, procedure_name="portfolio", params=(user_id,)
+        )
         assert result == [{"ErrorCode": 0, "trades": 0}]
         trades = await db_service.execute_shard_query(
-            shard_id=1, query="SELECT * FROM trades WHERE user_id = %s ORDER BY id DESC", params=(user_id,)
+            shard_id=1,
+            query="SELECT * FROM trades WHERE user_id = %s ORDER BY id DESC",
+            params=(user_id,),
         )
         assert trades == []
         client_session = SimpleNamespace(session=SimpleNamespace(shard_id=2))
-        assert await db_service.call_procedure_by_session(client_session, "portfolio", (user_id,)) == [{"ErrorCode": 0, "trades": 0}]
-        assert await db_service.execute_query_by_session(client_session, "SELECT * FROM trades WHERE id = %s", (user_id,)) == []
+        assert await db_service.call_procedure_by_session(
+            client_session, "portfolio", (user_id,)
+        ) == [{"ErrorCode": 0, "trades": 0}]
+        assert (
+            await db_service.execute_query_by_session(
+                client_session, "SELECT * FROM trades WHERE id = %s", (user_id,)
+            )
+            == []
+        )
         assert await db_service.get_active_shard_ids() == [1, 2]
         shard_client = db_service.get_shard_client(shard_id=1)
         assert shard_client

@@ -123,7 +123,9 @@ def test_who_has_lost_it_is_told(client: Any, colour: Any, world: Any) -> None:
         pass
 
 
-def test_a_lock_that_was_let_go_behind_its_back_is_lost(client: Any, colour: Any, world: Any) -> None:
+def test_a_lock_that_was_let_go_behind_its_back_is_lost(
+    client: Any, colour: Any, world: Any
+) -> None:
     lock = client.lock("freed", timeout=0)
     with pytest.raises(LockLost), colour.using(lock):
         colour(lock._raw.query("DO RELEASE_LOCK('freed')"))
@@ -174,8 +176,21 @@ def test_no_two_of_sixteen_processes_hold_it(world: Any, tmp_path: Path) -> None
     counter = tmp_path / "counter"
     counter.write_text("0")
     config = world.config_of(1)
-    address = {**config.model_dump(include={"host", "port", "user", "database"}), "password": config.password.get_secret_value()}
-    commands = [[sys.executable, "-c", TORTURE, ("sync", "async")[number % 2], json.dumps(address), str(counter)] for number in range(16)]
+    address = {
+        **config.model_dump(include={"host", "port", "user", "database"}),
+        "password": config.password.get_secret_value(),
+    }
+    commands = [
+        [
+            sys.executable,
+            "-c",
+            TORTURE,
+            ("sync", "async")[number % 2],
+            json.dumps(address),
+            str(counter),
+        ]
+        for number in range(16)
+    ]
     for process in [subprocess.Popen(command) for command in commands]:
         assert process.wait(240) == 0
     assert counter.read_text() == "160"

@@ -12,6 +12,7 @@ import pytest
 
 import dualdb
 from dualdb import ConnectionFailed, InterfaceError, PoolTimeout, ServiceNotOpen
+from dualdb.topology import lifecycle
 
 
 @pytest.fixture
@@ -29,20 +30,34 @@ def make_client(world: Any, colour: Any) -> Iterator[Any]:
 
 def alive(world: Any, ids: Any) -> int:
     """How many of these connections shard 1's server has."""
-    return int(world.value(1, f"SELECT COUNT(*) FROM information_schema.processlist WHERE id IN ({', '.join(map(str, ids))})"))
+    return int(
+        world.value(
+            1,
+            f"SELECT COUNT(*) FROM information_schema.processlist WHERE id IN ({', '.join(map(str, ids))})",
+        )
+    )
 
 
 def settle(world: Any, colour: Any, ids: Any, wanted: int) -> int:
-    """How many are alive, once that is as wanted or has not become so within two seconds."""
+    """How many are alive, once that is as wanted or has not become so within two
+    seconds.
+    """
     deadline = time.monotonic() + 2
     while alive(world, ids) != wanted and time.monotonic() < deadline:
         colour.sleep(0.01)
     return alive(world, ids)
 
 
-def test_pool_size_is_kept_and_overflow_closed_after_use(make_client: Any, colour: Any, world: Any) -> None:
+def test_pool_size_is_kept_and_overflow_closed_after_use(
+    make_client: Any, colour: Any, world: Any
+) -> None:
     client = make_client(pool_size=2, max_overflow=3)
-    ids = {row["id"] for (row,) in colour.at_once([lambda: client.query("SELECT CONNECTION_ID() AS id, SLEEP(0.1)")] * 20)}
+    ids = {
+        row["id"]
+        for (row,) in colour.at_once(
+            [lambda: client.query("SELECT CONNECTION_ID() AS id, SLEEP(0.1)")] * 20
+        )
+    }
     assert len(ids) == 5
     assert settle(world, colour, ids, 2) == 2
 
@@ -79,19 +94,27 @@ def test_who_waits_is_served_in_order(make_client: Any, colour: Any) -> None:
     assert served == sorted(served)
 
 
-def test_a_connection_that_died_in_the_pool_is_found_before_it_is_used(make_client: Any, colour: Any, world: Any) -> None:
+def test_a_connection_that_died_in_the_pool_is_found_before_it_is_used(
+    make_client: Any, colour: Any, world: Any
+) -> None:
     client = make_client(pool_size=1)
     first = colour(client.query_value("SELECT CONNECTION_ID()"))
     for kill in (f"KILL {first}", None):
         if kill:
             world.run(1, kill)
             time.sleep(0.1)
-        # A write, which could not be sent again if the dead connection were tried first.
-        assert colour(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)")) == 1
+        # A write, which could not be sent again if the dead connection were tried
+        # first.
+        assert (
+            colour(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
+            == 1
+        )
     assert colour(client.query_value("SELECT CONNECTION_ID()")) != first
 
 
-def test_no_statement_is_sent_that_nobody_asked_for(make_client: Any, colour: Any, world: Any) -> None:
+def test_no_statement_is_sent_that_nobody_asked_for(
+    make_client: Any, colour: Any, world: Any
+) -> None:
     client = make_client(pool_size=1)
     colour(client.query("SELECT 1"))
     count = "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'QUESTIONS'"
@@ -114,7 +137,9 @@ def test_an_old_connection_is_replaced(make_client: Any, colour: Any) -> None:
     assert colour(client.query_value("SELECT CONNECTION_ID()")) != first
 
 
-def test_a_transaction_left_open_by_a_statement_is_not_the_next_borrower_s(make_client: Any, colour: Any, world: Any) -> None:
+def test_a_transaction_left_open_by_a_statement_is_not_the_next_borrower_s(
+    make_client: Any, colour: Any, world: Any
+) -> None:
     client = make_client(pool_size=1, max_overflow=0)
     for spoil in ("BEGIN", "SET autocommit = 0"):
         colour(client.execute(spoil))
@@ -128,21 +153,37 @@ CHANGES = {
     "variable in a query": ("SELECT @left_behind := 1", "SELECT @left_behind", None),
     "mode": ("SET SESSION sql_mode = ''", "SELECT @@SESSION.sql_mode <> ''", 1),
     "time zone": ("SET time_zone = '+09:00'", "SELECT @@SESSION.time_zone", "SYSTEM"),
-    "isolation": ("SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", "SELECT @@SESSION.{isolation}", "REPEATABLE-READ"),
+    "isolation": (
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
+        "SELECT @@SESSION.{isolation}",
+        "REPEATABLE-READ",
+    ),
     "names": ("SET NAMES latin1", "SELECT @@character_set_client", "utf8mb4"),
     "database": ("USE information_schema", "SELECT DATABASE()", "{database}"),
     "temporary table": ("CREATE TEMPORARY TABLE trades (a INT)", "SELECT COUNT(id) FROM trades", 0),
     "lock": ("SELECT GET_LOCK('left_behind', 0)", "SELECT IS_USED_LOCK('left_behind')", None),
     "procedure": ("CALL change_session()", "SELECT @left_behind", None),
     "select into": ("SELECT 1 INTO @left_behind", "SELECT @left_behind", None),
-    "lock after a comment": ("/* so */ DO GET_LOCK('left_behind', 0)", "SELECT IS_USED_LOCK('left_behind')", None),
+    "lock after a comment": (
+        "/* so */ DO GET_LOCK('left_behind', 0)",
+        "SELECT IS_USED_LOCK('left_behind')",
+        None,
+    ),
     "locked tables": ("/* so */ LOCK TABLES trades READ", "SELECT COUNT(*) FROM trades", 0),
 }
 
 FAILING = {
     "procedure": ("CALL change_and_fail()", "SELECT @left_behind", None),
-    "lock": ("SELECT GET_LOCK('left_behind', 0), (SELECT 1 UNION SELECT 2)", "SELECT IS_USED_LOCK('left_behind')", None),
-    "variable": ("SELECT @left_behind := 5, (SELECT 1 UNION SELECT 2)", "SELECT @left_behind", None),
+    "lock": (
+        "SELECT GET_LOCK('left_behind', 0), (SELECT 1 UNION SELECT 2)",
+        "SELECT IS_USED_LOCK('left_behind')",
+        None,
+    ),
+    "variable": (
+        "SELECT @left_behind := 5, (SELECT 1 UNION SELECT 2)",
+        "SELECT @left_behind",
+        None,
+    ),
 }
 
 
@@ -158,8 +199,12 @@ def test_what_was_changed_before_an_error_is_as_before_too(
     assert colour(client.query_value(look)) is expected
 
 
-def test_a_reset_after_every_call_clears_what_the_server_does_not_tell_of(make_client: Any, colour: Any, world: Any) -> None:
-    world.run(1, "DROP PROCEDURE IF EXISTS take", "CREATE PROCEDURE take() DO GET_LOCK('left_behind', 0)")
+def test_a_reset_after_every_call_clears_what_the_server_does_not_tell_of(
+    make_client: Any, colour: Any, world: Any
+) -> None:
+    world.run(
+        1, "DROP PROCEDURE IF EXISTS take", "CREATE PROCEDURE take() DO GET_LOCK('left_behind', 0)"
+    )
     client = make_client(pool_size=1, max_overflow=0, reset_after_call=True)
     colour(client.call("take"))
     assert colour(client.query_value("SELECT IS_USED_LOCK('left_behind')")) is None
@@ -169,10 +214,17 @@ def test_a_reset_after_every_call_clears_what_the_server_does_not_tell_of(make_c
 def test_what_a_borrower_changed_is_as_before_for_the_next(
     make_client: Any, colour: Any, world: Any, change: str, look: str, expected: Any
 ) -> None:
-    world.run(1, "DROP PROCEDURE IF EXISTS change_session", "CREATE PROCEDURE change_session() SET @left_behind = 1")
+    world.run(
+        1,
+        "DROP PROCEDURE IF EXISTS change_session",
+        "CREATE PROCEDURE change_session() SET @left_behind = 1",
+    )
     client = make_client(pool_size=1, max_overflow=0)
     maria = "maria" in str(colour(client.query_value("SELECT VERSION()"))).lower()
-    names = {"isolation": "tx_isolation" if maria else "transaction_isolation", "database": client.config.database}
+    names = {
+        "isolation": "tx_isolation" if maria else "transaction_isolation",
+        "database": client.config.database,
+    }
     first = colour(client.query_value("SELECT CONNECTION_ID()"))
     for _ in range(2):
         colour(client.query(change))
@@ -181,7 +233,9 @@ def test_what_a_borrower_changed_is_as_before_for_the_next(
     with colour.using(client.transaction()) as tx:
         colour(tx.query(change))
     assert colour(client.query_value(look.format(**names))) == found
-    assert colour(client.query_value("SELECT CONNECTION_ID()")) == first, "and it is still the same connection"
+    assert colour(client.query_value("SELECT CONNECTION_ID()")) == first, (
+        "and it is still the same connection"
+    )
     colour(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, %s, 1)", ("é한",)))
     assert world.run(1, "SELECT symbol FROM trades") == [{"symbol": "é한"}]
 
@@ -214,22 +268,34 @@ def test_what_nobody_uses_is_closed_and_what_nobody_gives_back_is_named(
             client.pool.tidy()
         assert client.stats()[:3] == (23, 1, 0)
     client.pool.tidy()
-    (warning,) = [record.getMessage() for record in caplog.records if "has been in use for" in record.getMessage()]
+    (warning,) = [
+        record.getMessage()
+        for record in caplog.records
+        if "has been in use for" in record.getMessage()
+    ]
     assert "colours.py" in warning or "test_pool.py" in warning
 
 
-def test_a_service_tidies_its_pools_by_itself(world: Any, colour: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dualdb.life, "TEND_SECONDS", 0.05)
+def test_a_service_tidies_its_pools_by_itself(
+    world: Any, colour: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "TEND_SECONDS", 0.05)
     db = colour.Service(world.config.model_copy(update={"max_idle": 0.1}))
     with colour.using(db):
         deadline = time.monotonic() + 5
         while any(figures.idle for figures in db.stats().values()) and time.monotonic() < deadline:
             colour.sleep(0.05)
-        assert {key: figures.idle for key, figures in db.stats().items()} == {"global": 0, 1: 0, 2: 0}
+        assert {key: figures.idle for key, figures in db.stats().items()} == {
+            "global": 0,
+            1: 0,
+            2: 0,
+        }
     assert db.stats() == {}
 
 
-def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(world: Any, colour: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(
+    world: Any, colour: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     client = colour.Client(world.config_of(1))
 
     def close_soon() -> Any:
@@ -243,15 +309,28 @@ def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(world: Any, c
 
         return close()
 
-    outcomes = colour.at_once([lambda: client.query("SELECT SLEEP(0.6)"), lambda: client.execute("DO SLEEP(30)"), close_soon])
+    outcomes = colour.at_once(
+        [
+            lambda: client.query("SELECT SLEEP(0.6)"),
+            lambda: client.execute("DO SLEEP(30)"),
+            close_soon,
+        ]
+    )
     assert outcomes[0] == [{"SLEEP(0.6)": 0}]
     assert isinstance(outcomes[1], dualdb.OutcomeUnknown)
     assert outcomes[2] is None
     assert "1 connections were still in use" in caplog.text
-    assert world.value(1, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'DO SLEEP%'") == 0
+    assert (
+        world.value(
+            1, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'DO SLEEP%'"
+        )
+        == 0
+    )
 
 
-def test_closing_wakes_those_who_wait_and_ends_what_is_idle(make_client: Any, colour: Any, world: Any) -> None:
+def test_closing_wakes_those_who_wait_and_ends_what_is_idle(
+    make_client: Any, colour: Any, world: Any
+) -> None:
     client = make_client(pool_size=1, max_overflow=0)
     first = colour(client.query_value("SELECT CONNECTION_ID()"))
 
@@ -267,14 +346,20 @@ def test_closing_wakes_those_who_wait_and_ends_what_is_idle(make_client: Any, co
         return close()
 
     outcomes = colour.at_once(
-        [lambda: client.query_value("SELECT SLEEP(0.4)"), lambda: later(colour, client), close_soon],
+        [
+            lambda: client.query_value("SELECT SLEEP(0.4)"),
+            lambda: later(colour, client),
+            close_soon,
+        ],
     )
     assert outcomes[0] == 0, "work in progress ends well"
     assert isinstance(outcomes[1], ServiceNotOpen)
     assert settle(world, colour, [first], 0) == 0
 
 
-def test_a_closed_pool_stays_closed_until_its_client_opens_another(make_client: Any, colour: Any) -> None:
+def test_a_closed_pool_stays_closed_until_its_client_opens_another(
+    make_client: Any, colour: Any
+) -> None:
     client = make_client()
     colour(client.init_pool())
     colour(client.close_pool())
@@ -288,7 +373,9 @@ def test_a_closed_pool_stays_closed_until_its_client_opens_another(make_client: 
     assert closed.closed
 
 
-def test_a_borrowed_connection_that_was_forgotten_comes_back(make_client: Any, colour: Any, world: Any) -> None:
+def test_a_borrowed_connection_that_was_forgotten_comes_back(
+    make_client: Any, colour: Any, world: Any
+) -> None:
     client = make_client(pool_size=1, max_overflow=0, pool_timeout=2.0)
     forgotten = colour.awaited(client.get_connection())
     thread_id = forgotten.thread_id()
@@ -298,7 +385,9 @@ def test_a_borrowed_connection_that_was_forgotten_comes_back(make_client: Any, c
     assert settle(world, colour, [thread_id], 0) == 0
 
 
-def test_a_forgotten_connection_may_be_collected_while_the_pool_is_locked(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forgotten_connection_may_be_collected_while_the_pool_is_locked(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = dualdb.MySQLClient(world.config_of(1, pool_size=1, max_overflow=0))
     forgotten: Any = [client.connection()]
     forgotten.append(forgotten)
@@ -311,14 +400,18 @@ def test_a_forgotten_connection_may_be_collected_while_the_pool_is_locked(world:
     monkeypatch.setattr(client.pool.health, "earn", collect)
     answers: List[Any] = []
     del forgotten
-    asking = threading.Thread(target=lambda: answers.append(client.query_value("SELECT 7")), daemon=True)
+    asking = threading.Thread(
+        target=lambda: answers.append(client.query_value("SELECT 7")), daemon=True
+    )
     asking.start()
     asking.join(10)
     assert answers == [7]
     client.close_pool()
 
 
-def test_an_exception_that_comes_just_as_a_command_ends_poisons_no_connection(make_client: Any, colour: Any) -> None:
+def test_an_exception_that_comes_just_as_a_command_ends_poisons_no_connection(
+    make_client: Any, colour: Any
+) -> None:
     client = make_client(pool_size=1, max_overflow=0)
     for _ in range(2):
         raw = colour.awaited(client.pool.checkout())
@@ -329,7 +422,9 @@ def test_an_exception_that_comes_just_as_a_command_ends_poisons_no_connection(ma
 
 def test_a_password_is_what_the_server_was_given_in_utf_8(world: Any, colour: Any) -> None:
     password, database = "pässwörd-비밀", world.config_of(1).database
-    world.run(1, "DROP USER IF EXISTS dualdb_utf8", f"CREATE USER dualdb_utf8 IDENTIFIED BY '{password}'")
+    world.run(
+        1, "DROP USER IF EXISTS dualdb_utf8", f"CREATE USER dualdb_utf8 IDENTIFIED BY '{password}'"
+    )
     world.run(1, f"GRANT SELECT ON {database}.* TO dualdb_utf8")
     client = colour.Client(world.config_of(1, user="dualdb_utf8", password=password))
     assert colour(client.query_value("SELECT CURRENT_USER()")) == "dualdb_utf8@%"
@@ -349,8 +444,12 @@ def later(colour: Any, client: Any) -> Any:
     return ask()
 
 
-def test_a_connect_in_progress_delays_no_one_else(colour: Any, world: Any, make_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One caller hangs in a connect; another's connection comes back and is used meanwhile."""
+def test_a_connect_in_progress_delays_no_one_else(
+    colour: Any, world: Any, make_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One caller hangs in a connect; another's connection comes back and is used
+    meanwhile.
+    """
     client = make_client(pool_size=2)
     colour(client.query("SELECT 1"))
     pool = client.pool
@@ -367,7 +466,9 @@ def test_a_connect_in_progress_delays_no_one_else(colour: Any, world: Any, make_
         order.append("connected")
         return await original(self, *args)
 
-    monkeypatch.setattr(type(pool), "_connect", slow_in_threads if colour.name == "sync" else slow_in_tasks)
+    monkeypatch.setattr(
+        type(pool), "_connect", slow_in_threads if colour.name == "sync" else slow_in_tasks
+    )
 
     def quick() -> Any:
         if colour.name == "sync":
@@ -383,7 +484,13 @@ def test_a_connect_in_progress_delays_no_one_else(colour: Any, world: Any, make_
 
         return ask()
 
-    colour.at_once([lambda: client.query("SELECT SLEEP(0.2)"), lambda: client.query("SELECT SLEEP(0.1)"), quick])
+    colour.at_once(
+        [
+            lambda: client.query("SELECT SLEEP(0.2)"),
+            lambda: client.query("SELECT SLEEP(0.1)"),
+            quick,
+        ]
+    )
     assert order == ["served", "connected"]
 
 
@@ -396,7 +503,9 @@ def test_a_connect_in_progress_delays_no_one_else(colour: Any, world: Any, make_
         ({"host": "a..b"}, 2003),
     ],
 )
-def test_a_failed_connect_is_told_with_its_code(world: Any, colour: Any, changes: Any, code: Any, quick_retries: None) -> None:
+def test_a_failed_connect_is_told_with_its_code(
+    world: Any, colour: Any, changes: Any, code: Any, quick_retries: None
+) -> None:
     config = dualdb.DatabaseConfig(**{**plain(world.config), **changes})
     service = colour.Service(config)
     with pytest.raises(ConnectionFailed) as caught:
@@ -451,7 +560,8 @@ def test_a_service_goes_on_in_another_loop_when_its_own_is_gone(world: Any) -> N
         return found
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # of asyncio, about transports that outlived their loop
+        # of asyncio, about transports that outlived their loop
+        warnings.simplefilter("ignore", ResourceWarning)
         assert asyncio.run(first()) == [1] * 4
         assert asyncio.run(second()) == [2] * 4
         gc.collect()
@@ -468,7 +578,8 @@ def test_a_service_can_be_closed_after_its_loop_is_gone(world: Any) -> None:
     session_id = loop.run_until_complete(use())
     loop.close()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # of asyncio, about transports that outlived their loop
+        # of asyncio, about transports that outlived their loop
+        warnings.simplefilter("ignore", ResourceWarning)
         asyncio.run(service.close_service())
         gc.collect()
     gone = f"SELECT COUNT(*) FROM information_schema.processlist WHERE id = {session_id}"
@@ -483,11 +594,15 @@ def test_a_cancelled_call_leaves_no_half_read_connection(world: Any) -> None:
         client = dualdb.AsyncMySQLClient(world.config_of(1, pool_size=2, max_overflow=0))
         rows = []
         for pause in range(30):
-            task = asyncio.get_running_loop().create_task(client.query("SELECT 'wrong' AS tag, SLEEP(0.02)"))
+            task = asyncio.get_running_loop().create_task(
+                client.query("SELECT 'wrong' AS tag, SLEEP(0.02)")
+            )
             await asyncio.sleep(pause / 1000)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            rows += await asyncio.gather(*[client.query_value("SELECT %s", (tag,)) for tag in range(4)])
+            rows += await asyncio.gather(
+                *[client.query_value("SELECT %s", (tag,)) for tag in range(4)]
+            )
         await client.close_pool()
         return rows
 
@@ -498,7 +613,9 @@ def test_cancelled_waiters_lose_no_slot(world: Any) -> None:
     async def wait_and_go() -> Any:
         client = dualdb.AsyncMySQLClient(world.config_of(1, pool_size=1, max_overflow=0))
         async with client.transaction():
-            tasks = [asyncio.get_running_loop().create_task(client.query("SELECT 1")) for _ in range(5)]
+            tasks = [
+                asyncio.get_running_loop().create_task(client.query("SELECT 1")) for _ in range(5)
+            ]
             await asyncio.sleep(0.01)
             for task in tasks[:4]:
                 task.cancel()
@@ -525,11 +642,19 @@ KEEPS = ["SET @left_behind = 7", "DO GET_LOCK('left_behind', 0)"]
 
 
 @pytest.mark.parametrize("does", KEEPS)
-def test_what_a_stored_function_leaves_behind_is_nobody_else_s(world: Any, colour: Any, does: str) -> None:
-    world.run(1, "DROP FUNCTION IF EXISTS leave_it", f"CREATE FUNCTION leave_it() RETURNS INT NO SQL BEGIN {does}; RETURN 1; END")
+def test_what_a_stored_function_leaves_behind_is_nobody_else_s(
+    world: Any, colour: Any, does: str
+) -> None:
+    world.run(
+        1,
+        "DROP FUNCTION IF EXISTS leave_it",
+        f"CREATE FUNCTION leave_it() RETURNS INT NO SQL BEGIN {does}; RETURN 1; END",
+    )
     client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
     assert colour(client.query_value("SELECT leave_it()")) == 1
-    assert colour(client.query_one("SELECT @left_behind AS v, IS_FREE_LOCK('left_behind') AS f")) == {"v": None, "f": 1}
+    assert colour(
+        client.query_one("SELECT @left_behind AS v, IS_FREE_LOCK('left_behind') AS f")
+    ) == {"v": None, "f": 1}
     assert client.stats().opened == 1
     assert colour(client.query_value("SELECT LAST_INSERT_ID(77)")) == 77
     assert colour(client.query_value("SELECT LAST_INSERT_ID()")) == 0

@@ -59,7 +59,9 @@ def test_named_outright_it_is_not_available(absent: int, face: Any, db: Any) -> 
     assert db.get_shard_client(absent) is None
 
 
-def test_a_shard_in_maintenance_is_refused_and_never_another_database(world: Any, face: Any, db: Any, colour: Any) -> None:
+def test_a_shard_in_maintenance_is_refused_and_never_another_database(
+    world: Any, face: Any, db: Any, colour: Any
+) -> None:
     world.set_row(2, status="maintenance")
     reload(db, colour)
     for where in (2, session(2)):
@@ -76,9 +78,13 @@ def test_a_shard_in_maintenance_is_refused_and_never_another_database(world: Any
     assert face.rows(session(2), WHERE_AM_I) == name_of(world, 2)
 
 
-def test_a_bad_row_hurts_its_shard_alone(world: Any, open_service: Any, call: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bad_row_hurts_its_shard_alone(
+    world: Any, open_service: Any, call: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     world.run(
-        "global", "ALTER TABLE table_shard_config MODIFY port INT NULL", "UPDATE table_shard_config SET port = NULL WHERE shard_id = 2"
+        "global",
+        "ALTER TABLE table_shard_config MODIFY port INT NULL",
+        "UPDATE table_shard_config SET port = NULL WHERE shard_id = 2",
     )
     with caplog.at_level(logging.ERROR, "dualdb"):
         db = open_service()

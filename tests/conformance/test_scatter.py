@@ -18,14 +18,24 @@ def four(world: Any) -> Any:
     return world
 
 
-def test_every_shard_is_asked_and_each_answer_is_its_own(four: Any, open_service: Any, colour: Any) -> None:
+def test_every_shard_is_asked_and_each_answer_is_its_own(
+    four: Any, open_service: Any, colour: Any
+) -> None:
     db = open_service()
     for shard_id in (1, 2):
         colour(db.shard(shard_id).execute(INSERT, (shard_id,)))
     result = colour(db.shards().query("SELECT user_id FROM trades WHERE user_id > %s", (0,)))
-    assert result.by_shard == {1: [{"user_id": 1}], 2: [{"user_id": 2}], 3: [{"user_id": 1}], 4: [{"user_id": 1}]}
+    assert result.by_shard == {
+        1: [{"user_id": 1}],
+        2: [{"user_id": 2}],
+        3: [{"user_id": 1}],
+        4: [{"user_id": 1}],
+    }
     assert [row["user_id"] for row in result.rows] == [1, 2, 1, 1]
-    assert result.rows_with_shard()[1:3] == [{"user_id": 2, "_shard": 2}, {"user_id": 1, "_shard": 3}]
+    assert result.rows_with_shard()[1:3] == [
+        {"user_id": 2, "_shard": 2},
+        {"user_id": 1, "_shard": 3},
+    ]
     assert result.errors == {}
     done = colour(db.shards([2, 1]).execute(INSERT, (9,)))
     assert (done.by_shard, done.by_shard[2].lastrowid) == ({1: 1, 2: 1}, 2)
@@ -45,14 +55,18 @@ def test_nothing_is_silently_short(four: Any, open_service: Any, colour: Any, wo
     world.set_row(2, status="maintenance")
     world.set_row(4, status="inactive")
     db = open_service()
-    with pytest.raises(ScatterError, match="1 of 3 shards failed: shard 2: it is in maintenance") as caught:
+    with pytest.raises(
+        ScatterError, match="1 of 3 shards failed: shard 2: it is in maintenance"
+    ) as caught:
         colour(db.shards().query("SELECT 7 AS n"))
     assert caught.value.result.by_shard == {1: [{"n": 7}], 3: [{"n": 7}]}
     assert isinstance(caught.value.result.errors[2], ShardUnavailable)
     assert pickle.loads(pickle.dumps(caught.value)).result.by_shard == caught.value.result.by_shard
     part = colour(db.shards(on_error="partial").query("SELECT 7 AS n"))
     assert (sorted(part.by_shard), sorted(part.errors)) == ([1, 3], [2])
-    assert sorted(colour(db.shards([1, 4, 9], on_error="partial").query("SELECT 7 AS n")).errors) == [4, 9]
+    assert sorted(
+        colour(db.shards([1, 4, 9], on_error="partial").query("SELECT 7 AS n")).errors
+    ) == [4, 9]
     with pytest.raises(ScatterError) as caught:
         colour(db.shards([1, 3]).query("SELECT nonsense"))
     assert {error.errno for error in caught.value.result.errors.values()} == {1054}
@@ -60,8 +74,15 @@ def test_nothing_is_silently_short(four: Any, open_service: Any, colour: Any, wo
 
 def test_a_slow_shard_is_late_alone(db: Any, colour: Any, world: Any) -> None:
     for shard_id, seconds in ((1, 20), (2, 0)):
-        world.run(shard_id, "DROP TABLE IF EXISTS nap", "CREATE TABLE nap (s FLOAT)", f"INSERT INTO nap VALUES ({seconds})")
-    part = colour(db.shards(on_error="partial").query("SELECT SLEEP(s) AS slept FROM nap", timeout=0.5))
+        world.run(
+            shard_id,
+            "DROP TABLE IF EXISTS nap",
+            "CREATE TABLE nap (s FLOAT)",
+            f"INSERT INTO nap VALUES ({seconds})",
+        )
+    part = colour(
+        db.shards(on_error="partial").query("SELECT SLEEP(s) AS slept FROM nap", timeout=0.5)
+    )
     assert part.by_shard == {2: [{"slept": 0}]}
     assert isinstance(part.errors[1], DeadlineExceeded)
     with colour.deadline(0.5), pytest.raises(ScatterError):

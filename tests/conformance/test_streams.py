@@ -21,9 +21,15 @@ from dualdb import (
     TransactionAborted,
 )
 
-DIGITS = "(" + " UNION ALL ".join(["SELECT 0 AS d", *[f"SELECT {digit}" for digit in range(1, 10)]]) + ")"
+DIGITS = (
+    "("
+    + " UNION ALL ".join(["SELECT 0 AS d", *[f"SELECT {digit}" for digit in range(1, 10)]])
+    + ")"
+)
 NUMBER = "a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d"
-MANY = f"SELECT {NUMBER} AS n, REPEAT('x', 100) AS x FROM " + ", ".join([f"{DIGITS} {letter}" for letter in "abcef"])
+MANY = f"SELECT {NUMBER} AS n, REPEAT('x', 100) AS x FROM " + ", ".join(
+    [f"{DIGITS} {letter}" for letter in "abcef"]
+)
 
 
 @pytest.fixture
@@ -49,7 +55,9 @@ def test_all_rows_come_and_the_connection_goes_back(client: Any, colour: Any, wo
     assert (client.stats().in_use, client.stats().opened) == (0, 1)
 
 
-def test_leaving_the_loop_frees_the_connection_and_ends_the_query(client: Any, colour: Any, world: Any) -> None:
+def test_leaving_the_loop_frees_the_connection_and_ends_the_query(
+    client: Any, colour: Any, world: Any
+) -> None:
     for _ in range(4):
         assert len(colour.taken(client.stream(MANY), 3)) == 3
         gc.collect()
@@ -99,8 +107,12 @@ def test_inside_a_transaction_it_is_part_of_it(client: Any, colour: Any, world: 
 
 
 def test_a_stream_goes_where_a_call_goes(db: Any, colour: Any, world: Any) -> None:
-    assert colour.taken(db.shard(1).stream("SELECT DATABASE() AS d")) == [{"d": world.config_of(1).database}]
-    assert colour.taken(db.stream("SELECT DATABASE() AS d")) == [{"d": world.config_of("global").database}]
+    assert colour.taken(db.shard(1).stream("SELECT DATABASE() AS d")) == [
+        {"d": world.config_of(1).database}
+    ]
+    assert colour.taken(db.stream("SELECT DATABASE() AS d")) == [
+        {"d": world.config_of("global").database}
+    ]
     with pytest.raises(ShardUnavailable):
         colour.taken(db.shard(9).stream("SELECT 1"))
     colour(db.set_shard_status(1, "readonly"))
@@ -136,14 +148,21 @@ def test_a_million_rows_take_no_memory(world: Any, colour: Any) -> None:
         {textwrap.indent(textwrap.dedent(sync if colour.name == "sync" else asynchronous), "        ").strip()}
         print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     count, kilobytes = map(int, done.stdout.split())
     assert count == 1_000_000
     assert kilobytes < 20_000
 
 
-def test_a_write_whose_connection_is_lost_while_its_rows_come_has_an_unknown_outcome(client: Any, colour: Any, world: Any) -> None:
+def test_a_write_whose_connection_is_lost_while_its_rows_come_has_an_unknown_outcome(
+    client: Any, colour: Any, world: Any
+) -> None:
     body = f"BEGIN INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1); {MANY}; END"
     world.run(1, "DROP PROCEDURE IF EXISTS works", f"CREATE PROCEDURE works() {body}")
     stream = client.stream("CALL works()")
@@ -155,7 +174,9 @@ def test_a_write_whose_connection_is_lost_while_its_rows_come_has_an_unknown_out
     assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
 
 
-def test_its_time_is_for_the_whole_loop_and_not_for_what_has_come(client: Any, colour: Any, world: Any) -> None:
+def test_its_time_is_for_the_whole_loop_and_not_for_what_has_come(
+    client: Any, colour: Any, world: Any
+) -> None:
     few = f"SELECT {NUMBER} AS n FROM {DIGITS} a, {DIGITS} b, {DIGITS} c, {DIGITS} e, {DIGITS} f LIMIT 50"
     stream = client.stream(few, timeout=0.5)
     next(stream) if colour.name == "sync" else colour(stream.__anext__())

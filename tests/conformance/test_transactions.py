@@ -25,10 +25,15 @@ INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 
 def users(world: Any, name: Any = 1) -> Any:
-    return [row["user_id"] for row in world.run(name, "SELECT user_id FROM trades ORDER BY user_id")]
+    return [
+        row["user_id"] for row in world.run(name, "SELECT user_id FROM trades ORDER BY user_id")
+    ]
 
 
-@pytest.mark.parametrize("target", [lambda db: db.shard(1), lambda db: db.session(session(1)), lambda db: db.get_shard_client(1)])
+@pytest.mark.parametrize(
+    "target",
+    [lambda db: db.shard(1), lambda db: db.session(session(1)), lambda db: db.get_shard_client(1)],
+)
 def test_a_block_that_ends_well_is_committed(db: Any, colour: Any, world: Any, target: Any) -> None:
     with colour.using(target(db).transaction()) as tx:
         assert colour(tx.execute(INSERT, (1,))).lastrowid == 1
@@ -60,7 +65,9 @@ def test_inside_a_transaction_another_is_a_savepoint(db: Any, colour: Any, world
     assert users(world) == [1, 4]
 
 
-def test_calls_of_the_same_caller_take_part_and_others_do_not(db: Any, colour: Any, world: Any) -> None:
+def test_calls_of_the_same_caller_take_part_and_others_do_not(
+    db: Any, colour: Any, world: Any
+) -> None:
     with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction(other_shards=True)):
         colour(db.shard(1).execute(INSERT, (1,)))
         colour(db.session(session(1)).execute(INSERT, (2,)))
@@ -78,7 +85,10 @@ def test_a_legacy_unit_of_work_commits_or_vanishes_whole(db: Any, colour: Any, w
     def sign_up(email: str, *, fail: bool) -> None:
         with colour.using(db.get_transaction()) as tx:
             colour(tx.execute_non_query("INSERT INTO accounts (email) VALUES (%s)", (email,)))
-            assert colour(db.call_global_procedure_update("INSERT INTO events VALUES (%s)", (email,))) == 1
+            assert (
+                colour(db.call_global_procedure_update("INSERT INTO events VALUES (%s)", (email,)))
+                == 1
+            )
             if fail:
                 raise ZeroDivisionError
 
@@ -131,7 +141,9 @@ def test_an_error_that_the_block_handles_leaves_the_rest(db: Any, colour: Any, w
 
 
 def test_after_a_deadlock_nothing_more_is_sent(db: Any, colour: Any, world: Any) -> None:
-    world.run(1, "INSERT INTO trades (id, user_id, symbol, qty) VALUES (1, 1, 'A', 0), (2, 2, 'B', 0)")
+    world.run(
+        1, "INSERT INTO trades (id, user_id, symbol, qty) VALUES (1, 1, 'A', 0), (2, 2, 'B', 0)"
+    )
     update = "UPDATE trades SET qty = qty + 1 WHERE id = %s"
     outcome = []
     with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as mine:
@@ -143,7 +155,11 @@ def test_after_a_deadlock_nothing_more_is_sent(db: Any, colour: Any, world: Any)
                 cursor.execute("UPDATE trades SET qty = qty + 1 WHERE id = 2")
                 for _ in range(5):
                     cursor.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (9, 'X', 0)")
-                blocked = threading.Thread(target=lambda: outcome.append(cursor.execute("UPDATE trades SET qty = qty + 1 WHERE id = 1")))
+                blocked = threading.Thread(
+                    target=lambda: outcome.append(
+                        cursor.execute("UPDATE trades SET qty = qty + 1 WHERE id = 1")
+                    )
+                )
                 blocked.start()
                 colour.sleep(0.3)
                 with pytest.raises(Exception, match="[Dd]eadlock") as caught:
@@ -162,7 +178,11 @@ def test_after_a_deadlock_nothing_more_is_sent(db: Any, colour: Any, world: Any)
 def world_connection(world: Any) -> Any:
     config = world.config_of(1)
     return pymysql.connect(
-        host=config.host, port=config.port, user=config.user, password=config.reveal_password(), database=config.database
+        host=config.host,
+        port=config.port,
+        user=config.user,
+        password=config.reveal_password(),
+        database=config.database,
     )
 
 
@@ -178,7 +198,9 @@ def test_a_statement_that_commits_by_itself_does_not_leave_the_rest_unprotected(
     assert "committed it" in caplog.text
 
 
-def test_an_implicit_commit_sweeps_savepoints_away_and_says_so(db: Any, colour: Any, world: Any) -> None:
+def test_an_implicit_commit_sweeps_savepoints_away_and_says_so(
+    db: Any, colour: Any, world: Any
+) -> None:
     with pytest.raises(TransactionAborted) as caught, colour.using(db.shard(1).transaction()) as tx:
         colour(tx.execute(INSERT, (1,)))
         with pytest.raises(ZeroDivisionError), colour.using(tx.transaction()) as inner:
@@ -192,17 +214,23 @@ def test_an_implicit_commit_sweeps_savepoints_away_and_says_so(db: Any, colour: 
 
 @pytest.mark.parametrize("fails", [True, False])
 @pytest.mark.parametrize("commits", [True, False])
-def test_a_procedure_that_ends_the_transaction_is_found_out(db: Any, colour: Any, world: Any, commits: bool, fails: bool) -> None:
+def test_a_procedure_that_ends_the_transaction_is_found_out(
+    db: Any, colour: Any, world: Any, commits: bool, fails: bool
+) -> None:
     with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as tx:
         colour(tx.execute(INSERT, (1,)))
-        with pytest.raises(OperationalError, match="no more") if fails else contextlib.nullcontext():
+        with (
+            pytest.raises(OperationalError, match="no more") if fails else contextlib.nullcontext()
+        ):
             colour(tx.call("end_and_fail", (commits, fails)))
         with pytest.raises(TransactionAborted, match="nothing more is sent"):
             colour(tx.execute(INSERT, (2,)))
     assert users(world) == ([1] if commits else [])
 
 
-def test_a_transaction_that_a_failed_procedure_left_open_is_not_lent_on(world: Any, colour: Any) -> None:
+def test_a_transaction_that_a_failed_procedure_left_open_is_not_lent_on(
+    world: Any, colour: Any
+) -> None:
     client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
     with pytest.raises(OperationalError, match="no more"):
         colour(client.call("begin_and_fail", (1,)))
@@ -247,7 +275,9 @@ def test_savepoints_of_several_callers_do_not_cross(db: Any, colour: Any, world:
     assert users(world) == [1, 2, 3]
 
 
-def test_a_statement_that_was_interrupted_takes_the_transaction_with_it(db: Any, colour: Any, world: Any) -> None:
+def test_a_statement_that_was_interrupted_takes_the_transaction_with_it(
+    db: Any, colour: Any, world: Any
+) -> None:
     with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as tx:
         colour(tx.execute(INSERT, (1,)))
         colour.interrupted(lambda: tx.query("SELECT SLEEP(5)"))
@@ -256,7 +286,9 @@ def test_a_statement_that_was_interrupted_takes_the_transaction_with_it(db: Any,
     assert users(world) == []
 
 
-def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(db: Any, colour: Any, world: Any) -> None:
+def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(
+    db: Any, colour: Any, world: Any
+) -> None:
     with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as tx:
         colour(tx.execute(INSERT, (1,)))
         world.run(1, f"KILL {colour(tx.query_value('SELECT CONNECTION_ID()'))}")
@@ -268,7 +300,10 @@ def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(db: A
 
 
 def test_a_commit_whose_answer_is_lost_is_told_as_unknown(db: Any, colour: Any, world: Any) -> None:
-    with pytest.raises(OutcomeUnknown, match="COMMIT") as caught, colour.using(db.shard(1).transaction()) as tx:
+    with (
+        pytest.raises(OutcomeUnknown, match="COMMIT") as caught,
+        colour.using(db.shard(1).transaction()) as tx,
+    ):
         colour(tx.execute(INSERT, (1,)))
         world.run(1, f"KILL {colour(tx.query_value('SELECT CONNECTION_ID()'))}")
         colour.sleep(0.2)
@@ -279,12 +314,19 @@ def test_a_commit_whose_answer_is_lost_is_told_as_unknown(db: Any, colour: Any, 
 def test_two_callers_in_one_transaction_are_told_so(db: Any, colour: Any) -> None:
     with colour.using(db.transaction()) as tx:
         outcomes = colour.at_once([lambda: tx.query_value("SELECT SLEEP(0.2)")] * 3)
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ConcurrentUseError", "ConcurrentUseError", "int"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+        "ConcurrentUseError",
+        "ConcurrentUseError",
+        "int",
+    ]
     assert any(isinstance(outcome, ConcurrentUseError) for outcome in outcomes)
 
 
 def test_a_transaction_on_a_shard_that_is_away_is_refused(db: Any, colour: Any) -> None:
-    with pytest.raises(RuntimeError, match="^Shard 9 not available$"), colour.using(db.shard(9).transaction()):
+    with (
+        pytest.raises(RuntimeError, match="^Shard 9 not available$"),
+        colour.using(db.shard(9).transaction()),
+    ):
         raise AssertionError("entered")
 
 
@@ -309,14 +351,22 @@ def test_a_commit_marker_is_left_with_the_transaction(db: Any, colour: Any, worl
         colour(tx.execute(INSERT, (1,)))
         with colour.using(tx.transaction()) as inner:
             colour(inner.execute(INSERT, (2,)))
-        with pytest.raises(InterfaceError, match="outermost"), colour.using(tx.transaction(commit_marker=True)):
+        with (
+            pytest.raises(InterfaceError, match="outermost"),
+            colour.using(tx.transaction(commit_marker=True)),
+        ):
             raise AssertionError("entered")
         colour(tx.execute("CREATE TABLE IF NOT EXISTS made (a INT)"))
         colour(tx.execute(INSERT, (3,)))
-    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction(commit_marker=True)):
+    with (
+        pytest.raises(ZeroDivisionError),
+        colour.using(db.shard(1).transaction(commit_marker=True)),
+    ):
         raise ZeroDivisionError
     assert users(world) == [1, 2, 3]
-    assert len({row["token"] for row in world.run(1, "SELECT token FROM dualdb_commit")}) == 2, "one before and one after the DDL"
+    assert len({row["token"] for row in world.run(1, "SELECT token FROM dualdb_commit")}) == 2, (
+        "one before and one after the DDL"
+    )
 
 
 ENDS = {
@@ -331,9 +381,14 @@ ENDS = {
 
 @pytest.mark.parametrize("body", ENDS)
 @pytest.mark.parametrize("marked", [False, True])
-def test_a_procedure_that_begins_another_transaction_is_found_out(db: Any, colour: Any, world: Any, body: str, marked: bool) -> None:
+def test_a_procedure_that_begins_another_transaction_is_found_out(
+    db: Any, colour: Any, world: Any, body: str, marked: bool
+) -> None:
     world.run(1, f"DROP PROCEDURE IF EXISTS {body}", f"CREATE PROCEDURE {body}() {ENDS[body]}")
-    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction(commit_marker=marked)) as tx:
+    with (
+        pytest.raises(TransactionAborted),
+        colour.using(db.shard(1).transaction(commit_marker=marked)) as tx,
+    ):
         colour(tx.execute("SAVEPOINT mine"))
         colour(tx.execute(INSERT, (1,)))
         with pytest.raises(OperationalError) if body == "fails" else contextlib.nullcontext():
@@ -353,10 +408,15 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize(("sql", "told"), HIDDEN)
-def test_a_commit_inside_another_statement_is_found_out(db: Any, colour: Any, world: Any, sql: str, told: Any) -> None:
+def test_a_commit_inside_another_statement_is_found_out(
+    db: Any, colour: Any, world: Any, sql: str, told: Any
+) -> None:
     if "MariaDB" not in world.value(1, "SELECT VERSION()"):
-        told = InterfaceError if told is InterfaceError else ProgrammingError  # MySQL has no such statements
-    world.run(1, "DROP PROCEDURE IF EXISTS commits", f"CREATE PROCEDURE commits() {ENDS['commits']}")
+        # MySQL has no such statements
+        told = InterfaceError if told is InterfaceError else ProgrammingError
+    world.run(
+        1, "DROP PROCEDURE IF EXISTS commits", f"CREATE PROCEDURE commits() {ENDS['commits']}"
+    )
     with pytest.raises(told), colour.using(db.shard(1).transaction()) as tx:
         colour(tx.execute(INSERT, (1,)))
         colour(tx.execute(sql))
@@ -364,9 +424,15 @@ def test_a_commit_inside_another_statement_is_found_out(db: Any, colour: Any, wo
     assert users(world) == ([1] if told is TransactionAborted else [])
 
 
-def test_a_stream_after_a_cursor_that_was_not_read_to_its_end_has_its_own_rows(db: Any, colour: Any, world: Any) -> None:
+def test_a_stream_after_a_cursor_that_was_not_read_to_its_end_has_its_own_rows(
+    db: Any, colour: Any, world: Any
+) -> None:
     digits = " UNION ALL ".join([f"SELECT {number} AS n" for number in range(252)])
-    world.run(1, "DROP PROCEDURE IF EXISTS two_sets", f"CREATE PROCEDURE two_sets() BEGIN {digits}; SELECT 'of the CALL' AS a; END")
+    world.run(
+        1,
+        "DROP PROCEDURE IF EXISTS two_sets",
+        f"CREATE PROCEDURE two_sets() BEGIN {digits}; SELECT 'of the CALL' AS a; END",
+    )
     with colour.using(db.shard(1).transaction()) as tx:
         cursor = colour.awaited(tx.cursor())
         colour.awaited(cursor.execute("CALL two_sets()"))
@@ -374,7 +440,9 @@ def test_a_stream_after_a_cursor_that_was_not_read_to_its_end_has_its_own_rows(d
         assert colour(tx.query_value("SELECT 'of the query'")) == "of the query"
 
 
-def test_a_procedure_that_does_no_such_thing_is_left_alone(db: Any, colour: Any, world: Any) -> None:
+def test_a_procedure_that_does_no_such_thing_is_left_alone(
+    db: Any, colour: Any, world: Any
+) -> None:
     world.run(
         1,
         "DROP PROCEDURE IF EXISTS busy",
@@ -396,9 +464,19 @@ def test_a_procedure_that_does_no_such_thing_is_left_alone(db: Any, colour: Any,
 
 
 @pytest.mark.parametrize(
-    "word", ["BEGIN", "start transaction read only", "/* so */ COMMIT", "ROLLBACK AND CHAIN", "ROLLBACK", "XA START 'a'"]
+    "word",
+    [
+        "BEGIN",
+        "start transaction read only",
+        "/* so */ COMMIT",
+        "ROLLBACK AND CHAIN",
+        "ROLLBACK",
+        "XA START 'a'",
+    ],
 )
-def test_a_transaction_is_ended_by_its_block_alone(db: Any, colour: Any, world: Any, word: str) -> None:
+def test_a_transaction_is_ended_by_its_block_alone(
+    db: Any, colour: Any, world: Any, word: str
+) -> None:
     with colour.using(db.shard(1).transaction()) as tx:
         colour(tx.execute(INSERT, (1,)))
         with pytest.raises(InterfaceError, match="inside a transaction"):
@@ -421,7 +499,9 @@ def test_what_follows_ddl_is_not_told_as_the_whole(db: Any, colour: Any, world: 
     assert users(world) == [1]
 
 
-def test_a_block_inside_does_not_outlive_a_transaction_that_was_rolled_back(db: Any, colour: Any, world: Any) -> None:
+def test_a_block_inside_does_not_outlive_a_transaction_that_was_rolled_back(
+    db: Any, colour: Any, world: Any
+) -> None:
     inner: Any = None
     with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction()) as tx:
         inner = colour.using(tx.transaction())
@@ -439,12 +519,17 @@ def test_what_is_said_through_a_cursor_is_not_the_next_borrower_s(world: Any, co
         cursor = colour.awaited(tx.cursor())
         colour.awaited(cursor.execute("USE information_schema"))
         colour.awaited(cursor.execute("SET @mine = 1"))
-    assert colour(client.query_one("SELECT DATABASE() AS d, @mine AS m")) == {"d": world.config_of(1).database, "m": None}
+    assert colour(client.query_one("SELECT DATABASE() AS d, @mine AS m")) == {
+        "d": world.config_of(1).database,
+        "m": None,
+    }
     colour(client.close_pool())
 
 
 def function(colour: Any, body: Callable[[Any], Iterator[Any]]) -> Any:
-    """A function of a transaction as the colour wants it, from a generator that yields calls and returns what the function gives."""
+    """A function of a transaction as the colour wants it, from a generator that yields
+    calls and returns what the function gives.
+    """
 
     def sync(tx: Any) -> Any:
         steps = body(tx)
@@ -467,8 +552,15 @@ def function(colour: Any, body: Callable[[Any], Iterator[Any]]) -> Any:
     return sync if colour.name == "sync" else asynchronous
 
 
-def test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums(world: Any, colour: Any) -> None:
-    world.run(1, "DROP TABLE IF EXISTS sums", "CREATE TABLE sums (id INT PRIMARY KEY, n INT)", "INSERT INTO sums VALUES (1, 0), (2, 0)")
+def test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums(
+    world: Any, colour: Any
+) -> None:
+    world.run(
+        1,
+        "DROP TABLE IF EXISTS sums",
+        "CREATE TABLE sums (id INT PRIMARY KEY, n INT)",
+        "INSERT INTO sums VALUES (1, 0), (2, 0)",
+    )
     client = colour.Client(world.config_of(1, pool_size=20))
     begun = []
 
@@ -503,7 +595,9 @@ def test_what_is_no_conflict_is_not_begun_again(db: Any, colour: Any, world: Any
     assert (begun, told, users(world)) == ([1], [], [])
 
 
-def test_a_connection_that_is_lost_before_commit_begins_it_again(db: Any, colour: Any, world: Any) -> None:
+def test_a_connection_that_is_lost_before_commit_begins_it_again(
+    db: Any, colour: Any, world: Any
+) -> None:
     begun, told = [], []
 
     def body(tx: Any) -> Any:
@@ -559,7 +653,11 @@ def test_how_a_transaction_is_opened(db: Any, colour: Any, world: Any) -> None:
     with colour.using(shard.transaction(read_only=True)) as tx, pytest.raises(ReadOnlyServer):
         colour(tx.execute(INSERT, (3,)))
     assert colour(shard.execute(INSERT, (4,))) == 1, "the next one is as ever"
-    for wrong in ({"isolation": "SOME"}, {"isolation": 1}, {"commit_marker": True, "read_only": True}):
+    for wrong in (
+        {"isolation": "SOME"},
+        {"isolation": 1},
+        {"commit_marker": True, "read_only": True},
+    ):
         with pytest.raises(ParameterError):
             shard.transaction(**wrong)
     with (
@@ -570,7 +668,9 @@ def test_how_a_transaction_is_opened(db: Any, colour: Any, world: Any) -> None:
         raise AssertionError("entered")
 
 
-def test_another_shard_inside_a_transaction_is_refused_unless_asked_for(db: Any, colour: Any, world: Any) -> None:
+def test_another_shard_inside_a_transaction_is_refused_unless_asked_for(
+    db: Any, colour: Any, world: Any
+) -> None:
     with colour.using(db.shard(1).transaction()) as tx:
         colour(tx.execute(INSERT, (1,)))
         calls: List[Callable[[], Any]] = [
@@ -580,7 +680,9 @@ def test_another_shard_inside_a_transaction_is_refused_unless_asked_for(db: Any,
             lambda: db.get_shard_client(2).execute_non_query(INSERT, (2,)),
         ]
         for call in calls:
-            with pytest.raises(CrossShardError, match="shard 2 is another database than shard 1") as caught:
+            with pytest.raises(
+                CrossShardError, match="shard 2 is another database than shard 1"
+            ) as caught:
                 colour(call())
             assert isinstance(caught.value, RuntimeError)
         with pytest.raises(CrossShardError), colour.using(db.shard(2).transaction()):
@@ -589,7 +691,9 @@ def test_another_shard_inside_a_transaction_is_refused_unless_asked_for(db: Any,
         assert colour(db.shard(1).execute(INSERT, (3,))) == 1
         with colour.using(tx.transaction()):
             assert colour(db.session(session(1)).execute(INSERT, (4,))) == 1
-        assert colour.elsewhere(lambda: db.shard(2).execute(INSERT, (5,))) == 1, "others are not in it"
+        assert colour.elsewhere(lambda: db.shard(2).execute(INSERT, (5,))) == 1, (
+            "others are not in it"
+        )
     assert colour(db.shard(2).execute(INSERT, (6,))) == 1
     with colour.using(db.shard(1).transaction(other_shards=True)):
         assert colour(db.shard(2).execute(INSERT, (7,))) == 1

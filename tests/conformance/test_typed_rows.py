@@ -60,10 +60,17 @@ def test_every_target_makes_them(db: Any, colour: Any, client: Any) -> None:
         for target in (client, tx, db.shard(1), db.get_shard_client(1), other):
             assert colour(target.query(SQL, as_=Trade)) == [Trade(1, "A", 5), Trade(2, "B", 6)]
             assert colour(target.query_one(SQL, as_=Trade)) == Trade(1, "A", 5)
-            assert rows_of(colour, target.stream(SQL, as_=Trade)) == [Trade(1, "A", 5), Trade(2, "B", 6)]
+            assert rows_of(colour, target.stream(SQL, as_=Trade)) == [
+                Trade(1, "A", 5),
+                Trade(2, "B", 6),
+            ]
     assert colour(db.query("SELECT 7 AS user_id, 'X' AS symbol", as_=Trade)) == [Trade(7, "X")]
     assert colour(client.query_one(SQL + " LIMIT 0", as_=Trade)) is None
-    assert colour(client.query("DO 1", as_=Trade)) == rows_of(colour, client.stream("DO 1", as_=Trade)) == []
+    assert (
+        colour(client.query("DO 1", as_=Trade))
+        == rows_of(colour, client.stream("DO 1", as_=Trade))
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,18 +91,24 @@ def test_every_kind(client: Any, colour: Any, sql: str, as_: Any, made: Any) -> 
 
 
 def test_no_column_is_lost_in_a_dict(client: Any, colour: Any) -> None:
-    assert colour(client.query_one("SELECT t.d, u.d, t.d FROM (SELECT 1 AS d) t, (SELECT 2 AS d) u")) == {"d": 1, "u.d": 2, "t.d": 1}
+    assert colour(
+        client.query_one("SELECT t.d, u.d, t.d FROM (SELECT 1 AS d) t, (SELECT 2 AS d) u")
+    ) == {"d": 1, "u.d": 2, "t.d": 1}
     assert list(colour(client.query_one("SELECT 1 AS a, 2 AS a, 3 AS a")).values()) == [1, 2, 3]
 
 
 def test_rows_that_do_not_fit_leave_the_connection_usable(client: Any, colour: Any) -> None:
     session = colour(client.query_value("SELECT CONNECTION_ID()"))
     colour(client.execute(INSERT))
-    with pytest.raises(RowError, match="the rows are no Trade: no column for symbol; no field for the column x"):
+    with pytest.raises(
+        RowError, match="the rows are no Trade: no column for symbol; no field for the column x"
+    ):
         colour(client.query("SELECT user_id, 1 AS x FROM trades", as_=Trade))
     words = "SELECT user_id, IF(user_id = 1, 'A', NULL) AS symbol FROM trades ORDER BY user_id"
     for as_ in (Portfolio, Keys):
-        with pytest.raises(RowError, match="row 1 .*symbol: Input should be a valid string") as caught:
+        with pytest.raises(
+            RowError, match="row 1 .*symbol: Input should be a valid string"
+        ) as caught:
             colour(client.query(words, as_=as_))
         assert (caught.value.row, caught.value.columns) == (1, ("symbol",))
         assert colour(client.query_one(words, as_=as_))
@@ -118,7 +131,9 @@ def test_another_class_is_refused_before_anything_is_sent(client: Any, colour: A
     for wrong in wrongs:
         for verb in (client.query, client.query_one):
             with pytest.raises(ParameterError, match="as_ is a pydantic model"):
-                colour(verb("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 5)", as_=wrong))
+                colour(
+                    verb("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 5)", as_=wrong)
+                )
         with pytest.raises(ParameterError, match="as_ is a pydantic model"):
             client.stream("SELECT 1", as_=wrong)
     assert client.stats().opened == 0
@@ -126,8 +141,14 @@ def test_another_class_is_refused_before_anything_is_sent(client: Any, colour: A
 
 def test_a_column_alone(client: Any, db: Any, colour: Any) -> None:
     colour(client.execute(INSERT))
-    assert colour(client.query_column("SELECT symbol, qty FROM trades WHERE qty > %s ORDER BY symbol", (0,))) == ["A", "B"]
-    assert colour(client.query_column("SELECT symbol FROM trades WHERE FALSE")) == colour(client.query_column("DO 1")) == []
+    assert colour(
+        client.query_column("SELECT symbol, qty FROM trades WHERE qty > %s ORDER BY symbol", (0,))
+    ) == ["A", "B"]
+    assert (
+        colour(client.query_column("SELECT symbol FROM trades WHERE FALSE"))
+        == colour(client.query_column("DO 1"))
+        == []
+    )
     with colour.using(db.shard(1).transaction()) as tx:
         assert colour(tx.query_column("SELECT qty FROM trades ORDER BY qty")) == [5, 6]
 
@@ -139,5 +160,9 @@ def test_one_row_at_most(client: Any, colour: Any) -> None:
         with pytest.raises(TooManyRows, match="2 rows came") as caught:
             colour(client.query_one(SQL, as_=as_, strict=True))
         assert pickle.loads(pickle.dumps(caught.value)).sent is True
-    assert colour(client.query_one(SQL + " LIMIT 1", strict=True)) == {"user_id": 1, "symbol": "A", "qty": 5}
+    assert colour(client.query_one(SQL + " LIMIT 1", strict=True)) == {
+        "user_id": 1,
+        "symbol": "A",
+        "qty": 5,
+    }
     assert colour(client.query_one(SQL + " LIMIT 0", strict=True)) is None

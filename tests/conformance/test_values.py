@@ -47,7 +47,22 @@ COLUMNS = {
     "GEOMETRY": ["ST_GeomFromText('POINT(1 -2)')", "ST_GeomFromText('LINESTRING(0 0, 1 1, 2 2)')"],
 }
 #: What both servers offer and Python knows; of the others most speak of one of these.
-CHARSETS = ["utf8mb4", "utf8mb3", "latin1", "latin2", "cp1251", "koi8r", "greek", "sjis", "cp932", "ujis", "gbk", "euckr", "big5", "ascii"]
+CHARSETS = [
+    "utf8mb4",
+    "utf8mb3",
+    "latin1",
+    "latin2",
+    "cp1251",
+    "koi8r",
+    "greek",
+    "sjis",
+    "cp932",
+    "ujis",
+    "gbk",
+    "euckr",
+    "big5",
+    "ascii",
+]
 
 
 def kinds(rows: Any) -> List[Any]:
@@ -59,20 +74,30 @@ def values(world: Any, seed: int) -> List[str]:
     """A table with every kind of column; the names of the columns."""
     columns = [f"c{number}" for number in range(len(COLUMNS))]
     declared = ", ".join([f"{name} {kind}" for name, kind in zip(columns, COLUMNS)])
-    world.run("global", "DROP TABLE IF EXISTS vals", f"CREATE TABLE vals (id INT PRIMARY KEY, {declared}) CHARACTER SET utf8mb4")
+    world.run(
+        "global",
+        "DROP TABLE IF EXISTS vals",
+        f"CREATE TABLE vals (id INT PRIMARY KEY, {declared}) CHARACTER SET utf8mb4",
+    )
     spread = random.Random(seed)
     rows = []
     for number in range(12):
-        chosen = [spread.choice([*texts, "NULL"]) if number > 5 else texts[number % len(texts)] for texts in COLUMNS.values()]
+        chosen = [
+            spread.choice([*texts, "NULL"]) if number > 5 else texts[number % len(texts)]
+            for texts in COLUMNS.values()
+        ]
         rows.append(f"INSERT INTO vals VALUES ({number}, {', '.join(chosen)})")
     world.run("global", "SET SESSION sql_mode = ''", *rows)
     return columns
 
 
 @pytest.mark.parametrize("charset", CHARSETS)
-def test_every_value_is_the_drivers_in_every_charset(values: Any, world: Any, open_service: Any, colour: Any, charset: str) -> None:
+def test_every_value_is_the_drivers_in_every_charset(
+    values: Any, world: Any, open_service: Any, colour: Any, charset: str
+) -> None:
     own, driver = [
-        open_service(world.config.model_copy(update={"charset": charset, "own_reader": own_reader})) for own_reader in (True, False)
+        open_service(world.config.model_copy(update={"charset": charset, "own_reader": own_reader}))
+        for own_reader in (True, False)
     ]
     sql = "SELECT * FROM vals ORDER BY id"
     expected = kinds(colour(driver.query(sql)))
@@ -85,25 +110,45 @@ def test_every_value_is_the_drivers_in_every_charset(values: Any, world: Any, op
 
 
 @pytest.mark.parametrize("own_reader", [True, False])
-def test_either_reader_does_what_a_call_can_do(world: Any, open_service: Any, colour: Any, own_reader: bool) -> None:
+def test_either_reader_does_what_a_call_can_do(
+    world: Any, open_service: Any, colour: Any, own_reader: bool
+) -> None:
     world.run(1, "INSERT INTO trades VALUES (1, 7, 'A', 2), (2, 7, 'B', 3)")
     db = open_service(world.config.model_copy(update={"own_reader": own_reader}))
     result = colour(db.shard(1).call("portfolio", (7,)))
-    assert [each.columns for each in result.sets] == [("ErrorCode", "trades"), ("symbol", "qty"), ("id",)]
+    assert [each.columns for each in result.sets] == [
+        ("ErrorCode", "trades"),
+        ("symbol", "qty"),
+        ("id",),
+    ]
     assert [len(each.rows) for each in result.sets] == [1, 2, 0]
-    count = colour(db.shard(1).execute("INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'C', 1)"))
+    count = colour(
+        db.shard(1).execute("INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'C', 1)")
+    )
     assert (count, count.lastrowid) == (1, 3)
-    assert colour(db.shard(1).query("SELECT id, qty AS id FROM trades ORDER BY 1 LIMIT 1")) == [{"id": 1, "trades.id": 2}]
+    assert colour(db.shard(1).query("SELECT id, qty AS id FROM trades ORDER BY 1 LIMIT 1")) == [
+        {"id": 1, "trades.id": 2}
+    ]
 
 
-def test_rows_of_more_than_a_packet_and_very_many_columns(world: Any, open_service: Any, colour: Any) -> None:
+def test_rows_of_more_than_a_packet_and_very_many_columns(
+    world: Any, open_service: Any, colour: Any
+) -> None:
     before = world.value("global", "SELECT @@GLOBAL.max_allowed_packet")
     world.run("global", f"SET GLOBAL max_allowed_packet = {64 * 1024 * 1024}")
     try:
         db = open_service()
         sizes = [0xFFFFFF - 4, 0xFFFFFF - 5, 0xFFFFFF, 40_000_000]
-        rows = colour(db.query(" UNION ALL ".join([f"SELECT REPEAT('x', {size}) AS a, {size} AS n" for size in sizes])))
-        assert [(len(row["a"]), row["a"].strip("x")) for row in rows] == [(row["n"], "") for row in rows]
+        rows = colour(
+            db.query(
+                " UNION ALL ".join(
+                    [f"SELECT REPEAT('x', {size}) AS a, {size} AS n" for size in sizes]
+                )
+            )
+        )
+        assert [(len(row["a"]), row["a"].strip("x")) for row in rows] == [
+            (row["n"], "") for row in rows
+        ]
         assert [row["n"] for row in rows] == sizes
     finally:
         world.run("global", f"SET GLOBAL max_allowed_packet = {before}")

@@ -22,17 +22,33 @@ from dualdb import (
 
 
 @pytest.mark.parametrize(
-    ("where", "name"), [(None, "global"), (1, 1), (2, 2), (session(2), 2), (session(None), "global"), (object(), "global")]
+    ("where", "name"),
+    [
+        (None, "global"),
+        (1, 1),
+        (2, 2),
+        (session(2), 2),
+        (session(None), "global"),
+        (object(), "global"),
+    ],
 )
 def test_a_target_is_the_database_it_names(face: Any, world: Any, where: Any, name: Any) -> None:
-    assert face.rows(where, "SELECT DATABASE() AS name") == [{"name": world.config_of(name).database}]
+    assert face.rows(where, "SELECT DATABASE() AS name") == [
+        {"name": world.config_of(name).database}
+    ]
 
 
 @pytest.mark.parametrize("where", [None, 1, session(2)])
-def test_rows_are_a_list_of_dicts_and_counts_are_affected_rows(face: Any, world: Any, where: Any) -> None:
+def test_rows_are_a_list_of_dicts_and_counts_are_affected_rows(
+    face: Any, world: Any, where: Any
+) -> None:
     face.count(where, "CREATE TEMPORARY TABLE IF NOT EXISTS unused (a INT)")
     table = "accounts" if where is None else "trades"
-    insert = "INSERT INTO accounts (email) VALUES (%s)" if where is None else "INSERT INTO trades (user_id, symbol, qty) VALUES (7, %s, 1)"
+    insert = (
+        "INSERT INTO accounts (email) VALUES (%s)"
+        if where is None
+        else "INSERT INTO trades (user_id, symbol, qty) VALUES (7, %s, 1)"
+    )
     assert [face.count(where, insert, (text,)) for text in "abc"] == [1, 1, 1]
     rows = face.rows(where, f"SELECT id FROM {table} WHERE id > %s ORDER BY id", (1,))
     assert rows == [{"id": 2}, {"id": 3}]
@@ -59,7 +75,11 @@ def test_a_write_gives_its_own_id(db: Any, call: Any) -> None:
     assert isinstance(count, RowCount)
     assert call(db.shard(1).execute(insert, (8,))).lastrowid == 2
     assert call(db.shard(1).execute("UPDATE trades SET qty = 5")).lastrowid == 0
-    many = call(db.shard(1).execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'B', 1), (1, 'C', 1)"))
+    many = call(
+        db.shard(1).execute(
+            "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'B', 1), (1, 'C', 1)"
+        )
+    )
     assert (many, many.lastrowid) == (2, 3)
 
 
@@ -79,7 +99,11 @@ def test_a_call_keeps_every_set_apart(db: Any, call: Any) -> None:
     call(db.shard(1).call("buy", (7, "A", 1)))
     result = call(db.shard(1).call("portfolio", (7,)))
     assert isinstance(result, CallResult)
-    assert [found.columns for found in result.sets] == [("ErrorCode", "trades"), ("symbol", "qty"), ("id",)]
+    assert [found.columns for found in result.sets] == [
+        ("ErrorCode", "trades"),
+        ("symbol", "qty"),
+        ("id",),
+    ]
     assert [len(found.rows) for found in result.sets] == [1, 1, 0]
     assert call(db.shard(1).call("buy", (7, "A", 1))) == CallResult([], {}, 1, 0)
 
@@ -89,7 +113,10 @@ def test_out_and_inout_values_by_name(db: Any, call: Any) -> None:
     result = call(db.shard(1).call("totals", (7, Out("count"), InOut("sum", 10))))
     assert result.out == {"count": 1, "sum": 14}
     assert [found.rows for found in result.sets] == [[{"user_id": 7}]]
-    assert call(db.shard(1).call("totals", (None, Out("count"), InOut("sum", None)))).out == {"count": 0, "sum": None}
+    assert call(db.shard(1).call("totals", (None, Out("count"), InOut("sum", None)))).out == {
+        "count": 0,
+        "sum": None,
+    }
 
 
 def test_out_parameters_given_as_values_work_as_with_callproc(face: Any) -> None:
@@ -104,7 +131,9 @@ def test_a_procedure_that_calls_another_wrongly_is_executed_once(face: Any, worl
 
 def test_a_procedure_in_another_schema(db: Any, call: Any, world: Any) -> None:
     schema = world.config_of(1).database
-    assert call(db.shard(1).call(f"{schema}.portfolio", (7,))).rows == [{"ErrorCode": 0, "trades": 0}]
+    assert call(db.shard(1).call(f"{schema}.portfolio", (7,))).rows == [
+        {"ErrorCode": 0, "trades": 0}
+    ]
 
 
 def test_an_error_after_a_set_leaves_a_usable_connection_and_one_row(face: Any, world: Any) -> None:
@@ -121,13 +150,29 @@ VALUES = [
     (True, "%s", 1),
     (2**63, "%s", 2**63),
     (-1.5, "%s", -1.5),
-    (decimal.Decimal("12345678901234567890.123456789"), "%s", decimal.Decimal("12345678901234567890.123456789")),
+    (
+        decimal.Decimal("12345678901234567890.123456789"),
+        "%s",
+        decimal.Decimal("12345678901234567890.123456789"),
+    ),
     ('it\'s \\ "x" \0 \n %s 한국어 🙂', "%s", 'it\'s \\ "x" \0 \n %s 한국어 🙂'),
     (b"\x00\xff'\\", "%s", b"\x00\xff'\\"),
     (datetime.date(2026, 2, 28), "CAST(%s AS DATE)", datetime.date(2026, 2, 28)),
-    (datetime.datetime(2026, 2, 28, 1, 2, 3, 456789), "CAST(%s AS DATETIME(6))", datetime.datetime(2026, 2, 28, 1, 2, 3, 456789)),
-    (datetime.timedelta(hours=-30, seconds=-1), "CAST(%s AS TIME)", datetime.timedelta(hours=-30, seconds=-1)),
-    (datetime.time(23, 59, 59), "CAST(%s AS TIME)", datetime.timedelta(hours=23, minutes=59, seconds=59)),
+    (
+        datetime.datetime(2026, 2, 28, 1, 2, 3, 456789),
+        "CAST(%s AS DATETIME(6))",
+        datetime.datetime(2026, 2, 28, 1, 2, 3, 456789),
+    ),
+    (
+        datetime.timedelta(hours=-30, seconds=-1),
+        "CAST(%s AS TIME)",
+        datetime.timedelta(hours=-30, seconds=-1),
+    ),
+    (
+        datetime.time(23, 59, 59),
+        "CAST(%s AS TIME)",
+        datetime.timedelta(hours=23, minutes=59, seconds=59),
+    ),
     ("0000-00-00", "CAST(%s AS CHAR)", "0000-00-00"),
 ]
 
@@ -140,7 +185,9 @@ def test_values_travel_there_and_back(db: Any, call: Any, value: Any, sql: str, 
 
 
 def test_in_lists(face: Any) -> None:
-    numbers = "SELECT n FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3) AS t WHERE n {} %s ORDER BY n"
+    numbers = (
+        "SELECT n FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3) AS t WHERE n {} %s ORDER BY n"
+    )
     assert face.rows(None, numbers.format("IN"), ([1, 3],)) == [{"n": 1}, {"n": 3}]
     assert face.rows(None, numbers.format("IN"), ([],)) == []
     assert len(face.rows(None, numbers.format("NOT IN"), ((),))) == 3
@@ -176,7 +223,12 @@ def test_what_the_server_says_keeps_its_class_and_code(face: Any) -> None:
     with pytest.raises(IntegrityError) as caught:
         face.count(None, "INSERT INTO accounts (email) VALUES ('a')")
     error = caught.value
-    assert (error.errno, error.sqlstate, error.target, error.shard_id) == (1062, "23000", "global", None)
+    assert (error.errno, error.sqlstate, error.target, error.shard_id) == (
+        1062,
+        "23000",
+        "global",
+        None,
+    )
     assert str(error).endswith("[global]")
     assert type(error.__cause__).__module__ == "pymysql.err"
     with pytest.raises(ProgrammingError) as caught_too:
@@ -194,10 +246,17 @@ def test_both_colours_open_the_same_session(db: Any, call: Any, world: Any) -> N
 
     config = world.config
     plain = pymysql.connect(
-        host=config.host, port=config.port, user=config.user, password=config.reveal_password(), database=config.database, autocommit=True
+        host=config.host,
+        port=config.port,
+        user=config.user,
+        password=config.reveal_password(),
+        database=config.database,
+        autocommit=True,
     )
     with plain, plain.cursor() as cursor:
-        cursor.execute("SELECT @@autocommit, @@character_set_client, @@collation_connection, @@sql_mode, @@time_zone")
+        cursor.execute(
+            "SELECT @@autocommit, @@character_set_client, @@collation_connection, @@sql_mode, @@time_zone"
+        )
         assert tuple(session_is.values()) == cursor.fetchone()
 
 
@@ -212,9 +271,11 @@ def test_no_more_rows_than_are_asked_for(db: Any, colour: Any, world: Any) -> No
     with pytest.raises(TooManyRows, match="more than 1 rows") as caught:
         colour(target.query("SELECT 1 AS n UNION SELECT 2", max_rows=1))
     assert (caught.value.shard_id, caught.value.sent) == (1, True)
-    assert target_opened(db) == opened  # the answer was short, and the connection is kept
+    # the answer was short, and the connection is kept
+    assert target_opened(db) == opened
     with pytest.raises(TooManyRows):
-        colour(target.query_column(HUGE, max_rows=1000))  # a gigabyte, if it were all waited for
+        # a gigabyte, if it were all waited for
+        colour(target.query_column(HUGE, max_rows=1000))
     assert colour(target.query_value("SELECT 7")) == 7
     with colour.using(target.transaction()) as tx:
         with pytest.raises(TooManyRows):
@@ -233,7 +294,9 @@ def test_no_more_rows_than_are_asked_for(db: Any, colour: Any, world: Any) -> No
 
 
 @pytest.mark.parametrize("own_reader", [True, False])
-def test_a_limit_on_rows_for_all_that_is_read_whole(world: Any, open_service: Any, colour: Any, own_reader: bool) -> None:
+def test_a_limit_on_rows_for_all_that_is_read_whole(
+    world: Any, open_service: Any, colour: Any, own_reader: bool
+) -> None:
     for shard_id in (3, 4, 5, 6):
         world.set_row(shard_id)
     db = open_service(world.config.model_copy(update={"max_rows": 5, "own_reader": own_reader}))
@@ -244,13 +307,21 @@ def test_a_limit_on_rows_for_all_that_is_read_whole(world: Any, open_service: An
         colour(db.query(six))
     assert len(colour(db.query(six, max_rows=6))) == 6
     assert len(colour.taken(db.stream(six))) == 6
-    world.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES " + ", ".join([f"(7, 'S{number}', 1)" for number in range(6)]))
+    world.run(
+        1,
+        "INSERT INTO trades (user_id, symbol, qty) VALUES "
+        + ", ".join([f"(7, 'S{number}', 1)" for number in range(6)]),
+    )
     with pytest.raises(TooManyRows):
         colour(db.shard(1).call("portfolio", (7,)))
     # What writes is performed to its end.
     insert = "INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1)"
     rows = "SELECT REPEAT('x', 1000) FROM trades a, trades b, trades c, trades d"
-    world.run(1, "DROP PROCEDURE IF EXISTS works", f"CREATE PROCEDURE works() BEGIN {insert}; {rows}; {insert}; END")
+    world.run(
+        1,
+        "DROP PROCEDURE IF EXISTS works",
+        f"CREATE PROCEDURE works() BEGIN {insert}; {rows}; {insert}; END",
+    )
     with pytest.raises(TooManyRows):
         colour(db.shard(1).call("works"))
     assert world.value(1, "SELECT COUNT(*) FROM trades WHERE user_id = 8") == 2
@@ -261,9 +332,18 @@ def target_opened(db: Any) -> int:
 
 
 def test_a_count_carries_the_id_and_the_warnings(db: Any, colour: Any) -> None:
-    made = colour(db.shard(1).execute("INSERT IGNORE INTO trades (id, user_id, symbol, qty) VALUES (5, 1, REPEAT('x', 50), 1)"))
+    made = colour(
+        db.shard(1).execute(
+            "INSERT IGNORE INTO trades (id, user_id, symbol, qty) VALUES (5, 1, REPEAT('x', 50), 1)"
+        )
+    )
     assert (made, made.lastrowid, made.warnings) == (1, 5, 1)
     assert colour(db.shard(1).execute("DELETE FROM trades")).warnings == 0
-    many = colour(db.shard(1).executemany("INSERT IGNORE INTO trades (user_id, symbol, qty) VALUES (%s, %s, 1)", [(1, "y" * 50)] * 3))
+    many = colour(
+        db.shard(1).executemany(
+            "INSERT IGNORE INTO trades (user_id, symbol, qty) VALUES (%s, %s, 1)",
+            [(1, "y" * 50)] * 3,
+        )
+    )
     assert (many, many.warnings) == (3, 3)
     assert pickle.loads(pickle.dumps(many)).warnings == 3

@@ -1,4 +1,6 @@
-"""What the benchmarks make of their samples, and one short run of them against a real server."""
+"""What the benchmarks make of their samples, and one short run of them against a real
+server.
+"""
 
 import os
 import pathlib
@@ -43,9 +45,14 @@ def test_who_refuses_once_has_no_figures() -> None:
 
 
 def test_who_answers_otherwise_takes_no_part() -> None:
-    said = {key: {"point": {"digest": digest}} for key, digest in (("a", "x"), ("b", "y"), ("c", "x"))}
+    said = {
+        key: {"point": {"digest": digest}} for key, digest in (("a", "x"), ("b", "y"), ("c", "x"))
+    }
     said["c"]["call"] = {"missing": "failed"}
-    assert differences(said, {}) == {"b": {"point": "its answer is not the others'"}, "c": {"call": "failed"}}
+    assert differences(said, {}) == {
+        "b": {"point": "its answer is not the others'"},
+        "c": {"call": "failed"},
+    }
 
 
 GOALS = [
@@ -59,17 +66,34 @@ GOALS = [
 ]
 
 
-@pytest.mark.parametrize(("scenario", "ours", "against", "limit", "throughput", "mine", "theirs", "met"), GOALS)
+@pytest.mark.parametrize(
+    ("scenario", "ours", "against", "limit", "throughput", "mine", "theirs", "met"), GOALS
+)
 def test_a_goal(
-    scenario: str, ours: str, against: str, limit: float, throughput: bool, mine: List[float], theirs: List[float], met: Any
+    scenario: str,
+    ours: str,
+    against: str,
+    limit: float,
+    throughput: bool,
+    mine: List[float],
+    theirs: List[float],
+    met: Any,
 ) -> None:
     results = Results(tables={scenario: {ours: mine, against: theirs}})
-    assert goals.judge(goals.Goal("a goal", scenario, ours, against, limit, throughput), results).met is met
+    assert (
+        goals.judge(goals.Goal("a goal", scenario, ours, against, limit, throughput), results).met
+        is met
+    )
 
 
 def test_what_was_not_in_our_favour_is_told() -> None:
-    results = Results(tables={"point": {"dualdb": [1.2], "pymysql": [1.0], "mysqlclient": [1.3], "floor": [0.1]}}, rounds=1)
-    assert report.losses(results) == ["Point lookup, threads: dualdb takes 1.20 of the time of PyMySQL (1.20 to 1.20)"]
+    results = Results(
+        tables={"point": {"dualdb": [1.2], "pymysql": [1.0], "mysqlclient": [1.3], "floor": [0.1]}},
+        rounds=1,
+    )
+    assert report.losses(results) == [
+        "Point lookup, threads: dualdb takes 1.20 of the time of PyMySQL (1.20 to 1.20)"
+    ]
     document = report.document(results, {"point": "benchmarks/point.svg"})
     assert "Goal not met: threads: a point lookup takes at most 1.00 of PyMySQL's time" in document
     assert "| **dualdb** | 1.20 s | 1.20 (1.20 to 1.20) |  |" in document
@@ -77,15 +101,36 @@ def test_what_was_not_in_our_favour_is_told() -> None:
 
 
 def test_samples_are_kept(tmp_path: pathlib.Path) -> None:
-    results = Results(tables={"point": {"dualdb": [0.000123456]}}, versions={"dualdb": "1"}, rounds=1, quick=True)
+    results = Results(
+        tables={"point": {"dualdb": [0.000123456]}}, versions={"dualdb": "1"}, rounds=1, quick=True
+    )
     save(results, tmp_path / "samples.json")
     assert load(tmp_path / "samples.json").tables == {"point": {"dualdb": [0.0001235]}}
     assert load(tmp_path / "samples.json").quick
 
 
 def test_a_short_run_with_whoever_is_installed(tmp_path: pathlib.Path) -> None:
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--only", "point,insert", "--output", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False, timeout=300)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        "--quick",
+        "--rounds",
+        "1",
+        "--only",
+        "point,insert",
+        "--output",
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     document = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     found = load(tmp_path / "benchmarks" / "samples.json")
@@ -93,5 +138,9 @@ def test_a_short_run_with_whoever_is_installed(tmp_path: pathlib.Path) -> None:
         for key in ("pymysql", "dualdb", "aiomysql", "dualdb-asyncio"):
             assert all(figure > 0 for figure in found.tables[scenario][key]), (scenario, key)
     # Everybody who is installed was asked and gave the same answer.
-    assert {reason for reason in found.missing["point"].values() if not reason.startswith("not installed")} == set()
+    assert {
+        reason
+        for reason in found.missing["point"].values()
+        if not reason.startswith("not installed")
+    } == set()
     assert "**This was a quick run: the figures are worth little.**" in document

@@ -39,8 +39,12 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def prepared(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An account with an empty portfolio on shard 2, and the configuration in the environment."""
-    sandbox.run("global", "TRUNCATE accounts", "INSERT INTO accounts VALUES (7, 'ann@example.com', 2)")
+    """An account with an empty portfolio on shard 2, and the configuration in the
+    environment.
+    """
+    sandbox.run(
+        "global", "TRUNCATE accounts", "INSERT INTO accounts VALUES (7, 'ann@example.com', 2)"
+    )
     for shard_id in (1, 2):
         sandbox.run(shard_id, "TRUNCATE trades")
     monkeypatch.setenv("DUALDB_URL", sandbox.url)
@@ -48,7 +52,9 @@ def prepared(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(source: str, line: int) -> List[str]:
     """The lines that an example prints. It may use ``await`` outside a function."""
-    code = compile("\n" * (line - 1) + source, "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(
+        "\n" * (line - 1) + source, "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    )
     names = {"__name__": "example"}
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -70,7 +76,11 @@ def test_there_are_examples() -> None:
 def test_every_public_method_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"(?:`|\bdb\.)(\w+)\(", readme))
-    public = {name for name in dir(dualdb.DatabaseService) if not name.startswith("_") and callable(getattr(dualdb.DatabaseService, name))}
+    public = {
+        name
+        for name in dir(dualdb.DatabaseService)
+        if not name.startswith("_") and callable(getattr(dualdb.DatabaseService, name))
+    }
     assert public - listed == set()
 
 

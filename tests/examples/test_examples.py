@@ -1,4 +1,6 @@
-"""The examples, run as a user runs them: real servers, a real ASGI server, a real Celery worker on a real Redis."""
+"""The examples, run as a user runs them: real servers, a real ASGI server, a real
+Celery worker on a real Redis.
+"""
 
 import concurrent.futures
 import importlib
@@ -33,7 +35,10 @@ def sandbox() -> Iterator[Sandbox]:
     with Sandbox(2) as made:
         schema.create(made)
         with dualdb.DatabaseService(made.config) as db:
-            assert [script.sign_up(db, f"{name}@x")["shard_id"] for name in ("ann", "bob")] == [1, 2]
+            assert [script.sign_up(db, f"{name}@x")["shard_id"] for name in ("ann", "bob")] == [
+                1,
+                2,
+            ]
         yield made
     sys.path.remove(str(EXAMPLES))
 
@@ -61,7 +66,11 @@ def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
 
 def test_the_demo_shows_the_main_job() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / "demo.py")], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-W", "error", str(EXAMPLES / "demo.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
@@ -82,7 +91,16 @@ def test_the_demo_shows_the_main_job() -> None:
 @pytest.fixture
 def web(sandbox: Sandbox) -> Iterator[str]:
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "web:app", "--port", str(port), "--log-level", "warning"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "web:app",
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
+    ]
     with subprocess.Popen(command, env=environment(sandbox)) as process:
         try:
             wait_for(port, process)
@@ -98,11 +116,19 @@ def test_the_web_handler_serves_many_users_at_once(web: str, sandbox: Sandbox) -
             return json.load(response)
 
     with concurrent.futures.ThreadPoolExecutor(20) as executor:
-        buying = [f"/buy?email={name}@x&symbol=S{number}&quantity={number}" for number in range(1, 21) for name in ("ann", "bob")]
+        buying = [
+            f"/buy?email={name}@x&symbol=S{number}&quantity={number}"
+            for number in range(1, 21)
+            for name in ("ann", "bob")
+        ]
         assert len([answer["trade"] for answer in executor.map(ask, buying)]) == 40
     for shard_id, name in ((1, "ann"), (2, "bob")):
-        assert ask(f"/portfolio?email={name}@x") == {f"S{number}": number for number in range(1, 21)}
-        assert sandbox.run(shard_id, "SELECT COUNT(*) AS n, COUNT(DISTINCT user_id) AS users FROM trades") == [{"n": 20, "users": 1}]
+        assert ask(f"/portfolio?email={name}@x") == {
+            f"S{number}": number for number in range(1, 21)
+        }
+        assert sandbox.run(
+            shard_id, "SELECT COUNT(*) AS n, COUNT(DISTINCT user_id) AS users FROM trades"
+        ) == [{"n": 20, "users": 1}]
 
 
 def test_a_shard_that_dies_is_a_503_to_its_users_alone(web: str, sandbox: Sandbox) -> None:
@@ -121,9 +147,23 @@ def test_a_shard_that_dies_is_a_503_to_its_users_alone(web: str, sandbox: Sandbo
 @pytest.fixture
 def redis(tmp_path: Any) -> Iterator[str]:
     program = shutil.which("redis-server")
-    assert program, "no redis-server on PATH: install it (Debian and Ubuntu: apt-get install redis-server)"
+    assert program, (
+        "no redis-server on PATH: install it (Debian and Ubuntu: apt-get install redis-server)"
+    )
     port = free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path), "--loglevel", "warning"]
+    command = [
+        program,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(tmp_path),
+        "--loglevel",
+        "warning",
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             wait_for(port, process)
@@ -149,10 +189,32 @@ def test_celery_workers_write_through_services_of_their_own(sandbox: Sandbox, re
     for shard_id in (1, 2):
         sandbox.run(shard_id, "DELETE FROM trades WHERE symbol = 'TASK'")
     variables = environment(sandbox, BROKER_URL=redis)
-    command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--pool", "prefork", "--concurrency", "2", "--loglevel", "ERROR"]
-    with subprocess.Popen(command, env=variables, cwd=EXAMPLES, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "tasks",
+        "worker",
+        "--pool",
+        "prefork",
+        "--concurrency",
+        "2",
+        "--loglevel",
+        "ERROR",
+    ]
+    with subprocess.Popen(
+        command, env=variables, cwd=EXAMPLES, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as worker:
         try:
-            asked = subprocess.run([sys.executable, "-c", CLIENT], env=variables, capture_output=True, text=True, check=False, timeout=90)
+            asked = subprocess.run(
+                [sys.executable, "-c", CLIENT],
+                env=variables,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=90,
+            )
             assert asked.returncode == 0, asked.stderr
             done, failure = json.loads(asked.stdout)
         finally:
@@ -161,6 +223,8 @@ def test_celery_workers_write_through_services_of_their_own(sandbox: Sandbox, re
     assert len({answer["process"] for answer in done}) == 2
     assert len(done) == 40
     for shard_id in (1, 2):
-        assert sandbox.run(shard_id, "SELECT COUNT(*) AS n FROM trades WHERE symbol = 'TASK'") == [{"n": 20}]
+        assert sandbox.run(shard_id, "SELECT COUNT(*) AS n FROM trades WHERE symbol = 'TASK'") == [
+            {"n": 20}
+        ]
     assert failure[0] == "ProgrammingError"
     assert "nowhere" in failure[2]

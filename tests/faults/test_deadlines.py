@@ -1,4 +1,6 @@
-"""Deadlines, cancellations and interrupts: the caller is told in time, and the server is not left working."""
+"""Deadlines, cancellations and interrupts: the caller is told in time, and the server
+is not left working.
+"""
 
 import asyncio
 import socket
@@ -14,8 +16,12 @@ from dualdb import DeadlineExceeded, Out, OutcomeUnknown, TransactionAborted, Wr
 INSERT = "INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', 1 FROM DUAL WHERE SLEEP(%s) = 0"
 NOW = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
 
-#: Procedures, and what is asked after them: the OUT values, and what a call did to the transaction before it failed.
-BETWEEN = [("add_one", "SET p_done = 1", b"SELECT @_dualdb"), ("add_and_fail", "SIGNAL SQLSTATE '45000'", b"DO 0")]
+#: Procedures, and what is asked after them: the OUT values, and what a call did to the
+#: transaction before it failed.
+BETWEEN = [
+    ("add_one", "SET p_done = 1", b"SELECT @_dualdb"),
+    ("add_and_fail", "SIGNAL SQLSTATE '45000'", b"DO 0"),
+]
 
 
 @pytest.fixture
@@ -33,7 +39,9 @@ def sleepers(world: Any, word: str = "SLEEP") -> int:
 
 
 @pytest.mark.parametrize("how", ["timeout", "deadline", "legacy"])
-def test_a_late_read_is_told_and_ended_on_the_server(client: Any, colour: Any, world: Any, how: str) -> None:
+def test_a_late_read_is_told_and_ended_on_the_server(
+    client: Any, colour: Any, world: Any, how: str
+) -> None:
     with pytest.raises(DeadlineExceeded) as caught:
         if how == "timeout":
             colour(client.query("SELECT SLEEP(30)", timeout=0.2))
@@ -56,20 +64,33 @@ def test_a_late_write_may_have_been_applied(client: Any, colour: Any, world: Any
     assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
-def test_a_late_procedure_is_ended_whatever_it_is_doing(client: Any, colour: Any, world: Any) -> None:
-    # Whatever it does about errors, nothing of it is performed after its time: a limit for each statement would be one it can handle.
-    # No server lets anybody end what has another's rights: see the next test.
+def test_a_late_procedure_is_ended_whatever_it_is_doing(
+    client: Any, colour: Any, world: Any
+) -> None:
+    # Whatever it does about errors, nothing of it is performed after its time: a limit
+    # for each statement would be one it can handle. No server lets anybody end what has
+    # another's rights: see the next test.
     handler = "DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END"
     body = f"BEGIN {handler}; SELECT SLEEP(30); {NOW}; SELECT SLEEP(30); END"
-    world.run(1, "DROP PROCEDURE IF EXISTS dawdle", f"CREATE PROCEDURE dawdle() SQL SECURITY INVOKER {body}")
+    world.run(
+        1,
+        "DROP PROCEDURE IF EXISTS dawdle",
+        f"CREATE PROCEDURE dawdle() SQL SECURITY INVOKER {body}",
+    )
     with pytest.raises(WriteTimedOut):
         colour(client.call("dawdle", timeout=0.2))
     assert until(colour, lambda: sleepers(world) == 0)
     assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
-def test_what_has_its_definer_s_rights_keeps_its_slot_until_it_is_over(world: Any, colour: Any, caplog: Any) -> None:
-    world.run(1, "DROP FUNCTION IF EXISTS slowly", "CREATE FUNCTION slowly(n FLOAT) RETURNS INT READS SQL DATA RETURN SLEEP(n)")
+def test_what_has_its_definer_s_rights_keeps_its_slot_until_it_is_over(
+    world: Any, colour: Any, caplog: Any
+) -> None:
+    world.run(
+        1,
+        "DROP FUNCTION IF EXISTS slowly",
+        "CREATE FUNCTION slowly(n FLOAT) RETURNS INT READS SQL DATA RETURN SLEEP(n)",
+    )
     client = colour.Client(world.config_of(1, pool_size=2, max_overflow=0))
     for _ in range(4):
         with pytest.raises(DeadlineExceeded):
@@ -83,7 +104,8 @@ def test_what_has_its_definer_s_rights_keeps_its_slot_until_it_is_over(world: An
 
 
 def test_life_and_health_are_over_in_time_too(world: Any, colour: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts, and says nothing
+    # accepts, and says nothing
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         silent = {"host": "127.0.0.1", "port": listener.getsockname()[1]}
         with pytest.raises(DeadlineExceeded), colour.deadline(0.2):
             colour(colour.Service(world.config.model_copy(update=silent)).init_service())
@@ -93,12 +115,18 @@ def test_life_and_health_are_over_in_time_too(world: Any, colour: Any) -> None:
             colour(db.init_service())
         with colour.deadline(0.5):
             report = colour(db.health_check())
-        assert (report["global"]["healthy"], report["shards"][1]["healthy"], report["shards"][2]["healthy"]) == (True, True, False)
+        assert (
+            report["global"]["healthy"],
+            report["shards"][1]["healthy"],
+            report["shards"][2]["healthy"],
+        ) == (True, True, False)
         colour(db.close_service())
 
 
 def test_waiting_for_a_connection_counts(client: Any, colour: Any) -> None:
-    outcomes = colour.at_once([lambda: client.query("SELECT SLEEP(1)")] * 2 + [lambda: late_query(colour, client)])
+    outcomes = colour.at_once(
+        [lambda: client.query("SELECT SLEEP(1)")] * 2 + [lambda: late_query(colour, client)]
+    )
     assert isinstance(outcomes[2], DeadlineExceeded), outcomes
     assert outcomes[2].sent is False
 
@@ -132,15 +160,23 @@ def test_a_transaction_that_is_late_is_gone(client: Any, colour: Any, world: Any
     assert until(colour, lambda: sleepers(world) == 0)
 
 
-def test_a_block_that_is_late_before_its_commit_is_rolled_back(client: Any, colour: Any, world: Any) -> None:
-    with colour.deadline(0.3), pytest.raises(DeadlineExceeded), colour.using(client.transaction()) as tx:
+def test_a_block_that_is_late_before_its_commit_is_rolled_back(
+    client: Any, colour: Any, world: Any
+) -> None:
+    with (
+        colour.deadline(0.3),
+        pytest.raises(DeadlineExceeded),
+        colour.using(client.transaction()) as tx,
+    ):
         colour(tx.execute(INSERT, (0,)))
         colour.sleep(0.4)
     assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
     assert colour(client.query_value("SELECT 1")) == 1
 
 
-def test_a_call_that_is_interrupted_is_ended_on_the_server(client: Any, colour: Any, world: Any) -> None:
+def test_a_call_that_is_interrupted_is_ended_on_the_server(
+    client: Any, colour: Any, world: Any
+) -> None:
     for _ in range(3):
         colour.interrupted(lambda: client.query("SELECT SLEEP(30)"))
     assert until(colour, lambda: sleepers(world) == 0)
@@ -157,14 +193,28 @@ def test_silence_beyond_read_timeout_is_ended_too(world: Any, colour: Any) -> No
 
 
 def test_what_was_given_up_never_exceeds_the_pool_s_limit(world: Any, colour: Any) -> None:
-    """Each given-up session keeps its place until it has been ended: the server sees at most one connection more, which ends them."""
+    """Each given-up session keeps its place until it has been ended: the server sees at
+    most one connection more, which ends them.
+    """
     user = "dualdb_counted"
-    world.run(1, f"DROP USER IF EXISTS {user}", f"CREATE USER {user} IDENTIFIED BY 'x'", f"GRANT ALL ON *.* TO {user}")
-    client = colour.Client(world.config_of(1, pool_size=2, max_overflow=1, user=user, password="x", pool_timeout=20.0))
+    world.run(
+        1,
+        f"DROP USER IF EXISTS {user}",
+        f"CREATE USER {user} IDENTIFIED BY 'x'",
+        f"GRANT ALL ON *.* TO {user}",
+    )
+    client = colour.Client(
+        world.config_of(1, pool_size=2, max_overflow=1, user=user, password="x", pool_timeout=20.0)
+    )
     most = 0
     for _ in range(5):
         colour.at_once([lambda: client.query("SELECT SLEEP(30)", timeout=0.1)] * 6)
-        most = max(most, world.value(1, f"SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{user}'"))
+        most = max(
+            most,
+            world.value(
+                1, f"SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{user}'"
+            ),
+        )
     assert most <= 4
     assert until(colour, lambda: sleepers(world) == 0)
     colour(client.close_pool())
@@ -174,11 +224,18 @@ def test_what_was_given_up_never_exceeds_the_pool_s_limit(world: Any, colour: An
 def test_a_large_answer_that_trickles_is_late_too(client: Any, colour: Any) -> None:
     some = "(SELECT 1 UNION SELECT 2 UNION SELECT 3)"
     with pytest.raises(DeadlineExceeded):
-        colour(client.query(f"SELECT REPEAT('x', 200000), SLEEP(0.05) FROM {some} AS t, {some} AS u", timeout=0.2))
+        colour(
+            client.query(
+                f"SELECT REPEAT('x', 200000), SLEEP(0.05) FROM {some} AS t, {some} AS u",
+                timeout=0.2,
+            )
+        )
     assert colour(client.query_value("SELECT 7")) == 7
 
 
-def test_a_changed_session_that_was_given_up_is_not_reset_but_replaced(client: Any, colour: Any, world: Any) -> None:
+def test_a_changed_session_that_was_given_up_is_not_reset_but_replaced(
+    client: Any, colour: Any, world: Any
+) -> None:
     with pytest.raises(TransactionAborted), colour.using(client.transaction()) as tx:
         colour(tx.execute("SET @mine = 1"))
         with pytest.raises(DeadlineExceeded):
@@ -188,15 +245,28 @@ def test_a_changed_session_that_was_given_up_is_not_reset_but_replaced(client: A
     assert client.stats().opened == 2
 
 
-@pytest.mark.parametrize(("name", "body", "next_command"), BETWEEN, ids=[name for name, *_ in BETWEEN])
+@pytest.mark.parametrize(
+    ("name", "body", "next_command"), BETWEEN, ids=[name for name, *_ in BETWEEN]
+)
 def test_a_procedure_is_not_called_twice_where_the_next_command_never_left(
-    client: Any, colour: Any, world: Any, monkeypatch: Any, name: str, body: str, next_command: bytes
+    client: Any,
+    colour: Any,
+    world: Any,
+    monkeypatch: Any,
+    name: str,
+    body: str,
+    next_command: bytes,
 ) -> None:
-    world.run(1, f"DROP PROCEDURE IF EXISTS {name}", f"CREATE PROCEDURE {name}(OUT p_done INT) BEGIN {NOW}; {body}; END")
+    world.run(
+        1,
+        f"DROP PROCEDURE IF EXISTS {name}",
+        f"CREATE PROCEDURE {name}(OUT p_done INT) BEGIN {NOW}; {body}; END",
+    )
     connection_class = colour.impl.connection.Connection
     write = connection_class._write_bytes
 
-    # No server can be made to hit the microseconds between an answer and the next command.
+    # No server can be made to hit the microseconds between an answer and the next
+    # command.
     def fail(connection: Any, data: bytes) -> None:
         if next_command in data:
             connection.abort()

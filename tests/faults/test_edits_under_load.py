@@ -1,4 +1,6 @@
-"""The shard table is edited again and again while callers read and write: what they are told, and what the servers hold afterwards."""
+"""The shard table is edited again and again while callers read and write: what they are
+told, and what the servers hold afterwards.
+"""
 
 import asyncio
 import random
@@ -10,10 +12,11 @@ from typing import Any, Dict, List, Tuple
 
 from faces import session
 
-from dualdb import DatabaseConfig, ShardNotFound, ShardUnavailable, shards
-from dualdb.life import Life
-from dualdb.plans import Close, Notify
-from dualdb.sync_impl.driver import drive
+from dualdb import DatabaseConfig, ShardNotFound, ShardUnavailable
+from dualdb.execution.steps import Close, Notify
+from dualdb.sync_impl.runner import drive
+from dualdb.topology import shard_map
+from dualdb.topology.lifecycle import Life
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, %s, 1)"
 CALLERS = 6
@@ -23,7 +26,9 @@ Told = List[Tuple[int, int, Any]]
 
 
 def edit_at_random(world: Any, seed: int, seconds: float) -> None:
-    """Add shard 3, move it between two servers, suspend it, make it read-only or inactive, remove it; shard 2 is never touched."""
+    """Add shard 3, move it between two servers, suspend it, make it read-only or
+    inactive, remove it; shard 2 is never touched.
+    """
     chance = random.Random(seed)
     places = [world.config_of(1), world.config_of(2)]
     end = time.monotonic() + seconds
@@ -38,13 +43,19 @@ def edit_at_random(world: Any, seed: int, seconds: float) -> None:
         elif what == 2:
             world.set_row(3, port="0")
         else:
-            world.set_row(3, status=chance.choice(["active", "inactive", "maintenance", "readonly", "active"]))
+            world.set_row(
+                3, status=chance.choice(["active", "inactive", "maintenance", "readonly", "active"])
+            )
     place = places[1]
-    world.set_row(3, host=place.host, port=place.port, database_name=place.database, status="active")
+    world.set_row(
+        3, host=place.host, port=place.port, database_name=place.database, status="active"
+    )
 
 
 class Callers:
-    """Write to shards 2 and 3 by session until they are told to stop; what each was told."""
+    """Write to shards 2 and 3 by session until they are told to stop; what each was
+    told.
+    """
 
     def __init__(self, db: Any) -> None:
         self.db = db
@@ -62,7 +73,9 @@ class Callers:
             try:
                 with self.db.session(session(shard_id)).transaction() as tx:
                     tx.execute(INSERT, (number, f"S{shard_id}"))
-                self.db.session(session(shard_id)).query_value("SELECT COUNT(*) FROM trades WHERE user_id = %s", (number,))
+                self.db.session(session(shard_id)).query_value(
+                    "SELECT COUNT(*) FROM trades WHERE user_id = %s", (number,)
+                )
                 self.told.append((number, shard_id, None))
             except Exception as error:
                 self.told.append((number, shard_id, error))
@@ -73,14 +86,18 @@ class Callers:
             try:
                 async with self.db.session(session(shard_id)).transaction() as tx:
                     await tx.execute(INSERT, (number, f"S{shard_id}"))
-                await self.db.session(session(shard_id)).query_value("SELECT COUNT(*) FROM trades WHERE user_id = %s", (number,))
+                await self.db.session(session(shard_id)).query_value(
+                    "SELECT COUNT(*) FROM trades WHERE user_id = %s", (number,)
+                )
                 self.told.append((number, shard_id, None))
             except Exception as error:
                 self.told.append((number, shard_id, error))
                 await asyncio.sleep(0.001)
 
 
-def test_edits_cost_no_error_that_was_not_promised(open_service: Any, colour: Any, world: Any, seed: int) -> None:
+def test_edits_cost_no_error_that_was_not_promised(
+    open_service: Any, colour: Any, world: Any, seed: int
+) -> None:
     db = open_service(refresh_interval=0.05, absent_shard="error")
     callers = Callers(db)
 
@@ -93,16 +110,33 @@ def test_edits_cost_no_error_that_was_not_promised(open_service: Any, colour: An
     editor = threading.Thread(target=edit)
     editor.start()
     work = callers.sync if colour.name == "sync" else callers.asynchronous
-    assert colour.at_once([lambda caller=caller: work(caller) for caller in range(CALLERS)]) == [None] * CALLERS
+    assert (
+        colour.at_once([lambda caller=caller: work(caller) for caller in range(CALLERS)])
+        == [None] * CALLERS
+    )
     editor.join()
-    held = {name: [(row["user_id"], row["symbol"]) for row in world.run(name, "SELECT user_id, symbol FROM trades")] for name in (1, 2)}
+    held = {
+        name: [
+            (row["user_id"], row["symbol"])
+            for row in world.run(name, "SELECT user_id, symbol FROM trades")
+        ]
+        for name in (1, 2)
+    }
     rows = Counter(held[1] + held[2])
-    unpromised = [error for _, _, error in callers.told if error is not None and not isinstance(error, (ShardUnavailable, ShardNotFound))]
+    unpromised = [
+        error
+        for _, _, error in callers.told
+        if error is not None and not isinstance(error, (ShardUnavailable, ShardNotFound))
+    ]
     assert unpromised == []
     assert max(rows.values()) == 1, "a row was written twice"
     for number, shard_id, error in callers.told:
-        assert error is not None or (number, f"S{shard_id}") in rows, "an acknowledged row is missing"
-    assert not [error for _, shard_id, error in callers.told if shard_id == 2 and error is not None], "shard 2 was never touched"
+        assert error is not None or (number, f"S{shard_id}") in rows, (
+            "an acknowledged row is missing"
+        )
+    assert not [
+        error for _, shard_id, error in callers.told if shard_id == 2 and error is not None
+    ], "shard 2 was never touched"
     assert {symbol for _, symbol in held[1]} <= {"S3"}, "a row of shard 2 is elsewhere"
     counts = Counter(shard_id for _, shard_id, error in callers.told if error is None)
     assert min(counts[2], counts[3]) > 20, "the callers have done nothing, which proves nothing"
@@ -123,11 +157,18 @@ class Table:
         self.rows: Dict[int, Dict[str, Any]] = {}
 
     def row(self, chance: random.Random, shard_id: int) -> Dict[str, Any]:
-        status = chance.choice(["active", "active", "ACTIVE ", "inactive", "maintenance", "readonly", "asleep"])
+        status = chance.choice(
+            ["active", "active", "ACTIVE ", "inactive", "maintenance", "readonly", "asleep"]
+        )
         port = chance.choice([3306, 3306, 3307, None])
         database = f"d{chance.randrange(2)}"
-        # Of one row, all columns belong together: whoever sees half a change sees two that do not.
-        named = {"database_name": database, "host": f"h-{database}-{port}", "username": f"u-{database}-{port}"}
+        # Of one row, all columns belong together: whoever sees half a change sees two
+        # that do not.
+        named = {
+            "database_name": database,
+            "host": f"h-{database}-{port}",
+            "username": f"u-{database}-{port}",
+        }
         return {"shard_id": shard_id, "port": port, "password": "", "status": status, **named}
 
     def edit(self, chance: random.Random) -> None:
@@ -163,26 +204,40 @@ def test_ten_thousand_edits_show_nobody_half_a_change(seed: int) -> None:
             for shard_id, shard in topology.shard_map.shards.items():
                 config, found = shard.config, topology.clients.get(shard_id)
                 whole = config is None or (
-                    config.host == f"h-{config.database}-{config.port}" and config.user == f"u-{config.database}-{config.port}"
+                    config.host == f"h-{config.database}-{config.port}"
+                    and config.user == f"u-{config.database}-{config.port}"
                 )
-                if not whole or shard.in_service is (found is None) or (found is not None and found.config != config):
+                if (
+                    not whole
+                    or shard.in_service is (found is None)
+                    or (found is not None and found.config != config)
+                ):
                     wrong.append((before, shard))
             looks[before] += 1
             time.sleep(0.0005)
 
-    life.topology = SimpleNamespace(global_client=client(base, "global", None), shard_map=shards.EMPTY, clients={})  # type: ignore[assignment]
-    drive(life._use(shards.EMPTY._replace(version=1)), performed)
+    life.topology = SimpleNamespace(
+        global_client=client(base, "global", None), shard_map=shard_map.EMPTY, clients={}
+    )  # type: ignore[assignment]
+    drive(life._use(shard_map.EMPTY._replace(version=1)), performed)
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
     for version in range(2, 10_002):
         table.edit(chance)
         before: Any = life.topology
-        drive(life._use(shards.parse(list(table.rows.values()), base, version)), performed)
+        drive(
+            life._use(shard_map.parse_shard_table(list(table.rows.values()), base, version)),
+            performed,
+        )
         after: Any = life.topology
         for shard_id, kept in before.clients.items():
             same = after.clients.get(shard_id)
-            if shard_id in after.shard_map.shards and after.shard_map.shards[shard_id].config == kept.config and same is not None:
+            if (
+                shard_id in after.shard_map.shards
+                and after.shard_map.shards[shard_id].config == kept.config
+                and same is not None
+            ):
                 assert same is kept, "an unchanged row keeps its very pool"
             else:
                 assert kept.pool.closed
@@ -192,7 +247,7 @@ def test_ten_thousand_edits_show_nobody_half_a_change(seed: int) -> None:
         reader.join()
     assert wrong == []
     assert len(looks) > 50
-    fresh = shards.parse(list(table.rows.values()), base, 10_001)
+    fresh = shard_map.parse_shard_table(list(table.rows.values()), base, 10_001)
     last: Any = life.topology
     assert last.shard_map == fresh
     assert {key: each.config for key, each in last.clients.items()} == {

@@ -1,4 +1,6 @@
-"""A connection that breaks at any byte: no row is ever written twice, and none that was acknowledged is missing."""
+"""A connection that breaks at any byte: no row is ever written twice, and none that was
+acknowledged is missing.
+"""
 
 import contextlib
 import itertools
@@ -7,7 +9,13 @@ from typing import Any, Callable, Iterator, List
 import pytest
 from proxy import Fault, Proxy
 
-from dualdb import ConnectionLost, DeadlineExceeded, OutcomeUnknown, TransactionAborted, WriteTimedOut
+from dualdb import (
+    ConnectionLost,
+    DeadlineExceeded,
+    OutcomeUnknown,
+    TransactionAborted,
+    WriteTimedOut,
+)
 from dualdb.results import RowCount
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
@@ -22,7 +30,11 @@ def proxy(world: Any) -> Iterator[Proxy]:
 
 @pytest.fixture
 def client(world: Any, colour: Any, proxy: Proxy, quick_retries: None) -> Iterator[Any]:
-    made = colour.Client(world.config_of(1, host="127.0.0.1", port=proxy.port, ssl_mode="disabled", pool_size=1, max_overflow=0))
+    made = colour.Client(
+        world.config_of(
+            1, host="127.0.0.1", port=proxy.port, ssl_mode="disabled", pool_size=1, max_overflow=0
+        )
+    )
     colour(made.init_pool())
     yield made
     proxy.set(None)
@@ -31,7 +43,8 @@ def client(world: Any, colour: Any, proxy: Proxy, quick_retries: None) -> Iterat
 
 @pytest.fixture
 def at_every_byte(client: Any, colour: Any, proxy: Proxy) -> Callable[..., List[Any]]:
-    """A function that does some work again and again, with the fault one byte later each time, until it ends without the fault.
+    """A function that does some work again and again, with the fault one byte later
+    each time, until it ends without the fault.
 
     Towards the server, then back. Gives what each gave: a value, or the exception.
     """
@@ -41,8 +54,10 @@ def at_every_byte(client: Any, colour: Any, proxy: Proxy) -> Callable[..., List[
         numbers = itertools.count(1)
         for direction in ("up", "down"):
             for after in range(0, 10_000, step):
-                # The fault's bytes are those of the work, not of a connection that is opened for it; and ten calls earn one retry.
-                with contextlib.suppress(DeadlineExceeded):  # the fault came after the last byte of the work
+                # The fault's bytes are those of the work, not of a connection that is
+                # opened for it; and ten calls earn one retry.
+                # the fault came after the last byte of the work
+                with contextlib.suppress(DeadlineExceeded):
                     colour(client.query_value("SELECT 1", timeout=0.5))
                 for _ in range(10):
                     assert colour(client.query_value("SELECT 1", timeout=20)) == 1
@@ -82,16 +97,26 @@ def test_a_write(client: Any, colour: Any, world: Any, at_every_byte: Any) -> No
     assert outcomes[-1] == 1
 
 
-def test_a_write_that_was_declared_idempotent(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
-    world.run(1, "CREATE TABLE IF NOT EXISTS states (id INT PRIMARY KEY, state INT)", "TRUNCATE states")
+def test_a_write_that_was_declared_idempotent(
+    client: Any, colour: Any, world: Any, at_every_byte: Any
+) -> None:
+    world.run(
+        1, "CREATE TABLE IF NOT EXISTS states (id INT PRIMARY KEY, state INT)", "TRUNCATE states"
+    )
     replace = "REPLACE INTO states VALUES (%s, 1)"
-    outcomes = at_every_byte("cut", lambda number: colour(client.execute(replace, (number,), idempotent=True)), step=3)
-    assert [row["id"] for row in world.run(1, "SELECT id FROM states ORDER BY id")] == list(range(1, len(outcomes) + 1))
+    outcomes = at_every_byte(
+        "cut", lambda number: colour(client.execute(replace, (number,), idempotent=True)), step=3
+    )
+    assert [row["id"] for row in world.run(1, "SELECT id FROM states ORDER BY id")] == list(
+        range(1, len(outcomes) + 1)
+    )
     assert set(map(type, outcomes)) == {RowCount}
 
 
 def test_a_procedure(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
-    outcomes = at_every_byte("cut", lambda number: colour(client.call("buy", (number, "A", 1))).rowcount)
+    outcomes = at_every_byte(
+        "cut", lambda number: colour(client.call("buy", (number, "A", 1))).rowcount
+    )
     check(outcomes, held(world), 1, OutcomeUnknown)
 
 
@@ -102,40 +127,66 @@ def test_a_transaction(client: Any, colour: Any, world: Any, at_every_byte: Any)
 
     outcomes = at_every_byte("cut", work)
     check(outcomes, held(world), 1, OutcomeUnknown)
-    assert {type(outcome) for outcome in outcomes if isinstance(outcome, Exception)} >= {ConnectionLost, OutcomeUnknown}
+    assert {type(outcome) for outcome in outcomes if isinstance(outcome, Exception)} >= {
+        ConnectionLost,
+        OutcomeUnknown,
+    }
 
 
-def test_a_transaction_with_a_commit_marker_is_never_in_doubt(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
+def test_a_transaction_with_a_commit_marker_is_never_in_doubt(
+    client: Any, colour: Any, world: Any, at_every_byte: Any
+) -> None:
     world.run(1, "DROP TABLE IF EXISTS dualdb_commit")
 
     def work(number: int) -> Any:
         with colour.using(client.transaction(commit_marker=True)) as tx:
             return colour(tx.execute(INSERT, (number,)))
 
-    # The first of them makes the table, so that those that follow send less: the second round reaches the bytes of COMMIT.
-    outcomes = [*at_every_byte("cut", work), *at_every_byte("cut", lambda number: work(number + 1000))]
+    # The first of them makes the table, so that those that follow send less: the second
+    # round reaches the bytes of COMMIT.
+    outcomes = [
+        *at_every_byte("cut", work),
+        *at_every_byte("cut", lambda number: work(number + 1000)),
+    ]
     rows = held(world)
     assert len(rows) == len(set(rows)), "a row was written twice"
-    assert sum(outcome == 1 for outcome in outcomes) == len(rows), "an acknowledged row is missing, or another one is there"
+    assert sum(outcome == 1 for outcome in outcomes) == len(rows), (
+        "an acknowledged row is missing, or another one is there"
+    )
     errors: List[Any] = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-    assert {(type(error), error.retryable) for error in errors} == {(ConnectionLost, True), (TransactionAborted, True)}
+    assert {(type(error), error.retryable) for error in errors} == {
+        (ConnectionLost, True),
+        (TransactionAborted, True),
+    }
     assert sum(isinstance(error, TransactionAborted) for error in errors) >= len("COMMIT")
 
 
 def test_a_read(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
     world.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (7, 'A', 1)")
-    outcomes = at_every_byte("cut", lambda number: colour(client.query("SELECT user_id, symbol FROM trades")), step=7)
+    outcomes = at_every_byte(
+        "cut", lambda number: colour(client.query("SELECT user_id, symbol FROM trades")), step=7
+    )
     assert outcomes == [[{"user_id": 7, "symbol": "A"}]] * len(outcomes)
 
 
-def test_a_network_that_swallows_everything(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
-    outcomes = at_every_byte("swallow", lambda number: colour(client.execute(INSERT, (number,), timeout=0.3)), step=13)
+def test_a_network_that_swallows_everything(
+    client: Any, colour: Any, world: Any, at_every_byte: Any
+) -> None:
+    outcomes = at_every_byte(
+        "swallow", lambda number: colour(client.execute(INSERT, (number,), timeout=0.3)), step=13
+    )
     check(outcomes, held(world), 1, OutcomeUnknown)
     assert any(isinstance(outcome, WriteTimedOut) for outcome in outcomes)
-    assert all(isinstance(outcome, DeadlineExceeded) for outcome in outcomes if isinstance(outcome, Exception))
+    assert all(
+        isinstance(outcome, DeadlineExceeded)
+        for outcome in outcomes
+        if isinstance(outcome, Exception)
+    )
 
 
 def test_a_delay_is_waited_for(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
-    outcomes = at_every_byte("delay", lambda number: colour(client.execute(INSERT, (number,))), step=40)
+    outcomes = at_every_byte(
+        "delay", lambda number: colour(client.execute(INSERT, (number,))), step=40
+    )
     check(outcomes, held(world), 1)
     assert outcomes == [1] * len(outcomes)

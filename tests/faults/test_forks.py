@@ -19,7 +19,8 @@ def in_child(work: Callable[[], Any]) -> str:
     """The repr of what the work gives in a forked child, or its traceback."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later: forking beside threads is what is tested
+        # Python 3.12 and later: forking beside threads is what is tested
+        warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
         try:
@@ -49,7 +50,10 @@ def test_a_child_uses_connections_of_its_own(db: Any, colour: Any) -> None:
     before = colour(db.shard(1).query_value(ID)), colour(db.query_value(ID))
 
     def work() -> Any:
-        ids = [asked(colour, lambda: db.shard(1).query_value(ID)) for _ in range(2 if colour.name == "sync" else 1)]
+        ids = [
+            asked(colour, lambda: db.shard(1).query_value(ID))
+            for _ in range(2 if colour.name == "sync" else 1)
+        ]
         gc.collect()
         return ids
 
@@ -57,7 +61,9 @@ def test_a_child_uses_connections_of_its_own(db: Any, colour: Any) -> None:
     theirs = json.loads(said)
     assert before[0] not in theirs
     assert len(set(theirs)) == 1, "and keeps them"
-    assert (colour(db.shard(1).query_value(ID)), colour(db.query_value(ID))) == before, "the parent's live on"
+    assert (colour(db.shard(1).query_value(ID)), colour(db.query_value(ID))) == before, (
+        "the parent's live on"
+    )
 
 
 def test_a_child_that_closes_the_service_leaves_its_parent_s_alone(db: Any, colour: Any) -> None:
@@ -76,14 +82,23 @@ def test_a_transaction_is_not_carried_over(db: Any, colour: Any, world: Any) -> 
                 asked(colour, lambda: tx.execute(insert, (2,)))
             except Exception:
                 try:
-                    asked(colour, lambda: tx.__exit__(None, None, None) if colour.name == "sync" else tx.__aexit__(None, None, None))
+                    asked(
+                        colour,
+                        lambda: (
+                            tx.__exit__(None, None, None)
+                            if colour.name == "sync"
+                            else tx.__aexit__(None, None, None)
+                        ),
+                    )
                 except TransactionAborted as error:
                     return type(error).__name__
             return "committed"
 
         assert in_child(work) == "'TransactionAborted'"
         colour(tx.execute(insert, (3,)))
-    assert [row["user_id"] for row in world.run(1, "SELECT user_id FROM trades ORDER BY user_id")] == [1, 3]
+    assert [
+        row["user_id"] for row in world.run(1, "SELECT user_id FROM trades ORDER BY user_id")
+    ] == [1, 3]
 
 
 def test_forking_while_other_threads_are_at_work(world: Any) -> None:

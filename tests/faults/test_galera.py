@@ -1,4 +1,6 @@
-"""A Galera cluster of two real nodes: what only a cluster says, at COMMIT, and what a node cannot do."""
+"""A Galera cluster of two real nodes: what only a cluster says, at COMMIT, and what a
+node cannot do.
+"""
 
 import os
 import shutil
@@ -21,7 +23,8 @@ def options(name: str, ports: Dict[str, int]) -> List[str]:
         "--wsrep-on=ON",
         f"--wsrep-provider={PROVIDER}",
         "--wsrep-cluster-name=dualdb",
-        "--wsrep-cluster-address=gcomm://" + ",".join([f"127.0.0.1:{each}" for each in ports.values()]),
+        "--wsrep-cluster-address=gcomm://"
+        + ",".join([f"127.0.0.1:{each}" for each in ports.values()]),
         f"--wsrep-node-address=127.0.0.1:{port}",
         f"--wsrep-sst-receive-address=127.0.0.1:{_free_port()}",
         "--wsrep-sst-method=rsync",
@@ -35,7 +38,9 @@ def options(name: str, ports: Dict[str, int]) -> List[str]:
 def nodes() -> Iterator[List[Server]]:
     engine = Engine()
     if not engine.is_mariadb or not os.path.exists(PROVIDER):
-        raise RuntimeError("these tests need MariaDB with Galera (Debian and Ubuntu: apt-get install mariadb-server galera-4)")
+        raise RuntimeError(
+            "these tests need MariaDB with Galera (Debian and Ubuntu: apt-get install mariadb-server galera-4)"
+        )
     directory = tempfile.mkdtemp(prefix="dualdb-galera-")
     one, other = f"{directory}/one", f"{directory}/other"
     ports = {"one": _free_port(), "other": _free_port()}
@@ -46,11 +51,18 @@ def nodes() -> Iterator[List[Server]]:
     second = Server(engine, "other", other, options("other", ports))
     try:
         first.start()
-        first.run("CREATE DATABASE app", "CREATE USER u@'%' IDENTIFIED BY 'p'", "GRANT ALL ON app.* TO u@'%'")
+        first.run(
+            "CREATE DATABASE app",
+            "CREATE USER u@'%' IDENTIFIED BY 'p'",
+            "GRANT ALL ON app.* TO u@'%'",
+        )
         first.run("CREATE TABLE app.accounts (id INT PRIMARY KEY, cents INT NOT NULL)")
-        # The other begins with a copy, so that it is sent what came since and nothing else. Where that is received it is nobody's account.
+        # The other begins with a copy, so that it is sent what came since and nothing
+        # else. Where that is received it is nobody's account.
         first.stop()
-        shutil.copytree(f"{one}/data", f"{other}/data", ignore=shutil.ignore_patterns("galera.cache"))
+        shutil.copytree(
+            f"{one}/data", f"{other}/data", ignore=shutil.ignore_patterns("galera.cache")
+        )
         for path, mode in ((directory, 0o711), (other, 0o711), (f"{other}/data", 0o777)):
             os.chmod(path, mode)
         first.start()
@@ -73,8 +85,18 @@ def until_synced(node: Server) -> None:
 @pytest.fixture
 def clients(nodes: List[Server], colour: Any) -> Iterator[List[Any]]:
     nodes[0].run("TRUNCATE app.accounts", "INSERT INTO app.accounts VALUES (1, 0), (2, 0)")
-    until(lambda: nodes[1].run("SELECT COUNT(*) AS n, SUM(cents) AS s FROM app.accounts") == [{"n": 2, "s": 0}])
-    made = [colour.Client(DatabaseConfig(host="127.0.0.1", port=node.port, database="app", user="u", password="p")) for node in nodes]
+    until(
+        lambda: (
+            nodes[1].run("SELECT COUNT(*) AS n, SUM(cents) AS s FROM app.accounts")
+            == [{"n": 2, "s": 0}]
+        )
+    )
+    made = [
+        colour.Client(
+            DatabaseConfig(host="127.0.0.1", port=node.port, database="app", user="u", password="p")
+        )
+        for node in nodes
+    ]
     yield made
     for client in made:
         colour(client.close_pool())
@@ -117,7 +139,9 @@ def cents(node: Server) -> int:
     return int(node.run("SELECT cents FROM app.accounts WHERE id = 1")[0]["cents"])
 
 
-def test_run_begins_again_after_a_conflict_at_commit(nodes: List[Server], clients: List[Any], colour: Any) -> None:
+def test_run_begins_again_after_a_conflict_at_commit(
+    nodes: List[Server], clients: List[Any], colour: Any
+) -> None:
     tries: List[int] = []
     assert colour(clients[0].run(function(colour, clients[0], nodes[1], tries))) == "done"
     assert tries == [0, 1]
@@ -125,7 +149,9 @@ def test_run_begins_again_after_a_conflict_at_commit(nodes: List[Server], client
         until(lambda node=node: cents(node) == 11)
 
 
-def test_alone_it_is_a_deadlock_and_nothing_is_applied(nodes: List[Server], clients: List[Any], colour: Any) -> None:
+def test_alone_it_is_a_deadlock_and_nothing_is_applied(
+    nodes: List[Server], clients: List[Any], colour: Any
+) -> None:
     with pytest.raises(Deadlock) as caught, colour.using(clients[0].transaction()) as tx:
         colour(tx.execute(ADD))
         nodes[1].run("UPDATE app.accounts SET cents = cents + 10 WHERE id = 1")
@@ -134,7 +160,9 @@ def test_alone_it_is_a_deadlock_and_nothing_is_applied(nodes: List[Server], clie
         until(lambda node=node: cents(node) == 10)
 
 
-def test_sums_are_right_where_two_nodes_are_written_to(nodes: List[Server], clients: List[Any], colour: Any) -> None:
+def test_sums_are_right_where_two_nodes_are_written_to(
+    nodes: List[Server], clients: List[Any], colour: Any
+) -> None:
     def call(tx: Any) -> None:
         tx.execute(ADD)
         tx.execute("UPDATE accounts SET cents = cents - 1 WHERE id = 2")
@@ -144,10 +172,21 @@ def test_sums_are_right_where_two_nodes_are_written_to(nodes: List[Server], clie
         await tx.execute("UPDATE accounts SET cents = cents - 1 WHERE id = 2")
 
     work = call if colour.name == "sync" else task
-    outcomes = colour.at_once([lambda client=client: client.run(work, attempts=100) for client in clients for _ in range(10)])
+    outcomes = colour.at_once(
+        [
+            lambda client=client: client.run(work, attempts=100)
+            for client in clients
+            for _ in range(10)
+        ]
+    )
     assert outcomes == [None] * 20
     for node in nodes:
-        until(lambda node=node: node.run("SELECT cents FROM app.accounts ORDER BY id") == [{"cents": 20}, {"cents": -20}])
+        until(
+            lambda node=node: (
+                node.run("SELECT cents FROM app.accounts ORDER BY id")
+                == [{"cents": 20}, {"cents": -20}]
+            )
+        )
 
 
 def test_a_node_s_locks_are_refused(clients: List[Any], colour: Any) -> None:

@@ -1,4 +1,6 @@
-"""The sandbox: it comes up, it goes away whatever happens to its owner, and it says what is missing."""
+"""The sandbox: it comes up, it goes away whatever happens to its owner, and it says
+what is missing.
+"""
 
 import os
 import pathlib
@@ -42,7 +44,9 @@ def spawn(end: str, **options: Any) -> "subprocess.Popen[str]":
 def assert_gone(directory: str) -> None:
     assert directory
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and (os.path.exists(directory) or list(reaper.servers(directory))):
+    while time.monotonic() < deadline and (
+        os.path.exists(directory) or list(reaper.servers(directory))
+    ):
         time.sleep(0.05)
     assert not os.path.exists(directory)
     assert list(reaper.servers(directory)) == []
@@ -55,7 +59,10 @@ ENDS = {
     "crash": ("import time; time.sleep(60)", signal.SIGKILL),
     "Ctrl-C": ("import time; time.sleep(60)", signal.SIGINT),
     "terminated": ("import time; time.sleep(60)", signal.SIGTERM),
-    "a child lives on": ("import os, time; os.fork() or (os.close(1), os.close(2), time.sleep(9), os._exit(0)); sandbox.stop()", None),
+    "a child lives on": (
+        "import os, time; os.fork() or (os.close(1), os.close(2), time.sleep(9), os._exit(0)); sandbox.stop()",
+        None,
+    ),
     "crash, a child lives on": (
         "import os, time; os.fork() or (os.setsid(), os.close(1), os.close(2), time.sleep(9), os._exit(0)); time.sleep(60)",
         signal.SIGKILL,
@@ -80,7 +87,10 @@ def test_nothing_is_left_whatever_happens_to_its_owner(end: str, number: Any) ->
 def test_a_block_has_the_shard_table_and_databases() -> None:
     with Sandbox([3, 7]) as sandbox:
         directory = sandbox.directory
-        rows = sandbox.run("global", "SELECT shard_id, port, database_name, status FROM table_shard_config ORDER BY shard_id")
+        rows = sandbox.run(
+            "global",
+            "SELECT shard_id, port, database_name, status FROM table_shard_config ORDER BY shard_id",
+        )
         assert [tuple(row.values()) for row in rows] == [
             (3, sandbox.servers[3].port, "app_shard_3", "active"),
             (7, sandbox.servers[7].port, "app_shard_7", "active"),
@@ -96,7 +106,9 @@ def test_a_block_has_the_shard_table_and_databases() -> None:
     assert_gone(directory)
 
 
-def test_no_server_is_an_error_that_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_no_server_is_an_error_that_names_the_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(server, "_SBIN", str(tmp_path))
     with pytest.raises(ServerMissing, match="apt-get install mariadb-server"):
@@ -119,17 +131,27 @@ def test_a_server_that_does_not_start_shows_its_log() -> None:
 
 
 def test_as_an_ordinary_user() -> None:
-    """As root, the other tests have shown that root can; this one is nobody, who may read the interpreter's files and nothing more."""
-    code = (
-        "from dualdb.sandbox import Sandbox\nwith Sandbox(1) as s: print(s.run('global', 'SELECT COUNT(*) AS n FROM table_shard_config'))"
-    )
+    """As root, the other tests have shown that root can; this one is nobody, who may
+    read the interpreter's files and nothing more.
+    """
+    code = "from dualdb.sandbox import Sandbox\nwith Sandbox(1) as s: print(s.run('global', 'SELECT COUNT(*) AS n FROM table_shard_config'))"
     work = tempfile.mkdtemp(prefix="dualdb-user-")
     command: List[str] = [sys.executable, "-c", code]
     if os.geteuid() == 0:
         os.chown(work, 65534, 65534)
-        become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+dac_read_search"]
+        become = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=+dac_read_search",
+        ]
         command = [*become, "--ambient-caps=+dac_read_search", *command]
-    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(dualdb.__file__).parents[1]), "TMPDIR": work}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(pathlib.Path(dualdb.__file__).parents[1]),
+        "TMPDIR": work,
+    }
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.stdout.strip() == "[{'n': 1}]", done.stderr

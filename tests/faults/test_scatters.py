@@ -1,4 +1,6 @@
-"""Calls to several shards of which something becomes other than asked: who is told what, and that every connection is whole afterwards."""
+"""Calls to several shards of which something becomes other than asked: who is told
+what, and that every connection is whole afterwards.
+"""
 
 import contextlib
 import random
@@ -9,7 +11,15 @@ from typing import Any, Callable, Iterator, List
 import pytest
 from colours import until
 
-from dualdb import ConnectionLost, DeadlineExceeded, InOut, Out, OutcomeUnknown, RowCount, ScatterError
+from dualdb import (
+    ConnectionLost,
+    DeadlineExceeded,
+    InOut,
+    Out,
+    OutcomeUnknown,
+    RowCount,
+    ScatterError,
+)
 
 NAP = "SELECT SLEEP(s) AS slept FROM nap"
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
@@ -22,7 +32,12 @@ def nap(world: Any) -> Callable[..., None]:
 
     def set_up(first: float, second: float) -> None:
         for shard_id, seconds in zip(IDS, (first, second)):
-            world.run(shard_id, "DROP TABLE IF EXISTS nap", "CREATE TABLE nap (s FLOAT)", f"INSERT INTO nap VALUES ({seconds})")
+            world.run(
+                shard_id,
+                "DROP TABLE IF EXISTS nap",
+                "CREATE TABLE nap (s FLOAT)",
+                f"INSERT INTO nap VALUES ({seconds})",
+            )
 
     return set_up
 
@@ -65,46 +80,74 @@ def test_an_interrupt_ends_it_on_every_server(db: Any, colour: Any, world: Any, 
     assert until(colour, lambda: not nappers(world, 1) and not nappers(world, 2))
 
 
-def test_one_that_is_late_is_ended_and_the_other_is_given(db: Any, colour: Any, world: Any, nap: Any) -> None:
+def test_one_that_is_late_is_ended_and_the_other_is_given(
+    db: Any, colour: Any, world: Any, nap: Any
+) -> None:
     nap(0, 30)
     part = colour(db.shards(on_error="partial").query(NAP, timeout=0.3, read_only=True))
     assert (part.by_shard, type(part.errors[2])) == ({1: [{"slept": 0}]}, DeadlineExceeded)
     assert until(colour, lambda: not nappers(world, 2))
     nap(30, 0.3)
-    part = colour(db.shards(on_error="partial").execute(f"INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', ({NAP})", timeout=0.6))
+    part = colour(
+        db.shards(on_error="partial").execute(
+            f"INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', ({NAP})", timeout=0.6
+        )
+    )
     assert (part.by_shard, part.errors[1].sent) == ({2: 1}, True)
     assert isinstance(part.errors[1], OutcomeUnknown)
 
 
-def test_one_that_is_silent_for_too_long_is_lost_alone(open_service: Any, colour: Any, world: Any, nap: Any) -> None:
+def test_one_that_is_silent_for_too_long_is_lost_alone(
+    open_service: Any, colour: Any, world: Any, nap: Any
+) -> None:
     nap(30, 0.3)
     db = open_service(world.config.model_copy(update={"read_timeout": 1.0}))
     for _ in range(2):  # over new connections, and over idle ones
         with pytest.raises(ScatterError) as caught:
-            colour(db.shards().execute(f"INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', ({NAP})"))
-        assert (caught.value.result.by_shard, type(caught.value.result.errors[1])) == ({2: 1}, OutcomeUnknown)
+            colour(
+                db.shards().execute(
+                    f"INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', ({NAP})"
+                )
+            )
+        assert (caught.value.result.by_shard, type(caught.value.result.errors[1])) == (
+            {2: 1},
+            OutcomeUnknown,
+        )
     assert until(colour, lambda: not nappers(world, 1))
 
 
 @pytest.mark.parametrize("what", ["QUERY", "CONNECTION"])
-def test_one_that_is_killed_fails_alone(db: Any, colour: Any, world: Any, nap: Any, what: str) -> None:
+def test_one_that_is_killed_fails_alone(
+    db: Any, colour: Any, world: Any, nap: Any, what: str
+) -> None:
     nap(30, 0.3)
     with killing(world, 1, what):
-        part = colour(db.shards(on_error="partial").execute(f"INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', ({NAP})"))
+        part = colour(
+            db.shards(on_error="partial").execute(
+                f"INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', ({NAP})"
+            )
+        )
     assert part.by_shard == {2: 1}
     assert isinstance(part.errors[1], OutcomeUnknown) is (what == "CONNECTION")
     assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
-def test_a_read_whose_connection_is_lost_is_sent_again(db: Any, colour: Any, world: Any, nap: Any) -> None:
+def test_a_read_whose_connection_is_lost_is_sent_again(
+    db: Any, colour: Any, world: Any, nap: Any
+) -> None:
     nap(0.5, 0)
     with killing(world, 1, "CONNECTION"):
-        assert colour(db.shards().query(NAP, read_only=True)).by_shard == {1: [{"slept": 0}], 2: [{"slept": 0}]}
+        assert colour(db.shards().query(NAP, read_only=True)).by_shard == {
+            1: [{"slept": 0}],
+            2: [{"slept": 0}],
+        }
 
 
 def test_connections_that_died_idle_are_replaced(db: Any, colour: Any, world: Any) -> None:
     user = db.shard(1)._route().config.user
-    for each in world.run(1, f"SELECT id FROM information_schema.processlist WHERE user = '{user}'"):
+    for each in world.run(
+        1, f"SELECT id FROM information_schema.processlist WHERE user = '{user}'"
+    ):
         world.run(1, f"KILL {next(iter(each.values()))}")
     done = colour(db.shards().execute(INSERT))
     assert done.by_shard == {1: 1, 2: 1}
@@ -112,11 +155,15 @@ def test_connections_that_died_idle_are_replaced(db: Any, colour: Any, world: An
 
 def test_what_takes_several_commands_is_as_on_one_shard(db: Any, colour: Any, world: Any) -> None:
     called = colour(db.shards().call("totals", (1, Out("count"), InOut("sum", 5))))
-    assert {shard_id: (result.out, result.rows) for shard_id, result in called.by_shard.items()} == {
-        shard_id: ({"count": 0, "sum": 5}, [{"user_id": 1}]) for shard_id in IDS
-    }
+    assert {
+        shard_id: (result.out, result.rows) for shard_id, result in called.by_shard.items()
+    } == {shard_id: ({"count": 0, "sum": 5}, [{"user_id": 1}]) for shard_id in IDS}
     for shard_id in IDS:
-        body = "BEGIN SELECT 1 AS one; SIGNAL SQLSTATE '45000'; END" if shard_id == 1 else "SELECT 2 AS two"
+        body = (
+            "BEGIN SELECT 1 AS one; SIGNAL SQLSTATE '45000'; END"
+            if shard_id == 1
+            else "SELECT 2 AS two"
+        )
         world.run(shard_id, "DROP PROCEDURE IF EXISTS halves", f"CREATE PROCEDURE halves() {body}")
     with pytest.raises(ScatterError) as caught:
         colour(db.shards().call("halves"))
@@ -125,7 +172,9 @@ def test_what_takes_several_commands_is_as_on_one_shard(db: Any, colour: Any, wo
 
 
 @pytest.mark.parametrize("own_reader", [True, False])
-def test_long_answers_come_whole(open_service: Any, colour: Any, world: Any, own_reader: bool) -> None:
+def test_long_answers_come_whole(
+    open_service: Any, colour: Any, world: Any, own_reader: bool
+) -> None:
     db = open_service(world.config.model_copy(update={"own_reader": own_reader}))
     digits = " UNION ALL ".join([f"SELECT {number} AS n" for number in range(10)])
     sql = f"SELECT a.n, REPEAT('x', 20000) AS x FROM ({digits}) a, ({digits}) b, ({digits}) c"
@@ -141,7 +190,9 @@ def test_it_is_nobody_s_last_insert(db: Any, colour: Any, world: Any) -> None:
     assert colour(db.get_last_insert_id()) == 0
 
 
-def test_nothing_is_mixed_up_while_sessions_are_killed(db: Any, colour: Any, world: Any, seed: int) -> None:
+def test_nothing_is_mixed_up_while_sessions_are_killed(
+    db: Any, colour: Any, world: Any, seed: int
+) -> None:
     chance = random.Random(seed)
     user = db.shard(1)._route().config.user
     over = threading.Event()
@@ -149,14 +200,18 @@ def test_nothing_is_mixed_up_while_sessions_are_killed(db: Any, colour: Any, wor
     def kill() -> None:
         while not over.wait(0.005):
             shard_id = chance.choice(IDS)
-            found = world.run(shard_id, f"SELECT id FROM information_schema.processlist WHERE user = '{user}'")
+            found = world.run(
+                shard_id, f"SELECT id FROM information_schema.processlist WHERE user = '{user}'"
+            )
             for each in found:
                 if chance.random() < 0.2:
                     with contextlib.suppress(Exception):
                         world.run(shard_id, f"KILL {next(iter(each.values()))}")
 
     def ask(number: int) -> Any:
-        return db.shards(on_error="partial").query("SELECT %s AS tag, SLEEP(0.002) AS slept", (number,))
+        return db.shards(on_error="partial").query(
+            "SELECT %s AS tag, SLEEP(0.002) AS slept", (number,)
+        )
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -164,10 +219,17 @@ def test_nothing_is_mixed_up_while_sessions_are_killed(db: Any, colour: Any, wor
     try:
         for round_ in range(30):
             numbers = range(round_ * 8, round_ * 8 + 8)
-            for number, result in zip(numbers, colour.at_once([lambda number=number: ask(number) for number in numbers])):
+            for number, result in zip(
+                numbers, colour.at_once([lambda number=number: ask(number) for number in numbers])
+            ):
                 assert sorted([*result.by_shard, *result.errors]) == [1, 2]
-                assert all(rows == [{"tag": number, "slept": 0}] for rows in result.by_shard.values())
-                assert all(isinstance(error, (ConnectionLost, OutcomeUnknown)) or error.errno == 1317 for error in result.errors.values())
+                assert all(
+                    rows == [{"tag": number, "slept": 0}] for rows in result.by_shard.values()
+                )
+                assert all(
+                    isinstance(error, (ConnectionLost, OutcomeUnknown)) or error.errno == 1317
+                    for error in result.errors.values()
+                )
                 whole += not result.errors
     finally:
         over.set()

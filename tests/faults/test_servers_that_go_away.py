@@ -1,4 +1,6 @@
-"""Servers that are down, die, or stop to answer: what each caller is told, and what the servers hold afterwards."""
+"""Servers that are down, die, or stop to answer: what each caller is told, and what the
+servers hold afterwards.
+"""
 
 import contextlib
 import socket
@@ -61,7 +63,9 @@ def until(condition: Any, seconds: float = 20.0) -> Any:
         time.sleep(0.05)
 
 
-def test_a_shard_that_is_down_at_start_is_unavailable_and_comes_back_by_itself(sandbox: Any, colour: Any, quick_retries: None) -> None:
+def test_a_shard_that_is_down_at_start_is_unavailable_and_comes_back_by_itself(
+    sandbox: Any, colour: Any, quick_retries: None
+) -> None:
     sandbox.servers[2].kill()
     db = colour.Service(sandbox.config)
     with colour.using(db):
@@ -88,15 +92,23 @@ def test_a_shard_that_is_down_at_start_is_unavailable_and_comes_back_by_itself(s
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("dualdb")]
 
 
-def test_closing_ends_the_look_out_for_shards_that_are_down(sandbox: Any, colour: Any, quick_retries: None) -> None:
+def test_closing_ends_the_look_out_for_shards_that_are_down(
+    sandbox: Any, colour: Any, quick_retries: None
+) -> None:
     sandbox.servers[2].kill()
     db = colour.Service(sandbox.config)
     with colour.using(db):
         assert db.get_shard_client(2) is None
-    assert until(lambda: not [thread for thread in threading.enumerate() if thread.name == "dualdb-background"])
+    assert until(
+        lambda: (
+            not [thread for thread in threading.enumerate() if thread.name == "dualdb-background"]
+        )
+    )
 
 
-def test_a_service_that_is_opened_again_looks_out_again(sandbox: Any, colour: Any, quick_retries: None) -> None:
+def test_a_service_that_is_opened_again_looks_out_again(
+    sandbox: Any, colour: Any, quick_retries: None
+) -> None:
     sandbox.servers[2].kill()
     db = colour.Service(sandbox.config)
     with colour.using(db):
@@ -112,7 +124,9 @@ def test_a_service_that_is_opened_again_looks_out_again(sandbox: Any, colour: An
         assert until(is_back)
 
 
-def test_a_shard_that_dies_fails_alone_and_is_used_again_when_it_is_back(sandbox: Any, colour: Any, quick_retries: None) -> None:
+def test_a_shard_that_dies_fails_alone_and_is_used_again_when_it_is_back(
+    sandbox: Any, colour: Any, quick_retries: None
+) -> None:
     db = colour.Service(sandbox.config)
     with colour.using(db):
         colour(db.shard(2).execute(INSERT))
@@ -134,7 +148,9 @@ def test_a_shard_that_dies_fails_alone_and_is_used_again_when_it_is_back(sandbox
     assert trades(sandbox, 1) == 0
 
 
-def test_a_dead_server_is_left_alone_after_a_few_attempts(sandbox: Any, colour: Any, quick_retries: None) -> None:
+def test_a_dead_server_is_left_alone_after_a_few_attempts(
+    sandbox: Any, colour: Any, quick_retries: None
+) -> None:
     client = colour.Client(sandbox.config_of(1), name="shard 1", shard_id=1)
     colour(client.execute(INSERT))
     sandbox.servers[1].kill()
@@ -174,7 +190,9 @@ def test_a_server_that_stands_still_slows_no_other(sandbox: Any, colour: Any) ->
     assert trades(sandbox, 2) in (1, 2), "the late one may have been applied"
 
 
-def test_a_server_without_room_turns_away_and_is_asked_again(sandbox: Any, colour: Any, quick_retries: None) -> None:
+def test_a_server_without_room_turns_away_and_is_asked_again(
+    sandbox: Any, colour: Any, quick_retries: None
+) -> None:
     config = sandbox.config_of(1)
     client = colour.Client(config, name="shard 1", shard_id=1)
     sandbox.run(1, "SET GLOBAL max_connections = 10")
@@ -182,7 +200,12 @@ def test_a_server_without_room_turns_away_and_is_asked_again(sandbox: Any, colou
         with pytest.raises(pymysql.err.OperationalError, match="1040"):
             for _ in range(12):
                 crowd.enter_context(
-                    pymysql.connect(host=config.host, port=config.port, user=config.user, password=config.reveal_password())
+                    pymysql.connect(
+                        host=config.host,
+                        port=config.port,
+                        user=config.user,
+                        password=config.reveal_password(),
+                    )
                 )
         for _ in range(4):
             with pytest.raises(ShardUnavailable) as caught:
@@ -209,12 +232,20 @@ def test_a_server_that_was_made_read_only_says_so(sandbox: Any, colour: Any) -> 
     colour(client.close_pool())
 
 
-def test_a_connection_that_the_server_found_idle_is_replaced_unnoticed(sandbox: Any, colour: Any) -> None:
+def test_a_connection_that_the_server_found_idle_is_replaced_unnoticed(
+    sandbox: Any, colour: Any
+) -> None:
     sandbox.run(1, "SET GLOBAL wait_timeout = 1")
     try:
         client = colour.Client(sandbox.config_of(1))
         before = colour(client.query_value("SELECT CONNECTION_ID()"))
-        assert until(lambda: not sandbox.run(1, f"SELECT 1 FROM information_schema.processlist WHERE id = {before}"))
+        assert until(
+            lambda: (
+                not sandbox.run(
+                    1, f"SELECT 1 FROM information_schema.processlist WHERE id = {before}"
+                )
+            )
+        )
         assert colour(client.execute(INSERT)) == 1
         assert client.stats().opened == 2
         colour(client.close_pool())
@@ -234,7 +265,9 @@ def test_a_restart_between_two_calls_is_not_noticed(sandbox: Any, colour: Any) -
     assert trades(sandbox) == 2
 
 
-def test_the_global_database_away_stops_no_shard(sandbox: Any, colour: Any, quick_retries: None) -> None:
+def test_the_global_database_away_stops_no_shard(
+    sandbox: Any, colour: Any, quick_retries: None
+) -> None:
     db = colour.Service(sandbox.config)
     with colour.using(db):
         sandbox.servers["global"].kill()
@@ -247,7 +280,11 @@ def test_the_global_database_away_stops_no_shard(sandbox: Any, colour: Any, quic
         assert sorted(db.shard_configs) == [1, 2], "the last good map stays"
         assert colour(db.get_active_shard_ids()) == [1, 2]
         report = colour(db.health_check())
-        assert (report["healthy"], report["global"]["healthy"], report["shards"][1]["healthy"]) == (False, False, True)
+        assert (report["healthy"], report["global"]["healthy"], report["shards"][1]["healthy"]) == (
+            False,
+            False,
+            True,
+        )
 
 
 def slowly(statement: str) -> str:
@@ -277,21 +314,31 @@ def kill_soon(sandbox: Any, what: str) -> threading.Thread:
 
 
 @pytest.mark.parametrize("what", ["connection", "server"])
-def test_a_write_whose_connection_is_lost_is_not_sent_again(sandbox: Any, colour: Any, what: str) -> None:
+def test_a_write_whose_connection_is_lost_is_not_sent_again(
+    sandbox: Any, colour: Any, what: str
+) -> None:
     db = colour.Service(sandbox.config)
     with colour.using(db):
         killer = kill_soon(sandbox, what)
         with pytest.raises(OutcomeUnknown) as caught:
             colour(db.shard(1).execute(slowly(INSERT)))
         killer.join()
-        assert (caught.value.sent, caught.value.shard_id, caught.value.errno in (2013, 2006, 1927)) == (True, 1, True)
+        assert (
+            caught.value.sent,
+            caught.value.shard_id,
+            caught.value.errno in (2013, 2006, 1927),
+        ) == (True, 1, True)
         sandbox.servers[1].start()
         time.sleep(1.2)
         assert trades(sandbox) == 0, "the server undid it, and nobody sent it again"
 
 
-def test_a_procedure_whose_connection_is_lost_is_not_called_again(sandbox: Any, colour: Any) -> None:
-    sandbox.run(1, "CREATE OR REPLACE PROCEDURE slow() BEGIN " + INSERT + "; SELECT SLEEP(1.5); END")
+def test_a_procedure_whose_connection_is_lost_is_not_called_again(
+    sandbox: Any, colour: Any
+) -> None:
+    sandbox.run(
+        1, "CREATE OR REPLACE PROCEDURE slow() BEGIN " + INSERT + "; SELECT SLEEP(1.5); END"
+    )
     db = colour.Service(sandbox.config)
     with colour.using(db):
         killer = kill_soon(sandbox, "connection")
@@ -301,7 +348,10 @@ def test_a_procedure_whose_connection_is_lost_is_not_called_again(sandbox: Any, 
     assert trades(sandbox) == 1
 
 
-@pytest.mark.parametrize(("sql", "idempotent"), [("SELECT 1 + SLEEP(1) AS a", True), ("SELECT COUNT(*) AS a FROM nap", False)])
+@pytest.mark.parametrize(
+    ("sql", "idempotent"),
+    [("SELECT 1 + SLEEP(1) AS a", True), ("SELECT COUNT(*) AS a FROM nap", False)],
+)
 def test_what_may_be_repeated_is(sandbox: Any, colour: Any, sql: str, idempotent: bool) -> None:
     sandbox.run(1, "CREATE OR REPLACE VIEW nap AS SELECT SLEEP(1) AS nap FROM DUAL")
     db = colour.Service(sandbox.config)
@@ -311,7 +361,9 @@ def test_what_may_be_repeated_is(sandbox: Any, colour: Any, sql: str, idempotent
         killer.join()
 
 
-def test_a_read_that_loses_its_connection_twice_is_an_error_and_no_riddle(sandbox: Any, colour: Any, quick_retries: None) -> None:
+def test_a_read_that_loses_its_connection_twice_is_an_error_and_no_riddle(
+    sandbox: Any, colour: Any, quick_retries: None
+) -> None:
     client = colour.Client(sandbox.config_of(1).model_copy(update={"read_timeout": 0.2}))
     with pytest.raises(ConnectionLost) as caught:
         colour(client.query("SELECT SLEEP(2)", idempotent=True))
@@ -321,7 +373,9 @@ def test_a_read_that_loses_its_connection_twice_is_an_error_and_no_riddle(sandbo
     colour(client.close_pool())
 
 
-def test_the_last_map_serves_on_while_the_global_database_is_away(sandbox: Any, colour: Any, quick_retries: None, caplog: Any) -> None:
+def test_the_last_map_serves_on_while_the_global_database_is_away(
+    sandbox: Any, colour: Any, quick_retries: None, caplog: Any
+) -> None:
     db = colour.Service(sandbox.config, refresh_interval=0.1)
     with colour.using(db):
         sandbox.servers["global"].kill()
@@ -337,9 +391,13 @@ def test_the_last_map_serves_on_while_the_global_database_is_away(sandbox: Any, 
         colour.sleep(0.5)
         assert "2003" in db.status().failure
         assert db.status().age > 0.5
-        assert caplog.text.count("so the last map stays in use") == 1, "said once, and asked ever more rarely"
+        assert caplog.text.count("so the last map stays in use") == 1, (
+            "said once, and asked ever more rarely"
+        )
         sandbox.servers["global"].start()
-        sandbox.run("global", "UPDATE table_shard_config SET status = 'maintenance' WHERE shard_id = 2")
+        sandbox.run(
+            "global", "UPDATE table_shard_config SET status = 'maintenance' WHERE shard_id = 2"
+        )
 
         def mended() -> bool:
             colour.sleep(0.05)
@@ -359,15 +417,26 @@ def silent_listener() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_one_deadline_covers_the_whole_connect(colour: Any, silent_listener: int, quick_retries: None) -> None:
-    config = DatabaseConfig(host="127.0.0.1", port=silent_listener, database="d", user="u", password="p", connect_timeout=0.2)
+def test_one_deadline_covers_the_whole_connect(
+    colour: Any, silent_listener: int, quick_retries: None
+) -> None:
+    config = DatabaseConfig(
+        host="127.0.0.1",
+        port=silent_listener,
+        database="d",
+        user="u",
+        password="p",
+        connect_timeout=0.2,
+    )
     client = colour.Client(config)
     with pytest.raises(ConnectionFailed) as caught:
         colour(client.init_pool())
     assert caught.value.errno in (2003, 2013)
 
 
-def test_a_server_held_still_in_the_handshake_holds_nobody(sandbox: Any, colour: Any, quick_retries: None) -> None:
+def test_a_server_held_still_in_the_handshake_holds_nobody(
+    sandbox: Any, colour: Any, quick_retries: None
+) -> None:
     config = sandbox.config.model_copy(update={"connect_timeout": 0.3})
     db = colour.Service(config)
     sandbox.servers[2].pause()
@@ -377,7 +446,9 @@ def test_a_server_held_still_in_the_handshake_holds_nobody(sandbox: Any, colour:
             colour(db.shard(2).query("SELECT 1"))
 
 
-def test_a_file_that_a_server_asks_for_is_not_sent(colour: Any, quick_retries: None, tmp_path: Any) -> None:
+def test_a_file_that_a_server_asks_for_is_not_sent(
+    colour: Any, quick_retries: None, tmp_path: Any
+) -> None:
     """The shard table names hosts; one of them might ask the client for its files."""
     secret = tmp_path / "secret"
     secret.write_text("canary")
@@ -403,7 +474,9 @@ def test_a_file_that_a_server_asks_for_is_not_sent(colour: Any, quick_retries: N
         thread = threading.Thread(target=rogue, args=(listener,), daemon=True)
         thread.start()
         port = listener.getsockname()[1]
-        config = DatabaseConfig(host="127.0.0.1", port=port, database="d", user="u", password="p", connect_timeout=0.5)
+        config = DatabaseConfig(
+            host="127.0.0.1", port=port, database="d", user="u", password="p", connect_timeout=0.5
+        )
         client = colour.Client(config)
         with pytest.raises(Exception, match="LOAD DATA LOCAL"):
             colour(client.query("SELECT 1"))

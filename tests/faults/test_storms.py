@@ -1,4 +1,6 @@
-"""Many callers and many cancellations at once: every row is right afterwards, and every pool whole."""
+"""Many callers and many cancellations at once: every row is right afterwards, and every
+pool whole.
+"""
 
 import asyncio
 import itertools
@@ -17,12 +19,18 @@ WRITE = "INSERT INTO ledger VALUES (%s, %s)"
 def ledger(world: Any) -> Any:
     """A table without keys, where whatever is written twice is there twice."""
     world.run(1, "DROP TABLE IF EXISTS ledger", "CREATE TABLE ledger (number INT, part INT)")
-    world.run(1, "DROP PROCEDURE IF EXISTS echo_tag", "CREATE PROCEDURE echo_tag(tag INT) SELECT tag")
+    world.run(
+        1, "DROP PROCEDURE IF EXISTS echo_tag", "CREATE PROCEDURE echo_tag(tag INT) SELECT tag"
+    )
     return world
 
 
 def sessions(world: Any, config: Any) -> int:
-    return int(world.value(1, f"SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{config.user}'"))
+    return int(
+        world.value(
+            1, f"SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{config.user}'"
+        )
+    )
 
 
 async def some_work(client: Any, number: int, kind: int) -> bool:
@@ -30,7 +38,10 @@ async def some_work(client: Any, number: int, kind: int) -> bool:
     if kind == 0:
         assert await client.query_value("SELECT %s", (number,)) == number
     elif kind == 1:
-        assert await client.query_one("SELECT %s AS tag, SLEEP(0.002) AS slept", (number,)) == {"tag": number, "slept": 0}
+        assert await client.query_one("SELECT %s AS tag, SLEEP(0.002) AS slept", (number,)) == {
+            "tag": number,
+            "slept": 0,
+        }
     elif kind == 2:
         assert (await client.call("echo_tag", (number,))).rows == [{"tag": number}]
     elif kind == 3:
@@ -38,13 +49,20 @@ async def some_work(client: Any, number: int, kind: int) -> bool:
     else:
         async with client.transaction() as tx:
             await tx.execute(WRITE, (number, 1))
-            assert await tx.query_value("SELECT number FROM ledger WHERE number = %s", (number,)) == number
+            assert (
+                await tx.query_value("SELECT number FROM ledger WHERE number = %s", (number,))
+                == number
+            )
             await tx.execute(WRITE, (number, 2))
     return kind >= 3
 
 
-async def cancel_at_random(client: Any, seed: int, wanted: int) -> Tuple[Set[int], List[BaseException]]:
-    """Cancel until so many have been: the numbers whose rows were acknowledged, and what failed in any other way."""
+async def cancel_at_random(
+    client: Any, seed: int, wanted: int
+) -> Tuple[Set[int], List[BaseException]]:
+    """Cancel until so many have been: the numbers whose rows were acknowledged, and
+    what failed in any other way.
+    """
     chance = random.Random(seed)
     acknowledged: Set[int] = set()
     failed: List[BaseException] = []
@@ -55,13 +73,16 @@ async def cancel_at_random(client: Any, seed: int, wanted: int) -> Tuple[Set[int
         for number in itertools.islice(numbers, 16):
             works[number] = asyncio.ensure_future(some_work(client, number, chance.randrange(5)))
         for work in works.values():
-            if chance.random() < 0.5:  # after some turns of the loop, or after some time
+            # after some turns of the loop, or after some time
+            if chance.random() < 0.5:
                 for _ in range(chance.randrange(4)):
                     await asyncio.sleep(0)
             else:
                 await asyncio.sleep(chance.random() * 0.001)
             work.cancel()
-        for done, outcome in zip(works, await asyncio.gather(*works.values(), return_exceptions=True)):
+        for done, outcome in zip(
+            works, await asyncio.gather(*works.values(), return_exceptions=True)
+        ):
             if isinstance(outcome, asyncio.CancelledError):
                 cancelled += 1
             elif isinstance(outcome, BaseException):
@@ -79,7 +100,10 @@ def test_ten_thousand_random_cancellations(ledger: Any, seed: int) -> None:
         nonlocal most
         while True:
             await asyncio.sleep(0.1)
-            most = max(most, await asyncio.get_running_loop().run_in_executor(None, sessions, ledger, config))
+            most = max(
+                most,
+                await asyncio.get_running_loop().run_in_executor(None, sessions, ledger, config),
+            )
 
     async def storm() -> Any:
         client = dualdb.AsyncMySQLClient(config)
@@ -88,7 +112,9 @@ def test_ten_thousand_random_cancellations(ledger: Any, seed: int) -> None:
         watching.cancel()
         await client.pool.wait_ended(5)
         figures = client.stats()
-        tags = await asyncio.gather(*[client.query_value("SELECT %s", (tag,)) for tag in range(100)])
+        tags = await asyncio.gather(
+            *[client.query_value("SELECT %s", (tag,)) for tag in range(100)]
+        )
         await client.close_pool(timeout=5)
         return acknowledged, failed, figures, tags
 
@@ -98,7 +124,9 @@ def test_ten_thousand_random_cancellations(ledger: Any, seed: int) -> None:
     assert (figures.in_use, figures.waiting) == (0, 0)
     assert 0 < most <= 8 + 1, "the pool's, and one that ends the rest"
     assert tags == list(range(100))
-    rows = Counter((row["number"], row["part"]) for row in ledger.run(1, "SELECT number, part FROM ledger"))
+    rows = Counter(
+        (row["number"], row["part"]) for row in ledger.run(1, "SELECT number, part FROM ledger")
+    )
     assert set(rows.values()) == {1}, "a row was written twice"
     written = {part: {number for number, which in rows if which == part} for part in (0, 1, 2)}
     assert written[1] == written[2], "half a transaction"
@@ -110,7 +138,10 @@ def test_sixty_four_callers_on_eight_connections(ledger: Any, colour: Any) -> No
     client = colour.Client(config)
 
     def calls(caller: int) -> Any:
-        return [lambda number=number: client.query_value("SELECT %s", (number,)) for number in range(caller * 25, caller * 25 + 25)]
+        return [
+            lambda number=number: client.query_value("SELECT %s", (number,))
+            for number in range(caller * 25, caller * 25 + 25)
+        ]
 
     async def awaited(caller: int) -> List[Any]:
         return [await call() for call in calls(caller)]
@@ -118,7 +149,12 @@ def test_sixty_four_callers_on_eight_connections(ledger: Any, colour: Any) -> No
     def called(caller: int) -> List[Any]:
         return [call() for call in calls(caller)]
 
-    answers = colour.at_once([lambda caller=caller: (called if colour.name == "sync" else awaited)(caller) for caller in range(64)])
+    answers = colour.at_once(
+        [
+            lambda caller=caller: (called if colour.name == "sync" else awaited)(caller)
+            for caller in range(64)
+        ]
+    )
     assert answers == [list(range(caller * 25, caller * 25 + 25)) for caller in range(64)]
     figures = client.stats()
     assert (figures.opened, figures.in_use, figures.waiting, figures.timeouts) == (8, 0, 0, 0)

@@ -1,4 +1,6 @@
-"""A transaction's time: when it is over the server has rolled back, whatever the block does."""
+"""A transaction's time: when it is over the server has rolled back, whatever the block
+does.
+"""
 
 import asyncio
 import functools
@@ -67,7 +69,9 @@ def test_a_call_that_runs_is_ended(client: Any, colour: Any, world: Any) -> None
             assert caught.value.sent is True
             if not swallowed:
                 raise caught.value
-            assert until(colour, lambda: open_ones(world) == 0, seconds=1.0), "although the block goes on"
+            assert until(colour, lambda: open_ones(world) == 0, seconds=1.0), (
+                "although the block goes on"
+            )
         assert is_as_before(client, colour, world)
     assert until(colour, lambda: open_ones(world) == 0)
 
@@ -97,7 +101,8 @@ def test_a_stream_that_nobody_reads_on_is_ended(client: Any, colour: Any, world:
         first_row(colour, stream)
         colour.sleep(0.4)
         assert until(colour, lambda: open_ones(world) == 0, seconds=1.0)
-        with pytest.raises(DeadlineExceeded):  # the rows that have come are given, and the end is never taken for the last row
+        # the rows that have come are given, and the end is never taken for the last row
+        with pytest.raises(DeadlineExceeded):
             colour.taken(stream)
     assert is_as_before(client, colour, world)
 
@@ -110,7 +115,10 @@ def test_savepoints_share_it(client: Any, colour: Any, world: Any) -> None:
         with pytest.raises(DeadlineExceeded):
             colour.using(tx.transaction()).__enter__()
     assert is_as_before(client, colour, world)
-    with pytest.raises(InterfaceError, match="the outermost"), colour.using(client.transaction()) as tx:
+    with (
+        pytest.raises(InterfaceError, match="the outermost"),
+        colour.using(client.transaction()) as tx,
+    ):
         colour.using(tx.transaction(timeout=1)).__enter__()
 
 
@@ -135,7 +143,11 @@ def test_in_time_nothing_is_different(client: Any, colour: Any, world: Any) -> N
 def test_a_commit_that_has_begun_is_not_cut(client: Any, colour: Any, world: Any) -> None:
     config = world.config_of(1)
     with Proxy(config.host, config.port) as proxy:
-        behind = colour.Client(config.model_copy(update={"host": "127.0.0.1", "port": proxy.port, "ssl_mode": "disabled"}))
+        behind = colour.Client(
+            config.model_copy(
+                update={"host": "127.0.0.1", "port": proxy.port, "ssl_mode": "disabled"}
+            )
+        )
         with colour.using(behind.transaction(timeout=0.6)) as tx:
             colour(tx.execute(INSERT))
             proxy.set(Fault("down", 0, "delay", 1.2))
@@ -183,7 +195,9 @@ def test_a_time_that_is_none_is_refused(client: Any, colour: Any, timeout: Any) 
 
 
 def test_at_the_very_limit_the_truth_is_told(colour: Any, world: Any, seed: int) -> None:
-    """Blocks that end when their time does: what ended well is committed, nothing else is, and no connection is lost over it."""
+    """Blocks that end when their time does: what ended well is committed, nothing else
+    is, and no connection is lost over it.
+    """
     chance = random.Random(seed)
     shared = colour.Client(world.config_of(1, pool_size=4, max_overflow=0, pool_timeout=30))
     naps = [chance.uniform(0.05, 0.15) for _ in range(60)]
@@ -209,7 +223,9 @@ def test_at_the_very_limit_the_truth_is_told(colour: Any, world: Any, seed: int)
     for first in range(0, len(naps), 4):
         outcomes += colour.at_once([partial(block, nap) for nap in naps[first : first + 4]])
     assert {type(outcome) for outcome in outcomes} <= {type(None), DeadlineExceeded}
-    committed = sum(1 if nap < 0.1 else 2 for nap, outcome in zip(naps, outcomes) if outcome is None)
+    committed = sum(
+        1 if nap < 0.1 else 2 for nap, outcome in zip(naps, outcomes) if outcome is None
+    )
     assert world.value(1, "SELECT COUNT(*) FROM trades") == committed
     assert until(colour, lambda: shared.stats().in_use == 0)
     assert colour.at_once([lambda: shared.query_value("SELECT 7")] * 8) == [7] * 8

@@ -15,7 +15,9 @@ from dualdb.sandbox import Sandbox
 
 
 def make_authority(directory: Any, name: str, address: str) -> Dict[str, str]:
-    """An authority, and a server's certificate by it for an IP address: the paths of the PEM files."""
+    """An authority, and a server's certificate by it for an IP address: the paths of
+    the PEM files.
+    """
 
     def certificate(subject: str, key: Any, issuer: str, issuer_key: Any, extensions: Any) -> Any:
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -40,7 +42,11 @@ def make_authority(directory: Any, name: str, address: str) -> Dict[str, str]:
     for part, data in {
         "ca": ca.public_bytes(serialization.Encoding.PEM),
         "cert": server.public_bytes(serialization.Encoding.PEM),
-        "key": key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()),
+        "key": key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        ),
     }.items():
         path = directory / f"{name}-{part}.pem"
         path.write_bytes(data)
@@ -59,7 +65,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Dict[str
 
 @pytest.fixture(scope="module")
 def boxes(certificates: Dict[str, Dict[str, str]]) -> Iterator[Dict[str, Sandbox]]:
-    """A server without TLS, one with a certificate for its address, one with a certificate for another."""
+    """A server without TLS, one with a certificate for its address, one with a
+    certificate for another.
+    """
 
     def options(files: Dict[str, str]) -> Any:
         return [f"--ssl-{part}={path}" for part, path in files.items()]
@@ -91,7 +99,14 @@ def boxes(certificates: Dict[str, Dict[str, str]]) -> Iterator[Dict[str, Sandbox
     ],
 )
 def test_ssl_modes(
-    boxes: Any, certificates: Any, colour: Any, quick_retries: None, mode: str, authority: Any, server: str, outcome: str
+    boxes: Any,
+    certificates: Any,
+    colour: Any,
+    quick_retries: None,
+    mode: str,
+    authority: Any,
+    server: str,
+    outcome: str,
 ) -> None:
     changes = {"ssl_mode": mode, "ssl_ca": certificates[authority]["ca"] if authority else None}
     client = colour.Client(boxes[server].config.model_copy(update=changes))
@@ -104,7 +119,9 @@ def test_ssl_modes(
     colour(client.close_pool())
 
 
-def test_a_password_is_not_told_to_a_server_that_lacks_the_tls_asked_for(boxes: Any, colour: Any, quick_retries: None) -> None:
+def test_a_password_is_not_told_to_a_server_that_lacks_the_tls_asked_for(
+    boxes: Any, colour: Any, quick_retries: None
+) -> None:
     client = colour.Client(boxes["plain"].config.model_copy(update={"ssl_mode": "required"}))
     with pytest.raises(ConnectionFailed) as caught:
         colour(client.query("SELECT 1"))
@@ -114,7 +131,9 @@ def test_a_password_is_not_told_to_a_server_that_lacks_the_tls_asked_for(boxes: 
 
 def test_a_unix_socket(boxes: Any, colour: Any) -> None:
     path = f"{boxes['plain'].servers['global'].directory}/s"
-    boxes["plain"].run("global", "GRANT ALL ON app_global.* TO 'local'@'localhost' IDENTIFIED BY 'p'")
+    boxes["plain"].run(
+        "global", "GRANT ALL ON app_global.* TO 'local'@'localhost' IDENTIFIED BY 'p'"
+    )
     changes = {"unix_socket": path, "host": "nowhere.invalid", "user": "local", "password": "p"}
     client = colour.Client(boxes["plain"].config.model_copy(update=changes))
     assert colour(client.query_value("SELECT 1")) == 1

@@ -29,7 +29,7 @@ from dualdb import (
     Sum,
 )
 from dualdb.async_impl import Lock, Merge, Scatter, Stream, Target, Transaction
-from dualdb.async_impl.service import BorrowedConnection
+from dualdb.async_impl.borrowed_connection import BorrowedConnection
 from dualdb.deadlines import Deadline
 
 
@@ -86,7 +86,9 @@ async def service(db: AsyncDatabaseService, client_session: object) -> None:
 
 async def scatter(db: AsyncDatabaseService) -> None:
     assert_type(db.shards(), Scatter)
-    assert_type(await db.shards([1, 3], on_error="partial", at_once=4).query("q", (1,)), ScatterResult)
+    assert_type(
+        await db.shards([1, 3], on_error="partial", at_once=4).query("q", (1,)), ScatterResult
+    )
     assert_type(await db.shards().execute("q"), ScatterResult)
     assert_type(await db.shards().call("p", (1,), timeout=1), ScatterResult)
     assert_type((await db.shards().query("q")).rows, List[Row])
@@ -102,7 +104,9 @@ async def scatter(db: AsyncDatabaseService) -> None:
     assert_type(merge.errors, Mapping[int, Error])
     merge.close()
     db.shards().merge("q")  # type: ignore[call-arg]
-    totals = await db.shards().aggregate("q", (1,), group_by="a", n=Count(), s=Sum("b"), m=Avg("b"), least=Min("b"), most=Max("b"))
+    totals = await db.shards().aggregate(
+        "q", (1,), group_by="a", n=Count(), s=Sum("b"), m=Avg("b"), least=Min("b"), most=Max("b")
+    )
     assert_type(totals, List[Row])
     db.shards().aggregate("q", n=1)  # type: ignore[arg-type, unused-coroutine]
     db.shards(on_error="perhaps")  # type: ignore[arg-type]
@@ -219,10 +223,15 @@ async def transaction(tx: Transaction) -> None:
 
 
 def configuration() -> None:
-    assert_type(DatabaseConfig(database="d", user="u", password="p", pool_size=3, ssl_mode="required"), DatabaseConfig)
+    assert_type(
+        DatabaseConfig(database="d", user="u", password="p", pool_size=3, ssl_mode="required"),
+        DatabaseConfig,
+    )
     assert_type(DatabaseConfig.from_url("mysql://u:p@h/d"), DatabaseConfig)
     assert_type(DatabaseConfig.from_env(), DatabaseConfig)
-    AsyncDatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t", shard_of_key=len)
+    AsyncDatabaseService(
+        DatabaseConfig.from_env(), absent_shard="error", shard_table="t", shard_of_key=len
+    )
     AsyncDatabaseService(DatabaseConfig.from_env(), absent_shard="maybe")  # type: ignore[arg-type]
 
 

@@ -29,7 +29,7 @@ from dualdb import (
 )
 from dualdb.deadlines import Deadline
 from dualdb.sync_impl import Lock, Merge, Scatter, Stream, Target, Transaction
-from dualdb.sync_impl.service import BorrowedConnection
+from dualdb.sync_impl.borrowed_connection import BorrowedConnection
 
 
 def service(db: DatabaseService, client_session: object) -> None:
@@ -101,7 +101,9 @@ def scatter(db: DatabaseService) -> None:
     assert_type(merge.errors, Mapping[int, Error])
     merge.close()
     db.shards().merge("q")  # type: ignore[call-arg]
-    totals = db.shards().aggregate("q", (1,), group_by="a", n=Count(), s=Sum("b"), m=Avg("b"), least=Min("b"), most=Max("b"))
+    totals = db.shards().aggregate(
+        "q", (1,), group_by="a", n=Count(), s=Sum("b"), m=Avg("b"), least=Min("b"), most=Max("b")
+    )
     assert_type(totals, List[Row])
     db.shards().aggregate("q", n=1)  # type: ignore[arg-type]
     db.shards(on_error="perhaps")  # type: ignore[arg-type]
@@ -214,9 +216,14 @@ def transaction(tx: Transaction) -> None:
 
 
 def configuration() -> None:
-    assert_type(DatabaseConfig(database="d", user="u", password="p", pool_size=3, ssl_mode="required"), DatabaseConfig)
+    assert_type(
+        DatabaseConfig(database="d", user="u", password="p", pool_size=3, ssl_mode="required"),
+        DatabaseConfig,
+    )
     assert_type(DatabaseConfig.from_url("mysql://u:p@h/d"), DatabaseConfig)
     assert_type(DatabaseConfig.from_env(), DatabaseConfig)
-    DatabaseService(DatabaseConfig.from_env(), absent_shard="error", shard_table="t", shard_of_key=len)
+    DatabaseService(
+        DatabaseConfig.from_env(), absent_shard="error", shard_table="t", shard_of_key=len
+    )
     DatabaseService(DatabaseConfig.from_env(), absent_shard="maybe")  # type: ignore[arg-type]
     DatabaseService(DatabaseConfig.from_env()).query(1)  # type: ignore[call-overload]

@@ -1,4 +1,6 @@
-"""The types that an editor shows, as two checkers see them, for every public method in both colours."""
+"""The types that an editor shows, as two checkers see them, for every public method in
+both colours.
+"""
 
 import json
 import os
@@ -15,7 +17,8 @@ import dualdb
 from dualdb import async_impl, sync_impl
 
 HERE = pathlib.Path(__file__).parent
-# Checkers find an installed package by themselves, but not one that is installed in editable mode.
+# Checkers find an installed package by themselves, but not one that is installed in
+# editable mode.
 HOME = pathlib.Path(dualdb.__file__).parents[1]
 EXTRA = [] if HOME.name == "site-packages" else [str(HOME)]
 SURFACES = {"sync": sync_impl, "async": async_impl}
@@ -23,7 +26,14 @@ SURFACES = {"sync": sync_impl, "async": async_impl}
 
 def check(*command: str) -> None:
     environment = {**os.environ, "MYPYPATH": os.pathsep.join(EXTRA)}
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False, cwd=HERE, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=HERE,
+        env=environment,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -52,6 +62,8 @@ def test_pyright_agrees(colour: str, tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(("colour", "impl"), SURFACES.items())
 def test_every_public_method_is_among_them(colour: str, impl: Any, name: str) -> None:
     text = (HERE / f"{colour}_surface.py").read_text(encoding="utf-8")
-    members = {member for member in dir(getattr(impl, name)) if not member.startswith("_")} - {"pool"}
+    members = {member for member in dir(getattr(impl, name)) if not member.startswith("_")} - {
+        "pool"
+    }
     missing = [member for member in sorted(members) if not re.search(rf"\.{member}\b", text)]
     assert missing == []

@@ -1,4 +1,6 @@
-"""The configuration: its fields, where it comes from, what it refuses, and the password it never shows."""
+"""The configuration: its fields, where it comes from, what it refuses, and the password
+it never shows.
+"""
 
 import copy
 import json
@@ -10,7 +12,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from dualdb import DatabaseConfig
-from dualdb.tls import context, is_required
+from dualdb.protocol.tls import context, is_required
 
 CANARY = "c4nary&%/secret"
 
@@ -47,7 +49,10 @@ def test_the_original_s_fields_and_defaults() -> None:
         ({"pool_size": 0}, "pool_size"),
         ({"max_overflow": -1}, "max_overflow"),
         ({"connect_timeout": 0}, "connect_timeout"),
-        ({"ssl_mode": "on"}, "ssl_mode\n  Input should be 'disabled', 'preferred', 'required', 'verify_ca' or 'verify_identity'"),
+        (
+            {"ssl_mode": "on"},
+            "ssl_mode\n  Input should be 'disabled', 'preferred', 'required', 'verify_ca' or 'verify_identity'",
+        ),
         ({"database": ""}, "database"),
         ({"password": 7}, "password"),
     ],
@@ -81,7 +86,9 @@ def test_the_password_is_shown_nowhere() -> None:
     assert copy.copy(made) == copy.deepcopy(made) == made
 
 
-@pytest.mark.parametrize("wrong", [{"port": CANARY}, {"hots": CANARY}, {"database": ""}, {"zzz": CANARY}])
+@pytest.mark.parametrize(
+    "wrong", [{"port": CANARY}, {"hots": CANARY}, {"database": ""}, {"zzz": CANARY}]
+)
 def test_an_error_tells_no_values_in_any_of_its_forms(wrong: Dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
         config(**wrong)
@@ -111,7 +118,13 @@ def test_from_url() -> None:
     made = DatabaseConfig.from_url(
         "mysql://us%40er:c4nary%26%25%2Fsecret@db.example:3307/app?pool_size=5&ssl_mode=required&read_timeout=1.5"
     )
-    assert (made.host, made.port, made.database, made.user, made.reveal_password()) == ("db.example", 3307, "app", "us@er", CANARY)
+    assert (made.host, made.port, made.database, made.user, made.reveal_password()) == (
+        "db.example",
+        3307,
+        "app",
+        "us@er",
+        CANARY,
+    )
     assert (made.pool_size, made.ssl_mode, made.read_timeout) == (5, "required", 1.5)
     assert DatabaseConfig.from_url("mariadb://u@h/app", port=3308).port == 3308
     assert DatabaseConfig.from_url("mysql://u:p@[::1]/app").host == "::1"
@@ -148,7 +161,13 @@ def test_from_env() -> None:
         "PATH": "/",
     }
     made = DatabaseConfig.from_env(environ=fields)
-    assert (made.host, made.database, made.user, made.reveal_password(), made.pool_size) == ("h", "d", "u", CANARY, 3)
+    assert (made.host, made.database, made.user, made.reveal_password(), made.pool_size) == (
+        "h",
+        "d",
+        "u",
+        CANARY,
+        3,
+    )
     url = DatabaseConfig.from_env("APP_", {"APP_URL": "mysql://u:p@h/d", "APP_PASSWORD": CANARY})
     assert (url.host, url.reveal_password()) == ("h", CANARY)
 
@@ -161,7 +180,10 @@ def test_from_env_reads_the_process_environment(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("environ", "says"),
     [
-        ({"DUALDB_PROT": "1"}, "DUALDB_PROT names no field of the configuration: did you mean DUALDB_PORT?"),
+        (
+            {"DUALDB_PROT": "1"},
+            "DUALDB_PROT names no field of the configuration: did you mean DUALDB_PORT?",
+        ),
         ({"DUALDB_ZZZ": "1"}, "the fields are type, host"),
         ({"DUALDB_HOST": "h"}, "database"),
     ],
@@ -184,7 +206,9 @@ def test_a_wrong_environment_is_named(environ: Dict[str, str], says: str) -> Non
         ("verify_identity", None, True, True, ssl.CERT_REQUIRED, True),
     ],
 )
-def test_ssl_modes(mode: Any, socket: Any, tls: bool, required: bool, verifies: Any, hostname: Any) -> None:
+def test_ssl_modes(
+    mode: Any, socket: Any, tls: bool, required: bool, verifies: Any, hostname: Any
+) -> None:
     made = config(ssl_mode=mode, unix_socket=socket)
     found = context(made)
     assert is_required(made) is required

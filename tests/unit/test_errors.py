@@ -11,7 +11,11 @@ import pytest
 import dualdb
 from dualdb import errors
 
-TREE = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.Error)]
+TREE = [
+    value
+    for value in vars(errors).values()
+    if inspect.isclass(value) and issubclass(value, errors.Error)
+]
 
 
 @pytest.mark.parametrize("cls", TREE)
@@ -19,7 +23,13 @@ def test_every_error_survives_pickling(cls: Any) -> None:
     error = cls(1213, "Deadlock", sqlstate="40001").about("shard 3", 3, sent=True)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is cls
-    assert (again.args, again.sqlstate, again.target, again.shard_id, again.sent) == ((1213, "Deadlock"), "40001", "shard 3", 3, True)
+    assert (again.args, again.sqlstate, again.target, again.shard_id, again.sent) == (
+        (1213, "Deadlock"),
+        "40001",
+        "shard 3",
+        3,
+        True,
+    )
     assert str(again) == str(error)
 
 
@@ -31,14 +41,27 @@ def test_every_error_is_public_and_a_pymysql_error(cls: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["DataError", "IntegrityError", "InterfaceError", "InternalError", "NotSupportedError", "OperationalError", "ProgrammingError"],
+    [
+        "DataError",
+        "IntegrityError",
+        "InterfaceError",
+        "InternalError",
+        "NotSupportedError",
+        "OperationalError",
+        "ProgrammingError",
+    ],
 )
 def test_a_server_s_error_keeps_its_class_and_code(name: str) -> None:
     said = getattr(pymysql.err, name)(1062, "Duplicate entry 'x'", sqlstate="23000")
     told = errors.told(said, "shard 2", 2)
     assert type(told) is getattr(errors, name)
     assert isinstance(told, getattr(pymysql.err, name))
-    assert (told.args, told.errno, told.sqlstate, told.shard_id) == ((1062, "Duplicate entry 'x'"), 1062, "23000", 2)
+    assert (told.args, told.errno, told.sqlstate, told.shard_id) == (
+        (1062, "Duplicate entry 'x'"),
+        1062,
+        "23000",
+        2,
+    )
     assert str(told) == "(1062, \"Duplicate entry 'x'\") [shard 2]"
 
 
@@ -65,10 +88,17 @@ def test_a_lost_connection_is_told_from_a_refusal_by_its_code(error: Exception, 
     assert isinstance(told.errno, int)
 
 
-D, L, R, S = errors.Deadlock, errors.LockWaitTimeout, errors.ReadOnlyServer, errors.StatementInterrupted
-#: What a server's code means to whoever asked for a statement: the error's class, and whether the same may succeed later.
+D, L, R, S = (
+    errors.Deadlock,
+    errors.LockWaitTimeout,
+    errors.ReadOnlyServer,
+    errors.StatementInterrupted,
+)
+#: What a server's code means to whoever asked for a statement: the error's class, and
+#: whether the same may succeed later.
 REFUSALS = [
-    (1213, "40001", D, True),  # a deadlock; with Galera at COMMIT a conflict with another node
+    # a deadlock; with Galera at COMMIT a conflict with another node
+    (1213, "40001", D, True),
     (3101, "HY000", D, True),  # Group Replication rolled it back
     (8002, "HY000", D, True),  # TiDB's conflicts
     (8022, "HY000", D, True),
@@ -93,18 +123,28 @@ REFUSALS = [
     (1146, "42S02", errors.ProgrammingError, False),
     (1062, "23000", errors.IntegrityError, False),
     (1406, "22001", errors.DataError, False),
-    (31001, "45000", errors.OperationalError, False),  # a SIGNAL of the application's own
+    # a SIGNAL of the application's own
+    (31001, "45000", errors.OperationalError, False),
 ]
 
 
 @pytest.mark.parametrize(("code", "sqlstate", "cls", "retryable"), REFUSALS)
-def test_a_server_s_refusal_by_its_code(code: int, sqlstate: str, cls: Any, retryable: bool) -> None:
-    packet = b"\xff" + struct.pack("<H", code) + b"#" + sqlstate.encode() + b"words that mean nothing"
+def test_a_server_s_refusal_by_its_code(
+    code: int, sqlstate: str, cls: Any, retryable: bool
+) -> None:
+    packet = (
+        b"\xff" + struct.pack("<H", code) + b"#" + sqlstate.encode() + b"words that mean nothing"
+    )
     with pytest.raises(pymysql.err.MySQLError) as raised:
         pymysql.err.raise_mysql_exception(packet)
     told: Any = errors.told(raised.value, "shard 2", 2)
     assert type(told) is cls
-    assert (told.errno, told.sqlstate, told.retryable, told.sent) == (code, sqlstate, retryable, True)
+    assert (told.errno, told.sqlstate, told.retryable, told.sent) == (
+        code,
+        sqlstate,
+        retryable,
+        True,
+    )
 
 
 LOST = [2006, 2013, 2055, 1053, 1152, 1156, 1158, 1159, 1160, 1161, 1927, 4031]
@@ -113,7 +153,9 @@ LOST = [2006, 2013, 2055, 1053, 1152, 1156, 1158, 1159, 1160, 1161, 1927, 4031]
 @pytest.mark.parametrize("code", LOST)
 @pytest.mark.parametrize("sent", [False, True])
 def test_a_lost_connection_by_its_code(code: int, sent: bool) -> None:
-    told = errors.told(pymysql.err.OperationalError(code, "x", sqlstate="HY000"), "global", None, sent=sent)
+    told = errors.told(
+        pymysql.err.OperationalError(code, "x", sqlstate="HY000"), "global", None, sent=sent
+    )
     assert type(told) is errors.ConnectionLost
     assert (told.sent, told.errno) == (sent, code)
 
@@ -140,7 +182,9 @@ def test_a_failed_connect_by_its_code(code: int, retryable: bool, opens_the_circ
 
 
 def test_a_code_beyond_the_driver_s_short_is_mended() -> None:
-    assert errors.from_driver(pymysql.err.InternalError(50000 - 65536, "mine", sqlstate="45000")).args == (50000, "mine")
+    assert errors.from_driver(
+        pymysql.err.InternalError(50000 - 65536, "mine", sqlstate="45000")
+    ).args == (50000, "mine")
 
 
 def test_shard_errors_are_runtime_errors_as_the_original_s_were() -> None:

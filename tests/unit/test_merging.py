@@ -7,13 +7,25 @@ from typing import Any, Dict, List
 import pytest
 from pymysql.constants import FIELD_TYPE, FLAG
 
-from dualdb import Avg, Count, DataError, InterfaceError, InternalError, Max, Min, ParameterError, ScatterError, Sum, derived
+from dualdb import (
+    Avg,
+    Count,
+    DataError,
+    InterfaceError,
+    InternalError,
+    Max,
+    Min,
+    ParameterError,
+    ScatterError,
+    Sum,
+)
 from dualdb.errors import OperationalError
-from dualdb.merge import BaseMerge, most, ordered
-from dualdb.ordering import Falling, Order, Padded, beyond, key
-from dualdb.plans import Gather, Next
+from dualdb.execution.steps import Gather, Next
 from dualdb.results import Column, Described, ResultSet, ScatterResult
-from dualdb.totals import Totals, _sum, quotient
+from dualdb.sharding import subquery
+from dualdb.sharding.aggregates import Totals, _sum, quotient
+from dualdb.sharding.collation import Falling, Order, Padded, beyond, key
+from dualdb.sharding.merge import BaseMerge, most, ordered
 
 D = decimal.Decimal
 
@@ -26,7 +38,10 @@ D = decimal.Decimal
         ("SELECT 1; -- all", "SELECT 1  -- all"),
         ("SELECT 1 # ; LIMIT 3", "SELECT 1 # ; LIMIT 3"),
         ("WITH w AS (SELECT 1 LIMIT 1) SELECT * FROM w", None),
-        ("SELECT (SELECT a FROM t ORDER BY b LIMIT 1), 'LIMIT 1; (', `order by`, t.limit FROM t", None),
+        (
+            "SELECT (SELECT a FROM t ORDER BY b LIMIT 1), 'LIMIT 1; (', `order by`, t.limit FROM t",
+            None,
+        ),
         ("SELECT RANK() OVER (ORDER BY a) FROM t", None),
         ("SELECT 'it''s', \"(\" /* ; ) */ FROM t", None),
         ("SELECT 'it\\'s' FROM t", None),
@@ -35,7 +50,7 @@ D = decimal.Decimal
     ],
 )
 def test_a_query_that_may_stand_in_parentheses(text: str, said: Any) -> None:
-    assert derived.body(text) == (text if said is None else said)
+    assert subquery.body(text) == (text if said is None else said)
 
 
 @pytest.mark.parametrize(
@@ -62,25 +77,50 @@ def test_a_query_that_may_stand_in_parentheses(text: str, said: Any) -> None:
 )
 def test_a_query_that_may_not(text: Any, why: str) -> None:
     with pytest.raises(ParameterError, match=why):
-        derived.body(text)
+        subquery.body(text)
 
 
 def test_expressions() -> None:
-    for text in ["px", "qty * px", "COALESCE(a, b)", "`a,b`", "'a,b;#'", "n % 2", "CASE WHEN a THEN 1 ELSE 2 END"]:
-        assert derived.expression(text) == text
-    wrongs: List[Any] = [None, "", " ", "a, b", "a) , (b", "(a", "a; b", "a -- b", "COALESCE(a /* b */)", "'a", "DISTINCT a", "%s", "%(a)s"]
+    for text in [
+        "px",
+        "qty * px",
+        "COALESCE(a, b)",
+        "`a,b`",
+        "'a,b;#'",
+        "n % 2",
+        "CASE WHEN a THEN 1 ELSE 2 END",
+    ]:
+        assert subquery.expression(text) == text
+    wrongs: List[Any] = [
+        None,
+        "",
+        " ",
+        "a, b",
+        "a) , (b",
+        "(a",
+        "a; b",
+        "a -- b",
+        "COALESCE(a /* b */)",
+        "'a",
+        "DISTINCT a",
+        "%s",
+        "%(a)s",
+    ]
     for wrong in wrongs:
         with pytest.raises(ParameterError):
-            derived.expression(wrong)
+            subquery.expression(wrong)
 
 
 def test_what_surrounds_a_query_has_no_placeholders() -> None:
     query = ("SELECT %s AS `a%%`", (1,), False)
-    assert derived.select("q.`a%`", query, "GROUP BY q.`a%`").text == "SELECT q.`a%` FROM (\nSELECT 1 AS `a%`\n) AS q GROUP BY q.`a%`"
-    assert derived.select("1", ("SELECT 1", None, False)).reads
-    assert not derived.select("1", ("SELECT f(1)", None, False)).reads
-    assert derived.select("1", ("SELECT f(1)", None, True)).reads
-    assert not derived.select("1 /*M! x */", ("SELECT 1", None, False)).changes_session
+    assert (
+        subquery.select("q.`a%`", query, "GROUP BY q.`a%`").text
+        == "SELECT q.`a%` FROM (\nSELECT 1 AS `a%`\n) AS q GROUP BY q.`a%`"
+    )
+    assert subquery.select("1", ("SELECT 1", None, False)).reads
+    assert not subquery.select("1", ("SELECT f(1)", None, False)).reads
+    assert subquery.select("1", ("SELECT f(1)", None, True)).reads
+    assert not subquery.select("1 /*M! x */", ("SELECT 1", None, False)).changes_session
 
 
 @pytest.mark.parametrize(
@@ -99,7 +139,25 @@ def test_what_rows_are_ordered_by(terms: Any, found: Any) -> None:
     assert ordered(terms, what="order_by") == [Order(*each) for each in found]
 
 
-@pytest.mark.parametrize("terms", ["", " ", ",", "a,", "a,,b", "-a DESC", "a b", "a DESC ASC", "`a", ["a", 1], [""], 7, None, {"a": 1}])
+@pytest.mark.parametrize(
+    "terms",
+    [
+        "",
+        " ",
+        ",",
+        "a,",
+        "a,,b",
+        "-a DESC",
+        "a b",
+        "a DESC ASC",
+        "`a",
+        ["a", 1],
+        [""],
+        7,
+        None,
+        {"a": 1},
+    ],
+)
 def test_what_is_no_order(terms: Any) -> None:
     with pytest.raises(ParameterError, match="order_by"):
         ordered(terms, what="order_by")
@@ -148,12 +206,21 @@ ROUNDS = ["utf8mb4_uca1400_as_cs", 1, b"SEC", b"S", b"E", b"C"]
         (Column("a", FIELD_TYPE.STRING, FLAG.ENUM, 45, 0), TEXT, "ENUM", ("{}+0",)),
         (Column("a", FIELD_TYPE.STRING, FLAG.SET, 45, 0), TEXT, "SET", ("{}+0",)),
         (Column("a", FIELD_TYPE.BLOB, 0, 63, 0), [], "binary text", ()),
-        (Column("a", FIELD_TYPE.VAR_STRING, 0, 45, 0), TEXT, "text in utf8mb4_general_ci", ("WEIGHT_STRING({})",)),
+        (
+            Column("a", FIELD_TYPE.VAR_STRING, 0, 45, 0),
+            TEXT,
+            "text in utf8mb4_general_ci",
+            ("WEIGHT_STRING({})",),
+        ),
         (
             Column("a", FIELD_TYPE.VAR_STRING, 0, 45, 0),
             ROUNDS,
             "text in utf8mb4_uca1400_as_cs",
-            ("WEIGHT_STRING({} /*M! LEVEL 1 */)", "WEIGHT_STRING({} /*M! LEVEL 2 */)", "WEIGHT_STRING({} /*M! LEVEL 3 */)"),
+            (
+                "WEIGHT_STRING({} /*M! LEVEL 1 */)",
+                "WEIGHT_STRING({} /*M! LEVEL 2 */)",
+                "WEIGHT_STRING({} /*M! LEVEL 3 */)",
+            ),
         ),
     ],
 )
@@ -161,7 +228,9 @@ def test_how_a_column_compares(column: Column, told: Any, kind: str, terms: Any)
     found = key("the column 'a'", column, told)
     assert (found.kind, found.terms) == (kind, terms)
     assert found.by == (
-        tuple([f"RPAD({term}, 512, X'{pad}')" for term, pad in zip(terms, ("53", "45", "43"))]) if told is ROUNDS else ("{}",)
+        tuple([f"RPAD({term}, 512, X'{pad}')" for term, pad in zip(terms, ("53", "45", "43"))])
+        if told is ROUNDS
+        else ("{}",)
     )
 
 
@@ -198,13 +267,16 @@ def test_members_have_one_number_each() -> None:
         ("-2", 3, 0, 4, "-0.6667"),
         ("1", 8, 0, 4, "0.1250"),
         ("0.0001", 8, 4, 8, "0.00001250"),
-        ("0.00002", 3, 5, 9, "0.000006666"),  # nine digits are one word, and what is behind them is not looked at
+        # nine digits are one word, and what is behind them is not looked at
+        ("0.00002", 3, 5, 9, "0.000006666"),
         ("0.000002", 3, 6, 10, "6.667E-7"),
         ("0", 3, 2, 6, "0.000000"),
         ("9" * 60, 1, 0, 4, "9" * 60 + ".0000"),
     ],
 )
-def test_an_average_is_cut_and_rounded_as_the_server_does(total: str, number: int, total_scale: int, scale: int, mean: str) -> None:
+def test_an_average_is_cut_and_rounded_as_the_server_does(
+    total: str, number: int, total_scale: int, scale: int, mean: str
+) -> None:
     assert str(quotient(D(total), number, total_scale, scale, 4)) == mean
 
 
@@ -226,14 +298,21 @@ class Merge(BaseMerge[Any]):
         return route
 
 
-def merged(shards: Dict[int, Shard], *, order: str = "a", limit: Any = None, on_error: str = "raise") -> Any:
+def merged(
+    shards: Dict[int, Shard], *, order: str = "a", limit: Any = None, on_error: str = "raise"
+) -> Any:
     def looked(look: Any, until: Any, routes: Any) -> Any:
         yield from ()
-        described = Described({"a": None, **dict.fromkeys("bcdefg")}, (Column("a", FIELD_TYPE.LONG, 0, 63, 0),) + (None,) * 6)  # type: ignore[arg-type]
+        described = Described(
+            {"a": None, **dict.fromkeys("bcdefg")},
+            (Column("a", FIELD_TYPE.LONG, 0, 63, 0),) * 7,
+        )
         return ScatterResult(dict.fromkeys(shards, described), {})
 
     scatter = SimpleNamespace(_routes=lambda: shards, _ask=looked, _on_error=on_error, _at_once=32)
-    merge = Merge(scatter, ("SELECT 1 AS a", None, False), ordered(order, what="order_by"), limit, None)
+    merge = Merge(
+        scatter, ("SELECT 1 AS a", None, False), ordered(order, what="order_by"), limit, None
+    )
     return merge, list(rows_of(merge))
 
 
@@ -305,16 +384,32 @@ def test_a_shard_that_fails() -> None:
     assert (rows, merge.errors) == ([{"a": 1}, {"a": 3}], {2: lost})
 
 
-def totals(rows: Dict[int, List[List[Any]]], columns: List[Column], told: List[Any], group_by: Any = (), **asked: Any) -> Any:
+def totals(
+    rows: Dict[int, List[List[Any]]],
+    columns: List[Column],
+    told: List[Any],
+    group_by: Any = (),
+    **asked: Any,
+) -> Any:
     """The total of prepared answers."""
 
     def ask(statement: Any, until: Any) -> Any:
         yield from ()
         if statement.describes:
             row = {str(number): value for number, value in enumerate(told)}
-            return ScatterResult({shard_id: Described(row, tuple(columns)) for shard_id in rows}, {})
+            return ScatterResult(
+                {shard_id: Described(row, tuple(columns)) for shard_id in rows}, {}
+            )
         sets = {
-            shard_id: [ResultSet([{str(number): value for number, value in enumerate(row)} for row in found], (), 0, 0, 0)]
+            shard_id: [
+                ResultSet(
+                    [{str(number): value for number, value in enumerate(row)} for row in found],
+                    (),
+                    0,
+                    0,
+                    0,
+                )
+            ]
             for shard_id, found in rows.items()
         }
         return ScatterResult(sets, {})
@@ -330,12 +425,18 @@ def totals(rows: Dict[int, List[List[Any]]], columns: List[Column], told: List[A
 def test_sums_beyond_what_python_rounds_to() -> None:
     column = Column("0", FIELD_TYPE.NEWDECIMAL, 0, 63, 2)
     big = D("9" * 50 + ".25")
-    assert totals({1: [[big]], 2: [[D("0.25")]], 3: [[None]]}, [column], [None, 4], s=Sum("a")) == [{"s": D("9" * 50 + ".50")}]
+    assert totals({1: [[big]], 2: [[D("0.25")]], 3: [[None]]}, [column], [None, 4], s=Sum("a")) == [
+        {"s": D("9" * 50 + ".50")}
+    ]
     assert totals({1: [[None]], 2: [[None]]}, [column], [None, 4], s=Sum("a")) == [{"s": None}]
     mean = [Column("0", FIELD_TYPE.NEWDECIMAL, 0, 63, 6), column]
-    assert totals({1: [[D("1.00"), 1]], 2: [[D("1.00"), 2]]}, mean, [None, None, 4], m=Avg("a")) == [{"m": D("0.666667")}]
+    assert totals(
+        {1: [[D("1.00"), 1]], 2: [[D("1.00"), 2]]}, mean, [None, None, 4], m=Avg("a")
+    ) == [{"m": D("0.666667")}]
     floating = Column("0", FIELD_TYPE.DOUBLE, 0, 63, 31)
-    assert totals({1: [[0.1]], 2: [[0.2]]}, [floating], [None, 4], s=Sum("a")) == [{"s": pytest.approx(0.3)}]
+    assert totals({1: [[0.1]], 2: [[0.2]]}, [floating], [None, 4], s=Sum("a")) == [
+        {"s": pytest.approx(0.3)}
+    ]
     with pytest.raises(ParameterError, match="s is of a type that is not summed here"):
         totals({1: [[0.1]]}, [Column("0", FIELD_TYPE.BLOB, 0, 63, 0)], [None, 4], s=Sum("a"))
 
@@ -349,12 +450,23 @@ def test_groups_that_are_equal_are_one() -> None:
         1: [["a", b"\0A", 3, "w", b"\0W"], ["B", b"\0B", 1, "z", b"\0Z"]],
     }
     found = totals(rows, columns, told, group_by="g", n=Count(), top=Max("s"))
-    assert found == [{"g": None, "n": 1, "top": None}, {"g": "a", "n": 5, "top": "x"}, {"g": "B", "n": 1, "top": "z"}]
+    assert found == [
+        {"g": None, "n": 1, "top": None},
+        {"g": "a", "n": 5, "top": "x"},
+        {"g": "B", "n": 1, "top": "z"},
+    ]
 
 
 def test_what_is_not_asked_for_rightly() -> None:
     query = ("SELECT 1 AS a", None, False)
-    wrongs: List[Any] = [((), {}), ("a", {"A": Count()}), ("-a", {}), ("a", {"n": 1}), ("a", {"n": Count}), (["a", "a"], {})]
+    wrongs: List[Any] = [
+        ((), {}),
+        ("a", {"A": Count()}),
+        ("-a", {}),
+        ("a", {"n": 1}),
+        ("a", {"n": Count}),
+        (["a", "a"], {}),
+    ]
     for group_by, asked in wrongs:
         with pytest.raises(ParameterError):
             Totals(query, group_by, asked)

@@ -14,7 +14,9 @@ ROOT = pathlib.Path(dualdb.__file__).parent
 
 
 def test_the_face_is_sorted_and_whole() -> None:
-    assert dualdb.__all__ == sorted(dualdb.__all__, key=str.lower) or dualdb.__all__ == sorted(dualdb.__all__)
+    assert dualdb.__all__ == sorted(dualdb.__all__, key=str.lower) or dualdb.__all__ == sorted(
+        dualdb.__all__
+    )
     for name in dualdb.__all__:
         assert getattr(dualdb, name).__doc__ or name in ("Params", "Row")
 
@@ -29,13 +31,19 @@ def surface(cls: type) -> dict[str, Any]:
     found = {}
     for name, value in inspect.getmembers(cls):
         if not name.startswith("_"):
-            found[name] = (arguments(value) if callable(value) else type(value).__name__, inspect.getdoc(value))
+            found[name] = (
+                arguments(value) if callable(value) else type(value).__name__,
+                inspect.getdoc(value),
+            )
     return found
 
 
 def arguments(function: Any) -> Any:
     """Without their types, which are the colour's own where a function is taken."""
-    return [(each.name, each.kind, each.default) for each in inspect.signature(function).parameters.values()]
+    return [
+        (each.name, each.kind, each.default)
+        for each in inspect.signature(function).parameters.values()
+    ]
 
 
 @pytest.mark.parametrize("name", sync_impl.__all__)
@@ -62,7 +70,16 @@ def imports(path: pathlib.Path) -> Iterator[str]:
             yield str(node.module)
 
 
-WAITING = {"socket", "select", "asyncio", "aiomysql", "dbutils", "pymysql.connections", "subprocess", "concurrent.futures"}
+WAITING = {
+    "socket",
+    "select",
+    "asyncio",
+    "aiomysql",
+    "dbutils",
+    "pymysql.connections",
+    "subprocess",
+    "concurrent.futures",
+}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("*.py")), ids=lambda path: path.name)
@@ -75,7 +92,9 @@ def test_each_colour_keeps_to_itself() -> None:
         assert not {"asyncio", "aiomysql"} & set(imports(path)), path
         assert "async " not in path.read_text(encoding="utf-8"), path
     for path in (ROOT / "async_impl").glob("*.py"):
-        assert not {"threading", "dbutils", "dbutils.pooled_db", "concurrent.futures"} & set(imports(path)), path
+        assert not {"threading", "dbutils", "dbutils.pooled_db", "concurrent.futures"} & set(
+            imports(path)
+        ), path
 
 
 def test_the_package_is_typed() -> None:

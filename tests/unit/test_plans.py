@@ -1,4 +1,6 @@
-"""Plans, run against scripts of (the step that must come, what it gives): no server, no loop, no mocks."""
+"""Plans, run against scripts of (the step that must come, what it gives): no server, no
+loop, no mocks.
+"""
 
 import itertools
 import math
@@ -8,7 +10,7 @@ from typing import Any, List, Tuple
 
 import pytest
 
-from dualdb import DatabaseConfig, deadlines, plans
+from dualdb import DatabaseConfig, deadlines
 from dualdb.deadlines import Deadline
 from dualdb.errors import (
     ConnectionFailed,
@@ -24,9 +26,10 @@ from dualdb.errors import (
     WriteTimedOut,
     unavailable,
 )
-from dualdb.health import Health
+from dualdb.execution import commit_outcome, connect, execute, retry, steps, verbs
+from dualdb.pooling.circuit_breaker import Health
+from dualdb.protocol.statements import Statement
 from dualdb.results import CallResult, ResultSet
-from dualdb.statements import Statement
 
 ROWS = [ResultSet([{"a": 1, "b": 2}, {"a": 3, "b": 4}], ("a", "b"), 2, 0, 0)]
 NONE = [ResultSet([], ("a",), 0, 0, 0)]
@@ -35,7 +38,9 @@ INSERTED = [ResultSet([], (), 1, 77, 0)]
 
 
 def follow(plan: Any, script: List[Tuple[Any, Any]]) -> Any:
-    """Run a plan to its end: each step must be of the script's type, and gets the script's answer."""
+    """Run a plan to its end: each step must be of the script's type, and gets the
+    script's answer.
+    """
     try:
         step = next(plan)
         for kind, answer in script:
@@ -60,26 +65,32 @@ def place(inserted: Any = None) -> Any:
 @pytest.mark.parametrize(
     ("plan", "answer", "value"),
     [
-        (plans.query(place, "SELECT 1", None), ROWS, [{"a": 1, "b": 2}, {"a": 3, "b": 4}]),
-        (plans.query(place, "UPDATE t SET a = 1", None), UPDATED, []),
-        (plans.query_one(place, "SELECT 1", None), ROWS, {"a": 1, "b": 2}),
-        (plans.query_one(place, "SELECT 1", None), NONE, None),
-        (plans.query_value(place, "SELECT 1", None), ROWS, 1),
-        (plans.query_value(place, "SELECT 1", None), NONE, None),
-        (plans.execute(place, "UPDATE t SET a = 1", None), UPDATED, 5),
-        (plans.call(place, "p", ()), CallResult(ROWS, {}, 0, 0), CallResult(ROWS, {}, 0, 0)),
-        (plans.call_rows(place, "p", ()), CallResult(ROWS + ROWS, {}, 0, 0), ROWS[0].rows * 2),
+        (verbs.query(place, "SELECT 1", None), ROWS, [{"a": 1, "b": 2}, {"a": 3, "b": 4}]),
+        (verbs.query(place, "UPDATE t SET a = 1", None), UPDATED, []),
+        (verbs.query_one(place, "SELECT 1", None), ROWS, {"a": 1, "b": 2}),
+        (verbs.query_one(place, "SELECT 1", None), NONE, None),
+        (verbs.query_value(place, "SELECT 1", None), ROWS, 1),
+        (verbs.query_value(place, "SELECT 1", None), NONE, None),
+        (verbs.execute(place, "UPDATE t SET a = 1", None), UPDATED, 5),
+        (verbs.call(place, "p", ()), CallResult(ROWS, {}, 0, 0), CallResult(ROWS, {}, 0, 0)),
+        (verbs.call_rows(place, "p", ()), CallResult(ROWS + ROWS, {}, 0, 0), ROWS[0].rows * 2),
     ],
 )
 def test_verbs(plan: Any, answer: Any, value: Any) -> None:
-    assert follow(plan, [(plans.Execute, answer)]) == value
+    assert follow(plan, [(steps.Execute, answer)]) == value
 
 
 def test_an_insert_s_id_is_given_and_kept() -> None:
     kept: List[int] = []
-    count = follow(plans.execute(lambda: place(kept.append), "INSERT INTO t VALUES ()", None), [(plans.Execute, INSERTED)])
+    count = follow(
+        verbs.execute(lambda: place(kept.append), "INSERT INTO t VALUES ()", None),
+        [(steps.Execute, INSERTED)],
+    )
     assert (count, count.lastrowid, kept) == (1, 77, [77])
-    follow(plans.execute(lambda: place(kept.append), "UPDATE t SET a = 1", None), [(plans.Execute, UPDATED)])
+    follow(
+        verbs.execute(lambda: place(kept.append), "UPDATE t SET a = 1", None),
+        [(steps.Execute, UPDATED)],
+    )
     assert kept == [77], "a statement that makes no id leaves the last one"
 
 
@@ -88,9 +99,9 @@ def test_bad_input_is_refused_before_a_database_is_looked_for() -> None:
         raise AssertionError("routed")
 
     with pytest.raises(ParameterError):
-        next(plans.query(nowhere, "SELECT %s", ()))
+        next(verbs.query(nowhere, "SELECT %s", ()))
     with pytest.raises(ParameterError):
-        next(plans.call(nowhere, "no procedure", ()))
+        next(verbs.call(nowhere, "no procedure", ()))
 
 
 def lost(in_transaction: bool = False, *, sent: bool = True) -> ConnectionLost:
@@ -133,12 +144,12 @@ READ, WRITE = "SELECT 1", "UPDATE t SET a = 1"
     ],
 )
 def test_what_is_sent_twice(sql: str, idempotent: bool, answers: List[Any], outcome: Any) -> None:
-    script = [(plans.Execute, answer) for answer in answers]
+    script = [(steps.Execute, answer) for answer in answers]
     if outcome is None:
-        follow(plans.query(place, sql, None, idempotent=idempotent), script)
+        follow(verbs.query(place, sql, None, idempotent=idempotent), script)
         return
     with pytest.raises(outcome) as caught:
-        follow(plans.query(place, sql, None, idempotent=idempotent), script)
+        follow(verbs.query(place, sql, None, idempotent=idempotent), script)
     assert type(caught.value) is outcome
     if outcome is OutcomeUnknown:
         assert (caught.value.args[0], caught.value.shard_id, caught.value.sent) == (2013, 1, True)
@@ -155,16 +166,22 @@ def test_a_call_goes_where_the_route_says_each_time() -> None:
         return found
 
     with pytest.raises(ShardUnavailable):
-        follow(plans.query(route, READ, None), [(plans.Execute, lost())])
+        follow(verbs.query(route, READ, None), [(steps.Execute, lost())])
 
 
 def test_a_place_that_was_closed_meanwhile_is_looked_for_once_more() -> None:
     closed = ServiceNotOpen("the connection pool of shard 1 is closed")
     places = [place(), place(), place()]
     routes = iter(places)
-    assert follow(plans.query_value(lambda: next(routes), READ, None), [(plans.Execute, closed), (plans.Execute, ROWS)]) == 1
+    assert (
+        follow(
+            verbs.query_value(lambda: next(routes), READ, None),
+            [(steps.Execute, closed), (steps.Execute, ROWS)],
+        )
+        == 1
+    )
     with pytest.raises(ServiceNotOpen):
-        follow(plans.query(lambda: places[0], READ, None), [(plans.Execute, closed)])
+        follow(verbs.query(lambda: places[0], READ, None), [(steps.Execute, closed)])
 
 
 def test_a_shard_that_the_map_does_not_know_is_looked_for() -> None:
@@ -172,21 +189,25 @@ def test_a_shard_that_the_map_does_not_know_is_looked_for() -> None:
 
     def look(*_: Any) -> Any:
         looked.append(1)
-        yield plans.Sleep(0)
+        yield steps.Sleep(0)
 
     def route() -> Any:
-        raise plans.Unmapped(look, place)
+        raise steps.Unmapped(look, place)
 
-    assert follow(plans.query(route, "SELECT 1", None), [(plans.Sleep, None), (plans.Execute, ROWS)])
-    assert follow(plans.find(route), [(plans.Sleep, None)]).name == "shard 1"
-    assert follow(plans.check_out(route), [(plans.Sleep, None), (plans.CheckOut, "raw")])[1] == "raw"
+    assert follow(
+        verbs.query(route, "SELECT 1", None), [(steps.Sleep, None), (steps.Execute, ROWS)]
+    )
+    assert follow(execute.find(route), [(steps.Sleep, None)]).name == "shard 1"
+    assert (
+        follow(execute.check_out(route), [(steps.Sleep, None), (steps.CheckOut, "raw")])[1] == "raw"
+    )
     assert looked == [1, 1, 1]
 
 
 @pytest.mark.parametrize("moved", [True, False])
 def test_a_server_that_turns_the_account_away_may_not_be_the_shard_s_any_more(moved: bool) -> None:
     def look(*_: Any) -> Any:
-        yield plans.Sleep(0)
+        yield steps.Sleep(0)
 
     refused = unavailable(1, "no connection")
     refused.__cause__ = DENIED
@@ -195,10 +216,10 @@ def test_a_server_that_turns_the_account_away_may_not_be_the_shard_s_any_more(mo
     ways = iter([old, new, new])
     route: Any = (lambda: next(ways)) if moved else (lambda: old)
     for plan, step, answer in (
-        (plans.query(route, WRITE, None), plans.Execute, UPDATED),
-        (plans.check_out(route), plans.CheckOut, "raw"),
+        (verbs.query(route, WRITE, None), steps.Execute, UPDATED),
+        (execute.check_out(route), steps.CheckOut, "raw"),
     ):
-        script = [(step, refused), (plans.Sleep, None), (step, answer)]
+        script = [(step, refused), (steps.Sleep, None), (step, answer)]
         if moved:
             ways = iter([old, new, new])
             follow(plan, script)
@@ -210,9 +231,16 @@ def test_a_server_that_turns_the_account_away_may_not_be_the_shard_s_any_more(mo
 def test_a_read_only_place_is_sent_reads_alone() -> None:
     there = place()
     there._read_only = True
-    assert follow(plans.query(lambda: there, READ, None), [(plans.Execute, ROWS)])
-    follow(plans.call(lambda: there, "p", (), read_only=True), [(plans.Execute, CallResult([], {}, 0, 0))])
-    for plan in (plans.execute(lambda: there, WRITE, None), plans.call(lambda: there, "p", ()), plans.check_out(lambda: there, raw=True)):
+    assert follow(verbs.query(lambda: there, READ, None), [(steps.Execute, ROWS)])
+    follow(
+        verbs.call(lambda: there, "p", (), read_only=True),
+        [(steps.Execute, CallResult([], {}, 0, 0))],
+    )
+    for plan in (
+        verbs.execute(lambda: there, WRITE, None),
+        verbs.call(lambda: there, "p", ()),
+        execute.check_out(lambda: there, raw=True),
+    ):
         with pytest.raises(ShardReadOnly) as caught:
             follow(plan, [])
         assert caught.value.sent is False
@@ -222,24 +250,24 @@ def test_what_the_retry_budget_does_not_allow_is_not_sent_twice() -> None:
     poor = place()
     poor._may_repeat = lambda: False
     with pytest.raises(ConnectionLost):
-        follow(plans.query(lambda: poor, READ, None), [(plans.Execute, lost())])
+        follow(verbs.query(lambda: poor, READ, None), [(steps.Execute, lost())])
 
 
 def test_a_timeout_sets_the_step_s_limit_and_nothing_is_sent_after_it() -> None:
     times = iter([0.0, 10.0])
-    plan = plans.perform(place, Statement(READ), 5.0, lambda: next(times))
+    plan = execute.perform(place, Statement(READ), 5.0, lambda: next(times))
     began = time.monotonic()
     step: Any = next(plan)
     assert began + 5.0 <= step.until <= time.monotonic() + 5.0
     with pytest.raises(DeadlineExceeded) as caught:
-        follow(plans.query(place, WRITE, None, timeout=0), [])
+        follow(verbs.query(place, WRITE, None, timeout=0), [])
     assert caught.value.sent is False
 
 
 @pytest.mark.parametrize("timeout", [-1, "1", True, 1e12, math.inf, math.nan])
 def test_a_timeout_is_a_number_from_0_up(timeout: Any) -> None:
     with pytest.raises(ParameterError, match="number of seconds from 0 to"):
-        next(plans.query(place, READ, None, timeout=timeout))
+        next(verbs.query(place, READ, None, timeout=timeout))
 
 
 def test_of_nested_deadlines_the_earliest_holds() -> None:
@@ -267,20 +295,33 @@ def endpoint(shard_id: Any = 1) -> Any:
 @pytest.mark.parametrize(
     ("shard_id", "script", "outcome"),
     [
-        (1, [(plans.Connect, None)], None),
-        (1, [(plans.Connect, REFUSED), (plans.Sleep, None), (plans.Connect, None)], None),
-        (1, [(plans.Connect, REFUSED), (plans.Sleep, None)] * 2 + [(plans.Connect, REFUSED)], ShardUnavailable),
-        (None, [(plans.Connect, REFUSED), (plans.Sleep, None)] * 2 + [(plans.Connect, REFUSED)], ConnectionFailed),
-        (1, [(plans.Connect, DENIED)], ShardUnavailable),
-        (None, [(plans.Connect, DENIED)], ConnectionFailed),
-        (1, [(plans.Connect, KeyError("a bug"))], KeyError),
-        (2, [(plans.Connect, REFUSED), (plans.Sleep, None), (plans.Connect, REFUSED)], ShardUnavailable),
+        (1, [(steps.Connect, None)], None),
+        (1, [(steps.Connect, REFUSED), (steps.Sleep, None), (steps.Connect, None)], None),
+        (
+            1,
+            [(steps.Connect, REFUSED), (steps.Sleep, None)] * 2 + [(steps.Connect, REFUSED)],
+            ShardUnavailable,
+        ),
+        (
+            None,
+            [(steps.Connect, REFUSED), (steps.Sleep, None)] * 2 + [(steps.Connect, REFUSED)],
+            ConnectionFailed,
+        ),
+        (1, [(steps.Connect, DENIED)], ShardUnavailable),
+        (None, [(steps.Connect, DENIED)], ConnectionFailed),
+        (1, [(steps.Connect, KeyError("a bug"))], KeyError),
+        (
+            2,
+            [(steps.Connect, REFUSED), (steps.Sleep, None), (steps.Connect, REFUSED)],
+            ShardUnavailable,
+        ),
     ],
 )
 def test_connecting(shard_id: Any, script: List[Tuple[Any, Any]], outcome: Any) -> None:
-    # The clock is looked at before and after each connect; shard 2's take six seconds each, of ten that are given.
+    # The clock is looked at before and after each connect; shard 2's take six seconds
+    # each, of ten that are given.
     times = iter([3.0 * tick if shard_id == 2 else 0.0 for tick in range(9)])
-    plan = plans.connecting(endpoint(shard_id), clock=lambda: next(times))
+    plan = connect.connecting(endpoint(shard_id), clock=lambda: next(times))
     if outcome is None:
         follow(plan, script)
         return
@@ -295,40 +336,43 @@ def test_connecting_ends_at_the_deadline_which_says_nothing_of_the_server() -> N
     there = endpoint()
     times = iter([0.0, 0.0, 1.0])
     with pytest.raises(DeadlineExceeded) as caught:
-        follow(plans.connecting(there, 1.0, lambda: next(times)), [(plans.Connect, REFUSED)])
+        follow(connect.connecting(there, 1.0, lambda: next(times)), [(steps.Connect, REFUSED)])
     assert (caught.value.sent, caught.value.shard_id) == (False, 1)
     assert not there.health.is_open
-    assert next(plans.connecting(there, 1.0, lambda: 0.0)) == plans.Connect(1.0)
-    assert next(plans.connecting(there, 100.0, lambda: 0.0)) == plans.Connect(10.0)
+    assert next(connect.connecting(there, 1.0, lambda: 0.0)) == steps.Connect(1.0)
+    assert next(connect.connecting(there, 100.0, lambda: 0.0)) == steps.Connect(10.0)
 
 
 @pytest.mark.parametrize(("shard_id", "cls"), [(1, ShardUnavailable), (None, ConnectionFailed)])
 def test_an_open_circuit_fails_at_once_and_lets_one_caller_try(shard_id: Any, cls: Any) -> None:
     there = endpoint(shard_id)
     with pytest.raises(cls):
-        follow(plans.connecting(there, None, lambda: 0.0), [(plans.Connect, REFUSED), (plans.Sleep, None)] * 2 + [(plans.Connect, REFUSED)])
+        follow(
+            connect.connecting(there, None, lambda: 0.0),
+            [(steps.Connect, REFUSED), (steps.Sleep, None)] * 2 + [(steps.Connect, REFUSED)],
+        )
     with pytest.raises(cls) as caught:
-        follow(plans.connecting(there, None, lambda: 0.1), [])
+        follow(connect.connecting(there, None, lambda: 0.1), [])
     assert caught.value.retry_after == pytest.approx(0.4)
     assert "refused" in str(getattr(caught.value, "reason", None) or caught.value)
-    probe = plans.connecting(there, None, lambda: 0.6)
-    assert isinstance(next(probe), plans.Connect)
+    probe = connect.connecting(there, None, lambda: 0.6)
+    assert isinstance(next(probe), steps.Connect)
     with pytest.raises(cls):
-        follow(plans.connecting(there, None, lambda: 0.6), [])
+        follow(connect.connecting(there, None, lambda: 0.6), [])
     with pytest.raises(cls):
         probe.throw(REFUSED)
     with pytest.raises(cls) as caught:
-        follow(plans.connecting(there, None, lambda: 0.6), [])
+        follow(connect.connecting(there, None, lambda: 0.6), [])
     assert caught.value.retry_after == pytest.approx(1.0), "twice as long, after the second time"
-    follow(plans.connecting(there, None, lambda: 1.6), [(plans.Connect, None)])
-    follow(plans.connecting(there, None, lambda: 1.6), [(plans.Connect, None)])
+    follow(connect.connecting(there, None, lambda: 1.6), [(steps.Connect, None)])
+    follow(connect.connecting(there, None, lambda: 1.6), [(steps.Connect, None)])
 
 
 def test_a_server_that_answers_does_not_open_the_circuit() -> None:
     there = endpoint()
     for _ in range(9):
         with pytest.raises(ShardUnavailable):
-            follow(plans.connecting(there, None, lambda: 0.0), [(plans.Connect, DENIED)])
+            follow(connect.connecting(there, None, lambda: 0.0), [(steps.Connect, DENIED)])
     assert not there.health.is_open
 
 
@@ -336,11 +380,11 @@ def test_a_probe_that_is_broken_off_lets_the_next_one_try() -> None:
     there = endpoint()
     for _ in range(3):
         there.health.failed(0.0, REFUSED)
-    probe = plans.connecting(there, None, lambda: 1.0)
+    probe = connect.connecting(there, None, lambda: 1.0)
     next(probe)
     with pytest.raises(KeyboardInterrupt):
         probe.throw(KeyboardInterrupt())
-    follow(plans.connecting(there, None, lambda: 1.0), [(plans.Connect, None)])
+    follow(connect.connecting(there, None, lambda: 1.0), [(steps.Connect, None)])
 
 
 def test_when_everything_fails_retries_are_a_tenth_of_the_calls() -> None:
@@ -358,26 +402,40 @@ TIMED_OUT = LockWaitTimeout(1205, "Lock wait timeout exceeded", sqlstate="HY000"
 @pytest.mark.parametrize(
     ("script", "outcome"),
     [
-        ([(plans.Execute, ROWS)], True),
-        ([(plans.Execute, NONE)], False),
-        ([(plans.Execute, lost()), (plans.Execute, ROWS)], True),
-        ([(plans.Execute, TIMED_OUT), (plans.Execute, ROWS)], True),
-        ([(plans.Execute, unavailable(1, "away")), (plans.Sleep, None), (plans.Execute, NONE)], False),
-        ([(plans.Execute, ProgrammingError(1142, "SELECT command denied", sqlstate="42000"))], None),
-        ([(plans.Execute, ServiceNotOpen("closed"))], None),
+        ([(steps.Execute, ROWS)], True),
+        ([(steps.Execute, NONE)], False),
+        ([(steps.Execute, lost()), (steps.Execute, ROWS)], True),
+        ([(steps.Execute, TIMED_OUT), (steps.Execute, ROWS)], True),
+        (
+            [(steps.Execute, unavailable(1, "away")), (steps.Sleep, None), (steps.Execute, NONE)],
+            False,
+        ),
+        (
+            [(steps.Execute, ProgrammingError(1142, "SELECT command denied", sqlstate="42000"))],
+            None,
+        ),
+        ([(steps.Execute, ServiceNotOpen("closed"))], None),
     ],
 )
 def test_what_became_of_a_commit(script: List[Tuple[Any, Any]], outcome: Any) -> None:
-    assert follow(plans.became_of(place(), "f00d", lambda: 0.0), script) is outcome
+    assert follow(commit_outcome.became_of(place(), "f00d", lambda: 0.0), script) is outcome
 
 
 def test_what_became_of_a_commit_is_not_asked_for_ever() -> None:
     times = itertools.count(0.0, 4.0)
-    assert follow(plans.became_of(place(), "f00d", lambda: next(times)), [(plans.Execute, TIMED_OUT)] * 4) is None
+    assert (
+        follow(
+            commit_outcome.became_of(place(), "f00d", lambda: next(times)),
+            [(steps.Execute, TIMED_OUT)] * 4,
+        )
+        is None
+    )
 
 
 def test_backoff_grows_to_its_cap_and_spreads_over_the_whole_range() -> None:
-    longest = [plans.backoff(attempt, base=0.05, cap=2.0, spread=lambda: 1.0) for attempt in range(9)]
+    longest = [
+        retry.backoff(attempt, base=0.05, cap=2.0, spread=lambda: 1.0) for attempt in range(9)
+    ]
     assert longest == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
-    assert plans.backoff(3, spread=lambda: 0.0) == 0.0
-    assert plans.backoff(10_000, cap=2.0, spread=lambda: 1.0) == 2.0
+    assert retry.backoff(3, spread=lambda: 0.0) == 0.0
+    assert retry.backoff(10_000, cap=2.0, spread=lambda: 1.0) == 2.0

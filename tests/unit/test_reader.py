@@ -1,4 +1,6 @@
-"""The reader of answers against the driver's own, on bytes that no server needs to send."""
+"""The reader of answers against the driver's own, on bytes that no server needs to
+send.
+"""
 
 import random
 import struct
@@ -11,9 +13,10 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import decoders
 from pymysql.protocol import MysqlPacket
 
-from dualdb import NotSupportedError, reader_check
-from dualdb.reader import Answer
-from dualdb.reader_check import _payloads
+from dualdb import NotSupportedError
+from dualdb.protocol import driver_check
+from dualdb.protocol.driver_check import _payloads
+from dualdb.protocol.response import Answer
 
 OK = b"\x00\x03\x07\x02\x00\x01\x00said"
 END, MORE = b"\xfe\x00\x00\x02\x00", b"\xfe\x00\x00\x0a\x00"
@@ -30,17 +33,29 @@ def packets(payloads: List[bytes], number: int = 1) -> bytes:
 
 
 def text(value: bytes) -> bytes:
-    return (bytes([len(value)]) if len(value) < 251 else b"\xfe" + struct.pack("<Q", len(value))) + value
+    return (
+        bytes([len(value)]) if len(value) < 251 else b"\xfe" + struct.pack("<Q", len(value))
+    ) + value
 
 
-def column(name: str, kind: int = FIELD_TYPE.LONGLONG, charset: int = 63, table: str = "t") -> bytes:
-    words = b"".join([text(word) for word in (b"def", b"db", table.encode(), b"t", name.encode(), b"c")])
+def column(
+    name: str, kind: int = FIELD_TYPE.LONGLONG, charset: int = 63, table: str = "t"
+) -> bytes:
+    words = b"".join(
+        [text(word) for word in (b"def", b"db", table.encode(), b"t", name.encode(), b"c")]
+    )
     return words + struct.pack("<BHIBHBxx", 12, charset, 20, kind, 0, 0)
 
 
 def table(names: List[str], rows: List[List[bytes]], end: bytes = END) -> List[bytes]:
     count = bytes([len(names)]) if len(names) < 251 else b"\xfc" + struct.pack("<H", len(names))
-    return [count, *[column(name) for name in names], END, *[b"".join([text(value) for value in row]) for row in rows], end]
+    return [
+        count,
+        *[column(name) for name in names],
+        END,
+        *[b"".join([text(value) for value in row]) for row in rows],
+        end,
+    ]
 
 
 class Recorded:
@@ -95,7 +110,13 @@ def test_every_kind_of_column_has_the_drivers_values() -> None:
 
 
 def test_bytes_may_be_split_anywhere() -> None:
-    data = packets([*table(["a", "b"], [[b"1", b"2"], [b"3", b"4" * 300]], MORE), OK[:5] + b"\x08\x00\x00\x00", *table(["c"], [[b"5"]])])
+    data = packets(
+        [
+            *table(["a", "b"], [[b"1", b"2"], [b"3", b"4" * 300]], MORE),
+            OK[:5] + b"\x08\x00\x00\x00",
+            *table(["c"], [[b"5"]]),
+        ]
+    )
     whole = answered(data)
     assert whole.results[0].rows == [{"a": 1, "b": 2}, {"a": 3, "b": int("4" * 300)}]
     for size in (1, 2, 3, 5, 7):
@@ -117,7 +138,15 @@ def test_an_ok_packet_says_what_was_done() -> None:
 
 def test_rows_of_more_than_one_packet() -> None:
     for size in (0xFFFFFF - 9, 0xFFFFFF - 10, 0xFFFFFF, 40_000_000):
-        huge = [b"\x02", column("a", FIELD_TYPE.BLOB), column("b"), END, text(b"x" * size) + text(b"7"), text(b"y") + text(b"8"), END]
+        huge = [
+            b"\x02",
+            column("a", FIELD_TYPE.BLOB),
+            column("b"),
+            END,
+            text(b"x" * size) + text(b"7"),
+            text(b"y") + text(b"8"),
+            END,
+        ]
         answer = answered(packets(huge), iter([100, 1 << 20, 1 << 22, *[1 << 24] * 9]))
         assert [(len(row["a"]), row["b"]) for row in answer.results[0].rows] == [(size, 7), (1, 8)]
 
@@ -126,7 +155,9 @@ def test_very_many_columns_and_rows() -> None:
     names = [f"c{number}" for number in range(1000)]
     rows = [[str(number * row).encode() for number in range(1000)] for row in range(3)]
     answer = answered(packets(table(names, rows)), iter([1000] * 1000))
-    assert answer.results[0].rows == [{f"c{number}": number * row for number in range(1000)} for row in range(3)]
+    assert answer.results[0].rows == [
+        {f"c{number}": number * row for number in range(1000)} for row in range(3)
+    ]
     many = answered(packets(table(["n"], [[b"%d" % number] for number in range(1000)])))
     assert [row["n"] for row in many.results[0].rows] == list(range(1000))
 
@@ -138,7 +169,14 @@ def test_a_name_is_never_read_as_code() -> None:
 
 
 def test_two_columns_of_one_name() -> None:
-    payloads = [b"\x02", column("id"), column("id", table="other"), END, text(b"1") + text(b"2"), END]
+    payloads = [
+        b"\x02",
+        column("id"),
+        column("id", table="other"),
+        END,
+        text(b"1") + text(b"2"),
+        END,
+    ]
     assert answered(packets(payloads)).results[0].rows == [{"id": 1, "other.id": 2}]
     twice: Any = answered(packets(payloads), tuples=True).results[0].rows
     assert twice == [(1, 2)]
@@ -149,7 +187,11 @@ def test_the_layout_known_from_before_is_taken_only_where_it_fits() -> None:
     known = answered(data).known
     assert answered(data, known=known).known is known
     assert answered(data, iter([1] * len(data)), known=known).results[0].rows == [{"a": 1, "b": 2}]
-    for other in (table(["a", "c"], [[b"1", b"2"]]), table(["a", "b", "c"], [[b"1", b"2", b"3"]]), table(["a"], [[b"1"]])):
+    for other in (
+        table(["a", "c"], [[b"1", b"2"]]),
+        table(["a", "b", "c"], [[b"1", b"2", b"3"]]),
+        table(["a"], [[b"1"]]),
+    ):
         assert answered(packets(other), known=known).results == answered(packets(other)).results
     as_tuples: Any = answered(data, known=known, tuples=True).results[0].rows
     assert as_tuples == [(1, 2)]
@@ -176,7 +218,11 @@ def test_rows_before_an_error_are_given_to_a_stream() -> None:
 
 def test_what_comes_after_the_result_that_is_streamed_is_not_kept() -> None:
     more = b"\xfe\x00\x00\x08\x00"  # another result follows
-    data = packets(table(["a"], [[b"1"]], more) + table(["b"], [[b"2"]] * 9, more) + [b"\x00\x00\x00\x02\x00\x00\x00"])
+    data = packets(
+        table(["a"], [[b"1"]], more)
+        + table(["b"], [[b"2"]] * 9, more)
+        + [b"\x00\x00\x00\x02\x00\x00\x00"]
+    )
     stream = answered(data, tuples=True)
     assert stream.take() == [(1,)]
     assert [len(result.rows) for result in stream.results] == [0, 0, 0]
@@ -237,7 +283,10 @@ def outcome(read: Any) -> Tuple[bool, Any]:
 
 def test_bytes_gone_wrong_give_no_wrong_row(seed: int) -> None:
     spread = random.Random(seed)
-    recorded = [packets(_payloads()), packets(table(["a", "b"], [[b"%d" % n, b"2" * n] for n in range(1, 40)]))]
+    recorded = [
+        packets(_payloads()),
+        packets(table(["a", "b"], [[b"%d" % n, b"2" * n] for n in range(1, 40)])),
+    ]
     differ = 0
     for _ in range(4000):
         data = bytearray(spread.choice(recorded))
@@ -249,22 +298,30 @@ def test_bytes_gone_wrong_give_no_wrong_row(seed: int) -> None:
                 del data[at : at + spread.randrange(1, 9)]
         well, answer = outcome(lambda data=bytes(data): answered(data, tuples=True))
         if well and answer.results[0].columns:
-            # Where there are rows, they are those that the driver would give, and it does not find fault with them either.
+            # Where there are rows, they are those that the driver would give, and it
+            # does not find fault with them either.
             told, result = outcome(lambda data=bytes(data): by_driver(data))
             assert told, result
             assert kinds(answer.results[0].rows) == kinds(result.rows)
             differ += 1
         elif not well:
-            assert isinstance(answer, (AssertionError, UnicodeDecodeError, pymysql.err.MySQLError)), answer
+            assert isinstance(
+                answer, (AssertionError, UnicodeDecodeError, pymysql.err.MySQLError)
+            ), answer
     assert differ > 100
 
 
 def test_bytes_at_random_come_to_an_end(seed: int) -> None:
     spread = random.Random(seed)
     for _ in range(20_000):
-        payloads = [bytes([spread.randrange(256) for _ in range(spread.randrange(12))]) for _ in range(spread.randrange(1, 6))]
+        payloads = [
+            bytes([spread.randrange(256) for _ in range(spread.randrange(12))])
+            for _ in range(spread.randrange(1, 6))
+        ]
         well, answer = outcome(lambda payloads=payloads: answered(packets(payloads)))
-        assert well or isinstance(answer, (AssertionError, UnicodeDecodeError, pymysql.err.MySQLError, NotSupportedError)), answer
+        assert well or isinstance(
+            answer, (AssertionError, UnicodeDecodeError, pymysql.err.MySQLError, NotSupportedError)
+        ), answer
 
 
 def test_a_driver_that_changes_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
@@ -274,8 +331,8 @@ def test_a_driver_that_changes_is_noticed(caplog: pytest.LogCaptureFixture) -> N
         result.read()
         return result.rows
 
-    assert reader_check.why_not(Connection, lambda: by_driver(packets(_payloads())).rows) == ""
-    assert not reader_check.trusted(Connection, changed, "9.9")
+    assert driver_check.why_not(Connection, lambda: by_driver(packets(_payloads())).rows) == ""
+    assert not driver_check.trusted(Connection, changed, "9.9")
     assert "pymysql 9.9 reads its answers itself" in caplog.text
-    assert reader_check.why_not(Connection, lambda: 1 / 0) == "ZeroDivisionError: division by zero"
-    assert reader_check.why_not(object, changed) == "builtins has no _execute_command"
+    assert driver_check.why_not(Connection, lambda: 1 / 0) == "ZeroDivisionError: division by zero"
+    assert driver_check.why_not(object, changed) == "builtins has no _execute_command"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from dualdb import DataError, ParameterError, RowError
 from dualdb.results import ResultSet
-from dualdb.rows import check_kind, maker, typed
+from dualdb.row_mapping import check_kind, maker, typed
 
 
 @dataclasses.dataclass
@@ -98,7 +98,9 @@ def result(*rows: Tuple[Any, ...], columns: str = "id symbol") -> ResultSet:
         (Anything, "id a b", (1, 2, 3), Anything(1, a=2, b=3)),
     ],
 )
-def test_a_row_is_made_by_the_names_of_its_columns(as_: Any, columns: str, row: Any, made: Any) -> None:
+def test_a_row_is_made_by_the_names_of_its_columns(
+    as_: Any, columns: str, row: Any, made: Any
+) -> None:
     check_kind(as_)
     answer = typed(result(row, columns=columns), as_)
     assert answer == [made]
@@ -117,7 +119,12 @@ def test_columns_that_do_not_fit_are_named_before_a_row_is_made() -> None:
     cases: List[Tuple[Any, str, str, Tuple[str, ...]]] = [
         (Trade, "qty", "no column for id, symbol", ("id", "symbol")),
         (Trade, "id symbol t.id", "no field for the column t.id", ("t.id",)),
-        (Trade, "id price", "no column for symbol; no field for the column price", ("symbol", "price")),
+        (
+            Trade,
+            "id price",
+            "no column for symbol; no field for the column price",
+            ("symbol", "price"),
+        ),
         (Positive, "n twice", "no field for the column twice", ("twice",)),
         (Pair, "symbol", "no column for id", ("id",)),
         (Keys, "symbol", "no column for id", ("id",)),
@@ -134,8 +141,14 @@ def test_columns_that_do_not_fit_are_named_before_a_row_is_made() -> None:
 
 def test_a_value_that_does_not_fit_is_named_with_its_row() -> None:
     good, bad = (1, "A"), ("one", "A")
-    for as_, columns, named in [(Model, "id sym", "id"), (Checked, "id symbol", "id"), (Keys, "id symbol", "id")]:
-        with pytest.raises(RowError, match=f"row 2 is no {as_.__name__}: {named}: Input should be a valid integer") as caught:
+    for as_, columns, named in [
+        (Model, "id sym", "id"),
+        (Checked, "id symbol", "id"),
+        (Keys, "id symbol", "id"),
+    ]:
+        with pytest.raises(
+            RowError, match=f"row 2 is no {as_.__name__}: {named}: Input should be a valid integer"
+        ) as caught:
             typed(result(good, good, bad, columns=columns), as_)
         assert (caught.value.row, caught.value.columns) == (2, (named,))
         assert isinstance(caught.value.__cause__, pydantic.ValidationError)
@@ -145,7 +158,12 @@ def test_a_value_that_does_not_fit_is_named_with_its_row() -> None:
     with pytest.raises(RowError, match="row 0 is no Model: sym: Field required") as caught:
         typed(result((1,), columns="id"), Model)
     copy = pickle.loads(pickle.dumps(caught.value))
-    assert (type(copy), str(copy), copy.row, copy.columns) == (RowError, str(caught.value), 0, ("sym",))
+    assert (type(copy), str(copy), copy.row, copy.columns) == (
+        RowError,
+        str(caught.value),
+        0,
+        ("sym",),
+    )
     assert isinstance(copy, DataError)
 
 
@@ -167,7 +185,20 @@ class Unfit(typing_extensions.TypedDict):
 
 
 @pytest.mark.parametrize(
-    "wrong", [Plain, dict, list, int, Trade(1, "A"), "Trade", Optional[Trade], List[int], Tuple[int, ...], Unknown, Unfit]
+    "wrong",
+    [
+        Plain,
+        dict,
+        list,
+        int,
+        Trade(1, "A"),
+        "Trade",
+        Optional[Trade],
+        List[int],
+        Tuple[int, ...],
+        Unknown,
+        Unfit,
+    ],
 )
 def test_what_rows_cannot_be_made_is_refused(wrong: Any) -> None:
     with pytest.raises(ParameterError):

@@ -10,11 +10,20 @@ from typing import Any, Dict, Optional
 import pytest
 
 from dualdb import DatabaseConfig, ParameterError, ShardNotFound, ShardUnavailable
-from dualdb.shards import EMPTY, AllowedHosts, Changes, Status, changes, choose, parse, shard_id_of, shard_of
-from dualdb.status import events
+from dualdb.topology.allowed_hosts import AllowedHosts
+from dualdb.topology.routing import choose, shard_id_of, shard_of
+from dualdb.topology.shard_map import EMPTY, Changes, Status, changes_between, parse_shard_table
+from dualdb.topology.status import events
 
 BASE = DatabaseConfig(
-    host="global.example", database="app", user="u", password="canary", charset="latin1", pool_size=4, max_overflow=6, ssl_mode="required"
+    host="global.example",
+    database="app",
+    user="u",
+    password="canary",
+    charset="latin1",
+    pool_size=4,
+    max_overflow=6,
+    ssl_mode="required",
 )
 
 
@@ -32,10 +41,21 @@ def row(shard_id: Any = 1, **changed: Any) -> Dict[str, Any]:
 
 
 def test_a_shard_takes_from_the_global_configuration_what_its_row_does_not_say() -> None:
-    config = parse([row()], BASE).shards[1].config
+    config = parse_shard_table([row()], BASE).shards[1].config
     assert config is not None
-    assert (config.host, config.port, config.database, config.user, config.reveal_password()) == ("s.example", 3306, "s", "su", "canary")
-    assert (config.charset, config.pool_size, config.max_overflow, config.ssl_mode) == ("latin1", 4, 6, "required")
+    assert (config.host, config.port, config.database, config.user, config.reveal_password()) == (
+        "s.example",
+        3306,
+        "s",
+        "su",
+        "canary",
+    )
+    assert (config.charset, config.pool_size, config.max_overflow, config.ssl_mode) == (
+        "latin1",
+        4,
+        6,
+        "required",
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +75,7 @@ def test_a_shard_takes_from_the_global_configuration_what_its_row_does_not_say()
     ],
 )
 def test_status_words(word: Any, status: Status) -> None:
-    assert parse([row(status=word)], BASE).shards[1].status is status
+    assert parse_shard_table([row(status=word)], BASE).shards[1].status is status
 
 
 @pytest.mark.parametrize(
@@ -73,13 +93,16 @@ def test_status_words(word: Any, status: Status) -> None:
         ({"username": "a\x00b"}, "user: String should match pattern"),
         ({"database_name": ""}, "database: String should have at least 1 character"),
         ({"username": None}, "username is NULL, not text"),
-        ({"status": "sleepy"}, "status 'sleepy' is none of active, disabled, inactive, maintenance, readonly"),
+        (
+            {"status": "sleepy"},
+            "status 'sleepy' is none of active, disabled, inactive, maintenance, readonly",
+        ),
         ({"max_connections": 0}, "max_connections is 0"),
         ({"max_connections": "many"}, "max_connections is 'many', not a whole number"),
     ],
 )
 def test_a_bad_row_hurts_its_shard_alone(changed: Dict[str, Any], reason: str) -> None:
-    found = parse([row(1), row(2, **changed), row(3)], BASE)
+    found = parse_shard_table([row(1), row(2, **changed), row(3)], BASE)
     assert found.active == [1, 3]
     assert found.shards[2].status is Status.INVALID
     assert reason in str(found.shards[2].reason)
@@ -90,42 +113,57 @@ def test_a_bad_row_hurts_its_shard_alone(changed: Dict[str, Any], reason: str) -
 
 @pytest.mark.parametrize("shard_id", [None, "one", 1.5, Decimal("NaN")])
 def test_a_row_without_a_usable_id_is_reported(shard_id: Any) -> None:
-    found = parse([row(shard_id), row(2)], BASE)
+    found = parse_shard_table([row(shard_id), row(2)], BASE)
     assert found.active == [2]
     assert found.problems[0].startswith("row 1 of the shard table: shard_id is")
 
 
 @pytest.mark.parametrize("shard_id", [7, Decimal("7.00"), 7.0, "7", " 07 ", b"7"])
 def test_an_id_means_the_same_shard_whatever_the_column_s_type(shard_id: Any) -> None:
-    found = parse([row(shard_id, port=str(3307))], BASE)
+    found = parse_shard_table([row(shard_id, port=str(3307))], BASE)
     assert (found.active, found.problems) == ([7], ())
 
 
 def test_two_rows_for_one_shard_make_it_unusable() -> None:
-    found = parse([row(1), row(1, host="other"), row(2)], BASE)
+    found = parse_shard_table([row(1), row(1, host="other"), row(2)], BASE)
     assert found.shards[1].status is Status.INVALID
     assert found.active == [2]
 
 
 def test_an_inactive_row_may_be_nonsense_otherwise() -> None:
-    assert parse([row(1, status="inactive", host=None)], BASE).shards[1].status is Status.INACTIVE
+    assert (
+        parse_shard_table([row(1, status="inactive", host=None)], BASE).shards[1].status
+        is Status.INACTIVE
+    )
 
 
-@pytest.mark.parametrize(("limit", "size", "overflow"), [(None, 4, 6), (100, 4, 6), (10, 4, 6), (7, 4, 3), (4, 4, 0), (1, 1, 0)])
+@pytest.mark.parametrize(
+    ("limit", "size", "overflow"),
+    [(None, 4, 6), (100, 4, 6), (10, 4, 6), (7, 4, 3), (4, 4, 0), (1, 1, 0)],
+)
 def test_max_connections_caps_the_pool(limit: Optional[int], size: int, overflow: int) -> None:
-    config = parse([row(max_connections=limit)], BASE).shards[1].config
+    config = parse_shard_table([row(max_connections=limit)], BASE).shards[1].config
     assert config is not None
     assert (config.pool_size, config.max_overflow) == (size, overflow)
 
 
 def test_further_columns_and_upper_case_names_are_taken() -> None:
-    shard = parse([{**{name.upper(): value for name, value in row().items()}, "SHARD_NAME": "seoul", "note": 1}], BASE).shards[1]
+    shard = parse_shard_table(
+        [
+            {
+                **{name.upper(): value for name, value in row().items()},
+                "SHARD_NAME": "seoul",
+                "note": 1,
+            }
+        ],
+        BASE,
+    ).shards[1]
     assert (shard.status, shard.name) == (Status.ACTIVE, "seoul")
 
 
 @pytest.mark.parametrize("password", ["", None])
 def test_an_empty_password_is_a_password(password: Any) -> None:
-    config = parse([row(password=password)], BASE).shards[1].config
+    config = parse_shard_table([row(password=password)], BASE).shards[1].config
     assert config is not None
     assert config.reveal_password() == ""
 
@@ -147,11 +185,20 @@ def test_an_empty_password_is_a_password(password: Any) -> None:
         ("10.evil.example", ["10.0.0.0/8"], False),
     ],
 )
-def test_only_allowed_hosts_are_shards(host: str, allowed: Any, is_allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = parse([row(1, host=host), row(2, host=host, password="env:NOT_READ")], BASE, 1, AllowedHosts(allowed)).shards
+def test_only_allowed_hosts_are_shards(
+    host: str, allowed: Any, is_allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = parse_shard_table(
+        [row(1, host=host), row(2, host=host, password="env:NOT_READ")],
+        BASE,
+        1,
+        AllowedHosts(allowed),
+    ).shards
     assert (found[1].status is Status.ACTIVE) is is_allowed
     assert ("not among the allowed hosts" in str(found[1].reason)) is not is_allowed
-    assert ("NOT_READ" in str(found[2].reason)) is is_allowed, "no secret is looked up for a host that is not allowed"
+    assert ("NOT_READ" in str(found[2].reason)) is is_allowed, (
+        "no secret is looked up for a host that is not allowed"
+    )
 
 
 @pytest.mark.parametrize("hosts", ["db1", ["10.0.0.0/33"], ["a b"], [""], [None], ["1.2.3"]])
@@ -160,16 +207,22 @@ def test_an_allowed_host_is_a_name_an_address_or_a_network(hosts: Any) -> None:
         AllowedHosts(hosts)
 
 
-def test_a_password_may_be_named_and_not_held(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_may_be_named_and_not_held(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SECRET", "one")
     (tmp_path / "secret").write_text("two\n")
     (tmp_path / "long").write_text("x" * 5000)
 
     def password(reference: str) -> Any:
-        shard = parse([row(password=reference)], BASE).shards[1]
+        shard = parse_shard_table([row(password=reference)], BASE).shards[1]
         return shard.reason if shard.config is None else shard.config.reveal_password()
 
-    assert (password("env:SECRET"), password(f"file:{tmp_path}/secret"), password("secret:x")) == ("one", "two", "secret:x")
+    assert (password("env:SECRET"), password(f"file:{tmp_path}/secret"), password("secret:x")) == (
+        "one",
+        "two",
+        "secret:x",
+    )
     assert password("env:ABSENT") == "password: there is no environment variable 'ABSENT'"
     assert password("file:/absent") == "password: there is no file '/absent'"
     os.mkfifo(tmp_path / "pipe")
@@ -185,14 +238,21 @@ def test_a_password_may_be_named_and_not_held(tmp_path: Any, monkeypatch: pytest
         ([row(1)], [row(1)], []),
         ([row(1)], [row(1, port=1)], [("shard_moved", 1)]),
         ([row(1)], [row(1, status="readonly")], [("shard_state_changed", 1)]),
-        ([row(1)], [row(1, status="maintenance", password="p")], [("shard_moved", 1), ("shard_state_changed", 1)]),
+        (
+            [row(1)],
+            [row(1, status="maintenance", password="p")],
+            [("shard_moved", 1), ("shard_state_changed", 1)],
+        ),
         ([row(1)], [row(1, port=None)], [("shard_state_changed", 1)]),
         ([row(2), row(1)], [row(3), row(1)], [("shard_removed", 2), ("shard_added", 3)]),
     ],
 )
 def test_what_is_told_of_a_change(before: Any, after: Any, told: Any) -> None:
-    old, new = parse(before, BASE), parse(after, BASE, 2)
-    assert [(event.name, event.shard_id) for event in events(old, new)] == [*told, ("map_refreshed", None)]
+    old, new = parse_shard_table(before, BASE), parse_shard_table(after, BASE, 2)
+    assert [(event.name, event.shard_id) for event in events(old, new)] == [
+        *told,
+        ("map_refreshed", None),
+    ]
     assert all(event.version == 2 for event in events(old, new))
     assert "canary" not in repr(events(old, new))
 
@@ -215,7 +275,9 @@ def test_what_is_told_of_a_change(before: Any, after: Any, told: Any) -> None:
     ],
 )
 def test_changes(before: Any, after: Any, expected: Changes) -> None:
-    assert changes(parse(before, BASE), parse(after, BASE)) == expected
+    assert (
+        changes_between(parse_shard_table(before, BASE), parse_shard_table(after, BASE)) == expected
+    )
 
 
 class Shard(enum.IntEnum):
@@ -260,7 +322,10 @@ def test_a_shard_id_of_another_type_is_refused_and_not_guessed(shard_id: Any) ->
         shard_id_of(shard_id)
 
 
-MAP = parse([row(0), row(1), row(2, status="inactive"), row(3, status="maintenance"), row(4, port=None)], BASE)
+MAP = parse_shard_table(
+    [row(0), row(1), row(2, status="inactive"), row(3, status="maintenance"), row(4, port=None)],
+    BASE,
+)
 
 
 @pytest.mark.parametrize(

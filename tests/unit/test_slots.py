@@ -5,7 +5,7 @@ from typing import List
 
 import pytest
 
-from dualdb.slots import Slots
+from dualdb.pooling.slots import Slots
 
 
 def test_slots_are_handed_on_in_the_order_of_arrival() -> None:
@@ -48,7 +48,10 @@ def test_the_timeout_carries_the_figures() -> None:
     slots.take()
     slots.queue(7)
     error = slots.timeout("shard 4", 4, 1.5)
-    assert str(error) == "no connection to shard 4 became free within 1.50 s: 2 of 3 are in use, 1 more callers wait"
+    assert (
+        str(error)
+        == "no connection to shard 4 became free within 1.50 s: 2 of 3 are in use, 1 more callers wait"
+    )
     assert (error.target, error.shard_id, error.sent) == ("shard 4", 4, False)
 
 

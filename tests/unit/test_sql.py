@@ -9,7 +9,10 @@ from typing import Any, Iterator
 import pytest
 
 from dualdb import ParameterError, ProgrammingError
-from dualdb.sql import Chunk, Chunks, bind, changes_session, controls_transaction, first_word, is_plain_read, literal, procedure
+from dualdb.sql.bulk import Chunk, Chunks
+from dualdb.sql.classify import changes_session, controls_transaction, first_word, is_plain_read
+from dualdb.sql.identifiers import procedure
+from dualdb.sql.parameters import bind, literal
 
 
 class Colour(enum.Enum):
@@ -36,7 +39,11 @@ class Index:
         ("SELECT %(a)s, %(b)s, %(a)s", {"a": 1, "b": "x", "unused": 2}, "SELECT 1, 'x', 1"),
         ("SELECT %s", ("%s",), "SELECT '%s'"),
         ("SELECT * FROM t WHERE id IN %s", ([1, 2, 3],), "SELECT * FROM t WHERE id IN (1,2,3)"),
-        ("SELECT * FROM t WHERE id IN %s", ((),), "SELECT * FROM t WHERE id IN (SELECT NULL FROM DUAL WHERE FALSE)"),
+        (
+            "SELECT * FROM t WHERE id IN %s",
+            ((),),
+            "SELECT * FROM t WHERE id IN (SELECT NULL FROM DUAL WHERE FALSE)",
+        ),
         ("SELECT (a, b) IN %s", ([(1, "x"), (2, "y")],), "SELECT (a, b) IN ((1,'x'),(2,'y'))"),
     ],
 )
@@ -113,12 +120,33 @@ def test_without_backslash_escapes_only_the_quote_is_doubled() -> None:
     assert bind("SELECT %s", (["it's"],), backslash_escapes=False) == "SELECT ('it''s')"
 
 
-@pytest.mark.parametrize(("name", "quoted"), [("p", "`p`"), ("shop.get_user", "`shop`.`get_user`"), ("$x1", "`$x1`"), ("절차", "`절차`")])
+@pytest.mark.parametrize(
+    ("name", "quoted"),
+    [("p", "`p`"), ("shop.get_user", "`shop`.`get_user`"), ("$x1", "`$x1`"), ("절차", "`절차`")],
+)
 def test_procedure_names(name: str, quoted: str) -> None:
     assert procedure(name) == quoted
 
 
-@pytest.mark.parametrize("name", ["", "a.b.c", "p(1)", "p; DROP TABLE t", "`p`", "a b", "p`", ".p", "p.", "x" * 65, None, 7, b"p", "p\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a.b.c",
+        "p(1)",
+        "p; DROP TABLE t",
+        "`p`",
+        "a b",
+        "p`",
+        ".p",
+        "p.",
+        "x" * 65,
+        None,
+        7,
+        b"p",
+        "p\n",
+    ],
+)
 def test_other_names_are_refused(name: Any) -> None:
     with pytest.raises(ParameterError, match="is no procedure name"):
         procedure(name)
@@ -191,8 +219,14 @@ def test_plain_reads(sql: str, plain: bool) -> None:
         ("SAVEPOINT a", "SAVEPOINT", False, False),
     ],
 )
-def test_what_a_statement_does_to_its_session(sql: str, word: str, controls: bool, keeps: bool) -> None:
-    assert (first_word(sql), controls_transaction(sql), changes_session(sql)) == (word, controls, keeps)
+def test_what_a_statement_does_to_its_session(
+    sql: str, word: str, controls: bool, keeps: bool
+) -> None:
+    assert (first_word(sql), controls_transaction(sql), changes_session(sql)) == (
+        word,
+        controls,
+        keeps,
+    )
 
 
 def test_values_that_cannot_be_written_are_refused() -> None:
@@ -217,7 +251,11 @@ def chunks(sql: str, rows: Any, most_rows: int, most_bytes: int) -> Iterator[Chu
 @pytest.mark.parametrize(
     ("sql", "rows", "texts"),
     [
-        ("INSERT INTO t (a) VALUES (%s)", [(1,), (2,), (3,)], ["INSERT INTO t (a) VALUES (1),(2)", "INSERT INTO t (a) VALUES (3)"]),
+        (
+            "INSERT INTO t (a) VALUES (%s)",
+            [(1,), (2,), (3,)],
+            ["INSERT INTO t (a) VALUES (1),(2)", "INSERT INTO t (a) VALUES (3)"],
+        ),
         (
             "insert into `values` value ( %(a)s , NOW(), 'x%%' )",
             [{"a": 1}] * 2,
@@ -228,8 +266,16 @@ def chunks(sql: str, rows: Any, most_rows: int, most_bytes: int) -> Iterator[Chu
             [(1,), (2,)],
             ["REPLACE t VALUES (1),(2) ON DUPLICATE KEY UPDATE a = VALUES(a), b = '5%';"],
         ),
-        ("INSERT INTO t VALUES (%s) ON DUPLICATE KEY UPDATE a = %s", [(1, 2)], ["INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 2"]),
-        ("INSERT INTO t VALUES (%s, ')')", [(1,), (2,)], ["INSERT INTO t VALUES (1, ')'),(2, ')')"]),
+        (
+            "INSERT INTO t VALUES (%s) ON DUPLICATE KEY UPDATE a = %s",
+            [(1, 2)],
+            ["INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 2"],
+        ),
+        (
+            "INSERT INTO t VALUES (%s, ')')",
+            [(1,), (2,)],
+            ["INSERT INTO t VALUES (1, ')'),(2, ')')"],
+        ),
         *[
             (sql, [(1,), (2,)], [sql.replace("%s", "1"), sql.replace("%s", "2")])
             for sql in (
@@ -249,7 +295,9 @@ def chunks(sql: str, rows: Any, most_rows: int, most_bytes: int) -> Iterator[Chu
 )
 def test_chunks(sql: str, rows: Any, texts: Any) -> None:
     assert [chunk.text() for chunk in chunks(sql, iter(rows), 2, 1000)] == texts
-    assert [chunk.text(backslash_escapes=False) for chunk in chunks(sql, iter(rows), 2, 1000)] == texts
+    assert [
+        chunk.text(backslash_escapes=False) for chunk in chunks(sql, iter(rows), 2, 1000)
+    ] == texts
 
 
 def test_a_chunk_is_no_longer_than_the_server_takes_and_takes_no_more_rows_than_it_needs() -> None:
@@ -271,7 +319,9 @@ def test_a_chunk_is_no_longer_than_the_server_takes_and_takes_no_more_rows_than_
 
 
 @pytest.mark.parametrize("backslash_escapes", [True, False])
-def test_a_row_that_is_used_again_for_the_next_is_written_as_it_was(backslash_escapes: bool) -> None:
+def test_a_row_that_is_used_again_for_the_next_is_written_as_it_was(
+    backslash_escapes: bool,
+) -> None:
     def rows() -> Any:
         row = [""]
         for text in ("a", "it's", "\\", "b"):
@@ -279,8 +329,15 @@ def test_a_row_that_is_used_again_for_the_next_is_written_as_it_was(backslash_es
             yield row
 
     (chunk,) = chunks("INSERT INTO t VALUES (%s)", rows(), 10, 1000)
-    texts = ["'a'", "'it\\'s'", "'\\\\'", "'b'"] if backslash_escapes else ["'a'", "'it''s'", "'\\'", "'b'"]
-    assert chunk.text(backslash_escapes=backslash_escapes) == f"INSERT INTO t VALUES {','.join(f'({text})' for text in texts)}"
+    texts = (
+        ["'a'", "'it\\'s'", "'\\\\'", "'b'"]
+        if backslash_escapes
+        else ["'a'", "'it''s'", "'\\'", "'b'"]
+    )
+    assert (
+        chunk.text(backslash_escapes=backslash_escapes)
+        == f"INSERT INTO t VALUES {','.join(f'({text})' for text in texts)}"
+    )
 
 
 def test_a_row_that_does_not_fit_is_named() -> None:

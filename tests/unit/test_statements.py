@@ -7,7 +7,10 @@ import pymysql.err
 import pytest
 
 from dualdb import InOut, Out, ParameterError, ResultSet
-from dualdb.statements import _NEW_MARKERS, Call, Statement, Voice, begin, end_session, settled, transaction_end
+from dualdb.protocol.exchange import Voice, settled
+from dualdb.protocol.kill import end_session
+from dualdb.protocol.statements import Call, Statement
+from dualdb.protocol.transaction_commands import _NEW_MARKERS, begin, transaction_end
 
 UTF8 = Voice("utf8", True)
 OK = ResultSet([], (), 0, 0, 0)
@@ -30,11 +33,15 @@ def hold(talk: Any, script: List[Tuple[bytes, Any]]) -> Any:
 
 
 def test_a_statement_is_one_command() -> None:
-    assert hold(Statement("SELECT %s", ("é",)).talk(UTF8), [("SELECT 'é'".encode(), [rows({"a": 1})])]) == [rows({"a": 1})]
+    assert hold(
+        Statement("SELECT %s", ("é",)).talk(UTF8), [("SELECT 'é'".encode(), [rows({"a": 1})])]
+    ) == [rows({"a": 1})]
 
 
 def test_a_statement_is_bound_again_for_a_session_without_backslash_escapes() -> None:
-    assert hold(Statement("SELECT %s", ("a\\'",)).talk(Voice("utf8", False)), [(b"SELECT 'a\\'''", [OK])]) == [OK]
+    assert hold(
+        Statement("SELECT %s", ("a\\'",)).talk(Voice("utf8", False)), [(b"SELECT 'a\\'''", [OK])]
+    ) == [OK]
 
 
 def test_a_character_that_the_connection_lacks_is_refused_before_it_is_sent() -> None:
@@ -57,7 +64,10 @@ def test_what_may_be_sent_twice(statement: Any, repeatable: bool) -> None:
 
 
 def test_a_call_with_values_is_one_round_trip() -> None:
-    result = hold(Call("p", (1, "x")).talk(UTF8), [(b"CALL `p`(1,'x')", [rows({"a": 1}), rows(), OK._replace(rowcount=3, warnings=2)])])
+    result = hold(
+        Call("p", (1, "x")).talk(UTF8),
+        [(b"CALL `p`(1,'x')", [rows({"a": 1}), rows(), OK._replace(rowcount=3, warnings=2)])],
+    )
     assert result == ([rows({"a": 1}), rows()], {}, 3, 2)
     assert result.rows == [{"a": 1}]
 
@@ -68,8 +78,14 @@ def test_an_out_parameter_costs_one_select_and_an_inout_one_set() -> None:
         (b"CALL `p`(1,@_dualdb_1,@_dualdb_2)", [OK]),
         (b"SELECT @_dualdb_1 AS `1`,@_dualdb_2 AS `2`", [rows({"1": 8, "2": 9})]),
     ]
-    assert hold(Call("p", (1, Out("count"), InOut("sum", 5))).talk(UTF8), script).out == {"count": 8, "sum": 9}
-    assert hold(Call("p", (Out("count"),)).talk(UTF8), [(b"CALL `p`(@_dualdb_0)", [OK]), (b"SELECT @_dualdb_0 AS `0`", [rows({"0": 1})])])
+    assert hold(Call("p", (1, Out("count"), InOut("sum", 5))).talk(UTF8), script).out == {
+        "count": 8,
+        "sum": 9,
+    }
+    assert hold(
+        Call("p", (Out("count"),)).talk(UTF8),
+        [(b"CALL `p`(@_dualdb_0)", [OK]), (b"SELECT @_dualdb_0 AS `0`", [rows({"0": 1})])],
+    )
 
 
 NOT_A_VARIABLE = pymysql.err.OperationalError(1414, "OUT or INOUT argument 2", sqlstate="42000")
@@ -79,8 +95,12 @@ ASKED = (
 )
 
 
-@pytest.mark.parametrize(("name", "called", "schema"), [("p", b"`p`", b"DATABASE()"), ("s.p", b"`s`.`p`", b"'s'")])
-def test_an_out_parameter_given_as_a_value_goes_by_a_variable_after_the_server_said_so(name: str, called: bytes, schema: bytes) -> None:
+@pytest.mark.parametrize(
+    ("name", "called", "schema"), [("p", b"`p`", b"DATABASE()"), ("s.p", b"`s`.`p`", b"'s'")]
+)
+def test_an_out_parameter_given_as_a_value_goes_by_a_variable_after_the_server_said_so(
+    name: str, called: bytes, schema: bytes
+) -> None:
     script: List[Tuple[bytes, Any]] = [
         (b"CALL %s(1,0)" % called, NOT_A_VARIABLE),
         (ASKED % schema, [rows({"p": 2})]),
@@ -92,15 +112,33 @@ def test_an_out_parameter_given_as_a_value_goes_by_a_variable_after_the_server_s
 
 def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_again() -> None:
     with pytest.raises(pymysql.err.OperationalError, match="OUT or INOUT"):
-        hold(Call("p", (1,)).talk(UTF8), [(b"CALL `p`(1)", NOT_A_VARIABLE), (ASKED % b"DATABASE()", [rows()])])
+        hold(
+            Call("p", (1,)).talk(UTF8),
+            [(b"CALL `p`(1)", NOT_A_VARIABLE), (ASKED % b"DATABASE()", [rows()])],
+        )
 
 
 @pytest.mark.parametrize(
     ("statement", "error", "in_transaction", "asks"),
     [
-        (Statement("UPDATE t SET a = 1"), pymysql.err.OperationalError(1205, "lock wait", sqlstate="HY000"), True, True),
-        (Statement("UPDATE t SET a = 1"), pymysql.err.OperationalError(1205, "lock wait", sqlstate="HY000"), False, False),
-        (Statement("INSERT INTO t VALUES (1)"), pymysql.err.IntegrityError(1062, "duplicate", sqlstate="23000"), True, False),
+        (
+            Statement("UPDATE t SET a = 1"),
+            pymysql.err.OperationalError(1205, "lock wait", sqlstate="HY000"),
+            True,
+            True,
+        ),
+        (
+            Statement("UPDATE t SET a = 1"),
+            pymysql.err.OperationalError(1205, "lock wait", sqlstate="HY000"),
+            False,
+            False,
+        ),
+        (
+            Statement("INSERT INTO t VALUES (1)"),
+            pymysql.err.IntegrityError(1062, "duplicate", sqlstate="23000"),
+            True,
+            False,
+        ),
         (
             Statement("BEGIN NOT ATOMIC SIGNAL x; END"),
             pymysql.err.OperationalError(1644, "no", sqlstate="45000"),
@@ -111,10 +149,14 @@ def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_aga
         (Call("p"), pymysql.err.OperationalError(2013, "Lost connection"), True, False),
     ],
 )
-def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(statement: Any, error: Any, in_transaction: bool, asks: bool) -> None:
+def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(
+    statement: Any, error: Any, in_transaction: bool, asks: bool
+) -> None:
     talk = settled(
         statement,
-        SimpleNamespace(max_rows=None, voice=UTF8, changed=False, reset_after_call=False, at_rest=True),
+        SimpleNamespace(
+            max_rows=None, voice=UTF8, changed=False, reset_after_call=False, at_rest=True
+        ),
         in_transaction=in_transaction,
     )
     next(talk)
@@ -150,7 +192,9 @@ def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(statement: Any
     ],
 )
 def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) -> None:
-    connection = SimpleNamespace(max_rows=None, voice=UTF8, changed=False, reset_after_call=False, at_rest=True)
+    connection = SimpleNamespace(
+        max_rows=None, voice=UTF8, changed=False, reset_after_call=False, at_rest=True
+    )
     talk = settled(Statement(sql), connection)
     next(talk)
     with pytest.raises(StopIteration):
@@ -167,10 +211,25 @@ def test_a_statement_that_will_be_refused_touches_nothing_of_the_one_that_is_on_
 def test_a_session_is_ended_unless_the_server_has_been_started_since() -> None:
     uptime = (b"SHOW GLOBAL STATUS LIKE 'Uptime'", [rows({"Value": "70"})])
     hold(end_session(9, 70.9), [uptime, (b"KILL 9", [OK])])
-    hold(end_session(9, 70.9), [uptime, (b"KILL 9", pymysql.err.OperationalError(1094, "Unknown thread id: 9", sqlstate="HY000"))])
+    hold(
+        end_session(9, 70.9),
+        [
+            uptime,
+            (
+                b"KILL 9",
+                pymysql.err.OperationalError(1094, "Unknown thread id: 9", sqlstate="HY000"),
+            ),
+        ],
+    )
     hold(end_session(9, 71.0), [uptime])
     with pytest.raises(pymysql.err.OperationalError, match="not owner"):
-        hold(end_session(9, 1.0), [uptime, (b"KILL 9", pymysql.err.OperationalError(1290, "not owner", sqlstate="HY000"))])
+        hold(
+            end_session(9, 1.0),
+            [
+                uptime,
+                (b"KILL 9", pymysql.err.OperationalError(1290, "not owner", sqlstate="HY000")),
+            ],
+        )
 
 
 def test_a_character_that_turns_into_an_ascii_one_on_its_way_is_refused() -> None:
@@ -183,7 +242,10 @@ def test_a_character_that_turns_into_an_ascii_one_on_its_way_is_refused() -> Non
 
 def test_another_error_of_a_call_is_the_caller_s() -> None:
     with pytest.raises(pymysql.err.OperationalError, match="no more"):
-        hold(Call("p").talk(UTF8), [(b"CALL `p`()", pymysql.err.OperationalError(1644, "no more", sqlstate="45000"))])
+        hold(
+            Call("p").talk(UTF8),
+            [(b"CALL `p`()", pymysql.err.OperationalError(1644, "no more", sqlstate="45000"))],
+        )
 
 
 @pytest.mark.parametrize(
@@ -219,7 +281,9 @@ def test_an_out_parameter_needs_a_name(name: Any) -> None:
         ),
     ],
 )
-def test_transaction_commands(savepoint: int, opens: bytes, commit: Tuple[bytes, ...], rollback: Tuple[bytes, ...]) -> None:
+def test_transaction_commands(
+    savepoint: int, opens: bytes, commit: Tuple[bytes, ...], rollback: Tuple[bytes, ...]
+) -> None:
     hold(begin(savepoint, None), [(opens, [OK])])
     assert transaction_end(savepoint, commit=True) == commit
     assert transaction_end(savepoint, commit=False) == rollback
@@ -228,9 +292,17 @@ def test_transaction_commands(savepoint: int, opens: bytes, commit: Tuple[bytes,
 def test_a_marked_transaction_leaves_its_token_and_makes_the_table_where_it_is_missing() -> None:
     opens, leaves = (b"BEGIN", [OK]), b"INSERT INTO dualdb_commit (token) VALUES ('f00d')"
     hold(begin(0, "f00d", spread=lambda: 0.5), [opens, (leaves, [OK])])
-    missing = pymysql.err.ProgrammingError(1146, "Table 'd.dualdb_commit' doesn't exist", sqlstate="42S02")
-    hold(begin(0, "f00d", spread=lambda: 0.5), [opens, (leaves, missing), (_NEW_MARKERS, [OK]), opens, (leaves, [OK])])
+    missing = pymysql.err.ProgrammingError(
+        1146, "Table 'd.dualdb_commit' doesn't exist", sqlstate="42S02"
+    )
+    hold(
+        begin(0, "f00d", spread=lambda: 0.5),
+        [opens, (leaves, missing), (_NEW_MARKERS, [OK]), opens, (leaves, [OK])],
+    )
     sweeps = (b"DELETE FROM dualdb_commit WHERE at < NOW() - INTERVAL 7 DAY LIMIT 1000", [OK])
     hold(begin(0, "f00d", spread=lambda: 0.0), [sweeps, opens, (leaves, [OK])])
     with pytest.raises(pymysql.err.OperationalError, match="denied"):
-        hold(begin(0, "f00d", spread=lambda: 0.5), [opens, (leaves, pymysql.err.OperationalError(1142, "denied", sqlstate="42000"))])
+        hold(
+            begin(0, "f00d", spread=lambda: 0.5),
+            [opens, (leaves, pymysql.err.OperationalError(1142, "denied", sqlstate="42000"))],
+        )

@@ -1,0 +1,1 @@
+"""What users hold: targets, clients, transactions, streams, locks."""

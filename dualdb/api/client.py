@@ -1,0 +1,245 @@
+"""The client of one database: the target under the original service's old name, with
+that service's methods.
+"""
+
+from abc import abstractmethod
+from typing import Any, Callable, Generic, NamedTuple, Optional, Sequence, Tuple
+from weakref import WeakKeyDictionary
+
+from .. import deadlines, errors
+from ..config import DatabaseConfig
+from ..execution import shutdown, steps, verbs
+from ..pooling.base import PoolStats
+from ..sql.parameters import Params
+from .target import Target
+from .typevars import (
+    CallR,
+    ColumnR,
+    ConnectionT,
+    CountR,
+    IntR,
+    NoneR,
+    RowR,
+    RowsR,
+    TransactionT,
+    ValueR,
+)
+
+#: The last AUTO_INCREMENT id that a thread or task made, by its Thread or Task, with
+#: which it is forgotten.
+LastInserts = WeakKeyDictionary[Any, int]
+
+
+class Shared(NamedTuple):
+    """What the clients of one service have in common: by Thread or Task, its last
+    insert and its outermost transactions that are open.
+
+    ``topology`` gives what is in use, which a transaction keeps until its end.
+    """
+
+    inserts: Any
+    open: Any
+    topology: Callable[[], Any]
+    look: Callable[..., steps.Plan[None]]
+
+
+class Apart:
+    """A client's database, outside of whatever transaction the caller is in: for what
+    concerns the whole service, or several shards.
+    """
+
+    def __init__(self, client: Any, *, read_only: bool = False, look: Any = None) -> None:
+        self._client, self.name, self.shard_id = client, client.name, client.shard_id
+        self._read_only, self._look = read_only, look
+
+    def _inserted(self, lastrowid: int) -> None:
+        """It is nobody's insert."""
+
+    def _say(self, statement: Any, until: Optional[float] = None) -> Any:
+        return self._client._say_apart(statement, until)
+
+    def _begin(self) -> Any:
+        """In threads: a connection that is there at once, or None; ``_end`` takes it
+        back.
+        """
+        return self._client.pool.checkout_idle()
+
+    def _end(self, connection: Any) -> None:
+        self._client.pool.release(connection)
+
+    def _may_repeat(self) -> bool:
+        return self._client._may_repeat()
+
+
+class BaseClient(
+    Target[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT],
+    Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT, IntR, NoneR],
+):
+    """One database and its pool.
+
+    ``MySQLClient(config)`` stands alone; a service makes one for itself and one for
+    each shard.
+
+    The pool connects when it is first used; ``init_pool()`` makes it do so now.
+    """
+
+    def __init__(
+        self,
+        config: DatabaseConfig,
+        *,
+        name: Optional[str] = None,
+        shard_id: Optional[int] = None,
+        shared: Optional[Shared] = None,
+    ) -> None:
+        if not isinstance(config, DatabaseConfig):
+            raise TypeError(f"a client is made from a DatabaseConfig, not {type(config).__name__}")
+        self.config = config
+        self.name = name or config.address
+        self.shard_id = shard_id
+        self._look = None if shared is None or shard_id is None else shared.look
+        #: Its shard takes reads alone; a transaction ends as it began.
+        self._only_reads = False
+        self.pool: Any = self._new_pool()
+        self._inserts: Tuple[Any, ...] = (
+            (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
+        )
+        self._shared = shared
+        self._transactions: Any = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self.name} at {self.config.address}>"
+
+    @abstractmethod
+    def _new_pool(self) -> Any:
+        """The colour's pool for this database, not yet connected."""
+
+    @staticmethod
+    @abstractmethod
+    def _owner() -> Any:
+        """The Thread or Task that is calling: whose last insert this is, and whose
+        transaction a call takes part in.
+        """
+
+    @abstractmethod
+    def _say(self, statement: Any, until: Optional[float] = None) -> Any:
+        """Say a statement on one connection, or in the transaction that the caller is
+        in: what its talk returns.
+        """
+
+    @abstractmethod
+    def _say_apart(self, statement: Any, until: Optional[float] = None) -> Any:
+        """Say it on a connection of its own, whatever transaction the caller is in."""
+
+    @property
+    def _read_only(self) -> bool:
+        if not self._transactions:
+            return self._only_reads
+        joined = self._joined()
+        return self._only_reads if joined is None else bool(joined._read_only)
+
+    def _may_repeat(self) -> bool:
+        return bool(self.pool.health.spend())
+
+    def stats(self) -> PoolStats:
+        """The pool's figures, without I/O."""
+        figures: PoolStats = self.pool.stats()
+        return figures
+
+    def _route(self) -> steps.Place:
+        return (
+            self
+            if self._shared is None or not self._shared.open
+            else self._unless_crossing(self._shared.open.get(self._owner(), ()))
+        )
+
+    def _unless_crossing(self, transactions: Sequence[Any]) -> "AnyClient":
+        """Raises: CrossShardError where one of the caller's transactions is on another
+        shard of the service.
+        """
+        others = [
+            each.shard_id
+            for each in transactions
+            if each.shard_id is not None and not each._mode.other_shards
+        ]
+        if self.shard_id is None or not others or self.shard_id in others:
+            return self
+        raise errors.CrossShardError(
+            f"{self.name} is another database than shard {others[-1]}, on which a transaction is open that cannot cover both: "
+            "end it first, or open it with other_shards=True"
+        ).about(self.name, self.shard_id, sent=False)
+
+    def _inserted(self, lastrowid: int) -> None:
+        owner = self._owner()
+        for inserts in self._inserts:
+            inserts[owner] = lastrowid
+
+    def _joined(self) -> Any:
+        """The innermost transaction that the calling thread or task is in on this
+        database, or None.
+        """
+        if not self._transactions:
+            return None
+        found = self._transactions.get(self._owner())
+        return None if found is None or found._over else found
+
+    # The original client's methods.
+
+    def init_pool(self) -> NoneR:
+        """Open the pool and make its first connection.
+
+        Does nothing where that has been done.
+
+        Raises: ConnectionFailed, or ShardUnavailable for a service's shard.
+        """
+        return self._run(_open(self))
+
+    def close_pool(self, timeout: Optional[float] = None) -> NoneR:
+        """Close the pool: idle connections at once, those in use when they come back.
+
+        ``init_pool`` opens it again.
+
+        With a ``timeout`` in seconds it waits that long for what is in use, and then
+        breaks it.
+        """
+        return self._run(shutdown.closing((self,), timeout))
+
+    def execute_stored_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+        """Call a procedure; the rows of all its result sets in one list."""
+        return self._run(verbs.call_rows(self._route, procedure_name, params))
+
+    def execute_query(self, query: str, params: Params = ()) -> RowsR:
+        """The rows of a query.
+
+        As in the drivers, ``%%`` stands for a percent sign here, because ``params`` is
+        never None by default.
+        """
+        return self._run(verbs.query(self._route, query, params))
+
+    def execute_non_query(self, query: str, params: Params = ()) -> CountR:
+        """The number of affected rows."""
+        return self._run(verbs.execute(self._route, query, params))
+
+    def get_last_insert_id(self) -> IntR:
+        """The id of the last insert that this thread or task made through this client;
+        0 where there was none.
+        """
+        return self._run(last_insert(self._inserts[0], self._owner))
+
+    def get_connection(self) -> ConnectionT:
+        """The same as ``connection()``; its ``close()`` gives it back."""
+        return self.connection()
+
+
+AnyClient = BaseClient[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
+
+
+def _open(client: AnyClient) -> steps.Plan[None]:
+    if client.pool.closed:
+        client.pool = client._new_pool()
+    yield steps.Open(client, deadlines.until())
+
+
+def last_insert(inserts: Any, owner: Any) -> steps.Plan[int]:
+    """Who asks is told when the plan runs, in the thread or task that runs it."""
+    yield from ()
+    return int(inserts.get(owner(), 0))

@@ -1,0 +1,204 @@
+"""Transactions, in asyncio."""
+
+import asyncio
+import time
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Generator,
+    Optional,
+    Type,
+    TypeVar,
+    overload,
+)
+
+from .. import deadlines, errors
+from ..api.transaction import BaseTransaction
+from ..api.typevars import MadeT
+from ..execution import execute, retry
+from ..protocol.statements import Statement
+from ..protocol.transaction_commands import Mode
+from ..results import Row
+from ..sql.parameters import Params
+from .borrowed_connection import BorrowedConnection
+from .connection import Connection
+from .results import Called, Column, Count, Int, OneRow, Rows, Value
+from .runner import Tasks, drive
+from .stream import Stream
+
+T = TypeVar("T")
+
+
+class _Runs(Tasks):
+    """Whatever a transaction can be begun on."""
+
+    _new_transaction: Callable[[Mode], Any]
+    _route: Callable[[], Any]
+
+    @overload
+    def stream(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Stream[Row]: ...
+
+    @overload
+    def stream(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Stream[MadeT]: ...
+
+    def stream(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Stream[Any]:
+        """The rows of a query as they come, in constant memory: ``for row in
+        db.stream(...)``, with asyncio's own loop there.
+
+        The connection is the loop's until its end. Leaving the loop early frees it at
+        once and ends the query on the server. Nothing is sent before the first row is
+        asked for, and nothing a second time.
+
+        Args:
+            as_, read_only, timeout: as for ``query``; the time is for the whole loop.
+        """
+        return Stream(self._route, Statement(sql, params, read_only=read_only), timeout, as_)
+
+    async def run(
+        self,
+        function: Callable[["Transaction"], Awaitable[T]],
+        *,
+        attempts: int = retry.RUN_ATTEMPTS,
+        commit_marker: bool = False,
+        isolation: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> T:
+        """Call a function with a transaction, and begin again as a whole where the
+        server has rolled it back for a conflict.
+
+        After a deadlock, a lock that was not free in time, a conflict between nodes at
+        COMMIT, or a connection that was lost before COMMIT,
+        nothing of it is applied: the function is called again, after a random pause,
+        ``attempts`` times at most and as long as the deadline of the block is not over.
+        So it must do nothing else that counts; see ``on_commit``. What it gives is
+        given. Inside another
+        transaction it is called once, in a savepoint: only the whole can begin again.
+
+        Args:
+            function: takes the transaction; in asyncio a coroutine function.
+            commit_marker, isolation: as for ``transaction``.
+            timeout: seconds for all of it, with every attempt and pause; see
+                ``transaction``.
+
+        Raises: what the function raises, and what COMMIT says; after the last attempt,
+            what that ended with.
+        """
+        attempt, left = 0, timeout
+        until = None if timeout is None else time.monotonic() + deadlines.seconds(timeout)
+        while True:
+            transaction = self._new_transaction(
+                Mode(commit_marker, isolation, timeout=left).checked()
+            )
+            try:
+                async with transaction as tx:
+                    return await function(tx)
+            except errors.Error as error:
+                left = None if until is None else max(0.0, until - time.monotonic())
+                pause = (
+                    None
+                    if transaction._outer is not None
+                    else retry.pause_before_run(error, attempt, attempts, left)
+                )
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+            attempt, left = (
+                attempt + 1,
+                None if until is None else max(0.0, until - time.monotonic()),
+            )
+
+
+class Transaction(
+    _Runs,
+    BaseTransaction[
+        Rows, OneRow, Value, Column, Count, Called, "Transaction", BorrowedConnection, Int
+    ],
+):
+    """A transaction, in asyncio: ``async with db.transaction() as tx:``."""
+
+    def __await__(self) -> Generator[Any, None, "Transaction"]:
+        """``async with await db.get_transaction()``: the original service's way."""
+        yield from ()
+        return self
+
+    def _new_transaction(self, mode: Mode) -> "Transaction":
+        self._check()
+        return Transaction(lambda: self._client, self, mode=mode)  # type: ignore[arg-type, return-value]
+
+    async def _say(self, statement: Any, until: Optional[float] = None) -> Any:
+        self._check()
+        until = self._within(until)
+        try:
+            return await drive(
+                self._talk(statement, until), lambda command: self._raw.run(command, until)
+            )
+        except BaseException as error:
+            told = self._told(error)
+            if told is error:
+                raise
+            raise told from error
+
+    async def __aenter__(self) -> "Transaction":
+        route, until = self._unused(), self._within(deadlines.until())
+        client = await self._run(execute.find(route, until))
+        outer = self._begin(client)
+        if outer is not None:
+            raw = outer._raw
+        else:
+            self._client, raw = await self._run(execute.check_out(route, until=until))
+        try:
+            await drive(self._opening(raw), lambda command: raw.run(command, until))
+        except BaseException as error:
+            self._give_back(raw)
+            told = errors.told(error, self.name, self.shard_id, sent=raw.sent)
+            if told is error:
+                raise
+            raise told from error
+        self._begun(raw)
+        return self
+
+    async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        unknown = None
+        try:
+            for command in self._ending(error):
+                await self._raw.run(command, deadlines.until())
+        except errors.DRIVER_ERRORS as failure:
+            unknown = self._ended_by(failure, error)
+        finally:
+            raw, self._raw = self._raw, None
+            self._give_back(raw)
+        if unknown is not None:
+            await self._run(self._settle(unknown))
+        else:
+            await self._run(self._closing(error))
+
+    def _set_timer(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._time_over)
+
+    def _give_back(self, raw: Connection) -> None:
+        if self._outer is None and self._client is not None:
+            self._client.pool.release(raw)

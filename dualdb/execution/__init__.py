@@ -1,0 +1,1 @@
+"""Plans: what to do, in which order, and what to do when it fails."""

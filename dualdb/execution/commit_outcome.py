@@ -1,0 +1,44 @@
+"""Finding out whether a transaction with a commit marker was committed."""
+
+import logging
+import time
+from typing import Callable, List, Optional
+
+from .. import errors
+from ..protocol.transaction_commands import marker
+from ..results import ResultSet
+from . import retry
+from .execute import perform
+from .steps import Place, Plan, Sleep
+
+log = logging.getLogger("dualdb")
+
+
+#: Seconds that are spent on finding out what became of a COMMIT, where no deadline says
+#: less.
+SETTLING = 30.0
+
+
+def became_of(
+    client: Place, token: str, clock: Callable[[], float] = time.monotonic
+) -> Plan[Optional[bool]]:
+    """Whether the transaction that left this token was committed; None if that could
+    not be found out.
+    """
+    until = clock() + SETTLING
+    while clock() < until:
+        try:
+            results: List[ResultSet] = yield from perform(
+                lambda: client, marker(token), until - clock(), clock
+            )
+            return bool(results[0].rows)
+        except errors.LockWaitTimeout:
+            continue  # the server has not noticed yet that its client is gone
+        except errors.Error as error:
+            if not error.retryable or clock() >= until:
+                log.warning(
+                    "%s: it could not be found out what became of a COMMIT: %s", client.name, error
+                )
+                return None
+            yield Sleep(retry.backoff(1))
+    return None

@@ -1,0 +1,122 @@
+"""Running one statement where its route leads, and when it may be sent again."""
+
+import time
+from typing import Any, Callable, Optional, Tuple, Union
+
+from .. import deadlines, errors
+from ..protocol.statements import Call, Statement
+from .steps import CheckOut, Execute, Place, Plan, Route, Unmapped
+
+
+def perform(
+    route: Route,
+    statement: Union[Statement, Call],
+    timeout: Optional[float] = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Plan[Any]:
+    """Perform one statement where the route says, before the ``timeout`` in seconds and
+    the deadline of the block are over.
+
+    A statement is sent once. Only one that lost its connection, outside a transaction,
+    and is a plain read or was declared idempotent or had not been sent whole, is sent a
+    second time.
+
+    Raises:
+        RoutingError: there is nowhere to send it.
+        OutcomeUnknown: the connection was lost after a write was sent.
+        ConnectionLost: the connection was lost in the middle of a transaction, or twice
+            while reading.
+        DeadlineExceeded: the time was over; WriteTimedOut if a write had been sent by
+            then.
+        Error: what the server said, by its class and code.
+    """
+    until = deadlines.until(timeout)
+    for last in (False, True):
+        try:
+            place = route()
+        except Unmapped as unmapped:
+            place = yield from unmapped.settle(until)
+        if place._read_only and not statement.reads:
+            assert place.shard_id is not None
+            raise errors.read_only(place.shard_id)
+        if until is not None and clock() >= until:
+            raise errors.DeadlineExceeded(
+                "the deadline had passed before the statement was sent"
+            ).about(place.name, place.shard_id, sent=False)
+        try:
+            result = yield Execute(place, statement, until)
+            if type(result) is list and result[0].lastrowid:
+                place._inserted(result[0].lastrowid)
+            return result
+        except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
+            if last or not (yield from _leads_elsewhere(route, place, error, until)):
+                raise
+        except (errors.ConnectionLost, errors.DeadlineExceeded) as broken:
+            harmless = statement.repeatable or not broken.sent
+            if broken.in_transaction or (harmless and isinstance(broken, errors.DeadlineExceeded)):
+                raise
+            if not harmless:
+                raise outcome_unknown(broken, "the statement") from broken
+            if last or not place._may_repeat():
+                raise
+    raise AssertionError("unreachable")
+
+
+def check_out(
+    route: Route, *, raw: bool = False, until: Optional[float] = None
+) -> Plan[Tuple[Any, Any]]:
+    """A client by the route, and a connection out of its pool, before the deadline of
+    the block is over.
+
+    With ``raw`` it is for a borrower of whom nobody knows what he sends, which a
+    read-only shard refuses.
+
+    Raises: what ``perform`` raises before anything is sent, and PoolTimeout.
+    """
+    until = deadlines.until() if until is None else until
+    for last in (False, True):
+        client: Any = yield from find(route, until)
+        if raw and client._read_only:
+            raise errors.read_only(client.shard_id)
+        try:
+            return client, (yield CheckOut(client, until))
+        except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
+            if last or not (yield from _leads_elsewhere(route, client, error, until)):
+                raise
+    raise AssertionError("unreachable")
+
+
+def find(route: Route, until: Optional[float] = None) -> Plan[Place]:
+    """Where the route leads."""
+    yield from ()
+    try:
+        return route()
+    except Unmapped as unmapped:
+        return (yield from unmapped.settle(until))
+
+
+def _leads_elsewhere(
+    route: Route, place: Any, error: errors.Error, until: Optional[float]
+) -> Plan[bool]:
+    """Whether the route does not lead to the place any more that gave the error.
+
+    Its pool was closed after the route was chosen: the shard has moved, or is gone. Or
+    its server turned the account away, which the shard table may know better by now.
+    """
+    if not isinstance(error, errors.ServiceNotOpen):
+        refused = getattr(error.__cause__, "errno", None) in errors.DENIED
+        if not refused or place._look is None:
+            return False
+        yield from place._look(None, until)
+    return (yield from find(route, until)) is not place
+
+
+def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:
+    """A connection that was lost, or an answer that was not waited for, told as what it
+    means to whoever needs to know.
+    """
+    late = isinstance(broken, errors.DeadlineExceeded)
+    how = "the deadline passed" if late else "the connection was lost"
+    message = f"{how} before {what} was answered, so it may or may not have been applied ({broken.args[-1]})"
+    cls = errors.WriteTimedOut if late else errors.OutcomeUnknown
+    return cls(broken.errno or 2013, message).about(broken.target, broken.shard_id, sent=True)

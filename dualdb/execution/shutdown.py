@@ -1,0 +1,38 @@
+"""Closing pools, with or without waiting for the work in progress."""
+
+import time
+from typing import Callable, Optional, Tuple
+
+from .. import deadlines
+from .steps import Close, Cut, Plan, Pooled, Sleep, WaitEnded
+
+#: Seconds that closing waits for what callers have given up to be ended on the server.
+PATIENCE = 2.0
+
+
+def closing(
+    clients: Tuple[Pooled, ...],
+    timeout: Optional[float],
+    clock: Callable[[], float] = time.monotonic,
+) -> Plan[None]:
+    """Close pools.
+
+    With a ``timeout`` in seconds, wait that long for the work in progress and then
+    break what is left of it.
+    """
+    until = None if timeout is None else clock() + deadlines.seconds(timeout)
+    # First what cannot be interrupted: a task that is cancelled while it waits has
+    # closed its pools.
+    yield Close(clients)
+    if until is not None:
+        yield from _until_unused(clients, until, clock)
+        yield Cut(clients)
+        yield from _until_unused(clients, clock() + PATIENCE, clock)
+    yield WaitEnded(clients)
+
+
+def _until_unused(
+    clients: Tuple[Pooled, ...], until: float, clock: Callable[[], float]
+) -> Plan[None]:
+    while any(client.pool.in_use for client in clients) and clock() < until:
+        yield Sleep(0.02)

@@ -1,0 +1,243 @@
+"""The steps that a plan yields, and what a plan is.
+
+A *plan* is a generator. It yields *steps*, small frozen values, and is sent what each
+step gave or has its error thrown in; what it returns is the call's result.
+``sync_impl`` and ``async_impl`` each have one runner that performs the steps. A step is
+one whole unit of I/O, so a plan never holds a connection while it waits to be resumed,
+and an abandoned plan leaves nothing behind.
+"""
+
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Generator,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Tuple,
+    TypeVar,
+    Union,
+)
+
+from ..config import DatabaseConfig
+from ..pooling.circuit_breaker import Health
+from ..protocol.statements import Call, Statement
+
+T = TypeVar("T")
+
+
+class Place(Protocol):
+    """Where a statement is performed: a database's client, or a transaction on one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shard_id(self) -> Optional[int]: ...
+
+    @property
+    def _read_only(self) -> bool:
+        """Only what is known to be a read goes there."""
+        ...
+
+    @property
+    def _look(self) -> "Optional[Callable[..., Plan[None]]]":
+        """Reads the shard table again, where there is one that knows this place."""
+        ...
+
+    def _inserted(self, lastrowid: int) -> None:
+        """Keep the id that an INSERT made, for ``get_last_insert_id``."""
+
+    def _say(self, statement: "Union[Statement, Call]", until: Optional[float] = None) -> Any:
+        """Say the statement on one connection, before ``until``: what its talk returns,
+        or in asyncio a coroutine of it.
+        """
+
+    def _may_repeat(self) -> bool:
+        """Whether the retry budget of the database allows one more."""
+        ...
+
+
+class Pool(Protocol):
+    """A pool, as far as connecting goes."""
+
+    config: DatabaseConfig
+    name: str
+    shard_id: Optional[int]
+    health: Health
+
+
+class Pooled(Protocol):
+    """A database's client, as far as opening and closing it goes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def pool(self) -> Any: ...
+
+
+#: Where a call goes, decided when the plan runs. Raises a RoutingError or
+#: ServiceNotOpen where it cannot go anywhere, and Unmapped where it would be worth
+#: while to look first whether the map is still true.
+Route = Callable[[], Place]
+
+
+class Unmapped(Exception):
+    """The map does not know the shard that is asked for: perhaps its row is new.
+
+    Args:
+        look: reads the shard table again.
+        decide: the route by the map as it is then.
+    """
+
+    def __init__(self, look: "Callable[[Optional[float]], Plan[None]]", decide: Route) -> None:
+        super().__init__()
+        self._look, self._decide = look, decide
+
+    def settle(self, until: Optional[float] = None) -> "Plan[Place]":
+        yield from self._look(until)
+        return self._decide()
+
+
+class Execute(NamedTuple):
+    """Say a statement on one connection of a place, whole. Gives what its talk returns.
+
+    ``until`` is when that must be over, by time.monotonic(); None for no limit.
+    """
+
+    place: Place
+    statement: Union[Statement, Call]
+    until: Optional[float] = None
+
+
+class Sleep(NamedTuple):
+    """Wait. In the background, closing the service ends the wait and the plan."""
+
+    seconds: float
+
+
+class Connect(NamedTuple):
+    """Open the connection at hand before ``until``: TCP, TLS, authentication, session
+    set-up. Performed by a pool.
+    """
+
+    until: float
+
+
+class Open(NamedTuple):
+    """Have a client's pool make its first connection, which proves address, account and
+    database. A closed pool refuses.
+    """
+
+    client: "Pooled"
+    until: Optional[float] = None
+
+
+class CheckOut(NamedTuple):
+    """Take a connection out of a client's pool.
+
+    For a plan whose result it is, and which ends with it.
+    """
+
+    client: Any
+    until: Optional[float]
+
+
+class Close(NamedTuple):
+    """Close the clients' pools: idle connections now, those in use as they come back.
+
+    Cannot be interrupted halfway.
+    """
+
+    clients: Tuple["Pooled", ...]
+
+
+class Cut(NamedTuple):
+    """Break the connections that are still in use, and log how many there were."""
+
+    clients: Tuple["Pooled", ...]
+
+
+class WaitEnded(NamedTuple):
+    """Wait a little until what callers have given up has been ended on the servers."""
+
+    clients: Tuple["Pooled", ...]
+
+
+class Tidy(NamedTuple):
+    """Have the clients' pools close what nobody has used for long, and warn of
+    connections that seem to be forgotten.
+    """
+
+    clients: Tuple["Pooled", ...]
+
+
+class Gather(NamedTuple):
+    """Perform steps at the same time.
+
+    Gives a list of what each gave; an Exception in place of a value where it failed.
+    """
+
+    steps: Tuple["Step", ...]
+    at_once: int = 32
+
+
+class Next(NamedTuple):
+    """Read the next row of a stream, which is begun with its first.
+
+    Gives None after the last.
+    """
+
+    stream: Any
+
+
+class Perform(NamedTuple):
+    """Perform a plan, as one step of a Gather."""
+
+    plan: "Plan[Any]"
+
+
+class Await(NamedTuple):
+    """Await what the caller has given: his next row, his progress. In asyncio alone."""
+
+    given: Awaitable[Any]
+
+
+class Spawn(NamedTuple):
+    """Run a plan in the background until it ends or the service is closed."""
+
+    plan: "Plan[None]"
+
+
+class Alone(NamedTuple):
+    """Perform a plan while no other such plan of its service runs: opening, loading.
+
+    ``run`` is the service's way of doing so; ``wait`` is for how many seconds another
+    one is waited for, after which nothing is done.
+    """
+
+    run: Callable[..., Any]
+    plan: "Plan[None]"
+    wait: Optional[float] = None
+
+
+class Notify(NamedTuple):
+    """Call functions of the application's, one after the other, and log those that
+    fail. In asyncio they may be coroutine functions.
+    """
+
+    calls: Tuple[Callable[[], Any], ...]
+
+
+class Halt(NamedTuple):
+    """End what runs in the background, and wait until it has ended."""
+
+
+Step = Union[
+    Execute, Sleep, Connect, Open, CheckOut, Close, Cut, WaitEnded, Tidy, Gather, Next, Perform, Await, Spawn, Alone, Notify, Halt
+]  # fmt: skip
+
+
+Plan = Generator[Step, Any, T]

@@ -1,0 +1,1 @@
+"""The bookkeeping of pools and circuit breakers. No I/O."""

@@ -1,0 +1,162 @@
+"""What both colours' pools decide and keep, beside the waiting."""
+
+import logging
+import os
+import ssl
+import sys
+import time
+from typing import Any, Dict, NamedTuple, Optional, Set, Tuple
+
+from pymysql.constants import CR
+
+from .. import errors
+from ..config import DatabaseConfig
+from ..protocol import tls
+from .circuit_breaker import Health
+
+log = logging.getLogger("dualdb")
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+class PoolStats(NamedTuple):
+    """A pool at one moment, counted without I/O.
+
+    Attributes:
+        limit: the most connections there may be: ``pool_size + max_overflow``.
+        in_use, idle: the connections that there are; those that are still being ended
+            on the server count as in use.
+        waiting: callers who wait for one.
+        opened: how many have been opened in all.
+        timeouts: how many callers have waited in vain.
+        circuit: "closed", or "open" while the server cannot be reached and calls fail
+            at once.
+    """
+
+    limit: int
+    in_use: int
+    idle: int
+    waiting: int
+    opened: int
+    timeouts: int
+    circuit: str
+
+
+class BasePool:
+    """One database's connections: who has them, and whether the server is there."""
+
+    #: Seconds between attempts to end a session that cannot be ended yet.
+    AGAIN = 0.1
+
+    _slots: Any
+
+    def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
+        self.config, self.name, self.shard_id = config, name, shard_id
+        self.closed = False
+        self._tls: Optional[ssl.SSLContext] = None
+        self.opened = self._timeouts = 0
+        self.health = Health()
+        self._reset()
+
+    def _reset(self) -> None:
+        """As a pool that has no connection."""
+        self.health = Health(failure=self.health.failure)
+        self._told_of: Set[int] = set()
+        #: The connections in use: since when, and by which line of whose program where
+        #: leaks are looked for.
+        self._lent: Dict[Any, Tuple[float, str]] = {}
+
+    @property
+    def in_use(self) -> int:
+        """How many slots are taken: by callers, and by sessions that are still being
+        ended on the server.
+        """
+        return int(self._slots.in_use)
+
+    def stats(self) -> PoolStats:
+        return PoolStats(
+            self._slots.limit,
+            self.in_use,
+            self._idle_count(),
+            self._slots.waiting,
+            self.opened,
+            self._timeouts,
+            "open" if self.health.is_open else "closed",
+        )
+
+    def _idle_count(self) -> int:
+        raise NotImplementedError
+
+    def _tls_context(self) -> Optional[ssl.SSLContext]:
+        try:
+            return tls.context(self.config)
+        except OSError as error:  # an ssl.SSLError too
+            raise errors.ConnectionFailed(
+                CR.CR_SSL_CONNECTION_ERROR, f"the files for TLS cannot be used: {error}"
+            ) from error
+
+    def _lend(self, connection: Any, now: float) -> None:
+        self._lent[connection] = (now, "" if self.config.leak_threshold is None else _caller())
+
+    def _warn_of_leaks(self) -> None:
+        """Say once of every connection that has been out for longer than
+        ``leak_threshold``, who has it.
+        """
+        limit, now = self.config.leak_threshold, time.monotonic()
+        for connection, (since, place) in list(self._lent.items()):
+            if limit is not None and place and now - since > limit:
+                log.warning(
+                    "%s: a connection has been in use for %.1f s, since it was taken at %s",
+                    self.name,
+                    now - since,
+                    place,
+                )
+                self._lent[connection] = (since, "")
+
+    def _timeout(self, waited: float) -> errors.PoolTimeout:
+        self._timeouts += 1
+        self._warn_of_leaks()
+        error: errors.PoolTimeout = self._slots.timeout(self.name, self.shard_id, waited)
+        return error
+
+    def _late(self, doing: str) -> errors.DeadlineExceeded:
+        return errors.DeadlineExceeded(f"the deadline passed while {doing}").about(
+            self.name, self.shard_id, sent=False
+        )
+
+    def _closed_error(self) -> errors.ServiceNotOpen:
+        return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").about(
+            self.name, self.shard_id, sent=False
+        )
+
+    def _goes_on(self, connection: Any) -> None:
+        if connection.session_id not in self._told_of:
+            self._told_of.add(connection.session_id)
+            log.warning(
+                "%s: session %d goes on with a definer's rights and cannot be ended yet",
+                self.name,
+                connection.session_id,
+            )
+
+    def _not_ended(self, connection: Any, error: BaseException) -> None:
+        log.warning(
+            "%s: what session %d was doing could not be ended on the server: %s",
+            self.name,
+            connection.session_id,
+            error,
+        )
+
+
+def _caller() -> str:
+    """The innermost line that is not this package's."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and (
+        frame.f_code.co_filename.startswith(_PACKAGE)
+        or frame.f_code.co_filename.endswith("/asyncio/events.py")
+    ):
+        frame = frame.f_back
+    return (
+        "?"
+        if frame is None
+        else f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+    )

@@ -1,0 +1,306 @@
+"""What both colours' connections know of themselves, beside the socket."""
+
+import random
+import struct
+import threading
+import time
+from abc import abstractmethod
+from typing import Any, Optional, Tuple
+
+import pymysql.converters
+import pymysql.err
+from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
+from pymysql.protocol import MysqlPacket
+
+from .. import errors, fork_safety
+from ..config import DatabaseConfig
+from .exchange import Voice
+from .response import Answer
+
+_COM_RESET_CONNECTION = 31
+_SESSION_TRACK = CLIENT.SESSION_TRACK
+#: In the flags of an OK packet: the statement has changed what is tracked.
+_STATE_CHANGED = 0x4000
+#: What is tracked: a variable, the database, a temporary table or a prepared statement.
+#: MySQL tracks transactions as well, unasked.
+_SESSION_TRACK_STATE_CHANGE = 2
+
+
+def password_for_driver(config: DatabaseConfig) -> str:
+    """The password as a driver wants it: both write it as Latin-1, where a server
+    expects what it was given in UTF-8.
+    """
+    return config.reveal_password().encode("utf-8", "surrogateescape").decode("latin1")
+
+
+def _tells_of_a_change(said: bytes) -> bool:
+    """What an OK packet says after its flags: a text, then a list of (kind, value)."""
+    packet: Any = MysqlPacket(said, "latin1")
+    packet.read_length_coded_string()
+    tracked = packet.read_length_coded_string()
+    while tracked:
+        if tracked[0] == _SESSION_TRACK_STATE_CHANGE:
+            return True
+        packet = MysqlPacket(tracked[1:], "latin1")
+        packet.read_length_coded_string()
+        tracked = packet.read_all()
+    return False
+
+
+class SessionState:
+    """Mixed into a driver's connection: is it at rest, is it clean, was it changed, how
+    does it want its text.
+
+    ``server_status``, ``client_flag``, ``server_capabilities`` and ``encoding`` are the
+    driver's. The flags come from the OK packets
+    alone: a SELECT inside a transaction that was opened with autocommit off would not
+    set IN_TRANS in either driver, which is why autocommit stays on and BEGIN is always
+    explicit.
+    """
+
+    server_status: int
+    server_capabilities: int
+    client_flag: int
+    encoding: Any
+    server_version: str
+    server_thread_id: Tuple[int]
+    _config: DatabaseConfig
+    _result: Any
+    _timed_out: bool
+    _next_seq_id: int
+    decoders: Any
+
+    #: The most bytes of an answer that are taken at once.
+    CHUNK = 65536
+
+    #: Whether this package's reader fits the driver; the layout of the last answer it
+    #: read, and the answer to a stream's command.
+    TRUSTED = False
+    _known: Any = None
+    #: More rows than these of the command at hand are an error; None for no such limit.
+    most_rows: Optional[int] = None
+    answer: Any = None
+
+    def __init__(self, **driver_options: Any) -> None:
+        self._in_use = threading.Lock()
+        super().__init__(**driver_options)
+        fork_safety.watch(self)
+
+    #: The session is that of the process this one was forked from.
+    foreign = False
+    #: time.monotonic() when the session was opened, when it is too old, and when it was
+    #: last given back.
+    born = retires = rested = 0.0
+    #: False from the first byte of a command to the last packet of its answer: what is
+    #: read next would be somebody else's.
+    at_rest = True
+    #: The whole of the last command has left this process.
+    _written = False
+    #: The same of any command of the statement or the transaction's end that is on its
+    #: way; whoever begins one sets it to False.
+    sent = False
+    #: Nobody waits for the answer any more, but the server may still be working on it.
+    stranded = False
+    #: The pool has broken it, for a borrower that would not end.
+    broken = False
+    #: A borrower has changed the session beyond a transaction.
+    changed = False
+    #: Its session is being ended on the server although its borrower still holds it:
+    #: whether that is done. None where it is not.
+    ended: Optional[bool] = None
+    #: The rows of a stream are being read.
+    streaming = False
+    #: A reset has been sent, and its answer not yet been read; the connection may have
+    #: been closed or lost since.
+    resetting = False
+
+    @property
+    def reset_after_call(self) -> bool:
+        return self._config.reset_after_call
+
+    @property
+    def reads_itself(self) -> bool:
+        """Whether answers are read by ``reader`` and not by the driver, which honours
+        converters that a cursor's user has set.
+        """
+        if not self.TRUSTED or not self._config.own_reader:
+            return False
+        return not self.changed or bool(self.decoders == pymysql.converters.decoders)
+
+    @property
+    def max_rows(self) -> Optional[int]:
+        return self._config.max_rows
+
+    @property
+    def session_id(self) -> int:
+        """The server's CONNECTION_ID() of it."""
+        return self.server_thread_id[0]
+
+    @property
+    def voice(self) -> Voice:
+        """How it wants text."""
+        return Voice(
+            self.encoding, not self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
+        )
+
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    @property
+    def clean(self) -> bool:
+        """At rest, in autocommit and outside a transaction: the next borrower finds it
+        as it was, if it is not ``changed``.
+        """
+        # an exception came just when its command began or ended
+        if self._in_use.locked():
+            return False
+        return (
+            self.at_rest
+            and bool(self.server_status & SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT)
+            and not self.in_transaction
+        )
+
+    def opened(self) -> None:
+        """As the object may have had another session before."""
+        self.born = self.rested = time.monotonic()
+        self.at_rest, self.sent, self._written, self.ended = True, False, False, None
+        self.stranded = self.broken = self.changed = self.resetting = False
+        self._in_use = threading.Lock()
+        # Spread over a tenth, so that connections made together are not all replaced
+        # together.
+        self.retires = (
+            float("inf")
+            if self._config.max_lifetime is None
+            else self.born + self._config.max_lifetime * random.uniform(0.9, 1)
+        )
+
+    def _forked(self) -> None:
+        self.foreign, self.at_rest, self._in_use = True, False, threading.Lock()
+        self._let_go()
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Drop the socket at once, without a word."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Drop this process's descriptor of the socket, without a word and without
+        touching the session.
+        """
+
+    # One command.
+
+    def begin_command(self) -> None:
+        """Raises: ConcurrentUseError before any byte is written, if another thread or
+        task is in the middle of a command.
+        """
+        if not self._in_use.acquire(blocking=False):
+            raise errors.ConcurrentUseError(
+                "another thread or task is using this connection: a transaction belongs to one at a time"
+            )
+        self.at_rest = self._written = False
+
+    def end_command(self, said: Optional[bytes]) -> None:
+        """The answer is complete.
+
+        ``said`` is the rest of an OK packet; None after rows, which tell of no change.
+        """
+        if said is not None and self.server_status & _STATE_CHANGED and _tells_of_a_change(said):
+            self.changed = True
+        self.at_rest = True
+        self._in_use.release()
+
+    def break_command(self, error: BaseException, *, gave_up: bool) -> None:
+        """An error ended it: a server's refusal, which is an answer too, or a lost
+        connection, or nobody waits any more (``gave_up``).
+        """
+        self.at_rest = errors.is_answer(error)
+        gave_up = (
+            gave_up
+            or self.broken
+            or isinstance(error, errors.TooManyRows)
+            or not isinstance(error, errors.DRIVER_ERRORS)
+        )
+        self.stranded = gave_up and self._written and not self.at_rest
+        self._in_use.release()
+
+    def drop_stream(self) -> None:
+        """Nobody reads on."""
+        self._end_stream(GeneratorExit())
+
+    def _end_stream(self, error: Optional[BaseException]) -> None:
+        self.streaming, result, answer = False, self._result, self.answer
+        if answer is not None:
+            self.answer = None
+            self.heard(answer)
+        if error is None:
+            self.end_command(None)
+            return
+        if result is not None:
+            result.unbuffered_active = False  # or the driver would read the rest of it
+        self.break_command(error, gave_up=self._timed_out)
+
+    # The answer, where it is not the driver that reads it.
+
+    def new_answer(self, *, tuples: bool = False) -> Any:
+        return Answer(
+            self.encoding,
+            self._next_seq_id,
+            tuples=tuples,
+            known=self._known,
+            most=None if tuples else self.most_rows,
+        )
+
+    def heard(self, answer: Any) -> None:
+        """What it has told of the session, whole or not."""
+        self._known = answer.known
+        if answer.server_status is not None:
+            self.server_status = answer.server_status
+        # the server has said something unasked, as it does when it shuts down
+        if answer.surplus:
+            self.abort()
+
+    @property
+    def fields(self) -> Any:
+        """The column definitions of the last result."""
+        return self._known.fields if self.reads_itself else self._result.fields
+
+    def gone_away(self) -> pymysql.err.OperationalError:
+        return pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
+
+    def deadline_exceeded(self) -> errors.DeadlineExceeded:
+        return errors.DeadlineExceeded(
+            CR.CR_SERVER_LOST, "the deadline passed before the answer was complete"
+        )
+
+    # What a session is given when it is opened, and again when it is reset.
+
+    def track_changes(self) -> None:
+        """Before authentication: have the server say when a statement changes the
+        session.
+        """
+        if self.server_capabilities & _SESSION_TRACK:
+            self.client_flag |= _SESSION_TRACK
+
+    @property
+    def setup(self) -> str:
+        # Without SET NAMES the collation is the handshake's, which is not the server's
+        # default in MySQL 8 and later.
+        tracking = ", session_track_state_change=1" if self.client_flag & _SESSION_TRACK else ""
+        return f"SET NAMES {self._config.charset}{tracking}"
+
+    @property
+    def reset_packets(self) -> bytes:
+        """Three commands at once: all but the database and autocommit as in a new
+        session, and then these.
+        """
+        commands = (
+            bytes([_COM_RESET_CONNECTION]),
+            bytes([COMMAND.COM_INIT_DB]) + self._config.database.encode(self.encoding),
+            bytes([COMMAND.COM_QUERY]) + f"{self.setup}, autocommit=1".encode("ascii"),
+        )
+        return b"".join([struct.pack("<I", len(command)) + command for command in commands])
+
+    #: How many answers ``reset_packets`` has.
+    RESET_ANSWERS = 3

@@ -1,0 +1,131 @@
+"""Whether this package's own reader of answers can be trusted beside the driver that is
+installed: found out once, at import.
+
+A driver's release may change what its values are, or a name that the reader leans on.
+So both are given the same answer, of every kind of column, and where they do not give
+the same rows, the driver reads everything itself.
+"""
+
+import logging
+import struct
+from typing import Any, Callable, List, Tuple
+
+import pymysql.converters
+from pymysql.constants import FIELD_TYPE
+from pymysql.protocol import MysqlPacket
+
+from .response import Answer
+
+log = logging.getLogger("dualdb")
+
+_UTF8, _BINARY = 45, 63
+#: Kinds of columns, each with texts that it may have; None is NULL.
+_SAMPLES: List[Tuple[int, int, Tuple[Any, ...]]] = [
+    (FIELD_TYPE.LONGLONG, _BINARY, (b"-9223372036854775808", b"0", None)),
+    (FIELD_TYPE.YEAR, _BINARY, (b"2024", b"0000", b"1901")),
+    (FIELD_TYPE.DOUBLE, _BINARY, (b"-1.5e-300", b"0.1", None)),
+    (FIELD_TYPE.NEWDECIMAL, _BINARY, (b"-0.10", b"12345678901234567890.123456789", None)),
+    (
+        FIELD_TYPE.DATETIME,
+        _BINARY,
+        (b"2024-02-29 23:59:59", b"2024-02-29 23:59:59.000001", b"0000-00-00 00:00:00"),
+    ),
+    (
+        FIELD_TYPE.TIMESTAMP,
+        _BINARY,
+        (b"2024-02-29 23:59:59.12", b"2024-02-31 00:00:00", b"2024-01-01T00:00:00"),
+    ),
+    (FIELD_TYPE.DATE, _BINARY, (b"2024-02-29", b"0000-00-00", b"2024-00-01")),
+    (FIELD_TYPE.TIME, _BINARY, (b"-838:59:59", b"00:00:01", b"12:00:00.5")),
+    (FIELD_TYPE.BIT, _BINARY, (b"\x00\xff", b"\x01", None)),
+    (FIELD_TYPE.JSON, _BINARY, ('{"a": "é"}'.encode(), b"[]", None)),
+    (FIELD_TYPE.VAR_STRING, _UTF8, ("é€😀".encode(), b"", b"x" * 300)),
+    (FIELD_TYPE.VAR_STRING, _BINARY, (b"\xff\x00", b"", None)),
+    (FIELD_TYPE.BLOB, _UTF8, (b"text", b"y" * 70_000, None)),
+    (FIELD_TYPE.BLOB, _BINARY, (b"\xfe", b"\xfb", b"\x00")),
+    (FIELD_TYPE.STRING, _UTF8, (b"enum", b"", None)),
+    (FIELD_TYPE.GEOMETRY, _BINARY, (b"\x00\x00\x00\x00\x01", None, None)),
+    (FIELD_TYPE.NULL, _BINARY, (None, None, None)),
+]
+
+
+def _text(value: Any) -> bytes:
+    if value is None:
+        return b"\xfb"
+    if len(value) < 251:
+        return bytes([len(value)]) + bytes(value)
+    return b"\xfd" + struct.pack("<I", len(value))[:3] + bytes(value)
+
+
+def _payloads() -> List[bytes]:
+    definitions = [
+        b"".join(
+            [_text(word) for word in (b"def", b"db", b"t", b"t", b"c%d" % (number // 2), b"c")]
+        )
+        + struct.pack("<BHIBHBxx", 12, charset, 1024, kind, 0, 0)
+        for number, (kind, charset, _) in enumerate(_SAMPLES)
+    ]
+    rows = [b"".join([_text(texts[number]) for _, _, texts in _SAMPLES]) for number in range(3)]
+    end = b"\xfe\x00\x00\x02\x00"
+    return [bytes([len(_SAMPLES)]), *definitions, end, *rows, end]
+
+
+class Recorded:
+    """A driver's connection as far as reading a result goes."""
+
+    use_unicode, encoding, unbuffered_active = True, "utf8", False
+    decoders = pymysql.converters.decoders
+
+    def __init__(self) -> None:
+        self._packets = iter(_payloads())
+
+    def packet(self, packet_type: Any = MysqlPacket) -> Any:
+        return packet_type(next(self._packets), self.encoding)
+
+
+def _kinds(rows: Any) -> List[Any]:
+    return [[(type(value), value) for value in row] for row in rows]
+
+
+def why_not(driver: Any, by_driver: Callable[[], Any]) -> str:
+    """What speaks against the reader beside this driver's connection class; nothing
+    where it is to be trusted.
+
+    Args:
+        by_driver: gives the rows of the recorded answer, as the driver reads it.
+    """
+    missing = [
+        name
+        for name in ("_execute_command", "_read_query_result", "_read_packet")
+        if not hasattr(driver, name)
+    ]
+    if missing:
+        return f"{driver.__module__} has no {missing[0]}"
+    packets = [
+        struct.pack("<I", len(payload) | (number + 1 & 255) << 24) + payload
+        for number, payload in enumerate(_payloads())
+    ]
+    try:
+        answer = Answer("utf8", tuples=True)
+        answer.feed(b"".join(packets))
+        return (
+            "" if _kinds(by_driver()) == _kinds(answer.results[0].rows) else "it gives other values"
+        )
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def trusted(driver: Any, by_driver: Callable[[], Any], version: str) -> bool:
+    """Whether answers to this driver's connections are read by ``reader``; says so in
+    the log where they are not.
+    """
+    why = why_not(driver, by_driver)
+    if why:
+        name = driver.__module__.partition(".")[0]
+        log.warning(
+            "%s %s reads its answers itself, which is slower: dualdb's own reader does not fit it (%s)",
+            name,
+            version,
+            why,
+        )
+    return not why

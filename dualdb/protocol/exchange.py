@@ -1,0 +1,84 @@
+"""Exchanges: the commands of one statement on one connection, and their answers.
+
+An *exchange* is a generator: it yields the bytes of one command, is sent the result
+sets that came back (or has the server's error thrown in) and returns the result of the
+whole.
+"""
+
+from typing import Any, Generator, List, NamedTuple
+
+import pymysql.err
+
+from .. import errors
+from ..results import ResultSet, described
+
+#: Commands out, result sets in, the exchange's result in the end.
+Talk = Generator[bytes, List[ResultSet], Any]
+
+
+#: Does nothing; its OK packet says whether a transaction is open and autocommit on.
+ASK = b"DO 0"
+
+
+class Voice(NamedTuple):
+    """How a connection wants text.
+
+    Attributes:
+        encoding: of Python, for its character set.
+        backslash_escapes: ``NO_BACKSLASH_ESCAPES`` is off.
+    """
+
+    encoding: str
+    backslash_escapes: bool
+
+    def encode(self, text: str) -> bytes:
+        """Raises: ParameterError for a character that the connection's character set
+        lacks.
+        """
+        try:
+            encoded = text.encode(self.encoding)
+        except UnicodeEncodeError as error:
+            raise errors.ParameterError(
+                f"{text[error.start : error.end]!r} is not in the connection's {self.encoding}"
+            ) from None
+        if self.encoding not in ("utf8", "ascii"):
+            # Shift-JIS has no backslash: Python writes a yen sign as one, which would
+            # end what was escaped.
+            for character in set(text):
+                if character > "\x7f" and character.encode(self.encoding)[0] < 0x80:
+                    raise errors.ParameterError(
+                        f"{character!r} stands for an ASCII character in the connection's {self.encoding}"
+                    )
+        return encoded
+
+
+def settled(statement: Any, connection: Any, *, in_transaction: bool = False) -> Talk:
+    """A statement's talk, after which what the connection knows of its session is true
+    even if it failed.
+
+    An error packet carries no flags: what a procedure did to the transaction before it
+    failed, or a lock timeout on a server that rolls back on one, shows only in the next
+    OK packet. So after such an error the server is asked.
+    """
+    most = connection.max_rows if statement.max_rows is None else statement.max_rows
+    # otherwise it is somebody else's, and the command will be refused
+    if connection.at_rest:
+        connection.sent = False
+        # What may write is read to its end: it is ended in the middle of nothing.
+        connection.most_rows = most if most is not None and statement.reads else None
+    try:
+        result = yield from statement.talk(connection.voice)
+        if most is not None:
+            for each in getattr(result, "sets", result):
+                errors.check_rows(len(each.rows), most)
+        if statement.changes_session or (connection.reset_after_call and statement.calls):
+            connection.changed = True
+        return described(connection.fields, result[0]) if statement.describes else result
+    except pymysql.err.MySQLError as error:
+        if errors.is_answer(error):
+            # An error packet does not tell either what was changed before it; a reset
+            # costs nobody's time.
+            connection.changed = connection.changed or statement.changes_session or statement.calls
+            if statement.leaves_doubt(error, in_transaction=in_transaction):
+                yield ASK
+        raise

@@ -1,0 +1,297 @@
+"""The answer to one command, from bytes as they come: sans I/O, fed by a socket in
+threads and by a stream in asyncio.
+"""
+
+import struct
+from typing import Any, List, Optional, Tuple
+
+import pymysql.err
+from pymysql.constants import CR, SERVER_STATUS
+
+from .. import errors
+from ..results import ResultSet
+from .row_decoder import Layout, Malformed, layout
+
+_MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
+_header = struct.Struct("<I").unpack_from
+_status_and_warnings = struct.Struct("<HH").unpack_from
+
+#: A server has no longer packets, and no more columns, than these.
+_LONGEST = (1 << 30) + (1 << 24)
+_MOST_COLUMNS = 65535
+
+
+class Answer:
+    """What a server answers to one command. ``feed`` it until it is complete.
+
+    Args:
+        encoding: Python's name for the connection's character set.
+        number: the sequence number of the first packet.
+        tuples: rows are tuples and not dicts.
+        known: the layout of the answer before, which this one may have again.
+        most: the rows of a result after which no more are taken.
+
+    Attributes:
+        results: the result sets that are complete.
+        rows: the rows of the one that is not, which whoever reads a stream takes away.
+        layout: of these rows.
+        known: the layout of the last of them.
+        server_status, message: of the last OK packet; the message is None after rows.
+        complete: all has come.
+        surplus: something has come that no command has asked for.
+        failure: what it ended with, when the rows before have been taken.
+    """
+
+    server_status: Optional[int] = None
+    message: Optional[bytes] = None
+    layout: Optional[Layout] = None
+    complete = surplus = False
+    failure: Optional[pymysql.err.MySQLError] = None
+    _more = False  # another result follows
+
+    # Of the result at hand:
+    _columns = 0  # their number, where the definitions have not all come
+    _defined = 0  # how many of them have come
+    _defined_to = 0  # and how many bytes they are
+
+    def __init__(
+        self,
+        encoding: str,
+        number: int = 1,
+        *,
+        tuples: bool = False,
+        known: Optional[Layout] = None,
+        most: Optional[int] = None,
+    ) -> None:
+        self.results: List[ResultSet] = []
+        self.rows: List[Any] = []
+        self.known, self._most = known, most
+        self._encoding, self._number, self._tuples = encoding, number, tuples
+        self._pieces: List[bytes] = []
+        self._missing = 0
+        self._huge: List[bytes] = []
+
+    @property
+    def names(self) -> Optional[Tuple[str, ...]]:
+        """Of the first result's columns; None while they are not known."""
+        return (
+            self.results[0].columns
+            if self.results
+            else None
+            if self.layout is None
+            else self.layout.names
+        )
+
+    def take(self) -> List[Any]:
+        """The rows of the first result that have come and have not been taken yet.
+
+        Raises: what ended the answer, after the rows that came before.
+        """
+        rows = self.results[0].rows if self.results else self.rows
+        taken = rows[:]
+        rows.clear()
+        if self.failure is not None and not taken:
+            raise self.failure
+        return taken
+
+    def feed_stream(self, data: bytes) -> None:
+        """The same as ``feed`` for one who takes the rows as they come."""
+        try:
+            self.feed(data)
+        except pymysql.err.MySQLError as error:
+            if self.names is None:
+                raise
+            self.failure = error
+
+    def feed(self, data: bytes) -> bool:
+        """Take what has come; True when the answer is complete.
+
+        Raises:
+            TooManyRows: there are more than ``most``, and they have not all come.
+            pymysql.err.MySQLError: what the server said, which is an answer, too; or
+                with a code of the client library what is wrong with these packets,
+                after which the connection cannot be used.
+        """
+        if self._pieces:
+            self._pieces.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return False
+            data, self._pieces = b"".join(self._pieces), []
+        try:
+            position, complete = self._parse(data)
+        except UnicodeDecodeError:
+            # of a text that is not in the connection's character set, as the drivers
+            # tell it
+            raise
+        except (Malformed, IndexError, ValueError, TypeError, ArithmeticError) as error:
+            raise pymysql.err.OperationalError(
+                CR.CR_MALFORMED_PACKET, f"Malformed packet: {error}"
+            ) from error
+        if complete:
+            self.complete, self.surplus = True, position < len(data)
+            return True
+        if self._most is not None:
+            errors.check_rows(len(self.rows), self._most)
+        rest = data[position:]
+        self._missing = 4 - len(rest) if len(rest) < 4 else self._missing
+        self._pieces = [rest] if rest else []
+        return False
+
+    def _parse(self, data: bytes) -> Tuple[int, bool]:
+        """As much as is there; up to where, and whether the answer is complete."""
+        position, end = 0, len(data)
+        while True:
+            if self.layout is None and not self._columns:
+                stop = self._packet_end(data, position, end)
+                if stop is None:
+                    return position, False
+                self._begin_result(data[position + 4 : stop])
+                position = stop
+                if not self._columns:
+                    if not self._more:
+                        return position, True
+                    continue
+            if self.layout is None:
+                stop = self._definitions_end(data, position, end)
+                if stop is None:
+                    return position, False
+                position = stop
+            assert self.layout is not None
+            over = False
+            if not self._huge:
+                position, self._number, over = self.layout.read(
+                    data, position, end, self._number, self.rows.append
+                )
+                # nobody asks for what comes after the result that is streamed
+                if self._tuples and self.results:
+                    self.rows.clear()
+            stop = self._packet_end(data, position, end)
+            if stop is None:
+                return position, False
+            payload = data[position + 4 : stop]
+            position = stop
+            if not over:
+                self._part_of_a_huge_row(payload)
+            elif self._end_result(payload):
+                return position, True
+
+    def _packet_end(self, data: bytes, position: int, end: int) -> Optional[int]:
+        """Where the packet at this position ends, if all of it is there."""
+        if end - position < 4:
+            self._missing = 4 - (end - position)
+            return None
+        (header,) = _header(data, position)
+        if header >> 24 != self._number:
+            raise self._out_of_sequence(header >> 24)
+        stop = position + 4 + (header & 0xFFFFFF)
+        if stop > end:
+            self._missing = stop - end
+            return None
+        self._number = self._number + 1 & 255
+        return int(stop)
+
+    def _out_of_sequence(self, number: int) -> Exception:
+        if number == 0:  # what a server says when it shuts down
+            return pymysql.err.OperationalError(
+                CR.CR_SERVER_LOST, "Lost connection to MySQL server during query"
+            )
+        return Malformed(f"packet number {number} came in place of {self._number}")
+
+    def _begin_result(self, payload: bytes) -> None:
+        first = payload[:1]
+        if first == b"\x00" and len(payload) >= 7:
+            affected, position = _number_at(payload, 1)
+            insert_id, position = _number_at(payload, position)
+            if position + 4 > len(payload):
+                raise Malformed("an OK packet is too short")
+            self.server_status, warnings = _status_and_warnings(payload, position)
+            self.message = payload[position + 4 :]
+            self._more = bool(self.server_status & _MORE_RESULTS)
+            self.results.append(ResultSet([], (), affected, insert_id, warnings))
+            return
+        if first == b"\xff":
+            raise _server_error(payload)
+        if first == b"\xfb":
+            raise errors.NotSupportedError(
+                "the server asks for a local file (LOAD DATA LOCAL), which it was not offered"
+            )
+        self._columns, position = _number_at(payload, 0)
+        if position != len(payload) or not 0 < self._columns <= _MOST_COLUMNS:
+            raise Malformed("a result has no such number of columns")
+        self._defined = self._defined_to = 0
+
+    def _definitions_end(self, data: bytes, position: int, end: int) -> Optional[int]:
+        """Reads the definitions and the packet that ends them, if all of it is there."""
+        known, stop = self.known, position + self._defined_to
+        begun = known is not None and data.startswith(known.definitions, position)
+        if (
+            known is not None
+            and begun
+            and known.fits(self._columns, self._number, self._encoding, self._tuples)
+        ):
+            self._number, self._defined = self._number + self._columns & 255, self._columns
+            stop = position + len(known.definitions)
+        else:
+            known = None
+        while self._defined < self._columns:
+            after = self._packet_end(data, stop, end)
+            if after is None:
+                return None
+            stop, self._defined, self._defined_to = after, self._defined + 1, after - position
+        after = self._packet_end(data, stop, end)
+        if after is None:
+            self._defined_to = stop - position
+            return None
+        if not 0 < after - stop - 4 < 9 or data[stop + 4] != 254:
+            raise Malformed("the column definitions do not end where they should")
+        self.layout = self.known = known or layout(
+            data[position:stop], self._encoding, tuples=self._tuples
+        )
+        self._columns, self.message = 0, None
+        return after
+
+    def _part_of_a_huge_row(self, payload: bytes) -> None:
+        self._huge.append(payload)
+        if sum(map(len, self._huge)) > _LONGEST:
+            raise Malformed("a row is longer than any can be")
+        if len(payload) < 0xFFFFFF:
+            assert self.layout is not None
+            huge, self._huge = b"".join(self._huge), []
+            self.rows.append(self.layout.read_one(huge))
+
+    def _end_result(self, payload: bytes) -> bool:
+        """The packet after the last row; True if it ends the answer."""
+        if payload[:1] == b"\xff":
+            raise _server_error(payload)
+        if len(payload) < 5 or payload[0] != 254:
+            raise Malformed("what comes after the last row is not its end")
+        assert self.layout is not None
+        warnings, status = struct.unpack_from("<HH", payload, 1)
+        self.results.append(ResultSet(self.rows, self.layout.names, len(self.rows), 0, warnings))
+        self.rows, self.layout = [], None
+        self._more = bool(status & _MORE_RESULTS)
+        return not self._more
+
+
+def _number_at(payload: bytes, position: int) -> Tuple[int, int]:
+    """A length-encoded number, and where it ends."""
+    first = payload[position] if position < len(payload) else 255
+    if first < 251:
+        return first, position + 1
+    size = {252: 2, 253: 3, 254: 8}.get(first)
+    if size is None or position + 1 + size > len(payload):
+        raise Malformed("a number cannot be read")
+    return int.from_bytes(
+        payload[position + 1 : position + 1 + size], "little"
+    ), position + 1 + size
+
+
+def _server_error(payload: bytes) -> Exception:
+    try:
+        pymysql.err.raise_mysql_exception(payload)
+    except pymysql.err.MySQLError as error:
+        return error
+    except (struct.error, IndexError, ValueError):
+        pass
+    return Malformed("an error packet cannot be read")

@@ -1,0 +1,348 @@
+"""Column definitions of a result -> a function that makes its rows from the bytes of
+their packets.
+
+The values are the drivers' own, to the last type: which encoding and which converter a
+column has is decided as the drivers decide it, and what is converted faster here is
+what looks as a server always writes it; anything else goes to the driver's converter.
+"""
+
+import datetime
+import re
+import struct
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import pymysql.converters
+from pymysql.constants import FIELD_TYPE
+from pymysql.protocol import FieldDescriptorPacket
+
+from ..results import column_names
+
+#: By column type, what makes the value of its text. As the drivers have it.
+DECODERS: Dict[int, Callable[[Any], Any]] = pymysql.converters.decoders
+
+#: What these columns hold is text, or bytes where their character set says so; all
+#: others are numbers and dates in ASCII.
+_TEXT_TYPES = frozenset(
+    {
+        FIELD_TYPE.BIT,
+        FIELD_TYPE.TINY_BLOB,
+        FIELD_TYPE.BLOB,
+        FIELD_TYPE.MEDIUM_BLOB,
+        FIELD_TYPE.LONG_BLOB,
+        FIELD_TYPE.GEOMETRY,
+    }
+    | {FIELD_TYPE.STRING, FIELD_TYPE.VAR_STRING, FIELD_TYPE.VARCHAR}
+)
+_BINARY = 63
+
+#: Beyond so many columns a function for them would take longer to compile than it
+#: saves.
+_MOST_GENERATED = 100
+
+
+class Malformed(Exception):
+    """These are not the packets of an answer."""
+
+
+class Layout(NamedTuple):
+    """What the columns of a result are.
+
+    Attributes:
+        definitions, encoding, tuples: what it was made from.
+        fields: the definitions, as the driver has them.
+        names: as the keys of a row.
+        read: makes the rows of all whole packets in a buffer: ``(buffer, position, end,
+            sequence number, append) -> (position, sequence number, over)``, where it
+            stops: at an incomplete packet, one of more than 16 MiB, or (over) one that
+            is no row.
+        read_one: makes a row of a payload.
+    """
+
+    definitions: bytes
+    encoding: str
+    tuples: bool
+    fields: Tuple[Any, ...]
+    names: Tuple[str, ...]
+    read: Callable[[bytes, int, int, int, Callable[[Any], None]], Tuple[int, int, bool]]
+    read_one: Callable[[bytes], Any]
+
+    def fits(self, columns: int, number: int, encoding: str, tuples: bool) -> bool:
+        """Whether it is of so many columns, whose first definition has this sequence
+        number; the others have those that follow.
+        """
+        same = len(self.names) == columns and self.definitions[3] == number
+        return same and self.tuples is tuples and self.encoding == encoding
+
+
+def layout(definitions: bytes, encoding: str, *, tuples: bool = False) -> Layout:
+    """The layout of these definitions, which are whole packets with their headers.
+
+    Rows are dicts; with ``tuples`` they are tuples. Reading what is no packet raises
+    Malformed, or what the conversion of a value raises.
+
+    Raises: Malformed.
+    """
+    # A result of very many columns is not seen often enough to be kept.
+    return (_layout if len(definitions) < 20_000 else _new_layout)(definitions, encoding, tuples)
+
+
+def _new_layout(definitions: bytes, encoding: str, tuples: bool) -> Layout:
+    fields: List[Any] = []
+    position = 0
+    while position < len(definitions):
+        stop = position + 4 + int.from_bytes(definitions[position : position + 3], "little")
+        try:
+            fields.append(FieldDescriptorPacket(definitions[position + 4 : stop], encoding))
+        except (
+            ValueError,
+            IndexError,
+            AttributeError,
+            TypeError,
+            AssertionError,
+            struct.error,
+        ) as error:
+            raise Malformed(f"a column definition cannot be read ({error})") from error
+        position = stop
+    names = tuple(column_names(fields))
+    columns = [_how(field, encoding) for field in fields]
+    one = _reader_of_one(names, columns, tuples)
+    read = (
+        _generated(names, columns, tuples)
+        if len(columns) <= _MOST_GENERATED
+        else _reader_of_many(one)
+    )
+    return Layout(definitions, encoding, tuples, tuple(fields), names, read, one)
+
+
+_layout = lru_cache(maxsize=512)(_new_layout)
+
+
+def _how(
+    field: Any, connection_encoding: str
+) -> Tuple[Optional[str], Optional[Callable[[Any], Any]]]:
+    """The encoding of a column's text, None for bytes; and what converts it."""
+    converter = DECODERS.get(field.type_code)
+    if converter is pymysql.converters.through:
+        converter = None
+    if field.type_code == FIELD_TYPE.JSON:  # says it is binary and is not
+        return connection_encoding, converter
+    if field.type_code in _TEXT_TYPES:
+        return None if field.charsetnr == _BINARY else connection_encoding, converter
+    return "ascii", converter
+
+
+def _datetime(text: bytes) -> Any:
+    # By its separators it is one: datetime's own parser takes other forms, too, which
+    # the drivers give as str.
+    if (len(text) == 19 and text[4::3] == b"-- ::") or (
+        len(text) == 26 and text[4:20:3] == b"-- ::." and text[20:].isdigit()
+    ):
+        try:
+            return datetime.datetime.fromisoformat(text.decode("ascii"))
+        except ValueError:
+            pass
+    return pymysql.converters.convert_datetime(text.decode("ascii"))
+
+
+def _date(text: bytes) -> Any:
+    if len(text) == 10 and text[4::3] == b"--":
+        try:
+            return datetime.date.fromisoformat(text.decode("ascii"))
+        except ValueError:
+            pass
+    return pymysql.converters.convert_date(text.decode("ascii"))
+
+
+def _timedelta(text: bytes) -> Any:
+    if len(text) == 8 and text[2::3] == b"::":
+        digits = text[:2] + text[3:5] + text[6:]
+        if digits.isdigit():
+            return datetime.timedelta(
+                0, int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + int(digits[4:])
+            )
+    return pymysql.converters.convert_timedelta(text.decode("ascii"))
+
+
+#: What is said in the generated function for a converter of ASCII text; ``x`` stands
+#: for the bytes, once.
+_FAST = {
+    int: "int(x)",  # which takes ASCII digits of bytes as of text
+    float: "float(x)",
+    Decimal: "Decimal(x.decode('ascii'))",
+    pymysql.converters.convert_datetime: "_datetime(x)",
+    pymysql.converters.convert_date: "_date(x)",
+    pymysql.converters.convert_timedelta: "_timedelta(x)",
+}
+_NEXT = "buffer[(b := p + 1):(p := b + n)]"
+# A call of _datetime for each value would take as long as making it.
+_NEXT_DATETIME = f"""x = {_NEXT}
+            try:
+                v{{i}} = fromisoformat(x.decode('ascii')) if n == 19 and x[4::3] == b"-- ::" else _datetime(x)
+            except ValueError:
+                v{{i}} = _datetime(x)"""
+
+
+def _said(number: int, encoding: Optional[str], converter: Any) -> str:
+    if encoding == "ascii" and converter in _FAST:
+        return _FAST[converter]
+    text = (
+        "x"
+        if encoding is None
+        else "x.decode()"
+        if encoding in ("utf8", "utf-8")
+        else f"x.decode({encoding!r})"
+    )
+    return text if converter is None else f"_convert{number}({text})"
+
+
+# A header is three bytes of length and the sequence number: most packets are short, and
+# one comparison says that and that it is the next.
+_HEAD = """
+def read(buffer, position, end, number, append):
+    last = end - 4
+    mark = number << 8
+    while position <= last:
+        length, high = unpack(buffer, position)
+        p = position + 4
+        stop = p + length
+        if high != mark:
+            length |= (high & 255) << 16
+            stop = p + length
+            if length == 0xFFFFFF or high & 0xFF00 != mark:
+                break
+        if stop > end:
+            break
+"""
+# 251 is NULL, 252 to 254 say that the length has more bytes, and a packet that begins
+# with 254 and is short, or with 255, is no row.
+_COLUMN = """
+        n = buffer[p]
+        if n < 251:
+            {short}
+        elif n == 251:
+            v{i} = None
+            p += 1
+        else:{first}
+            begin, p = long(buffer, p, stop)
+            {long}
+"""
+_FIRST = """
+            if n == 255 or length < 9:
+                return position, mark >> 8, True"""
+_TAIL = """
+        if p != stop:
+            raise Malformed("a row is longer or shorter than its packet")
+        append({row})
+        position = stop
+        mark = mark + 256 & 0xFF00
+    return position, mark >> 8, False
+"""
+
+
+def _generated(names: Tuple[str, ...], columns: List[Any], tuples: bool) -> Any:
+    known: Dict[str, Any] = {
+        "unpack": struct.Struct("<HH").unpack_from, "long": _long, "Malformed": Malformed, "Decimal": Decimal,
+        "_datetime": _datetime, "_date": _date, "_timedelta": _timedelta, "fromisoformat": datetime.datetime.fromisoformat,
+    }  # fmt: skip
+    body = []
+    for i, (encoding, converter) in enumerate(columns):
+        known[f"_convert{i}"] = converter
+        said = f"v{i} = " + re.sub(r"\bx\b", "{x}", _said(i, encoding, converter))
+        is_datetime = encoding == "ascii" and converter is pymysql.converters.convert_datetime
+        short = _NEXT_DATETIME.format(i=i) if is_datetime else said.format(x=_NEXT)
+        body.append(
+            _COLUMN.format(
+                i=i, short=short, long=said.format(x="buffer[begin:p]"), first="" if i else _FIRST
+            )
+        )
+    pairs = [f"v{i}," if tuples else f"{name!r}: v{i}," for i, name in enumerate(names)]
+    row = "(" + "".join(pairs) + ")" if tuples else "{" + "".join(pairs) + "}"
+    # Of what a server says only names are in the source, written by repr().
+    exec(
+        compile(_HEAD + "".join(body) + _TAIL.format(row=row), "<rows of a result>", "exec"), known
+    )
+    return known["read"]
+
+
+_LENGTHS = {252: 2, 253: 3, 254: 8}
+
+
+def _long(buffer: bytes, position: int, stop: int) -> Tuple[int, int]:
+    """Where a value of more than 250 bytes begins and ends."""
+    size = _LENGTHS.get(buffer[position])
+    begin = position + 1 + (size or 0)
+    if size is None or begin > stop:
+        raise Malformed("a value's length cannot be read")
+    end = begin + int.from_bytes(buffer[position + 1 : begin], "little")
+    if end > stop:
+        raise Malformed("a value is longer than its packet")
+    return begin, end
+
+
+def _reader_of_one(
+    names: Tuple[str, ...], columns: List[Any], tuples: bool
+) -> Callable[[bytes], Any]:
+    convert = [_converter(encoding, converter) for encoding, converter in columns]
+
+    def read_one(payload: bytes) -> Any:
+        values: List[Any] = []
+        position, stop = 0, len(payload)
+        for value_of in convert:
+            if position >= stop:
+                raise Malformed("a row has fewer values than columns")
+            length = payload[position]
+            if length == 251:
+                values.append(None)
+                position += 1
+                continue
+            if length < 251:
+                begin, end = position + 1, position + 1 + length
+                if end > stop:
+                    raise Malformed("a value is longer than its packet")
+            else:
+                begin, end = _long(payload, position, stop)
+            values.append(value_of(payload[begin:end]))
+            position = end
+        if position != stop:
+            raise Malformed("a row is longer than its columns")
+        return tuple(values) if tuples else dict(zip(names, values))
+
+    return read_one
+
+
+def _converter(encoding: Optional[str], converter: Any) -> Callable[[bytes], Any]:
+    known: Dict[str, Any] = {
+        "Decimal": Decimal,
+        "_datetime": _datetime,
+        "_date": _date,
+        "_timedelta": _timedelta,
+        "_convert0": converter,
+    }
+    made: Callable[[bytes], Any] = eval("lambda x: " + _said(0, encoding, converter), known)
+    return made
+
+
+def _reader_of_many(read_one: Callable[[bytes], Any]) -> Any:
+    unpack = struct.Struct("<I").unpack_from
+
+    def read(
+        buffer: bytes, position: int, end: int, number: int, append: Callable[[Any], None]
+    ) -> Tuple[int, int, bool]:
+        while end - position >= 4:
+            (header,) = unpack(buffer, position)
+            length = header & 0xFFFFFF
+            stop = position + 4 + length
+            if stop > end or length == 0xFFFFFF or header >> 24 != number:
+                break
+            if length and (
+                buffer[position + 4] == 255 or (buffer[position + 4] == 254 and length < 9)
+            ):
+                return position, number, True
+            append(read_one(buffer[position + 4 : stop]))
+            position = stop
+            number = number + 1 & 255
+        return position, number, False
+
+    return read

@@ -1,0 +1,225 @@
+"""Statements and calls, each with its exchange."""
+
+from typing import Any, Dict, List, Optional, Sequence
+
+import pymysql.err
+
+from .. import errors
+from ..results import CallResult
+from ..sql import bulk, classify, identifiers, parameters
+from .exchange import Talk, Voice
+
+
+class Statement:
+    """One statement with its parameters.
+
+    Bound at once, so that bad input is refused before a connection is asked for.
+    """
+
+    __slots__ = ("_idempotent", "_read_only", "max_rows", "params", "sql", "text")
+
+    #: What is asked for are the columns: their types, beside their only row.
+    describes = False
+
+    def __init__(
+        self,
+        text: str,
+        params: parameters.Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        max_rows: Optional[int] = None,
+    ) -> None:
+        self.sql, self.params, self._idempotent, self._read_only, self.max_rows = (
+            text,
+            params,
+            idempotent,
+            read_only,
+            max_rows,
+        )
+        if max_rows is not None and (
+            not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < 0
+        ):
+            raise errors.ParameterError(
+                f"max_rows is a number from 0 up, or None, not {max_rows!r}"
+            )
+        self.text = parameters.bind(text, params)
+
+    def talk(self, voice: Voice) -> Talk:
+        text = (
+            self.text
+            if voice.backslash_escapes
+            else parameters.bind(self.sql, self.params, backslash_escapes=False)
+        )
+        return (yield voice.encode(text))
+
+    @property
+    def reads(self) -> bool:
+        """Surely changes nothing."""
+        return self._read_only or classify.is_plain_read(self.sql)
+
+    @property
+    def repeatable(self) -> bool:
+        """May be sent again after its connection was lost with the outcome unknown."""
+        return self._idempotent or self.reads
+
+    @property
+    def commits(self) -> bool:
+        """Commits an open transaction by itself, as DDL does."""
+        return classify.first_word(self.sql) in classify.COMMITTING
+
+    @property
+    def changes_session(self) -> bool:
+        """May leave the session otherwise than it was, without the server saying so."""
+        return classify.changes_session(self.sql)
+
+    @property
+    def calls(self) -> bool:
+        """Does what its text does not show: calls a procedure, executes another text."""
+        return classify.first_word(self.sql) not in classify.OPEN
+
+    def check_in_transaction(self) -> None:
+        """Raises: InterfaceError for a statement that would begin or end the
+        transaction behind its block's back.
+        """
+        if classify.controls_transaction(self.sql):
+            raise errors.InterfaceError(
+                f"{classify.first_word(self.sql)} inside a transaction: it is committed or rolled back by its block"
+            )
+
+    def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
+        """May have changed the session's transaction before it failed with ``error``."""
+        if classify.first_word(self.sql) not in classify.PLAIN:
+            return True
+        return in_transaction and not isinstance(
+            error, (pymysql.err.IntegrityError, pymysql.err.DataError, pymysql.err.ProgrammingError)
+        )
+
+
+class Bulk(Statement):
+    """Many rows of one INSERT."""
+
+    __slots__ = ("_chunk",)
+
+    def __init__(self, chunk: bulk.Chunk, *, idempotent: bool = False) -> None:
+        super().__init__(chunk.text(), idempotent=idempotent)
+        # which says what kind of statement it is, in fewer words
+        self._chunk, self.sql = chunk, chunk.sql
+
+    def talk(self, voice: Voice) -> Talk:
+        text = self.text if voice.backslash_escapes else self._chunk.text(backslash_escapes=False)
+        return (yield voice.encode(text))
+
+
+class Call:
+    """A call of a stored procedure.
+
+    Values are sent as literals, in one round trip. Only a parameter marked ``Out`` or
+    ``InOut`` goes through a user variable and is read back on the same connection.
+    Where an OUT parameter was given a plain value, as code written for the drivers'
+    ``callproc`` does, the server refuses the call before it enters the procedure
+    (1414); the catalogue then says which parameters those are, and they go by
+    variables. Without its word nothing is repeated: a procedure called from this one
+        may have raised the same error halfway.
+    """
+
+    __slots__ = ("_marks", "_values", "name", "reads", "repeatable")
+
+    def __init__(
+        self,
+        procedure: str,
+        params: Sequence[Any] = (),
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        self.name = identifiers.procedure(procedure)
+        # A procedure may write, whatever its name says: it is sent again only if the
+        # caller declared it idempotent or a read.
+        self.reads, self.repeatable = read_only, idempotent or read_only
+        if not isinstance(params, (tuple, list)):
+            raise errors.ParameterError(
+                f"a procedure's params are a tuple or list, not {type(params).__name__}; one is written (value,)"
+            )
+        self._marks = {
+            position: value
+            for position, value in enumerate(params)
+            if isinstance(value, parameters.Out)
+        }
+        self._values = [
+            value.value if isinstance(value, parameters.Out) else value for value in params
+        ]
+        names = [mark.name for mark in self._marks.values()]
+        if len(set(names)) != len(names):
+            raise errors.ParameterError(f"two OUT parameters share a name: {names}")
+        self._literals(True)
+
+    def talk(self, voice: Voice) -> Talk:
+        assigned = [
+            position for position, mark in self._marks.items() if isinstance(mark, parameters.InOut)
+        ]
+        try:
+            results = yield from self._call(voice, list(self._marks), assigned)
+        except pymysql.err.MySQLError as error:
+            if errors.code_of(error) != errors.NOT_A_VARIABLE:
+                raise
+            (answer,) = yield voice.encode(self._unmarked_out_parameters())
+            unmarked = [row["p"] - 1 for row in answer.rows if row["p"] - 1 not in self._marks]
+            if not unmarked:
+                raise
+            results = yield from self._call(
+                voice, [*self._marks, *unmarked], [*assigned, *unmarked]
+            )
+        out: Dict[str, Any] = {}
+        if self._marks:
+            columns = ",".join(
+                [f"{_variable(position)} AS `{position}`" for position in self._marks]
+            )
+            (answer,) = yield voice.encode(f"SELECT {columns}")
+            out = {
+                mark.name: answer.rows[0][str(position)] for position, mark in self._marks.items()
+            }
+        *sets, last = results
+        return CallResult(sets, out, last.rowcount, last.warnings)
+
+    def _call(self, voice: Voice, variables: List[int], assigned: List[int]) -> Talk:
+        literals = self._literals(voice.backslash_escapes)
+        if assigned:
+            yield voice.encode(
+                "SET "
+                + ",".join([f"{_variable(position)}={literals[position]}" for position in assigned])
+            )
+        arguments = [
+            _variable(position) if position in variables else text
+            for position, text in enumerate(literals)
+        ]
+        return (yield voice.encode(f"CALL {self.name}({','.join(arguments)})"))
+
+    def _unmarked_out_parameters(self) -> str:
+        schema, _, name = self.name.replace("`", "").rpartition(".")
+        where = f"'{schema}'" if schema else "DATABASE()"
+        return (
+            "SELECT ORDINAL_POSITION AS p FROM information_schema.PARAMETERS WHERE ROUTINE_TYPE = 'PROCEDURE' AND PARAMETER_MODE <> 'IN' "
+            f"AND SPECIFIC_SCHEMA = {where} AND SPECIFIC_NAME = '{name}'"
+        )
+
+    def _literals(self, backslash_escapes: bool) -> List[str]:
+        return [
+            parameters.literal(value, backslash_escapes=backslash_escapes) for value in self._values
+        ]
+
+    #: What a procedure does to a transaction is not said beforehand; what to the
+    #: session, the server says if it succeeds.
+    commits = changes_session = describes = False
+    calls, max_rows = True, None
+
+    def check_in_transaction(self) -> None:
+        """A procedure that ends the transaction is found out afterwards."""
+
+    def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
+        """A procedure may have begun, committed or rolled back before it failed."""
+        return True
+
+
+def _variable(position: int) -> str:
+    return f"@_dualdb_{position}"

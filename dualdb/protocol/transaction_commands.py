@@ -1,0 +1,148 @@
+"""The commands that begin and end a transaction, and the commit marker."""
+
+import logging
+import random
+from typing import Callable, List, NamedTuple, Optional, Tuple
+
+import pymysql.err
+
+from .. import deadlines, errors
+from .exchange import Talk
+from .statements import Statement
+
+log = logging.getLogger("dualdb")
+
+
+#: Around a statement that may end the transaction and begin another; see
+#: ``BaseTransaction._guarded``.
+GUARD, UNGUARD = b"SAVEPOINT `dualdb_call`", b"RELEASE SAVEPOINT `dualdb_call`"
+
+
+#: Where a transaction with a commit marker leaves its token, in its own database.
+MARKERS = "dualdb_commit"
+
+
+_NEW_MARKERS = (
+    f"CREATE TABLE IF NOT EXISTS {MARKERS} (token CHAR(32) CHARACTER SET ascii COLLATE ascii_bin PRIMARY KEY, "
+    "at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, KEY (at)) ENGINE=InnoDB"
+).encode()
+
+
+_OLD_MARKERS = f"DELETE FROM {MARKERS} WHERE at < NOW() - INTERVAL 7 DAY LIMIT 1000".encode()
+
+
+#: One transaction in so many also removes what is a week old.
+SWEEP_EVERY = 500
+
+
+_ISOLATION = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+
+
+class Mode(NamedTuple):
+    """How a transaction is opened; see ``Target.transaction``."""
+
+    commit_marker: bool = False
+    isolation: Optional[str] = None
+    read_only: bool = False
+    snapshot: bool = False
+    other_shards: bool = False
+    timeout: Optional[float] = None
+
+    def checked(self) -> "Mode":
+        """Raises: ParameterError for an isolation level that there is not, no such
+        time, or what excludes each other.
+        """
+        if self.timeout is not None:
+            deadlines.seconds(self.timeout)
+        if self.isolation is not None and (
+            not isinstance(self.isolation, str) or self.isolation.upper() not in _ISOLATION
+        ):
+            raise errors.ParameterError(
+                f"isolation is one of {', '.join(_ISOLATION)}, not {self.isolation!r}"
+            )
+        if self.commit_marker and self.read_only:
+            raise errors.ParameterError(
+                "a transaction that only reads has nothing to mark: commit_marker and read_only exclude each other"
+            )
+        return self
+
+    @property
+    def commands(self) -> List[bytes]:
+        commands = (
+            []
+            if self.isolation is None
+            else [f"SET TRANSACTION ISOLATION LEVEL {self.isolation.upper()}".encode()]
+        )
+        asked = [
+            words
+            for words, is_asked in (
+                (b"WITH CONSISTENT SNAPSHOT", self.snapshot),
+                (b"READ ONLY", self.read_only),
+            )
+            if is_asked
+        ]
+        return [*commands, b"START TRANSACTION " + b", ".join(asked) if asked else b"BEGIN"]
+
+
+PLAIN_MODE = Mode()
+
+
+def begin(
+    savepoint: int,
+    token: Optional[str],
+    mode: Mode = PLAIN_MODE,
+    spread: Callable[[], float] = random.random,
+) -> Talk:
+    """Open a transaction, or savepoint number 1 and up inside one; with a token, leave
+    it where ``marker`` looks for it.
+
+    First and not last: where the table is missing it can still be made, and from here
+    on the token's row is locked until it is certain what became of it.
+    """
+    commands = [b"SAVEPOINT `dualdb_%d`" % savepoint] if savepoint else mode.commands
+    if token is None:
+        for command in commands:
+            yield command
+        return
+    leave = f"INSERT INTO {MARKERS} (token) VALUES ('{token}')".encode()
+    try:
+        if spread() * SWEEP_EVERY < 1:
+            yield from _sweep()
+        for command in [*commands, leave]:
+            yield command
+    except pymysql.err.MySQLError as error:
+        if errors.code_of(error) != errors.NO_SUCH_TABLE:
+            raise
+        for command in [_NEW_MARKERS, *commands, leave]:
+            yield command
+
+
+def _sweep() -> Talk:
+    try:
+        yield _OLD_MARKERS
+    except pymysql.err.MySQLError as error:
+        if not errors.is_answer(error) or errors.code_of(error) == errors.NO_SUCH_TABLE:
+            raise
+        log.warning("old rows of %s cannot be removed: %s", MARKERS, error)
+
+
+def marker(token: str) -> Statement:
+    """Finds a row where the token's transaction was committed.
+
+    Waits where it is neither committed nor rolled back yet.
+    """
+    return Statement(
+        f"SELECT 1 FROM {MARKERS} WHERE token = %s LOCK IN SHARE MODE", (token,), idempotent=True
+    )
+
+
+def transaction_end(savepoint: int, *, commit: bool) -> Tuple[bytes, ...]:
+    """The commands that close what ``begin`` opened."""
+    if not savepoint:
+        return (b"COMMIT",) if commit else (b"ROLLBACK",)
+    name = b"`dualdb_%d`" % savepoint
+    return (
+        (b"RELEASE SAVEPOINT " + name,)
+        if commit
+        else (b"ROLLBACK TO SAVEPOINT " + name, b"RELEASE SAVEPOINT " + name)
+    )

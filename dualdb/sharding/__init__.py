@@ -1,0 +1,1 @@
+"""Several shards as one: scatter, merge, aggregates."""

@@ -1,0 +1,324 @@
+"""Counts, sums, averages and extremes over several shards: each sends its part for each
+group, and here they become one. Pure.
+"""
+
+import decimal
+import math
+from fractions import Fraction
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+from .. import deadlines, errors
+from ..errors import ParameterError
+from ..execution import steps
+from ..results import Column, Described, Row, ScatterResult
+from . import subquery
+from .collation import ASKED, DECIMALS, FLOATS, Key, Look, ask, differ, key
+from .merge import ordered
+
+#: Python's own context rounds to 28 digits, and a server's DECIMAL has 65.
+_EXACT = decimal.Context(prec=1000, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
+
+
+class Part(NamedTuple):
+    """How one aggregate is asked of a shard, and made of what they all said.
+
+    Attributes:
+        kind: what must be the same on all shards, in words.
+        terms: what is selected.
+        total: what comes of the shards' values of the terms.
+    """
+
+    kind: str
+    terms: List[str]
+    total: Callable[[List[Sequence[Any]]], Any]
+
+
+class Aggregate:
+    """``Count``, ``Sum``, ``Avg``, ``Min`` or ``Max`` of an SQL expression over the
+    columns of a query.
+
+    Raises: ParameterError for what is not one expression, for DISTINCT, and for a
+        placeholder.
+    """
+
+    def __init__(self, expression: str) -> None:
+        self.expression = subquery.expression(expression)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.expression!r})"
+
+    def _look(self) -> List[str]:
+        """What has to be known of its result's type."""
+        return []
+
+    def _part(
+        self, what: str, columns: Sequence[Column], told: Sequence[Any], increment: int
+    ) -> Part:
+        """How it is asked, by what was said to ``_look``."""
+        raise NotImplementedError
+
+
+class Count(Aggregate):
+    """``COUNT(*)``, or ``COUNT(expression)``: an int."""
+
+    def __init__(self, expression: str = "*") -> None:
+        self.expression = "*" if expression == "*" else subquery.expression(expression)
+
+    def _part(
+        self, what: str, columns: Sequence[Column], told: Sequence[Any], increment: int
+    ) -> Part:
+        return Part(
+            "a number",
+            [f"COUNT({self.expression})"],
+            lambda parts: sum([part[0] for part in parts]),
+        )
+
+
+class Sum(Aggregate):
+    """``SUM(expression)``: a Decimal of what is exact, a float of what is not; None
+    where there is no value.
+    """
+
+    def _look(self) -> List[str]:
+        return [f"SUM({self.expression})"]
+
+    def _part(
+        self, what: str, columns: Sequence[Column], told: Sequence[Any], increment: int
+    ) -> Part:
+        return Part(
+            _numeric(what, columns[0]),
+            [f"SUM({self.expression})"],
+            lambda parts: _sum([part[0] for part in parts]),
+        )
+
+
+class Avg(Aggregate):
+    """``AVG(expression)``: a Decimal with the server's number of digits, or a float;
+    None where there is no value.
+    """
+
+    def _look(self) -> List[str]:
+        return [f"AVG({self.expression})", f"SUM({self.expression})"]
+
+    def _part(
+        self, what: str, columns: Sequence[Column], told: Sequence[Any], increment: int
+    ) -> Part:
+        mean, total = columns
+        kind = _numeric(what, mean)
+
+        def average(parts: List[Sequence[Any]]) -> Any:
+            whole, number = _sum([part[0] for part in parts]), sum([part[1] for part in parts])
+            if whole is None or not number:
+                return None
+            return (
+                whole / number
+                if isinstance(whole, float)
+                else quotient(whole, number, total.scale, mean.scale, increment)
+            )
+
+        if kind != "floating point":
+            kind = f"{kind} with {mean.scale} digits after the point"
+        return Part(kind, [f"SUM({self.expression})", f"COUNT({self.expression})"], average)
+
+
+class Min(Aggregate):
+    """``MIN(expression)``, of texts by their collation; None where there is no value."""
+
+    _function = "MIN"
+    _best: Callable[..., Any] = staticmethod(min)
+
+    def _look(self) -> List[str]:
+        best = f"{self._function}({self.expression})"
+        return [best, *ask(best)]
+
+    def _part(
+        self, what: str, columns: Sequence[Column], told: Sequence[Any], increment: int
+    ) -> Part:
+        best = f"{self._function}({self.expression})"
+        by = key(what, columns[0], told[1:], of_minimum=True)
+
+        def extreme(parts: List[Sequence[Any]]) -> Any:
+            values = [part for part in parts if part[0] is not None]
+            return (
+                self._best(values, key=lambda part: by.of(part[0], part[1:]))[0] if values else None
+            )
+
+        return Part(by.kind, [best, *by.select(best)], extreme)
+
+
+class Max(Min):
+    """``MAX(expression)``, of texts by their collation; None where there is no value."""
+
+    _function = "MAX"
+    _best = staticmethod(max)
+
+
+def _numeric(what: str, column: Column) -> str:
+    if column.type in DECIMALS:
+        return "exact"
+    if column.type in FLOATS:
+        return "floating point"
+    raise ParameterError(f"{what} is of a type that is not summed here")
+
+
+def _sum(values: List[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    if isinstance(known[0], float):
+        try:
+            return math.fsum(known)
+        except OverflowError:
+            raise errors.DataError(
+                1690, "DOUBLE value is out of range in a sum over all shards"
+            ) from None
+    total = known[0]
+    for value in known[1:]:
+        total = _EXACT.add(total, value)
+    return total
+
+
+def quotient(
+    total: decimal.Decimal, number: int, total_scale: int, scale: int, increment: int
+) -> decimal.Decimal:
+    """``total / number`` as a server's AVG has it: cut off after whole words of nine
+    digits, and then rounded half up.
+
+    Args:
+        total_scale: the digits after the point of the total.
+        scale: those of the result.
+        increment: the server's div_precision_increment.
+    """
+    words = -(-total_scale // 9) * 9
+    kept = -(-(words + max(0, increment - (words - total_scale))) // 9) * 9
+    exact = Fraction(total) / number
+    digits = math.floor(abs(exact) * 10**kept)
+    if kept > scale:
+        digits = (digits + 5 * 10 ** (kept - scale - 1)) // 10 ** (kept - scale)
+    return _EXACT.scaleb(decimal.Decimal(-digits if exact < 0 else digits), -min(kept, scale))
+
+
+class Totals:
+    """Aggregates of a query over several shards, by groups."""
+
+    def __init__(
+        self,
+        query: subquery.Query,
+        group_by: Union[str, Sequence[str]],
+        aggregates: Mapping[str, Any],
+    ) -> None:
+        self._query, self._aggregates = query, aggregates
+        self._groups = (
+            [each.column for each in ordered(group_by, what="group_by", falling=False)]
+            if group_by != ""
+            else []
+        )
+        if not self._groups and not aggregates:
+            raise ParameterError("nothing is asked for: n=Count(), or group_by=")
+        for name, aggregate in aggregates.items():
+            if not isinstance(aggregate, Aggregate) or type(aggregate) is Aggregate:
+                raise ParameterError(
+                    f"{name} is a Count(), Sum(...), Avg(...), Min(...) or Max(...), not {aggregate!r}"
+                )
+        names = [name.lower() for name in (*self._groups, *aggregates)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ParameterError(f"two columns of the result are called {twice!r}")
+        self._columns = [f"q.{subquery.name(group)}" for group in self._groups]
+        what = [text for column in self._columns for text in (column, *ask(column))]
+        what += [text for aggregate in aggregates.values() for text in aggregate._look()]
+        self._look = Look(
+            _named([*what, "@@div_precision_increment"]), query, self._by(), self._groups
+        )
+
+    def _by(self) -> str:
+        return f"GROUP BY {', '.join(self._columns)}" if self._columns else ""
+
+    def plan(
+        self, ask_all: Callable[..., steps.Plan[ScatterResult]], timeout: Optional[float]
+    ) -> steps.Plan[List[Row]]:
+        """Ask all shards by ``ask_all``, at first for types and then for their parts."""
+        until = deadlines.until(timeout)
+        looked = yield from ask_all(self._look, until)
+        if not looked.by_shard:
+            return (
+                []
+                if self._groups
+                else [
+                    {
+                        name: 0 if isinstance(each, Count) else None
+                        for name, each in self._aggregates.items()
+                    }
+                ]
+            )
+        keys, parts = self._learn(looked.by_shard)
+        terms = [
+            text
+            for column, each in zip(self._columns, keys)
+            for text in (column, *each.select(column))
+        ]
+        terms += [text for part in parts for text in part.terms]
+        answers = yield from ask_all(
+            subquery.select(", ".join(_named(terms)), self._query, self._by()), until
+        )
+        rows = [
+            list(row.values())
+            for _, results in sorted(answers.by_shard.items())
+            for row in results[0].rows
+        ]
+        return self._total(rows, keys, parts)
+
+    def _learn(self, looked: Mapping[int, Described]) -> Tuple[List[Key], List[Part]]:
+        told = {
+            shard_id: (list(row.values()), list(columns))
+            for shard_id, (row, columns) in sorted(looked.items())
+        }
+        keys: List[Key] = []
+        at = 0
+        for group in self._groups:
+            what = f"the column {group!r}"
+            found = {
+                shard_id: key(what, columns[at], values[at + 1 : at + 1 + ASKED])
+                for shard_id, (values, columns) in told.items()
+            }
+            differ(what, {shard_id: each.kind for shard_id, each in found.items()})
+            keys += list(found.values())[:1]
+            at += 1 + ASKED
+        parts: List[Part] = []
+        for name, aggregate in self._aggregates.items():
+            end = at + len(aggregate._look())
+            each_part = {
+                shard_id: aggregate._part(name, columns[at:end], values[at:end], values[-1])
+                for shard_id, (values, columns) in told.items()
+            }
+            differ(name, {shard_id: part.kind for shard_id, part in each_part.items()})
+            parts += list(each_part.values())[:1]
+            at = end
+        return keys, parts
+
+    def _total(self, rows: List[List[Any]], keys: List[Key], parts: List[Part]) -> List[Row]:
+        groups: Dict[Any, Tuple[List[Any], List[List[Sequence[Any]]]]] = (
+            {} if self._groups else {(): ([], [[] for _ in parts])}
+        )
+        for row in rows:
+            ranks: List[Any] = []
+            shown: List[Any] = []
+            at = 0
+            for each in keys:
+                end = at + 1 + len(each.terms)
+                shown.append(row[at])
+                ranks.append(each.of(row[at], row[at + 1 : end]))
+                at = end
+            _, said = groups.setdefault(tuple(ranks), (shown, [[] for _ in parts]))
+            for part, values in zip(parts, said):
+                values.append(row[at : at + len(part.terms)])
+                at += len(part.terms)
+        names = [*self._groups, *self._aggregates]
+        return [
+            dict(zip(names, [*shown, *[part.total(values) for part, values in zip(parts, said)]]))
+            for _, (shown, said) in sorted(groups.items(), key=lambda group: group[0])
+        ]
+
+
+def _named(terms: List[str]) -> List[str]:
+    return [f"{text} AS dualdb_{number}" for number, text in enumerate(terms)]

@@ -1,0 +1,319 @@
+"""The server's order in Python: what has to be asked for beside a column so that its
+values compare here as they do there. Pure.
+
+Texts compare by the weights that the server gives them (WEIGHT_STRING). In most
+collations the shorter of two counts as though it went on in spaces (PAD SPACE), and
+some compare in several rounds (letters, then accents, then case): both are asked of the
+server for each column, because only it knows what its collations do.
+"""
+
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from pymysql.constants import FIELD_TYPE, FLAG
+
+from .. import errors
+from ..errors import ParameterError
+from ..protocol.exchange import Talk, Voice
+from ..results import Column
+from .subquery import Derived, Query, missing, select
+
+_BINARY = 63
+_TEXTS = {FIELD_TYPE.STRING, FIELD_TYPE.VAR_STRING, FIELD_TYPE.VARCHAR}
+_TEXTS |= {FIELD_TYPE.TINY_BLOB, FIELD_TYPE.BLOB, FIELD_TYPE.MEDIUM_BLOB, FIELD_TYPE.LONG_BLOB}
+INTEGERS = {
+    FIELD_TYPE.TINY,
+    FIELD_TYPE.SHORT,
+    FIELD_TYPE.INT24,
+    FIELD_TYPE.LONG,
+    FIELD_TYPE.LONGLONG,
+    FIELD_TYPE.YEAR,
+}
+DECIMALS = {FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL}
+FLOATS = {FIELD_TYPE.FLOAT, FIELD_TYPE.DOUBLE}
+#: How many columns ``ask`` adds for one.
+ASKED = 6
+#: A server sorts long texts by their beginnings alone (max_sort_length), so that their
+#: order says nothing.
+LONG = 64
+#: Of each round of a text's weights, the bytes by which rows are sorted.
+ROUND = 512
+
+
+class Padded:
+    """Weights of a text that goes on in ``pad`` for ever."""
+
+    __slots__ = ("pad", "weights")
+
+    def __init__(self, weights: bytes, pad: bytes) -> None:
+        while weights.endswith(pad):
+            weights = weights[: -len(pad)]
+        self.weights, self.pad = weights, pad
+
+    def __lt__(self, other: "Padded") -> bool:
+        length = max(len(self.weights), len(other.weights))
+        return self._of(length) < other._of(length)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Padded) and self.weights == other.weights
+
+    def __hash__(self) -> int:
+        return hash(self.weights)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def _of(self, length: int) -> bytes:
+        return (self.weights + self.pad * ((length - len(self.weights)) // len(self.pad) + 1))[
+            :length
+        ]
+
+
+class Falling:
+    """Compares the other way round."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __lt__(self, other: "Falling") -> bool:
+        return bool(other.value < self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Falling) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+class Key:
+    """How the values of one expression compare.
+
+    Attributes:
+        kind: as what, in words; what is of one kind compares, and what is of two does
+            not.
+        terms: what is to be selected beside the value, with ``{}`` where the expression
+            stands.
+        by: what is to be ordered by.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        read: Callable[[Any, Sequence[Any]], Any],
+        terms: Sequence[str] = (),
+        by: Sequence[str] = ("{}",),
+    ) -> None:
+        self.kind, self.terms, self.by, self._read = kind, tuple(terms), tuple(by), read
+
+    def of(self, value: Any, beside: Sequence[Any]) -> Tuple[Any, ...]:
+        """What compares with others: NULL comes first.
+
+        ``beside`` are the values of the terms.
+        """
+        return (0,) if value is None else (1, self._read(value, beside))
+
+    def select(self, expression: str) -> List[str]:
+        return [term.format(expression) for term in self.terms]
+
+
+def _value(value: Any, beside: Sequence[Any]) -> Any:
+    return value
+
+
+def _first(value: Any, beside: Sequence[Any]) -> Any:
+    return beside[0]
+
+
+def _whole(value: Any, beside: Sequence[Any]) -> Any:
+    # A BIT that went through a temporary table is an integer.
+    return int.from_bytes(value, "big") if isinstance(value, bytes) else value
+
+
+def _date(value: Any, beside: Sequence[Any]) -> Any:
+    # One with a month or day of zero is a str already, in the same form.
+    return str(value)
+
+
+def _moment(value: Any, beside: Sequence[Any]) -> Any:
+    # Of 0000-00-00 00:00:00 MariaDB says NULL.
+    return beside[0] or 0
+
+
+def _weights(pads: Sequence[Optional[bytes]]) -> Callable[[Any, Sequence[Any]], Any]:
+    def read(value: Any, beside: Sequence[Any]) -> Any:
+        return tuple(
+            [weights if pad is None else Padded(weights, pad) for weights, pad in zip(beside, pads)]
+        )
+
+    return read
+
+
+def _members(what: str, *, single_bits: bool) -> Callable[[Any, Sequence[Any]], Any]:
+    """By number; the numbers must stand for the same members wherever they come from."""
+    members: Dict[int, str] = {}
+    numbers: Dict[str, int] = {}
+
+    def read(value: Any, beside: Sequence[Any]) -> Any:
+        number = int(beside[0])
+        if not number or (single_bits and number & (number - 1)):
+            return number
+        if (
+            members.setdefault(number, value) != value
+            or numbers.setdefault(value, number) != number
+        ):
+            raise errors.InterfaceError(
+                f"{what} does not have the same members in the same order on all shards"
+            )
+        return number
+
+    return read
+
+
+def ask(expression: str) -> List[str]:
+    """What is to be asked about an expression of one row of NULLs, beside it: see
+    ``key``.
+    """
+    # NULL or ' ' takes the expression's collation. Of several rounds only MariaDB tells
+    # each by itself, and only it needs them.
+    space = f"COALESCE({expression}, ' ')"
+    return [
+        f"COLLATION({expression})",
+        f"COALESCE({expression}, 'a') = COALESCE({expression}, 'a ')",
+        f"WEIGHT_STRING({space})",
+        *[f"WEIGHT_STRING({space} /*M! LEVEL {level} */)" for level in (1, 2, 3)],
+    ]
+
+
+def key(what: str, column: Column, told: Sequence[Any], *, of_minimum: bool = False) -> Key:
+    """How a column's values compare.
+
+    Args:
+        told: what the server said to ``ask``.
+        of_minimum: of a MIN or MAX, which sends a BIT as digits.
+
+    Raises:
+        ParameterError: its type has an order that is not known here.
+    """
+    type_code, flags = column.type, column.flags
+    # which is that of their texts, also of an ENUM
+    text = type_code in _TEXTS and not of_minimum
+    if type_code == FIELD_TYPE.BIT:
+        return Key("number", _first, ["{}+0"]) if of_minimum else Key("number", _whole)
+    if type_code in INTEGERS or type_code in DECIMALS:
+        return Key("number", _value)
+    if type_code in FLOATS:
+        # A FLOAT is sent with six digits, and a DOUBLE(10,2) with two behind the point.
+        return Key("floating point number", _first, ["{}+0e0"])
+    if type_code in (FIELD_TYPE.DATE, FIELD_TYPE.NEWDATE):
+        return Key("DATE", _date)
+    if type_code == FIELD_TYPE.DATETIME:
+        return Key(f"DATETIME({column.scale})", _date)
+    if type_code == FIELD_TYPE.TIMESTAMP:
+        # What is sent comes twice in the hour when summer ends.
+        return Key("timestamp", _moment, ["UNIX_TIMESTAMP({})"])
+    if type_code == FIELD_TYPE.TIME:
+        return Key("time", _value)
+    if type_code == FIELD_TYPE.ENUM or (text and flags & FLAG.ENUM):
+        return Key("ENUM", _members(what, single_bits=False), ["{}+0"])
+    if type_code == FIELD_TYPE.SET or (text and flags & FLAG.SET):
+        return Key("SET", _members(what, single_bits=True), ["{}+0"])
+    if (type_code in _TEXTS and column.charset == _BINARY) or type_code == FIELD_TYPE.NULL:
+        return Key("binary text", _value)
+    collation, padded, space, *levels = told
+    if type_code not in _TEXTS or padded is None:
+        raise ParameterError(
+            f"{what} is of a type whose order is not known here: CAST it to another"
+        )
+    rounds = next((number for number in (1, 2, 3) if b"".join(levels[:number]) == space), 0)
+    if not rounds:
+        raise ParameterError(
+            f"{what} is in {collation}, whose order is not known here: give it another by COLLATE"
+        )
+    pads = [level if padded and level else None for level in levels[:rounds]]
+    if rounds == 1:
+        return Key(f"text in {collation}", _weights(pads), ["WEIGHT_STRING({})"])
+    # A server sorts by so many bytes for all rounds together (max_sort_length, or fewer
+    # with a LIMIT), into which only the first round fits where a column is long:
+    # letters without accents and case. So it is told to sort by each round.
+    terms = [f"WEIGHT_STRING({{}} /*M! LEVEL {number} */)" for number in range(1, rounds + 1)]
+    by = [
+        term if pad is None else f"RPAD({term}, {ROUND}, X'{pad.hex()}')"
+        for term, pad in zip(terms, pads)
+    ]
+    return Key(f"text in {collation}", _weights(pads), terms, by)
+
+
+class Look(Derived):
+    """What the server says of a query's columns, without running it. Gives a Described."""
+
+    __slots__ = ("_columns", "_wanted")
+
+    describes = True
+
+    def __init__(self, what: Sequence[str], query: Query, tail: str, wanted: Sequence[str]) -> None:
+        text, params, read_only = query
+        # A LIMIT 0 outside keeps the server from making a UNION or groups first, and
+        # one inside from making a row without a table; the join makes a row of nothing.
+        head = (
+            f"SELECT {', '.join(what)} FROM (SELECT 1 AS dualdb_one) AS o LEFT JOIN (SELECT * FROM"
+        )
+        super().__init__(
+            head,
+            f"{text}\nLIMIT 0",
+            f"AS z LIMIT 0) AS q ON FALSE {tail}".rstrip(),
+            params,
+            read_only=read_only,
+        )
+        self._wanted, self._columns = (
+            list(wanted),
+            select("*", (f"{text}\nLIMIT 0", params, read_only), "LIMIT 0"),
+        )
+
+    def talk(self, voice: Voice) -> Talk:
+        try:
+            return (yield from super().talk(voice))
+        except errors.DRIVER_ERRORS as error:
+            if errors.code_of(error) != errors.NO_SUCH_COLUMN:
+                raise
+            (answer,) = yield from self._columns.talk(voice)
+            absent = missing(self._wanted, answer.columns)
+            why = (
+                f"no column {absent!r} in the result" if absent is not None else str(error.args[-1])
+            )
+            raise ParameterError(
+                f"{why}; there are {', '.join(map(repr, answer.columns))}"
+            ) from None
+
+
+class Order(NamedTuple):
+    """One column that rows are ordered by."""
+
+    column: str
+    falls: bool
+
+
+def differ(what: str, kinds: Dict[int, str]) -> None:
+    """Raises: InterfaceError where something is not of the same kind on all shards, so
+    that it does not compare.
+    """
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(
+            [f"{kind} on shard {shard_id}" for shard_id, kind in sorted(kinds.items())]
+        )
+        raise errors.InterfaceError(
+            f"{what} is not the same on all shards, and does not compare: {told}"
+        )
+
+
+def beyond(keys: Sequence[Any]) -> bool:
+    """Whether some text among the keys is so long that the server may not have compared
+    it to its end.
+    """
+    for each in keys:
+        ranked = each.value if isinstance(each, Falling) else each
+        values = ranked[1] if len(ranked) > 1 else ()
+        for value in values if isinstance(values, tuple) else (values,):
+            if isinstance(value, (bytes, Padded)) and len(value) > LONG:
+                return True
+    return False

@@ -1,0 +1,275 @@
+"""The rows of several shards as one sorted stream: what a merge of either colour
+decides, beside the waiting.
+"""
+
+import contextlib
+import heapq
+import re
+from abc import ABC, abstractmethod
+from typing import (
+    Any,
+    Dict,
+    Generic,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+)
+
+from .. import deadlines, errors
+from ..api.stream import BaseStream
+from ..errors import ParameterError
+from ..execution import steps
+from ..results import Described, Row, ScatterResult
+from . import subquery
+from .collation import ASKED, Falling, Key, Look, Order, ask, beyond, differ, key
+
+StreamT = TypeVar("StreamT", bound="BaseStream[Any]")
+
+#: The longest limit after which the rest of it is read.
+DRAINED = 100
+
+_TERM = re.compile(r"(?is)\s*(-?)\s*(?:`((?:[^`]|``)+)`|([^\s,`]+))(?:\s+(ASC|DESC))?\s*(,|\Z)")
+
+
+def ordered(terms: Union[str, Sequence[str]], *, what: str, falling: bool = True) -> List[Order]:
+    """``"-px, id"``, ``"px DESC, id"`` or a list of such as columns.
+
+    Raises: ParameterError for anything else, and for a column that falls where
+        ``falling`` is False.
+    """
+    texts = [terms] if isinstance(terms, str) else terms
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(each, str) for each in texts):
+        raise ParameterError(
+            f"{what} is a str of columns like 'px, id' or a list of such, not {terms!r}"
+        )
+    found: List[Order] = []
+    for text in texts:
+        at = 0
+        while at < len(text) or not text:
+            term = _TERM.match(text, at)
+            wrong = term is None or (term[1] and term[4]) or (term[5] and term.end() == len(text))
+            if term is None or wrong or (not falling and (term[1] or term[4])):
+                raise ParameterError(
+                    f"{what} is a list of columns{' like -px, id' if falling else ''}, and not {text!r}"
+                )
+            column = term[2].replace("``", "`") if term[2] else term[3]
+            found.append(Order(column, bool(term[1]) or (term[4] or "").upper() == "DESC"))
+            at = term.end()
+    return found
+
+
+def most(limit: Any) -> Optional[int]:
+    """Raises: ParameterError where it is no number of rows."""
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
+        raise ParameterError(f"limit is a number of rows from 0 up, not {limit!r}")
+    return limit
+
+
+class _Head(NamedTuple):
+    """The next row of a shard. Two never compare beyond the shard's id."""
+
+    keys: Tuple[Any, ...]
+    shard_id: int
+    row: Row
+
+
+class BaseMerge(ABC, Generic[StreamT]):
+    """The rows of several shards in one order, over a connection to each that is the
+    merge's until its end.
+
+    It ends with the last row, at an error, when ``close()`` is called or when the loop
+    over it is left.
+    """
+
+    def __init__(
+        self,
+        scatter: Any,
+        query: subquery.Query,
+        order: Sequence[Order],
+        limit: Optional[int],
+        until: Optional[float],
+    ) -> None:
+        if not order:
+            raise ParameterError("order_by names no column")
+        self._scatter, self._query, self._order, self._limit, self._until = (
+            scatter,
+            query,
+            tuple(order),
+            limit,
+            until,
+        )
+        columns = [f"q.{subquery.name(each.column)}" for each in order]
+        asked = [
+            f"{text} AS dualdb_{number}"
+            for number, text in enumerate([text for column in columns for text in ask(column)])
+        ]
+        self._look = Look(["q.*", *asked], query, "", [each.column for each in order])
+        self._keys: List[Key] = []
+        #: By shard, what the columns are called there: in upper or in lower case.
+        self._names: Dict[int, List[str]] = {}
+        self._streams: Optional[Dict[int, StreamT]] = None
+        self._heads: List[_Head] = []
+        #: By shard, the keys of its last row: an order that is not understood here must
+        #: not pass for one.
+        self._before: Dict[int, Tuple[Any, ...]] = {}
+        self._last: Optional[int] = None
+        self._given = 0
+        self._over = limit == 0
+        self._errors: Dict[int, errors.Error] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, {'over' if self._over else 'not begun' if self._streams is None else 'open'}>"
+
+    @property
+    def errors(self) -> Mapping[int, errors.Error]:
+        """By shard id, of those that failed before their first row and are left out,
+        with ``on_error="partial"``.
+        """
+        return dict(self._errors)
+
+    @abstractmethod
+    def _new_stream(self, route: steps.Route, statement: subquery.Derived) -> StreamT:
+        """The colour's stream of one shard."""
+
+    def close(self) -> None:
+        """Leave it before its end."""
+        self._over = True
+        streams, self._streams, self._heads = self._streams or {}, {}, []
+        for stream in streams.values():
+            stream._leave()
+
+    def _next(self) -> steps.Plan[Optional[Row]]:
+        """The next row of all; None after the last."""
+        if self._over:
+            return None
+        if self._streams is None:
+            yield from self._begin()
+        elif self._last is not None:
+            shard_id, self._last = self._last, None
+            try:
+                row = yield steps.Next(self._streams[shard_id])
+            except errors.Error as error:
+                raise errors.scattered(
+                    ScatterResult({}, {shard_id: error}), len(self._streams) + len(self._errors)
+                ) from error
+            self._put(shard_id, row)
+        if not self._heads:
+            self.close()
+            return None
+        head = heapq.heappop(self._heads)
+        self._last, self._given = head.shard_id, self._given + 1
+        if self._given == self._limit:
+            yield from self._drain()
+            self.close()
+        return head.row
+
+    def _drain(self) -> steps.Plan[None]:
+        """Read the few rows that are on their way: a stream that is left before its end
+        costs its connection.
+        """
+        if self._limit is None or self._limit > DRAINED:
+            return
+        for stream in (self._streams or {}).values():
+            with contextlib.suppress(errors.Error):
+                while (yield steps.Next(stream)) is not None:
+                    pass
+
+    def _begin(self) -> steps.Plan[None]:
+        scatter = self._scatter
+        routes = dict(scatter._routes())
+        self._until = min(
+            [each for each in (self._until, deadlines.until()) if each is not None], default=None
+        )
+        looked: ScatterResult = yield from scatter._ask(self._look, self._until, routes)
+        self._errors.update(looked.errors)
+        self._streams = {}
+        if not looked.by_shard:
+            return
+        self._learn(looked.by_shard)
+        statement = self._statement()
+        for shard_id in sorted(looked.by_shard):
+            self._streams[shard_id] = self._new_stream(routes[shard_id], statement)
+            self._streams[shard_id]._until = self._until
+        outcomes = yield steps.Gather(
+            tuple([steps.Next(stream) for stream in self._streams.values()]), scatter._at_once
+        )
+        rows = dict(zip(list(self._streams), outcomes))
+        for shard_id, outcome in rows.items():
+            if isinstance(outcome, errors.Error):
+                self._errors[shard_id] = outcome
+                del self._streams[shard_id]
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        if self._errors and scatter._on_error == "raise":
+            raise errors.scattered(ScatterResult({}, self._errors), len(routes))
+        for shard_id in self._streams:
+            self._put(shard_id, rows[shard_id])
+
+    def _learn(self, looked: Mapping[int, Described]) -> None:
+        """How the columns compare; they must do so in the same way on all shards."""
+        for number, order in enumerate(self._order):
+            found: Dict[int, Key] = {}
+            for shard_id, (row, columns) in sorted(looked.items()):
+                told = list(row.values())[len(columns) - ASKED * (len(self._order) - number) :][
+                    :ASKED
+                ]
+                column = next(
+                    (each for each in columns if each.name.lower() == order.column.lower()), None
+                )
+                if column is None:  # the server finds more names equal than Python does
+                    raise ParameterError(
+                        f"write the column {order.column!r} as it is called in the result"
+                    )
+                self._names.setdefault(shard_id, []).append(column.name)
+                found[shard_id] = key(f"the column {order.column!r}", column, told)
+            differ(
+                f"the column {order.column!r}",
+                {shard_id: each.kind for shard_id, each in found.items()},
+            )
+            self._keys.append(next(iter(found.values())))
+
+    def _statement(self) -> subquery.Derived:
+        columns = [f"q.{subquery.name(each.column)}" for each in self._order]
+        terms = [text for each, column in zip(self._keys, columns) for text in each.select(column)]
+        what = ", ".join(
+            ["q.*", *[f"{text} AS dualdb_{number}" for number, text in enumerate(terms)]]
+        )
+        sorts = [
+            (text.format(column), each.falls)
+            for each, by, column in zip(self._order, self._keys, columns)
+            for text in by.by
+        ]
+        by = ", ".join([text + " DESC" * falls for text, falls in sorts])
+        return subquery.select(
+            what,
+            self._query,
+            f"ORDER BY {by}" + ("" if self._limit is None else f" LIMIT {self._limit}"),
+        )
+
+    def _put(self, shard_id: int, row: Optional[Row]) -> None:
+        if row is None:
+            return
+        keys: List[Any] = []
+        for order, each, column in zip(
+            reversed(self._order), reversed(self._keys), reversed(self._names[shard_id])
+        ):
+            beside = [row.popitem()[1] for _ in each.terms][::-1]
+            ranked = each.of(row[column], beside)
+            keys.insert(0, Falling(ranked) if order.falls else ranked)
+        head, before = _Head(tuple(keys), shard_id, row), self._before.get(shard_id)
+        if (
+            before is not None
+            and head.keys < before
+            and not beyond(head.keys)
+            and not beyond(before)
+        ):
+            raise errors.InternalError(
+                f"shard {shard_id} has another order of {self._order} than is known here"
+            )
+        self._before[shard_id] = head.keys
+        heapq.heappush(self._heads, head)

@@ -1,0 +1,339 @@
+"""The same call to several shards at once, and what came of it: nothing is ever
+silently short.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from typing import Any, Callable, Dict, Generic, Literal, Mapping, Optional, Sequence, Union
+
+from .. import deadlines, errors
+from ..api.client import Apart
+from ..api.typevars import MergeT, RowsR, ScatterR
+from ..execution import execute, steps
+from ..protocol.statements import Call, Statement
+from ..results import ScatterResult, row_count
+from ..sql.parameters import Params, names
+from . import collation, merge, subquery
+from .aggregates import Aggregate, Totals
+
+#: What becomes of a scatter of which a part has failed: a ScatterError, or the rest
+#: with the errors beside it.
+OnError = Literal["raise", "partial"]
+
+Routes = Mapping[int, steps.Route]
+
+
+class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
+    """Several shards as one target: ``db.shards()`` for all that are in the table and
+    not inactive, ``db.shards([1, 3])`` for some.
+
+    A call is made on all of them at the same time, ``at_once`` at most. Where one
+    fails, a ScatterError carries what the others gave; with ``on_error="partial"`` they
+    are given, with the errors beside them. A shard that is suspended or cannot be
+    reached is such an error, and never left out. There is no transaction over several
+    shards, and none of these calls is taken inside one.
+    """
+
+    def __init__(
+        self,
+        routes: Callable[[], Routes],
+        check: Callable[[], None],
+        on_error: OnError,
+        at_once: int,
+        *,
+        keys: Optional[Mapping[int, Sequence[Any]]] = None,
+    ) -> None:
+        self._routes, self._check, self._on_error, self._at_once, self._keys = (
+            routes,
+            check,
+            on_error,
+            at_once,
+            keys,
+        )
+
+    @abstractmethod
+    def _run(self, plan: steps.Plan[Any]) -> Any:
+        """Perform a plan the colour's way: its result, or a coroutine of it."""
+
+    @abstractmethod
+    def _new_merge(
+        self,
+        query: subquery.Query,
+        order: Sequence[collation.Order],
+        limit: Optional[int],
+        until: Optional[float],
+    ) -> MergeT:
+        """The colour's stream of all shards' rows."""
+
+    def query(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> ScatterR:
+        """The rows of a query on each; see ``Target.query``.
+
+        The timeout is each shard's own.
+        """
+        return self._run(
+            self._plan(
+                lambda params: Statement(sql, params, idempotent=idempotent, read_only=read_only),
+                params,
+                _rows,
+                timeout,
+            )
+        )
+
+    def execute(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> ScatterR:
+        """The affected rows on each; see ``Target.execute``.
+
+        Each shard commits by itself: where one fails, the others are not undone.
+        """
+        return self._run(
+            self._plan(
+                lambda params: Statement(sql, params, idempotent=idempotent),
+                params,
+                _count,
+                timeout,
+            )
+        )
+
+    def call(
+        self,
+        procedure: str,
+        params: Sequence[Any] = (),
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> ScatterR:
+        """A procedure's CallResult on each; see ``Target.call``. Not of ``db.keys()``."""
+
+        def make(keys: Any) -> Call:
+            if keys is not None:
+                raise errors.ParameterError(
+                    "a procedure is not called by keys: call it on their shards, db.shards([...])"
+                )
+            return Call(procedure, params, idempotent=idempotent, read_only=read_only)
+
+        return self._run(self._plan(make, None, _whole, timeout))
+
+    def merge(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        order_by: Union[str, Sequence[str]],
+        limit: Optional[int] = None,
+        timeout: Optional[float] = None,
+        read_only: bool = False,
+    ) -> MergeT:
+        """The rows of a query on all of them as one sorted stream, in the order of one
+        server that has all the rows.
+
+        ``for row in db.shards().merge("SELECT id, px FROM trades WHERE day = %s",
+        (day,), order_by="-px, id", limit=10)``, in asyncio ``async for``. Each shard
+        sorts its rows and sends them as they are needed, ``limit`` of them at most; one
+        row of each is held at a time. Rows that compare equal come by shard id. Nothing
+        is sent before the first row is asked for; from then on a connection to each
+        shard is the loop's, until its end or until it is left. A server ends it that
+        has waited longer than its net_write_timeout for its rows to be read.
+
+        The query runs on each shard by itself: a GROUP BY, DISTINCT, UNION or window
+        function in it is about one shard's rows. Its columns have different names.
+
+        Args:
+            order_by: columns of the result, by name: ``"-px, id"``, ``"px DESC, id"``
+                or a list of such; a name in backticks may have any characters. Texts
+                compare by the collation of their column, NULL is the smallest. Long
+                ones that begin alike come in any order, as on one server
+                (max_sort_length).
+            limit: the most rows.
+            timeout, read_only: as for ``query``; the time is for the whole loop.
+
+        Raises:
+            ParameterError: (at once) a LIMIT or ORDER BY in the query, or what is not a
+                query; (with the first row) a column that is not in the result, or one
+                whose type has no order that is known here, such as JSON or UUID.
+            ScatterError: (with a row) a shard is suspended, cannot be reached, or
+                fails. With ``on_error="partial"`` one that fails before its first row
+                is left out, and is in the stream's ``errors``.
+            InterfaceError: (with a row) a column's type or collation is not the same on
+                all shards.
+        """
+        self._not_by_keys()
+        query = (subquery.body(sql), params, read_only)
+        return self._new_merge(
+            query,
+            merge.ordered(order_by, what="order_by"),
+            merge.most(limit),
+            deadlines.until(timeout),
+        )
+
+    def aggregate(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        group_by: Union[str, Sequence[str]] = (),
+        timeout: Optional[float] = None,
+        read_only: bool = False,
+        **aggregates: Aggregate,
+    ) -> RowsR:
+        """Counts, sums, averages and extremes over the rows of a query on all of them:
+        what one server that has all the rows would say.
+
+        ``aggregate("SELECT * FROM trades WHERE day = %s", (day,), group_by="symbol",
+        n=Count(), volume=Sum("qty * px"), mean=Avg("px"))`` is ``SELECT symbol,
+        COUNT(*) AS n, SUM(qty * px) AS volume, AVG(px) AS mean FROM (...) AS q GROUP BY
+        symbol ORDER BY symbol``, with the same types. Each shard sends one row for each
+        group. Floating point sums may differ in their last digits, and so may those of
+        an exact expression that divides, of which servers keep more or fewer digits as
+        their plan goes: ROUND it.
+
+        Args:
+            sql: a query without LIMIT or ORDER BY, which runs on each shard by itself;
+                see ``merge``.
+            group_by: columns of its result, a str with commas or a list. Without any
+                there is one group, also of no rows.
+            timeout: seconds for all of it.
+            read_only: as for ``query``.
+            aggregates: by the names that they have in the result: Count, Sum, Avg, Min
+                and Max of an expression over the columns.
+
+        Gives: a list of dicts, by the values of ``group_by`` in ascending order.
+
+        Raises:
+            ParameterError: as for ``merge``; and for ``on_error="partial"``, as a total
+                of some of the shards is not the total.
+            ScatterError: a shard is suspended, cannot be reached, or fails.
+            InterfaceError: a type or collation is not the same on all shards.
+        """
+        self._not_by_keys()
+        if self._on_error != "raise":
+            raise errors.ParameterError(
+                'a total of some shards is not the total: aggregate has no on_error="partial"'
+            )
+        asked = Totals((subquery.body(sql), params, read_only), group_by, aggregates)
+        return self._run(
+            asked.plan(self._ask, None if timeout is None else deadlines.seconds(timeout))
+        )
+
+    def _ask(
+        self, statement: Statement, until: Optional[float], routes: Optional[Routes] = None
+    ) -> steps.Plan[ScatterResult]:
+        """What the statement gave on each, before ``until``; the ParameterError of one
+        is raised as it is.
+        """
+        try:
+            result = yield from self._plan(
+                lambda params: statement, None, _whole, until=until, routes=routes
+            )
+        except errors.ScatterError as error:
+            result = error.result
+            if not any(isinstance(each, errors.ParameterError) for each in result.errors.values()):
+                raise
+        for each in result.errors.values():
+            if isinstance(each, errors.ParameterError):
+                raise each
+        return result
+
+    def _not_by_keys(self) -> None:
+        if self._keys is not None:
+            raise errors.ParameterError(
+                "there is no merge or aggregate by keys: have it on their shards, db.shards([...])"
+            )
+
+    def _plan(
+        self,
+        make: Callable[[Any], Any],
+        params: Any,
+        value: Callable[[Any], Any],
+        timeout: Optional[float] = None,
+        *,
+        until: Optional[float] = None,
+        routes: Optional[Routes] = None,
+    ) -> steps.Plan[ScatterResult]:
+        # All are bound before any is sent; those of no keys at all too, for what is
+        # wrong with them.
+        whole = make(params) if self._keys is None else _with_keys(make, params, ())
+        own = {
+            shard_id: _with_keys(make, params, keys)
+            for shard_id, keys in (self._keys or {}).items()
+        }
+        self._check()
+        found: Dict[int, Any] = {}
+        answered: Dict[int, Any] = {}
+        failed: Dict[int, errors.Error] = {}
+        for shard_id, route in (self._routes() if routes is None else routes).items():
+            try:
+                found[shard_id] = yield from execute.find(route)
+            except errors.Error as error:
+                failed[shard_id] = error
+        # the steps may be performed by threads that are in no block
+        block = deadlines.until() if until is None else until
+        calls = []
+        for shard_id, place in found.items():
+            apart = Apart(place, read_only=place._read_only, look=place._look)
+            calls.append(steps.Perform(_there(apart, own.get(shard_id, whole), timeout, block)))
+        outcomes = yield steps.Gather(tuple(calls), self._at_once)
+        for shard_id, outcome in zip(found, outcomes):
+            if isinstance(outcome, errors.Error):
+                failed[shard_id] = outcome
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                answered[shard_id] = value(outcome)
+        result = ScatterResult(answered, failed)
+        if failed and self._on_error == "raise":
+            raise errors.scattered(result, len(answered) + len(failed))
+        return result
+
+
+def _with_keys(make: Callable[[Any], Any], params: Any, keys: Sequence[Any]) -> Any:
+    """A shard's own statement, in which ``%(keys)s`` are its keys."""
+    if params is not None and not isinstance(params, Mapping):
+        raise errors.ParameterError(
+            f"beside %(keys)s a statement's params are a mapping or None, not {type(params).__name__}"
+        )
+    if params is not None and "keys" in params:
+        raise errors.ParameterError(
+            "the parameter named 'keys' is each shard's own keys: give yours another name"
+        )
+    statement = make({**(params or {}), "keys": list(keys)})
+    if "keys" not in names(statement.sql):
+        raise errors.ParameterError(
+            "the statement nowhere says %(keys)s, so it would not be about the keys alone"
+        )
+    return statement
+
+
+def _there(
+    place: Any, statement: Any, timeout: Optional[float], block: Optional[float]
+) -> steps.Plan[Any]:
+    if block is not None:
+        left = max(0.0, block - time.monotonic())
+        timeout = left if timeout is None else min(left, timeout)
+    return (yield from execute.perform(lambda: place, statement, timeout))
+
+
+def _rows(results: Any) -> Any:
+    return results[0].rows
+
+
+def _count(results: Any) -> Any:
+    return row_count(results[0])
+
+
+def _whole(result: Any) -> Any:
+    return result

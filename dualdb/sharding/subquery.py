@@ -1,0 +1,165 @@
+"""A caller's query inside another one, ``SELECT ...
+
+FROM (query) AS q``: what may stand there, and how the whole is said. Pure.
+"""
+
+import re
+from typing import Any, List, Optional, Tuple
+
+from ..errors import ParameterError
+from ..protocol.statements import Statement
+from ..sql import classify, parameters
+
+_COMMENT = r"/\*.*?\*/|--(?=\s|\Z)[^\n]*|\#[^\n]*"
+_QUOTED = r"`(?:[^`]|``)*`"
+# A backslash inside a text hides what follows it, or does not: that is the session's
+# NO_BACKSLASH_ESCAPES.
+_READINGS = (
+    re.compile(
+        rf"""(?P<text>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|{_QUOTED})|{_COMMENT}""", re.S
+    ),
+    re.compile(rf"""(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*"|{_QUOTED})|{_COMMENT}""", re.S),
+)
+_PARENTHESES = re.compile(r"[()]")
+_QUERY = re.compile(r"(?i)\s*(?:SELECT|WITH|VALUES|TABLE)\b")
+# On a shard each of them would be about that shard's rows alone, or do more than read.
+_WHOLE = re.compile(
+    r"(?i)(?<![.\w$@])(LIMIT|OFFSET\s+[\d%]|FETCH\s+(?:FIRST|NEXT)|ORDER\s+BY|INTO|PROCEDURE|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN)(?![\w$])"
+)
+_INSTEAD = {"LIMIT": "use limit=", "ORDER BY": "use order_by="}
+
+
+def _read(text: str, what: str, comment: str = " ") -> str:
+    """A text with ``~`` for each character of its quoted parts, and the same for its
+    comments with ``comment``.
+
+    Raises: ParameterError where a text or comment does not end, or is run, or where it
+        is not certain where it ends.
+    """
+    if re.search(r"/\*M?!", text):
+        raise ParameterError(f"{what} has a comment that is executed, /*! */")
+    found = []
+    for reading in _READINGS if "\\" in text else _READINGS[:1]:
+        bare = reading.sub(lambda match: ("~" if match["text"] else comment) * len(match[0]), text)
+        if not re.search(r"['\"`]|/\*", bare):
+            found.append(bare)
+    if not found:
+        raise ParameterError(f"{what} has a text, a name or a comment without an end")
+    if found[0] != found[-1]:
+        raise ParameterError(
+            f"a backslash in {what} can be read in two ways: pass the text as a parameter"
+        )
+    return found[0]
+
+
+def _outermost(bare: str, what: str) -> str:
+    """What stands in no parentheses. Raises: ParameterError where they do not match."""
+    pieces, depth, end = [], 0, 0
+    for found in _PARENTHESES.finditer(bare):
+        if not depth:
+            pieces.append(bare[end : found.start()])
+        depth += 1 if found[0] == "(" else -1
+        end = found.end()
+        if depth < 0:
+            break
+    if depth:
+        raise ParameterError(f"the parentheses in {what} do not match")
+    return " () ".join([*pieces, bare[end:]])
+
+
+def body(text: str) -> str:
+    """A query as it may stand in parentheses: without its semicolon.
+
+    Raises:
+        ParameterError: it is not one query, or has a LIMIT, ORDER BY or lock of its
+            own, which would be each shard's alone.
+    """
+    if not isinstance(text, str):
+        raise ParameterError(f"a statement is a str, not {type(text).__name__}")
+    bare = _read(text, "the statement")
+    while bare.rstrip().endswith(";"):
+        end = len(bare.rstrip()) - 1
+        text, bare = text[:end] + " " + text[end + 1 :], bare[:end]
+    if ";" in bare:
+        raise ParameterError("this is more than one statement")
+    if not _QUERY.match(bare):
+        raise ParameterError("a query is expected here: SELECT, or WITH")
+    found = _WHOLE.search(_outermost(bare, "the statement"))
+    if found is not None:
+        word = " ".join(found[1].upper().split())
+        raise ParameterError(
+            f"the statement has its own {word}, which would be about each shard's rows alone: {_INSTEAD.get(word, 'leave it out')}"
+        )
+    return text
+
+
+def expression(text: str) -> str:
+    """One expression over the columns of a query.
+
+    Raises:
+        ParameterError: it is none, or more than one, or has a placeholder.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ParameterError(f"an expression is a str like 'qty * px', not {text!r}")
+    bare = _read(text, repr(text), ";")
+    if ";" in bare or "," in _outermost(bare, repr(text)):
+        raise ParameterError(f"{text!r} is not one expression")
+    if re.match(r"(?i)\s*(?:DISTINCT|ALL)\b", bare):
+        raise ParameterError(f"{text!r}: what is distinct on each shard may be the same on two")
+    if re.search(r"%(?:s\b|\()", bare):
+        raise ParameterError(f"{text!r} has a placeholder: params are those of the statement alone")
+    return text
+
+
+def name(text: str) -> str:
+    """A name of a column, quoted."""
+    return "`" + text.replace("`", "``") + "`"
+
+
+class Derived(Statement):
+    """``head (query) tail``, which reads what the query reads."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(
+        self,
+        head: str,
+        query: str,
+        tail: str,
+        params: parameters.Params,
+        *,
+        read_only: bool = False,
+    ) -> None:
+        self._inner = query
+        if params is not None:
+            head, tail = head.replace("%", "%%"), tail.replace("%", "%%")
+        # On lines of its own: the query may end in a comment.
+        super().__init__(f"{head} (\n{query}\n) {tail}", params, read_only=read_only)
+
+    @property
+    def reads(self) -> bool:
+        return self._read_only or classify.is_plain_read(self._inner)
+
+    @property
+    def changes_session(self) -> bool:
+        return classify.changes_session(self._inner)
+
+
+#: The text, its parameters, and whether it was declared to read only.
+Query = Tuple[str, Any, bool]
+
+
+def select(what: str, query: Query, tail: str = "") -> Derived:
+    """``SELECT what FROM (query) AS q tail``."""
+    text, params, read_only = query
+    return Derived(
+        f"SELECT {what} FROM", text, f"AS q {tail}".rstrip(), params, read_only=read_only
+    )
+
+
+def missing(wanted: List[str], columns: Tuple[str, ...]) -> Optional[str]:
+    """The first wanted name that no column has; names of columns are the same in either
+    case.
+    """
+    known = {column.lower() for column in columns}
+    return next((each for each in wanted if each.lower() not in known), None)

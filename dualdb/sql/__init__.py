@@ -1,0 +1,1 @@
+"""SQL text: parameters, classification, bulk inserts."""

@@ -1,0 +1,126 @@
+"""The client of one database, and targets, in threads."""
+
+from typing import Any, Callable, List, Optional
+
+from .. import errors
+from ..api.client import BaseClient
+from ..api.target import Target as BaseTarget
+from ..execution import steps
+from ..protocol.exchange import settled
+from ..protocol.transaction_commands import Mode
+from ..results import CallResult, Row, RowCount
+from .borrowed_connection import BorrowedConnection
+from .lock import Lock
+from .pool import Pool
+from .runner import drive
+from .transaction import Transaction, _Runs
+
+
+class _Verbs(_Runs):
+    """What a client, a target and the service have in common: where they go is
+    ``_route``.
+    """
+
+    _route: Callable[[], Any]
+
+    def _new_transaction(self, mode: Mode) -> Transaction:
+        return Transaction(self._route, mode=mode)
+
+    def _new_connection(self) -> BorrowedConnection:
+        return BorrowedConnection(self._route)
+
+    def lock(self, name: str, *, timeout: float) -> Lock:
+        """An advisory lock of this database's server: ``with db.lock("rebalance",
+        timeout=5):``, with asyncio's own block there.
+
+        Nobody else holds a lock of that name on that server meanwhile, by dualdb or by
+        GET_LOCK. It is held by a session of its own, one of the pool's: what the block
+        does to the database is committed or rolled back apart from it, and a second
+        lock of the same name waits for the first, even in the same thread or task.
+        Where that session ends, the lock does: ``lock.check()`` asks the server whether
+        it is still held, and so does the end of the block.
+
+        Args:
+            name: 1 to 64 characters; MySQL takes upper and lower case for the same,
+                MariaDB does not.
+            timeout: seconds to wait for whoever has it, 0 not at all; MySQL counts in
+                whole ones.
+
+        Raises:
+            LockNotFree: (when it begins) somebody had it all the time.
+            NotSupportedError: (when it begins) the server is a node of a Galera
+                cluster, whose locks exclude nobody on another.
+            LockLost: (from ``check()``, and at the end of a block that ended well) it
+                was gone before.
+        """
+        return Lock(self._route, name, timeout)
+
+
+class Target(
+    _Verbs,
+    BaseTarget[
+        List[Row],
+        Optional[Row],
+        Any,
+        List[Any],
+        RowCount,
+        CallResult,
+        Transaction,
+        BorrowedConnection,
+    ],
+):
+    """A shard or a session's database, found at each call."""
+
+    def __init__(self, route: Callable[[], Any]) -> None:
+        self._find = route
+
+    def _route(self) -> steps.Place:
+        place: steps.Place = self._find()
+        return place
+
+
+class MySQLClient(
+    _Verbs,
+    BaseClient[
+        List[Row],
+        Optional[Row],
+        Any,
+        List[Any],
+        RowCount,
+        CallResult,
+        Transaction,
+        BorrowedConnection,
+        int,
+        None,
+    ],
+):
+    """The client of one database, in threads."""
+
+    pool: Pool
+
+    def _new_pool(self) -> Pool:
+        return Pool(self.config, self.name, self.shard_id)
+
+    def _say(self, statement: Any, until: Optional[float] = None) -> Any:
+        transaction = self._joined()
+        if transaction is not None:
+            return transaction._say(statement, until)
+        return self._say_apart(statement, until)
+
+    def _say_apart(self, statement: Any, until: Optional[float] = None) -> Any:
+        connection = None
+        try:
+            connection = self.pool.checkout(until)
+            return drive(
+                settled(statement, connection), lambda command: connection.run(command, until)
+            )
+        except BaseException as error:
+            told = errors.told(
+                error, self.name, self.shard_id, sent=connection is not None and connection.sent
+            )
+            if told is error:
+                raise
+            raise told from error
+        finally:
+            if connection is not None:
+                self.pool.release(connection)

@@ -1,0 +1,297 @@
+"""Steps at the same time, in threads.
+
+Calls to databases with an idle connection need no threads: the calling one sends their
+commands, one after the other, and takes the answers as they come, because handing a
+call to another thread takes as long as a short call does. What has to wait for
+something else, such as a connect, goes to threads of its own.
+"""
+
+import contextlib
+import queue
+import select
+import threading
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
+
+from .. import errors, fork_safety
+from ..api.client import Apart
+from ..execution import steps
+from ..protocol.exchange import settled
+from .connection import Connection
+
+
+def gather(
+    members: Sequence[steps.Step], at_once: int, attempt: Callable[[steps.Step], Any]
+) -> List[Any]:
+    """What each step gave, or the Exception it ended with.
+
+    ``attempt`` performs one alone and gives either.
+    """
+    if len(members) < 2 or at_once < 2:
+        return [attempt(step) for step in members]
+    answers: List[Any] = [None] * len(members)
+    calls: List[_Call] = []
+    others: List[Tuple[int, steps.Step]] = []
+    try:
+        for number, step in enumerate(members):
+            if isinstance(step, steps.Perform) and len(members) <= at_once:
+                calls.append(_Call(number, step.plan, answers))
+                calls[-1].start()
+            else:
+                others.append((number, step))
+        wait = _by_threads([*others, *_left(calls)], answers, at_once, attempt)
+        _listen(calls)
+    finally:
+        for call in calls:
+            call.leave()
+    _by_threads(_left(calls), answers, at_once, attempt)()
+    wait()
+    return answers
+
+
+def _by_threads(
+    members: Sequence[Tuple[int, steps.Step]],
+    answers: List[Any],
+    at_once: int,
+    attempt: Callable[[steps.Step], Any],
+) -> Callable[[], None]:
+    """Have threads perform these. Gives what waits until they have."""
+    left = iter(members)
+
+    def work() -> None:
+        # of a list's iterator, which gives each to one thread
+        for number, step in left:
+            try:
+                answers[number] = attempt(step)
+            except BaseException as error:
+                answers[number] = error
+
+    return workers.begin(work, min(len(members), at_once))
+
+
+class _Call:
+    """A plan that says its statements on idle connections, as long as there are such."""
+
+    #: In the middle of a statement: the connection, and when it must have gone on.
+    connection: Optional[Connection] = None
+    expires = 0.0
+    #: What it cannot do without waiting.
+    step: Optional[steps.Step] = None
+
+    def __init__(self, number: int, plan: "steps.Plan[Any]", answers: List[Any]) -> None:
+        self.number, self.plan = number, plan
+        self._answers = answers
+        self._place: Any = None
+        self._talk: Any = None
+        self._until: Optional[float] = None
+
+    def start(self) -> None:
+        self._go_on(next, self.plan)
+
+    def hear(self, *, in_time: bool) -> None:
+        """Something has come, or nothing in time."""
+        connection = self.connection
+        assert connection is not None
+        try:
+            results = connection.hear(in_time=in_time)
+            while results is None and connection.has_more:
+                results = connection.hear()
+        except BaseException as error:
+            self._say(self._talk.throw, error)
+        else:
+            if results is None:
+                self.expires = connection.expires()
+            else:
+                self._say(self._talk.send, results)
+
+    def leave(self) -> None:
+        """Nobody waits for it any more, if it is not over."""
+        if self.connection is not None:
+            self.connection.drop_command()
+            self._let_go()
+            self.plan.close()
+
+    def _go_on(self, resume: Callable[[Any], steps.Step], value: Any) -> None:
+        """Go on with the plan, until it has a statement on its way or needs somebody
+        else.
+        """
+        try:
+            step = resume(value)
+        except StopIteration as done:
+            self._answers[self.number] = done.value
+            return
+        except Exception as error:
+            self._answers[self.number] = error
+            return
+        connection = (
+            step.place._begin()
+            if isinstance(step, steps.Execute) and isinstance(step.place, Apart)
+            else None
+        )
+        if connection is None:
+            self.step = step
+            return
+        assert isinstance(step, steps.Execute)
+        self.connection, self._place, self._until = connection, step.place, step.until
+        self._talk = settled(step.statement, connection)
+        self._say(next, self._talk)
+
+    def _say(self, resume: Callable[[Any], bytes], value: Any) -> None:
+        """Go on with the talk, until its next command is sent or it is over."""
+        connection = self.connection
+        assert connection is not None
+        while True:
+            try:
+                command = resume(value)
+            except StopIteration as done:
+                self._let_go()
+                self._go_on(self.plan.send, done.value)
+                return
+            except BaseException as error:
+                told = errors.told(
+                    error, self._place.name, self._place.shard_id, sent=connection.sent
+                )
+                self._let_go()
+                # somebody's interrupt, or a fault of ours
+                if not isinstance(told, errors.Error):
+                    raise
+                if told is not error:
+                    told.__cause__ = error
+                self._go_on(self.plan.throw, told)
+                return
+            try:
+                connection.send(command, self._until)
+                self.expires = connection.expires()
+                return
+            except BaseException as error:
+                resume, value = self._talk.throw, error
+
+    def _let_go(self) -> None:
+        connection, self.connection = self.connection, None
+        self._place._end(connection)
+
+
+def _left(calls: Sequence[_Call]) -> List[Tuple[int, steps.Step]]:
+    """What the calls cannot do without waiting, taken from them."""
+    left: List[Tuple[int, steps.Step]] = []
+    for call in calls:
+        step, call.step = call.step, None
+        if step is not None:
+            left.append((call.number, steps.Perform(_resumed(call.plan, step))))
+    return left
+
+
+def _resumed(plan: "steps.Plan[Any]", step: steps.Step) -> "steps.Plan[Any]":
+    """The rest of a plan that has come to this step."""
+    try:
+        while True:
+            try:
+                answer = yield step
+            except BaseException as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(answer)
+    except StopIteration as done:
+        return done.value
+
+
+def _listen(calls: Sequence[_Call]) -> None:
+    """Hear every call until it is over or needs somebody else."""
+    poll = select.poll()
+    waiting: Dict[int, _Call] = {}
+
+    def watch(call: _Call) -> None:
+        if call.connection is not None:
+            number = call.connection.fileno()
+            poll.register(number, select.POLLIN)
+            waiting[number] = call
+
+    def hear(number: int, *, in_time: bool) -> None:
+        poll.unregister(number)
+        call = waiting.pop(number)
+        call.hear(in_time=in_time)
+        watch(call)
+
+    for call in calls:
+        watch(call)
+    while waiting:
+        first = min([call.expires for call in waiting.values()])
+        # poll() counts milliseconds: rather a little late than again and again a little
+        # early.
+        for number, _ in poll.poll(
+            None if first == float("inf") else max(0.0, first - time.monotonic()) * 1000 + 1
+        ):
+            hear(number, in_time=True)
+        now = time.monotonic()
+        for number in [number for number, call in waiting.items() if call.expires <= now]:
+            hear(number, in_time=False)
+
+
+class Workers:
+    """Daemon threads that stay for a while when they have done their work, because
+    starting one takes longer than asking a server.
+
+    Not an executor: its threads keep the process from ending while one of them waits
+        for a host that does not answer.
+    """
+
+    STAY = 10.0
+
+    def __init__(self) -> None:
+        self._forked()
+        fork_safety.watch(self)
+
+    def _forked(self) -> None:
+        self._idle: List[queue.SimpleQueue[Any]] = []
+        self._threads: Set[threading.Thread] = set()
+
+    def begin(self, work: Callable[[], None], times: int) -> Callable[[], None]:
+        """Have so many threads do the work. Gives what waits until they have."""
+        done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(times):
+            try:
+                self._idle.pop().put((work, done))
+            except IndexError:
+                thread = threading.Thread(
+                    target=self._serve, args=(work, done), name="dualdb-gather", daemon=True
+                )
+                self._threads.add(thread)
+                thread.start()
+
+        def wait() -> None:
+            for _ in range(times):
+                done.get()
+
+        return wait
+
+    def dismiss(self) -> None:
+        """End those that have nothing to do."""
+        threads = list(self._threads)
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().put(None)
+        for thread in threads:
+            thread.join(0.1)
+
+    def _serve(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> None:
+        inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        while True:
+            work()
+            self._idle.append(inbox)
+            done.put(None)
+            try:
+                given = inbox.get(timeout=self.STAY)
+            except queue.Empty:
+                try:
+                    self._idle.remove(inbox)
+                    given = None
+                except ValueError:  # something is given at the last moment
+                    given = inbox.get()
+            if given is None:
+                break
+            work, done = given
+        self._threads.discard(threading.current_thread())
+
+
+#: Of all services of the process.
+workers = Workers()

@@ -1,0 +1,154 @@
+"""Plans performed by threads."""
+
+import inspect
+import logging
+import threading
+import time
+from typing import Any, Callable, Generator, Literal, Set, TypeVar
+
+from ..execution import shutdown, steps
+from .concurrency import gather
+
+log = logging.getLogger("dualdb")
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def drive(plan: Generator[S, Any, T], perform: Callable[[S], Any]) -> T:
+    """Perform a plan (or hold a talk) step by step and give its result."""
+    try:
+        step = next(plan)
+        while True:
+            try:
+                answer = perform(step)
+            except BaseException as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(answer)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+def perform(step: steps.Step) -> Any:
+    """Perform one step; those of a service's background and of a pool are performed by
+    them.
+    """
+    if isinstance(step, steps.Execute):
+        return step.place._say(step.statement, step.until)
+    if isinstance(step, steps.Next):
+        return step.stream._read()
+    if isinstance(step, steps.Sleep):
+        return time.sleep(step.seconds)
+    if isinstance(step, steps.Open):
+        return step.client.pool.open(step.until)
+    if isinstance(step, steps.CheckOut):
+        return step.client.pool.checkout(step.until)
+    if isinstance(step, steps.Close):
+        for client in step.clients:
+            client.pool.close()
+        return None
+    if isinstance(step, steps.Cut):
+        for client in step.clients:
+            cut = client.pool.cut()
+            if cut:
+                log.warning(
+                    "%s: %d connections were still in use and have been cut", client.name, cut
+                )
+        return None
+    if isinstance(step, steps.WaitEnded):
+        for client in step.clients:
+            client.pool.wait_ended(shutdown.PATIENCE)
+        return None
+    if isinstance(step, steps.Tidy):
+        for client in step.clients:
+            client.pool.tidy()
+        return None
+    if isinstance(step, steps.Perform):
+        return drive(step.plan, perform)
+    if isinstance(step, steps.Alone):
+        return step.run(step.plan, step.wait)
+    if isinstance(step, steps.Notify):
+        for hook in step.calls:
+            _notify(hook)
+        return None
+    if isinstance(step, steps.Gather):
+        return gather(step.steps, step.at_once, _attempt)
+    raise TypeError(f"nobody here performs {step!r}")
+
+
+def _notify(hook: Callable[[], Any]) -> None:
+    try:
+        if inspect.iscoroutinefunction(hook):
+            raise TypeError("a coroutine function is a hook for the asyncio service")
+        hook()
+    except (Exception, SystemExit):
+        log.exception("the hook %r failed", hook)
+
+
+def _attempt(step: steps.Step) -> Any:
+    try:
+        return perform(step)
+    except Exception as error:
+        return error
+
+
+class _Halted(BaseException):
+    """Thrown into a background plan when its service closes."""
+
+
+class Background:
+    """The plans that a service runs beside its callers, each in a daemon thread."""
+
+    def __init__(self) -> None:
+        self._halt = threading.Event()
+        self._threads: Set[threading.Thread] = set()
+
+    def spawn(self, plan: "steps.Plan[None]") -> None:
+        thread = threading.Thread(
+            target=self._work, args=(plan,), name="dualdb-background", daemon=True
+        )
+        self._threads.add(thread)
+        thread.start()
+
+    def halt(self) -> None:
+        """Ends every plan at its next step.
+
+        One that is in the middle of a connect ends by itself after it.
+        """
+        self._halt.set()
+        for thread in list(self._threads):
+            # a hook that closes its service: the plan ends when the hook has
+            if thread is not threading.current_thread():
+                thread.join(1.0)
+        self._halt = threading.Event()
+
+    def _work(self, plan: "steps.Plan[None]") -> None:
+        halt = self._halt
+
+        def perform_or_halt(step: steps.Step) -> Any:
+            if halt.wait(step.seconds if isinstance(step, steps.Sleep) else 0):
+                raise _Halted
+            return None if isinstance(step, steps.Sleep) else perform(step)
+
+        try:
+            drive(plan, perform_or_halt)
+        except _Halted:
+            pass
+        except Exception:
+            log.exception("a background plan failed")
+        finally:
+            self._threads.discard(threading.current_thread())
+
+
+class Threads:
+    """Mixed into whatever runs plans in the caller's thread."""
+
+    _colour: Literal["threads"] = "threads"
+    _awaits = False
+
+    _owner = staticmethod(threading.current_thread)
+
+    def _run(self, plan: "steps.Plan[Any]") -> Any:
+        return drive(plan, perform)

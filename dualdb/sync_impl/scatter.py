@@ -1,0 +1,49 @@
+"""Scatter and merge, in threads."""
+
+from typing import Any, List, Optional, Sequence
+
+from ..execution import steps
+from ..results import Row, ScatterResult
+from ..sharding.collation import Order
+from ..sharding.merge import BaseMerge
+from ..sharding.scatter import BaseScatter
+from ..sharding.subquery import Derived, Query
+from .runner import Threads
+from .stream import Stream
+
+
+class Merge(Threads, BaseMerge[Stream[Row]]):
+    """The rows of several shards in one order, in threads: ``for row in
+    db.shards().merge(...)``, or in a ``with`` block.
+    """
+
+    def _new_stream(self, route: steps.Route, statement: Derived) -> Stream[Row]:
+        return Stream(route, statement, None)
+
+    def __iter__(self) -> "Merge":
+        return self
+
+    def __next__(self) -> Row:
+        try:
+            row: Optional[Row] = self._run(self._next())
+        except BaseException:
+            self.close()
+            raise
+        if row is None:
+            raise StopIteration
+        return row
+
+    def __enter__(self) -> "Merge":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()
+
+
+class Scatter(Threads, BaseScatter[ScatterResult, List[Row], Merge]):
+    """Several shards as one target, in threads."""
+
+    def _new_merge(
+        self, query: Query, order: Sequence[Order], limit: Optional[int], until: Optional[float]
+    ) -> Merge:
+        return Merge(self, query, order, limit, until)

@@ -1,0 +1,78 @@
+"""Streams, in threads."""
+
+from typing import Any, Optional
+
+from ..api.stream import BaseStream
+from ..api.typevars import MadeT
+from ..execution import execute
+from .runner import drive, perform
+
+
+class Stream(BaseStream[MadeT]):
+    """Rows as they come, in threads: ``for row in db.stream(...)``, or in a ``with``
+    block.
+    """
+
+    def __iter__(self) -> "Stream[MadeT]":
+        return self
+
+    def __next__(self) -> MadeT:
+        values = next(self._rows, None)
+        if values is None:
+            self._fetch()
+            values = next(self._rows, None)
+        if values is None:
+            raise StopIteration
+        row: MadeT = self._row(values)
+        return row
+
+    def _fetch(self) -> None:
+        """More rows; none where it is over."""
+        if self._over:
+            return
+        try:
+            if self._raw is None:
+                self._start()
+            rows = self._raw.next_rows()
+        except BaseException as error:
+            told = self._told(error)
+            self._end()
+            if told is error:
+                raise
+            raise told from error
+        self._rows = self._in_time(rows)
+        if not rows:
+            self._end()
+
+    def _read(self) -> Optional[MadeT]:
+        """The next row for a merge, which may be closed meanwhile by another thread;
+        None after the last.
+        """
+        self._read_elsewhere = True
+        try:
+            return next(self, None)
+        finally:
+            self._read_elsewhere = False
+            if self._over:
+                self._end()
+
+    def _start(self) -> None:
+        if not self._joins(drive(execute.find(self._route), perform)):
+            self._client, self._raw = drive(
+                execute.check_out(self._route, until=self._until), perform
+            )
+        self._named(self._raw.start_stream(self._command(), self._until))
+
+    def close(self) -> None:
+        """Leave it before its end."""
+        self._leave()
+
+    def __enter__(self) -> "Stream[MadeT]":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_raw") is not None:
+            self._end(forgotten=True)

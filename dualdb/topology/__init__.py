@@ -1,0 +1,1 @@
+"""The shard map: read, parsed, put into use, reported."""

@@ -1,0 +1,204 @@
+"""Changes of the shard table by the application itself: checked before a row is
+written, and in use when the call is done.
+"""
+
+import logging
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from .. import deadlines, errors
+from ..api.client import Apart
+from ..execution import shutdown, steps, verbs
+from ..results import Row
+from .lifecycle import Life
+from .shard_map import STATUS_WORDS, status_of
+
+log = logging.getLogger("dualdb")
+
+#: Seconds for a question beside the main thing.
+PATIENCE = 5.0
+
+#: What an application's account needs in a shard's database.
+PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "EXECUTE")
+
+
+class DrainReport(NamedTuple):
+    """What became of a shard that was drained.
+
+    Attributes:
+        shard_id: which.
+        finished, cut: how many of this process's connections that were in use ended by
+            themselves, and how many were cut at the timeout.
+        left: sessions that the shard's account still has on its server: those of other
+            processes, which drain by themselves within their refresh interval. None if
+            the server could not be asked.
+    """
+
+    shard_id: int
+    finished: int
+    cut: int
+    left: Optional[int]
+
+
+def _value(client: Any, sql: str, params: Tuple[Any, ...] = ()) -> steps.Plan[Any]:
+    return (yield from verbs.query_value(lambda: Apart(client), sql, params, PATIENCE))
+
+
+def add(life: Life, row: Dict[str, Any], privileges: Sequence[str]) -> steps.Plan[None]:
+    """Connect to the shard, look at the account's privileges, write the row, and put it
+    into use.
+
+    Raises:
+        ParameterError: the row would be unusable, or there is one, or the account lacks
+            a privilege.
+        ShardUnavailable: the shard cannot be connected to.
+        Error: what the global database says to the row.
+    """
+    global_client = life.opened().global_client
+    if isinstance(privileges, str):
+        raise errors.ParameterError(f"privileges are a list of words, not {privileges!r}")
+    row = {
+        **row,
+        "status": row["status"].strip().lower()
+        if isinstance(row["status"], str)
+        else row["status"],
+    }
+    found = life.parse([row])
+    shard_id = next(iter(found.shards), None)
+    if found.problems or shard_id is None:
+        raise errors.ParameterError(f"the row would be unusable: {'; '.join(found.problems)}")
+    yield from life.refresh()
+    if shard_id in life.loaded.shards:
+        raise errors.ParameterError(f"shard {shard_id} is in the shard table already")
+    config = found.shards[shard_id].config
+    if config is not None:
+        yield from _check(life.new_client(config, f"shard {shard_id}", shard_id), privileges)
+    written = {name: value for name, value in row.items() if value is not None}
+    marks = ", ".join(["%s"] * len(written))
+    sql = f"INSERT INTO {life.table} ({', '.join(written)}) VALUES ({marks})"
+    yield from verbs.execute(lambda: Apart(global_client), sql, tuple(written.values()))
+    yield from life.refresh()
+
+
+def _check(client: Any, privileges: Sequence[str]) -> steps.Plan[None]:
+    try:
+        yield steps.Open(client)
+        version = yield from _value(client, "SELECT VERSION()")
+        granted: List[Row] = yield from verbs.query(
+            lambda: client,
+            "SELECT PRIVILEGE_TYPE AS p FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = {me} UNION SELECT PRIVILEGE_TYPE FROM "
+            "information_schema.SCHEMA_PRIVILEGES WHERE GRANTEE = {me} AND DATABASE() LIKE TABLE_SCHEMA".format(
+                me="CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')"
+            ),
+            None,
+        )
+    finally:
+        yield steps.Close((client,))
+    missing = [
+        name for name in privileges if name.upper() not in {row["p"].upper() for row in granted}
+    ]
+    if missing:
+        raise errors.ParameterError(
+            f"the account of {client.name} has not been granted {', '.join(missing)} on {client.config.address}"
+        )
+    log.info("%s can be added: %s at %s", client.name, version, client.config.address)
+
+
+def set_status(life: Life, shard_id: int, status: str) -> steps.Plan[None]:
+    """Write a shard's status, and put it into use.
+
+    Raises:
+        ParameterError: no such status, no such row, or a status column that does not
+            take the word.
+    """
+    word = status_of(status)
+    if word is None:
+        raise errors.ParameterError(f"status {status!r} is none of {', '.join(STATUS_WORDS)}")
+    client = life.opened().global_client
+    schema, _, table = life.shard_table.rpartition(".")
+    kind = yield from _value(
+        client,
+        "SELECT COLUMN_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = COALESCE(%s, DATABASE()) AND TABLE_NAME = %s "
+        "AND COLUMN_NAME = 'status'",
+        (schema or None, table),
+    )
+    if isinstance(kind, bytes):
+        kind = kind.decode()
+    text = status.strip().lower()
+    if kind is not None and kind.lower().startswith("enum") and f"'{text}'" not in kind.lower():
+        raise errors.ParameterError(
+            f"the column status of {life.shard_table} is {kind} and does not take {text!r}: alter it first"
+        )
+    if not (
+        yield from _value(
+            client, f"SELECT COUNT(*) FROM {life.table} WHERE shard_id = %s", (shard_id,)
+        )
+    ):
+        raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
+    yield from verbs.execute(
+        lambda: Apart(client),
+        f"UPDATE {life.table} SET status = %s WHERE shard_id = %s",
+        (text, shard_id),
+    )
+    yield from life.refresh()
+
+
+def drain(
+    life: Life,
+    alone: Callable[[steps.Plan[None]], steps.Step],
+    shard_id: int,
+    timeout: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> steps.Plan[DrainReport]:
+    """Make a shard inactive, wait for the work in progress on it, and cut what is left
+    of that after ``timeout`` seconds.
+    """
+    until = clock() + deadlines.seconds(timeout)
+    before = life.opened().clients.get(shard_id)
+    yield alone(set_status(life, shard_id, "inactive"))
+    if before is None:
+        return DrainReport(shard_id, 0, 0, None)
+    life.give_until(before, until)
+    in_use = before.pool.in_use
+    while before.pool.in_use and clock() < until:
+        yield steps.Sleep(0.02)
+    cut = before.pool.in_use
+    if cut:
+        yield from shutdown.closing((before,), 0.0)
+    return DrainReport(shard_id, max(0, in_use - cut), cut, (yield from _sessions(life, before)))
+
+
+def _sessions(life: Life, before: Any) -> steps.Plan[Optional[int]]:
+    client = life.new_client(before.config, before.name, before.shard_id)
+    sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
+    try:
+        found = yield from verbs.query_value(
+            lambda: Apart(client), sql, (before.config.user, before.config.database), 1.0
+        )
+        return int(found)
+    except errors.Error as error:
+        log.warning("%s: its sessions cannot be counted: %s", before.name, error)
+        return None
+    finally:
+        yield steps.Close((client,))
+
+
+def remove(life: Life, shard_id: int) -> steps.Plan[None]:
+    """Delete the row of a shard that is out of service.
+
+    Raises:
+        ParameterError: no such row, or its shard is in service: drain it first.
+    """
+    client = life.opened().global_client
+    yield from life.refresh()
+    shard = life.loaded.shards.get(shard_id)
+    if shard is None:
+        raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
+    if shard.in_service:
+        raise errors.ParameterError(
+            f"shard {shard_id} is {shard.status.value}: drain it before it is removed"
+        )
+    yield from verbs.execute(
+        lambda: Apart(client), f"DELETE FROM {life.table} WHERE shard_id = %s", (shard_id,)
+    )
+    yield from life.refresh()
