@@ -53,8 +53,8 @@ class DatabaseConfig(BaseModel):
         reset_after_call: reset a session after each procedure, for those that leave
             locks or user variables behind of which the server does not tell. Nobody
             waits for it, but the server has three commands more.
-        own_reader: read answers with this package's own reader, which is faster than
-            the drivers' and gives the same values; False to have the drivers read them.
+        row_decoder: "dualdb" decodes responses in this package, which is faster than
+            the drivers and gives the same values; "driver" has the drivers do it.
         max_rows: more rows of one result that is read whole are an error (TooManyRows)
             before they fill the memory; None for no limit. A ``stream`` has none. Where
             the drivers read, the rows are counted when they have come.
@@ -88,7 +88,7 @@ class DatabaseConfig(BaseModel):
     leak_threshold: Optional[float] = Field(default=None, gt=0)
     connect_timeout: float = Field(default=10.0, gt=0)
     reset_after_call: bool = False
-    own_reader: bool = True
+    row_decoder: Literal["dualdb", "driver"] = "dualdb"
     max_rows: Optional[int] = Field(default=None, ge=1)
     read_timeout: Optional[float] = Field(default=None, gt=0)
     write_timeout: Optional[float] = Field(default=None, gt=0)

@@ -32,7 +32,7 @@ def seconds(timeout: Any) -> float:
     return float(timeout)
 
 
-def until(timeout: Optional[float] = None, now: Optional[float] = None) -> Optional[float]:
+def deadline_after(timeout: Optional[float] = None, now: Optional[float] = None) -> Optional[float]:
     """When a call must be over, by time.monotonic(): after ``timeout`` seconds, or when
     the block it is in ends; None for no limit.
     """
@@ -62,7 +62,7 @@ class Deadline:
     def __enter__(self) -> "Deadline":
         if self._token is not None:
             raise errors.InterfaceError("a deadline is for one block at a time: ask for another")
-        self._token = _current.set(until(self._timeout))
+        self._token = _current.set(deadline_after(self._timeout))
         return self
 
     def __exit__(self, *exc_info: Any) -> None:

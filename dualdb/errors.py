@@ -35,11 +35,11 @@ class Error(pymysql.err.Error):
     #: failed, from 0.
     rows: Optional[Tuple[int, int]] = None
     #: Part of the transaction had been committed by then, by DDL in its block.
-    partly = False
+    partially_committed = False
 
     @property
     def retryable(self) -> bool:
-        return self.errno in RETRYABLE and not self.partly
+        return self.errno in RETRYABLE and not self.partially_committed
 
     @property
     def errno(self) -> Optional[int]:
@@ -47,7 +47,7 @@ class Error(pymysql.err.Error):
         code = self.args[0] if self.args else None
         return code if isinstance(code, int) else None
 
-    def about(
+    def with_context(
         self: E,
         target: Optional[str],
         shard_id: Optional[int] = None,
@@ -240,7 +240,7 @@ class ConnectionLost(OperationalError):
 
     @property
     def retryable(self) -> bool:
-        return not self.partly
+        return not self.partially_committed
 
 
 class DeadlineExceeded(OperationalError, TimeoutError):  # type: ignore[override]
@@ -253,7 +253,7 @@ class DeadlineExceeded(OperationalError, TimeoutError):  # type: ignore[override
 
     @property
     def retryable(self) -> bool:
-        return not self.sent and not self.partly
+        return not self.sent and not self.partially_committed
 
 
 class OutcomeUnknown(OperationalError):
@@ -281,7 +281,7 @@ class PoolTimeout(OperationalError):
     retryable = True
 
 
-class LockNotFree(OperationalError):
+class LockNotAvailable(OperationalError):
     """Somebody else held the advisory lock for as long as it was waited for."""
 
     retryable = True
@@ -377,7 +377,7 @@ def code_of(error: BaseException) -> Optional[int]:
     return code + 0x10000 if -0x8000 <= code < 0 else code
 
 
-def is_answer(error: BaseException) -> bool:
+def is_server_error(error: BaseException) -> bool:
     """True if a server sent this error as its whole answer, so that the connection is
     at rest and can be used again.
 
@@ -407,7 +407,7 @@ def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
     return ours
 
 
-def told(
+def translate_error(
     error: BaseException, target: str, shard_id: Optional[int], *, sent: bool = True
 ) -> BaseException:
     """What the caller is to be told of an error that ended a statement, of which
@@ -417,16 +417,16 @@ def told(
     Anything else is the error itself.
     """
     if isinstance(error, (DeadlineExceeded, TooManyRows)):
-        return error.about(target, shard_id, sent=sent)
+        return error.with_context(target, shard_id, sent=sent)
     if isinstance(error, Error) or not isinstance(error, DRIVER_ERRORS):
         return error
-    if is_answer(error):
-        return from_driver(error).about(target, shard_id, sent=True)
+    if is_server_error(error):
+        return from_driver(error).with_context(target, shard_id, sent=True)
     if code_of(error) is None:
         return ConnectionLost(
             2013, f"Lost connection to MySQL server during query ({error})"
-        ).about(target, shard_id, sent=sent)
-    return from_driver(error, ConnectionLost).about(target, shard_id, sent=sent)
+        ).with_context(target, shard_id, sent=sent)
+    return from_driver(error, ConnectionLost).with_context(target, shard_id, sent=sent)
 
 
 #: What a driver's connection raises when a statement did not go well; everything else
@@ -434,20 +434,20 @@ def told(
 DRIVER_ERRORS = (pymysql.err.MySQLError, OSError, EOFError)
 
 
-def unavailable(
+def shard_unavailable(
     shard_id: int, reason: str, retry_after: Optional[float] = None
 ) -> ShardUnavailable:
     """``Shard 7 not available``, with the reason beside it."""
-    error = ShardUnavailable(f"Shard {shard_id} not available").about(
+    error = ShardUnavailable(f"Shard {shard_id} not available").with_context(
         f"shard {shard_id}", shard_id, sent=False
     )
     error.reason, error.retry_after = reason, retry_after
     return error
 
 
-def read_only(shard_id: int, retry_after: Optional[float] = None) -> ShardReadOnly:
+def shard_read_only(shard_id: int, retry_after: Optional[float] = None) -> ShardReadOnly:
     """What a write to a read-only shard gets."""
-    error = ShardReadOnly(f"Shard {shard_id} not available").about(
+    error = ShardReadOnly(f"Shard {shard_id} not available").with_context(
         f"shard {shard_id}", shard_id, sent=False
     )
     error.reason, error.retry_after = (
@@ -457,7 +457,7 @@ def read_only(shard_id: int, retry_after: Optional[float] = None) -> ShardReadOn
     return error
 
 
-def scattered(result: Any, of: int) -> ScatterError:
+def scatter_error(result: Any, of: int) -> ScatterError:
     """What a call to ``of`` shards raises, of which those in the ScatterResult's
     ``errors`` failed.
     """

@@ -10,7 +10,7 @@ _owners: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _kept: List[Any] = []
 
 
-def watch(owner: Any) -> None:
+def register(owner: Any) -> None:
     """Have ``owner._forked()`` called in every child that is forked while the owner
     lives.
 
@@ -20,14 +20,14 @@ def watch(owner: Any) -> None:
     _owners.add(owner)
 
 
-def keep(*things: Any) -> None:
+def never_finalize(*things: Any) -> None:
     """Never finalise these in this process: their finalisers might speak on a socket,
     or wait for a lock that no thread here will free.
     """
     _kept.extend(things)
 
 
-def close(sock: Any) -> None:
+def close_fd(sock: Any) -> None:
     """Close this process's descriptor of a socket, and nothing else: no shutdown, no
     TLS farewell, no lock.
     """

@@ -119,11 +119,11 @@ class Router(
         self.shard_table = shard_table
         if refresh_interval is not None and not deadlines.seconds(refresh_interval):
             raise ValueError("refresh_interval is a number of seconds above 0, or None")
-        self._life = lifecycle.Life(
+        self._lifecycle = lifecycle.ServiceLifecycle(
             global_config,
             shard_table,
             self._new_client,
-            self._run_alone,
+            self._run_exclusive,
             refresh_interval=refresh_interval,
             drain_timeout=deadlines.seconds(drain_timeout),
             allowed=AllowedHosts(allowed_hosts),
@@ -131,15 +131,15 @@ class Router(
         self._inserts = LastInserts()
         self._open: Any = WeakKeyDictionary()
         self._warned: Set[int] = set()
-        self._equip()
-        fork_safety.watch(self)
+        self._init_runtime()
+        fork_safety.register(self)
 
     def _forked(self) -> Any:
-        self._equip()
-        self._life.forked()
-        return self._begin_anew
+        self._init_runtime()
+        self._lifecycle.forked()
+        return self._restart_after_fork
 
-    def _begin_anew(self) -> None:
+    def _restart_after_fork(self) -> None:
         """In a forked child, when its parent's connections and locks have been
         forgotten: run again what ran in the background.
         """
@@ -147,15 +147,15 @@ class Router(
     def __repr__(self) -> str:
         state = (
             "not open"
-            if self._life.topology is None
-            else f"{len(self._life.topology.shard_map.shards)} shards"
+            if self._lifecycle.topology is None
+            else f"{len(self._lifecycle.topology.shard_map.shards)} shards"
         )
         return f"<{type(self).__module__}.{type(self).__qualname__} {self.global_config.address}, {state}>"
 
     # What a colour adds.
 
     @abstractmethod
-    def _equip(self) -> None:
+    def _init_runtime(self) -> None:
         """Make what the colour needs beside, without I/O and without a loop."""
 
     @abstractmethod
@@ -168,14 +168,14 @@ class Router(
 
     @abstractmethod
     def _new_scatter(
-        self, routes: Any, check: Any, on_error: OnError, at_once: int, keys: Any = None
+        self, routes: Any, check: Any, on_error: OnError, max_concurrency: int, keys: Any = None
     ) -> ScatterT:
         """A target of several shards, with its own ``keys`` for each of them where it
         is one of keys.
         """
 
     @abstractmethod
-    def _run_alone(self, plan: steps.Plan[Any], wait: Optional[float] = None) -> Any:
+    def _run_exclusive(self, plan: steps.Plan[Any], wait: Optional[float] = None) -> Any:
         """Perform a plan while no other such plan of this service runs: opening,
         loading.
 
@@ -190,11 +190,13 @@ class Router(
 
     # Routing.
 
-    def _route(self) -> steps.Place:
-        return self._life.opened().global_client
+    def _route(self) -> steps.Executor:
+        return self._lifecycle.require_open().global_client
 
-    def _client_of(self, shard_id: Optional[int], *, named: bool, look: bool = True) -> Any:
-        topology, life = self._life.opened(), self._life
+    def _route_to(
+        self, shard_id: Optional[int], *, named: bool, refresh_on_miss: bool = True
+    ) -> Any:
+        topology, life = self._lifecycle.require_open(), self._lifecycle
         transactions = self._callers_transactions() if self._open else ()
         for transaction in transactions:
             # What the caller has begun ends where it began, whatever the map says by
@@ -202,9 +204,9 @@ class Router(
             if transaction._topology is not topology and self._began_for(transaction, shard_id):
                 return transaction._client
         if shard_id is not None and shard_id not in topology.shard_map.shards:
-            if look and life.may_look(shard_id):
-                decide = partial(self._client_of, shard_id, named=named, look=False)
-                raise steps.Unmapped(partial(life.look, shard_id), decide)
+            if refresh_on_miss and life.may_refresh_on_miss(shard_id):
+                decide = partial(self._route_to, shard_id, named=named, refresh_on_miss=False)
+                raise steps.UnknownShard(partial(life.refresh_on_miss, shard_id), decide)
             life.check_known(shard_id)
         chosen = routing.choose(
             topology.shard_map,
@@ -215,7 +217,7 @@ class Router(
         )
         if chosen is not None:
             client = topology.clients[chosen]
-            return client._unless_crossing(transactions) if transactions else client
+            return client._check_cross_shard(transactions) if transactions else client
         if shard_id is not None and shard_id not in self._warned:
             self._warned.add(shard_id)
             log.warning(
@@ -225,7 +227,12 @@ class Router(
         return topology.global_client
 
     def _shared(self) -> Shared:
-        return Shared(self._inserts, self._open, lambda: self._life.topology, self._life.look)
+        return Shared(
+            self._inserts,
+            self._open,
+            lambda: self._lifecycle.topology,
+            self._lifecycle.refresh_on_miss,
+        )
 
     def _callers_transactions(self) -> Sequence[Any]:
         """The outermost ones that the calling thread or task has open on this service;
@@ -261,14 +268,14 @@ class Router(
             ParameterError: the id is not an int.
         """
         number = routing.shard_id_of(shard_id)
-        return self._new_target(lambda: self._client_of(number, named=True))
+        return self._new_target(lambda: self._route_to(number, named=True))
 
     def shards(
         self,
         shard_ids: Optional[Iterable[int]] = None,
         *,
         on_error: OnError = "raise",
-        at_once: int = 16,
+        max_concurrency: int = 16,
     ) -> ScatterT:
         """Several shards as one target: all that are in the shard table and not
         inactive, or those that are named.
@@ -287,7 +294,7 @@ class Router(
             if shard_ids is None
             else sorted({routing.shard_id_of(shard_id) for shard_id in shard_ids})
         )
-        return self._scatter(named, on_error, at_once)
+        return self._scatter(named, on_error, max_concurrency)
 
     def key(self, key: Any) -> TargetT:
         """The shard of a key, by the service's ``shard_of_key``; otherwise as
@@ -300,7 +307,7 @@ class Router(
         return self.shard(self._shard_id_of_key(key))
 
     def keys(
-        self, keys: Iterable[Any], *, on_error: OnError = "raise", at_once: int = 16
+        self, keys: Iterable[Any], *, on_error: OnError = "raise", max_concurrency: int = 16
     ) -> ScatterT:
         """The shards of several keys as one target, each of which is asked for its own
         keys alone, with one statement.
@@ -327,7 +334,7 @@ class Router(
             raise ParameterError(f"a key is hashable: {error}") from None
         for key in distinct:
             owned.setdefault(self._shard_id_of_key(key), []).append(key)
-        return self._scatter(sorted(owned), on_error, at_once, owned)
+        return self._scatter(sorted(owned), on_error, max_concurrency, owned)
 
     def _shard_id_of_key(self, key: Any) -> int:
         if self._shard_of_key is None:
@@ -346,31 +353,39 @@ class Router(
         self,
         named: Optional[List[int]],
         on_error: OnError,
-        at_once: int,
+        max_concurrency: int,
         keys: Optional[Dict[int, List[Any]]] = None,
     ) -> ScatterT:
         if on_error not in ("raise", "partial"):
             raise ParameterError(f"on_error is 'raise' or 'partial', not {on_error!r}")
-        if not isinstance(at_once, int) or isinstance(at_once, bool) or at_once < 1:
-            raise ParameterError(f"at_once is a number from 1 up, not {at_once!r}")
+        if (
+            not isinstance(max_concurrency, int)
+            or isinstance(max_concurrency, bool)
+            or max_concurrency < 1
+        ):
+            raise ParameterError(f"at_once is a number from 1 up, not {max_concurrency!r}")
         return self._new_scatter(
-            lambda: self._routes(named), self._outside, on_error, at_once, keys
+            lambda: self._routes(named),
+            self._refuse_inside_transaction,
+            on_error,
+            max_concurrency,
+            keys,
         )
 
     def _routes(self, named: Optional[List[int]]) -> Dict[int, steps.Route]:
-        known = self._life.opened().shard_map.shards
+        known = self._lifecycle.require_open().shard_map.shards
         ids = (
             sorted(key for key, shard in known.items() if shard.status is not Status.INACTIVE)
             if named is None
             else named
         )
-        return {shard_id: partial(self._client_of, shard_id, named=True) for shard_id in ids}
+        return {shard_id: partial(self._route_to, shard_id, named=True) for shard_id in ids}
 
-    def _outside(self) -> None:
+    def _refuse_inside_transaction(self) -> None:
         if any(each.shard_id is not None for each in self._callers_transactions()):
             raise CrossShardError(
                 "a call to several shards cannot be part of a transaction on one: end it first"
-            ).about(None, sent=False)
+            ).with_context(None, sent=False)
 
     def session(self, client_session: Any) -> TargetT:
         """The database of a session, by its ``client_session.session.shard_id``, looked
@@ -381,7 +396,7 @@ class Router(
         suspended or cannot be reached: ShardUnavailable, never another database.
         """
         return self._new_target(
-            lambda: self._client_of(routing.shard_of(client_session), named=False)
+            lambda: self._route_to(routing.shard_of(client_session), named=False)
         )
 
     # Life.
@@ -399,7 +414,7 @@ class Router(
             ConnectionFailed: the global database cannot be reached.
             Error: the shard table cannot be read, other than by not existing.
         """
-        return self._run_alone(self._life.start())
+        return self._run_exclusive(self._lifecycle.start())
 
     def close_service(self, timeout: Optional[float] = None) -> NoneR:
         """Close all pools: idle connections at once, those in use when they come back.
@@ -409,7 +424,7 @@ class Router(
         With a ``timeout`` in seconds it waits that long for what is in use, and then
         breaks it.
         """
-        return self._run_own(self._life.stop(timeout))
+        return self._run_own(self._lifecycle.stop(timeout))
 
     def deadline(self, timeout: float) -> Deadline:
         """A limit, in seconds, over all that is done inside a block: ``with
@@ -430,7 +445,7 @@ class Router(
 
         Empty while the service is not open.
         """
-        topology = self._life.topology
+        topology = self._lifecycle.topology
         if topology is None:
             return {}
         return {
@@ -445,13 +460,13 @@ class Router(
         Raises:
             Error: the table cannot be read, and the last map stays in use.
         """
-        return self._run_alone(self._life.refresh())
+        return self._run_exclusive(self._lifecycle.refresh())
 
     def status(self) -> ServiceStatus:
         """The service as it knows itself, without I/O: the map's version and age, each
         shard's state, reason and pool figures.
         """
-        return self._life.status()
+        return self._lifecycle.status()
 
     def on(self, event: EventName, hook: Optional[Hook] = None) -> Any:
         """Have a function called with an ``Event`` when the shard map has changed:
@@ -466,7 +481,7 @@ class Router(
         """
         if hook is None:
             return lambda hook: self.on(event, hook)
-        self._life.on(event, hook)
+        self._lifecycle.on(event, hook)
         return hook
 
     def load_shard_configs(self) -> NoneR:
@@ -476,37 +491,39 @@ class Router(
 
         Where the table cannot be read, the last map stays, and the error is raised.
         """
-        return self._run_alone(self._life.load())
+        return self._run_exclusive(self._lifecycle.load())
 
     def init_shard_connections(self) -> NoneR:
         """Put the loaded shards into use: open what is new or has moved, close what is
         gone; unchanged shards keep their pools.
         """
-        return self._run_alone(self._life.apply())
+        return self._run_exclusive(self._lifecycle.apply())
 
     @property
     def global_client(self) -> Optional[ClientT]:
         """The global database's client; None while the service is not open."""
-        return None if self._life.topology is None else self._life.topology.global_client
+        return None if self._lifecycle.topology is None else self._lifecycle.topology.global_client
 
     @property
     def shard_clients(self) -> Dict[int, ClientT]:
         """The clients of the shards that can be used now, by shard id: a copy."""
-        topology = self._life.topology
+        topology = self._lifecycle.topology
         return (
             {}
             if topology is None
             else {
                 key: client
                 for key, client in topology.clients.items()
-                if client.pool.health.failure is None
+                if client.pool.breaker.failure is None
             }
         )
 
     @property
     def shard_configs(self) -> Dict[int, DatabaseConfig]:
         """The configurations of the active shards as last loaded, by shard id: a copy."""
-        return {key: self._life.loaded.shards[key].config for key in self._life.loaded.active}  # type: ignore[misc]
+        loaded = self._lifecycle.loaded
+        configs = {key: loaded.shards[key].config for key in loaded.active}
+        return {key: config for key, config in configs.items() if config is not None}
 
     # The shard table, changed from here.
 
@@ -551,7 +568,7 @@ class Router(
             "shard_name": name,
             "max_connections": max_connections,
         }
-        return self._run_alone(admin.add(self._life, row, privileges))
+        return self._run_exclusive(admin.add(self._lifecycle, row, privileges))
 
     def set_shard_status(self, shard_id: int, status: str) -> NoneR:
         """Write a shard's status: "active", "readonly", "maintenance" or "inactive".
@@ -562,7 +579,9 @@ class Router(
             ParameterError: no such status, no such shard, or a status column that does
                 not take the word.
         """
-        return self._run_alone(admin.set_status(self._life, routing.shard_id_of(shard_id), status))
+        return self._run_exclusive(
+            admin.set_status(self._lifecycle, routing.shard_id_of(shard_id), status)
+        )
 
     def drain_shard(self, shard_id: int, timeout: float = 30.0) -> DrainR:
         """Make a shard inactive and wait for its work in progress; what is left of that
@@ -573,7 +592,10 @@ class Router(
         number = routing.shard_id_of(shard_id)
         return self._run(
             admin.drain(
-                self._life, lambda plan: steps.Alone(self._run_alone, plan), number, timeout
+                self._lifecycle,
+                lambda plan: steps.Exclusive(self._run_exclusive, plan),
+                number,
+                timeout,
             )
         )
 
@@ -583,7 +605,7 @@ class Router(
         Raises:
             ParameterError: no such shard, or it is in service: drain it first.
         """
-        return self._run_alone(admin.remove(self._life, routing.shard_id_of(shard_id)))
+        return self._run_exclusive(admin.remove(self._lifecycle, routing.shard_id_of(shard_id)))
 
     # Clients.
 
@@ -593,7 +615,7 @@ class Router(
         Raises:
             ServiceNotOpen: (a RuntimeError) the service is not open.
         """
-        client: ClientT = self._life.opened().global_client
+        client: ClientT = self._lifecycle.require_open().global_client
         return client
 
     def get_shard_client(self, shard_id: int) -> Optional[ClientT]:
@@ -605,7 +627,9 @@ class Router(
 
         Raises: ShardUnavailable, ShardNotFound, ParameterError, ServiceNotOpen.
         """
-        client: ClientT = self._client_of(routing.shard_of(client_session), named=False, look=False)
+        client: ClientT = self._route_to(
+            routing.shard_of(client_session), named=False, refresh_on_miss=False
+        )
         return client
 
     # The original service's methods. Procedures give the rows of all result sets in one
@@ -637,7 +661,7 @@ class Router(
         """Call a procedure on a shard."""
         return self._run(
             verbs.call_rows(
-                lambda: self._client_of(routing.shard_id_of(shard_id), named=True),
+                lambda: self._route_to(routing.shard_id_of(shard_id), named=True),
                 procedure_name,
                 params,
             )
@@ -653,7 +677,7 @@ class Router(
         """The rows of a query on a shard."""
         return self._run(
             verbs.query(
-                lambda: self._client_of(routing.shard_id_of(shard_id), named=True), query, params
+                lambda: self._route_to(routing.shard_id_of(shard_id), named=True), query, params
             )
         )
 
@@ -664,7 +688,7 @@ class Router(
         """
         return self._run(
             verbs.execute(
-                lambda: self._client_of(routing.shard_id_of(shard_id), named=True), query, params
+                lambda: self._route_to(routing.shard_id_of(shard_id), named=True), query, params
             )
         )
 
@@ -678,7 +702,7 @@ class Router(
         """Call a procedure on a session's database."""
         return self._run(
             verbs.call_rows(
-                lambda: self._client_of(routing.shard_of(client_session), named=False),
+                lambda: self._route_to(routing.shard_of(client_session), named=False),
                 procedure_name,
                 params,
             )
@@ -690,7 +714,7 @@ class Router(
         """The rows of a query on a session's database."""
         return self._run(
             verbs.query(
-                lambda: self._client_of(routing.shard_of(client_session), named=False),
+                lambda: self._route_to(routing.shard_of(client_session), named=False),
                 query,
                 params,
             )
@@ -731,7 +755,7 @@ class Router(
         """The ids of the active shards by the shard table as it is now, sorted; by the
         last map where the table cannot be read.
         """
-        return self._run(self._life.active_ids())
+        return self._run(self._lifecycle.active_ids())
 
     def get_transaction(self) -> TransactionT:
         """A transaction on the global database, under the original's name; see
@@ -749,7 +773,7 @@ class Router(
         with ``healthy``, ``status`` and, where something is wrong, ``error``. Healthy
         means that the global database and every active shard answered.
         """
-        return self._run(self._life.health())
+        return self._run(self._lifecycle.health())
 
 
 AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]

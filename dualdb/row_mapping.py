@@ -92,7 +92,7 @@ def misfit(as_: Any, columns: Tuple[str, ...], number: int, error: Exception) ->
         why = "; ".join(whys)
     else:
         why = f"{type(error).__name__}: {error}"
-    made = RowError(f"row {number} is no {as_.__name__}: {why}").about(None, sent=True)
+    made = RowError(f"row {number} is no {as_.__name__}: {why}").with_context(None, sent=True)
     made.row, made.columns = number, tuple(names)
     return made
 
@@ -174,7 +174,7 @@ def _demand(as_: Any, missing: List[str], extra: List[str]) -> None:
         whys = [f"no column for {', '.join(missing)}"] * bool(missing) + [
             f"no field for the column {', '.join(extra)}"
         ] * bool(extra)
-        error = RowError(f"the rows are no {as_.__name__}: {'; '.join(whys)}").about(
+        error = RowError(f"the rows are no {as_.__name__}: {'; '.join(whys)}").with_context(
             None, sent=True
         )
         error.columns = (*missing, *extra)

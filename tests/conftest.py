@@ -4,9 +4,9 @@ import random
 from typing import Any, Callable, Iterator, Optional
 
 import pytest
-from colours import COLOURS
-from faces import FACES
-from world import World
+from apis import APIS
+from database_servers import Databases
+from io_kinds import IO_KINDS
 
 from dualdb.execution import retry
 
@@ -40,45 +40,45 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="session")
-def servers(request: pytest.FixtureRequest) -> Iterator[World]:
-    with World(request.config.getoption("--server")) as world:
-        yield world
+def servers(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    with Databases(request.config.getoption("--server")) as databases:
+        yield databases
 
 
 @pytest.fixture
-def world(servers: World) -> Iterator[World]:
+def databases(servers: Databases) -> Iterator[Databases]:
     """The global database and two shards, empty; put back in order afterwards."""
     servers.reset()
     yield servers
 
 
-@pytest.fixture(params=list(COLOURS))
-def colour(request: pytest.FixtureRequest) -> Iterator[Any]:
-    made: Any = COLOURS[request.param]()
+@pytest.fixture(params=list(IO_KINDS))
+def io(request: pytest.FixtureRequest) -> Iterator[Any]:
+    made: Any = IO_KINDS[request.param]()
     yield made
     made.close()
 
 
 @pytest.fixture
-def call(colour: Any) -> Any:
+def call(io: Any) -> Any:
     """``call(db.query(...))`` is the value, whichever colour made it."""
-    return colour
+    return io
 
 
 @pytest.fixture
-def open_service(world: World, colour: Any) -> Iterator[Callable[..., Any]]:
+def open_service(databases: Databases, io: Any) -> Iterator[Callable[..., Any]]:
     """A function that opens a service on the test's servers; all are closed afterwards."""
     opened = []
 
     def open_one(config: Any = None, **options: Any) -> Any:
-        service = colour.Service(config or world.config, **options)
+        service = io.Service(config or databases.config, **options)
         opened.append(service)
-        colour(service.init_service())
+        io(service.init_service())
         return service
 
     yield open_one
     for service in opened:
-        colour(service.close_service())
+        io(service.close_service())
 
 
 @pytest.fixture
@@ -87,10 +87,10 @@ def db(open_service: Callable[..., Any]) -> Any:
     return open_service()
 
 
-@pytest.fixture(params=list(FACES))
-def face(request: pytest.FixtureRequest, db: Any, colour: Any) -> Any:
+@pytest.fixture(params=list(APIS))
+def api(request: pytest.FixtureRequest, db: Any, io: Any) -> Any:
     """The same calls through the verbs and through the original service's methods."""
-    return FACES[request.param](db, colour)
+    return APIS[request.param](db, io)
 
 
 @pytest.fixture

@@ -40,23 +40,25 @@ class Shared(NamedTuple):
     inserts: Any
     open: Any
     topology: Callable[[], Any]
-    look: Callable[..., steps.Plan[None]]
+    refresh_on_miss: Callable[..., steps.Plan[None]]
 
 
-class Apart:
+class DetachedExecutor:
     """A client's database, outside of whatever transaction the caller is in: for what
     concerns the whole service, or several shards.
     """
 
-    def __init__(self, client: Any, *, read_only: bool = False, look: Any = None) -> None:
+    def __init__(
+        self, client: Any, *, read_only: bool = False, refresh_on_miss: Any = None
+    ) -> None:
         self._client, self.name, self.shard_id = client, client.name, client.shard_id
-        self._read_only, self._look = read_only, look
+        self._read_only, self._refresh_on_miss = read_only, refresh_on_miss
 
-    def _inserted(self, lastrowid: int) -> None:
+    def _record_insert_id(self, lastrowid: int) -> None:
         """It is nobody's insert."""
 
-    def _say(self, statement: Any, until: Optional[float] = None) -> Any:
-        return self._client._say_apart(statement, until)
+    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
+        return self._client._execute_on_own_connection(statement, until)
 
     def _begin(self) -> Any:
         """In threads: a connection that is there at once, or None; ``_end`` takes it
@@ -67,8 +69,8 @@ class Apart:
     def _end(self, connection: Any) -> None:
         self._client.pool.release(connection)
 
-    def _may_repeat(self) -> bool:
-        return self._client._may_repeat()
+    def _take_retry_token(self) -> bool:
+        return self._client._take_retry_token()
 
 
 class BaseClient(
@@ -96,9 +98,11 @@ class BaseClient(
         self.config = config
         self.name = name or config.address
         self.shard_id = shard_id
-        self._look = None if shared is None or shard_id is None else shared.look
+        self._refresh_on_miss = (
+            None if shared is None or shard_id is None else shared.refresh_on_miss
+        )
         #: Its shard takes reads alone; a transaction ends as it began.
-        self._only_reads = False
+        self._shard_read_only = False
         self.pool: Any = self._new_pool()
         self._inserts: Tuple[Any, ...] = (
             (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
@@ -121,66 +125,66 @@ class BaseClient(
         """
 
     @abstractmethod
-    def _say(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
         """Say a statement on one connection, or in the transaction that the caller is
         in: what its talk returns.
         """
 
     @abstractmethod
-    def _say_apart(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute_on_own_connection(self, statement: Any, until: Optional[float] = None) -> Any:
         """Say it on a connection of its own, whatever transaction the caller is in."""
 
     @property
     def _read_only(self) -> bool:
         if not self._transactions:
-            return self._only_reads
-        joined = self._joined()
-        return self._only_reads if joined is None else bool(joined._read_only)
+            return self._shard_read_only
+        joined = self._current_transaction()
+        return self._shard_read_only if joined is None else bool(joined._read_only)
 
-    def _may_repeat(self) -> bool:
-        return bool(self.pool.health.spend())
+    def _take_retry_token(self) -> bool:
+        return bool(self.pool.breaker.spend())
 
     def stats(self) -> PoolStats:
         """The pool's figures, without I/O."""
         figures: PoolStats = self.pool.stats()
         return figures
 
-    def _route(self) -> steps.Place:
+    def _route(self) -> steps.Executor:
         return (
             self
             if self._shared is None or not self._shared.open
-            else self._unless_crossing(self._shared.open.get(self._owner(), ()))
+            else self._check_cross_shard(self._shared.open.get(self._owner(), ()))
         )
 
-    def _unless_crossing(self, transactions: Sequence[Any]) -> "AnyClient":
+    def _check_cross_shard(self, transactions: Sequence[Any]) -> "AnyClient":
         """Raises: CrossShardError where one of the caller's transactions is on another
         shard of the service.
         """
         others = [
             each.shard_id
             for each in transactions
-            if each.shard_id is not None and not each._mode.other_shards
+            if each.shard_id is not None and not each._options.other_shards
         ]
         if self.shard_id is None or not others or self.shard_id in others:
             return self
         raise errors.CrossShardError(
             f"{self.name} is another database than shard {others[-1]}, on which a transaction is open that cannot cover both: "
             "end it first, or open it with other_shards=True"
-        ).about(self.name, self.shard_id, sent=False)
+        ).with_context(self.name, self.shard_id, sent=False)
 
-    def _inserted(self, lastrowid: int) -> None:
+    def _record_insert_id(self, lastrowid: int) -> None:
         owner = self._owner()
         for inserts in self._inserts:
             inserts[owner] = lastrowid
 
-    def _joined(self) -> Any:
+    def _current_transaction(self) -> Any:
         """The innermost transaction that the calling thread or task is in on this
         database, or None.
         """
         if not self._transactions:
             return None
         found = self._transactions.get(self._owner())
-        return None if found is None or found._over else found
+        return None if found is None or found._closed else found
 
     # The original client's methods.
 
@@ -236,7 +240,7 @@ AnyClient = BaseClient[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
 def _open(client: AnyClient) -> steps.Plan[None]:
     if client.pool.closed:
         client.pool = client._new_pool()
-    yield steps.Open(client, deadlines.until())
+    yield steps.Open(client, deadlines.deadline_after())
 
 
 def last_insert(inserts: Any, owner: Any) -> steps.Plan[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import deadlines, errors
 from ..execution import steps
-from ..protocol.exchange import Talk
+from ..protocol.exchange import Exchange
 from ..sql import parameters
 
 #: The server must not end the session because its holder is busy elsewhere: 24 days,
@@ -29,23 +29,23 @@ class BaseLock:
         self.name = name
         self._route, self._timeout = route, deadlines.seconds(timeout)
         self._client: Any = None
-        self._raw: Any = None
+        self._connection: Any = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}, {'not held' if self._raw is None else f'held on {self._client.name}'}>"
+        return f"<{type(self).__name__} {self.name!r}, {'not held' if self._connection is None else f'held on {self._client.name}'}>"
 
-    def _unused(self) -> None:
-        if self._raw is not None:
+    def _check_unused(self) -> None:
+        if self._connection is not None:
             raise errors.InterfaceError("this lock is held by another block: ask for another one")
 
     def _held(self) -> Any:
-        if self._raw is None:
+        if self._connection is None:
             raise errors.InterfaceError("a lock is held inside its block alone")
-        return self._raw
+        return self._connection
 
-    def _taking(self, raw: Any) -> Talk:
+    def _acquire_exchange(self, connection: Any) -> Exchange:
         # a lock of which nobody knows goes when the session is made as new
-        raw.changed = True
+        connection.dirty = True
         (answer,) = yield b"SHOW VARIABLES LIKE 'wsrep_on'"
         if answer.rows and answer.rows[0]["Value"] == "ON":
             raise errors.NotSupportedError(
@@ -57,52 +57,56 @@ class BaseLock:
         ends, left = time.monotonic() + self._timeout, self._timeout
         while True:
             wait = min(left, longest)
-            if "MariaDB" not in raw.server_version:
+            if "MariaDB" not in connection.server_version:
                 # MySQL would round it, and give up at once for less than half a second
                 wait = math.ceil(wait)
-            (answer,) = yield self._ask(raw, "GET_LOCK", f", {wait:.3f}")
+            (answer,) = yield self._ask(connection, "GET_LOCK", f", {wait:.3f}")
             taken = answer.rows[0]["answer"]
             if taken is None:
                 raise errors.OperationalError(f"the server could not give the lock {self.name!r}")
             if taken:
                 return
             if left <= longest:
-                raise errors.LockNotFree(
+                raise errors.LockNotAvailable(
                     f"the lock {self.name!r} was not free within {self._timeout:g} s"
                 )
             left = max(0.0, ends - time.monotonic())
 
-    def _checking(self, raw: Any) -> Talk:
-        (answer,) = yield self._ask(raw, "IS_USED_LOCK", "", " = CONNECTION_ID()")
+    def _check_exchange(self, connection: Any) -> Exchange:
+        (answer,) = yield self._ask(connection, "IS_USED_LOCK", "", " = CONNECTION_ID()")
         return bool(answer.rows[0]["answer"])
 
-    def _letting_go(self, raw: Any) -> Talk:
-        (answer,) = yield self._ask(raw, "RELEASE_LOCK")
+    def _release_exchange(self, connection: Any) -> Exchange:
+        (answer,) = yield self._ask(connection, "RELEASE_LOCK")
         return bool(answer.rows[0]["answer"])
 
-    def _ask(self, raw: Any, function: str, more: str = "", compared: str = "") -> bytes:
-        voice = raw.voice
-        name = parameters.literal(self.name, backslash_escapes=voice.backslash_escapes)
-        asked: bytes = voice.encode(f"SELECT {function}({name}{more}){compared} AS answer")
+    def _ask(self, connection: Any, function: str, more: str = "", compared: str = "") -> bytes:
+        text_encoding = connection.text_encoding
+        name = parameters.literal(self.name, backslash_escapes=text_encoding.backslash_escapes)
+        asked: bytes = text_encoding.encode(f"SELECT {function}({name}{more}){compared} AS answer")
         return asked
 
-    def _told(self, error: BaseException, raw: Any) -> BaseException:
+    def _translate_error(self, error: BaseException, connection: Any) -> BaseException:
         """What the caller is to be told, who has waited for the lock."""
-        told = errors.told(error, self._client.name, self._client.shard_id, sent=raw.sent)
+        translated = errors.translate_error(
+            error, self._client.name, self._client.shard_id, sent=connection.sent
+        )
         return (
-            told.about(self._client.name, self._client.shard_id, sent=raw.sent)
-            if isinstance(told, errors.Error)
-            else told
+            translated.with_context(self._client.name, self._client.shard_id, sent=connection.sent)
+            if isinstance(translated, errors.Error)
+            else translated
         )
 
-    def _told_while_held(self, error: BaseException, raw: Any) -> BaseException:
+    def _translate_while_held(self, error: BaseException, connection: Any) -> BaseException:
         broken = (
             isinstance(error, errors.DRIVER_ERRORS)
-            and not errors.is_answer(error)
+            and not errors.is_server_error(error)
             and not isinstance(error, errors.ConcurrentUseError)
         )
-        return self._lost() if broken else self._told(error, raw)
+        return self._lost_error() if broken else self._translate_error(error, connection)
 
-    def _lost(self) -> errors.LockLost:
+    def _lost_error(self) -> errors.LockLost:
         message = f"the lock {self.name!r} was lost before its block ended: its session is gone, and somebody else may hold it"
-        return errors.LockLost(message).about(self._client.name, self._client.shard_id, sent=True)
+        return errors.LockLost(message).with_context(
+            self._client.name, self._client.shard_id, sent=True
+        )

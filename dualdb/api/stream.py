@@ -26,19 +26,19 @@ class BaseStream(Generic[MadeT]):
         if as_ is not None:
             check_kind(as_)
         self._route, self._statement = route, statement
-        self._until = deadlines.until(timeout)
+        self._until = deadlines.deadline_after(timeout)
         self._client: Any = None
         self._transaction: Any = None
-        self._raw: Any = None
+        self._connection: Any = None
         self._names: Tuple[str, ...] = ()
         self._rows: Iterator[Tuple[Any, ...]] = iter(())
         self._as = as_
         self._maker: Optional[Maker] = None
         self._number = 0  # of the next row
-        self._over = self._read_elsewhere = False
+        self._closed = self._read_elsewhere = False
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}, {'over' if self._over else 'open' if self._raw is not None else 'not begun'}>"
+        return f"<{type(self).__name__}, {'over' if self._closed else 'open' if self._connection is not None else 'not begun'}>"
 
     def _joins(self, client: Any) -> bool:
         """Whether it is part of the caller's transaction on the client; what is not
@@ -46,16 +46,16 @@ class BaseStream(Generic[MadeT]):
         """
         self._client = client
         if client._read_only and not self._statement.reads:
-            raise errors.read_only(client.shard_id)
-        self._transaction = client._joined()
+            raise errors.shard_read_only(client.shard_id)
+        self._transaction = client._current_transaction()
         if self._transaction is not None:
             self._transaction._check()
-            self._raw = self._transaction._raw
-            self._until = self._transaction._within(self._until)
+            self._connection = self._transaction._connection
+            self._until = self._transaction._clamp(self._until)
         return self._transaction is not None
 
     def _command(self) -> bytes:
-        command: bytes = next(self._statement.talk(self._raw.voice))
+        command: bytes = next(self._statement.exchange(self._connection.text_encoding))
         return command
 
     def _named(self, names: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ class BaseStream(Generic[MadeT]):
         self._number += 1
         return row
 
-    def _in_time(self, rows: Sequence[Tuple[Any, ...]]) -> Iterator[Tuple[Any, ...]]:
+    def _rows_in_time(self, rows: Sequence[Tuple[Any, ...]]) -> Iterator[Tuple[Any, ...]]:
         """The rows that have come, for as long as there is time for them."""
         if self._until is None:
             return iter(rows)
@@ -85,49 +85,56 @@ class BaseStream(Generic[MadeT]):
     ) -> Iterator[Tuple[Any, ...]]:
         for row in rows:
             if time.monotonic() >= until:
-                told = self._told(
+                translated = self._translate_error(
                     errors.DeadlineExceeded("the deadline passed before the last row was asked for")
                 )
                 self._end()
-                raise told
+                raise translated
             yield row
 
-    def _told(self, error: BaseException) -> BaseException:
+    def _translate_error(self, error: BaseException) -> BaseException:
         """What the caller is to be told of an error that ended it; and what it means
         for the transaction it is part of.
         """
-        if self._raw is None:
+        if self._connection is None:
             return error
         if self._transaction is not None:
-            told: BaseException = self._transaction._told(error)
-            return told
-        told = errors.told(error, self._client.name, self._client.shard_id, sent=self._raw.sent)
+            translated: BaseException = self._transaction._on_error(error)
+            return translated
+        translated = errors.translate_error(
+            error, self._client.name, self._client.shard_id, sent=self._connection.sent
+        )
         if (
-            isinstance(told, (errors.ConnectionLost, errors.DeadlineExceeded))
-            and told.sent
+            isinstance(translated, (errors.ConnectionLost, errors.DeadlineExceeded))
+            and translated.sent
             and not self._statement.reads
         ):
-            told, cause = execute.outcome_unknown(told, "the statement"), told
-            told.__cause__ = cause
-        return told
+            translated, cause = execute.outcome_unknown(translated, "the statement"), translated
+            translated.__cause__ = cause
+        return translated
 
     def _leave(self) -> None:
         # While another thread reads from it, for a merge that is begun, it is that
         # thread which lets go.
-        self._over = True
+        self._closed = True
         if not self._read_elsewhere:
             self._end()
 
     def _end(self, *, forgotten: bool = False) -> None:
         """Let go of the connection, whatever state it is in."""
-        raw, self._raw, self._over, self._rows = self._raw, None, True, iter(())
-        if raw is None:
+        connection, self._connection, self._closed, self._rows = (
+            self._connection,
+            None,
+            True,
+            iter(()),
+        )
+        if connection is None:
             return
-        if raw.streaming:
-            raw.drop_stream()
+        if connection.streaming:
+            connection.drop_stream()
             if self._transaction is not None:
                 self._transaction._fail("a stream inside the transaction was left before its end")
-        raw.changed = raw.changed or self._statement.changes_session
+        connection.dirty = connection.dirty or self._statement.changes_session
         if self._transaction is None:
             pool = self._client.pool
-            (pool.abandon if forgotten else pool.release)(raw)
+            (pool.abandon if forgotten else pool.release)(connection)

@@ -16,7 +16,7 @@ from typing import (
 )
 
 from ..execution import bulk, steps, verbs
-from ..protocol.transaction_commands import Mode
+from ..protocol.transaction_commands import TransactionOptions
 from ..results import RowCount
 from ..sql.parameters import Params
 from .typevars import (
@@ -52,7 +52,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
     _awaits: bool
 
     @abstractmethod
-    def _route(self) -> steps.Place:
+    def _route(self) -> steps.Executor:
         """Where a call goes now.
 
         Raises a RoutingError or ServiceNotOpen where it cannot go anywhere.
@@ -63,7 +63,7 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         """Perform a plan the colour's way: its result, or a coroutine of it."""
 
     @abstractmethod
-    def _new_transaction(self, mode: Mode) -> TransactionT:
+    def _new_transaction(self, options: TransactionOptions) -> TransactionT:
         """The colour's transaction on this target."""
 
     @abstractmethod
@@ -115,7 +115,9 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
                 another: they are the outermost's.
         """
         return self._new_transaction(
-            Mode(commit_marker, isolation, read_only, snapshot, other_shards, timeout).checked()
+            TransactionOptions(
+                commit_marker, isolation, read_only, snapshot, other_shards, timeout
+            ).checked()
         )
 
     def connection(self) -> ConnectionT:

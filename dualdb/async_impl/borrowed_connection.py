@@ -6,7 +6,7 @@ from .. import errors
 from ..execution import execute, steps
 from .connection import Connection
 from .pool import Pool
-from .runner import drive, perform
+from .runner import run_plan, run_step
 
 
 class BorrowedConnection:
@@ -19,7 +19,7 @@ class BorrowedConnection:
     def __init__(self, route: steps.Route) -> None:
         self._route = route
         self._pool: Optional[Pool] = None
-        self._raw: Optional[Connection] = None
+        self._connection: Optional[Connection] = None
 
     def __await__(self) -> Generator[Any, None, "BorrowedConnection"]:
         yield from self._check_out().__await__()
@@ -32,29 +32,29 @@ class BorrowedConnection:
         self.close()
 
     def __getattr__(self, name: str) -> Any:
-        if self._raw is None:
+        if self._connection is None:
             raise errors.InterfaceError(
                 "this connection has not been awaited, or has been given back"
             )
-        return getattr(self._raw, name)
+        return getattr(self._connection, name)
 
     async def _check_out(self) -> Connection:
-        if self._raw is None:
-            client, raw = await drive(execute.check_out(self._route, raw=True), perform)
-            self._raw, self._pool = raw, client.pool
-        assert self._raw is not None
-        return self._raw
+        if self._connection is None:
+            client, connection = await run_plan(execute.check_out(self._route, raw=True), run_step)
+            self._connection, self._pool = connection, client.pool
+        assert self._connection is not None
+        return self._connection
 
     def close(self) -> None:
         """Give the connection back.
 
         It is closed, because nobody can say what state it was left in.
         """
-        raw, self._raw = self._raw, None
-        if raw is not None and self._pool is not None:
-            self._pool.discard(raw)
+        connection, self._connection = self._connection, None
+        if connection is not None and self._pool is not None:
+            self._pool.discard(connection)
 
     def __del__(self) -> None:
-        raw = self.__dict__.get("_raw")
-        if raw is not None and self._pool is not None:
-            self._pool.abandon(raw)
+        connection = self.__dict__.get("_connection")
+        if connection is not None and self._pool is not None:
+            self._pool.abandon(connection)

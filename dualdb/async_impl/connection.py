@@ -18,7 +18,7 @@ from pymysql.protocol import OKPacketWrapper
 from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
 from ..protocol import driver_check, tls
-from ..protocol.connection_state import SessionState, password_for_driver
+from ..protocol.connection_state import ConnectionState, password_for_driver
 
 #: What poll() says of a socket whose other end is closed.
 HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
@@ -36,13 +36,15 @@ def _rows_by_driver() -> Any:
     return result.rows
 
 
-class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
+class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
     """One session with a server.
 
     Made inside a running loop, without I/O; ``open_session`` connects it, once.
     """
 
-    TRUSTED = driver_check.trusted(aiomysql.Connection, _rows_by_driver, aiomysql.__version__)
+    MATCHES_DRIVER = driver_check.trusted(
+        aiomysql.Connection, _rows_by_driver, aiomysql.__version__
+    )
 
     #: The deadline, or a limit on silence, has passed.
     _timed_out = False
@@ -100,7 +102,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             if isinstance(error, errors.DRIVER_ERRORS):
                 raise errors.from_driver(error, errors.ConnectionFailed) from error
             raise
-        self.opened()
+        self.session_opened()
         self._poll = select.poll()
         self._poll.register(
             self._writer.transport.get_extra_info("socket").fileno(), select.POLLIN | HANGS_UP
@@ -127,7 +129,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
     def open(self) -> bool:
         return self._writer is not None
 
-    def is_dead(self) -> bool:
+    def is_stale(self) -> bool:
         """True if the server has closed an idle connection or said something on it
         unasked. Costs no round trip.
 
@@ -146,7 +148,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             return True
         return bool(self._poll.poll(0))
 
-    def is_cut(self) -> bool:
+    def peer_closed(self) -> bool:
         """True if the server has closed the connection, whatever it may have said
         before.
         """
@@ -154,13 +156,13 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             return True
         return any(event & HANGS_UP for _, event in self._poll.poll(0))
 
-    def cut(self) -> None:
+    def abort_in_use(self) -> None:
         """Have the task that waits on it find it lost.
 
         The session lives until it has been ended on the server.
         """
-        self.broken = True
-        if self._writer is not None and self.at_rest:
+        self.aborted = True
+        if self._writer is not None and self.idle:
             # nobody waits for an answer: the server is told at once, and rolls back
             # what is open
             self._writer.transport.abort()
@@ -187,12 +189,12 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             else self._loop.call_later(until - time.monotonic(), self._time_out)
         )
         try:
-            if self._writer is None or self.broken:
+            if self._writer is None or self.aborted:
                 raise self.gone_away()
             if until is not None and time.monotonic() >= until:
                 raise self.deadline_exceeded()
-            answer, said = await (
-                self._ask(command) if self.reads_itself else self._ask_driver(command)
+            response, said = await (
+                self._ask(command) if self.uses_own_decoder else self._ask_driver(command)
             )
         except BaseException as error:
             self.break_command(error, gave_up=self._timed_out)
@@ -208,25 +210,25 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             if timer is not None:
                 timer.cancel()
         self.end_command(said)
-        return answer
+        return response
 
     async def _ask(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
         await self._execute_command(COMMAND.COM_QUERY, command)
-        answer = self.new_answer()
+        response = self.new_response()
         try:
-            while not answer.feed(await self._receive()):
+            while not response.feed(await self._receive()):
                 pass
         finally:
-            self.heard(answer)
-        return answer.results, answer.message
+            self.apply_response(response)
+        return response.results, response.message
 
     async def _ask_driver(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
         await self.query(command)
-        answer = [results.result_set(self._result)]
+        response = [results.result_set(self._result)]
         while self._result.has_next:
             await self.next_result()
-            answer.append(results.result_set(self._result))
-        return answer, self._result.message
+            response.append(results.result_set(self._result))
+        return response, self._result.message
 
     async def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
         """Send one command whose rows ``next_rows`` gives; the names of the columns.
@@ -242,16 +244,16 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             else self._loop.call_later(until - time.monotonic(), self._time_out)
         )
         try:
-            if self._writer is None or self.broken:
+            if self._writer is None or self.aborted:
                 raise self.gone_away()
-            if not self.reads_itself:
+            if not self.uses_own_decoder:
                 await self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             await self._execute_command(COMMAND.COM_QUERY, command)
-            self.answer, self._result = self.new_answer(tuples=True), None
-            while self.answer.names is None:
-                self.answer.feed_stream(await self._receive())
-            names: Sequence[str] = self.answer.names
+            self.response, self._result = self.new_response(tuples=True), None
+            while self.response.names is None:
+                self.response.feed_stream(await self._receive())
+            names: Sequence[str] = self.response.names
             return names
         except BaseException as error:
             raise self._stream_failed(error) from None
@@ -261,7 +263,9 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         connection is at rest again. Raises: as ``run``.
         """
         try:
-            rows = await (self._next_rows() if self.reads_itself else self._next_rows_of_driver())
+            rows = await (
+                self._next_rows() if self.uses_own_decoder else self._next_rows_of_driver()
+            )
         except BaseException as error:
             raise self._stream_failed(error) from None
         if not rows:
@@ -270,10 +274,10 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         return rows
 
     async def _next_rows(self) -> List[Tuple[Any, ...]]:
-        rows: List[Tuple[Any, ...]] = self.answer.take()
-        while not rows and not self.answer.complete:
-            self.answer.feed_stream(await self._receive())
-            rows = self.answer.take()
+        rows: List[Tuple[Any, ...]] = self.response.take()
+        while not rows and not self.response.complete:
+            self.response.feed_stream(await self._receive())
+            rows = self.response.take()
         return rows
 
     async def _next_rows_of_driver(self) -> List[Tuple[Any, ...]]:
@@ -371,7 +375,7 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
         """Send what makes the session as new; the answers are read before it is used
         again, and have come by then.
         """
-        self.changed, self.resetting = False, True
+        self.dirty, self.resetting = False, True
         self._write_bytes(self.reset_packets)
 
     async def finish_reset(self, until: float) -> None:
@@ -381,18 +385,18 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
             raise self.gone_away()
         timer = self._loop.call_later(until - time.monotonic(), self._time_out)
         try:
-            for _ in range(self.RESET_ANSWERS):
+            for _ in range(self.RESET_RESPONSES):
                 self._next_seq_id = 1
-                answer = await self._read_packet()
+                response = await self._read_packet()
         finally:
             timer.cancel()
-        self.server_status = OKPacketWrapper(answer).server_status
+        self.server_status = OKPacketWrapper(response).server_status
 
     def quit(self) -> None:
         """Close it: with a word to the server where it is at rest, without one where an
         answer is still on its way.
         """
-        if self._writer is not None and self.at_rest and not self._writer.transport.is_closing():
+        if self._writer is not None and self.idle and not self._writer.transport.is_closing():
             try:
                 # Five bytes leave at once. Waiting for them, or for the end of a TLS
                 # session, would need a loop that goes on.
@@ -401,17 +405,17 @@ class Connection(SessionState, aiomysql.Connection):  # type: ignore[misc]
                 pass  # its loop is closed
         self.abort()
 
-    def _let_go(self) -> None:
+    def _close_descriptor(self) -> None:
         # The transport would take the socket out of the parent's selector, which is the
         # child's too.
-        fork_safety.keep(self._writer, self._reader)
+        fork_safety.never_finalize(self._writer, self._reader)
         sock = (
             None
             if self._writer is None
             else getattr(self._writer.transport.get_extra_info("socket"), "_sock", None)
         )
         if sock is not None:
-            fork_safety.close(sock)
+            fork_safety.close_fd(sock)
         self._writer = self._reader = None
 
     def abort(self) -> None:

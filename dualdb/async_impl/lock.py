@@ -5,9 +5,9 @@ from typing import Any, Optional
 from .. import deadlines, errors
 from ..api.lock import BaseLock
 from ..execution import execute
-from ..protocol.exchange import Talk
+from ..protocol.exchange import Exchange
 from .connection import Connection
-from .runner import drive, perform
+from .runner import run_plan, run_step
 
 
 class Lock(BaseLock):
@@ -16,52 +16,58 @@ class Lock(BaseLock):
     """
 
     async def __aenter__(self) -> "Lock":
-        self._unused()
-        until = deadlines.until()
-        self._client, raw = await drive(execute.check_out(self._route, until=until), perform)
+        self._check_unused()
+        until = deadlines.deadline_after()
+        self._client, connection = await run_plan(
+            execute.check_out(self._route, until=until), run_step
+        )
         try:
-            await drive(self._taking(raw), lambda command: raw.run(command, until))
+            await run_plan(
+                self._acquire_exchange(connection), lambda command: connection.run(command, until)
+            )
         except BaseException as error:
-            told = self._told(error, raw)
-            self._client.pool.release(raw)
-            if told is error:
+            translated = self._translate_error(error, connection)
+            self._client.pool.release(connection)
+            if translated is error:
                 raise
-            raise told from error
-        self._raw = raw
+            raise translated from error
+        self._connection = connection
         return self
 
     async def check(self) -> None:
         """Ask the server whether the lock is still held. Raises: LockLost."""
-        raw = self._held()
-        if not await self._answer(self._checking(raw), raw):
-            raise self._lost()
+        connection = self._held()
+        if not await self._answer(self._check_exchange(connection), connection):
+            raise self._lost_error()
 
     async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
-        raw = self._held()
-        self._raw = None
+        connection = self._held()
+        self._connection = None
         try:
             kept = (error is None or isinstance(error, Exception)) and await self._answer(
-                self._letting_go(raw), raw
+                self._release_exchange(connection), connection
             )
         except errors.Error:
             if error is None:
                 raise
         else:
             if error is None and not kept:
-                raise self._lost()
+                raise self._lost_error()
         finally:
-            self._client.pool.release(raw)
+            self._client.pool.release(connection)
 
-    async def _answer(self, talk: Talk, raw: Connection) -> Any:
+    async def _answer(self, exchange: Exchange, connection: Connection) -> Any:
         try:
-            return await drive(talk, lambda command: raw.run(command, deadlines.until()))
+            return await run_plan(
+                exchange, lambda command: connection.run(command, deadlines.deadline_after())
+            )
         except BaseException as error:
-            told = self._told_while_held(error, raw)
-            if told is error:
+            translated = self._translate_while_held(error, connection)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
 
     def __del__(self) -> None:
-        raw = self.__dict__.get("_raw")
-        if raw is not None:
-            self._client.pool.abandon(raw)
+        connection = self.__dict__.get("_connection")
+        if connection is not None:
+            self._client.pool.abandon(connection)

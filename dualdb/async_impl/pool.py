@@ -16,7 +16,7 @@ from ..pooling.base import BasePool
 from ..pooling.slots import Slots
 from ..protocol import kill
 from .connection import Connection
-from .runner import drive
+from .runner import run_plan
 
 
 class Pool(BasePool):
@@ -26,7 +26,7 @@ class Pool(BasePool):
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         super().__init__(config, name, shard_id)
-        fork_safety.watch(self)
+        fork_safety.register(self)
 
     def _reset(self) -> None:
         super()._reset()
@@ -35,11 +35,11 @@ class Pool(BasePool):
             self.config.pool_size + self.config.max_overflow
         )
         self._idle: Deque[Connection] = deque()
-        self._stranded: Deque[Connection] = deque()
-        self._ender: Optional[asyncio.Task[None]] = None
+        self._to_kill: Deque[Connection] = deque()
+        self._killer: Optional[asyncio.Task[None]] = None
 
     def _forked(self) -> None:
-        fork_safety.keep(self._slots, self._stranded, self._ender)
+        fork_safety.never_finalize(self._slots, self._to_kill, self._killer)
         self._reset()
 
     def _idle_count(self) -> int:
@@ -68,26 +68,30 @@ class Pool(BasePool):
         while self._idle:
             self._idle.pop().quit()
 
-    def cut(self) -> int:
+    def abort_in_use(self) -> int:
         """Break the connections that are still in use; how many there were."""
-        lent = list(self._lent)
+        lent = list(self._checked_out)
         for connection in lent:
-            connection.cut()
+            connection.abort_in_use()
         return len(lent)
 
-    def tidy(self) -> None:
+    def prune_idle(self) -> None:
         """Close what has been idle for too long, and say which connections seem to be
         forgotten.
         """
         limit = self.config.max_idle
         # The oldest are on the left: the last to come back is the first to be used.
-        while limit is not None and self._idle and self._idle[0].rested < time.monotonic() - limit:
+        while (
+            limit is not None
+            and self._idle
+            and self._idle[0].last_used_at < time.monotonic() - limit
+        ):
             self._idle.popleft().quit()
         self._warn_of_leaks()
 
-    async def wait_ended(self, seconds: float) -> None:
+    async def wait_for_kills(self, seconds: float) -> None:
         """Wait until what was given up has been ended on the server."""
-        ender = self._ender
+        ender = self._killer
         if ender is not None and ender.get_loop() is asyncio.get_running_loop():
             await asyncio.wait({ender}, timeout=seconds)
             ender.cancel()
@@ -103,7 +107,7 @@ class Pool(BasePool):
             ServiceNotOpen: the pool is closed.
             InterfaceError: the pool belongs to another event loop.
         """
-        connection = await self._enter(until)
+        connection = await self._acquire_slot(until)
         try:
             now = time.monotonic()
             while connection is not None or self._idle:
@@ -112,19 +116,21 @@ class Pool(BasePool):
                     await self._finish_reset(
                         connection, now + self.config.connect_timeout if until is None else until
                     )
-                if not connection.is_dead() and connection.retires >= now:
+                if not connection.is_stale() and connection.expires_at >= now:
                     break
                 connection.quit()
                 connection = None
             if connection is None:
                 made: List[Connection] = []
-                await drive(connect.connecting(self, until), lambda step: self._connect(step, made))
+                await run_plan(
+                    connect.connecting(self, until), lambda step: self._connect(step, made)
+                )
                 connection = made[0]
                 self.opened += 1
-            self._lend(connection, now)
+            self._record_checkout(connection, now)
             return connection
         except BaseException:
-            self._leave(connection)
+            self._check_in(connection)
             raise
 
     def release(self, connection: Connection) -> None:
@@ -134,13 +140,13 @@ class Pool(BasePool):
 
         Never waits, so a cancelled task can do it.
         """
-        self._leave(connection)
+        self._check_in(connection)
 
     def discard(self, connection: Connection) -> None:
         """Take a connection back and close it, whatever state it is in."""
-        if not connection.stranded:
+        if not connection.needs_kill:
             connection.quit()
-        self._leave(connection)
+        self._check_in(connection)
 
     def abandon(self, connection: Connection) -> None:
         """Take back a connection that its borrower forgot.
@@ -163,7 +169,7 @@ class Pool(BasePool):
             connection = Connection(self.config, self._tls)
             await connection.open_session(step.until)
         except errors.ConnectionFailed as error:
-            error.about(self.name, self.shard_id, sent=False)
+            error.with_context(self.name, self.shard_id, sent=False)
             raise
         made.append(connection)
 
@@ -173,7 +179,7 @@ class Pool(BasePool):
         except errors.DRIVER_ERRORS:
             connection.abort()
 
-    async def _enter(self, until: Optional[float]) -> Optional[Connection]:
+    async def _acquire_slot(self, until: Optional[float]) -> Optional[Connection]:
         """Wait for a slot.
 
         Gives the connection of whoever had it before, if there was no slot free at
@@ -184,7 +190,7 @@ class Pool(BasePool):
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._adopt(loop)
-        self.health.earn()
+        self.breaker.earn()
         if self._slots.take():
             return None
         waiter = loop.create_future()
@@ -199,41 +205,41 @@ class Pool(BasePool):
             await asyncio.wait({waiter}, timeout=limit)
         except BaseException:
             if not self._slots.withdraw(waiter) and waiter.done() and waiter.exception() is None:
-                self._leave(waiter.result())
+                self._check_in(waiter.result())
             raise
         if self._slots.withdraw(waiter):
             if limit < self.config.pool_timeout:
-                raise self._late("waiting for a connection")
+                raise self._deadline_error("waiting for a connection")
             raise self._timeout(time.monotonic() - began)
         given: Optional[Connection] = waiter.result()
         return given
 
-    def _leave(self, connection: Optional[Connection]) -> None:
+    def _check_in(self, connection: Optional[Connection]) -> None:
         """Give the slot to the next who waits, with the connection; or lay the
         connection to rest, and free the slot.
         """
         if connection is not None:
-            self._lent.pop(connection, None)
-            if connection.foreign:
+            self._checked_out.pop(connection, None)
+            if connection.inherited:
                 return
             if connection.ended is False:
                 connection.ended = None  # who ends its session does the rest
                 return
             if connection.ended:
                 connection.abort()
-            elif connection.stranded:
-                self._end(connection)
+            elif connection.needs_kill:
+                self._kill(connection)
                 return
-            if self.closed or not connection.open or not connection.clean:
+            if self.closed or not connection.open or not connection.reusable:
                 connection.quit()
                 connection = None
-            elif connection.changed:
+            elif connection.dirty:
                 connection.begin_reset()
         waiter = self._slots.give()
         if waiter is not None:
             waiter.set_result(connection)
         elif connection is not None and len(self._idle) < self.config.pool_size:
-            connection.rested = time.monotonic()
+            connection.last_used_at = time.monotonic()
             self._idle.append(connection)
         elif connection is not None:
             connection.quit()
@@ -242,60 +248,60 @@ class Pool(BasePool):
     # connection of its own. Until that is done the slot is not free, so that the server
     # has never more of these sessions than it should.
 
-    def end_lent(self, connection: Connection) -> None:
+    def kill_checked_out(self, connection: Connection) -> None:
         """End the session of a connection whose borrower may still hold it, and may
         wait on it. It is released once he lets go of it.
         """
         connection.ended = False
-        self._end(connection)
+        self._kill(connection)
 
-    def _end(self, connection: Connection) -> None:
-        self._stranded.append(connection)
-        if self._ender is None:
+    def _kill(self, connection: Connection) -> None:
+        self._to_kill.append(connection)
+        if self._killer is None:
             assert self._loop is not None
-            self._ender = self._loop.create_task(self._end_stranded(), name="dualdb-kill")
+            self._killer = self._loop.create_task(self._kill_sessions(), name="dualdb-kill")
 
-    async def _end_stranded(self) -> None:
+    async def _kill_sessions(self) -> None:
         spare: List[Connection] = []
         limit = self.config.connect_timeout
         try:
-            while self._stranded:
-                connection = self._stranded.popleft()
+            while self._to_kill:
+                connection = self._to_kill.popleft()
                 ended = True
                 try:
-                    if not connection.is_cut() and not self.health.is_open:
+                    if not connection.peer_closed() and not self.breaker.is_open:
                         if not spare:
                             await self._connect(steps.Connect(time.monotonic() + limit), spare)
                         end = kill.end_session(
-                            connection.session_id, time.monotonic() - connection.born
+                            connection.session_id, time.monotonic() - connection.connected_at
                         )
                         ended = (
-                            await drive(
+                            await run_plan(
                                 end, lambda command: spare[0].run(command, time.monotonic() + limit)
                             )
                             or self.closed
                         )
                 except (errors.Error, *errors.DRIVER_ERRORS) as error:
-                    self._not_ended(connection, error)
+                    self._warn_kill_failed(connection, error)
                     while spare:
                         spare.pop().abort()
                 except BaseException:
-                    self._stranded.append(connection)
+                    self._to_kill.append(connection)
                     raise
                 if not ended:
-                    self._goes_on(connection)
-                    self._stranded.append(connection)
-                    await asyncio.sleep(self.AGAIN)
+                    self._warn_still_running(connection)
+                    self._to_kill.append(connection)
+                    await asyncio.sleep(self.KILL_RETRY_INTERVAL)
                     continue
                 if connection.ended is False:
                     connection.ended = True  # its borrower does the rest
                     continue
                 connection.abort()
-                connection.stranded = False
-                self._leave(connection)
+                connection.needs_kill = False
+                self._check_in(connection)
         finally:
-            self._ender = None
-            for connection in (*spare, *self._stranded):
+            self._killer = None
+            for connection in (*spare, *self._to_kill):
                 connection.quit()
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -306,8 +312,8 @@ class Pool(BasePool):
             )
         if self._loop is not None:
             # Its loop is gone, and with it whoever had or awaited one of these.
-            for connection in (*self._idle, *self._lent, *self._stranded):
-                connection.foreign = True
+            for connection in (*self._idle, *self._checked_out, *self._to_kill):
+                connection.inherited = True
                 connection.abort()
             self._reset()
         self._loop = loop

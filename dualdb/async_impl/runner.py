@@ -18,31 +18,31 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-async def drive(plan: Generator[S, Any, T], perform: Callable[[S], Awaitable[Any]]) -> T:
+async def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Awaitable[Any]]) -> T:
     """Perform a plan (or hold a talk) step by step and give its result."""
     try:
         step = next(plan)
         while True:
             try:
-                answer = await perform(step)
+                response = await run_step(step)
             except BaseException as error:
                 step = plan.throw(error)
             else:
-                step = plan.send(answer)
+                step = plan.send(response)
     except StopIteration as done:
         result: T = done.value
         return result
 
 
-async def perform(step: steps.Step) -> Any:
+async def run_step(step: steps.Step) -> Any:
     """Perform one step; those of a service's background and of a pool are performed by
     them.
     """
     if isinstance(step, steps.Execute):
-        return await step.place._say(step.statement, step.until)
-    if isinstance(step, steps.Await):
+        return await step.executor._execute(step.statement, step.until)
+    if isinstance(step, steps.AwaitUser):
         return await step.given
-    if isinstance(step, steps.Next):
+    if isinstance(step, steps.FetchRow):
         return await step.stream._read()
     if isinstance(step, steps.Sleep):
         return await asyncio.sleep(step.seconds)
@@ -54,45 +54,45 @@ async def perform(step: steps.Step) -> Any:
         for client in step.clients:
             client.pool.close()
         return await asyncio.sleep(0)  # lets the transports close their sockets
-    if isinstance(step, steps.Cut):
+    if isinstance(step, steps.AbortInUse):
         for client in step.clients:
-            cut = client.pool.cut()
+            cut = client.pool.abort_in_use()
             if cut:
                 log.warning(
                     "%s: %d connections were still in use and have been cut", client.name, cut
                 )
         return None
-    if isinstance(step, steps.WaitEnded):
+    if isinstance(step, steps.WaitForKills):
         for client in step.clients:
-            await client.pool.wait_ended(shutdown.PATIENCE)
+            await client.pool.wait_for_kills(shutdown.KILL_GRACE)
         return None
-    if isinstance(step, steps.Tidy):
+    if isinstance(step, steps.PruneIdle):
         for client in step.clients:
-            client.pool.tidy()
+            client.pool.prune_idle()
         return None
-    if isinstance(step, steps.Perform):
-        return await drive(step.plan, perform)
-    if isinstance(step, steps.Alone):
+    if isinstance(step, steps.RunPlan):
+        return await run_plan(step.plan, run_step)
+    if isinstance(step, steps.Exclusive):
         return await step.run(step.plan, step.wait)
-    if isinstance(step, steps.Notify):
+    if isinstance(step, steps.CallHooks):
         for hook in step.calls:
             await _notify(hook)
         return None
     if isinstance(step, steps.Gather):
-        return await _gather(step.steps, step.at_once)
+        return await _gather(step.steps, step.max_concurrency)
     raise TypeError(f"nobody here performs {step!r}")
 
 
 async def _notify(hook: Callable[[], Any]) -> None:
     try:
-        answer = hook()
+        response = hook()
     except (Exception, SystemExit):
         log.exception("the hook %r failed", hook)
         return
-    if not inspect.isawaitable(answer):
+    if not inspect.isawaitable(response):
         return
     # In a task of its own, so that a cancellation inside it is not one of ours.
-    task = asyncio.ensure_future(answer)
+    task = asyncio.ensure_future(response)
     try:
         await asyncio.wait({task})
     except BaseException:
@@ -104,8 +104,8 @@ async def _notify(hook: Callable[[], Any]) -> None:
         )
 
 
-async def _gather(members: "tuple[steps.Step, ...]", at_once: int) -> List[Any]:
-    room = asyncio.Semaphore(at_once)
+async def _gather(members: "tuple[steps.Step, ...]", max_concurrency: int) -> List[Any]:
+    room = asyncio.Semaphore(max_concurrency)
 
     async def one(step: steps.Step) -> Any:
         async with room:
@@ -116,7 +116,7 @@ async def _gather(members: "tuple[steps.Step, ...]", at_once: int) -> List[Any]:
 
 async def _attempt(step: steps.Step) -> Any:
     try:
-        return await perform(step)
+        return await run_step(step)
     except Exception as error:
         return error
 
@@ -146,7 +146,7 @@ class Background:
     async def _work(self, plan: "steps.Plan[None]") -> None:
         _serving.set(asyncio.current_task())
         try:
-            await drive(plan, perform)
+            await run_plan(plan, run_step)
         except Exception:
             log.exception("a background plan failed")
 
@@ -165,4 +165,4 @@ class Tasks:
         return task
 
     async def _run(self, plan: "steps.Plan[Any]") -> Any:
-        return await drive(plan, perform)
+        return await run_plan(plan, run_step)

@@ -7,7 +7,7 @@ from ..results import Row
 from ..sharding.collation import Order
 from ..sharding.merge import BaseMerge
 from ..sharding.scatter import BaseScatter
-from ..sharding.subquery import Derived, Query
+from ..sharding.subquery import Query, Subquery
 from .results import Rows, Scattered
 from .runner import Tasks
 from .stream import Stream
@@ -18,7 +18,7 @@ class Merge(Tasks, BaseMerge[Stream[Row]]):
     db.shards().merge(...)``, or in an ``async with`` block.
     """
 
-    def _new_stream(self, route: steps.Route, statement: Derived) -> Stream[Row]:
+    def _new_stream(self, route: steps.Route, statement: Subquery) -> Stream[Row]:
         return Stream(route, statement, None)
 
     def __aiter__(self) -> "Merge":

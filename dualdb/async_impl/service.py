@@ -15,7 +15,7 @@ from ..sharding.scatter import OnError
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
 from .results import Called, Column, Count, Done, Drained, Ids, Int, OneRow, Report, Rows, Value
-from .runner import Background, drive, perform
+from .runner import Background, run_plan, run_step
 from .scatter import Scatter
 from .transaction import Transaction
 
@@ -58,7 +58,7 @@ class DatabaseService(
     Made anywhere; opened, used and closed in one event loop.
     """
 
-    def _equip(self) -> None:
+    def _init_runtime(self) -> None:
         self._background = Background()
         self._alone: Optional[asyncio.Lock] = None
         self._alone_in: Optional[asyncio.AbstractEventLoop] = None
@@ -79,18 +79,18 @@ class DatabaseService(
         return Target(route)
 
     def _new_scatter(
-        self, routes: Any, check: Any, on_error: OnError, at_once: int, keys: Any = None
+        self, routes: Any, check: Any, on_error: OnError, max_concurrency: int, keys: Any = None
     ) -> Scatter:
-        return Scatter(routes, check, on_error, at_once, keys=keys)
+        return Scatter(routes, check, on_error, max_concurrency, keys=keys)
 
-    async def _run_alone(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:
+    async def _run_exclusive(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:
         loop = asyncio.get_running_loop()
         if self._alone is None or self._alone_in is not loop:
             self._alone, self._alone_in = asyncio.Lock(), loop
         section = _section.get()
         # a hook that calls the service
         if section is not None and section.service is self and section.is_open:
-            return await drive(plan, self._perform)
+            return await run_plan(plan, self._run_step)
         until = None if wait is None else loop.time() + wait
         while until is not None and self._alone.locked():
             if loop.time() >= until:
@@ -100,17 +100,17 @@ class DatabaseService(
             section = _Section(self)
             token = _section.set(section)
             try:
-                return await drive(plan, self._perform)
+                return await run_plan(plan, self._run_step)
             finally:
                 section.is_open = False
                 _section.reset(token)
 
     async def _run_own(self, plan: "steps.Plan[Any]") -> Any:
-        return await drive(plan, self._perform)
+        return await run_plan(plan, self._run_step)
 
-    async def _perform(self, step: steps.Step) -> Any:
+    async def _run_step(self, step: steps.Step) -> Any:
         if isinstance(step, steps.Spawn):
             return self._background.spawn(step.plan)
-        if isinstance(step, steps.Halt):
+        if isinstance(step, steps.StopBackground):
             return await self._background.halt()
-        return await perform(step)
+        return await run_step(step)

@@ -5,7 +5,7 @@ from typing import Any, Optional
 from ..api.stream import BaseStream
 from ..api.typevars import MadeT
 from ..execution import execute
-from .runner import drive, perform
+from .runner import run_plan, run_step
 
 
 class Stream(BaseStream[MadeT]):
@@ -28,19 +28,19 @@ class Stream(BaseStream[MadeT]):
 
     async def _fetch(self) -> None:
         """More rows; none where it is over."""
-        if self._over:
+        if self._closed:
             return
         try:
-            if self._raw is None:
+            if self._connection is None:
                 await self._start()
-            rows = await self._raw.next_rows()
+            rows = await self._connection.next_rows()
         except BaseException as error:
-            told = self._told(error)
+            translated = self._translate_error(error)
             self._end()
-            if told is error:
+            if translated is error:
                 raise
-            raise told from error
-        self._rows = self._in_time(rows)
+            raise translated from error
+        self._rows = self._rows_in_time(rows)
         if not rows:
             self._end()
 
@@ -52,11 +52,11 @@ class Stream(BaseStream[MadeT]):
             return None
 
     async def _start(self) -> None:
-        if not self._joins(await drive(execute.find(self._route), perform)):
-            self._client, self._raw = await drive(
-                execute.check_out(self._route, until=self._until), perform
+        if not self._joins(await run_plan(execute.resolve_route(self._route), run_step)):
+            self._client, self._connection = await run_plan(
+                execute.check_out(self._route, until=self._until), run_step
             )
-        self._named(await self._raw.start_stream(self._command(), self._until))
+        self._named(await self._connection.start_stream(self._command(), self._until))
 
     def close(self) -> None:
         """Leave it before its end."""
@@ -69,5 +69,5 @@ class Stream(BaseStream[MadeT]):
         self.close()
 
     def __del__(self) -> None:
-        if self.__dict__.get("_raw") is not None:
+        if self.__dict__.get("_connection") is not None:
             self._end(forgotten=True)

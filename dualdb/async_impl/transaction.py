@@ -18,13 +18,13 @@ from ..api.transaction import BaseTransaction
 from ..api.typevars import MadeT
 from ..execution import execute, retry
 from ..protocol.statements import Statement
-from ..protocol.transaction_commands import Mode
+from ..protocol.transaction_commands import TransactionOptions
 from ..results import Row
 from ..sql.parameters import Params
 from .borrowed_connection import BorrowedConnection
 from .connection import Connection
 from .results import Called, Column, Count, Int, OneRow, Rows, Value
-from .runner import Tasks, drive
+from .runner import Tasks, run_plan
 from .stream import Stream
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ T = TypeVar("T")
 class _Runs(Tasks):
     """Whatever a transaction can be begun on."""
 
-    _new_transaction: Callable[[Mode], Any]
+    _new_transaction: Callable[[TransactionOptions], Any]
     _route: Callable[[], Any]
 
     @overload
@@ -111,7 +111,7 @@ class _Runs(Tasks):
         until = None if timeout is None else time.monotonic() + deadlines.seconds(timeout)
         while True:
             transaction = self._new_transaction(
-                Mode(commit_marker, isolation, timeout=left).checked()
+                TransactionOptions(commit_marker, isolation, timeout=left).checked()
             )
             try:
                 async with transaction as tx:
@@ -145,60 +145,65 @@ class Transaction(
         yield from ()
         return self
 
-    def _new_transaction(self, mode: Mode) -> "Transaction":
+    def _new_transaction(self, options: TransactionOptions) -> "Transaction":
         self._check()
-        return Transaction(lambda: self._client, self, mode=mode)  # type: ignore[arg-type, return-value]
+        return Transaction(lambda: self._client, self, options=options)  # type: ignore[arg-type, return-value]
 
-    async def _say(self, statement: Any, until: Optional[float] = None) -> Any:
+    async def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
         self._check()
-        until = self._within(until)
+        until = self._clamp(until)
         try:
-            return await drive(
-                self._talk(statement, until), lambda command: self._raw.run(command, until)
+            return await run_plan(
+                self._exchange(statement, until),
+                lambda command: self._connection.run(command, until),
             )
         except BaseException as error:
-            told = self._told(error)
-            if told is error:
+            translated = self._on_error(error)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
 
     async def __aenter__(self) -> "Transaction":
-        route, until = self._unused(), self._within(deadlines.until())
-        client = await self._run(execute.find(route, until))
-        outer = self._begin(client)
+        route, until = self._check_unused(), self._clamp(deadlines.deadline_after())
+        client = await self._run(execute.resolve_route(route, until))
+        outer = self._bind(client)
         if outer is not None:
-            raw = outer._raw
+            connection = outer._connection
         else:
-            self._client, raw = await self._run(execute.check_out(route, until=until))
+            self._client, connection = await self._run(execute.check_out(route, until=until))
         try:
-            await drive(self._opening(raw), lambda command: raw.run(command, until))
+            await run_plan(
+                self._begin_exchange(connection), lambda command: connection.run(command, until)
+            )
         except BaseException as error:
-            self._give_back(raw)
-            told = errors.told(error, self.name, self.shard_id, sent=raw.sent)
-            if told is error:
+            self._release(connection)
+            translated = errors.translate_error(
+                error, self.name, self.shard_id, sent=connection.sent
+            )
+            if translated is error:
                 raise
-            raise told from error
-        self._begun(raw)
+            raise translated from error
+        self._attach(connection)
         return self
 
     async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
         unknown = None
         try:
-            for command in self._ending(error):
-                await self._raw.run(command, deadlines.until())
+            for command in self._finish_commands(error):
+                await self._connection.run(command, deadlines.deadline_after())
         except errors.DRIVER_ERRORS as failure:
-            unknown = self._ended_by(failure, error)
+            unknown = self._on_finish_error(failure, error)
         finally:
-            raw, self._raw = self._raw, None
-            self._give_back(raw)
+            connection, self._connection = self._connection, None
+            self._release(connection)
         if unknown is not None:
-            await self._run(self._settle(unknown))
+            await self._run(self._resolve_commit(unknown))
         else:
-            await self._run(self._closing(error))
+            await self._run(self._after_finish(error))
 
     def _set_timer(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._time_over)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._on_timeout)
 
-    def _give_back(self, raw: Connection) -> None:
+    def _release(self, connection: Connection) -> None:
         if self._outer is None and self._client is not None:
-            self._client.pool.release(raw)
+            self._client.pool.release(connection)

@@ -13,8 +13,8 @@ from .. import deadlines, errors
 from ..protocol.statements import Bulk
 from ..results import ResultSet, RowCount
 from ..sql.bulk import Chunk, Chunks
-from .execute import perform
-from .steps import Await, Plan, Route
+from .execute import execute_statement
+from .steps import AwaitUser, Plan, Route
 from .verbs import query_value
 
 #: A chunk of many rows is not longer than this, whatever the server takes: more would
@@ -41,7 +41,7 @@ def executemany(
     ``awaits`` says whether there is a loop in which the caller's rows and progress can
     be awaited.
     """
-    until = deadlines.until(timeout)
+    until = deadlines.deadline_after(timeout)
     if not isinstance(chunk_rows, int) or isinstance(chunk_rows, bool) or chunk_rows < 1:
         raise errors.ParameterError(f"chunk_rows is a number of rows from 1 up, not {chunk_rows!r}")
     is_async = hasattr(rows, "__aiter__")
@@ -59,7 +59,7 @@ def executemany(
         nonlocal affected, written, lastrowid, warnings
         left = None if until is None else max(0.0, until - time.monotonic())
         try:
-            results: List[ResultSet] = yield from perform(
+            results: List[ResultSet] = yield from execute_statement(
                 route, Bulk(chunk, idempotent=idempotent), left
             )
         except errors.Error as error:
@@ -67,15 +67,15 @@ def executemany(
             raise
         affected, written = affected + results[0].rowcount, written + len(chunk.texts)
         lastrowid, warnings = results[0].lastrowid or lastrowid, warnings + results[0].warnings
-        told = None if progress is None else progress(written)
-        if awaits and inspect.isawaitable(told):
-            yield Await(told)
+        translated = None if progress is None else progress(written)
+        if awaits and inspect.isawaitable(translated):
+            yield AwaitUser(translated)
 
     if is_async:
         source = rows.__aiter__()
         while True:
             try:
-                params = yield Await(source.__anext__())
+                params = yield AwaitUser(source.__anext__())
             except StopAsyncIteration:
                 break
             full = cut.add(params)

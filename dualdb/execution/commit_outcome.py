@@ -8,27 +8,27 @@ from .. import errors
 from ..protocol.transaction_commands import marker
 from ..results import ResultSet
 from . import retry
-from .execute import perform
-from .steps import Place, Plan, Sleep
+from .execute import execute_statement
+from .steps import Executor, Plan, Sleep
 
 log = logging.getLogger("dualdb")
 
 
 #: Seconds that are spent on finding out what became of a COMMIT, where no deadline says
 #: less.
-SETTLING = 30.0
+COMMIT_LOOKUP_TIMEOUT = 30.0
 
 
-def became_of(
-    client: Place, token: str, clock: Callable[[], float] = time.monotonic
+def resolve_commit_outcome(
+    client: Executor, token: str, clock: Callable[[], float] = time.monotonic
 ) -> Plan[Optional[bool]]:
     """Whether the transaction that left this token was committed; None if that could
     not be found out.
     """
-    until = clock() + SETTLING
+    until = clock() + COMMIT_LOOKUP_TIMEOUT
     while clock() < until:
         try:
-            results: List[ResultSet] = yield from perform(
+            results: List[ResultSet] = yield from execute_statement(
                 lambda: client, marker(token), until - clock(), clock
             )
             return bool(results[0].rows)

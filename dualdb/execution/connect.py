@@ -27,38 +27,38 @@ def connecting(
         ConnectionFailed: it is another.
         DeadlineExceeded: ``until`` was over before.
     """
-    began, health, limit = clock(), pool.health, pool.config.connect_timeout
+    began, breaker, limit = clock(), pool.breaker, pool.config.connect_timeout
     for attempt in range(CONNECT_ATTEMPTS):
         now = clock()
-        wait = health.refuses(now)
+        wait = breaker.seconds_until_probe(now)
         if wait is not None:
-            assert health.failure is not None
-            raise _no_connection(pool, health.failure, wait)
+            assert breaker.failure is not None
+            raise _no_connection(pool, breaker.failure, wait)
         latest = now + limit
         try:
             yield Connect(latest if until is None else min(latest, until))
-            health.reached()
+            breaker.record_success()
             return
         except errors.ConnectionFailed as error:
             now = clock()
             late = until is not None and now >= until
             if late and latest > now:
-                health.abandoned()
+                breaker.record_cancelled()
             elif error.errno in errors.UNREACHABLE:
-                health.failed(now, error)
+                breaker.record_failure(now, error)
             else:
-                health.reached(error)
+                breaker.record_success(error)
             failed = error
         except BaseException:
-            health.abandoned()
+            breaker.record_cancelled()
             raise
         if late:
             message = f"the deadline passed while connecting ({failed})"
-            raise errors.DeadlineExceeded(message).about(
+            raise errors.DeadlineExceeded(message).with_context(
                 pool.name, pool.shard_id, sent=False
             ) from failed
         passing = failed.retryable and now - began < limit and attempt + 1 < CONNECT_ATTEMPTS
-        if not passing or health.is_open or not health.spend():
+        if not passing or breaker.is_open or not breaker.spend():
             raise _no_connection(pool, failed, None)
         pause = retry.backoff(attempt)
         yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))
@@ -71,11 +71,11 @@ def _no_connection(
     if retry_after is not None:
         why += f"; tried again in {retry_after:.1f} s"
     if pool.shard_id is not None:
-        unavailable = errors.unavailable(pool.shard_id, f"no connection: {why}")
+        unavailable = errors.shard_unavailable(pool.shard_id, f"no connection: {why}")
         unavailable.retry_after, unavailable.__cause__ = retry_after, failure
         return unavailable
     if retry_after is None:
         return failure
-    failed = errors.ConnectionFailed(failure.errno, why).about(pool.name, None, sent=False)
+    failed = errors.ConnectionFailed(failure.errno, why).with_context(pool.name, None, sent=False)
     failed.retry_after, failed.__cause__ = retry_after, failure
     return failed

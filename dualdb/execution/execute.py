@@ -5,10 +5,10 @@ from typing import Any, Callable, Optional, Tuple, Union
 
 from .. import deadlines, errors
 from ..protocol.statements import Call, Statement
-from .steps import CheckOut, Execute, Place, Plan, Route, Unmapped
+from .steps import CheckOut, Execute, Executor, Plan, Route, UnknownShard
 
 
-def perform(
+def execute_statement(
     route: Route,
     statement: Union[Statement, Call],
     timeout: Optional[float] = None,
@@ -30,26 +30,26 @@ def perform(
             then.
         Error: what the server said, by its class and code.
     """
-    until = deadlines.until(timeout)
+    until = deadlines.deadline_after(timeout)
     for last in (False, True):
         try:
-            place = route()
-        except Unmapped as unmapped:
-            place = yield from unmapped.settle(until)
-        if place._read_only and not statement.reads:
-            assert place.shard_id is not None
-            raise errors.read_only(place.shard_id)
+            executor = route()
+        except UnknownShard as unmapped:
+            executor = yield from unmapped.settle(until)
+        if executor._read_only and not statement.reads:
+            assert executor.shard_id is not None
+            raise errors.shard_read_only(executor.shard_id)
         if until is not None and clock() >= until:
             raise errors.DeadlineExceeded(
                 "the deadline had passed before the statement was sent"
-            ).about(place.name, place.shard_id, sent=False)
+            ).with_context(executor.name, executor.shard_id, sent=False)
         try:
-            result = yield Execute(place, statement, until)
+            result = yield Execute(executor, statement, until)
             if type(result) is list and result[0].lastrowid:
-                place._inserted(result[0].lastrowid)
+                executor._record_insert_id(result[0].lastrowid)
             return result
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
-            if last or not (yield from _leads_elsewhere(route, place, error, until)):
+            if last or not (yield from _route_changed(route, executor, error, until)):
                 raise
         except (errors.ConnectionLost, errors.DeadlineExceeded) as broken:
             harmless = statement.repeatable or not broken.sent
@@ -57,7 +57,7 @@ def perform(
                 raise
             if not harmless:
                 raise outcome_unknown(broken, "the statement") from broken
-            if last or not place._may_repeat():
+            if last or not executor._take_retry_token():
                 raise
     raise AssertionError("unreachable")
 
@@ -71,32 +71,32 @@ def check_out(
     With ``raw`` it is for a borrower of whom nobody knows what he sends, which a
     read-only shard refuses.
 
-    Raises: what ``perform`` raises before anything is sent, and PoolTimeout.
+    Raises: what ``execute_statement`` raises before anything is sent, and PoolTimeout.
     """
-    until = deadlines.until() if until is None else until
+    until = deadlines.deadline_after() if until is None else until
     for last in (False, True):
-        client: Any = yield from find(route, until)
+        client: Any = yield from resolve_route(route, until)
         if raw and client._read_only:
-            raise errors.read_only(client.shard_id)
+            raise errors.shard_read_only(client.shard_id)
         try:
             return client, (yield CheckOut(client, until))
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
-            if last or not (yield from _leads_elsewhere(route, client, error, until)):
+            if last or not (yield from _route_changed(route, client, error, until)):
                 raise
     raise AssertionError("unreachable")
 
 
-def find(route: Route, until: Optional[float] = None) -> Plan[Place]:
+def resolve_route(route: Route, until: Optional[float] = None) -> Plan[Executor]:
     """Where the route leads."""
     yield from ()
     try:
         return route()
-    except Unmapped as unmapped:
+    except UnknownShard as unmapped:
         return (yield from unmapped.settle(until))
 
 
-def _leads_elsewhere(
-    route: Route, place: Any, error: errors.Error, until: Optional[float]
+def _route_changed(
+    route: Route, executor: Any, error: errors.Error, until: Optional[float]
 ) -> Plan[bool]:
     """Whether the route does not lead to the place any more that gave the error.
 
@@ -105,10 +105,10 @@ def _leads_elsewhere(
     """
     if not isinstance(error, errors.ServiceNotOpen):
         refused = getattr(error.__cause__, "errno", None) in errors.DENIED
-        if not refused or place._look is None:
+        if not refused or executor._refresh_on_miss is None:
             return False
-        yield from place._look(None, until)
-    return (yield from find(route, until)) is not place
+        yield from executor._refresh_on_miss(None, until)
+    return (yield from resolve_route(route, until)) is not executor
 
 
 def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:
@@ -119,4 +119,6 @@ def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:
     how = "the deadline passed" if late else "the connection was lost"
     message = f"{how} before {what} was answered, so it may or may not have been applied ({broken.args[-1]})"
     cls = errors.WriteTimedOut if late else errors.OutcomeUnknown
-    return cls(broken.errno or 2013, message).about(broken.target, broken.shard_id, sent=True)
+    return cls(broken.errno or 2013, message).with_context(
+        broken.target, broken.shard_id, sent=True
+    )

@@ -4,10 +4,10 @@ import time
 from typing import Callable, Optional, Tuple
 
 from .. import deadlines
-from .steps import Close, Cut, Plan, Pooled, Sleep, WaitEnded
+from .steps import AbortInUse, Close, Plan, Pooled, Sleep, WaitForKills
 
 #: Seconds that closing waits for what callers have given up to be ended on the server.
-PATIENCE = 2.0
+KILL_GRACE = 2.0
 
 
 def closing(
@@ -26,9 +26,9 @@ def closing(
     yield Close(clients)
     if until is not None:
         yield from _until_unused(clients, until, clock)
-        yield Cut(clients)
-        yield from _until_unused(clients, clock() + PATIENCE, clock)
-    yield WaitEnded(clients)
+        yield AbortInUse(clients)
+        yield from _until_unused(clients, clock() + KILL_GRACE, clock)
+    yield WaitForKills(clients)
 
 
 def _until_unused(

@@ -21,13 +21,13 @@ from typing import (
 )
 
 from ..config import DatabaseConfig
-from ..pooling.circuit_breaker import Health
+from ..pooling.circuit_breaker import CircuitBreaker
 from ..protocol.statements import Call, Statement
 
 T = TypeVar("T")
 
 
-class Place(Protocol):
+class Executor(Protocol):
     """Where a statement is performed: a database's client, or a transaction on one."""
 
     @property
@@ -42,19 +42,19 @@ class Place(Protocol):
         ...
 
     @property
-    def _look(self) -> "Optional[Callable[..., Plan[None]]]":
+    def _refresh_on_miss(self) -> "Optional[Callable[..., Plan[None]]]":
         """Reads the shard table again, where there is one that knows this place."""
         ...
 
-    def _inserted(self, lastrowid: int) -> None:
+    def _record_insert_id(self, lastrowid: int) -> None:
         """Keep the id that an INSERT made, for ``get_last_insert_id``."""
 
-    def _say(self, statement: "Union[Statement, Call]", until: Optional[float] = None) -> Any:
+    def _execute(self, statement: "Union[Statement, Call]", until: Optional[float] = None) -> Any:
         """Say the statement on one connection, before ``until``: what its talk returns,
         or in asyncio a coroutine of it.
         """
 
-    def _may_repeat(self) -> bool:
+    def _take_retry_token(self) -> bool:
         """Whether the retry budget of the database allows one more."""
         ...
 
@@ -65,7 +65,7 @@ class Pool(Protocol):
     config: DatabaseConfig
     name: str
     shard_id: Optional[int]
-    health: Health
+    breaker: CircuitBreaker
 
 
 class Pooled(Protocol):
@@ -81,10 +81,10 @@ class Pooled(Protocol):
 #: Where a call goes, decided when the plan runs. Raises a RoutingError or
 #: ServiceNotOpen where it cannot go anywhere, and Unmapped where it would be worth
 #: while to look first whether the map is still true.
-Route = Callable[[], Place]
+Route = Callable[[], Executor]
 
 
-class Unmapped(Exception):
+class UnknownShard(Exception):
     """The map does not know the shard that is asked for: perhaps its row is new.
 
     Args:
@@ -92,12 +92,14 @@ class Unmapped(Exception):
         decide: the route by the map as it is then.
     """
 
-    def __init__(self, look: "Callable[[Optional[float]], Plan[None]]", decide: Route) -> None:
+    def __init__(
+        self, refresh_on_miss: "Callable[[Optional[float]], Plan[None]]", decide: Route
+    ) -> None:
         super().__init__()
-        self._look, self._decide = look, decide
+        self._refresh_on_miss, self._decide = refresh_on_miss, decide
 
-    def settle(self, until: Optional[float] = None) -> "Plan[Place]":
-        yield from self._look(until)
+    def settle(self, until: Optional[float] = None) -> "Plan[Executor]":
+        yield from self._refresh_on_miss(until)
         return self._decide()
 
 
@@ -107,7 +109,7 @@ class Execute(NamedTuple):
     ``until`` is when that must be over, by time.monotonic(); None for no limit.
     """
 
-    place: Place
+    executor: Executor
     statement: Union[Statement, Call]
     until: Optional[float] = None
 
@@ -154,19 +156,19 @@ class Close(NamedTuple):
     clients: Tuple["Pooled", ...]
 
 
-class Cut(NamedTuple):
+class AbortInUse(NamedTuple):
     """Break the connections that are still in use, and log how many there were."""
 
     clients: Tuple["Pooled", ...]
 
 
-class WaitEnded(NamedTuple):
+class WaitForKills(NamedTuple):
     """Wait a little until what callers have given up has been ended on the servers."""
 
     clients: Tuple["Pooled", ...]
 
 
-class Tidy(NamedTuple):
+class PruneIdle(NamedTuple):
     """Have the clients' pools close what nobody has used for long, and warn of
     connections that seem to be forgotten.
     """
@@ -181,10 +183,10 @@ class Gather(NamedTuple):
     """
 
     steps: Tuple["Step", ...]
-    at_once: int = 32
+    max_concurrency: int = 32
 
 
-class Next(NamedTuple):
+class FetchRow(NamedTuple):
     """Read the next row of a stream, which is begun with its first.
 
     Gives None after the last.
@@ -193,13 +195,13 @@ class Next(NamedTuple):
     stream: Any
 
 
-class Perform(NamedTuple):
+class RunPlan(NamedTuple):
     """Perform a plan, as one step of a Gather."""
 
     plan: "Plan[Any]"
 
 
-class Await(NamedTuple):
+class AwaitUser(NamedTuple):
     """Await what the caller has given: his next row, his progress. In asyncio alone."""
 
     given: Awaitable[Any]
@@ -211,7 +213,7 @@ class Spawn(NamedTuple):
     plan: "Plan[None]"
 
 
-class Alone(NamedTuple):
+class Exclusive(NamedTuple):
     """Perform a plan while no other such plan of its service runs: opening, loading.
 
     ``run`` is the service's way of doing so; ``wait`` is for how many seconds another
@@ -223,7 +225,7 @@ class Alone(NamedTuple):
     wait: Optional[float] = None
 
 
-class Notify(NamedTuple):
+class CallHooks(NamedTuple):
     """Call functions of the application's, one after the other, and log those that
     fail. In asyncio they may be coroutine functions.
     """
@@ -231,12 +233,12 @@ class Notify(NamedTuple):
     calls: Tuple[Callable[[], Any], ...]
 
 
-class Halt(NamedTuple):
+class StopBackground(NamedTuple):
     """End what runs in the background, and wait until it has ended."""
 
 
 Step = Union[
-    Execute, Sleep, Connect, Open, CheckOut, Close, Cut, WaitEnded, Tidy, Gather, Next, Perform, Await, Spawn, Alone, Notify, Halt
+    Execute, Sleep, Connect, Open, CheckOut, Close, AbortInUse, WaitForKills, PruneIdle, Gather, FetchRow, RunPlan, AwaitUser, Spawn, Exclusive, CallHooks, StopBackground
 ]  # fmt: skip
 
 

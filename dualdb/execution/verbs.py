@@ -7,7 +7,7 @@ from ..protocol.statements import Call, Statement
 from ..results import CallResult, ResultSet, Row, RowCount, row_count
 from ..row_mapping import check_kind, typed
 from ..sql.parameters import Params
-from .execute import perform
+from .execute import execute_statement
 from .steps import Plan, Route
 
 
@@ -22,7 +22,7 @@ def query(
 ) -> Plan[List[Any]]:
     if as_ is not None:
         check_kind(as_)
-    results: List[ResultSet] = yield from perform(
+    results: List[ResultSet] = yield from execute_statement(
         route, Statement(sql, params, **declared), timeout
     )
     return results[0].rows if as_ is None else typed(results[0], as_)
@@ -40,13 +40,13 @@ def query_one(
 ) -> Plan[Optional[Any]]:
     if as_ is not None:
         check_kind(as_)
-    results: List[ResultSet] = yield from perform(
+    results: List[ResultSet] = yield from execute_statement(
         route, Statement(sql, params, **declared), timeout
     )
     if strict and len(results[0].rows) > 1:
         raise errors.TooManyRows(
             f"{len(results[0].rows)} rows came where one at most is asked for"
-        ).about(None, sent=True)
+        ).with_context(None, sent=True)
     first = results[0].rows[:1]
     if as_ is not None:
         first = typed(results[0]._replace(rows=first), as_)
@@ -70,7 +70,7 @@ def query_column(
 def execute(
     route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool
 ) -> Plan[RowCount]:
-    results: List[ResultSet] = yield from perform(
+    results: List[ResultSet] = yield from execute_statement(
         route, Statement(sql, params, **declared), timeout
     )
     return row_count(results[0])
@@ -83,7 +83,9 @@ def call(
     timeout: Optional[float] = None,
     **declared: bool,
 ) -> Plan[CallResult]:
-    result: CallResult = yield from perform(route, Call(procedure, params, **declared), timeout)
+    result: CallResult = yield from execute_statement(
+        route, Call(procedure, params, **declared), timeout
+    )
     return result
 
 

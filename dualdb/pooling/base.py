@@ -12,7 +12,7 @@ from pymysql.constants import CR
 from .. import errors
 from ..config import DatabaseConfig
 from ..protocol import tls
-from .circuit_breaker import Health
+from .circuit_breaker import CircuitBreaker
 
 log = logging.getLogger("dualdb")
 
@@ -46,7 +46,7 @@ class BasePool:
     """One database's connections: who has them, and whether the server is there."""
 
     #: Seconds between attempts to end a session that cannot be ended yet.
-    AGAIN = 0.1
+    KILL_RETRY_INTERVAL = 0.1
 
     _slots: Any
 
@@ -55,16 +55,16 @@ class BasePool:
         self.closed = False
         self._tls: Optional[ssl.SSLContext] = None
         self.opened = self._timeouts = 0
-        self.health = Health()
+        self.breaker = CircuitBreaker()
         self._reset()
 
     def _reset(self) -> None:
         """As a pool that has no connection."""
-        self.health = Health(failure=self.health.failure)
-        self._told_of: Set[int] = set()
+        self.breaker = CircuitBreaker(failure=self.breaker.failure)
+        self._warned_sessions: Set[int] = set()
         #: The connections in use: since when, and by which line of whose program where
         #: leaks are looked for.
-        self._lent: Dict[Any, Tuple[float, str]] = {}
+        self._checked_out: Dict[Any, Tuple[float, str]] = {}
 
     @property
     def in_use(self) -> int:
@@ -81,7 +81,7 @@ class BasePool:
             self._slots.waiting,
             self.opened,
             self._timeouts,
-            "open" if self.health.is_open else "closed",
+            "open" if self.breaker.is_open else "closed",
         )
 
     def _idle_count(self) -> int:
@@ -95,15 +95,18 @@ class BasePool:
                 CR.CR_SSL_CONNECTION_ERROR, f"the files for TLS cannot be used: {error}"
             ) from error
 
-    def _lend(self, connection: Any, now: float) -> None:
-        self._lent[connection] = (now, "" if self.config.leak_threshold is None else _caller())
+    def _record_checkout(self, connection: Any, now: float) -> None:
+        self._checked_out[connection] = (
+            now,
+            "" if self.config.leak_threshold is None else _caller(),
+        )
 
     def _warn_of_leaks(self) -> None:
         """Say once of every connection that has been out for longer than
         ``leak_threshold``, who has it.
         """
         limit, now = self.config.leak_threshold, time.monotonic()
-        for connection, (since, place) in list(self._lent.items()):
+        for connection, (since, place) in list(self._checked_out.items()):
             if limit is not None and place and now - since > limit:
                 log.warning(
                     "%s: a connection has been in use for %.1f s, since it was taken at %s",
@@ -111,7 +114,7 @@ class BasePool:
                     now - since,
                     place,
                 )
-                self._lent[connection] = (since, "")
+                self._checked_out[connection] = (since, "")
 
     def _timeout(self, waited: float) -> errors.PoolTimeout:
         self._timeouts += 1
@@ -119,26 +122,26 @@ class BasePool:
         error: errors.PoolTimeout = self._slots.timeout(self.name, self.shard_id, waited)
         return error
 
-    def _late(self, doing: str) -> errors.DeadlineExceeded:
-        return errors.DeadlineExceeded(f"the deadline passed while {doing}").about(
+    def _deadline_error(self, doing: str) -> errors.DeadlineExceeded:
+        return errors.DeadlineExceeded(f"the deadline passed while {doing}").with_context(
             self.name, self.shard_id, sent=False
         )
 
     def _closed_error(self) -> errors.ServiceNotOpen:
-        return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").about(
+        return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").with_context(
             self.name, self.shard_id, sent=False
         )
 
-    def _goes_on(self, connection: Any) -> None:
-        if connection.session_id not in self._told_of:
-            self._told_of.add(connection.session_id)
+    def _warn_still_running(self, connection: Any) -> None:
+        if connection.session_id not in self._warned_sessions:
+            self._warned_sessions.add(connection.session_id)
             log.warning(
                 "%s: session %d goes on with a definer's rights and cannot be ended yet",
                 self.name,
                 connection.session_id,
             )
 
-    def _not_ended(self, connection: Any, error: BaseException) -> None:
+    def _warn_kill_failed(self, connection: Any, error: BaseException) -> None:
         log.warning(
             "%s: what session %d was doing could not be ended on the server: %s",
             self.name,

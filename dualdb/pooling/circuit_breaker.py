@@ -18,7 +18,7 @@ SHORTEST, LONGEST = 0.5, 10.0
 BUDGET, PER_CALL = 10.0, 0.1
 
 
-class Health:
+class CircuitBreaker:
     """The circuit opens when connects fail, so that calls fail at once; then one caller
     at a time may try again.
 
@@ -44,7 +44,7 @@ class Health:
     def is_open(self) -> bool:
         return self._opened > 0
 
-    def refuses(self, now: float) -> Optional[float]:
+    def seconds_until_probe(self, now: float) -> Optional[float]:
         """Seconds until the next attempt may be made; None: make it, and report how it
         went.
         """
@@ -58,13 +58,13 @@ class Health:
             self._probing = True
             return None
 
-    def reached(self, failure: Optional[errors.ConnectionFailed] = None) -> None:
+    def record_success(self, failure: Optional[errors.ConnectionFailed] = None) -> None:
         """The server answered, and let the caller in or turned him away."""
         with self._lock:
             self._failures = self._opened = 0
             self._probing, self.failure = False, failure
 
-    def failed(self, now: float, failure: errors.ConnectionFailed) -> None:
+    def record_failure(self, now: float, failure: errors.ConnectionFailed) -> None:
         with self._lock:
             self._failures += 1
             self.failure = failure
@@ -77,7 +77,7 @@ class Health:
                 self._until = now + span
             self._probing = False
 
-    def abandoned(self) -> None:
+    def record_cancelled(self) -> None:
         """The attempt was broken off, which says nothing about the server."""
         with self._lock:
             self._probing = False

@@ -74,4 +74,4 @@ class Slots(Generic[W]):
         return errors.PoolTimeout(
             f"no connection to {name} became free within {waited:.2f} s: "
             f"{self.in_use} of {self.limit} are in use, {self.waiting} more callers wait"
-        ).about(name, shard_id, sent=False)
+        ).with_context(name, shard_id, sent=False)

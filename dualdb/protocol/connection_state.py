@@ -14,8 +14,8 @@ from pymysql.protocol import MysqlPacket
 
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
-from .exchange import Voice
-from .response import Answer
+from .exchange import TextEncoding
+from .response import Response
 
 _COM_RESET_CONNECTION = 31
 _SESSION_TRACK = CLIENT.SESSION_TRACK
@@ -47,7 +47,7 @@ def _tells_of_a_change(said: bytes) -> bool:
     return False
 
 
-class SessionState:
+class ConnectionState:
     """Mixed into a driver's connection: is it at rest, is it clean, was it changed, how
     does it want its text.
 
@@ -75,36 +75,36 @@ class SessionState:
 
     #: Whether this package's reader fits the driver; the layout of the last answer it
     #: read, and the answer to a stream's command.
-    TRUSTED = False
-    _known: Any = None
+    MATCHES_DRIVER = False
+    _cached_decoder: Any = None
     #: More rows than these of the command at hand are an error; None for no such limit.
     most_rows: Optional[int] = None
-    answer: Any = None
+    response: Any = None
 
     def __init__(self, **driver_options: Any) -> None:
         self._in_use = threading.Lock()
         super().__init__(**driver_options)
-        fork_safety.watch(self)
+        fork_safety.register(self)
 
     #: The session is that of the process this one was forked from.
-    foreign = False
+    inherited = False
     #: time.monotonic() when the session was opened, when it is too old, and when it was
     #: last given back.
-    born = retires = rested = 0.0
+    connected_at = expires_at = last_used_at = 0.0
     #: False from the first byte of a command to the last packet of its answer: what is
     #: read next would be somebody else's.
-    at_rest = True
+    idle = True
     #: The whole of the last command has left this process.
     _written = False
     #: The same of any command of the statement or the transaction's end that is on its
     #: way; whoever begins one sets it to False.
     sent = False
     #: Nobody waits for the answer any more, but the server may still be working on it.
-    stranded = False
+    needs_kill = False
     #: The pool has broken it, for a borrower that would not end.
-    broken = False
+    aborted = False
     #: A borrower has changed the session beyond a transaction.
-    changed = False
+    dirty = False
     #: Its session is being ended on the server although its borrower still holds it:
     #: whether that is done. None where it is not.
     ended: Optional[bool] = None
@@ -119,13 +119,13 @@ class SessionState:
         return self._config.reset_after_call
 
     @property
-    def reads_itself(self) -> bool:
+    def uses_own_decoder(self) -> bool:
         """Whether answers are read by ``reader`` and not by the driver, which honours
         converters that a cursor's user has set.
         """
-        if not self.TRUSTED or not self._config.own_reader:
+        if not self.MATCHES_DRIVER or self._config.row_decoder == "driver":
             return False
-        return not self.changed or bool(self.decoders == pymysql.converters.decoders)
+        return not self.dirty or bool(self.decoders == pymysql.converters.decoders)
 
     @property
     def max_rows(self) -> Optional[int]:
@@ -137,9 +137,9 @@ class SessionState:
         return self.server_thread_id[0]
 
     @property
-    def voice(self) -> Voice:
+    def text_encoding(self) -> TextEncoding:
         """How it wants text."""
-        return Voice(
+        return TextEncoding(
             self.encoding, not self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
         )
 
@@ -148,43 +148,43 @@ class SessionState:
         return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
     @property
-    def clean(self) -> bool:
+    def reusable(self) -> bool:
         """At rest, in autocommit and outside a transaction: the next borrower finds it
-        as it was, if it is not ``changed``.
+        as it was, if it is not ``dirty``.
         """
         # an exception came just when its command began or ended
         if self._in_use.locked():
             return False
         return (
-            self.at_rest
+            self.idle
             and bool(self.server_status & SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT)
             and not self.in_transaction
         )
 
-    def opened(self) -> None:
+    def session_opened(self) -> None:
         """As the object may have had another session before."""
-        self.born = self.rested = time.monotonic()
-        self.at_rest, self.sent, self._written, self.ended = True, False, False, None
-        self.stranded = self.broken = self.changed = self.resetting = False
+        self.connected_at = self.last_used_at = time.monotonic()
+        self.idle, self.sent, self._written, self.ended = True, False, False, None
+        self.needs_kill = self.aborted = self.dirty = self.resetting = False
         self._in_use = threading.Lock()
         # Spread over a tenth, so that connections made together are not all replaced
         # together.
-        self.retires = (
+        self.expires_at = (
             float("inf")
             if self._config.max_lifetime is None
-            else self.born + self._config.max_lifetime * random.uniform(0.9, 1)
+            else self.connected_at + self._config.max_lifetime * random.uniform(0.9, 1)
         )
 
     def _forked(self) -> None:
-        self.foreign, self.at_rest, self._in_use = True, False, threading.Lock()
-        self._let_go()
+        self.inherited, self.idle, self._in_use = True, False, threading.Lock()
+        self._close_descriptor()
 
     @abstractmethod
     def abort(self) -> None:
         """Drop the socket at once, without a word."""
 
     @abstractmethod
-    def _let_go(self) -> None:
+    def _close_descriptor(self) -> None:
         """Drop this process's descriptor of the socket, without a word and without
         touching the session.
         """
@@ -199,7 +199,7 @@ class SessionState:
             raise errors.ConcurrentUseError(
                 "another thread or task is using this connection: a transaction belongs to one at a time"
             )
-        self.at_rest = self._written = False
+        self.idle = self._written = False
 
     def end_command(self, said: Optional[bytes]) -> None:
         """The answer is complete.
@@ -207,22 +207,22 @@ class SessionState:
         ``said`` is the rest of an OK packet; None after rows, which tell of no change.
         """
         if said is not None and self.server_status & _STATE_CHANGED and _tells_of_a_change(said):
-            self.changed = True
-        self.at_rest = True
+            self.dirty = True
+        self.idle = True
         self._in_use.release()
 
     def break_command(self, error: BaseException, *, gave_up: bool) -> None:
         """An error ended it: a server's refusal, which is an answer too, or a lost
         connection, or nobody waits any more (``gave_up``).
         """
-        self.at_rest = errors.is_answer(error)
+        self.idle = errors.is_server_error(error)
         gave_up = (
             gave_up
-            or self.broken
+            or self.aborted
             or isinstance(error, errors.TooManyRows)
             or not isinstance(error, errors.DRIVER_ERRORS)
         )
-        self.stranded = gave_up and self._written and not self.at_rest
+        self.needs_kill = gave_up and self._written and not self.idle
         self._in_use.release()
 
     def drop_stream(self) -> None:
@@ -230,10 +230,10 @@ class SessionState:
         self._end_stream(GeneratorExit())
 
     def _end_stream(self, error: Optional[BaseException]) -> None:
-        self.streaming, result, answer = False, self._result, self.answer
-        if answer is not None:
-            self.answer = None
-            self.heard(answer)
+        self.streaming, result, response = False, self._result, self.response
+        if response is not None:
+            self.response = None
+            self.apply_response(response)
         if error is None:
             self.end_command(None)
             return
@@ -243,28 +243,28 @@ class SessionState:
 
     # The answer, where it is not the driver that reads it.
 
-    def new_answer(self, *, tuples: bool = False) -> Any:
-        return Answer(
+    def new_response(self, *, tuples: bool = False) -> Any:
+        return Response(
             self.encoding,
             self._next_seq_id,
             tuples=tuples,
-            known=self._known,
+            cached_decoder=self._cached_decoder,
             most=None if tuples else self.most_rows,
         )
 
-    def heard(self, answer: Any) -> None:
+    def apply_response(self, response: Any) -> None:
         """What it has told of the session, whole or not."""
-        self._known = answer.known
-        if answer.server_status is not None:
-            self.server_status = answer.server_status
+        self._cached_decoder = response.cached_decoder
+        if response.server_status is not None:
+            self.server_status = response.server_status
         # the server has said something unasked, as it does when it shuts down
-        if answer.surplus:
+        if response.has_unexpected_data:
             self.abort()
 
     @property
     def fields(self) -> Any:
         """The column definitions of the last result."""
-        return self._known.fields if self.reads_itself else self._result.fields
+        return self._cached_decoder.fields if self.uses_own_decoder else self._result.fields
 
     def gone_away(self) -> pymysql.err.OperationalError:
         return pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
@@ -303,4 +303,4 @@ class SessionState:
         return b"".join([struct.pack("<I", len(command)) + command for command in commands])
 
     #: How many answers ``reset_packets`` has.
-    RESET_ANSWERS = 3
+    RESET_RESPONSES = 3

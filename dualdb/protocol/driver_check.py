@@ -14,7 +14,7 @@ import pymysql.converters
 from pymysql.constants import FIELD_TYPE
 from pymysql.protocol import MysqlPacket
 
-from .response import Answer
+from .response import Response
 
 log = logging.getLogger("dualdb")
 
@@ -106,10 +106,12 @@ def why_not(driver: Any, by_driver: Callable[[], Any]) -> str:
         for number, payload in enumerate(_payloads())
     ]
     try:
-        answer = Answer("utf8", tuples=True)
-        answer.feed(b"".join(packets))
+        response = Response("utf8", tuples=True)
+        response.feed(b"".join(packets))
         return (
-            "" if _kinds(by_driver()) == _kinds(answer.results[0].rows) else "it gives other values"
+            ""
+            if _kinds(by_driver()) == _kinds(response.results[0].rows)
+            else "it gives other values"
         )
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -13,14 +13,14 @@ from .. import errors
 from ..results import ResultSet, described
 
 #: Commands out, result sets in, the exchange's result in the end.
-Talk = Generator[bytes, List[ResultSet], Any]
+Exchange = Generator[bytes, List[ResultSet], Any]
 
 
 #: Does nothing; its OK packet says whether a transaction is open and autocommit on.
-ASK = b"DO 0"
+PROBE_SESSION = b"DO 0"
 
 
-class Voice(NamedTuple):
+class TextEncoding(NamedTuple):
     """How a connection wants text.
 
     Attributes:
@@ -52,7 +52,9 @@ class Voice(NamedTuple):
         return encoded
 
 
-def settled(statement: Any, connection: Any, *, in_transaction: bool = False) -> Talk:
+def with_session_tracking(
+    statement: Any, connection: Any, *, in_transaction: bool = False
+) -> Exchange:
     """A statement's talk, after which what the connection knows of its session is true
     even if it failed.
 
@@ -62,23 +64,23 @@ def settled(statement: Any, connection: Any, *, in_transaction: bool = False) ->
     """
     most = connection.max_rows if statement.max_rows is None else statement.max_rows
     # otherwise it is somebody else's, and the command will be refused
-    if connection.at_rest:
+    if connection.idle:
         connection.sent = False
         # What may write is read to its end: it is ended in the middle of nothing.
         connection.most_rows = most if most is not None and statement.reads else None
     try:
-        result = yield from statement.talk(connection.voice)
+        result = yield from statement.exchange(connection.text_encoding)
         if most is not None:
             for each in getattr(result, "sets", result):
                 errors.check_rows(len(each.rows), most)
         if statement.changes_session or (connection.reset_after_call and statement.calls):
-            connection.changed = True
+            connection.dirty = True
         return described(connection.fields, result[0]) if statement.describes else result
     except pymysql.err.MySQLError as error:
-        if errors.is_answer(error):
+        if errors.is_server_error(error):
             # An error packet does not tell either what was changed before it; a reset
             # costs nobody's time.
-            connection.changed = connection.changed or statement.changes_session or statement.calls
+            connection.dirty = connection.dirty or statement.changes_session or statement.calls
             if statement.leaves_doubt(error, in_transaction=in_transaction):
-                yield ASK
+                yield PROBE_SESSION
         raise

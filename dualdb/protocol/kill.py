@@ -3,10 +3,10 @@
 import pymysql.err
 
 from .. import errors
-from .exchange import Talk
+from .exchange import Exchange
 
 
-def end_session(session_id: int, age: float) -> Talk:
+def end_session(session_id: int, age: float) -> Exchange:
     """End a session, ``age`` seconds old, whose answer nobody waits for.
 
     Said on another. Gives whether it has ended.
@@ -17,8 +17,8 @@ def end_session(session_id: int, age: float) -> Talk:
     The caller holds the session's socket open, so that the server has given its id to
     nobody else; unless it has been started anew, which it is asked first.
     """
-    (answer,) = yield b"SHOW GLOBAL STATUS LIKE 'Uptime'"
-    if int(answer.rows[0]["Value"]) >= int(age):
+    (response,) = yield b"SHOW GLOBAL STATUS LIKE 'Uptime'"
+    if int(response.rows[0]["Value"]) >= int(age):
         try:
             yield b"KILL %d" % session_id
         except pymysql.err.MySQLError as error:

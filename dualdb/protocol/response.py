@@ -10,7 +10,7 @@ from pymysql.constants import CR, SERVER_STATUS
 
 from .. import errors
 from ..results import ResultSet
-from .row_decoder import Layout, Malformed, layout
+from .row_decoder import Malformed, RowDecoder, row_decoder_of
 
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _header = struct.Struct("<I").unpack_from
@@ -21,7 +21,7 @@ _LONGEST = (1 << 30) + (1 << 24)
 _MOST_COLUMNS = 65535
 
 
-class Answer:
+class Response:
     """What a server answers to one command. ``feed`` it until it is complete.
 
     Args:
@@ -44,8 +44,8 @@ class Answer:
 
     server_status: Optional[int] = None
     message: Optional[bytes] = None
-    layout: Optional[Layout] = None
-    complete = surplus = False
+    row_decoder_of: Optional[RowDecoder] = None
+    complete = has_unexpected_data = False
     failure: Optional[pymysql.err.MySQLError] = None
     _more = False  # another result follows
 
@@ -60,12 +60,12 @@ class Answer:
         number: int = 1,
         *,
         tuples: bool = False,
-        known: Optional[Layout] = None,
+        cached_decoder: Optional[RowDecoder] = None,
         most: Optional[int] = None,
     ) -> None:
         self.results: List[ResultSet] = []
         self.rows: List[Any] = []
-        self.known, self._most = known, most
+        self.cached_decoder, self._most = cached_decoder, most
         self._encoding, self._number, self._tuples = encoding, number, tuples
         self._pieces: List[bytes] = []
         self._missing = 0
@@ -78,8 +78,8 @@ class Answer:
             self.results[0].columns
             if self.results
             else None
-            if self.layout is None
-            else self.layout.names
+            if self.row_decoder_of is None
+            else self.row_decoder_of.names
         )
 
     def take(self) -> List[Any]:
@@ -129,7 +129,7 @@ class Answer:
                 CR.CR_MALFORMED_PACKET, f"Malformed packet: {error}"
             ) from error
         if complete:
-            self.complete, self.surplus = True, position < len(data)
+            self.complete, self.has_unexpected_data = True, position < len(data)
             return True
         if self._most is not None:
             errors.check_rows(len(self.rows), self._most)
@@ -142,7 +142,7 @@ class Answer:
         """As much as is there; up to where, and whether the answer is complete."""
         position, end = 0, len(data)
         while True:
-            if self.layout is None and not self._columns:
+            if self.row_decoder_of is None and not self._columns:
                 stop = self._packet_end(data, position, end)
                 if stop is None:
                     return position, False
@@ -152,15 +152,15 @@ class Answer:
                     if not self._more:
                         return position, True
                     continue
-            if self.layout is None:
+            if self.row_decoder_of is None:
                 stop = self._definitions_end(data, position, end)
                 if stop is None:
                     return position, False
                 position = stop
-            assert self.layout is not None
+            assert self.row_decoder_of is not None
             over = False
             if not self._huge:
-                position, self._number, over = self.layout.read(
+                position, self._number, over = self.row_decoder_of.read(
                     data, position, end, self._number, self.rows.append
                 )
                 # nobody asks for what comes after the result that is streamed
@@ -223,17 +223,17 @@ class Answer:
 
     def _definitions_end(self, data: bytes, position: int, end: int) -> Optional[int]:
         """Reads the definitions and the packet that ends them, if all of it is there."""
-        known, stop = self.known, position + self._defined_to
-        begun = known is not None and data.startswith(known.definitions, position)
+        cached_decoder, stop = self.cached_decoder, position + self._defined_to
+        begun = cached_decoder is not None and data.startswith(cached_decoder.definitions, position)
         if (
-            known is not None
+            cached_decoder is not None
             and begun
-            and known.fits(self._columns, self._number, self._encoding, self._tuples)
+            and cached_decoder.fits(self._columns, self._number, self._encoding, self._tuples)
         ):
             self._number, self._defined = self._number + self._columns & 255, self._columns
-            stop = position + len(known.definitions)
+            stop = position + len(cached_decoder.definitions)
         else:
-            known = None
+            cached_decoder = None
         while self._defined < self._columns:
             after = self._packet_end(data, stop, end)
             if after is None:
@@ -245,7 +245,7 @@ class Answer:
             return None
         if not 0 < after - stop - 4 < 9 or data[stop + 4] != 254:
             raise Malformed("the column definitions do not end where they should")
-        self.layout = self.known = known or layout(
+        self.row_decoder_of = self.cached_decoder = cached_decoder or row_decoder_of(
             data[position:stop], self._encoding, tuples=self._tuples
         )
         self._columns, self.message = 0, None
@@ -256,9 +256,9 @@ class Answer:
         if sum(map(len, self._huge)) > _LONGEST:
             raise Malformed("a row is longer than any can be")
         if len(payload) < 0xFFFFFF:
-            assert self.layout is not None
+            assert self.row_decoder_of is not None
             huge, self._huge = b"".join(self._huge), []
-            self.rows.append(self.layout.read_one(huge))
+            self.rows.append(self.row_decoder_of.read_one(huge))
 
     def _end_result(self, payload: bytes) -> bool:
         """The packet after the last row; True if it ends the answer."""
@@ -266,10 +266,12 @@ class Answer:
             raise _server_error(payload)
         if len(payload) < 5 or payload[0] != 254:
             raise Malformed("what comes after the last row is not its end")
-        assert self.layout is not None
+        assert self.row_decoder_of is not None
         warnings, status = struct.unpack_from("<HH", payload, 1)
-        self.results.append(ResultSet(self.rows, self.layout.names, len(self.rows), 0, warnings))
-        self.rows, self.layout = [], None
+        self.results.append(
+            ResultSet(self.rows, self.row_decoder_of.names, len(self.rows), 0, warnings)
+        )
+        self.rows, self.row_decoder_of = [], None
         self._more = bool(status & _MORE_RESULTS)
         return not self._more
 

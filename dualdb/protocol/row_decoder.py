@@ -46,7 +46,7 @@ class Malformed(Exception):
     """These are not the packets of an answer."""
 
 
-class Layout(NamedTuple):
+class RowDecoder(NamedTuple):
     """What the columns of a result are.
 
     Attributes:
@@ -76,7 +76,7 @@ class Layout(NamedTuple):
         return same and self.tuples is tuples and self.encoding == encoding
 
 
-def layout(definitions: bytes, encoding: str, *, tuples: bool = False) -> Layout:
+def row_decoder_of(definitions: bytes, encoding: str, *, tuples: bool = False) -> RowDecoder:
     """The layout of these definitions, which are whole packets with their headers.
 
     Rows are dicts; with ``tuples`` they are tuples. Reading what is no packet raises
@@ -85,10 +85,12 @@ def layout(definitions: bytes, encoding: str, *, tuples: bool = False) -> Layout
     Raises: Malformed.
     """
     # A result of very many columns is not seen often enough to be kept.
-    return (_layout if len(definitions) < 20_000 else _new_layout)(definitions, encoding, tuples)
+    return (_row_decoder_of if len(definitions) < 20_000 else _new_row_decoder)(
+        definitions, encoding, tuples
+    )
 
 
-def _new_layout(definitions: bytes, encoding: str, tuples: bool) -> Layout:
+def _new_row_decoder(definitions: bytes, encoding: str, tuples: bool) -> RowDecoder:
     fields: List[Any] = []
     position = 0
     while position < len(definitions):
@@ -106,20 +108,20 @@ def _new_layout(definitions: bytes, encoding: str, tuples: bool) -> Layout:
             raise Malformed(f"a column definition cannot be read ({error})") from error
         position = stop
     names = tuple(column_names(fields))
-    columns = [_how(field, encoding) for field in fields]
+    columns = [_column_codec(field, encoding) for field in fields]
     one = _reader_of_one(names, columns, tuples)
     read = (
         _generated(names, columns, tuples)
         if len(columns) <= _MOST_GENERATED
         else _reader_of_many(one)
     )
-    return Layout(definitions, encoding, tuples, tuple(fields), names, read, one)
+    return RowDecoder(definitions, encoding, tuples, tuple(fields), names, read, one)
 
 
-_layout = lru_cache(maxsize=512)(_new_layout)
+_row_decoder_of = lru_cache(maxsize=512)(_new_row_decoder)
 
 
-def _how(
+def _column_codec(
     field: Any, connection_encoding: str
 ) -> Tuple[Optional[str], Optional[Callable[[Any], Any]]]:
     """The encoding of a column's text, None for bytes; and what converts it."""
@@ -184,7 +186,7 @@ _NEXT_DATETIME = f"""x = {_NEXT}
                 v{{i}} = _datetime(x)"""
 
 
-def _said(number: int, encoding: Optional[str], converter: Any) -> str:
+def _decode_expression(number: int, encoding: Optional[str], converter: Any) -> str:
     if encoding == "ascii" and converter in _FAST:
         return _FAST[converter]
     text = (
@@ -249,7 +251,7 @@ def _generated(names: Tuple[str, ...], columns: List[Any], tuples: bool) -> Any:
     body = []
     for i, (encoding, converter) in enumerate(columns):
         known[f"_convert{i}"] = converter
-        said = f"v{i} = " + re.sub(r"\bx\b", "{x}", _said(i, encoding, converter))
+        said = f"v{i} = " + re.sub(r"\bx\b", "{x}", _decode_expression(i, encoding, converter))
         is_datetime = encoding == "ascii" and converter is pymysql.converters.convert_datetime
         short = _NEXT_DATETIME.format(i=i) if is_datetime else said.format(x=_NEXT)
         body.append(
@@ -320,7 +322,9 @@ def _converter(encoding: Optional[str], converter: Any) -> Callable[[bytes], Any
         "_timedelta": _timedelta,
         "_convert0": converter,
     }
-    made: Callable[[bytes], Any] = eval("lambda x: " + _said(0, encoding, converter), known)
+    made: Callable[[bytes], Any] = eval(
+        "lambda x: " + _decode_expression(0, encoding, converter), known
+    )
     return made
 
 

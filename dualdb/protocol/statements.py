@@ -7,7 +7,7 @@ import pymysql.err
 from .. import errors
 from ..results import CallResult
 from ..sql import bulk, classify, identifiers, parameters
-from .exchange import Talk, Voice
+from .exchange import Exchange, TextEncoding
 
 
 class Statement:
@@ -45,13 +45,13 @@ class Statement:
             )
         self.text = parameters.bind(text, params)
 
-    def talk(self, voice: Voice) -> Talk:
+    def exchange(self, text_encoding: TextEncoding) -> Exchange:
         text = (
             self.text
-            if voice.backslash_escapes
+            if text_encoding.backslash_escapes
             else parameters.bind(self.sql, self.params, backslash_escapes=False)
         )
-        return (yield voice.encode(text))
+        return (yield text_encoding.encode(text))
 
     @property
     def reads(self) -> bool:
@@ -106,9 +106,13 @@ class Bulk(Statement):
         # which says what kind of statement it is, in fewer words
         self._chunk, self.sql = chunk, chunk.sql
 
-    def talk(self, voice: Voice) -> Talk:
-        text = self.text if voice.backslash_escapes else self._chunk.text(backslash_escapes=False)
-        return (yield voice.encode(text))
+    def exchange(self, text_encoding: TextEncoding) -> Exchange:
+        text = (
+            self.text
+            if text_encoding.backslash_escapes
+            else self._chunk.text(backslash_escapes=False)
+        )
+        return (yield text_encoding.encode(text))
 
 
 class Call:
@@ -154,38 +158,40 @@ class Call:
             raise errors.ParameterError(f"two OUT parameters share a name: {names}")
         self._literals(True)
 
-    def talk(self, voice: Voice) -> Talk:
+    def exchange(self, text_encoding: TextEncoding) -> Exchange:
         assigned = [
             position for position, mark in self._marks.items() if isinstance(mark, parameters.InOut)
         ]
         try:
-            results = yield from self._call(voice, list(self._marks), assigned)
+            results = yield from self._call(text_encoding, list(self._marks), assigned)
         except pymysql.err.MySQLError as error:
             if errors.code_of(error) != errors.NOT_A_VARIABLE:
                 raise
-            (answer,) = yield voice.encode(self._unmarked_out_parameters())
-            unmarked = [row["p"] - 1 for row in answer.rows if row["p"] - 1 not in self._marks]
+            (response,) = yield text_encoding.encode(self._unmarked_out_parameters())
+            unmarked = [row["p"] - 1 for row in response.rows if row["p"] - 1 not in self._marks]
             if not unmarked:
                 raise
             results = yield from self._call(
-                voice, [*self._marks, *unmarked], [*assigned, *unmarked]
+                text_encoding, [*self._marks, *unmarked], [*assigned, *unmarked]
             )
         out: Dict[str, Any] = {}
         if self._marks:
             columns = ",".join(
                 [f"{_variable(position)} AS `{position}`" for position in self._marks]
             )
-            (answer,) = yield voice.encode(f"SELECT {columns}")
+            (response,) = yield text_encoding.encode(f"SELECT {columns}")
             out = {
-                mark.name: answer.rows[0][str(position)] for position, mark in self._marks.items()
+                mark.name: response.rows[0][str(position)] for position, mark in self._marks.items()
             }
         *sets, last = results
         return CallResult(sets, out, last.rowcount, last.warnings)
 
-    def _call(self, voice: Voice, variables: List[int], assigned: List[int]) -> Talk:
-        literals = self._literals(voice.backslash_escapes)
+    def _call(
+        self, text_encoding: TextEncoding, variables: List[int], assigned: List[int]
+    ) -> Exchange:
+        literals = self._literals(text_encoding.backslash_escapes)
         if assigned:
-            yield voice.encode(
+            yield text_encoding.encode(
                 "SET "
                 + ",".join([f"{_variable(position)}={literals[position]}" for position in assigned])
             )
@@ -193,7 +199,7 @@ class Call:
             _variable(position) if position in variables else text
             for position, text in enumerate(literals)
         ]
-        return (yield voice.encode(f"CALL {self.name}({','.join(arguments)})"))
+        return (yield text_encoding.encode(f"CALL {self.name}({','.join(arguments)})"))
 
     def _unmarked_out_parameters(self) -> str:
         schema, _, name = self.name.replace("`", "").rpartition(".")

@@ -7,7 +7,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 import pymysql.err
 
 from .. import deadlines, errors
-from .exchange import Talk
+from .exchange import Exchange
 from .statements import Statement
 
 log = logging.getLogger("dualdb")
@@ -38,7 +38,7 @@ SWEEP_EVERY = 500
 _ISOLATION = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
 
-class Mode(NamedTuple):
+class TransactionOptions(NamedTuple):
     """How a transaction is opened; see ``Target.transaction``."""
 
     commit_marker: bool = False
@@ -48,7 +48,7 @@ class Mode(NamedTuple):
     other_shards: bool = False
     timeout: Optional[float] = None
 
-    def checked(self) -> "Mode":
+    def checked(self) -> "TransactionOptions":
         """Raises: ParameterError for an isolation level that there is not, no such
         time, or what excludes each other.
         """
@@ -84,22 +84,22 @@ class Mode(NamedTuple):
         return [*commands, b"START TRANSACTION " + b", ".join(asked) if asked else b"BEGIN"]
 
 
-PLAIN_MODE = Mode()
+DEFAULT_OPTIONS = TransactionOptions()
 
 
 def begin(
     savepoint: int,
     token: Optional[str],
-    mode: Mode = PLAIN_MODE,
+    options: TransactionOptions = DEFAULT_OPTIONS,
     spread: Callable[[], float] = random.random,
-) -> Talk:
+) -> Exchange:
     """Open a transaction, or savepoint number 1 and up inside one; with a token, leave
     it where ``marker`` looks for it.
 
     First and not last: where the table is missing it can still be made, and from here
     on the token's row is locked until it is certain what became of it.
     """
-    commands = [b"SAVEPOINT `dualdb_%d`" % savepoint] if savepoint else mode.commands
+    commands = [b"SAVEPOINT `dualdb_%d`" % savepoint] if savepoint else options.commands
     if token is None:
         for command in commands:
             yield command
@@ -117,11 +117,11 @@ def begin(
             yield command
 
 
-def _sweep() -> Talk:
+def _sweep() -> Exchange:
     try:
         yield _OLD_MARKERS
     except pymysql.err.MySQLError as error:
-        if not errors.is_answer(error) or errors.code_of(error) == errors.NO_SUCH_TABLE:
+        if not errors.is_server_error(error) or errors.code_of(error) == errors.NO_SUCH_TABLE:
             raise
         log.warning("old rows of %s cannot be removed: %s", MARKERS, error)
 

@@ -12,7 +12,16 @@ from ..errors import ParameterError
 from ..execution import steps
 from ..results import Column, Described, Row, ScatterResult
 from . import subquery
-from .collation import ASKED, DECIMALS, FLOATS, Key, Look, ask, differ, key
+from .collation import (
+    ASKED,
+    DECIMALS,
+    FLOATS,
+    ColumnProbe,
+    Key,
+    key,
+    probe_terms,
+    require_same_kind,
+)
 from .merge import ordered
 
 #: Python's own context rounds to 28 digits, and a server's DECIMAL has 65.
@@ -129,7 +138,7 @@ class Min(Aggregate):
 
     def _look(self) -> List[str]:
         best = f"{self._function}({self.expression})"
-        return [best, *ask(best)]
+        return [best, *probe_terms(best)]
 
     def _part(
         self, what: str, columns: Sequence[Column], told: Sequence[Any], increment: int
@@ -198,7 +207,7 @@ def quotient(
     return _EXACT.scaleb(decimal.Decimal(-digits if exact < 0 else digits), -min(kept, scale))
 
 
-class Totals:
+class AggregateQuery:
     """Aggregates of a query over several shards, by groups."""
 
     def __init__(
@@ -225,9 +234,9 @@ class Totals:
         if twice is not None:
             raise ParameterError(f"two columns of the result are called {twice!r}")
         self._columns = [f"q.{subquery.name(group)}" for group in self._groups]
-        what = [text for column in self._columns for text in (column, *ask(column))]
+        what = [text for column in self._columns for text in (column, *probe_terms(column))]
         what += [text for aggregate in aggregates.values() for text in aggregate._look()]
-        self._look = Look(
+        self._look = ColumnProbe(
             _named([*what, "@@div_precision_increment"]), query, self._by(), self._groups
         )
 
@@ -238,7 +247,7 @@ class Totals:
         self, ask_all: Callable[..., steps.Plan[ScatterResult]], timeout: Optional[float]
     ) -> steps.Plan[List[Row]]:
         """Ask all shards by ``ask_all``, at first for types and then for their parts."""
-        until = deadlines.until(timeout)
+        until = deadlines.deadline_after(timeout)
         looked = yield from ask_all(self._look, until)
         if not looked.by_shard:
             return (
@@ -251,7 +260,7 @@ class Totals:
                     }
                 ]
             )
-        keys, parts = self._learn(looked.by_shard)
+        keys, parts = self._resolve_types(looked.by_shard)
         terms = [
             text
             for column, each in zip(self._columns, keys)
@@ -268,7 +277,7 @@ class Totals:
         ]
         return self._total(rows, keys, parts)
 
-    def _learn(self, looked: Mapping[int, Described]) -> Tuple[List[Key], List[Part]]:
+    def _resolve_types(self, looked: Mapping[int, Described]) -> Tuple[List[Key], List[Part]]:
         told = {
             shard_id: (list(row.values()), list(columns))
             for shard_id, (row, columns) in sorted(looked.items())
@@ -281,7 +290,7 @@ class Totals:
                 shard_id: key(what, columns[at], values[at + 1 : at + 1 + ASKED])
                 for shard_id, (values, columns) in told.items()
             }
-            differ(what, {shard_id: each.kind for shard_id, each in found.items()})
+            require_same_kind(what, {shard_id: each.kind for shard_id, each in found.items()})
             keys += list(found.values())[:1]
             at += 1 + ASKED
         parts: List[Part] = []
@@ -291,7 +300,7 @@ class Totals:
                 shard_id: aggregate._part(name, columns[at:end], values[at:end], values[-1])
                 for shard_id, (values, columns) in told.items()
             }
-            differ(name, {shard_id: part.kind for shard_id, part in each_part.items()})
+            require_same_kind(name, {shard_id: part.kind for shard_id, part in each_part.items()})
             parts += list(each_part.values())[:1]
             at = end
         return keys, parts

@@ -13,9 +13,9 @@ from pymysql.constants import FIELD_TYPE, FLAG
 
 from .. import errors
 from ..errors import ParameterError
-from ..protocol.exchange import Talk, Voice
+from ..protocol.exchange import Exchange, TextEncoding
 from ..results import Column
-from .subquery import Derived, Query, missing, select
+from .subquery import Query, Subquery, missing, select
 
 _BINARY = 63
 _TEXTS = {FIELD_TYPE.STRING, FIELD_TYPE.VAR_STRING, FIELD_TYPE.VARCHAR}
@@ -30,7 +30,7 @@ INTEGERS = {
 }
 DECIMALS = {FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL}
 FLOATS = {FIELD_TYPE.FLOAT, FIELD_TYPE.DOUBLE}
-#: How many columns ``ask`` adds for one.
+#: How many columns ``probe_terms`` adds for one.
 ASKED = 6
 #: A server sorts long texts by their beginnings alone (max_sort_length), so that their
 #: order says nothing.
@@ -68,7 +68,7 @@ class Padded:
         ]
 
 
-class Falling:
+class Descending:
     """Compares the other way round."""
 
     __slots__ = ("value",)
@@ -76,11 +76,11 @@ class Falling:
     def __init__(self, value: Any) -> None:
         self.value = value
 
-    def __lt__(self, other: "Falling") -> bool:
+    def __lt__(self, other: "Descending") -> bool:
         return bool(other.value < self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Falling) and bool(self.value == other.value)
+        return isinstance(other, Descending) and bool(self.value == other.value)
 
     def __hash__(self) -> int:
         return hash(self.value)
@@ -170,7 +170,7 @@ def _members(what: str, *, single_bits: bool) -> Callable[[Any, Sequence[Any]], 
     return read
 
 
-def ask(expression: str) -> List[str]:
+def probe_terms(expression: str) -> List[str]:
     """What is to be asked about an expression of one row of NULLs, beside it: see
     ``key``.
     """
@@ -189,7 +189,7 @@ def key(what: str, column: Column, told: Sequence[Any], *, of_minimum: bool = Fa
     """How a column's values compare.
 
     Args:
-        told: what the server said to ``ask``.
+        told: what the server said to ``probe_terms``.
         of_minimum: of a MIN or MAX, which sends a BIT as digits.
 
     Raises:
@@ -244,7 +244,7 @@ def key(what: str, column: Column, told: Sequence[Any], *, of_minimum: bool = Fa
     return Key(f"text in {collation}", _weights(pads), terms, by)
 
 
-class Look(Derived):
+class ColumnProbe(Subquery):
     """What the server says of a query's columns, without running it. Gives a Described."""
 
     __slots__ = ("_columns", "_wanted")
@@ -270,13 +270,13 @@ class Look(Derived):
             select("*", (f"{text}\nLIMIT 0", params, read_only), "LIMIT 0"),
         )
 
-    def talk(self, voice: Voice) -> Talk:
+    def exchange(self, text_encoding: TextEncoding) -> Exchange:
         try:
-            return (yield from super().talk(voice))
+            return (yield from super().exchange(text_encoding))
         except errors.DRIVER_ERRORS as error:
             if errors.code_of(error) != errors.NO_SUCH_COLUMN:
                 raise
-            (answer,) = yield from self._columns.talk(voice)
+            (answer,) = yield from self._columns.exchange(text_encoding)
             absent = missing(self._wanted, answer.columns)
             why = (
                 f"no column {absent!r} in the result" if absent is not None else str(error.args[-1])
@@ -293,7 +293,7 @@ class Order(NamedTuple):
     falls: bool
 
 
-def differ(what: str, kinds: Dict[int, str]) -> None:
+def require_same_kind(what: str, kinds: Dict[int, str]) -> None:
     """Raises: InterfaceError where something is not of the same kind on all shards, so
     that it does not compare.
     """
@@ -311,7 +311,7 @@ def beyond(keys: Sequence[Any]) -> bool:
     it to its end.
     """
     for each in keys:
-        ranked = each.value if isinstance(each, Falling) else each
+        ranked = each.value if isinstance(each, Descending) else each
         values = ranked[1] if len(ranked) > 1 else ()
         for value in values if isinstance(values, tuple) else (values,):
             if isinstance(value, (bytes, Padded)) and len(value) > LONG:

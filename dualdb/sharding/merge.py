@@ -26,7 +26,17 @@ from ..errors import ParameterError
 from ..execution import steps
 from ..results import Described, Row, ScatterResult
 from . import subquery
-from .collation import ASKED, Falling, Key, Look, Order, ask, beyond, differ, key
+from .collation import (
+    ASKED,
+    ColumnProbe,
+    Descending,
+    Key,
+    Order,
+    beyond,
+    key,
+    probe_terms,
+    require_same_kind,
+)
 
 StreamT = TypeVar("StreamT", bound="BaseStream[Any]")
 
@@ -106,9 +116,11 @@ class BaseMerge(ABC, Generic[StreamT]):
         columns = [f"q.{subquery.name(each.column)}" for each in order]
         asked = [
             f"{text} AS dualdb_{number}"
-            for number, text in enumerate([text for column in columns for text in ask(column)])
+            for number, text in enumerate(
+                [text for column in columns for text in probe_terms(column)]
+            )
         ]
-        self._look = Look(["q.*", *asked], query, "", [each.column for each in order])
+        self._look = ColumnProbe(["q.*", *asked], query, "", [each.column for each in order])
         self._keys: List[Key] = []
         #: By shard, what the columns are called there: in upper or in lower case.
         self._names: Dict[int, List[str]] = {}
@@ -133,7 +145,7 @@ class BaseMerge(ABC, Generic[StreamT]):
         return dict(self._errors)
 
     @abstractmethod
-    def _new_stream(self, route: steps.Route, statement: subquery.Derived) -> StreamT:
+    def _new_stream(self, route: steps.Route, statement: subquery.Subquery) -> StreamT:
         """The colour's stream of one shard."""
 
     def close(self) -> None:
@@ -152,9 +164,9 @@ class BaseMerge(ABC, Generic[StreamT]):
         elif self._last is not None:
             shard_id, self._last = self._last, None
             try:
-                row = yield steps.Next(self._streams[shard_id])
+                row = yield steps.FetchRow(self._streams[shard_id])
             except errors.Error as error:
-                raise errors.scattered(
+                raise errors.scatter_error(
                     ScatterResult({}, {shard_id: error}), len(self._streams) + len(self._errors)
                 ) from error
             self._put(shard_id, row)
@@ -176,27 +188,29 @@ class BaseMerge(ABC, Generic[StreamT]):
             return
         for stream in (self._streams or {}).values():
             with contextlib.suppress(errors.Error):
-                while (yield steps.Next(stream)) is not None:
+                while (yield steps.FetchRow(stream)) is not None:
                     pass
 
     def _begin(self) -> steps.Plan[None]:
         scatter = self._scatter
         routes = dict(scatter._routes())
         self._until = min(
-            [each for each in (self._until, deadlines.until()) if each is not None], default=None
+            [each for each in (self._until, deadlines.deadline_after()) if each is not None],
+            default=None,
         )
         looked: ScatterResult = yield from scatter._ask(self._look, self._until, routes)
         self._errors.update(looked.errors)
         self._streams = {}
         if not looked.by_shard:
             return
-        self._learn(looked.by_shard)
+        self._resolve_types(looked.by_shard)
         statement = self._statement()
         for shard_id in sorted(looked.by_shard):
             self._streams[shard_id] = self._new_stream(routes[shard_id], statement)
             self._streams[shard_id]._until = self._until
         outcomes = yield steps.Gather(
-            tuple([steps.Next(stream) for stream in self._streams.values()]), scatter._at_once
+            tuple([steps.FetchRow(stream) for stream in self._streams.values()]),
+            scatter._max_concurrency,
         )
         rows = dict(zip(list(self._streams), outcomes))
         for shard_id, outcome in rows.items():
@@ -206,11 +220,11 @@ class BaseMerge(ABC, Generic[StreamT]):
             elif isinstance(outcome, BaseException):
                 raise outcome
         if self._errors and scatter._on_error == "raise":
-            raise errors.scattered(ScatterResult({}, self._errors), len(routes))
+            raise errors.scatter_error(ScatterResult({}, self._errors), len(routes))
         for shard_id in self._streams:
             self._put(shard_id, rows[shard_id])
 
-    def _learn(self, looked: Mapping[int, Described]) -> None:
+    def _resolve_types(self, looked: Mapping[int, Described]) -> None:
         """How the columns compare; they must do so in the same way on all shards."""
         for number, order in enumerate(self._order):
             found: Dict[int, Key] = {}
@@ -227,13 +241,13 @@ class BaseMerge(ABC, Generic[StreamT]):
                     )
                 self._names.setdefault(shard_id, []).append(column.name)
                 found[shard_id] = key(f"the column {order.column!r}", column, told)
-            differ(
+            require_same_kind(
                 f"the column {order.column!r}",
                 {shard_id: each.kind for shard_id, each in found.items()},
             )
             self._keys.append(next(iter(found.values())))
 
-    def _statement(self) -> subquery.Derived:
+    def _statement(self) -> subquery.Subquery:
         columns = [f"q.{subquery.name(each.column)}" for each in self._order]
         terms = [text for each, column in zip(self._keys, columns) for text in each.select(column)]
         what = ", ".join(
@@ -260,7 +274,7 @@ class BaseMerge(ABC, Generic[StreamT]):
         ):
             beside = [row.popitem()[1] for _ in each.terms][::-1]
             ranked = each.of(row[column], beside)
-            keys.insert(0, Falling(ranked) if order.falls else ranked)
+            keys.insert(0, Descending(ranked) if order.falls else ranked)
         head, before = _Head(tuple(keys), shard_id, row), self._before.get(shard_id)
         if (
             before is not None

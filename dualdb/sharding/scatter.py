@@ -7,14 +7,14 @@ from abc import ABC, abstractmethod
 from typing import Any, Callable, Dict, Generic, Literal, Mapping, Optional, Sequence, Union
 
 from .. import deadlines, errors
-from ..api.client import Apart
+from ..api.client import DetachedExecutor
 from ..api.typevars import MergeT, RowsR, ScatterR
 from ..execution import execute, steps
 from ..protocol.statements import Call, Statement
 from ..results import ScatterResult, row_count
 from ..sql.parameters import Params, names
 from . import collation, merge, subquery
-from .aggregates import Aggregate, Totals
+from .aggregates import Aggregate, AggregateQuery
 
 #: What becomes of a scatter of which a part has failed: a ScatterError, or the rest
 #: with the errors beside it.
@@ -27,7 +27,7 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
     """Several shards as one target: ``db.shards()`` for all that are in the table and
     not inactive, ``db.shards([1, 3])`` for some.
 
-    A call is made on all of them at the same time, ``at_once`` at most. Where one
+    A call is made on all of them at the same time, ``max_concurrency`` at most. Where one
     fails, a ScatterError carries what the others gave; with ``on_error="partial"`` they
     are given, with the errors beside them. A shard that is suspended or cannot be
     reached is such an error, and never left out. There is no transaction over several
@@ -39,15 +39,15 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
         routes: Callable[[], Routes],
         check: Callable[[], None],
         on_error: OnError,
-        at_once: int,
+        max_concurrency: int,
         *,
         keys: Optional[Mapping[int, Sequence[Any]]] = None,
     ) -> None:
-        self._routes, self._check, self._on_error, self._at_once, self._keys = (
+        self._routes, self._check, self._on_error, self._max_concurrency, self._keys = (
             routes,
             check,
             on_error,
-            at_once,
+            max_concurrency,
             keys,
         )
 
@@ -177,7 +177,7 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
             query,
             merge.ordered(order_by, what="order_by"),
             merge.most(limit),
-            deadlines.until(timeout),
+            deadlines.deadline_after(timeout),
         )
 
     def aggregate(
@@ -224,7 +224,7 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
             raise errors.ParameterError(
                 'a total of some shards is not the total: aggregate has no on_error="partial"'
             )
-        asked = Totals((subquery.body(sql), params, read_only), group_by, aggregates)
+        asked = AggregateQuery((subquery.body(sql), params, read_only), group_by, aggregates)
         return self._run(
             asked.plan(self._ask, None if timeout is None else deadlines.seconds(timeout))
         )
@@ -277,16 +277,20 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
         failed: Dict[int, errors.Error] = {}
         for shard_id, route in (self._routes() if routes is None else routes).items():
             try:
-                found[shard_id] = yield from execute.find(route)
+                found[shard_id] = yield from execute.resolve_route(route)
             except errors.Error as error:
                 failed[shard_id] = error
         # the steps may be performed by threads that are in no block
-        block = deadlines.until() if until is None else until
+        block = deadlines.deadline_after() if until is None else until
         calls = []
-        for shard_id, place in found.items():
-            apart = Apart(place, read_only=place._read_only, look=place._look)
-            calls.append(steps.Perform(_there(apart, own.get(shard_id, whole), timeout, block)))
-        outcomes = yield steps.Gather(tuple(calls), self._at_once)
+        for shard_id, executor in found.items():
+            apart = DetachedExecutor(
+                executor, read_only=executor._read_only, refresh_on_miss=executor._refresh_on_miss
+            )
+            calls.append(
+                steps.RunPlan(_run_on_shard(apart, own.get(shard_id, whole), timeout, block))
+            )
+        outcomes = yield steps.Gather(tuple(calls), self._max_concurrency)
         for shard_id, outcome in zip(found, outcomes):
             if isinstance(outcome, errors.Error):
                 failed[shard_id] = outcome
@@ -296,7 +300,7 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
                 answered[shard_id] = value(outcome)
         result = ScatterResult(answered, failed)
         if failed and self._on_error == "raise":
-            raise errors.scattered(result, len(answered) + len(failed))
+            raise errors.scatter_error(result, len(answered) + len(failed))
         return result
 
 
@@ -318,13 +322,13 @@ def _with_keys(make: Callable[[Any], Any], params: Any, keys: Sequence[Any]) -> 
     return statement
 
 
-def _there(
-    place: Any, statement: Any, timeout: Optional[float], block: Optional[float]
+def _run_on_shard(
+    executor: Any, statement: Any, timeout: Optional[float], block: Optional[float]
 ) -> steps.Plan[Any]:
     if block is not None:
         left = max(0.0, block - time.monotonic())
         timeout = left if timeout is None else min(left, timeout)
-    return (yield from execute.perform(lambda: place, statement, timeout))
+    return (yield from execute.execute_statement(lambda: executor, statement, timeout))
 
 
 def _rows(results: Any) -> Any:

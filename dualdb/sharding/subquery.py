@@ -116,7 +116,7 @@ def name(text: str) -> str:
     return "`" + text.replace("`", "``") + "`"
 
 
-class Derived(Statement):
+class Subquery(Statement):
     """``head (query) tail``, which reads what the query reads."""
 
     __slots__ = ("_inner",)
@@ -149,10 +149,10 @@ class Derived(Statement):
 Query = Tuple[str, Any, bool]
 
 
-def select(what: str, query: Query, tail: str = "") -> Derived:
+def select(what: str, query: Query, tail: str = "") -> Subquery:
     """``SELECT what FROM (query) AS q tail``."""
     text, params, read_only = query
-    return Derived(
+    return Subquery(
         f"SELECT {what} FROM", text, f"AS q {tail}".rstrip(), params, read_only=read_only
     )
 

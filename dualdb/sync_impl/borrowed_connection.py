@@ -6,7 +6,7 @@ from .. import errors
 from ..execution import execute, steps
 from .connection import Connection
 from .pool import Pool
-from .runner import drive, perform
+from .runner import run_plan, run_step
 
 
 class BorrowedConnection:
@@ -15,14 +15,14 @@ class BorrowedConnection:
     """
 
     def __init__(self, route: steps.Route) -> None:
-        client, raw = drive(execute.check_out(route, raw=True), perform)
+        client, connection = run_plan(execute.check_out(route, raw=True), run_step)
         self._pool: Pool = client.pool
-        self._raw: Optional[Connection] = raw
+        self._connection: Optional[Connection] = connection
 
     def __enter__(self) -> Connection:
-        if self._raw is None:
+        if self._connection is None:
             raise errors.InterfaceError("this connection has been given back")
-        return self._raw
+        return self._connection
 
     def __exit__(self, *exc_info: Any) -> None:
         self.close()
@@ -35,11 +35,11 @@ class BorrowedConnection:
 
         It is closed, because nobody can say what state it was left in.
         """
-        raw, self._raw = self._raw, None
-        if raw is not None:
-            self._pool.discard(raw)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.discard(connection)
 
     def __del__(self) -> None:
-        raw = self.__dict__.get("_raw")
-        if raw is not None:
-            self._pool.abandon(raw)
+        connection = self.__dict__.get("_connection")
+        if connection is not None:
+            self._pool.abandon(connection)

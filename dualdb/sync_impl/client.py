@@ -6,13 +6,13 @@ from .. import errors
 from ..api.client import BaseClient
 from ..api.target import Target as BaseTarget
 from ..execution import steps
-from ..protocol.exchange import settled
-from ..protocol.transaction_commands import Mode
+from ..protocol.exchange import with_session_tracking
+from ..protocol.transaction_commands import TransactionOptions
 from ..results import CallResult, Row, RowCount
 from .borrowed_connection import BorrowedConnection
 from .lock import Lock
 from .pool import Pool
-from .runner import drive
+from .runner import run_plan
 from .transaction import Transaction, _Runs
 
 
@@ -23,8 +23,8 @@ class _Verbs(_Runs):
 
     _route: Callable[[], Any]
 
-    def _new_transaction(self, mode: Mode) -> Transaction:
-        return Transaction(self._route, mode=mode)
+    def _new_transaction(self, options: TransactionOptions) -> Transaction:
+        return Transaction(self._route, options=options)
 
     def _new_connection(self) -> BorrowedConnection:
         return BorrowedConnection(self._route)
@@ -74,8 +74,8 @@ class Target(
     def __init__(self, route: Callable[[], Any]) -> None:
         self._find = route
 
-    def _route(self) -> steps.Place:
-        place: steps.Place = self._find()
+    def _route(self) -> steps.Executor:
+        place: steps.Executor = self._find()
         return place
 
 
@@ -101,26 +101,27 @@ class MySQLClient(
     def _new_pool(self) -> Pool:
         return Pool(self.config, self.name, self.shard_id)
 
-    def _say(self, statement: Any, until: Optional[float] = None) -> Any:
-        transaction = self._joined()
+    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
+        transaction = self._current_transaction()
         if transaction is not None:
-            return transaction._say(statement, until)
-        return self._say_apart(statement, until)
+            return transaction._execute(statement, until)
+        return self._execute_on_own_connection(statement, until)
 
-    def _say_apart(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute_on_own_connection(self, statement: Any, until: Optional[float] = None) -> Any:
         connection = None
         try:
             connection = self.pool.checkout(until)
-            return drive(
-                settled(statement, connection), lambda command: connection.run(command, until)
+            return run_plan(
+                with_session_tracking(statement, connection),
+                lambda command: connection.run(command, until),
             )
         except BaseException as error:
-            told = errors.told(
+            translated = errors.translate_error(
                 error, self.name, self.shard_id, sent=connection is not None and connection.sent
             )
-            if told is error:
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
         finally:
             if connection is not None:
                 self.pool.release(connection)

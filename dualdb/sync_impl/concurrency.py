@@ -14,37 +14,37 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from .. import errors, fork_safety
-from ..api.client import Apart
+from ..api.client import DetachedExecutor
 from ..execution import steps
-from ..protocol.exchange import settled
+from ..protocol.exchange import with_session_tracking
 from .connection import Connection
 
 
 def gather(
-    members: Sequence[steps.Step], at_once: int, attempt: Callable[[steps.Step], Any]
+    members: Sequence[steps.Step], max_concurrency: int, attempt: Callable[[steps.Step], Any]
 ) -> List[Any]:
     """What each step gave, or the Exception it ended with.
 
     ``attempt`` performs one alone and gives either.
     """
-    if len(members) < 2 or at_once < 2:
+    if len(members) < 2 or max_concurrency < 2:
         return [attempt(step) for step in members]
     answers: List[Any] = [None] * len(members)
     calls: List[_Call] = []
     others: List[Tuple[int, steps.Step]] = []
     try:
         for number, step in enumerate(members):
-            if isinstance(step, steps.Perform) and len(members) <= at_once:
+            if isinstance(step, steps.RunPlan) and len(members) <= max_concurrency:
                 calls.append(_Call(number, step.plan, answers))
                 calls[-1].start()
             else:
                 others.append((number, step))
-        wait = _by_threads([*others, *_left(calls)], answers, at_once, attempt)
+        wait = _by_threads([*others, *_left(calls)], answers, max_concurrency, attempt)
         _listen(calls)
     finally:
         for call in calls:
             call.leave()
-    _by_threads(_left(calls), answers, at_once, attempt)()
+    _by_threads(_left(calls), answers, max_concurrency, attempt)()
     wait()
     return answers
 
@@ -52,7 +52,7 @@ def gather(
 def _by_threads(
     members: Sequence[Tuple[int, steps.Step]],
     answers: List[Any],
-    at_once: int,
+    max_concurrency: int,
     attempt: Callable[[steps.Step], Any],
 ) -> Callable[[], None]:
     """Have threads perform these. Gives what waits until they have."""
@@ -66,7 +66,7 @@ def _by_threads(
             except BaseException as error:
                 answers[number] = error
 
-    return workers.begin(work, min(len(members), at_once))
+    return workers.begin(work, min(len(members), max_concurrency))
 
 
 class _Call:
@@ -82,33 +82,33 @@ class _Call:
         self.number, self.plan = number, plan
         self._answers = answers
         self._place: Any = None
-        self._talk: Any = None
+        self._exchange: Any = None
         self._until: Optional[float] = None
 
     def start(self) -> None:
         self._go_on(next, self.plan)
 
-    def hear(self, *, in_time: bool) -> None:
+    def receive_response(self, *, in_time: bool) -> None:
         """Something has come, or nothing in time."""
         connection = self.connection
         assert connection is not None
         try:
-            results = connection.hear(in_time=in_time)
+            results = connection.receive_response(in_time=in_time)
             while results is None and connection.has_more:
-                results = connection.hear()
+                results = connection.receive_response()
         except BaseException as error:
-            self._say(self._talk.throw, error)
+            self._execute(self._exchange.throw, error)
         else:
             if results is None:
-                self.expires = connection.expires()
+                self.receive_deadline = connection.receive_deadline()
             else:
-                self._say(self._talk.send, results)
+                self._execute(self._exchange.send, results)
 
     def leave(self) -> None:
         """Nobody waits for it any more, if it is not over."""
         if self.connection is not None:
             self.connection.drop_command()
-            self._let_go()
+            self._close_descriptor()
             self.plan.close()
 
     def _go_on(self, resume: Callable[[Any], steps.Step], value: Any) -> None:
@@ -124,19 +124,19 @@ class _Call:
             self._answers[self.number] = error
             return
         connection = (
-            step.place._begin()
-            if isinstance(step, steps.Execute) and isinstance(step.place, Apart)
+            step.executor._begin()
+            if isinstance(step, steps.Execute) and isinstance(step.executor, DetachedExecutor)
             else None
         )
         if connection is None:
             self.step = step
             return
         assert isinstance(step, steps.Execute)
-        self.connection, self._place, self._until = connection, step.place, step.until
-        self._talk = settled(step.statement, connection)
-        self._say(next, self._talk)
+        self.connection, self._place, self._until = connection, step.executor, step.until
+        self._exchange = with_session_tracking(step.statement, connection)
+        self._execute(next, self._exchange)
 
-    def _say(self, resume: Callable[[Any], bytes], value: Any) -> None:
+    def _execute(self, resume: Callable[[Any], bytes], value: Any) -> None:
         """Go on with the talk, until its next command is sent or it is over."""
         connection = self.connection
         assert connection is not None
@@ -144,29 +144,29 @@ class _Call:
             try:
                 command = resume(value)
             except StopIteration as done:
-                self._let_go()
+                self._close_descriptor()
                 self._go_on(self.plan.send, done.value)
                 return
             except BaseException as error:
-                told = errors.told(
+                translated = errors.translate_error(
                     error, self._place.name, self._place.shard_id, sent=connection.sent
                 )
-                self._let_go()
+                self._close_descriptor()
                 # somebody's interrupt, or a fault of ours
-                if not isinstance(told, errors.Error):
+                if not isinstance(translated, errors.Error):
                     raise
-                if told is not error:
-                    told.__cause__ = error
-                self._go_on(self.plan.throw, told)
+                if translated is not error:
+                    translated.__cause__ = error
+                self._go_on(self.plan.throw, translated)
                 return
             try:
                 connection.send(command, self._until)
-                self.expires = connection.expires()
+                self.receive_deadline = connection.receive_deadline()
                 return
             except BaseException as error:
-                resume, value = self._talk.throw, error
+                resume, value = self._exchange.throw, error
 
-    def _let_go(self) -> None:
+    def _close_descriptor(self) -> None:
         connection, self.connection = self.connection, None
         self._place._end(connection)
 
@@ -177,7 +177,7 @@ def _left(calls: Sequence[_Call]) -> List[Tuple[int, steps.Step]]:
     for call in calls:
         step, call.step = call.step, None
         if step is not None:
-            left.append((call.number, steps.Perform(_resumed(call.plan, step))))
+            left.append((call.number, steps.RunPlan(_resumed(call.plan, step))))
     return left
 
 
@@ -186,11 +186,11 @@ def _resumed(plan: "steps.Plan[Any]", step: steps.Step) -> "steps.Plan[Any]":
     try:
         while True:
             try:
-                answer = yield step
+                response = yield step
             except BaseException as error:
                 step = plan.throw(error)
             else:
-                step = plan.send(answer)
+                step = plan.send(response)
     except StopIteration as done:
         return done.value
 
@@ -206,25 +206,25 @@ def _listen(calls: Sequence[_Call]) -> None:
             poll.register(number, select.POLLIN)
             waiting[number] = call
 
-    def hear(number: int, *, in_time: bool) -> None:
+    def receive_response(number: int, *, in_time: bool) -> None:
         poll.unregister(number)
         call = waiting.pop(number)
-        call.hear(in_time=in_time)
+        call.receive_response(in_time=in_time)
         watch(call)
 
     for call in calls:
         watch(call)
     while waiting:
-        first = min([call.expires for call in waiting.values()])
+        first = min([call.receive_deadline for call in waiting.values()])
         # poll() counts milliseconds: rather a little late than again and again a little
         # early.
         for number, _ in poll.poll(
             None if first == float("inf") else max(0.0, first - time.monotonic()) * 1000 + 1
         ):
-            hear(number, in_time=True)
+            receive_response(number, in_time=True)
         now = time.monotonic()
-        for number in [number for number, call in waiting.items() if call.expires <= now]:
-            hear(number, in_time=False)
+        for number in [number for number, call in waiting.items() if call.receive_deadline <= now]:
+            receive_response(number, in_time=False)
 
 
 class Workers:
@@ -239,7 +239,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._forked()
-        fork_safety.watch(self)
+        fork_safety.register(self)
 
     def _forked(self) -> None:
         self._idle: List[queue.SimpleQueue[Any]] = []

@@ -15,7 +15,7 @@ from pymysql.protocol import OKPacketWrapper
 from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
 from ..protocol import driver_check, tls
-from ..protocol.connection_state import SessionState, password_for_driver
+from ..protocol.connection_state import ConnectionState, password_for_driver
 
 #: What poll() says of a socket whose other end is closed.
 HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
@@ -31,13 +31,13 @@ def _rows_by_driver() -> Any:
     return result.rows
 
 
-class Connection(SessionState, pymysql.connections.Connection):
+class Connection(ConnectionState, pymysql.connections.Connection):
     """One session with a server.
 
     Made without I/O; ``open`` connects it, and connects it again after it was closed.
     """
 
-    TRUSTED = driver_check.trusted(
+    MATCHES_DRIVER = driver_check.trusted(
         pymysql.connections.Connection, _rows_by_driver, pymysql.__version__
     )
 
@@ -93,7 +93,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         )
         self._until = until
         try:
-            self.connect(self._dial(until))
+            self.connect(self._open_socket(until))
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
             message = f"Can't connect to MySQL server on {self._config.unix_socket or self.host!r} ({error})"
             raise errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message) from error
@@ -103,7 +103,7 @@ class Connection(SessionState, pymysql.connections.Connection):
             self._force_close()
             raise
         self._until = None
-        self.opened()
+        self.session_opened()
         self._poll = select.poll()
         self._poll.register(self._sock, select.POLLIN | HANGS_UP)
 
@@ -115,7 +115,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         """What PyMySQL says first on a new session."""
         self.query(self.setup)
 
-    def _dial(self, until: float) -> socket.socket:
+    def _open_socket(self, until: float) -> socket.socket:
         """The socket, connected.
 
         PyMySQL's own way leaves one behind unclosed where a unix socket refuses.
@@ -136,7 +136,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         self._secure = True
         return dialled
 
-    def is_dead(self) -> bool:
+    def is_stale(self) -> bool:
         """True if the server has closed an idle connection or said something on it
         unasked. Costs no round trip.
         """
@@ -144,25 +144,25 @@ class Connection(SessionState, pymysql.connections.Connection):
             return True
         return bool(self._poll.poll(0))
 
-    def is_cut(self) -> bool:
+    def peer_closed(self) -> bool:
         """True if the server has closed the connection, whatever it may have said
         before.
         """
         return self._sock is None or (
-            not self.broken and any(event & HANGS_UP for _, event in self._poll.poll(0))
+            not self.aborted and any(event & HANGS_UP for _, event in self._poll.poll(0))
         )
 
-    def cut(self) -> None:
+    def abort_in_use(self) -> None:
         """Have the thread that waits on it find it lost.
 
         The session lives until it has been ended on the server.
         """
-        self.broken, sock = True, self._sock
+        self.aborted, sock = True, self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
                 # Nobody waits for an answer: the server is told at once, and rolls back
                 # what is open.
-                sock.shutdown(socket.SHUT_RDWR if self.at_rest else socket.SHUT_RD)
+                sock.shutdown(socket.SHUT_RDWR if self.idle else socket.SHUT_RD)
 
     def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:
         """Send one command and read its whole answer.
@@ -176,13 +176,13 @@ class Connection(SessionState, pymysql.connections.Connection):
             pymysql.err.MySQLError: what the server said, or that the connection is
                 lost.
         """
-        if not self.reads_itself:
+        if not self.uses_own_decoder:
             return self._run_by_driver(command, until)
         self.send(command, until)
-        answer = self.hear()
-        while answer is None:
-            answer = self.hear()
-        return answer
+        response = self.receive_response()
+        while response is None:
+            response = self.receive_response()
+        return response
 
     def send(self, command: bytes, until: Optional[float] = None) -> None:
         """The first half of ``run``: for who takes the answers of several connections
@@ -191,27 +191,27 @@ class Connection(SessionState, pymysql.connections.Connection):
         self._begin(until)
         try:
             self._execute_command(COMMAND.COM_QUERY, command)
-            self.answer = self.new_answer()
+            self.response = self.new_response()
         except BaseException as error:
             raise self._failed(error) from None
 
-    def hear(self, *, in_time: bool = True) -> Optional[List[results.ResultSet]]:
+    def receive_response(self, *, in_time: bool = True) -> Optional[List[results.ResultSet]]:
         """Take what has come of the answer; None while it is not complete.
 
         Not ``in_time``: nobody waits any more. Raises: as ``run``.
         """
         try:
-            answer = self.answer
+            response = self.response
             if not in_time:
                 raise self._lost(socket.timeout("timed out"))
-            if not answer.feed(self._receive()):
+            if not response.feed(self._receive()):
                 return None
         except BaseException as error:
             raise self._failed(error) from None
-        self._until = self.answer = None
-        self.heard(answer)
-        self.end_command(answer.message)
-        sets: List[results.ResultSet] = answer.results
+        self._until = self.response = None
+        self.apply_response(response)
+        self.end_command(response.message)
+        sets: List[results.ResultSet] = response.results
         return sets
 
     def drop_command(self) -> None:
@@ -228,8 +228,8 @@ class Connection(SessionState, pymysql.connections.Connection):
         """Something has come that its socket does not show any more: TLS has it."""
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
-    def expires(self) -> float:
-        """When ``hear`` is to be told that nothing has come in time, if nothing comes
+    def receive_deadline(self) -> float:
+        """When ``receive_response`` is to be told that nothing has come in time, if nothing comes
         from now on; by time.monotonic().
         """
         silence = (
@@ -239,16 +239,16 @@ class Connection(SessionState, pymysql.connections.Connection):
 
     def _begin(self, until: Optional[float]) -> None:
         self.begin_command()
-        self._until, self._timed_out, self.answer = until, False, None
-        if self._sock is None or self.broken:
+        self._until, self._timed_out, self.response = until, False, None
+        if self._sock is None or self.aborted:
             raise self._failed(self.gone_away())
 
     def _failed(self, error: BaseException) -> BaseException:
         """What is to be raised in place of the error that ended a command."""
-        until, answer = self._until, self.answer
-        self._until = self.answer = None
-        if answer is not None:
-            self.heard(answer)
+        until, response = self._until, self.response
+        self._until = self.response = None
+        if response is not None:
+            self.apply_response(response)
         self.break_command(error, gave_up=self._timed_out)
         return (
             self.deadline_exceeded()
@@ -260,15 +260,15 @@ class Connection(SessionState, pymysql.connections.Connection):
         self._begin(until)
         try:
             self.query(command)
-            answer = [results.result_set(self._result)]
+            response = [results.result_set(self._result)]
             while self._result.has_next:
                 self.next_result()
-                answer.append(results.result_set(self._result))
+                response.append(results.result_set(self._result))
         except BaseException as error:
             raise self._failed(error) from None
         self._until = None
         self.end_command(self._result.message)
-        return answer
+        return response
 
     def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
         """Send one command whose rows ``next_rows`` gives; the names of the columns.
@@ -279,16 +279,16 @@ class Connection(SessionState, pymysql.connections.Connection):
         self.sent, self.streaming, self._timed_out = False, True, False
         self._until = until
         try:
-            if self._sock is None or self.broken:
+            if self._sock is None or self.aborted:
                 raise self.gone_away()
-            if not self.reads_itself:
+            if not self.uses_own_decoder:
                 self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             self._execute_command(COMMAND.COM_QUERY, command)
-            self.answer, self._result = self.new_answer(tuples=True), None
-            while self.answer.names is None:
-                self.answer.feed_stream(self._receive())
-            names: Sequence[str] = self.answer.names
+            self.response, self._result = self.new_response(tuples=True), None
+            while self.response.names is None:
+                self.response.feed_stream(self._receive())
+            names: Sequence[str] = self.response.names
             return names
         except BaseException as error:
             raise self._stream_failed(error) from None
@@ -298,7 +298,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         connection is at rest again. Raises: as ``run``.
         """
         try:
-            rows = self._next_rows() if self.reads_itself else self._next_rows_of_driver()
+            rows = self._next_rows() if self.uses_own_decoder else self._next_rows_of_driver()
         except BaseException as error:
             raise self._stream_failed(error) from None
         if not rows:
@@ -307,10 +307,10 @@ class Connection(SessionState, pymysql.connections.Connection):
         return rows
 
     def _next_rows(self) -> List[Tuple[Any, ...]]:
-        rows: List[Tuple[Any, ...]] = self.answer.take()
-        while not rows and not self.answer.complete:
-            self.answer.feed_stream(self._receive())
-            rows = self.answer.take()
+        rows: List[Tuple[Any, ...]] = self.response.take()
+        while not rows and not self.response.complete:
+            self.response.feed_stream(self._receive())
+            rows = self.response.take()
         return rows
 
     def _next_rows_of_driver(self) -> List[Tuple[Any, ...]]:
@@ -419,7 +419,7 @@ class Connection(SessionState, pymysql.connections.Connection):
         """Send what makes the session as new; the answers are read before it is used
         again, and have come by then.
         """
-        self.changed, self.resetting = False, True
+        self.dirty, self.resetting = False, True
         self._until = None
         self._write_bytes(self.reset_packets)
 
@@ -428,10 +428,10 @@ class Connection(SessionState, pymysql.connections.Connection):
         self.resetting, self._until = False, until
         if self._sock is None:
             raise self.gone_away()
-        for _ in range(self.RESET_ANSWERS):
+        for _ in range(self.RESET_RESPONSES):
             self._next_seq_id = 1
-            answer = self._read_packet()
-        self.server_status = OKPacketWrapper(answer).server_status
+            response = self._read_packet()
+        self.server_status = OKPacketWrapper(response).server_status
 
     def quit(self) -> None:
         """Close it: with a word to the server where it is at rest, without one where an
@@ -439,15 +439,15 @@ class Connection(SessionState, pymysql.connections.Connection):
         """
         if self._sock is None:
             return
-        if self.at_rest:
+        if self.idle:
             self.close()
         else:
             self.abort()
 
-    def _let_go(self) -> None:
-        fork_safety.keep(self.pooled, self._rfile)
+    def _close_descriptor(self) -> None:
+        fork_safety.never_finalize(self.pooled, self._rfile)
         if self._sock is not None:
-            fork_safety.close(self._sock)
+            fork_safety.close_fd(self._sock)
         self._sock = self._rfile = None
 
     def abort(self) -> None:

@@ -14,7 +14,7 @@ class _NeverRaised(Exception):
     """
 
 
-class _IdleStore(PooledDB):  # type: ignore[misc]
+class IdleStore(PooledDB):  # type: ignore[misc]
     """DBUtils' pool as the place where idle connections rest.
 
     Without ping, reset, usage limit or replay, and with connections that are made
@@ -37,16 +37,16 @@ class _IdleStore(PooledDB):  # type: ignore[misc]
         return bool(len(self._idle_cache) >= self._maxcached)
 
     def count(self) -> int:
-        return sum(rests._con.open for rests in list(self._idle_cache))
+        return sum(stored._con.open for stored in list(self._idle_cache))
 
     def take_idle(self, before: float) -> List[Connection]:
         """Those that have not been used since ``before``, taken out of the store."""
         with self._lock:
             old = [
-                rests
-                for rests in self._idle_cache
-                if rests._con.open and rests._con.rested < before
+                stored
+                for stored in self._idle_cache
+                if stored._con.open and stored._con.last_used_at < before
             ]
-            for rests in old:
-                self._idle_cache.remove(rests)
-        return [rests._con for rests in old]
+            for stored in old:
+                self._idle_cache.remove(stored)
+        return [stored._con for stored in old]

@@ -17,8 +17,8 @@ from ..pooling.base import BasePool
 from ..pooling.slots import Slots
 from ..protocol import kill
 from .connection import Connection
-from .idle_store import _IdleStore
-from .runner import drive
+from .idle_store import IdleStore
+from .runner import run_plan
 
 
 class Pool(BasePool):
@@ -28,7 +28,7 @@ class Pool(BasePool):
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         super().__init__(config, name, shard_id)
-        fork_safety.watch(self)
+        fork_safety.register(self)
 
     def _reset(self) -> None:
         super()._reset()
@@ -36,13 +36,13 @@ class Pool(BasePool):
         self._slots: Slots[Future[Optional[Connection]]] = Slots(
             self.config.pool_size + self.config.max_overflow
         )
-        self._store = _IdleStore(self.config)
-        self._stranded: Deque[Connection] = deque()
+        self._store = IdleStore(self.config)
+        self._to_kill: Deque[Connection] = deque()
         self._abandoned: Deque[Connection] = deque()
-        self._ender: Optional[threading.Thread] = None
+        self._killer: Optional[threading.Thread] = None
 
     def _forked(self) -> None:
-        fork_safety.keep(self._store, self._slots, self._stranded, self._abandoned)
+        fork_safety.never_finalize(self._store, self._slots, self._to_kill, self._abandoned)
         self._reset()
 
     def _idle_count(self) -> int:
@@ -69,14 +69,14 @@ class Pool(BasePool):
             waiter.set_exception(self._closed_error())
         self._store.close()
 
-    def cut(self) -> int:
+    def abort_in_use(self) -> int:
         """Break the connections that are still in use; how many there were."""
-        lent = list(self._lent)
+        lent = list(self._checked_out)
         for connection in lent:
-            connection.cut()
+            connection.abort_in_use()
         return len(lent)
 
-    def tidy(self) -> None:
+    def prune_idle(self) -> None:
         """Close what has been idle for too long, and say which connections seem to be
         forgotten.
         """
@@ -85,9 +85,9 @@ class Pool(BasePool):
                 connection.quit()
         self._warn_of_leaks()
 
-    def wait_ended(self, seconds: float) -> None:
+    def wait_for_kills(self, seconds: float) -> None:
         """Wait until what was given up has been ended on the server."""
-        ender = self._ender
+        ender = self._killer
         if ender is not None:
             ender.join(seconds)
 
@@ -103,25 +103,27 @@ class Pool(BasePool):
         """
         entered, connection = False, None
         try:
-            connection = self._enter(until)
+            connection = self._acquire_slot(until)
             entered = True
             if connection is None:
-                connection = self._rested()
+                connection = self._take_idle()
             now = time.monotonic()
             if connection.resetting:
                 self._finish_reset(
                     connection, now + self.config.connect_timeout if until is None else until
                 )
-            if connection.open and (connection.is_dead() or connection.retires < now):
+            if connection.open and (connection.is_stale() or connection.expires_at < now):
                 connection.quit()
             if not connection.open:
-                drive(connect.connecting(self, until), lambda step: self._connect(step, connection))
+                run_plan(
+                    connect.connecting(self, until), lambda step: self._connect(step, connection)
+                )
                 self.opened += 1
-            self._lend(connection, now)
+            self._record_checkout(connection, now)
             return connection
         except BaseException:
             if entered:
-                self._leave(connection)
+                self._check_in(connection)
             raise
 
     def checkout_idle(self) -> Optional[Connection]:
@@ -131,27 +133,27 @@ class Pool(BasePool):
         with self._lock:
             if self.closed or not self._slots.take():
                 return None
-            self.health.earn()
+            self.breaker.earn()
         connection: Optional[Connection] = None
         try:
-            connection = self._rested()
+            connection = self._take_idle()
             now = time.monotonic()
             ready = (
                 connection.open
                 and not connection.resetting
-                and connection.retires >= now
-                and not connection.is_dead()
+                and connection.expires_at >= now
+                and not connection.is_stale()
             )
-            if ready and connection.reads_itself:
-                self._lend(connection, now)
+            if ready and connection.uses_own_decoder:
+                self._record_checkout(connection, now)
                 return connection
         except BaseException:
-            self._leave(connection)
+            self._check_in(connection)
             raise
-        self._leave(connection)
+        self._check_in(connection)
         return None
 
-    def _rested(self) -> Connection:
+    def _take_idle(self) -> Connection:
         """One out of the store, where there is none a new one that is not connected."""
         pooled = self._store.connection(shareable=False)
         connection: Connection = pooled.dbapi_connection
@@ -163,13 +165,13 @@ class Pool(BasePool):
 
         One that is not as it was handed out is closed, or made so.
         """
-        self._leave(connection)
+        self._check_in(connection)
 
     def discard(self, connection: Connection) -> None:
         """Take a connection back and close it, whatever state it is in."""
-        if not connection.stranded:
+        if not connection.needs_kill:
             connection.quit()
-        self._leave(connection)
+        self._check_in(connection)
 
     def abandon(self, connection: Connection) -> None:
         """Take back a connection that its borrower forgot.
@@ -197,7 +199,7 @@ class Pool(BasePool):
                 self._tls = self._tls_context()
             connection.open_session(self._tls, step.until)
         except errors.ConnectionFailed as error:
-            error.about(self.name, self.shard_id, sent=False)
+            error.with_context(self.name, self.shard_id, sent=False)
             raise
 
     def _finish_reset(self, connection: Connection, until: float) -> None:
@@ -206,7 +208,7 @@ class Pool(BasePool):
         except errors.DRIVER_ERRORS:
             connection.abort()
 
-    def _enter(self, until: Optional[float]) -> Optional[Connection]:
+    def _acquire_slot(self, until: Optional[float]) -> Optional[Connection]:
         """Wait for a slot.
 
         Gives the connection of whoever had it before, if there was no slot free at
@@ -215,7 +217,7 @@ class Pool(BasePool):
         with self._lock:
             if self.closed:
                 raise self._closed_error()
-            self.health.earn()
+            self.breaker.earn()
             if self._slots.take():
                 return None
             waiter: Future[Optional[Connection]] = Future()
@@ -237,44 +239,44 @@ class Pool(BasePool):
                     # given at the last moment, or the pool was closed
                     return waiter.result()
                 if limit < self.config.pool_timeout:
-                    raise self._late("waiting for a connection") from None
+                    raise self._deadline_error("waiting for a connection") from None
                 raise self._timeout(time.monotonic() - began) from None
             if not withdrawn and waiter.exception() is None:
-                self._leave(waiter.result())
+                self._check_in(waiter.result())
             raise
 
-    def _leave(self, connection: Optional[Connection]) -> None:
+    def _check_in(self, connection: Optional[Connection]) -> None:
         """Give the slot to the next who waits, with the connection; or lay the
         connection to rest, and free the slot.
         """
         if connection is not None:
-            self._lent.pop(connection, None)
-            if connection.foreign:
+            self._checked_out.pop(connection, None)
+            if connection.inherited:
                 return
-            if connection.ended is not None and self._is_being_ended(connection):
+            if connection.ended is not None and self._release_during_kill(connection):
                 return
-            if connection.stranded:
-                self._end(connection)
+            if connection.needs_kill:
+                self._kill(connection)
                 return
             try:
-                if connection.open and (self.closed or not connection.clean):
+                if connection.open and (self.closed or not connection.reusable):
                     connection.quit()
-                elif connection.open and connection.changed:
+                elif connection.open and connection.dirty:
                     self._begin_reset(connection)
             except BaseException:  # a signal handler's: the slot must not be lost over it
                 connection.abort()
-                self._pass_on(connection)
+                self._hand_over(connection)
                 raise
-        self._pass_on(connection)
+        self._hand_over(connection)
 
-    def _pass_on(self, connection: Optional[Connection]) -> None:
+    def _hand_over(self, connection: Optional[Connection]) -> None:
         waiter = None
         if self._slots.waiting:
             with self._lock:
                 waiter = self._slots.give() if self._slots.waiting else None
         if waiter is None:
             try:
-                self._rest(connection)
+                self._store_idle(connection)
             finally:
                 connection = None
                 with self._lock:
@@ -285,13 +287,13 @@ class Pool(BasePool):
             waiter.set_result(connection)
         self._collect()
 
-    def _rest(self, connection: Optional[Connection]) -> None:
+    def _store_idle(self, connection: Optional[Connection]) -> None:
         if connection is None:
             return
         pooled, connection.pooled = connection.pooled, None
         if connection.open and (self.closed or self._store.is_full()):
             connection.quit()
-        connection.rested = time.monotonic()
+        connection.last_used_at = time.monotonic()
         pooled.close()
 
     def _begin_reset(self, connection: Connection) -> None:
@@ -304,25 +306,25 @@ class Pool(BasePool):
     # connection of its own. Until that is done the slot is not free, so that the server
     # has never more of these sessions than it should.
 
-    def end_lent(self, connection: Connection) -> None:
+    def kill_checked_out(self, connection: Connection) -> None:
         """End the session of a connection whose borrower may still hold it, and may
         wait on it. It is released once he lets go of it.
         """
         connection.ended = False
-        self._end(connection)
+        self._kill(connection)
 
-    def _is_being_ended(self, connection: Connection) -> bool:
+    def _release_during_kill(self, connection: Connection) -> bool:
         """Its borrower lets go of it; who ends its session does the rest, where that is
         not done yet.
         """
         with self._lock:
             done, connection.ended = connection.ended, None
         if done:
-            connection.stranded = False
+            connection.needs_kill = False
             connection.abort()
         return not done
 
-    def _is_held(self, connection: Connection) -> bool:
+    def _finish_kill(self, connection: Connection) -> bool:
         """Its session has been ended; its borrower does the rest, where he has not let
         go of it yet.
         """
@@ -332,46 +334,46 @@ class Pool(BasePool):
                 connection.ended = True
         return held
 
-    def _end(self, connection: Connection) -> None:
+    def _kill(self, connection: Connection) -> None:
         with self._lock:
-            self._stranded.append(connection)
-            if self._ender is None:
-                self._ender = threading.Thread(
-                    target=self._end_stranded, name="dualdb-kill", daemon=True
+            self._to_kill.append(connection)
+            if self._killer is None:
+                self._killer = threading.Thread(
+                    target=self._kill_sessions, name="dualdb-kill", daemon=True
                 )
-                self._ender.start()
+                self._killer.start()
 
-    def _end_stranded(self) -> None:
+    def _kill_sessions(self) -> None:
         spare, limit = Connection(self.config), self.config.connect_timeout
         while True:
             with self._lock:
-                if not self._stranded:
-                    self._ender = None
+                if not self._to_kill:
+                    self._killer = None
                     break
-                connection = self._stranded.popleft()
+                connection = self._to_kill.popleft()
             ended = True
             try:
-                if not connection.is_cut() and not self.health.is_open:
+                if not connection.peer_closed() and not self.breaker.is_open:
                     if not spare.open:
                         self._connect(steps.Connect(time.monotonic() + limit), spare)
                     end = kill.end_session(
-                        connection.session_id, time.monotonic() - connection.born
+                        connection.session_id, time.monotonic() - connection.connected_at
                     )
                     ended = (
-                        drive(end, lambda command: spare.run(command, time.monotonic() + limit))
+                        run_plan(end, lambda command: spare.run(command, time.monotonic() + limit))
                         or self.closed
                     )
             except (errors.Error, *errors.DRIVER_ERRORS) as error:
-                self._not_ended(connection, error)
+                self._warn_kill_failed(connection, error)
                 spare.abort()
             if not ended:
-                self._goes_on(connection)
-                self._stranded.append(connection)
-                time.sleep(self.AGAIN)
+                self._warn_still_running(connection)
+                self._to_kill.append(connection)
+                time.sleep(self.KILL_RETRY_INTERVAL)
                 continue
-            if self._is_held(connection):
+            if self._finish_kill(connection):
                 continue
             connection.abort()
-            connection.stranded = False
-            self._leave(connection)
+            connection.needs_kill = False
+            self._check_in(connection)
         spare.quit()

@@ -15,29 +15,29 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def drive(plan: Generator[S, Any, T], perform: Callable[[S], Any]) -> T:
+def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Any]) -> T:
     """Perform a plan (or hold a talk) step by step and give its result."""
     try:
         step = next(plan)
         while True:
             try:
-                answer = perform(step)
+                response = run_step(step)
             except BaseException as error:
                 step = plan.throw(error)
             else:
-                step = plan.send(answer)
+                step = plan.send(response)
     except StopIteration as done:
         result: T = done.value
         return result
 
 
-def perform(step: steps.Step) -> Any:
+def run_step(step: steps.Step) -> Any:
     """Perform one step; those of a service's background and of a pool are performed by
     them.
     """
     if isinstance(step, steps.Execute):
-        return step.place._say(step.statement, step.until)
-    if isinstance(step, steps.Next):
+        return step.executor._execute(step.statement, step.until)
+    if isinstance(step, steps.FetchRow):
         return step.stream._read()
     if isinstance(step, steps.Sleep):
         return time.sleep(step.seconds)
@@ -49,32 +49,32 @@ def perform(step: steps.Step) -> Any:
         for client in step.clients:
             client.pool.close()
         return None
-    if isinstance(step, steps.Cut):
+    if isinstance(step, steps.AbortInUse):
         for client in step.clients:
-            cut = client.pool.cut()
+            cut = client.pool.abort_in_use()
             if cut:
                 log.warning(
                     "%s: %d connections were still in use and have been cut", client.name, cut
                 )
         return None
-    if isinstance(step, steps.WaitEnded):
+    if isinstance(step, steps.WaitForKills):
         for client in step.clients:
-            client.pool.wait_ended(shutdown.PATIENCE)
+            client.pool.wait_for_kills(shutdown.KILL_GRACE)
         return None
-    if isinstance(step, steps.Tidy):
+    if isinstance(step, steps.PruneIdle):
         for client in step.clients:
-            client.pool.tidy()
+            client.pool.prune_idle()
         return None
-    if isinstance(step, steps.Perform):
-        return drive(step.plan, perform)
-    if isinstance(step, steps.Alone):
+    if isinstance(step, steps.RunPlan):
+        return run_plan(step.plan, run_step)
+    if isinstance(step, steps.Exclusive):
         return step.run(step.plan, step.wait)
-    if isinstance(step, steps.Notify):
+    if isinstance(step, steps.CallHooks):
         for hook in step.calls:
             _notify(hook)
         return None
     if isinstance(step, steps.Gather):
-        return gather(step.steps, step.at_once, _attempt)
+        return gather(step.steps, step.max_concurrency, _attempt)
     raise TypeError(f"nobody here performs {step!r}")
 
 
@@ -89,7 +89,7 @@ def _notify(hook: Callable[[], Any]) -> None:
 
 def _attempt(step: steps.Step) -> Any:
     try:
-        return perform(step)
+        return run_step(step)
     except Exception as error:
         return error
 
@@ -130,10 +130,10 @@ class Background:
         def perform_or_halt(step: steps.Step) -> Any:
             if halt.wait(step.seconds if isinstance(step, steps.Sleep) else 0):
                 raise _Halted
-            return None if isinstance(step, steps.Sleep) else perform(step)
+            return None if isinstance(step, steps.Sleep) else run_step(step)
 
         try:
-            drive(plan, perform_or_halt)
+            run_plan(plan, perform_or_halt)
         except _Halted:
             pass
         except Exception:
@@ -151,4 +151,4 @@ class Threads:
     _owner = staticmethod(threading.current_thread)
 
     def _run(self, plan: "steps.Plan[Any]") -> Any:
-        return drive(plan, perform)
+        return run_plan(plan, run_step)

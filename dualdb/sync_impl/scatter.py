@@ -7,7 +7,7 @@ from ..results import Row, ScatterResult
 from ..sharding.collation import Order
 from ..sharding.merge import BaseMerge
 from ..sharding.scatter import BaseScatter
-from ..sharding.subquery import Derived, Query
+from ..sharding.subquery import Query, Subquery
 from .runner import Threads
 from .stream import Stream
 
@@ -17,7 +17,7 @@ class Merge(Threads, BaseMerge[Stream[Row]]):
     db.shards().merge(...)``, or in a ``with`` block.
     """
 
-    def _new_stream(self, route: steps.Route, statement: Derived) -> Stream[Row]:
+    def _new_stream(self, route: steps.Route, statement: Subquery) -> Stream[Row]:
         return Stream(route, statement, None)
 
     def __iter__(self) -> "Merge":

@@ -12,7 +12,7 @@ from ..topology.admin import DrainReport
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
 from .concurrency import workers
-from .runner import Background, drive, perform
+from .runner import Background, run_plan, run_step
 from .scatter import Scatter
 from .transaction import Transaction
 
@@ -29,12 +29,12 @@ class DatabaseService(
     One for all threads of a process.
     """
 
-    def _equip(self) -> None:
+    def _init_runtime(self) -> None:
         self._background = Background()
         self._alone = threading.RLock()
 
-    def _begin_anew(self) -> None:
-        drive(self._life.watch(), self._perform)
+    def _restart_after_fork(self) -> None:
+        run_plan(self._lifecycle.ensure_maintenance(), self._run_step)
 
     def __enter__(self) -> "DatabaseService":
         self.init_service()
@@ -52,25 +52,25 @@ class DatabaseService(
         return Target(route)
 
     def _new_scatter(
-        self, routes: Any, check: Any, on_error: OnError, at_once: int, keys: Any = None
+        self, routes: Any, check: Any, on_error: OnError, max_concurrency: int, keys: Any = None
     ) -> Scatter:
-        return Scatter(routes, check, on_error, at_once, keys=keys)
+        return Scatter(routes, check, on_error, max_concurrency, keys=keys)
 
-    def _run_alone(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:
+    def _run_exclusive(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:
         if not self._alone.acquire(timeout=-1 if wait is None else wait):
             return plan.close()
         try:
-            return drive(plan, self._perform)
+            return run_plan(plan, self._run_step)
         finally:
             self._alone.release()
 
     def _run_own(self, plan: "steps.Plan[Any]") -> Any:
-        return drive(plan, self._perform)
+        return run_plan(plan, self._run_step)
 
-    def _perform(self, step: steps.Step) -> Any:
+    def _run_step(self, step: steps.Step) -> Any:
         if isinstance(step, steps.Spawn):
             return self._background.spawn(step.plan)
-        if isinstance(step, steps.Halt):
+        if isinstance(step, steps.StopBackground):
             workers.dismiss()
             return self._background.halt()
-        return perform(step)
+        return run_step(step)

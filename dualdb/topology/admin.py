@@ -7,16 +7,16 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import deadlines, errors
-from ..api.client import Apart
+from ..api.client import DetachedExecutor
 from ..execution import shutdown, steps, verbs
 from ..results import Row
-from .lifecycle import Life
+from .lifecycle import ServiceLifecycle
 from .shard_map import STATUS_WORDS, status_of
 
 log = logging.getLogger("dualdb")
 
 #: Seconds for a question beside the main thing.
-PATIENCE = 5.0
+ADMIN_QUERY_TIMEOUT = 5.0
 
 #: What an application's account needs in a shard's database.
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "EXECUTE")
@@ -41,10 +41,14 @@ class DrainReport(NamedTuple):
 
 
 def _value(client: Any, sql: str, params: Tuple[Any, ...] = ()) -> steps.Plan[Any]:
-    return (yield from verbs.query_value(lambda: Apart(client), sql, params, PATIENCE))
+    return (
+        yield from verbs.query_value(
+            lambda: DetachedExecutor(client), sql, params, ADMIN_QUERY_TIMEOUT
+        )
+    )
 
 
-def add(life: Life, row: Dict[str, Any], privileges: Sequence[str]) -> steps.Plan[None]:
+def add(life: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]) -> steps.Plan[None]:
     """Connect to the shard, look at the account's privileges, write the row, and put it
     into use.
 
@@ -54,7 +58,7 @@ def add(life: Life, row: Dict[str, Any], privileges: Sequence[str]) -> steps.Pla
         ShardUnavailable: the shard cannot be connected to.
         Error: what the global database says to the row.
     """
-    global_client = life.opened().global_client
+    global_client = life.require_open().global_client
     if isinstance(privileges, str):
         raise errors.ParameterError(f"privileges are a list of words, not {privileges!r}")
     row = {
@@ -76,7 +80,7 @@ def add(life: Life, row: Dict[str, Any], privileges: Sequence[str]) -> steps.Pla
     written = {name: value for name, value in row.items() if value is not None}
     marks = ", ".join(["%s"] * len(written))
     sql = f"INSERT INTO {life.table} ({', '.join(written)}) VALUES ({marks})"
-    yield from verbs.execute(lambda: Apart(global_client), sql, tuple(written.values()))
+    yield from verbs.execute(lambda: DetachedExecutor(global_client), sql, tuple(written.values()))
     yield from life.refresh()
 
 
@@ -104,7 +108,7 @@ def _check(client: Any, privileges: Sequence[str]) -> steps.Plan[None]:
     log.info("%s can be added: %s at %s", client.name, version, client.config.address)
 
 
-def set_status(life: Life, shard_id: int, status: str) -> steps.Plan[None]:
+def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan[None]:
     """Write a shard's status, and put it into use.
 
     Raises:
@@ -114,7 +118,7 @@ def set_status(life: Life, shard_id: int, status: str) -> steps.Plan[None]:
     word = status_of(status)
     if word is None:
         raise errors.ParameterError(f"status {status!r} is none of {', '.join(STATUS_WORDS)}")
-    client = life.opened().global_client
+    client = life.require_open().global_client
     schema, _, table = life.shard_table.rpartition(".")
     kind = yield from _value(
         client,
@@ -136,7 +140,7 @@ def set_status(life: Life, shard_id: int, status: str) -> steps.Plan[None]:
     ):
         raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
     yield from verbs.execute(
-        lambda: Apart(client),
+        lambda: DetachedExecutor(client),
         f"UPDATE {life.table} SET status = %s WHERE shard_id = %s",
         (text, shard_id),
     )
@@ -144,7 +148,7 @@ def set_status(life: Life, shard_id: int, status: str) -> steps.Plan[None]:
 
 
 def drain(
-    life: Life,
+    life: ServiceLifecycle,
     alone: Callable[[steps.Plan[None]], steps.Step],
     shard_id: int,
     timeout: float,
@@ -154,11 +158,11 @@ def drain(
     of that after ``timeout`` seconds.
     """
     until = clock() + deadlines.seconds(timeout)
-    before = life.opened().clients.get(shard_id)
+    before = life.require_open().clients.get(shard_id)
     yield alone(set_status(life, shard_id, "inactive"))
     if before is None:
         return DrainReport(shard_id, 0, 0, None)
-    life.give_until(before, until)
+    life.set_drain_deadline(before, until)
     in_use = before.pool.in_use
     while before.pool.in_use and clock() < until:
         yield steps.Sleep(0.02)
@@ -168,12 +172,12 @@ def drain(
     return DrainReport(shard_id, max(0, in_use - cut), cut, (yield from _sessions(life, before)))
 
 
-def _sessions(life: Life, before: Any) -> steps.Plan[Optional[int]]:
+def _sessions(life: ServiceLifecycle, before: Any) -> steps.Plan[Optional[int]]:
     client = life.new_client(before.config, before.name, before.shard_id)
     sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
     try:
         found = yield from verbs.query_value(
-            lambda: Apart(client), sql, (before.config.user, before.config.database), 1.0
+            lambda: DetachedExecutor(client), sql, (before.config.user, before.config.database), 1.0
         )
         return int(found)
     except errors.Error as error:
@@ -183,13 +187,13 @@ def _sessions(life: Life, before: Any) -> steps.Plan[Optional[int]]:
         yield steps.Close((client,))
 
 
-def remove(life: Life, shard_id: int) -> steps.Plan[None]:
+def remove(life: ServiceLifecycle, shard_id: int) -> steps.Plan[None]:
     """Delete the row of a shard that is out of service.
 
     Raises:
         ParameterError: no such row, or its shard is in service: drain it first.
     """
-    client = life.opened().global_client
+    client = life.require_open().global_client
     yield from life.refresh()
     shard = life.loaded.shards.get(shard_id)
     if shard is None:
@@ -199,6 +203,8 @@ def remove(life: Life, shard_id: int) -> steps.Plan[None]:
             f"shard {shard_id} is {shard.status.value}: drain it before it is removed"
         )
     yield from verbs.execute(
-        lambda: Apart(client), f"DELETE FROM {life.table} WHERE shard_id = %s", (shard_id,)
+        lambda: DetachedExecutor(client),
+        f"DELETE FROM {life.table} WHERE shard_id = %s",
+        (shard_id,),
     )
     yield from life.refresh()

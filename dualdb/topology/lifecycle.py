@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from .. import deadlines, errors
-from ..api.client import Apart
+from ..api.client import DetachedExecutor
 from ..config import DatabaseConfig
 from ..execution import execute, retry, shutdown, steps
 from ..protocol.statements import Statement
@@ -25,28 +25,28 @@ from .status import EVENTS, EventName, Hook, ServiceStatus, events, shard_status
 log = logging.getLogger("dualdb")
 
 #: How often the background looks after the pools.
-TEND_SECONDS = 1.0
+MAINTENANCE_INTERVAL = 1.0
 
 #: How long the background waits for a server that does not answer, while everything
 #: else it does waits too.
-PROBE_SECONDS = 1.0
+RECONNECT_TIMEOUT = 1.0
 
 #: A call that misses its shard has the shard table read again: so many seconds after
 #: the last time for that shard at the earliest, and waiting no longer than this for it,
 #: or for somebody else who is reading it.
-LOOK_EVERY, LOOK_SECONDS = 1.0, 2.0
+MISS_REFRESH_INTERVAL, MISS_REFRESH_TIMEOUT = 1.0, 2.0
 
 #: So many shards that are not there are remembered to have been looked for.
-MOST_LOOKS = 10_000
+MISSES_REMEMBERED = 10_000
 
 #: How long a sign of life may take.
-HEALTH_SECONDS = 5.0
+HEALTH_TIMEOUT = 5.0
 
 #: How long the background tries to read the shard table.
-READ_SECONDS = 5.0
+REFRESH_TIMEOUT = 5.0
 
 #: The longest pause between attempts to read a shard table that cannot be read.
-LONGEST_PAUSE = 10.0
+MAX_REFRESH_PAUSE = 10.0
 
 
 class Topology(NamedTuple):
@@ -66,7 +66,7 @@ class Topology(NamedTuple):
         return (self.global_client, *self.clients.values())
 
 
-class Leaving(NamedTuple):
+class DrainingClient(NamedTuple):
     """A client whose shard has moved or is out of service: open work finishes, until a
     time at which it is cut.
     """
@@ -75,7 +75,7 @@ class Leaving(NamedTuple):
     until: float
 
 
-class Life:
+class ServiceLifecycle:
     """The state of a service and the plans that change it.
 
     Args:
@@ -96,18 +96,18 @@ class Life:
         config: DatabaseConfig,
         shard_table: str,
         new_client: Callable[[DatabaseConfig, str, Optional[int]], Any],
-        run_alone: Callable[..., Any],
+        run_exclusive: Callable[..., Any],
         *,
         refresh_interval: Optional[float] = None,
         drain_timeout: float = 30.0,
         allowed: allowed_hosts.AllowedHosts = allowed_hosts.ALL_HOSTS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._config, self.shard_table, self.new_client, self._run_alone = (
+        self._config, self.shard_table, self.new_client, self._run_exclusive = (
             config,
             shard_table,
             new_client,
-            run_alone,
+            run_exclusive,
         )
         self._refresh_interval, self._drain_timeout, self._allowed, self._clock = (
             refresh_interval,
@@ -122,7 +122,7 @@ class Life:
         self.loaded = EMPTY
         #: The clients of shards that have moved or are out of service, as long as they
         #: have work in progress.
-        self.leaving: Tuple[Leaving, ...] = ()
+        self.draining: Tuple[DrainingClient, ...] = ()
         self.forked()
 
     def forked(self) -> None:
@@ -130,18 +130,18 @@ class Life:
         the background.
         """
         self._swap = threading.Lock()
-        self._tended: Optional[object] = None  # by the background plan with this mark
+        self._maintained_by: Optional[object] = None  # by the background plan with this mark
         # Of the reading of the shard table: when it was last begun and last done, and
         # how it failed since.
         self._begun = self._ended = float("-inf")
         self._read_at: Optional[float] = None
         self._failure: Optional[str] = None
         self._failures = 0
-        self._looked: Dict[Optional[int], float] = {}
-        self._untold: Deque[Callable[[], Any]] = deque()
-        self._telling = False
+        self._misses: Dict[Optional[int], float] = {}
+        self._pending_events: Deque[Callable[[], Any]] = deque()
+        self._dispatching = False
 
-    def opened(self) -> Topology:
+    def require_open(self) -> Topology:
         """Raises: ServiceNotOpen."""
         if self.topology is None:
             raise errors.ServiceNotOpen(
@@ -167,11 +167,11 @@ class Life:
 
     def start(self) -> steps.Plan[None]:
         if self.topology is not None:
-            yield from self.watch()
+            yield from self.ensure_maintenance()
             return
         client = self.new_client(self._config, "global", None)
         try:
-            yield steps.Open(client, deadlines.until())
+            yield steps.Open(client, deadlines.deadline_after())
             log.info("global database initialized: %s", client.config.address)
             self.loaded = yield from self._read(client)
             self.topology = Topology(client, EMPTY, MappingProxyType({}))
@@ -183,24 +183,29 @@ class Life:
 
     def stop(self, timeout: Optional[float] = None) -> steps.Plan[None]:
         with self._swap:
-            topology, self.topology, self.loaded, self._tended = self.topology, None, EMPTY, None
-            leaving, self.leaving = self.leaving, ()
+            topology, self.topology, self.loaded, self._maintained_by = (
+                self.topology,
+                None,
+                EMPTY,
+                None,
+            )
+            draining, self.draining = self.draining, ()
         if topology is None:
             return
         try:
             # first, so that what it breaks off is ended on the servers with all the
             # rest
-            yield steps.Halt()
+            yield steps.StopBackground()
         finally:
             yield from shutdown.closing(
-                (*topology.all_clients, *[each.client for each in leaving]), timeout
+                (*topology.all_clients, *[each.client for each in draining]), timeout
             )
 
     # The shard table.
 
     def load(self, timeout: Optional[float] = None) -> steps.Plan[None]:
         """Read the shard table, and put nothing into use."""
-        topology = self.opened()
+        topology = self.require_open()
         self._begun = self._clock()
         try:
             self.loaded = yield from self._read(topology.global_client, timeout)
@@ -213,25 +218,27 @@ class Life:
 
     def apply(self) -> steps.Plan[None]:
         """Put into use what was loaded, and connect to what is new in it."""
-        new = yield from self._use(self.loaded)
-        yield from self._connect(new, deadlines.until())
-        yield from self.watch()
+        new = yield from self._activate(self.loaded)
+        yield from self._connect(new, deadlines.deadline_after())
+        yield from self.ensure_maintenance()
 
     def refresh(self, timeout: Optional[float] = None) -> steps.Plan[None]:
         """Read the shard table, within ``timeout`` seconds, and put it into use."""
         yield from self.load(timeout)
-        yield from self._use(self.loaded)
-        yield from self.watch()
+        yield from self._activate(self.loaded)
+        yield from self.ensure_maintenance()
 
-    def may_look(self, missing: Optional[int] = None) -> bool:
+    def may_refresh_on_miss(self, missing: Optional[int] = None) -> bool:
         """Whether to read the shard table for a call that it may help: not when that
         was just done for it, or has just failed.
         """
         if self._failures:
-            return self._clock() - self._ended >= self._pause()
-        return self._clock() - self._looked.get(missing, float("-inf")) >= LOOK_EVERY
+            return self._clock() - self._ended >= self._next_refresh_delay()
+        return self._clock() - self._misses.get(missing, float("-inf")) >= MISS_REFRESH_INTERVAL
 
-    def look(self, missing: Optional[int], until: Optional[float] = None) -> steps.Plan[None]:
+    def refresh_on_miss(
+        self, missing: Optional[int], until: Optional[float] = None
+    ) -> steps.Plan[None]:
         """Read the shard table for a call that it may help, before ``until``.
 
         All that ask at the same time are served by one reading.
@@ -242,19 +249,25 @@ class Life:
         Raises:
             ShardUnavailable: it is not known whether there is such a shard.
         """
-        if not self.may_look(missing):
+        if not self.may_refresh_on_miss(missing):
             return
         asked = self._clock()
-        patience = LOOK_SECONDS if until is None else max(0.0, min(LOOK_SECONDS, until - asked))
+        patience = (
+            MISS_REFRESH_TIMEOUT
+            if until is None
+            else max(0.0, min(MISS_REFRESH_TIMEOUT, until - asked))
+        )
         try:
-            yield steps.Alone(self._run_alone, self._look(asked, missing, patience), patience)
+            yield steps.Exclusive(
+                self._run_exclusive, self._refresh_on_miss(asked, missing, patience), patience
+            )
         except errors.Error as error:
             log.warning("the shard table cannot be read for a shard that it may know: %s", error)
-        if len(self._looked) > MOST_LOOKS:
-            self._looked.clear()
-        self._looked[missing] = self._clock()
+        if len(self._misses) > MISSES_REMEMBERED:
+            self._misses.clear()
+        self._misses[missing] = self._clock()
         if missing is not None and self._ended < asked and not self._knows(missing):
-            raise errors.unavailable(
+            raise errors.shard_unavailable(
                 missing,
                 "it is not known, and the shard table is still being read",
                 self.retry_after,
@@ -265,7 +278,7 @@ class Life:
         table, which cannot be read.
         """
         if self._failures and not self._knows(shard_id):
-            raise errors.unavailable(
+            raise errors.shard_unavailable(
                 shard_id,
                 f"it is not known, and the shard table cannot be read: {self._failure}",
                 self.retry_after,
@@ -274,7 +287,9 @@ class Life:
     def _knows(self, shard_id: int) -> bool:
         return self.topology is not None and shard_id in self.topology.shard_map.shards
 
-    def _look(self, asked: float, missing: Optional[int], patience: float) -> steps.Plan[None]:
+    def _refresh_on_miss(
+        self, asked: float, missing: Optional[int], patience: float
+    ) -> steps.Plan[None]:
         if self._begun < asked and not (missing is not None and self._knows(missing)):
             yield from self.refresh(patience)
 
@@ -314,37 +329,37 @@ class Life:
 
     def _rows(self, client: Any, timeout: Optional[float] = None) -> steps.Plan[List[Row]]:
         statement = Statement(f"SELECT * FROM {self.table} ORDER BY shard_id", max_rows=sys.maxsize)
-        results: List[ResultSet] = yield from execute.perform(
-            lambda: Apart(client), statement, timeout
+        results: List[ResultSet] = yield from execute.execute_statement(
+            lambda: DetachedExecutor(client), statement, timeout
         )
         return results[0].rows
 
-    def _use(self, shard_map: ShardMap) -> steps.Plan[Tuple[int, ...]]:
+    def _activate(self, shard_map: ShardMap) -> steps.Plan[Tuple[int, ...]]:
         """Put a map into use. Gives the ids of the shards that have a new pool."""
-        new, told = self._put_into_use(shard_map)
+        new, changed_events = self._swap_topology(shard_map)
         try:
-            yield steps.Close(tuple(each.client for each in self.leaving))
+            yield steps.Close(tuple(each.client for each in self.draining))
         finally:
-            yield from self._tell(told)
+            yield from self._dispatch(changed_events)
         return new
 
-    def _tell(self, told: List[Any]) -> steps.Plan[None]:
+    def _dispatch(self, changed_events: List[Any]) -> steps.Plan[None]:
         """Call the hooks in the order of the versions, also where one of them has the
         table read again.
         """
-        self._untold.extend(
-            [partial(hook, event) for event in told for hook in self._hooks[event.name]]
+        self._pending_events.extend(
+            [partial(hook, event) for event in changed_events for hook in self._hooks[event.name]]
         )
-        if self._telling:
+        if self._dispatching:
             return
-        self._telling = True
+        self._dispatching = True
         try:
-            while self._untold:
-                yield steps.Notify((self._untold.popleft(),))
+            while self._pending_events:
+                yield steps.CallHooks((self._pending_events.popleft(),))
         finally:
-            self._telling = False
+            self._dispatching = False
 
-    def _put_into_use(self, shard_map: ShardMap) -> Tuple[Tuple[int, ...], List[Any]]:
+    def _swap_topology(self, shard_map: ShardMap) -> Tuple[Tuple[int, ...], List[Any]]:
         with self._swap:
             before = self.topology
             if before is None or before.shard_map is shard_map:
@@ -360,14 +375,14 @@ class Life:
                 assert config is not None  # of an active shard
                 clients[shard_id] = self.new_client(config, f"shard {shard_id}", shard_id)
             for shard_id, client in clients.items():
-                client._only_reads = shard_map.shards[shard_id].status is Status.READONLY
+                client._shard_read_only = shard_map.shards[shard_id].status is Status.READONLY
             until = self._clock() + self._drain_timeout
-            self.leaving += tuple(
-                [Leaving(before.clients[shard_id], until) for shard_id in changes.close]
+            self.draining += tuple(
+                [DrainingClient(before.clients[shard_id], until) for shard_id in changes.close]
             )
             self.topology = Topology(before.global_client, shard_map, MappingProxyType(clients))
-        told = events(before.shard_map, shard_map)
-        for event in told:
+        changed_events = events(before.shard_map, shard_map)
+        for event in changed_events:
             if event.shard_id is not None:
                 log.info(
                     "shard %d: %s (map version %d)",
@@ -375,86 +390,91 @@ class Life:
                     event.name[len("shard_") :].replace("_", " "),
                     event.version,
                 )
-        return changes.open, told
+        return changes.open, changed_events
 
-    def give_until(self, client: Any, until: float) -> None:
+    def set_drain_deadline(self, client: Any, until: float) -> None:
         """Cut what a client that is leaving has in progress at another time."""
         with self._swap:
-            self.leaving = tuple(
+            self.draining = tuple(
                 [
                     each._replace(until=until) if each.client is client else each
-                    for each in self.leaving
+                    for each in self.draining
                 ]
             )
 
     # The background.
 
-    def watch(self) -> steps.Plan[None]:
+    def ensure_maintenance(self) -> steps.Plan[None]:
         """See to it that exactly one plan in the background tends the open service."""
         mark = object()
         with self._swap:
-            if self._tended is not None or self.topology is None:
+            if self._maintained_by is not None or self.topology is None:
                 return
-            self._tended = mark
-        yield steps.Spawn(self._tend(mark))
+            self._maintained_by = mark
+        yield steps.Spawn(self._maintenance_loop(mark))
 
-    def _tend(self, mark: object) -> steps.Plan[None]:
+    def _maintenance_loop(self, mark: object) -> steps.Plan[None]:
         """Keep the map true, try again what cannot be reached, and keep the pools tidy,
         until the service is closed.
         """
-        attempt, retry_at, refresh_at = 0, float("inf"), self._clock() + self._pause()
+        attempt, retry_at, refresh_at = 0, float("inf"), self._clock() + self._next_refresh_delay()
         try:
-            while self.topology is not None and self._tended is mark:
+            while self.topology is not None and self._maintained_by is mark:
                 yield steps.Sleep(
                     max(
-                        0.0, min(TEND_SECONDS, refresh_at - self._clock(), retry_at - self._clock())
+                        0.0,
+                        min(
+                            MAINTENANCE_INTERVAL,
+                            refresh_at - self._clock(),
+                            retry_at - self._clock(),
+                        ),
                     )
                 )
                 if self._clock() >= refresh_at:
                     yield from self._refresh_in_background()
-                    refresh_at = self._clock() + self._pause()
-                away = self._away()
+                    refresh_at = self._clock() + self._next_refresh_delay()
+                away = self._unreachable_shards()
                 if away and (attempt == 0 or self._clock() >= retry_at):
-                    yield from self._connect(away, self._clock() + PROBE_SECONDS)
+                    yield from self._connect(away, self._clock() + RECONNECT_TIMEOUT)
                     attempt += 1
                     retry_at = self._clock() + retry.backoff(attempt, base=0.25, cap=5.0)
                 elif not away:
                     attempt, retry_at = 0, float("inf")
                 topology = self.topology
                 if topology is not None:
-                    yield steps.Tidy(topology.all_clients)
-                yield from self._see_off()
+                    yield steps.PruneIdle(topology.all_clients)
+                yield from self._reap_draining()
         finally:
             with self._swap:
-                self._tended = None if self._tended is mark else self._tended
+                self._maintained_by = None if self._maintained_by is mark else self._maintained_by
 
-    def _away(self) -> Tuple[int, ...]:
+    def _unreachable_shards(self) -> Tuple[int, ...]:
         """The shards that have no connection: new, or not to be reached the last time."""
         clients = {} if self.topology is None else self.topology.clients
         return tuple(
             [
                 key
                 for key, client in clients.items()
-                if client.pool.health.failure is not None or not client.pool.opened
+                if client.pool.breaker.failure is not None or not client.pool.opened
             ]
         )
 
-    def _pause(self) -> float:
+    def _next_refresh_delay(self) -> float:
         """Seconds until the shard table is read again; spread, lest all processes of an
         application read it at once.
         """
         if self._refresh_interval is None:
-            return float("inf") if not self._failures else LONGEST_PAUSE
+            return float("inf") if not self._failures else MAX_REFRESH_PAUSE
         longest = min(
             self._refresh_interval * 2.0 ** min(self._failures, 16),
-            max(LONGEST_PAUSE, self._refresh_interval),
+            max(MAX_REFRESH_PAUSE, self._refresh_interval),
         )
         return longest * random.uniform(0.75, 1.0)
 
     def _refresh_in_background(self) -> steps.Plan[None]:
         known = self._failure
         try:
-            yield steps.Alone(self._run_alone, self.refresh(READ_SECONDS), 0.0)
+            yield steps.Exclusive(self._run_exclusive, self.refresh(REFRESH_TIMEOUT), 0.0)
         except errors.ServiceNotOpen:
             pass
         except errors.Error as error:
@@ -473,7 +493,7 @@ class Life:
         clients = [
             topology.clients[shard_id] for shard_id in shard_ids if shard_id in topology.clients
         ]
-        known = [client.pool.health.failure for client in clients]
+        known = [client.pool.breaker.failure for client in clients]
         outcomes = yield steps.Gather(tuple(steps.Open(client, until) for client in clients))
         for client, failure, outcome in zip(clients, known, outcomes):
             if outcome is None:
@@ -491,7 +511,7 @@ class Life:
                     reason,
                 )
 
-    def _see_off(self) -> steps.Plan[None]:
+    def _reap_draining(self) -> steps.Plan[None]:
         """Let go of pools whose work is done, and cut what others have not finished in
         time.
         """
@@ -500,18 +520,18 @@ class Life:
             tuple(
                 [
                     each.client
-                    for each in self.leaving
+                    for each in self.draining
                     if each.client.pool.in_use and self._clock() >= each.until
                 ]
             ),
         )
         if late:
-            yield steps.Cut(late)
+            yield steps.AbortInUse(late)
         with self._swap:
-            self.leaving = tuple(
+            self.draining = tuple(
                 [
-                    each._replace(until=now + LONGEST_PAUSE) if each.client in late else each
-                    for each in self.leaving
+                    each._replace(until=now + MAX_REFRESH_PAUSE) if each.client in late else each
+                    for each in self.draining
                     if each.client.pool.in_use
                 ]
             )
@@ -533,11 +553,13 @@ class Life:
             problems=() if topology is None else topology.shard_map.problems,
             global_pool=None if topology is None else topology.global_client.stats(),
             shards={} if topology is None else shard_statuses(topology.shard_map, topology.clients),
-            draining={each.client.config.address: each.client.pool.in_use for each in self.leaving},
+            draining={
+                each.client.config.address: each.client.pool.in_use for each in self.draining
+            },
         )
 
     def active_ids(self) -> steps.Plan[List[int]]:
-        topology = self.opened()
+        topology = self.require_open()
         try:
             rows = yield from self._rows(topology.global_client)
         except errors.DatabaseError as error:
@@ -549,10 +571,10 @@ class Life:
         return self.parse(rows).active
 
     def health(self) -> steps.Plan[Dict[str, Any]]:
-        topology = self.opened()
-        until = deadlines.until(HEALTH_SECONDS)
+        topology = self.require_open()
+        until = deadlines.deadline_after(HEALTH_TIMEOUT)
         probes = tuple(
-            steps.Execute(Apart(client), Statement("SELECT 1"), until)
+            steps.Execute(DetachedExecutor(client), Statement("SELECT 1"), until)
             for client in topology.all_clients
         )
         asked = dict(zip((None, *topology.clients), (yield steps.Gather(probes))))

@@ -73,14 +73,16 @@ def choose(
     if shard is None or shard.status is Status.INACTIVE:
         reason = "it is not in the shard table" if shard is None else "it is inactive"
         if named:
-            raise errors.unavailable(shard_id, reason)
+            raise errors.shard_unavailable(shard_id, reason)
         if absent == "error":
-            raise errors.ShardNotFound(f"Shard {shard_id} not found: {reason}").about(
+            raise errors.ShardNotFound(f"Shard {shard_id} not found: {reason}").with_context(
                 f"shard {shard_id}", shard_id, sent=False
             )
         return None
     if shard.status is Status.MAINTENANCE:
-        raise errors.unavailable(shard_id, "it is in maintenance", retry_after)
+        raise errors.shard_unavailable(shard_id, "it is in maintenance", retry_after)
     if shard.status is Status.INVALID:
-        raise errors.unavailable(shard_id, f"its row cannot be used: {shard.reason}", retry_after)
+        raise errors.shard_unavailable(
+            shard_id, f"its row cannot be used: {shard.reason}", retry_after
+        )
     return shard_id

@@ -86,25 +86,27 @@ class ServiceStatus(NamedTuple):
 
 def events(before: ShardMap, after: ShardMap) -> List[Event]:
     """What there is to tell when one map follows another, by shard id."""
-    told: List[Event] = []
+    changed_events: List[Event] = []
     for shard_id in sorted({*before.shards, *after.shards}):
         old, new = before.shards.get(shard_id), after.shards.get(shard_id)
         if old is None:
-            told.append(Event("shard_added", after.version, shard_id, old, new))
+            changed_events.append(Event("shard_added", after.version, shard_id, old, new))
         elif new is None:
-            told.append(Event("shard_removed", after.version, shard_id, old, new))
+            changed_events.append(Event("shard_removed", after.version, shard_id, old, new))
         else:
             if old.config != new.config and old.config is not None and new.config is not None:
-                told.append(Event("shard_moved", after.version, shard_id, old, new))
+                changed_events.append(Event("shard_moved", after.version, shard_id, old, new))
             if old.status is not new.status:
-                told.append(Event("shard_state_changed", after.version, shard_id, old, new))
+                changed_events.append(
+                    Event("shard_state_changed", after.version, shard_id, old, new)
+                )
     if before.version != after.version:
-        told.append(Event("map_refreshed", after.version))
-    return told
+        changed_events.append(Event("map_refreshed", after.version))
+    return changed_events
 
 
 def shard_status(shard: Shard, client: Any) -> ShardStatus:
-    failure = None if client is None else client.pool.health.failure
+    failure = None if client is None else client.pool.breaker.failure
     return ShardStatus(
         "unreachable" if failure is not None else shard.status.value,
         shard.reason if failure is None else str(failure),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, Callable, List
 
 import pytest
-from faces import session
+from apis import session
 
 import dualdb
 from dualdb import DatabaseConfig, ServiceNotOpen
@@ -54,21 +54,17 @@ CLIENT_SURFACE = {
 
 
 @pytest.mark.parametrize(("name", "arguments"), SURFACE.items())
-def test_the_service_has_every_name_and_argument(
-    colour: Any, name: str, arguments: List[str]
-) -> None:
-    parameters = inspect.signature(getattr(colour.Service, name)).parameters
+def test_the_service_has_every_name_and_argument(io: Any, name: str, arguments: List[str]) -> None:
+    parameters = inspect.signature(getattr(io.Service, name)).parameters
     assert list(parameters) == ["self", *arguments]
     if "params" in arguments:
         assert parameters["params"].default == ()
 
 
 @pytest.mark.parametrize(("name", "arguments"), CLIENT_SURFACE.items())
-def test_the_client_has_every_name_and_argument(
-    colour: Any, name: str, arguments: List[str]
-) -> None:
-    for cls in (colour.Client, colour.Transaction):
-        if cls is colour.Client or hasattr(cls, name):
+def test_the_client_has_every_name_and_argument(io: Any, name: str, arguments: List[str]) -> None:
+    for cls in (io.Client, io.Transaction):
+        if cls is io.Client or hasattr(cls, name):
             assert list(inspect.signature(getattr(cls, name)).parameters) == ["self", *arguments]
 
 
@@ -123,100 +119,98 @@ def test_what_each_method_gives(
         assert isinstance(found, int)
 
 
-def test_the_attributes(db: Any, colour: Any, world: Any) -> None:
-    assert db.global_config == world.config
+def test_the_attributes(db: Any, io: Any, databases: Any) -> None:
+    assert db.global_config == databases.config
     assert db.global_client is db.get_global_client()
     assert sorted(db.shard_clients) == sorted(db.shard_configs) == [1, 2]
     assert isinstance(db.shard_configs[1], DatabaseConfig)
-    assert isinstance(db.shard_clients[1], colour.Client)
+    assert isinstance(db.shard_clients[1], io.Client)
     assert db.shard_clients[1] is db.get_shard_client(1) is db.get_client_by_session(session(1))
     assert db.get_shard_client(99) is None
     assert db.get_client_by_session(None) is db.global_client
 
 
-def test_before_init_and_after_close(world: Any, colour: Any) -> None:
-    db = colour.Service(world.config)
+def test_before_init_and_after_close(databases: Any, io: Any) -> None:
+    db = io.Service(databases.config)
     for _ in range(2):
         assert (db.global_client, db.shard_clients, db.shard_configs) == (None, {}, {})
         with pytest.raises(RuntimeError, match="Global database not initialized"):
             db.get_global_client()
         with pytest.raises(ServiceNotOpen, match="init_service"):
-            colour(db.execute_query("SELECT 1"))
-        colour(db.init_service())
-        assert colour(db.execute_query("SELECT 1 AS a")) == [{"a": 1}]
-        colour(db.close_service())
-    colour(db.close_service())
+            io(db.execute_query("SELECT 1"))
+        io(db.init_service())
+        assert io(db.execute_query("SELECT 1 AS a")) == [{"a": 1}]
+        io(db.close_service())
+    io(db.close_service())
 
 
-def test_the_last_insert_id_is_this_caller_s_own(db: Any, colour: Any) -> None:
+def test_the_last_insert_id_is_this_caller_s_own(db: Any, io: Any) -> None:
     insert = "INSERT INTO accounts (email) VALUES (%s)"
-    assert colour(db.get_last_insert_id()) == 0
-    colour(db.execute_non_query(insert, ("mine",)))
-    assert colour(db.get_last_insert_id()) == 1
-    colour.at_once(
+    assert io(db.get_last_insert_id()) == 0
+    io(db.execute_non_query(insert, ("mine",)))
+    assert io(db.get_last_insert_id()) == 1
+    io.max_concurrency(
         [lambda name=name: db.execute_non_query(insert, (f"theirs {name}",)) for name in range(20)]
     )
-    assert colour(db.get_last_insert_id()) == 1
-    assert colour.elsewhere(db.get_last_insert_id) == 0
-    colour(
+    assert io(db.get_last_insert_id()) == 1
+    assert io.in_other_caller(db.get_last_insert_id) == 0
+    io(
         db.shard(2).execute(
             "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1), (1, 'A', 1)"
         )
     )
-    colour(db.shard(2).execute("UPDATE trades SET qty = 2"))
-    assert colour(db.get_last_insert_id()) == 1
-    colour(
+    io(db.shard(2).execute("UPDATE trades SET qty = 2"))
+    assert io(db.get_last_insert_id()) == 1
+    io(
         db.call_shard_procedure_update(
             2, "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
         )
     )
-    assert colour(db.get_last_insert_id()) == 3
-    assert colour(db.get_shard_client(2).get_last_insert_id()) == 3
-    assert colour(db.get_global_client().get_last_insert_id()) == 1
-    assert colour(db.get_shard_client(1).get_last_insert_id()) == 0
+    assert io(db.get_last_insert_id()) == 3
+    assert io(db.get_shard_client(2).get_last_insert_id()) == 3
+    assert io(db.get_global_client().get_last_insert_id()) == 1
+    assert io(db.get_shard_client(1).get_last_insert_id()) == 0
 
 
-def test_the_client_stands_alone(world: Any, colour: Any) -> None:
-    client = colour.Client(world.config_of(1))
-    colour(client.init_pool())
-    colour(client.init_pool())
+def test_the_client_stands_alone(databases: Any, io: Any) -> None:
+    client = io.Client(databases.config_of(1))
+    io(client.init_pool())
+    io(client.init_pool())
     assert (
-        colour(
+        io(
             client.execute_non_query(
                 "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, %s, %s)", (7, "A", 2)
             )
         )
         == 1
     )
-    assert colour(client.get_last_insert_id()) == 1
-    assert colour(client.execute_query("SELECT user_id, qty FROM trades")) == [
-        {"user_id": 7, "qty": 2}
-    ]
-    assert colour(client.execute_stored_procedure("portfolio", (7,)))[0] == {
+    assert io(client.get_last_insert_id()) == 1
+    assert io(client.execute_query("SELECT user_id, qty FROM trades")) == [{"user_id": 7, "qty": 2}]
+    assert io(client.execute_stored_procedure("portfolio", (7,)))[0] == {
         "ErrorCode": 0,
         "trades": 1,
     }
     assert client.config.address in repr(client)
-    assert world.config.reveal_password() not in repr(client)
-    colour(client.close_pool())
+    assert databases.config.reveal_password() not in repr(client)
+    io(client.close_pool())
     with pytest.raises(ServiceNotOpen):
-        colour(client.execute_query("SELECT 1"))
-    colour(client.init_pool())
-    assert colour(client.execute_query("SELECT 1 AS a")) == [{"a": 1}]
-    colour(client.close_pool())
+        io(client.execute_query("SELECT 1"))
+    io(client.init_pool())
+    assert io(client.execute_query("SELECT 1 AS a")) == [{"a": 1}]
+    io(client.close_pool())
 
 
-def test_the_client_connects_when_it_is_first_used(world: Any, colour: Any) -> None:
-    client = colour.Client(world.config_of(1))
-    assert colour(client.execute_query("SELECT 1 AS a")) == [{"a": 1}]
-    colour(client.close_pool())
+def test_the_client_connects_when_it_is_first_used(databases: Any, io: Any) -> None:
+    client = io.Client(databases.config_of(1))
+    assert io(client.execute_query("SELECT 1 AS a")) == [{"a": 1}]
+    io(client.close_pool())
 
 
-def test_a_borrowed_connection_is_the_driver_s_and_comes_back(world: Any, colour: Any) -> None:
-    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0, pool_timeout=2))
+def test_a_borrowed_connection_is_the_driver_s_and_comes_back(databases: Any, io: Any) -> None:
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=2))
     for borrow in (client.get_connection, client.connection):
-        with colour.using(borrow()) as raw:
-            if colour.name == "sync":
+        with io.entered(borrow()) as raw:
+            if io.name == "sync":
                 with raw.cursor() as cursor:
                     cursor.execute("SET @mine = 1, autocommit = 0")
             else:
@@ -225,27 +219,27 @@ def test_a_borrowed_connection_is_the_driver_s_and_comes_back(world: Any, colour
                     async with raw.cursor() as cursor:
                         await cursor.execute("SET @mine = 1, autocommit = 0")
 
-                colour(misuse())
-        assert colour(client.execute_query("SELECT @mine AS m, @@autocommit AS a")) == [
+                io(misuse())
+        assert io(client.execute_query("SELECT @mine AS m, @@autocommit AS a")) == [
             {"m": None, "a": 1}
         ]
-    colour(client.close_pool())
+    io(client.close_pool())
 
 
-def test_a_borrowed_connection_without_a_block(world: Any, colour: Any) -> None:
-    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0, pool_timeout=2))
+def test_a_borrowed_connection_without_a_block(databases: Any, io: Any) -> None:
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=2))
     for _ in range(2):
-        raw = client.get_connection() if colour.name == "sync" else colour(client.get_connection())
+        raw = client.get_connection() if io.name == "sync" else io(client.get_connection())
         assert raw.get_autocommit() is True
         raw.close()
         raw.close()
         with pytest.raises(dualdb.InterfaceError):
             raw.get_autocommit()
-    colour(client.close_pool())
+    io(client.close_pool())
 
 
-def test_health_check(db: Any, colour: Any, world: Any) -> None:
-    assert colour(db.health_check()) == {
+def test_health_check(db: Any, io: Any, databases: Any) -> None:
+    assert io(db.health_check()) == {
         "healthy": True,
         "global": {"healthy": True, "status": "active"},
         "shards": {
@@ -253,30 +247,30 @@ def test_health_check(db: Any, colour: Any, world: Any) -> None:
             2: {"healthy": True, "status": "active"},
         },
     }
-    world.set_row(2, status="maintenance")
-    world.set_row(3, status="inactive")
-    colour(db.load_shard_configs())
-    colour(db.init_shard_connections())
-    report = colour(db.health_check())
+    databases.set_row(2, status="maintenance")
+    databases.set_row(3, status="inactive")
+    io(db.load_shard_configs())
+    io(db.init_shard_connections())
+    report = io(db.health_check())
     assert report["healthy"] is True
     assert report["shards"][2] == {"healthy": False, "status": "maintenance"}
     assert report["shards"][3] == {"healthy": False, "status": "inactive"}
 
 
-def test_active_shard_ids_are_the_table_s_of_this_moment(db: Any, colour: Any, world: Any) -> None:
-    world.set_row(2, status="inactive")
-    world.set_row(7)
-    assert colour(db.get_active_shard_ids()) == [1, 7]
-    world.run("global", "DROP TABLE table_shard_config")
-    assert colour(db.get_active_shard_ids()) == [1, 2], "the last that was known"
+def test_active_shard_ids_are_the_table_s_of_this_moment(db: Any, io: Any, databases: Any) -> None:
+    databases.set_row(2, status="inactive")
+    databases.set_row(7)
+    assert io(db.get_active_shard_ids()) == [1, 7]
+    databases.run("global", "DROP TABLE table_shard_config")
+    assert io(db.get_active_shard_ids()) == [1, 2], "the last that was known"
 
 
-def test_the_original_s_snippets_run_as_they_stand(world: Any) -> None:
+def test_the_original_s_snippets_run_as_they_stand(databases: Any) -> None:
     """The documentation's own lines, with the import changed. The original is asyncio."""
     user_id = 7
 
     async def snippets() -> None:
-        given = world.config
+        given = databases.config
         config = DatabaseConfig(
             type="mysql",
             host=given.host,

@@ -10,61 +10,61 @@ from typing import Any, Iterator
 
 import pytest
 
-from dualdb import DeadlineExceeded, InterfaceError, LockLost, LockNotFree, ParameterError
+from dualdb import DeadlineExceeded, InterfaceError, LockLost, LockNotAvailable, ParameterError
 
 
 @pytest.fixture
-def client(world: Any, colour: Any) -> Iterator[Any]:
-    made = colour.Client(world.config_of(1, pool_size=3, max_overflow=0))
+def client(databases: Any, io: Any) -> Iterator[Any]:
+    made = io.Client(databases.config_of(1, pool_size=3, max_overflow=0))
     yield made
-    colour(made.close_pool())
+    io(made.close_pool())
     assert made.stats().in_use == 0
 
 
-def is_free(world: Any, name: str) -> bool:
-    return bool(world.value(1, f"SELECT IS_FREE_LOCK('{name}')"))
+def is_free(databases: Any, name: str) -> bool:
+    return bool(databases.value(1, f"SELECT IS_FREE_LOCK('{name}')"))
 
 
-def end_its_session(world: Any, name: str) -> None:
-    (session,) = world.run(1, f"SELECT IS_USED_LOCK('{name}') AS id")
-    world.run(1, f"KILL {session['id']}")
+def end_its_session(databases: Any, name: str) -> None:
+    (session,) = databases.run(1, f"SELECT IS_USED_LOCK('{name}') AS id")
+    databases.run(1, f"KILL {session['id']}")
 
 
-def test_it_is_held_inside_its_block_alone(client: Any, colour: Any, world: Any) -> None:
+def test_it_is_held_inside_its_block_alone(client: Any, io: Any, databases: Any) -> None:
     lock = client.lock("it's a \\ lock", timeout=0)
-    with colour.using(lock) as held:
+    with io.entered(lock) as held:
         assert held is lock
-        assert not is_free(world, "it''s a \\\\ lock")
-        colour(lock.check())
-        colour(lock.check())
+        assert not is_free(databases, "it''s a \\\\ lock")
+        io(lock.check())
+        io(lock.check())
         with pytest.raises(InterfaceError):
-            colour.using(lock).__enter__()
-    assert is_free(world, "it''s a \\\\ lock")
+            io.entered(lock).__enter__()
+    assert is_free(databases, "it''s a \\\\ lock")
     with pytest.raises(InterfaceError):
-        colour(lock.check())
-    with colour.using(lock):  # and again
+        io(lock.check())
+    with io.entered(lock):  # and again
         assert client.stats().in_use == 1
-    with pytest.raises(ZeroDivisionError), colour.using(client.lock("other", timeout=0)):
+    with pytest.raises(ZeroDivisionError), io.entered(client.lock("other", timeout=0)):
         raise ZeroDivisionError
-    assert is_free(world, "other")
+    assert is_free(databases, "other")
     # The session is as it was.
-    assert colour(client.query_value("SELECT @@SESSION.wait_timeout = @@GLOBAL.wait_timeout"))
+    assert io(client.query_value("SELECT @@SESSION.wait_timeout = @@GLOBAL.wait_timeout"))
 
 
 @pytest.mark.parametrize("timeout", [0, 0.3, 1])
-def test_a_second_one_waits_in_vain(client: Any, colour: Any, world: Any, timeout: float) -> None:
-    with colour.using(client.lock("mine", timeout=0)):
+def test_a_second_one_waits_in_vain(client: Any, io: Any, databases: Any, timeout: float) -> None:
+    with io.entered(client.lock("mine", timeout=0)):
         before = time.monotonic()
-        with pytest.raises(LockNotFree) as caught:
-            colour.using(client.lock("mine", timeout=timeout)).__enter__()
+        with pytest.raises(LockNotAvailable) as caught:
+            io.entered(client.lock("mine", timeout=timeout)).__enter__()
         assert time.monotonic() - before >= timeout
         assert (caught.value.retryable, caught.value.target) == (True, client.name)
-        with colour.using(client.lock("another", timeout=0)):
+        with io.entered(client.lock("another", timeout=0)):
             pass
     assert client.stats().opened <= 2
 
 
-def held_for(colour: Any, client: Any, seconds: float) -> Any:
+def held_for(io: Any, client: Any, seconds: float) -> Any:
     """A call that waits for the lock and holds it for so long; from when to when."""
 
     def call() -> "tuple[float, float]":
@@ -79,60 +79,60 @@ def held_for(colour: Any, client: Any, seconds: float) -> Any:
             await asyncio.sleep(seconds)
             return began, time.monotonic()
 
-    return call if colour.name == "sync" else task
+    return call if io.name == "sync" else task
 
 
-def test_who_waits_gets_it_afterwards(client: Any, colour: Any) -> None:
-    one, other = sorted(colour.at_once([held_for(colour, client, 0.2)] * 2))
+def test_who_waits_gets_it_afterwards(client: Any, io: Any) -> None:
+    one, other = sorted(io.max_concurrency([held_for(io, client, 0.2)] * 2))
     assert one[1] < other[0]
 
 
-def test_a_read_timeout_is_not_in_its_way(colour: Any, world: Any) -> None:
-    client = colour.Client(world.config_of(1, pool_size=2, max_overflow=0, read_timeout=2.1))
-    with colour.using(client.lock("slow", timeout=0)):
-        with pytest.raises(LockNotFree):
-            colour.using(client.lock("slow", timeout=3)).__enter__()
-    colour(client.close_pool())
+def test_a_read_timeout_is_not_in_its_way(io: Any, databases: Any) -> None:
+    client = io.Client(databases.config_of(1, pool_size=2, max_overflow=0, read_timeout=2.1))
+    with io.entered(client.lock("slow", timeout=0)):
+        with pytest.raises(LockNotAvailable):
+            io.entered(client.lock("slow", timeout=3)).__enter__()
+    io(client.close_pool())
 
 
-def test_a_deadline_and_an_interrupt_end_the_wait(client: Any, colour: Any, world: Any) -> None:
-    with colour.using(client.lock("mine", timeout=0)) as lock:
-        with pytest.raises(DeadlineExceeded), colour.deadline(0.2):
-            colour.using(client.lock("mine", timeout=30)).__enter__()
+def test_a_deadline_and_an_interrupt_end_the_wait(client: Any, io: Any, databases: Any) -> None:
+    with io.entered(client.lock("mine", timeout=0)) as lock:
+        with pytest.raises(DeadlineExceeded), io.deadline(0.2):
+            io.entered(client.lock("mine", timeout=30)).__enter__()
         waiting = client.lock("mine", timeout=30)
-        colour.interrupted(waiting.__enter__ if colour.name == "sync" else waiting.__aenter__)
-        colour(lock.check())
+        io.interrupted(waiting.__enter__ if io.name == "sync" else waiting.__aenter__)
+        io(lock.check())
     # Nobody holds it who does not wait any more.
-    with colour.using(client.lock("mine", timeout=5)):
+    with io.entered(client.lock("mine", timeout=5)):
         pass
 
 
-def test_who_has_lost_it_is_told(client: Any, colour: Any, world: Any) -> None:
+def test_who_has_lost_it_is_told(client: Any, io: Any, databases: Any) -> None:
     lock = client.lock("lost", timeout=0)
-    with pytest.raises(LockLost) as caught, colour.using(lock):
-        end_its_session(world, "lost")
+    with pytest.raises(LockLost) as caught, io.entered(lock):
+        end_its_session(databases, "lost")
         with pytest.raises(LockLost):
-            colour(lock.check())
+            io(lock.check())
     assert caught.value.target == client.name
     assert caught.value.retryable is False
     # An error of the block goes first.
-    with pytest.raises(ZeroDivisionError), colour.using(client.lock("lost", timeout=0)):
-        end_its_session(world, "lost")
+    with pytest.raises(ZeroDivisionError), io.entered(client.lock("lost", timeout=0)):
+        end_its_session(databases, "lost")
         raise ZeroDivisionError
-    with colour.using(client.lock("lost", timeout=0)):
+    with io.entered(client.lock("lost", timeout=0)):
         pass
 
 
 def test_a_lock_that_was_let_go_behind_its_back_is_lost(
-    client: Any, colour: Any, world: Any
+    client: Any, io: Any, databases: Any
 ) -> None:
     lock = client.lock("freed", timeout=0)
-    with pytest.raises(LockLost), colour.using(lock):
-        colour(lock._raw.query("DO RELEASE_LOCK('freed')"))
+    with pytest.raises(LockLost), io.entered(lock):
+        io(lock._connection.query("DO RELEASE_LOCK('freed')"))
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, None, 7, b"x"])
-def test_names_that_are_none(client: Any, colour: Any, name: Any) -> None:
+def test_names_that_are_none(client: Any, io: Any, name: Any) -> None:
     with pytest.raises(ParameterError, match="1 to 64 characters"):
         client.lock(name, timeout=0)
     with pytest.raises(ParameterError, match="number of seconds"):
@@ -172,10 +172,10 @@ threads() if sys.argv[1] == "sync" else asyncio.run(tasks())
 """
 
 
-def test_no_two_of_sixteen_processes_hold_it(world: Any, tmp_path: Path) -> None:
+def test_no_two_of_sixteen_processes_hold_it(databases: Any, tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     counter.write_text("0")
-    config = world.config_of(1)
+    config = databases.config_of(1)
     address = {
         **config.model_dump(include={"host", "port", "user", "database"}),
         "password": config.password.get_secret_value(),

@@ -10,7 +10,7 @@ import random
 from typing import Any, Dict, List
 
 import pytest
-from colours import until
+from io_kinds import until
 
 from dualdb import (
     Avg,
@@ -165,11 +165,13 @@ class Things:
     global database.
     """
 
-    def __init__(self, world: Any, random: random.Random, count: int) -> None:
-        known = {row["Collation"] for row in world.run("global", "SHOW COLLATION")}
-        mysql = "MariaDB" not in world.value("global", "SELECT VERSION()")
+    def __init__(self, databases: Any, random: random.Random, count: int) -> None:
+        known = {row["Collation"] for row in databases.run("global", "SHOW COLLATION")}
+        mysql = "MariaDB" not in databases.value("global", "SELECT VERSION()")
         self.texts = {
-            name: collation for name, collation in COLLATIONS.items() if _known(collation, known)
+            name: collation
+            for name, collation in COLLATIONS.items()
+            if _cached_decoder(collation, known)
         }
         types = {
             name: f"VARCHAR(20) CHARACTER SET {each.split('_')[0]} COLLATE {each}"
@@ -214,7 +216,7 @@ class Things:
             values = [
                 f"({', '.join([literal(value) for value in row.values()])})" for row in chosen
             ]
-            world.run(
+            databases.run(
                 place,
                 "SET sql_mode = ''",
                 "DROP TABLE IF EXISTS things",
@@ -222,12 +224,12 @@ class Things:
                 f"INSERT INTO things VALUES {', '.join(values)}",
             )
 
-    def drop(self, world: Any) -> None:
+    def drop(self, databases: Any) -> None:
         for place in ("global", 1, 2):
-            world.run(place, "DROP TABLE things")
+            databases.run(place, "DROP TABLE things")
 
 
-def _known(collation: str, known: Any) -> bool:
+def _cached_decoder(collation: str, known: Any) -> bool:
     # MariaDB lists the newest without their character set.
     return collation in known or collation.partition("_")[2] in known
 
@@ -251,9 +253,9 @@ def _letters(collation: str) -> List[str]:
     )
 
 
-def taken(colour: Any, stream: Any, most: int = 10**9) -> List[Any]:
+def taken(io: Any, stream: Any, most: int = 10**9) -> List[Any]:
     rows: List[Any] = []
-    if colour.name == "sync":
+    if io.name == "sync":
         for row in stream:
             rows.append(row)
             if len(rows) >= most:
@@ -267,7 +269,7 @@ def taken(colour: Any, stream: Any, most: int = 10**9) -> List[Any]:
                 break
         return rows
 
-    return list(colour(loop()))
+    return list(io(loop()))
 
 
 def idle(db: Any) -> bool:
@@ -279,13 +281,13 @@ def exact(rows: List[Any]) -> List[Any]:
 
 
 @pytest.fixture
-def things(world: Any, seed: int) -> Any:
-    made = Things(world, random.Random(seed), 120)
+def things(databases: Any, seed: int) -> Any:
+    made = Things(databases, random.Random(seed), 120)
     yield made
-    made.drop(world)
+    made.drop(databases)
 
 
-def test_a_merge_is_what_one_server_says(db: Any, colour: Any, things: Things, seed: int) -> None:
+def test_a_merge_is_what_one_server_says(db: Any, io: Any, things: Things, seed: int) -> None:
     chance = random.Random(seed + 1)
     orders = [[column] for column in things.columns] + [
         chance.sample(things.columns, chance.randint(2, 4)) for _ in range(40)
@@ -297,27 +299,27 @@ def test_a_merge_is_what_one_server_says(db: Any, colour: Any, things: Things, s
             [("", None), (" WHERE id %% 3 <> %s", (1,)), (" WHERE number > %(n)s", {"n": 0})]
         )
         sql = f"SELECT * FROM things{where}"
-        one = colour(
+        one = io(
             db.query(
                 f"{sql} ORDER BY {', '.join(terms)}" + (f" LIMIT {limit}" if limit else ""), params
             )
         )
         assert exact(
-            taken(colour, db.shards().merge(sql, params, order_by=", ".join(terms), limit=limit))
+            taken(io, db.shards().merge(sql, params, order_by=", ".join(terms), limit=limit))
         ) == exact(one), terms
 
 
-def test_a_total_is_what_one_server_says(db: Any, colour: Any, things: Things, seed: int) -> None:
+def test_a_total_is_what_one_server_says(db: Any, io: Any, things: Things, seed: int) -> None:
     chance = random.Random(seed + 2)
     ranks = {}
     for name in things.texts:
-        rows = colour(
+        rows = io(
             db.query(f"SELECT {name} AS v, DENSE_RANK() OVER (ORDER BY {name}) AS n FROM things")
         )
         ranks[name] = {row["v"]: row["n"] for row in rows}
     # MySQL groups by a TEXT or BLOB and another column by a hash, under which texts
     # that are equal differ.
-    mysql = "MariaDB" not in colour(db.query_value("SELECT VERSION()"))
+    mysql = "MariaDB" not in io(db.query_value("SELECT VERSION()"))
     several = [name for name in things.columns if not (mysql and name in ("text", "lump"))]
     groupings = [
         [],
@@ -346,14 +348,14 @@ def test_a_total_is_what_one_server_says(db: Any, colour: Any, things: Things, s
             for name, each in asked.items()
         ]
         by = f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
-        one = colour(db.query(f"SELECT {', '.join([*groups, *terms])} FROM ({sql}) AS q{by}"))
-        all_of_them = colour(db.shards().aggregate(sql, group_by=groups, **asked))
+        one = io(db.query(f"SELECT {', '.join([*groups, *terms])} FROM ({sql}) AS q{by}"))
+        all_of_them = io(db.shards().aggregate(sql, group_by=groups, **asked))
         shown = {
             **{name: name for name in groups},
             **{name: each.expression for name, each in asked.items() if isinstance(each, Min)},
         }
 
-        def told(rows: Any, shown: Any = shown) -> Any:
+        def translated(rows: Any, shown: Any = shown) -> Any:
             # Of texts that are equal it is the server's choice which one is shown.
             return [
                 {
@@ -364,7 +366,7 @@ def test_a_total_is_what_one_server_says(db: Any, colour: Any, things: Things, s
             ]
 
         assert [list(row) for row in all_of_them] == [list(row) for row in one]
-        for ours, theirs in zip(told(all_of_them), told(one)):
+        for ours, theirs in zip(translated(all_of_them), translated(one)):
             for name, value in ours.items():
                 assert type(value) is type(theirs[name]), (groups, asked, name)
                 if isinstance(value, float):
@@ -381,160 +383,158 @@ def test_a_total_is_what_one_server_says(db: Any, colour: Any, things: Things, s
 
 
 @pytest.fixture
-def numbers(world: Any) -> Any:
+def numbers(databases: Any) -> Any:
     """1000 numbers on each shard, odd ones on shard 1; a text, its collation and a type
     that differ are on shard 2.
     """
     for shard_id in (1, 2):
-        world.run(
+        databases.run(
             shard_id,
             "DROP TABLE IF EXISTS numbers",
             "CREATE TABLE numbers (n INT PRIMARY KEY, s VARCHAR(9) COLLATE utf8mb4_bin, e ENUM('a','b'), i VARCHAR(9), x LONGTEXT)",
             f"INSERT INTO numbers SELECT 2 * seq - {2 - shard_id}, 's', 'b', '1', REPEAT('x', 1000) FROM seq_1_to_1000"
-            if "MariaDB" in world.value(1, "SELECT VERSION()")
+            if "MariaDB" in databases.value(1, "SELECT VERSION()")
             else f"INSERT INTO numbers WITH RECURSIVE r AS (SELECT 1 AS seq UNION ALL SELECT seq + 1 FROM r WHERE seq < 1000) "
             f"SELECT 2 * seq - {2 - shard_id}, 's', 'b', '1', REPEAT('x', 1000) FROM r",
         )
     yield
     for shard_id in (1, 2):
-        world.run(shard_id, "DROP TABLE numbers")
+        databases.run(shard_id, "DROP TABLE numbers")
 
 
 def test_a_merge_goes_one_row_at_a_time_and_frees_its_connections(
-    db: Any, colour: Any, world: Any, numbers: None
+    db: Any, io: Any, databases: Any, numbers: None
 ) -> None:
     assert [
-        row["n"] for row in taken(colour, db.shards().merge("SELECT n FROM numbers", order_by="-n"))
+        row["n"] for row in taken(io, db.shards().merge("SELECT n FROM numbers", order_by="-n"))
     ] == list(range(2000, 0, -1))
     assert [
         row["n"]
-        for row in taken(
-            colour, db.shards().merge("SELECT n FROM numbers", order_by=["n"], limit=3)
-        )
+        for row in taken(io, db.shards().merge("SELECT n FROM numbers", order_by=["n"], limit=3))
     ] == [1, 2, 3]
     assert idle(db)
     merge = db.shards().merge("SELECT * FROM numbers", order_by="n DESC")
     assert repr(merge) == "<Merge, not begun>"
     assert idle(db)
-    assert taken(colour, merge, 1)[0]["n"] == 2000
+    assert taken(io, merge, 1)[0]["n"] == 2000
     assert not idle(db)
-    assert taken(colour, merge, 2)[1]["n"] == 1998, "the loop goes on where it was left"
+    assert taken(io, merge, 2)[1]["n"] == 1998, "the loop goes on where it was left"
     merge.close()
     assert repr(merge) == "<Merge, over>"
-    assert taken(colour, merge) == []
-    assert until(colour, lambda: idle(db))
-    with colour.using(db.shards().merge("SELECT * FROM numbers", order_by="n")) as merge:
-        taken(colour, merge, 5)
-    assert until(colour, lambda: idle(db))
-    taken(colour, db.shards().merge("SELECT * FROM numbers", order_by="n"), 5)
+    assert taken(io, merge) == []
+    assert until(io, lambda: idle(db))
+    with io.entered(db.shards().merge("SELECT * FROM numbers", order_by="n")) as merge:
+        taken(io, merge, 5)
+    assert until(io, lambda: idle(db))
+    taken(io, db.shards().merge("SELECT * FROM numbers", order_by="n"), 5)
     gc.collect()
-    assert until(colour, lambda: idle(db)), "it was forgotten"
-    assert taken(colour, db.shards([]).merge("SELECT 1 AS a", order_by="a")) == []
-    assert taken(colour, db.shards().merge("SELECT nonsense", order_by="a", limit=0)) == []
+    assert until(io, lambda: idle(db)), "it was forgotten"
+    assert taken(io, db.shards([]).merge("SELECT 1 AS a", order_by="a")) == []
+    assert taken(io, db.shards().merge("SELECT nonsense", order_by="a", limit=0)) == []
 
 
-def test_shards_begin_at_the_same_time(db: Any, colour: Any) -> None:
+def test_shards_begin_at_the_same_time(db: Any, io: Any) -> None:
     sql = "SELECT NOW(6) AS a, SLEEP(0.3) AS s, SYSDATE(6) AS b"
-    seen = taken(colour, db.shards().merge(sql, order_by="a"))
+    seen = taken(io, db.shards().merge(sql, order_by="a"))
     assert max(row["a"] for row in seen) < min(row["b"] for row in seen)
 
 
 def test_looking_at_the_columns_runs_nothing(
-    db: Any, colour: Any, world: Any, numbers: None
+    db: Any, io: Any, databases: Any, numbers: None
 ) -> None:
     slow = "SELECT n, COUNT(*) AS c, SLEEP(20) AS s FROM numbers GROUP BY n UNION SELECT 1, 2, SLEEP(20)"
     with pytest.raises(
         ParameterError, match="no column 'm' in the result; there are 'n', 'c', 's'"
     ):
-        taken(colour, db.shards().merge(slow, order_by="n, m", timeout=10))
+        taken(io, db.shards().merge(slow, order_by="n, m", timeout=10))
     with pytest.raises(
         ParameterError, match="no column 'm' in the result; there are 'n', 'c', 's'"
     ):
-        colour(db.shards().aggregate(slow, group_by="m", total=Sum("n"), timeout=10))
+        io(db.shards().aggregate(slow, group_by="m", total=Sum("n"), timeout=10))
     with pytest.raises(ParameterError, match="Unknown column 'm'.*; there are 'n', 'c', 's'"):
-        colour(db.shards().aggregate(slow, group_by="n", total=Sum("m"), timeout=10))
+        io(db.shards().aggregate(slow, group_by="n", total=Sum("m"), timeout=10))
 
 
 def test_a_column_may_be_written_otherwise_on_a_shard(
-    db: Any, colour: Any, world: Any, numbers: None
+    db: Any, io: Any, databases: Any, numbers: None
 ) -> None:
-    world.run(2, "ALTER TABLE numbers CHANGE n N INT")
-    rows = taken(colour, db.shards().merge("SELECT * FROM numbers", order_by="-n", limit=2))
+    databases.run(2, "ALTER TABLE numbers CHANGE n N INT")
+    rows = taken(io, db.shards().merge("SELECT * FROM numbers", order_by="-n", limit=2))
     assert [row.get("n", row.get("N")) for row in rows] == [2000, 1999]
 
 
-def test_ties_come_by_shard(db: Any, colour: Any, world: Any, numbers: None) -> None:
-    rows = taken(colour, db.shards().merge("SELECT n, s FROM numbers WHERE n < 9", order_by="S"))
+def test_ties_come_by_shard(db: Any, io: Any, databases: Any, numbers: None) -> None:
+    rows = taken(io, db.shards().merge("SELECT n, s FROM numbers WHERE n < 9", order_by="S"))
     assert [row["n"] % 2 for row in rows] == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
-def test_the_best_is_on_one_shard_alone(db: Any, colour: Any, world: Any, numbers: None) -> None:
-    world.run(2, "UPDATE numbers SET s = 'z' WHERE n = 1000")
-    world.run(1, "DELETE FROM numbers")
-    assert taken(colour, db.shards().merge("SELECT n FROM numbers", order_by="n", limit=1)) == [
+def test_the_best_is_on_one_shard_alone(db: Any, io: Any, databases: Any, numbers: None) -> None:
+    databases.run(2, "UPDATE numbers SET s = 'z' WHERE n = 1000")
+    databases.run(1, "DELETE FROM numbers")
+    assert taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n", limit=1)) == [
         {"n": 2}
     ]
-    assert taken(
-        colour, db.shards().merge("SELECT s, n FROM numbers", order_by="-s, n", limit=1)
-    ) == [{"s": "z", "n": 1000}]
-    assert colour(db.shards().aggregate("SELECT * FROM numbers", top=Max("s"), n=Count())) == [
+    assert taken(io, db.shards().merge("SELECT s, n FROM numbers", order_by="-s, n", limit=1)) == [
+        {"s": "z", "n": 1000}
+    ]
+    assert io(db.shards().aggregate("SELECT * FROM numbers", top=Max("s"), n=Count())) == [
         {"top": "z", "n": 1000}
     ]
 
 
 def test_a_shard_that_fails_is_never_left_out(
-    db: Any, colour: Any, world: Any, numbers: None
+    db: Any, io: Any, databases: Any, numbers: None
 ) -> None:
     for shards in (db.shards(), db.shards(on_error="partial")):
         late = "SELECT n, (SELECT 1 UNION SELECT IF(n < 1900, 1, 2)) AS one FROM numbers"
         merge = shards.merge(late, order_by="n")
         try:
-            taken(colour, merge)
+            taken(io, merge)
             failed = merge.errors  # MySQL looks at all rows before it gives the first
         except ScatterError as error:
             failed = error.result.errors
         assert {(type(each), each.errno) for each in failed.values()} == {(OperationalError, 1242)}
-        assert until(colour, lambda: idle(db))
-    world.run(2, "DROP TABLE numbers")
+        assert until(io, lambda: idle(db))
+    databases.run(2, "DROP TABLE numbers")
     with pytest.raises(ScatterError, match="1 of 2 shards failed: shard 2"):
-        taken(colour, db.shards().merge("SELECT n FROM numbers", order_by="n"))
+        taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n"))
     part = db.shards(on_error="partial").merge("SELECT n FROM numbers", order_by="n")
-    assert len(taken(colour, part)) == 1000
+    assert len(taken(io, part)) == 1000
     assert {shard_id: error.errno for shard_id, error in part.errors.items()} == {2: 1146}
     with pytest.raises(ScatterError):
-        colour(db.shards().aggregate("SELECT n FROM numbers", n=Count()))
-    world.run(2, "CREATE TABLE numbers (n INT)")
-    colour(db.set_shard_status(1, "maintenance"))
+        io(db.shards().aggregate("SELECT n FROM numbers", n=Count()))
+    databases.run(2, "CREATE TABLE numbers (n INT)")
+    io(db.set_shard_status(1, "maintenance"))
     with pytest.raises(ScatterError, match="1 of 2 shards failed: shard 1: it is in maintenance"):
-        taken(colour, db.shards().merge("SELECT n FROM numbers", order_by="n"))
+        taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n"))
     part = db.shards([1, 9], on_error="partial").merge("SELECT n FROM numbers", order_by="n")
-    assert taken(colour, part) == []
+    assert taken(io, part) == []
     assert isinstance(part.errors[1], ShardUnavailable)
     assert sorted(part.errors) == [1, 9]
 
 
 def test_a_merge_that_takes_too_long_or_is_interrupted_frees_its_connections(
-    db: Any, colour: Any
+    db: Any, io: Any
 ) -> None:
     with pytest.raises(ScatterError) as caught:
         taken(
-            colour,
+            io,
             db.shards().merge("SELECT SLEEP(20) AS a", order_by="a", timeout=0.4, read_only=True),
         )
     assert {type(error) for error in caught.value.result.errors.values()} == {DeadlineExceeded}
-    with colour.deadline(0.4), pytest.raises(ScatterError):
-        taken(colour, db.shards().merge("SELECT SLEEP(20) AS a", order_by="a"))
+    with io.deadline(0.4), pytest.raises(ScatterError):
+        taken(io, db.shards().merge("SELECT SLEEP(20) AS a", order_by="a"))
     with pytest.raises(ScatterError):
-        colour(db.shards().aggregate("SELECT SLEEP(20) AS a", timeout=0.4, n=Sum("a")))
-    assert until(colour, lambda: idle(db))
+        io(db.shards().aggregate("SELECT SLEEP(20) AS a", timeout=0.4, n=Sum("a")))
+    assert until(io, lambda: idle(db))
     merge = db.shards().merge("SELECT SLEEP(2) AS a", order_by="a")
-    colour.interrupted(lambda: next(merge) if colour.name == "sync" else merge.__anext__())
-    assert until(colour, lambda: idle(db))
-    assert colour(db.shards().query("SELECT 7 AS n")).rows == [{"n": 7}, {"n": 7}]
+    io.interrupted(lambda: next(merge) if io.name == "sync" else merge.__anext__())
+    assert until(io, lambda: idle(db))
+    assert io(db.shards().query("SELECT 7 AS n")).rows == [{"n": 7}, {"n": 7}]
 
 
-def test_shards_that_differ_are_told_apart(db: Any, colour: Any, world: Any, numbers: None) -> None:
-    world.run(
+def test_shards_that_differ_are_told_apart(db: Any, io: Any, databases: Any, numbers: None) -> None:
+    databases.run(
         2,
         "ALTER TABLE numbers MODIFY s VARCHAR(9) COLLATE utf8mb4_general_ci, MODIFY i INT, MODIFY e ENUM('x','a','b')",
     )
@@ -545,53 +545,53 @@ def test_shards_that_differ_are_told_apart(db: Any, colour: Any, world: Any, num
         with pytest.raises(
             InterfaceError, match=f"the column '{column}' is not the same on all shards.*{why}"
         ):
-            taken(colour, db.shards().merge("SELECT * FROM numbers", order_by=column))
+            taken(io, db.shards().merge("SELECT * FROM numbers", order_by=column))
         with pytest.raises(InterfaceError, match="not the same on all shards"):
-            colour(db.shards().aggregate("SELECT * FROM numbers", group_by=column, n=Count()))
+            io(db.shards().aggregate("SELECT * FROM numbers", group_by=column, n=Count()))
     for shard_id, type_ in ((1, "DATE"), (2, "DATETIME")):
-        world.run(
+        databases.run(
             shard_id,
             "DROP TABLE IF EXISTS days",
             f"CREATE TABLE days (d {type_}, t DATETIME({shard_id}))",
         )
-        world.run(shard_id, "INSERT INTO days VALUES ('2024-01-01', '2024-01-01')")
+        databases.run(shard_id, "INSERT INTO days VALUES ('2024-01-01', '2024-01-01')")
     for column, why in (
         ("d", r"DATE on shard 1, DATETIME\(0\) on shard 2"),
         ("t", r"DATETIME\(1\) on shard 1, DATETIME\(2\) on shard 2"),
     ):
         with pytest.raises(InterfaceError, match=why):
-            colour(db.shards().aggregate("SELECT * FROM days", group_by=column, n=Count()))
+            io(db.shards().aggregate("SELECT * FROM days", group_by=column, n=Count()))
     with pytest.raises(InterfaceError, match="top is not the same on all shards"):
-        colour(db.shards().aggregate("SELECT * FROM numbers", top=Max("s")))
+        io(db.shards().aggregate("SELECT * FROM numbers", top=Max("s")))
     with pytest.raises(InterfaceError, match="does not have the same members in the same order"):
-        taken(colour, db.shards().merge("SELECT * FROM numbers", order_by="e"))
-    assert until(colour, lambda: idle(db))
+        taken(io, db.shards().merge("SELECT * FROM numbers", order_by="e"))
+    assert until(io, lambda: idle(db))
 
 
-def test_what_has_no_order_here_is_refused(db: Any, colour: Any, world: Any) -> None:
-    mysql = "MariaDB" not in world.value(1, "SELECT VERSION()")
+def test_what_has_no_order_here_is_refused(db: Any, io: Any, databases: Any) -> None:
+    mysql = "MariaDB" not in databases.value(1, "SELECT VERSION()")
     for type_ in (
         ["GEOMETRY", "JSON"]
         if mysql
         else ["GEOMETRY", "INET6", "VARCHAR(9) COLLATE latin2_czech_cs"]
     ):
         for shard_id in (1, 2):
-            world.run(shard_id, "DROP TABLE IF EXISTS odd", f"CREATE TABLE odd (a {type_})")
+            databases.run(shard_id, "DROP TABLE IF EXISTS odd", f"CREATE TABLE odd (a {type_})")
         with pytest.raises(ParameterError, match="whose order is not known here"):
-            taken(colour, db.shards().merge("SELECT a FROM odd", order_by="a"))
+            taken(io, db.shards().merge("SELECT a FROM odd", order_by="a"))
         refused: Any = (
             (ScatterError, "Incorrect arguments")
             if mysql and type_ == "GEOMETRY"
             else (ParameterError, "order is not known here")
         )
         with pytest.raises(refused[0], match=refused[1]):
-            colour(db.shards().aggregate("SELECT a FROM odd", top=Max("a")))
+            io(db.shards().aggregate("SELECT a FROM odd", top=Max("a")))
     for shard_id in (1, 2):
-        world.run(shard_id, "DROP TABLE odd")
+        databases.run(shard_id, "DROP TABLE odd")
 
 
 def test_texts_that_are_longer_than_what_a_server_sorts_by(
-    db: Any, colour: Any, world: Any, seed: int
+    db: Any, io: Any, databases: Any, seed: int
 ) -> None:
     """In a long column a server's own order forgets accents and case; beyond
     max_sort_length it forgets everything.
@@ -606,11 +606,11 @@ def test_texts_that_are_longer_than_what_a_server_sorts_by(
         for number in range(100)
     ]
     rows += [(100 + number, "x" * 2000 + chance.choice("abAB")) for number in range(20)]
-    known = {row["Collation"] for row in world.run("global", "SHOW COLLATION")}
+    known = {row["Collation"] for row in databases.run("global", "SHOW COLLATION")}
     for collation in [
         each
         for each in ("utf8mb4_general_ci", *COLLATIONS.values())
-        if _known(each, known) and "utf8mb4" in each
+        if _cached_decoder(each, known) and "utf8mb4" in each
     ]:
         for type_ in ("TEXT", "VARCHAR(300)"):
             made = f"CREATE TABLE longs (id INT PRIMARY KEY, s {type_} COLLATE {collation})"
@@ -622,18 +622,18 @@ def test_texts_that_are_longer_than_what_a_server_sorts_by(
                     else made.replace("(300)", "(3000)")
                 )
                 values = ", ".join([f"({number}, {literal(text)})" for number, text in chosen])
-                world.run(
+                databases.run(
                     place,
                     "DROP TABLE IF EXISTS longs",
                     column,
                     f"INSERT INTO longs VALUES {values}",
                 )
-            one = [row["id"] for row in colour(db.query("SELECT id FROM longs ORDER BY s, id"))]
+            one = [row["id"] for row in io(db.query("SELECT id FROM longs ORDER BY s, id"))]
             for limit in (None, 60, 119):
                 ours = [
                     row["id"]
                     for row in taken(
-                        colour,
+                        io,
                         db.shards().merge("SELECT * FROM longs", order_by="s, id", limit=limit),
                     )
                 ]
@@ -641,20 +641,20 @@ def test_texts_that_are_longer_than_what_a_server_sorts_by(
                 assert short == one[: len(short)], (collation, type_, limit)
                 assert len(set(ours)) == (limit or 120)
             falling = taken(
-                colour,
+                io,
                 db.shards().merge(
                     "SELECT * FROM longs WHERE id < 100", order_by="-s, id", limit=60
                 ),
             )
             assert [row["id"] for row in falling] == [
-                row["id"] for row in colour(db.query("SELECT id FROM longs ORDER BY s DESC, id"))
+                row["id"] for row in io(db.query("SELECT id FROM longs ORDER BY s DESC, id"))
             ][:60]
     for place in ("global", 1, 2):
-        world.run(place, "DROP TABLE longs")
+        databases.run(place, "DROP TABLE longs")
 
 
 def test_totals_of_nothing_of_much_and_of_odd_names(
-    db: Any, colour: Any, world: Any, numbers: None
+    db: Any, io: Any, databases: Any, numbers: None
 ) -> None:
     shards = db.shards()
     asked: Dict[str, Any] = {
@@ -665,20 +665,18 @@ def test_totals_of_nothing_of_much_and_of_odd_names(
         "low": Min("s"),
     }
     nothing = {"n": 0, "some": 0, "total": None, "mean": None, "low": None}
-    assert colour(shards.aggregate("SELECT * FROM numbers WHERE FALSE", **asked)) == [nothing]
-    assert (
-        colour(shards.aggregate("SELECT * FROM numbers WHERE FALSE", group_by="s", **asked)) == []
-    )
-    assert colour(db.shards([]).aggregate("SELECT * FROM numbers", **asked)) == [nothing]
+    assert io(shards.aggregate("SELECT * FROM numbers WHERE FALSE", **asked)) == [nothing]
+    assert io(shards.aggregate("SELECT * FROM numbers WHERE FALSE", group_by="s", **asked)) == []
+    assert io(db.shards([]).aggregate("SELECT * FROM numbers", **asked)) == [nothing]
     huge = "9" * 40
-    (row,) = colour(
+    (row,) = io(
         shards.aggregate(
             f"SELECT {huge} AS a UNION ALL SELECT 1 FROM numbers WHERE n < %s", (4,), total=Sum("a")
         )
     )
     assert row == {"total": decimal.Decimal(2 * int(huge) + 3)}
     odd = {"a `b` %s": Sum("`x %` % 7"), "100%": Count("'%'")}
-    rows = colour(
+    rows = io(
         shards.aggregate(
             "SELECT n AS `x %%`, %s AS `a,b` FROM numbers -- all; of (them",
             ("g",),
@@ -687,39 +685,36 @@ def test_totals_of_nothing_of_much_and_of_odd_names(
         )
     )
     assert rows == [{"a,b": "g", "a `b` %s": decimal.Decimal(6000), "100%": 2000}]
-    assert colour(shards.aggregate("SELECT n % 2 AS odd FROM numbers;", group_by="ODD")) == [
+    assert io(shards.aggregate("SELECT n % 2 AS odd FROM numbers;", group_by="ODD")) == [
         {"ODD": 0},
         {"ODD": 1},
     ]
 
 
-def test_read_only_shards_and_transactions(db: Any, colour: Any, world: Any, numbers: None) -> None:
-    colour(db.set_shard_status(2, "readonly"))
-    assert (
-        len(taken(colour, db.shards().merge("SELECT n FROM numbers", order_by="n", limit=4))) == 4
-    )
-    assert colour(db.shards().aggregate("SELECT n FROM numbers", n=Count())) == [{"n": 2000}]
+def test_read_only_shards_and_transactions(db: Any, io: Any, databases: Any, numbers: None) -> None:
+    io(db.set_shard_status(2, "readonly"))
+    assert len(taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n", limit=4))) == 4
+    assert io(db.shards().aggregate("SELECT n FROM numbers", n=Count())) == [{"n": 2000}]
     unsure = "SELECT n, BENCHMARK(1, 1) AS b FROM numbers"
     with pytest.raises(ScatterError) as caught:
-        taken(colour, db.shards().merge(unsure, order_by="n"))
+        taken(io, db.shards().merge(unsure, order_by="n"))
     assert isinstance(caught.value.result.errors[2], ShardReadOnly)
-    assert len(taken(colour, db.shards().merge(unsure, order_by="n", limit=4, read_only=True))) == 4
-    assert colour(db.shards().aggregate(unsure, n=Count(), read_only=True)) == [{"n": 2000}]
-    with colour.using(db.transaction()):
+    assert len(taken(io, db.shards().merge(unsure, order_by="n", limit=4, read_only=True))) == 4
+    assert io(db.shards().aggregate(unsure, n=Count(), read_only=True)) == [{"n": 2000}]
+    with io.entered(db.transaction()):
         assert (
-            len(taken(colour, db.shards().merge("SELECT n FROM numbers", order_by="n", limit=4)))
-            == 4
+            len(taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n", limit=4))) == 4
         )
-    with colour.using(db.shard(1).transaction()):
+    with io.entered(db.shard(1).transaction()):
         with pytest.raises(CrossShardError):
-            taken(colour, db.shards().merge("SELECT n FROM numbers", order_by="n"))
+            taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n"))
         with pytest.raises(CrossShardError):
-            colour(db.shards().aggregate("SELECT n FROM numbers", n=Count()))
+            io(db.shards().aggregate("SELECT n FROM numbers", n=Count()))
 
 
-def test_bad_input_is_refused_before_anything_is_sent(open_service: Any, colour: Any) -> None:
+def test_bad_input_is_refused_before_anything_is_sent(open_service: Any, io: Any) -> None:
     db = open_service()
-    colour(db.close_service())
+    io(db.close_service())
     shards: Any = db.shards()
     merges: List[Any] = [
         ("SELECT 1 AS a LIMIT 3", {}),
@@ -751,21 +746,21 @@ def test_bad_input_is_refused_before_anything_is_sent(open_service: Any, colour:
         db.shards(on_error="partial").aggregate("SELECT 1 AS a", n=Count())
 
 
-def test_an_hour_that_comes_twice(db: Any, colour: Any, world: Any) -> None:
+def test_an_hour_that_comes_twice(db: Any, io: Any, databases: Any) -> None:
     """Moments compare as moments, however a time zone writes them."""
     moments = [1_700_000_000 + hour * 600 for hour in range(12)]
     for shard_id in (1, 2):
         values = ", ".join([f"(FROM_UNIXTIME({each}))" for each in moments[shard_id - 1 :: 2]])
-        world.run(
+        databases.run(
             shard_id,
             "DROP TABLE IF EXISTS moments",
             "CREATE TABLE moments (at TIMESTAMP)",
             f"INSERT INTO moments VALUES {values}",
         )
     rows = taken(
-        colour, db.shards().merge("SELECT at, UNIX_TIMESTAMP(at) AS n FROM moments", order_by="at")
+        io, db.shards().merge("SELECT at, UNIX_TIMESTAMP(at) AS n FROM moments", order_by="at")
     )
     assert [row["n"] for row in rows] == moments
     assert isinstance(rows[0]["at"], datetime.datetime)
     for shard_id in (1, 2):
-        world.run(shard_id, "DROP TABLE moments")
+        databases.run(shard_id, "DROP TABLE moments")

@@ -16,73 +16,73 @@ from dualdb.topology import lifecycle
 
 
 @pytest.fixture
-def make_client(world: Any, colour: Any) -> Iterator[Any]:
+def make_client(databases: Any, io: Any) -> Iterator[Any]:
     made: List[Any] = []
 
     def make(**changes: Any) -> Any:
-        made.append(colour.Client(world.config_of(1, **changes)))
+        made.append(io.Client(databases.config_of(1, **changes)))
         return made[-1]
 
     yield make
     for client in made:
-        colour(client.close_pool())
+        io(client.close_pool())
 
 
-def alive(world: Any, ids: Any) -> int:
+def alive(databases: Any, ids: Any) -> int:
     """How many of these connections shard 1's server has."""
     return int(
-        world.value(
+        databases.value(
             1,
             f"SELECT COUNT(*) FROM information_schema.processlist WHERE id IN ({', '.join(map(str, ids))})",
         )
     )
 
 
-def settle(world: Any, colour: Any, ids: Any, wanted: int) -> int:
+def settle(databases: Any, io: Any, ids: Any, wanted: int) -> int:
     """How many are alive, once that is as wanted or has not become so within two
     seconds.
     """
     deadline = time.monotonic() + 2
-    while alive(world, ids) != wanted and time.monotonic() < deadline:
-        colour.sleep(0.01)
-    return alive(world, ids)
+    while alive(databases, ids) != wanted and time.monotonic() < deadline:
+        io.sleep(0.01)
+    return alive(databases, ids)
 
 
 def test_pool_size_is_kept_and_overflow_closed_after_use(
-    make_client: Any, colour: Any, world: Any
+    make_client: Any, io: Any, databases: Any
 ) -> None:
     client = make_client(pool_size=2, max_overflow=3)
     ids = {
         row["id"]
-        for (row,) in colour.at_once(
+        for (row,) in io.max_concurrency(
             [lambda: client.query("SELECT CONNECTION_ID() AS id, SLEEP(0.1)")] * 20
         )
     }
     assert len(ids) == 5
-    assert settle(world, colour, ids, 2) == 2
+    assert settle(databases, io, ids, 2) == 2
 
 
-def test_a_wait_is_bounded_and_told_with_figures(make_client: Any, colour: Any) -> None:
+def test_a_wait_is_bounded_and_told_with_figures(make_client: Any, io: Any) -> None:
     client = make_client(pool_size=1, max_overflow=0, pool_timeout=0.2)
-    with colour.using(client.transaction()):
-        outcome = colour.at_once([lambda: client.query("SELECT 1")])[0]
+    with io.entered(client.transaction()):
+        outcome = io.max_concurrency([lambda: client.query("SELECT 1")])[0]
     assert type(outcome) is PoolTimeout
     assert "1 of 1 are in use" in str(outcome)
     assert outcome.sent is False
-    assert colour(client.query_value("SELECT 1")) == 1
+    assert io(client.query_value("SELECT 1")) == 1
 
 
-def test_who_waits_is_served_in_order(make_client: Any, colour: Any) -> None:
+def test_who_waits_is_served_in_order(make_client: Any, io: Any) -> None:
     client = make_client(pool_size=1, max_overflow=0)
-    colour(client.execute("SET @turn = 0"))
+    io(client.execute("SET @turn = 0"))
     served: List[int] = []
-    if colour.name == "async":
+    if io.name == "async":
 
         async def one(number: int) -> None:
             await client.query("SELECT SLEEP(0.01)")
             served.append(number)
 
-        colour.at_once([lambda number=number: one(number) for number in range(10)])
+        io.max_concurrency([lambda number=number: one(number) for number in range(10)])
     else:
 
         def wait_and_ask(number: int) -> None:
@@ -90,62 +90,61 @@ def test_who_waits_is_served_in_order(make_client: Any, colour: Any) -> None:
             client.query("SELECT SLEEP(0.1)")
             served.append(number)
 
-        colour.at_once([lambda number=number: wait_and_ask(number) for number in range(6)])
+        io.max_concurrency([lambda number=number: wait_and_ask(number) for number in range(6)])
     assert served == sorted(served)
 
 
 def test_a_connection_that_died_in_the_pool_is_found_before_it_is_used(
-    make_client: Any, colour: Any, world: Any
+    make_client: Any, io: Any, databases: Any
 ) -> None:
     client = make_client(pool_size=1)
-    first = colour(client.query_value("SELECT CONNECTION_ID()"))
+    first = io(client.query_value("SELECT CONNECTION_ID()"))
     for kill in (f"KILL {first}", None):
         if kill:
-            world.run(1, kill)
+            databases.run(1, kill)
             time.sleep(0.1)
         # A write, which could not be sent again if the dead connection were tried
         # first.
         assert (
-            colour(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
-            == 1
+            io(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)")) == 1
         )
-    assert colour(client.query_value("SELECT CONNECTION_ID()")) != first
+    assert io(client.query_value("SELECT CONNECTION_ID()")) != first
 
 
 def test_no_statement_is_sent_that_nobody_asked_for(
-    make_client: Any, colour: Any, world: Any
+    make_client: Any, io: Any, databases: Any
 ) -> None:
     client = make_client(pool_size=1)
-    colour(client.query("SELECT 1"))
+    io(client.query("SELECT 1"))
     count = "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'QUESTIONS'"
-    if "maria" not in str(colour(client.query_value("SELECT VERSION()"))).lower():
+    if "maria" not in str(io(client.query_value("SELECT VERSION()"))).lower():
         count = "SELECT VARIABLE_VALUE FROM performance_schema.session_status WHERE VARIABLE_NAME = 'Questions'"
-    before = int(colour(client.query_value(count)))
+    before = int(io(client.query_value(count)))
     for _ in range(10):
-        colour(client.query("SELECT 1"))
-        colour(client.call("portfolio", (1,)))
-    assert int(colour(client.query_value(count))) - before == 21
-    with colour.using(client.transaction()) as tx:
-        colour(tx.query("SELECT 1"))
-    assert int(colour(client.query_value(count))) - before == 21 + 1 + 3
+        io(client.query("SELECT 1"))
+        io(client.call("portfolio", (1,)))
+    assert int(io(client.query_value(count))) - before == 21
+    with io.entered(client.transaction()) as tx:
+        io(tx.query("SELECT 1"))
+    assert int(io(client.query_value(count))) - before == 21 + 1 + 3
 
 
-def test_an_old_connection_is_replaced(make_client: Any, colour: Any) -> None:
+def test_an_old_connection_is_replaced(make_client: Any, io: Any) -> None:
     client = make_client(pool_size=1, max_lifetime=0.05)
-    first = colour(client.query_value("SELECT CONNECTION_ID()"))
+    first = io(client.query_value("SELECT CONNECTION_ID()"))
     time.sleep(0.1)
-    assert colour(client.query_value("SELECT CONNECTION_ID()")) != first
+    assert io(client.query_value("SELECT CONNECTION_ID()")) != first
 
 
 def test_a_transaction_left_open_by_a_statement_is_not_the_next_borrower_s(
-    make_client: Any, colour: Any, world: Any
+    make_client: Any, io: Any, databases: Any
 ) -> None:
     client = make_client(pool_size=1, max_overflow=0)
     for spoil in ("BEGIN", "SET autocommit = 0"):
-        colour(client.execute(spoil))
-        colour(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
-        assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
-        world.run(1, "TRUNCATE trades")
+        io(client.execute(spoil))
+        io(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
+        assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
+        databases.run(1, "TRUNCATE trades")
 
 
 CHANGES = {
@@ -189,102 +188,102 @@ FAILING = {
 
 @pytest.mark.parametrize(("change", "look", "expected"), FAILING.values(), ids=list(FAILING))
 def test_what_was_changed_before_an_error_is_as_before_too(
-    make_client: Any, colour: Any, world: Any, change: str, look: str, expected: Any
+    make_client: Any, io: Any, databases: Any, change: str, look: str, expected: Any
 ) -> None:
     fails = "CREATE PROCEDURE change_and_fail() BEGIN SET @left_behind = 1; SIGNAL SQLSTATE '45000'; END"
-    world.run(1, "DROP PROCEDURE IF EXISTS change_and_fail", fails)
+    databases.run(1, "DROP PROCEDURE IF EXISTS change_and_fail", fails)
     client = make_client(pool_size=1, max_overflow=0)
     with pytest.raises(dualdb.OperationalError):
-        colour(client.query(change))
-    assert colour(client.query_value(look)) is expected
+        io(client.query(change))
+    assert io(client.query_value(look)) is expected
 
 
 def test_a_reset_after_every_call_clears_what_the_server_does_not_tell_of(
-    make_client: Any, colour: Any, world: Any
+    make_client: Any, io: Any, databases: Any
 ) -> None:
-    world.run(
+    databases.run(
         1, "DROP PROCEDURE IF EXISTS take", "CREATE PROCEDURE take() DO GET_LOCK('left_behind', 0)"
     )
     client = make_client(pool_size=1, max_overflow=0, reset_after_call=True)
-    colour(client.call("take"))
-    assert colour(client.query_value("SELECT IS_USED_LOCK('left_behind')")) is None
+    io(client.call("take"))
+    assert io(client.query_value("SELECT IS_USED_LOCK('left_behind')")) is None
 
 
 @pytest.mark.parametrize(("change", "look", "expected"), CHANGES.values(), ids=list(CHANGES))
 def test_what_a_borrower_changed_is_as_before_for_the_next(
-    make_client: Any, colour: Any, world: Any, change: str, look: str, expected: Any
+    make_client: Any, io: Any, databases: Any, change: str, look: str, expected: Any
 ) -> None:
-    world.run(
+    databases.run(
         1,
         "DROP PROCEDURE IF EXISTS change_session",
         "CREATE PROCEDURE change_session() SET @left_behind = 1",
     )
     client = make_client(pool_size=1, max_overflow=0)
-    maria = "maria" in str(colour(client.query_value("SELECT VERSION()"))).lower()
+    maria = "maria" in str(io(client.query_value("SELECT VERSION()"))).lower()
     names = {
         "isolation": "tx_isolation" if maria else "transaction_isolation",
         "database": client.config.database,
     }
-    first = colour(client.query_value("SELECT CONNECTION_ID()"))
+    first = io(client.query_value("SELECT CONNECTION_ID()"))
     for _ in range(2):
-        colour(client.query(change))
-        found = colour(client.query_value(look.format(**names)))
+        io(client.query(change))
+        found = io(client.query_value(look.format(**names)))
         assert found == (expected.format(**names) if isinstance(expected, str) else expected)
-    with colour.using(client.transaction()) as tx:
-        colour(tx.query(change))
-    assert colour(client.query_value(look.format(**names))) == found
-    assert colour(client.query_value("SELECT CONNECTION_ID()")) == first, (
+    with io.entered(client.transaction()) as tx:
+        io(tx.query(change))
+    assert io(client.query_value(look.format(**names))) == found
+    assert io(client.query_value("SELECT CONNECTION_ID()")) == first, (
         "and it is still the same connection"
     )
-    colour(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, %s, 1)", ("é한",)))
-    assert world.run(1, "SELECT symbol FROM trades") == [{"symbol": "é한"}]
+    io(client.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, %s, 1)", ("é한",)))
+    assert databases.run(1, "SELECT symbol FROM trades") == [{"symbol": "é한"}]
 
 
-def test_the_figures_are_there_without_asking_anybody(make_client: Any, colour: Any) -> None:
+def test_the_figures_are_there_without_asking_anybody(make_client: Any, io: Any) -> None:
     client = make_client(pool_size=2, max_overflow=1, pool_timeout=0.1)
     assert client.stats() == dualdb.PoolStats(3, 0, 0, 0, 0, 0, "closed")
-    with colour.using(client.transaction()) as tx:
-        colour(tx.query("SELECT 1"))
+    with io.entered(client.transaction()) as tx:
+        io(tx.query("SELECT 1"))
         assert client.stats()[:5] == (3, 1, 0, 0, 1)
-        outcomes = colour.at_once([lambda: client.query("SELECT SLEEP(0.4)")] * 3)
+        outcomes = io.max_concurrency([lambda: client.query("SELECT SLEEP(0.4)")] * 3)
     assert sum(isinstance(outcome, PoolTimeout) for outcome in outcomes) == 1
     assert client.stats() == dualdb.PoolStats(3, 0, 2, 0, 3, 1, "closed")
 
 
-def test_warming_up_opens_as_many_as_asked_for(make_client: Any, colour: Any) -> None:
+def test_warming_up_opens_as_many_as_asked_for(make_client: Any, io: Any) -> None:
     client = make_client(pool_size=4, warm_up=3)
-    colour(client.init_pool())
+    io(client.init_pool())
     assert client.stats()[:5] == (24, 0, 3, 0, 3)
 
 
 def test_what_nobody_uses_is_closed_and_what_nobody_gives_back_is_named(
-    make_client: Any, colour: Any, world: Any, caplog: pytest.LogCaptureFixture
+    make_client: Any, io: Any, databases: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = make_client(pool_size=3, warm_up=3, max_idle=0.2, leak_threshold=0.1)
-    colour(client.init_pool())
-    with colour.using(client.transaction()):
+    io(client.init_pool())
+    with io.entered(client.transaction()):
         for _ in range(3):
-            colour.sleep(0.15)
-            client.pool.tidy()
+            io.sleep(0.15)
+            client.pool.prune_idle()
         assert client.stats()[:3] == (23, 1, 0)
-    client.pool.tidy()
+    client.pool.prune_idle()
     (warning,) = [
         record.getMessage()
         for record in caplog.records
         if "has been in use for" in record.getMessage()
     ]
-    assert "colours.py" in warning or "test_pool.py" in warning
+    assert "io_kinds.py" in warning or "test_pool.py" in warning
 
 
 def test_a_service_tidies_its_pools_by_itself(
-    world: Any, colour: Any, monkeypatch: pytest.MonkeyPatch
+    databases: Any, io: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "TEND_SECONDS", 0.05)
-    db = colour.Service(world.config.model_copy(update={"max_idle": 0.1}))
-    with colour.using(db):
+    monkeypatch.setattr(lifecycle, "MAINTENANCE_INTERVAL", 0.05)
+    db = io.Service(databases.config.model_copy(update={"max_idle": 0.1}))
+    with io.entered(db):
         deadline = time.monotonic() + 5
         while any(figures.idle for figures in db.stats().values()) and time.monotonic() < deadline:
-            colour.sleep(0.05)
+            io.sleep(0.05)
         assert {key: figures.idle for key, figures in db.stats().items()} == {
             "global": 0,
             1: 0,
@@ -294,12 +293,12 @@ def test_a_service_tidies_its_pools_by_itself(
 
 
 def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(
-    world: Any, colour: Any, caplog: pytest.LogCaptureFixture
+    databases: Any, io: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = colour.Client(world.config_of(1))
+    client = io.Client(databases.config_of(1))
 
     def close_soon() -> Any:
-        if colour.name == "sync":
+        if io.name == "sync":
             time.sleep(0.2)
             return client.close_pool(timeout=1.0)
 
@@ -309,7 +308,7 @@ def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(
 
         return close()
 
-    outcomes = colour.at_once(
+    outcomes = io.max_concurrency(
         [
             lambda: client.query("SELECT SLEEP(0.6)"),
             lambda: client.execute("DO SLEEP(30)"),
@@ -321,7 +320,7 @@ def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(
     assert outcomes[2] is None
     assert "1 connections were still in use" in caplog.text
     assert (
-        world.value(
+        databases.value(
             1, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'DO SLEEP%'"
         )
         == 0
@@ -329,13 +328,13 @@ def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(
 
 
 def test_closing_wakes_those_who_wait_and_ends_what_is_idle(
-    make_client: Any, colour: Any, world: Any
+    make_client: Any, io: Any, databases: Any
 ) -> None:
     client = make_client(pool_size=1, max_overflow=0)
-    first = colour(client.query_value("SELECT CONNECTION_ID()"))
+    first = io(client.query_value("SELECT CONNECTION_ID()"))
 
     def close_soon() -> Any:
-        if colour.name == "sync":
+        if io.name == "sync":
             time.sleep(0.15)
             return client.close_pool()
 
@@ -345,59 +344,59 @@ def test_closing_wakes_those_who_wait_and_ends_what_is_idle(
 
         return close()
 
-    outcomes = colour.at_once(
+    outcomes = io.max_concurrency(
         [
             lambda: client.query_value("SELECT SLEEP(0.4)"),
-            lambda: later(colour, client),
+            lambda: later(io, client),
             close_soon,
         ],
     )
     assert outcomes[0] == 0, "work in progress ends well"
     assert isinstance(outcomes[1], ServiceNotOpen)
-    assert settle(world, colour, [first], 0) == 0
+    assert settle(databases, io, [first], 0) == 0
 
 
 def test_a_closed_pool_stays_closed_until_its_client_opens_another(
-    make_client: Any, colour: Any
+    make_client: Any, io: Any
 ) -> None:
     client = make_client()
-    colour(client.init_pool())
-    colour(client.close_pool())
+    io(client.init_pool())
+    io(client.close_pool())
     closed = client.pool
     with pytest.raises(ServiceNotOpen):
-        colour(client.query("SELECT 1"))
+        io(client.query("SELECT 1"))
     with pytest.raises(ServiceNotOpen):
-        colour(closed.open())
-    colour(client.init_pool())
-    assert colour(client.query_value("SELECT 1")) == 1
+        io(closed.open())
+    io(client.init_pool())
+    assert io(client.query_value("SELECT 1")) == 1
     assert closed.closed
 
 
 def test_a_borrowed_connection_that_was_forgotten_comes_back(
-    make_client: Any, colour: Any, world: Any
+    make_client: Any, io: Any, databases: Any
 ) -> None:
     client = make_client(pool_size=1, max_overflow=0, pool_timeout=2.0)
-    forgotten = colour.awaited(client.get_connection())
+    forgotten = io.awaited(client.get_connection())
     thread_id = forgotten.thread_id()
     del forgotten
     gc.collect()
-    assert colour(client.query_value("SELECT 1")) == 1
-    assert settle(world, colour, [thread_id], 0) == 0
+    assert io(client.query_value("SELECT 1")) == 1
+    assert settle(databases, io, [thread_id], 0) == 0
 
 
 def test_a_forgotten_connection_may_be_collected_while_the_pool_is_locked(
-    world: Any, monkeypatch: pytest.MonkeyPatch
+    databases: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = dualdb.MySQLClient(world.config_of(1, pool_size=1, max_overflow=0))
+    client = dualdb.MySQLClient(databases.config_of(1, pool_size=1, max_overflow=0))
     forgotten: Any = [client.connection()]
     forgotten.append(forgotten)
-    earn = client.pool.health.earn
+    earn = client.pool.breaker.earn
 
     def collect() -> None:
         gc.collect()
         earn()
 
-    monkeypatch.setattr(client.pool.health, "earn", collect)
+    monkeypatch.setattr(client.pool.breaker, "earn", collect)
     answers: List[Any] = []
     del forgotten
     asking = threading.Thread(
@@ -410,30 +409,30 @@ def test_a_forgotten_connection_may_be_collected_while_the_pool_is_locked(
 
 
 def test_an_exception_that_comes_just_as_a_command_ends_poisons_no_connection(
-    make_client: Any, colour: Any
+    make_client: Any, io: Any
 ) -> None:
     client = make_client(pool_size=1, max_overflow=0)
     for _ in range(2):
-        raw = colour.awaited(client.pool.checkout())
+        raw = io.awaited(client.pool.checkout())
         raw._in_use.acquire()  # and nobody gave it back
         client.pool.release(raw)
-        assert colour(client.query_value("SELECT 7")) == 7
+        assert io(client.query_value("SELECT 7")) == 7
 
 
-def test_a_password_is_what_the_server_was_given_in_utf_8(world: Any, colour: Any) -> None:
-    password, database = "pässwörd-비밀", world.config_of(1).database
-    world.run(
+def test_a_password_is_what_the_server_was_given_in_utf_8(databases: Any, io: Any) -> None:
+    password, database = "pässwörd-비밀", databases.config_of(1).database
+    databases.run(
         1, "DROP USER IF EXISTS dualdb_utf8", f"CREATE USER dualdb_utf8 IDENTIFIED BY '{password}'"
     )
-    world.run(1, f"GRANT SELECT ON {database}.* TO dualdb_utf8")
-    client = colour.Client(world.config_of(1, user="dualdb_utf8", password=password))
-    assert colour(client.query_value("SELECT CURRENT_USER()")) == "dualdb_utf8@%"
-    colour(client.close_pool())
-    world.run(1, "DROP USER dualdb_utf8")
+    databases.run(1, f"GRANT SELECT ON {database}.* TO dualdb_utf8")
+    client = io.Client(databases.config_of(1, user="dualdb_utf8", password=password))
+    assert io(client.query_value("SELECT CURRENT_USER()")) == "dualdb_utf8@%"
+    io(client.close_pool())
+    databases.run(1, "DROP USER dualdb_utf8")
 
 
-def later(colour: Any, client: Any) -> Any:
-    if colour.name == "sync":
+def later(io: Any, client: Any) -> Any:
+    if io.name == "sync":
         time.sleep(0.05)
         return client.query("SELECT 1")
 
@@ -445,13 +444,13 @@ def later(colour: Any, client: Any) -> Any:
 
 
 def test_a_connect_in_progress_delays_no_one_else(
-    colour: Any, world: Any, make_client: Any, monkeypatch: pytest.MonkeyPatch
+    io: Any, databases: Any, make_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One caller hangs in a connect; another's connection comes back and is used
     meanwhile.
     """
     client = make_client(pool_size=2)
-    colour(client.query("SELECT 1"))
+    io(client.query("SELECT 1"))
     pool = client.pool
     original = type(pool)._connect
     order: List[str] = []
@@ -467,11 +466,11 @@ def test_a_connect_in_progress_delays_no_one_else(
         return await original(self, *args)
 
     monkeypatch.setattr(
-        type(pool), "_connect", slow_in_threads if colour.name == "sync" else slow_in_tasks
+        type(pool), "_connect", slow_in_threads if io.name == "sync" else slow_in_tasks
     )
 
     def quick() -> Any:
-        if colour.name == "sync":
+        if io.name == "sync":
             time.sleep(0.3)
             client.query("SELECT 1")
             order.append("served")
@@ -484,7 +483,7 @@ def test_a_connect_in_progress_delays_no_one_else(
 
         return ask()
 
-    colour.at_once(
+    io.max_concurrency(
         [
             lambda: client.query("SELECT SLEEP(0.2)"),
             lambda: client.query("SELECT SLEEP(0.1)"),
@@ -504,12 +503,12 @@ def test_a_connect_in_progress_delays_no_one_else(
     ],
 )
 def test_a_failed_connect_is_told_with_its_code(
-    world: Any, colour: Any, changes: Any, code: Any, quick_retries: None
+    databases: Any, io: Any, changes: Any, code: Any, quick_retries: None
 ) -> None:
-    config = dualdb.DatabaseConfig(**{**plain(world.config), **changes})
-    service = colour.Service(config)
+    config = dualdb.DatabaseConfig(**{**plain(databases.config), **changes})
+    service = io.Service(config)
     with pytest.raises(ConnectionFailed) as caught:
-        colour(service.init_service())
+        io(service.init_service())
     assert caught.value.errno == code or caught.value.errno in code
     assert (caught.value.target, caught.value.sent) == ("global", False)
     assert service.global_client is None
@@ -520,19 +519,19 @@ def plain(config: dualdb.DatabaseConfig) -> Any:
     return {**config.model_dump(), "password": config.reveal_password()}
 
 
-def test_secrets_are_in_no_log(world: Any, colour: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_are_in_no_log(databases: Any, io: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        service = colour.Service(world.config)
-        with colour.using(service):
-            colour(service.query("SELECT %s", ("a parameter",)))
+        service = io.Service(databases.config)
+        with io.entered(service):
+            io(service.query("SELECT %s", ("a parameter",)))
             with pytest.raises(dualdb.ProgrammingError):
-                colour(service.query("SELEC %s", ("a parameter",)))
+                io(service.query("SELEC %s", ("a parameter",)))
     assert "global database initialized" in caplog.text
-    assert world.config.reveal_password() not in caplog.text
+    assert databases.config.reveal_password() not in caplog.text
 
 
-def test_an_async_service_says_that_it_belongs_to_another_loop(world: Any) -> None:
-    service = dualdb.AsyncDatabaseService(world.config)
+def test_an_async_service_says_that_it_belongs_to_another_loop(databases: Any) -> None:
+    service = dualdb.AsyncDatabaseService(databases.config)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(service.init_service())
     with pytest.raises(InterfaceError, match="belong to another event loop"):
@@ -547,8 +546,10 @@ def test_an_async_service_says_that_it_belongs_to_another_loop(world: Any) -> No
     assert asyncio.run(reopened()) == 1
 
 
-def test_a_service_goes_on_in_another_loop_when_its_own_is_gone(world: Any) -> None:
-    service = dualdb.AsyncDatabaseService(world.config_of("global", pool_size=2, max_overflow=0))
+def test_a_service_goes_on_in_another_loop_when_its_own_is_gone(databases: Any) -> None:
+    service = dualdb.AsyncDatabaseService(
+        databases.config_of("global", pool_size=2, max_overflow=0)
+    )
 
     async def first() -> Any:
         await service.init_service()
@@ -567,8 +568,8 @@ def test_a_service_goes_on_in_another_loop_when_its_own_is_gone(world: Any) -> N
         gc.collect()
 
 
-def test_a_service_can_be_closed_after_its_loop_is_gone(world: Any) -> None:
-    service = dualdb.AsyncDatabaseService(world.config)
+def test_a_service_can_be_closed_after_its_loop_is_gone(databases: Any) -> None:
+    service = dualdb.AsyncDatabaseService(databases.config)
 
     async def use() -> Any:
         await service.init_service()
@@ -584,14 +585,14 @@ def test_a_service_can_be_closed_after_its_loop_is_gone(world: Any) -> None:
         gc.collect()
     gone = f"SELECT COUNT(*) FROM information_schema.processlist WHERE id = {session_id}"
     deadline = time.monotonic() + 2
-    while world.value("global", gone) and time.monotonic() < deadline:
+    while databases.value("global", gone) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert world.value("global", gone) == 0
+    assert databases.value("global", gone) == 0
 
 
-def test_a_cancelled_call_leaves_no_half_read_connection(world: Any) -> None:
+def test_a_cancelled_call_leaves_no_half_read_connection(databases: Any) -> None:
     async def cancel_and_ask() -> List[Any]:
-        client = dualdb.AsyncMySQLClient(world.config_of(1, pool_size=2, max_overflow=0))
+        client = dualdb.AsyncMySQLClient(databases.config_of(1, pool_size=2, max_overflow=0))
         rows = []
         for pause in range(30):
             task = asyncio.get_running_loop().create_task(
@@ -609,9 +610,9 @@ def test_a_cancelled_call_leaves_no_half_read_connection(world: Any) -> None:
     assert asyncio.run(cancel_and_ask()) == [0, 1, 2, 3] * 30
 
 
-def test_cancelled_waiters_lose_no_slot(world: Any) -> None:
+def test_cancelled_waiters_lose_no_slot(databases: Any) -> None:
     async def wait_and_go() -> Any:
-        client = dualdb.AsyncMySQLClient(world.config_of(1, pool_size=1, max_overflow=0))
+        client = dualdb.AsyncMySQLClient(databases.config_of(1, pool_size=1, max_overflow=0))
         async with client.transaction():
             tasks = [
                 asyncio.get_running_loop().create_task(client.query("SELECT 1")) for _ in range(5)
@@ -627,15 +628,15 @@ def test_cancelled_waiters_lose_no_slot(world: Any) -> None:
     assert asyncio.run(wait_and_go()) == (0, 0)
 
 
-def test_a_session_that_is_lost_while_it_is_reset_is_opened_anew(world: Any, colour: Any) -> None:
-    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
-    with colour.using(client.transaction()) as tx:
-        colour(tx.execute("SET @left_behind = 1"))
-        raw = tx._raw
+def test_a_session_that_is_lost_while_it_is_reset_is_opened_anew(databases: Any, io: Any) -> None:
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
+    with io.entered(client.transaction()) as tx:
+        io(tx.execute("SET @left_behind = 1"))
+        raw = tx._connection
     assert raw.resetting
     raw.abort()
-    assert colour(client.query_one("SELECT 7 AS n, @left_behind AS v")) == {"n": 7, "v": None}
-    colour(client.close_pool())
+    assert io(client.query_one("SELECT 7 AS n, @left_behind AS v")) == {"n": 7, "v": None}
+    io(client.close_pool())
 
 
 KEEPS = ["SET @left_behind = 7", "DO GET_LOCK('left_behind', 0)"]
@@ -643,19 +644,20 @@ KEEPS = ["SET @left_behind = 7", "DO GET_LOCK('left_behind', 0)"]
 
 @pytest.mark.parametrize("does", KEEPS)
 def test_what_a_stored_function_leaves_behind_is_nobody_else_s(
-    world: Any, colour: Any, does: str
+    databases: Any, io: Any, does: str
 ) -> None:
-    world.run(
+    databases.run(
         1,
         "DROP FUNCTION IF EXISTS leave_it",
         f"CREATE FUNCTION leave_it() RETURNS INT NO SQL BEGIN {does}; RETURN 1; END",
     )
-    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
-    assert colour(client.query_value("SELECT leave_it()")) == 1
-    assert colour(
-        client.query_one("SELECT @left_behind AS v, IS_FREE_LOCK('left_behind') AS f")
-    ) == {"v": None, "f": 1}
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
+    assert io(client.query_value("SELECT leave_it()")) == 1
+    assert io(client.query_one("SELECT @left_behind AS v, IS_FREE_LOCK('left_behind') AS f")) == {
+        "v": None,
+        "f": 1,
+    }
     assert client.stats().opened == 1
-    assert colour(client.query_value("SELECT LAST_INSERT_ID(77)")) == 77
-    assert colour(client.query_value("SELECT LAST_INSERT_ID()")) == 0
-    colour(client.close_pool())
+    assert io(client.query_value("SELECT LAST_INSERT_ID(77)")) == 77
+    assert io(client.query_value("SELECT LAST_INSERT_ID()")) == 0
+    io(client.close_pool())

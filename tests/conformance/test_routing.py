@@ -4,15 +4,15 @@ import logging
 from typing import Any, Callable, List
 
 import pytest
-from faces import session
+from apis import session
 
 from dualdb import ParameterError, ProgrammingError, ServiceNotOpen, ShardNotFound, ShardUnavailable
 
 WHERE_AM_I = "SELECT DATABASE() AS name"
 
 
-def name_of(world: Any, name: Any) -> Any:
-    return [{"name": world.config_of(name).database}]
+def name_of(databases: Any, name: Any) -> Any:
+    return [{"name": databases.config_of(name).database}]
 
 
 def reload(db: Any, call: Any) -> None:
@@ -21,67 +21,69 @@ def reload(db: Any, call: Any) -> None:
 
 
 @pytest.fixture(params=["unknown", "inactive"])
-def absent(request: pytest.FixtureRequest, world: Any) -> int:
+def absent(request: pytest.FixtureRequest, databases: Any) -> int:
     """A shard that is not there."""
     if request.param == "unknown":
         return 77
-    world.set_row(2, status="inactive")
+    databases.set_row(2, status="inactive")
     return 2
 
 
 def test_a_session_whose_shard_is_absent_uses_the_global_database_and_warns_once(
-    absent: int, face: Any, world: Any, caplog: pytest.LogCaptureFixture
+    absent: int, api: Any, databases: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "dualdb"):
         for _ in range(3):
-            assert face.rows(session(absent), WHERE_AM_I) == name_of(world, "global")
+            assert api.rows(session(absent), WHERE_AM_I) == name_of(databases, "global")
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert f"shard {absent} is absent" in caplog.text
 
 
-def test_a_strict_service_refuses_it(absent: int, open_service: Any, call: Any, world: Any) -> None:
+def test_a_strict_service_refuses_it(
+    absent: int, open_service: Any, call: Any, databases: Any
+) -> None:
     db = open_service(absent_shard="error")
     with pytest.raises(ShardNotFound, match=f"Shard {absent} not found: it is"):
         call(db.session(session(absent)).execute("INSERT INTO accounts (email) VALUES ('lost')"))
     with pytest.raises(ShardNotFound):
         call(db.execute_query_by_session(session(absent), WHERE_AM_I))
-    assert world.value("global", "SELECT COUNT(*) FROM accounts") == 0
-    assert call(db.query(WHERE_AM_I)) == name_of(world, "global")
+    assert databases.value("global", "SELECT COUNT(*) FROM accounts") == 0
+    assert call(db.query(WHERE_AM_I)) == name_of(databases, "global")
 
 
-def test_named_outright_it_is_not_available(absent: int, face: Any, db: Any) -> None:
-    for attempt in (face.rows, face.count):
+def test_named_outright_it_is_not_available(absent: int, api: Any, db: Any) -> None:
+    for attempt in (api.rows, api.count):
         with pytest.raises(RuntimeError, match=f"^Shard {absent} not available$") as caught:
             attempt(absent, WHERE_AM_I)
         assert isinstance(caught.value, ShardUnavailable)
     with pytest.raises(ShardUnavailable):
-        face.procedure(absent, "portfolio", (1,))
+        api.procedure(absent, "portfolio", (1,))
     assert db.get_shard_client(absent) is None
 
 
 def test_a_shard_in_maintenance_is_refused_and_never_another_database(
-    world: Any, face: Any, db: Any, colour: Any
+    databases: Any, api: Any, db: Any, io: Any
 ) -> None:
-    world.set_row(2, status="maintenance")
-    reload(db, colour)
+    databases.set_row(2, status="maintenance")
+    reload(db, io)
     for where in (2, session(2)):
         with pytest.raises(ShardUnavailable, match="^Shard 2 not available$") as caught:
-            face.count(where, "INSERT INTO accounts (email) VALUES ('lost')")
+            api.count(where, "INSERT INTO accounts (email) VALUES ('lost')")
         assert caught.value.reason == "it is in maintenance"
     with pytest.raises(ShardUnavailable):
         db.get_client_by_session(session(2))
     assert db.get_shard_client(2) is None
-    assert world.value("global", "SELECT COUNT(*) FROM accounts") == 0
-    assert face.rows(session(1), WHERE_AM_I) == name_of(world, 1)
-    world.set_row(2, status="active")
-    reload(db, colour)
-    assert face.rows(session(2), WHERE_AM_I) == name_of(world, 2)
+    assert databases.value("global", "SELECT COUNT(*) FROM accounts") == 0
+    assert api.rows(session(1), WHERE_AM_I) == name_of(databases, 1)
+    databases.set_row(2, status="active")
+    reload(db, io)
+    assert api.rows(session(2), WHERE_AM_I) == name_of(databases, 2)
 
 
 def test_a_bad_row_hurts_its_shard_alone(
-    world: Any, open_service: Any, call: Any, caplog: pytest.LogCaptureFixture
+    databases: Any, open_service: Any, call: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.run(
+    databases.run(
         "global",
         "ALTER TABLE table_shard_config MODIFY port INT NULL",
         "UPDATE table_shard_config SET port = NULL WHERE shard_id = 2",
@@ -89,8 +91,8 @@ def test_a_bad_row_hurts_its_shard_alone(
     with caplog.at_level(logging.ERROR, "dualdb"):
         db = open_service()
     assert "shard table table_shard_config: shard 2: port is NULL" in caplog.text
-    assert world.config.reveal_password() not in caplog.text
-    assert call(db.shard(1).query(WHERE_AM_I)) == name_of(world, 1)
+    assert databases.config.reveal_password() not in caplog.text
+    assert call(db.shard(1).query(WHERE_AM_I)) == name_of(databases, 1)
     with pytest.raises(ShardUnavailable) as caught:
         call(db.session(session(2)).query(WHERE_AM_I))
     assert "port is NULL" in str(caught.value.reason)
@@ -98,52 +100,54 @@ def test_a_bad_row_hurts_its_shard_alone(
 
 
 def test_without_a_shard_table_the_service_runs_on_the_global_database(
-    world: Any, open_service: Any, call: Any, caplog: pytest.LogCaptureFixture
+    databases: Any, open_service: Any, call: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.run("global", "DROP TABLE table_shard_config")
+    databases.run("global", "DROP TABLE table_shard_config")
     with caplog.at_level(logging.WARNING, "dualdb"):
         db = open_service()
     assert "there is no shard table table_shard_config" in caplog.text
-    assert call(db.query(WHERE_AM_I)) == name_of(world, "global")
-    assert call(db.session(session(1)).query(WHERE_AM_I)) == name_of(world, "global")
+    assert call(db.query(WHERE_AM_I)) == name_of(databases, "global")
+    assert call(db.session(session(1)).query(WHERE_AM_I)) == name_of(databases, "global")
     assert (db.shard_clients, db.shard_configs, call(db.get_active_shard_ids())) == ({}, {}, [])
     with pytest.raises(ShardUnavailable):
         call(db.shard(1).query(WHERE_AM_I))
 
 
-def test_a_shard_table_that_cannot_be_read_is_no_empty_one(world: Any, colour: Any) -> None:
+def test_a_shard_table_that_cannot_be_read_is_no_empty_one(databases: Any, io: Any) -> None:
     """Taken for "no shards", it would send every user's writes to the global database."""
-    world.run("global", "ALTER TABLE table_shard_config DROP COLUMN shard_id")
-    service = colour.Service(world.config)
+    databases.run("global", "ALTER TABLE table_shard_config DROP COLUMN shard_id")
+    service = io.Service(databases.config)
     with pytest.raises(Exception, match="shard_id") as caught:
-        colour(service.init_service())
+        io(service.init_service())
     assert caught.value.args[0] == 1054
     with pytest.raises(ServiceNotOpen):
-        colour(service.query("SELECT 1"))
+        io(service.query("SELECT 1"))
 
 
-def test_a_shard_table_that_vanishes_leaves_the_last_map(db: Any, call: Any, world: Any) -> None:
-    world.run("global", "DROP TABLE table_shard_config")
+def test_a_shard_table_that_vanishes_leaves_the_last_map(
+    db: Any, call: Any, databases: Any
+) -> None:
+    databases.run("global", "DROP TABLE table_shard_config")
     with pytest.raises(ProgrammingError) as caught:
         call(db.load_shard_configs())
     assert caught.value.errno == 1146
     call(db.init_shard_connections())
-    assert call(db.session(session(2)).query(WHERE_AM_I)) == name_of(world, 2)
+    assert call(db.session(session(2)).query(WHERE_AM_I)) == name_of(databases, 2)
 
 
-def test_a_shard_table_of_another_name(world: Any, open_service: Any, call: Any) -> None:
-    schema = world.config.database
-    world.run("global", "RENAME TABLE table_shard_config TO my_shards")
+def test_a_shard_table_of_another_name(databases: Any, open_service: Any, call: Any) -> None:
+    schema = databases.config.database
+    databases.run("global", "RENAME TABLE table_shard_config TO my_shards")
     db = open_service(shard_table=f"{schema}.my_shards")
-    assert call(db.shard(1).query(WHERE_AM_I)) == name_of(world, 1)
-    world.run("global", "DROP TABLE my_shards")
+    assert call(db.shard(1).query(WHERE_AM_I)) == name_of(databases, 1)
+    databases.run("global", "DROP TABLE my_shards")
 
 
-def test_shard_zero_is_a_shard_like_any_other(world: Any, open_service: Any, call: Any) -> None:
-    world.set_row(0)
+def test_shard_zero_is_a_shard_like_any_other(databases: Any, open_service: Any, call: Any) -> None:
+    databases.set_row(0)
     db = open_service()
-    assert call(db.session(session(0)).query(WHERE_AM_I)) == name_of(world, 1)
-    assert call(db.shard(0).query(WHERE_AM_I)) == name_of(world, 1)
+    assert call(db.session(session(0)).query(WHERE_AM_I)) == name_of(databases, 1)
+    assert call(db.shard(0).query(WHERE_AM_I)) == name_of(databases, 1)
     assert call(db.get_active_shard_ids()) == [0, 1, 2]
 
 
@@ -162,24 +166,26 @@ def test_a_shard_id_of_the_wrong_type_goes_nowhere(db: Any, call: Any, shard_id:
             attempt()
 
 
-def test_many_callers_never_see_another_s_database(db: Any, colour: Any, world: Any) -> None:
+def test_many_callers_never_see_another_s_database(db: Any, io: Any, databases: Any) -> None:
     def ask(shard_id: Any) -> Any:
         return lambda: db.session(session(shard_id)).query_value(WHERE_AM_I)
 
     wanted = [None, 1, 2] * 40
-    names = {name: world.config_of("global" if name is None else name).database for name in wanted}
-    assert colour.at_once([ask(name) for name in wanted]) == [names[name] for name in wanted]
+    names = {
+        name: databases.config_of("global" if name is None else name).database for name in wanted
+    }
+    assert io.max_concurrency([ask(name) for name in wanted]) == [names[name] for name in wanted]
 
 
-def test_reloading_keeps_the_pools_of_unchanged_shards(db: Any, colour: Any, world: Any) -> None:
-    first = {key: colour(db.shard(key).query_value("SELECT CONNECTION_ID()")) for key in (1, 2)}
-    world.set_row(3)
-    world.set_row(2, status="inactive")
+def test_reloading_keeps_the_pools_of_unchanged_shards(db: Any, io: Any, databases: Any) -> None:
+    first = {key: io(db.shard(key).query_value("SELECT CONNECTION_ID()")) for key in (1, 2)}
+    databases.set_row(3)
+    databases.set_row(2, status="inactive")
     before = db.shard_clients
-    reload(db, colour)
+    reload(db, io)
     assert db.shard_clients[1] is before[1]
     assert sorted(db.shard_clients) == sorted(db.shard_configs) == [1, 3]
-    assert colour(db.shard(1).query_value("SELECT CONNECTION_ID()")) == first[1]
-    assert colour(db.shard(3).query(WHERE_AM_I)) == name_of(world, 1)
+    assert io(db.shard(1).query_value("SELECT CONNECTION_ID()")) == first[1]
+    assert io(db.shard(3).query(WHERE_AM_I)) == name_of(databases, 1)
     with pytest.raises(ServiceNotOpen):
-        colour(before[2].query("SELECT 1"))
+        io(before[2].query("SELECT 1"))

@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 import pytest
-from colours import until
+from io_kinds import until
 
 from dualdb import (
     ConcurrentUseError,
@@ -33,96 +33,96 @@ MANY = f"SELECT {NUMBER} AS n, REPEAT('x', 100) AS x FROM " + ", ".join(
 
 
 @pytest.fixture
-def client(world: Any, colour: Any) -> Any:
-    made = colour.Client(world.config_of(1, pool_size=2, max_overflow=0, pool_timeout=5))
+def client(databases: Any, io: Any) -> Any:
+    made = io.Client(databases.config_of(1, pool_size=2, max_overflow=0, pool_timeout=5))
     yield made
-    colour(made.close_pool())
+    io(made.close_pool())
 
 
-def busy(world: Any) -> int:
+def busy(databases: Any) -> int:
     found = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%REPEAT(%' AND info NOT LIKE '%processlist%'"
-    return int(world.value(1, found))
+    return int(databases.value(1, found))
 
 
-def test_all_rows_come_and_the_connection_goes_back(client: Any, colour: Any, world: Any) -> None:
-    first = colour(client.query_value("SELECT CONNECTION_ID()"))
-    rows = colour.taken(client.stream(MANY + " LIMIT %s", (25_000,)))
+def test_all_rows_come_and_the_connection_goes_back(client: Any, io: Any, databases: Any) -> None:
+    first = io(client.query_value("SELECT CONNECTION_ID()"))
+    rows = io.taken(client.stream(MANY + " LIMIT %s", (25_000,)))
     assert len({row["n"] for row in rows}) == 25_000
     assert rows[0].keys() == {"n", "x"}
-    assert colour.taken(client.stream("SELECT 1 AS a, 2 AS a FROM DUAL WHERE FALSE")) == []
-    assert colour.taken(client.stream("DO 1")) == []
-    assert colour(client.query_value("SELECT CONNECTION_ID()")) == first
+    assert io.taken(client.stream("SELECT 1 AS a, 2 AS a FROM DUAL WHERE FALSE")) == []
+    assert io.taken(client.stream("DO 1")) == []
+    assert io(client.query_value("SELECT CONNECTION_ID()")) == first
     assert (client.stats().in_use, client.stats().opened) == (0, 1)
 
 
 def test_leaving_the_loop_frees_the_connection_and_ends_the_query(
-    client: Any, colour: Any, world: Any
+    client: Any, io: Any, databases: Any
 ) -> None:
     for _ in range(4):
-        assert len(colour.taken(client.stream(MANY), 3)) == 3
+        assert len(io.taken(client.stream(MANY), 3)) == 3
         gc.collect()
-        assert colour(client.query_value("SELECT 7")) == 7
-    assert until(colour, lambda: busy(world) == 0)
-    assert until(colour, lambda: client.stats().in_use == 0)
+        assert io(client.query_value("SELECT 7")) == 7
+    assert until(io, lambda: busy(databases) == 0)
+    assert until(io, lambda: client.stats().in_use == 0)
     stream = client.stream(MANY)
-    with colour.using(stream):
-        colour.taken(stream, 1)
-    assert until(colour, lambda: client.stats().in_use == 0)
-    assert colour.taken(stream) == [], "it is over"
+    with io.entered(stream):
+        io.taken(stream, 1)
+    assert until(io, lambda: client.stats().in_use == 0)
+    assert io.taken(stream) == [], "it is over"
 
 
-def test_errors_before_and_between_the_rows(client: Any, colour: Any, world: Any) -> None:
+def test_errors_before_and_between_the_rows(client: Any, io: Any, databases: Any) -> None:
     with pytest.raises(ParameterError):
         client.stream("SELECT %s", ())
     with pytest.raises(ProgrammingError):
-        colour.taken(client.stream("SELECT * FROM nowhere"))
+        io.taken(client.stream("SELECT * FROM nowhere"))
     fails = f"SELECT n, (SELECT 1 UNION SELECT IF(n < 90000, 1, 2)) FROM ({MANY}) AS m"
     with pytest.raises(OperationalError) as caught:
-        colour.taken(client.stream(fails))
+        io.taken(client.stream(fails))
     assert caught.value.errno == 1242
     with pytest.raises(DeadlineExceeded):
-        colour.taken(client.stream("SELECT 1 UNION ALL SELECT SLEEP(20)", timeout=0.3))
-    assert until(colour, lambda: client.stats().in_use == 0)
-    assert colour(client.query_value("SELECT 7")) == 7
+        io.taken(client.stream("SELECT 1 UNION ALL SELECT SLEEP(20)", timeout=0.3))
+    assert until(io, lambda: client.stats().in_use == 0)
+    assert io(client.query_value("SELECT 7")) == 7
 
 
-def test_inside_a_transaction_it_is_part_of_it(client: Any, colour: Any, world: Any) -> None:
-    with colour.using(client.transaction()) as tx:
-        colour(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
+def test_inside_a_transaction_it_is_part_of_it(client: Any, io: Any, databases: Any) -> None:
+    with io.entered(client.transaction()) as tx:
+        io(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
         for target in (tx, client):
-            assert colour.taken(target.stream("SELECT user_id FROM trades")) == [{"user_id": 1}]
+            assert io.taken(target.stream("SELECT user_id FROM trades")) == [{"user_id": 1}]
         stream = tx.stream(MANY + " LIMIT 1000")
-        colour.taken(stream, 1)
+        io.taken(stream, 1)
         with pytest.raises(ConcurrentUseError):
-            colour(tx.query("SELECT 1"))
-        assert len(colour.taken(stream)) == 999
-        assert colour(tx.query_value("SELECT 7")) == 7
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
-    with pytest.raises(TransactionAborted), colour.using(client.transaction()) as tx:
-        colour(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (2, 'A', 1)"))
+            io(tx.query("SELECT 1"))
+        assert len(io.taken(stream)) == 999
+        assert io(tx.query_value("SELECT 7")) == 7
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
+    with pytest.raises(TransactionAborted), io.entered(client.transaction()) as tx:
+        io(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (2, 'A', 1)"))
         stream = tx.stream(MANY)
-        colour.taken(stream, 1)
+        io.taken(stream, 1)
         stream.close()
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
 
 
-def test_a_stream_goes_where_a_call_goes(db: Any, colour: Any, world: Any) -> None:
-    assert colour.taken(db.shard(1).stream("SELECT DATABASE() AS d")) == [
-        {"d": world.config_of(1).database}
+def test_a_stream_goes_where_a_call_goes(db: Any, io: Any, databases: Any) -> None:
+    assert io.taken(db.shard(1).stream("SELECT DATABASE() AS d")) == [
+        {"d": databases.config_of(1).database}
     ]
-    assert colour.taken(db.stream("SELECT DATABASE() AS d")) == [
-        {"d": world.config_of("global").database}
+    assert io.taken(db.stream("SELECT DATABASE() AS d")) == [
+        {"d": databases.config_of("global").database}
     ]
     with pytest.raises(ShardUnavailable):
-        colour.taken(db.shard(9).stream("SELECT 1"))
-    colour(db.set_shard_status(1, "readonly"))
-    assert colour.taken(db.shard(1).stream("SELECT 7 AS n")) == [{"n": 7}]
+        io.taken(db.shard(9).stream("SELECT 1"))
+    io(db.set_shard_status(1, "readonly"))
+    assert io.taken(db.shard(1).stream("SELECT 7 AS n")) == [{"n": 7}]
     with pytest.raises(ShardReadOnly):
-        colour.taken(db.shard(1).stream("SELECT 7 AS n FOR UPDATE"))
+        io.taken(db.shard(1).stream("SELECT 7 AS n FOR UPDATE"))
 
 
-def test_a_million_rows_take_no_memory(world: Any, colour: Any) -> None:
-    config = world.config_of(1)
+def test_a_million_rows_take_no_memory(databases: Any, io: Any) -> None:
+    config = databases.config_of(1)
     url = f"mysql://{config.user}:{config.reveal_password()}@{config.host}:{config.port}/{config.database}"
     million = f"SELECT n, x FROM ({MANY}) AS m, {DIGITS} AS g"
     sync = """
@@ -142,10 +142,10 @@ def test_a_million_rows_take_no_memory(world: Any, colour: Any) -> None:
         import resource
         from dualdb import AsyncMySQLClient, DatabaseConfig, MySQLClient
         SQL = {million!r}
-        client = {"MySQLClient" if colour.name == "sync" else "AsyncMySQLClient"}(DatabaseConfig.from_url({url!r}))
+        client = {"MySQLClient" if io.name == "sync" else "AsyncMySQLClient"}(DatabaseConfig.from_url({url!r}))
         count = 0
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        {textwrap.indent(textwrap.dedent(sync if colour.name == "sync" else asynchronous), "        ").strip()}
+        {textwrap.indent(textwrap.dedent(sync if io.name == "sync" else asynchronous), "        ").strip()}
         print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     """
     done = subprocess.run(
@@ -161,26 +161,26 @@ def test_a_million_rows_take_no_memory(world: Any, colour: Any) -> None:
 
 
 def test_a_write_whose_connection_is_lost_while_its_rows_come_has_an_unknown_outcome(
-    client: Any, colour: Any, world: Any
+    client: Any, io: Any, databases: Any
 ) -> None:
     body = f"BEGIN INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1); {MANY}; END"
-    world.run(1, "DROP PROCEDURE IF EXISTS works", f"CREATE PROCEDURE works() {body}")
+    databases.run(1, "DROP PROCEDURE IF EXISTS works", f"CREATE PROCEDURE works() {body}")
     stream = client.stream("CALL works()")
     with pytest.raises(OutcomeUnknown) as caught:
-        next(stream) if colour.name == "sync" else colour(stream.__anext__())
-        world.run(1, f"KILL {stream._raw.session_id}")
-        colour.taken(stream)
+        next(stream) if io.name == "sync" else io(stream.__anext__())
+        databases.run(1, f"KILL {stream._connection.session_id}")
+        io.taken(stream)
     assert (caught.value.retryable, caught.value.sent) == (False, True)
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
 
 
 def test_its_time_is_for_the_whole_loop_and_not_for_what_has_come(
-    client: Any, colour: Any, world: Any
+    client: Any, io: Any, databases: Any
 ) -> None:
     few = f"SELECT {NUMBER} AS n FROM {DIGITS} a, {DIGITS} b, {DIGITS} c, {DIGITS} e, {DIGITS} f LIMIT 50"
     stream = client.stream(few, timeout=0.5)
-    next(stream) if colour.name == "sync" else colour(stream.__anext__())
-    colour.sleep(0.6)
+    next(stream) if io.name == "sync" else io(stream.__anext__())
+    io.sleep(0.6)
     with pytest.raises(DeadlineExceeded):
-        next(stream) if colour.name == "sync" else colour(stream.__anext__())
-    assert until(colour, lambda: client.stats().in_use == 0)
+        next(stream) if io.name == "sync" else io(stream.__anext__())
+    assert until(io, lambda: client.stats().in_use == 0)

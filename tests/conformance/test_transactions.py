@@ -6,7 +6,7 @@ from typing import Any, Callable, Iterator, List
 
 import pymysql
 import pytest
-from faces import session
+from apis import session
 
 from dualdb import (
     ConcurrentUseError,
@@ -24,9 +24,9 @@ from dualdb import (
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 
-def users(world: Any, name: Any = 1) -> Any:
+def users(databases: Any, name: Any = 1) -> Any:
     return [
-        row["user_id"] for row in world.run(name, "SELECT user_id FROM trades ORDER BY user_id")
+        row["user_id"] for row in databases.run(name, "SELECT user_id FROM trades ORDER BY user_id")
     ]
 
 
@@ -34,60 +34,61 @@ def users(world: Any, name: Any = 1) -> Any:
     "target",
     [lambda db: db.shard(1), lambda db: db.session(session(1)), lambda db: db.get_shard_client(1)],
 )
-def test_a_block_that_ends_well_is_committed(db: Any, colour: Any, world: Any, target: Any) -> None:
-    with colour.using(target(db).transaction()) as tx:
-        assert colour(tx.execute(INSERT, (1,))).lastrowid == 1
-        colour(tx.call("buy", (2, "B", 1)))
-        assert colour(tx.query_value("SELECT COUNT(*) FROM trades")) == 2
-        assert users(world) == [], "nobody else sees it yet"
-    assert users(world) == [1, 2]
+def test_a_block_that_ends_well_is_committed(db: Any, io: Any, databases: Any, target: Any) -> None:
+    with io.entered(target(db).transaction()) as tx:
+        assert io(tx.execute(INSERT, (1,))).lastrowid == 1
+        io(tx.call("buy", (2, "B", 1)))
+        assert io(tx.query_value("SELECT COUNT(*) FROM trades")) == 2
+        assert users(databases) == [], "nobody else sees it yet"
+    assert users(databases) == [1, 2]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
-def test_a_block_that_fails_is_rolled_back(db: Any, colour: Any, world: Any, error: Any) -> None:
-    with pytest.raises(error), colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
+def test_a_block_that_fails_is_rolled_back(db: Any, io: Any, databases: Any, error: Any) -> None:
+    with pytest.raises(error), io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
         raise error
-    assert users(world) == []
+    assert users(databases) == []
 
 
-def test_inside_a_transaction_another_is_a_savepoint(db: Any, colour: Any, world: Any) -> None:
-    with colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
-        with pytest.raises(ZeroDivisionError), colour.using(tx.transaction()) as inner:
-            colour(inner.execute(INSERT, (2,)))
-            with colour.using(inner.transaction()) as innermost:
-                colour(innermost.execute(INSERT, (3,)))
+def test_inside_a_transaction_another_is_a_savepoint(db: Any, io: Any, databases: Any) -> None:
+    with io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
+        with pytest.raises(ZeroDivisionError), io.entered(tx.transaction()) as inner:
+            io(inner.execute(INSERT, (2,)))
+            with io.entered(inner.transaction()) as innermost:
+                io(innermost.execute(INSERT, (3,)))
             raise ZeroDivisionError
-        with colour.using(db.shard(1).transaction()) as inner:
-            colour(inner.execute(INSERT, (4,)))
-        assert users(world) == []
-    assert users(world) == [1, 4]
+        with io.entered(db.shard(1).transaction()) as inner:
+            io(inner.execute(INSERT, (4,)))
+        assert users(databases) == []
+    assert users(databases) == [1, 4]
 
 
 def test_calls_of_the_same_caller_take_part_and_others_do_not(
-    db: Any, colour: Any, world: Any
+    db: Any, io: Any, databases: Any
 ) -> None:
-    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction(other_shards=True)):
-        colour(db.shard(1).execute(INSERT, (1,)))
-        colour(db.session(session(1)).execute(INSERT, (2,)))
-        colour(db.call_shard_procedure_update(1, INSERT, (3,)))
-        colour(db.get_shard_client(1).execute_non_query(INSERT, (4,)))
-        colour.elsewhere(lambda: db.shard(1).execute(INSERT, (5,)))
-        colour(db.shard(2).execute(INSERT, (6,)))
+    with pytest.raises(ZeroDivisionError), io.entered(db.shard(1).transaction(other_shards=True)):
+        io(db.shard(1).execute(INSERT, (1,)))
+        io(db.session(session(1)).execute(INSERT, (2,)))
+        io(db.call_shard_procedure_update(1, INSERT, (3,)))
+        io(db.get_shard_client(1).execute_non_query(INSERT, (4,)))
+        io.in_other_caller(lambda: db.shard(1).execute(INSERT, (5,)))
+        io(db.shard(2).execute(INSERT, (6,)))
         raise ZeroDivisionError
-    assert (users(world, 1), users(world, 2)) == ([5], [6])
+    assert (users(databases, 1), users(databases, 2)) == ([5], [6])
 
 
-def test_a_legacy_unit_of_work_commits_or_vanishes_whole(db: Any, colour: Any, world: Any) -> None:
-    world.run("global", "CREATE TABLE IF NOT EXISTS events (name VARCHAR(20))", "TRUNCATE events")
+def test_a_legacy_unit_of_work_commits_or_vanishes_whole(db: Any, io: Any, databases: Any) -> None:
+    databases.run(
+        "global", "CREATE TABLE IF NOT EXISTS events (name VARCHAR(20))", "TRUNCATE events"
+    )
 
     def sign_up(email: str, *, fail: bool) -> None:
-        with colour.using(db.get_transaction()) as tx:
-            colour(tx.execute_non_query("INSERT INTO accounts (email) VALUES (%s)", (email,)))
+        with io.entered(db.get_transaction()) as tx:
+            io(tx.execute_non_query("INSERT INTO accounts (email) VALUES (%s)", (email,)))
             assert (
-                colour(db.call_global_procedure_update("INSERT INTO events VALUES (%s)", (email,)))
-                == 1
+                io(db.call_global_procedure_update("INSERT INTO events VALUES (%s)", (email,))) == 1
             )
             if fail:
                 raise ZeroDivisionError
@@ -95,17 +96,17 @@ def test_a_legacy_unit_of_work_commits_or_vanishes_whole(db: Any, colour: Any, w
     sign_up("a", fail=False)
     with pytest.raises(ZeroDivisionError):
         sign_up("b", fail=True)
-    assert world.run("global", "SELECT email FROM accounts") == [{"email": "a"}]
-    assert world.run("global", "SELECT name FROM events") == [{"name": "a"}]
+    assert databases.run("global", "SELECT email FROM accounts") == [{"email": "a"}]
+    assert databases.run("global", "SELECT name FROM events") == [{"name": "a"}]
 
 
-def test_what_a_transaction_yields_serves_old_code(db: Any, colour: Any, world: Any) -> None:
-    with colour.using(db.get_transaction()) as tx:
-        assert colour(tx.execute_non_query("INSERT INTO accounts (email) VALUES ('a')")) == 1
-        assert colour(tx.get_last_insert_id()) == 1
-        assert colour(tx.execute_query("SELECT email FROM accounts")) == [{"email": "a"}]
-        assert colour(tx.execute_stored_procedure("find_account", ("a",)))[0]["id"] == 1
-        if colour.name == "sync":
+def test_what_a_transaction_yields_serves_old_code(db: Any, io: Any, databases: Any) -> None:
+    with io.entered(db.get_transaction()) as tx:
+        assert io(tx.execute_non_query("INSERT INTO accounts (email) VALUES ('a')")) == 1
+        assert io(tx.get_last_insert_id()) == 1
+        assert io(tx.execute_query("SELECT email FROM accounts")) == [{"email": "a"}]
+        assert io(tx.execute_stored_procedure("find_account", ("a",)))[0]["id"] == 1
+        if io.name == "sync":
             with tx.cursor() as cursor:
                 cursor.execute("INSERT INTO accounts (email) VALUES ('b')")
                 assert cursor.rowcount == 1
@@ -115,40 +116,40 @@ def test_what_a_transaction_yields_serves_old_code(db: Any, colour: Any, world: 
                 async with tx.cursor() as cursor:
                     return await cursor.execute("INSERT INTO accounts (email) VALUES ('b')")
 
-            assert colour(old_code()) == 1
-    assert world.value("global", "SELECT COUNT(*) FROM accounts") == 2
+            assert io(old_code()) == 1
+    assert databases.value("global", "SELECT COUNT(*) FROM accounts") == 2
 
 
-def test_a_transaction_is_used_once_and_inside_its_block(db: Any, colour: Any) -> None:
+def test_a_transaction_is_used_once_and_inside_its_block(db: Any, io: Any) -> None:
     tx = db.transaction()
     with pytest.raises(InterfaceError, match="has not begun"):
-        colour(tx.query("SELECT 1"))
-    with colour.using(tx):
+        io(tx.query("SELECT 1"))
+    with io.entered(tx):
         pass
     with pytest.raises(InterfaceError, match="is over"):
-        colour(tx.query("SELECT 1"))
-    with pytest.raises(InterfaceError, match="used once"), colour.using(tx):
+        io(tx.query("SELECT 1"))
+    with pytest.raises(InterfaceError, match="used once"), io.entered(tx):
         pass
 
 
-def test_an_error_that_the_block_handles_leaves_the_rest(db: Any, colour: Any, world: Any) -> None:
-    with colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
+def test_an_error_that_the_block_handles_leaves_the_rest(db: Any, io: Any, databases: Any) -> None:
+    with io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
         with pytest.raises(Exception, match="no more"):
-            colour(tx.call("insert_and_fail", (2,)))
-        colour(tx.execute(INSERT, (3,)))
-    assert users(world) == [1, 2, 3]
+            io(tx.call("insert_and_fail", (2,)))
+        io(tx.execute(INSERT, (3,)))
+    assert users(databases) == [1, 2, 3]
 
 
-def test_after_a_deadlock_nothing_more_is_sent(db: Any, colour: Any, world: Any) -> None:
-    world.run(
+def test_after_a_deadlock_nothing_more_is_sent(db: Any, io: Any, databases: Any) -> None:
+    databases.run(
         1, "INSERT INTO trades (id, user_id, symbol, qty) VALUES (1, 1, 'A', 0), (2, 2, 'B', 0)"
     )
     update = "UPDATE trades SET qty = qty + 1 WHERE id = %s"
     outcome = []
-    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as mine:
-        colour(mine.execute(update, (1,)))
-        with world_connection(world) as other:
+    with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as mine:
+        io(mine.execute(update, (1,)))
+        with world_connection(databases) as other:
             with other.cursor() as cursor:
                 # A transaction that has done more is not the victim: this one will be.
                 cursor.execute("BEGIN")
@@ -161,22 +162,22 @@ def test_after_a_deadlock_nothing_more_is_sent(db: Any, colour: Any, world: Any)
                     )
                 )
                 blocked.start()
-                colour.sleep(0.3)
+                io.sleep(0.3)
                 with pytest.raises(Exception, match="[Dd]eadlock") as caught:
-                    colour(mine.execute(update, (2,)))
+                    io(mine.execute(update, (2,)))
                 assert caught.value.args[0] == 1213
                 blocked.join()
             with pytest.raises(TransactionAborted, match="nothing more is sent"):
-                colour(mine.execute(INSERT, (7,)))
+                io(mine.execute(INSERT, (7,)))
             with pytest.raises(TransactionAborted):
-                colour(db.shard(1).execute(INSERT, (8,)))
+                io(db.shard(1).execute(INSERT, (8,)))
     assert outcome == [1]
-    assert 7 not in users(world)
-    assert 8 not in users(world)
+    assert 7 not in users(databases)
+    assert 8 not in users(databases)
 
 
-def world_connection(world: Any) -> Any:
-    config = world.config_of(1)
+def world_connection(databases: Any) -> Any:
+    config = databases.config_of(1)
     return pymysql.connect(
         host=config.host,
         port=config.port,
@@ -187,75 +188,75 @@ def world_connection(world: Any) -> Any:
 
 
 def test_a_statement_that_commits_by_itself_does_not_leave_the_rest_unprotected(
-    db: Any, colour: Any, world: Any, caplog: pytest.LogCaptureFixture
+    db: Any, io: Any, databases: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
-        colour(tx.execute("CREATE TABLE IF NOT EXISTS ddl (a INT)"))
-        colour(tx.execute(INSERT, (2,)))
+    with pytest.raises(ZeroDivisionError), io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
+        io(tx.execute("CREATE TABLE IF NOT EXISTS ddl (a INT)"))
+        io(tx.execute(INSERT, (2,)))
         raise ZeroDivisionError
-    assert users(world) == [1]
+    assert users(databases) == [1]
     assert "committed it" in caplog.text
 
 
 def test_an_implicit_commit_sweeps_savepoints_away_and_says_so(
-    db: Any, colour: Any, world: Any
+    db: Any, io: Any, databases: Any
 ) -> None:
-    with pytest.raises(TransactionAborted) as caught, colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
-        with pytest.raises(ZeroDivisionError), colour.using(tx.transaction()) as inner:
-            colour(inner.execute(INSERT, (2,)))
-            colour(inner.execute("CREATE TABLE IF NOT EXISTS ddl (a INT)"))
-            colour(inner.execute(INSERT, (3,)))
+    with pytest.raises(TransactionAborted) as caught, io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
+        with pytest.raises(ZeroDivisionError), io.entered(tx.transaction()) as inner:
+            io(inner.execute(INSERT, (2,)))
+            io(inner.execute("CREATE TABLE IF NOT EXISTS ddl (a INT)"))
+            io(inner.execute(INSERT, (3,)))
             raise ZeroDivisionError
     assert "swept this savepoint away" in str(caught.value.__cause__)
-    assert users(world) == [1, 2], "what DDL committed stays; what followed is rolled back"
+    assert users(databases) == [1, 2], "what DDL committed stays; what followed is rolled back"
 
 
 @pytest.mark.parametrize("fails", [True, False])
 @pytest.mark.parametrize("commits", [True, False])
 def test_a_procedure_that_ends_the_transaction_is_found_out(
-    db: Any, colour: Any, world: Any, commits: bool, fails: bool
+    db: Any, io: Any, databases: Any, commits: bool, fails: bool
 ) -> None:
-    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
+    with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
         with (
             pytest.raises(OperationalError, match="no more") if fails else contextlib.nullcontext()
         ):
-            colour(tx.call("end_and_fail", (commits, fails)))
+            io(tx.call("end_and_fail", (commits, fails)))
         with pytest.raises(TransactionAborted, match="nothing more is sent"):
-            colour(tx.execute(INSERT, (2,)))
-    assert users(world) == ([1] if commits else [])
+            io(tx.execute(INSERT, (2,)))
+    assert users(databases) == ([1] if commits else [])
 
 
 def test_a_transaction_that_a_failed_procedure_left_open_is_not_lent_on(
-    world: Any, colour: Any
+    databases: Any, io: Any
 ) -> None:
-    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
     with pytest.raises(OperationalError, match="no more"):
-        colour(client.call("begin_and_fail", (1,)))
-    colour(client.execute(INSERT, (2,)))
-    assert users(world) == [2]
-    colour(client.close_pool())
+        io(client.call("begin_and_fail", (1,)))
+    io(client.execute(INSERT, (2,)))
+    assert users(databases) == [2]
+    io(client.close_pool())
 
 
-def test_what_is_open_inside_ends_with_the_outer_block(db: Any, colour: Any, world: Any) -> None:
-    with colour.using(db.shard(1).transaction()) as tx:
+def test_what_is_open_inside_ends_with_the_outer_block(db: Any, io: Any, databases: Any) -> None:
+    with io.entered(db.shard(1).transaction()) as tx:
         inner = tx.transaction()
-        entered = colour.using(inner)
+        entered = io.entered(inner)
         entered.__enter__()
-        colour(inner.execute(INSERT, (1,)))
+        io(inner.execute(INSERT, (1,)))
     with pytest.raises(InterfaceError, match="is over"):
-        colour(inner.execute(INSERT, (2,)))
+        io(inner.execute(INSERT, (2,)))
     entered.__exit__(None, None, None)
-    colour(db.shard(1).execute(INSERT, (3,)))
-    assert users(world) == [1, 3]
+    io(db.shard(1).execute(INSERT, (3,)))
+    assert users(databases) == [1, 3]
 
 
-def test_savepoints_of_several_callers_do_not_cross(db: Any, colour: Any, world: Any) -> None:
+def test_savepoints_of_several_callers_do_not_cross(db: Any, io: Any, databases: Any) -> None:
     def cross(tx: Any) -> Any:
         """Open a savepoint in a transaction that another caller is in."""
-        if colour.name == "sync":
+        if io.name == "sync":
             with tx.transaction() as inner:
                 return inner.execute(INSERT, (3,))
 
@@ -265,55 +266,55 @@ def test_savepoints_of_several_callers_do_not_cross(db: Any, colour: Any, world:
 
         return crossing()
 
-    with colour.using(db.shard(1).transaction()) as tx:
-        with colour.using(tx.transaction()) as inner:
-            colour(inner.execute(INSERT, (1,)))
+    with io.entered(db.shard(1).transaction()) as tx:
+        with io.entered(tx.transaction()) as inner:
+            io(inner.execute(INSERT, (1,)))
             with pytest.raises(ConcurrentUseError, match="savepoint"):
-                colour.elsewhere(lambda: cross(tx))
-        assert colour.elsewhere(lambda: cross(tx)) == 1
-        colour(db.shard(1).execute(INSERT, (2,)))
-    assert users(world) == [1, 2, 3]
+                io.in_other_caller(lambda: cross(tx))
+        assert io.in_other_caller(lambda: cross(tx)) == 1
+        io(db.shard(1).execute(INSERT, (2,)))
+    assert users(databases) == [1, 2, 3]
 
 
 def test_a_statement_that_was_interrupted_takes_the_transaction_with_it(
-    db: Any, colour: Any, world: Any
+    db: Any, io: Any, databases: Any
 ) -> None:
-    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
-        colour.interrupted(lambda: tx.query("SELECT SLEEP(5)"))
+    with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
+        io.interrupted(lambda: tx.query("SELECT SLEEP(5)"))
         with pytest.raises(TransactionAborted, match="nothing more is sent"):
-            colour(tx.execute(INSERT, (2,)))
-    assert users(world) == []
+            io(tx.execute(INSERT, (2,)))
+    assert users(databases) == []
 
 
 def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(
-    db: Any, colour: Any, world: Any
+    db: Any, io: Any, databases: Any
 ) -> None:
-    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
-        world.run(1, f"KILL {colour(tx.query_value('SELECT CONNECTION_ID()'))}")
+    with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
+        databases.run(1, f"KILL {io(tx.query_value('SELECT CONNECTION_ID()'))}")
         for _ in range(2):
             with pytest.raises(Exception, match="Lost|nothing more|gone away|killed"):
-                colour(tx.execute(INSERT, (2,)))
-    assert users(world) == []
-    assert colour(db.shard(1).query_value("SELECT 1")) == 1
+                io(tx.execute(INSERT, (2,)))
+    assert users(databases) == []
+    assert io(db.shard(1).query_value("SELECT 1")) == 1
 
 
-def test_a_commit_whose_answer_is_lost_is_told_as_unknown(db: Any, colour: Any, world: Any) -> None:
+def test_a_commit_whose_answer_is_lost_is_told_as_unknown(db: Any, io: Any, databases: Any) -> None:
     with (
         pytest.raises(OutcomeUnknown, match="COMMIT") as caught,
-        colour.using(db.shard(1).transaction()) as tx,
+        io.entered(db.shard(1).transaction()) as tx,
     ):
-        colour(tx.execute(INSERT, (1,)))
-        world.run(1, f"KILL {colour(tx.query_value('SELECT CONNECTION_ID()'))}")
-        colour.sleep(0.2)
+        io(tx.execute(INSERT, (1,)))
+        databases.run(1, f"KILL {io(tx.query_value('SELECT CONNECTION_ID()'))}")
+        io.sleep(0.2)
     assert caught.value.sent is True
     assert caught.value.shard_id == 1
 
 
-def test_two_callers_in_one_transaction_are_told_so(db: Any, colour: Any) -> None:
-    with colour.using(db.transaction()) as tx:
-        outcomes = colour.at_once([lambda: tx.query_value("SELECT SLEEP(0.2)")] * 3)
+def test_two_callers_in_one_transaction_are_told_so(db: Any, io: Any) -> None:
+    with io.entered(db.transaction()) as tx:
+        outcomes = io.max_concurrency([lambda: tx.query_value("SELECT SLEEP(0.2)")] * 3)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == [
         "ConcurrentUseError",
         "ConcurrentUseError",
@@ -322,51 +323,51 @@ def test_two_callers_in_one_transaction_are_told_so(db: Any, colour: Any) -> Non
     assert any(isinstance(outcome, ConcurrentUseError) for outcome in outcomes)
 
 
-def test_a_transaction_on_a_shard_that_is_away_is_refused(db: Any, colour: Any) -> None:
+def test_a_transaction_on_a_shard_that_is_away_is_refused(db: Any, io: Any) -> None:
     with (
         pytest.raises(RuntimeError, match="^Shard 9 not available$"),
-        colour.using(db.shard(9).transaction()),
+        io.entered(db.shard(9).transaction()),
     ):
         raise AssertionError("entered")
 
 
-def test_the_connection_comes_back_clean(world: Any, colour: Any) -> None:
-    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
+def test_the_connection_comes_back_clean(databases: Any, io: Any) -> None:
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
     ids = set()
     for _ in range(3):
-        with colour.using(client.transaction()) as tx:
-            colour(tx.execute(INSERT, (1,)))
-            ids.add(colour(tx.query_value("SELECT CONNECTION_ID()")))
-        ids.add(colour(client.query_value("SELECT CONNECTION_ID()")))
+        with io.entered(client.transaction()) as tx:
+            io(tx.execute(INSERT, (1,)))
+            ids.add(io(tx.query_value("SELECT CONNECTION_ID()")))
+        ids.add(io(client.query_value("SELECT CONNECTION_ID()")))
     assert len(ids) == 1, "one connection served all, and was not replaced"
-    with colour.using(client.transaction()) as tx:
-        colour(tx.execute("SET autocommit = 0"))
-    assert colour(client.query_value("SELECT @@autocommit")) == 1
-    colour(client.close_pool())
+    with io.entered(client.transaction()) as tx:
+        io(tx.execute("SET autocommit = 0"))
+    assert io(client.query_value("SELECT @@autocommit")) == 1
+    io(client.close_pool())
 
 
-def test_a_commit_marker_is_left_with_the_transaction(db: Any, colour: Any, world: Any) -> None:
-    world.run(1, "DROP TABLE IF EXISTS dualdb_commit")
-    with colour.using(db.shard(1).transaction(commit_marker=True)) as tx:
-        colour(tx.execute(INSERT, (1,)))
-        with colour.using(tx.transaction()) as inner:
-            colour(inner.execute(INSERT, (2,)))
+def test_a_commit_marker_is_left_with_the_transaction(db: Any, io: Any, databases: Any) -> None:
+    databases.run(1, "DROP TABLE IF EXISTS dualdb_commit")
+    with io.entered(db.shard(1).transaction(commit_marker=True)) as tx:
+        io(tx.execute(INSERT, (1,)))
+        with io.entered(tx.transaction()) as inner:
+            io(inner.execute(INSERT, (2,)))
         with (
             pytest.raises(InterfaceError, match="outermost"),
-            colour.using(tx.transaction(commit_marker=True)),
+            io.entered(tx.transaction(commit_marker=True)),
         ):
             raise AssertionError("entered")
-        colour(tx.execute("CREATE TABLE IF NOT EXISTS made (a INT)"))
-        colour(tx.execute(INSERT, (3,)))
+        io(tx.execute("CREATE TABLE IF NOT EXISTS made (a INT)"))
+        io(tx.execute(INSERT, (3,)))
     with (
         pytest.raises(ZeroDivisionError),
-        colour.using(db.shard(1).transaction(commit_marker=True)),
+        io.entered(db.shard(1).transaction(commit_marker=True)),
     ):
         raise ZeroDivisionError
-    assert users(world) == [1, 2, 3]
-    assert len({row["token"] for row in world.run(1, "SELECT token FROM dualdb_commit")}) == 2, (
-        "one before and one after the DDL"
-    )
+    assert users(databases) == [1, 2, 3]
+    assert (
+        len({row["token"] for row in databases.run(1, "SELECT token FROM dualdb_commit")}) == 2
+    ), "one before and one after the DDL"
 
 
 ENDS = {
@@ -382,20 +383,20 @@ ENDS = {
 @pytest.mark.parametrize("body", ENDS)
 @pytest.mark.parametrize("marked", [False, True])
 def test_a_procedure_that_begins_another_transaction_is_found_out(
-    db: Any, colour: Any, world: Any, body: str, marked: bool
+    db: Any, io: Any, databases: Any, body: str, marked: bool
 ) -> None:
-    world.run(1, f"DROP PROCEDURE IF EXISTS {body}", f"CREATE PROCEDURE {body}() {ENDS[body]}")
+    databases.run(1, f"DROP PROCEDURE IF EXISTS {body}", f"CREATE PROCEDURE {body}() {ENDS[body]}")
     with (
         pytest.raises(TransactionAborted),
-        colour.using(db.shard(1).transaction(commit_marker=marked)) as tx,
+        io.entered(db.shard(1).transaction(commit_marker=marked)) as tx,
     ):
-        colour(tx.execute("SAVEPOINT mine"))
-        colour(tx.execute(INSERT, (1,)))
+        io(tx.execute("SAVEPOINT mine"))
+        io(tx.execute(INSERT, (1,)))
         with pytest.raises(OperationalError) if body == "fails" else contextlib.nullcontext():
-            colour(tx.call(body) if marked else tx.query(f"CALL {body}()"))
+            io(tx.call(body) if marked else tx.query(f"CALL {body}()"))
         with pytest.raises(TransactionAborted, match="nothing more is sent"):
-            colour(tx.execute(INSERT, (2,)))
-    assert users(world) == ([] if body in ("rolls_back", "undoes") else [1])
+            io(tx.execute(INSERT, (2,)))
+    assert users(databases) == ([] if body in ("rolls_back", "undoes") else [1])
 
 
 HIDDEN = [
@@ -407,60 +408,60 @@ HIDDEN = [
 ]
 
 
-@pytest.mark.parametrize(("sql", "told"), HIDDEN)
+@pytest.mark.parametrize(("sql", "translated"), HIDDEN)
 def test_a_commit_inside_another_statement_is_found_out(
-    db: Any, colour: Any, world: Any, sql: str, told: Any
+    db: Any, io: Any, databases: Any, sql: str, translated: Any
 ) -> None:
-    if "MariaDB" not in world.value(1, "SELECT VERSION()"):
+    if "MariaDB" not in databases.value(1, "SELECT VERSION()"):
         # MySQL has no such statements
-        told = InterfaceError if told is InterfaceError else ProgrammingError
-    world.run(
+        translated = InterfaceError if translated is InterfaceError else ProgrammingError
+    databases.run(
         1, "DROP PROCEDURE IF EXISTS commits", f"CREATE PROCEDURE commits() {ENDS['commits']}"
     )
-    with pytest.raises(told), colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
-        colour(tx.execute(sql))
-        assert told is TransactionAborted
-    assert users(world) == ([1] if told is TransactionAborted else [])
+    with pytest.raises(translated), io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
+        io(tx.execute(sql))
+        assert translated is TransactionAborted
+    assert users(databases) == ([1] if translated is TransactionAborted else [])
 
 
 def test_a_stream_after_a_cursor_that_was_not_read_to_its_end_has_its_own_rows(
-    db: Any, colour: Any, world: Any
+    db: Any, io: Any, databases: Any
 ) -> None:
     digits = " UNION ALL ".join([f"SELECT {number} AS n" for number in range(252)])
-    world.run(
+    databases.run(
         1,
         "DROP PROCEDURE IF EXISTS two_sets",
         f"CREATE PROCEDURE two_sets() BEGIN {digits}; SELECT 'of the CALL' AS a; END",
     )
-    with colour.using(db.shard(1).transaction()) as tx:
-        cursor = colour.awaited(tx.cursor())
-        colour.awaited(cursor.execute("CALL two_sets()"))
-        assert colour.taken(tx.stream("SELECT 'of the stream' AS a")) == [{"a": "of the stream"}]
-        assert colour(tx.query_value("SELECT 'of the query'")) == "of the query"
+    with io.entered(db.shard(1).transaction()) as tx:
+        cursor = io.awaited(tx.cursor())
+        io.awaited(cursor.execute("CALL two_sets()"))
+        assert io.taken(tx.stream("SELECT 'of the stream' AS a")) == [{"a": "of the stream"}]
+        assert io(tx.query_value("SELECT 'of the query'")) == "of the query"
 
 
 def test_a_procedure_that_does_no_such_thing_is_left_alone(
-    db: Any, colour: Any, world: Any
+    db: Any, io: Any, databases: Any
 ) -> None:
-    world.run(
+    databases.run(
         1,
         "DROP PROCEDURE IF EXISTS busy",
         "CREATE PROCEDURE busy() BEGIN SELECT 1; INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1); SELECT 2; END",
     )
-    with colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute("SET @mine = 1"))
+    with io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute("SET @mine = 1"))
         for number in range(3):
-            colour(tx.call("busy"))
-            colour(tx.query("SELECT * FROM trades"))
-            colour(tx.execute("CREATE TEMPORARY TABLE IF NOT EXISTS mine (a INT)"))
-            colour(tx.execute("DELETE FROM trades WHERE user_id = 8"))
-            with colour.using(tx.transaction()):
-                colour(tx.execute(INSERT, (number,)))
-            with contextlib.suppress(ZeroDivisionError), colour.using(tx.transaction()):
-                colour(tx.execute(INSERT, (9,)))
+            io(tx.call("busy"))
+            io(tx.query("SELECT * FROM trades"))
+            io(tx.execute("CREATE TEMPORARY TABLE IF NOT EXISTS mine (a INT)"))
+            io(tx.execute("DELETE FROM trades WHERE user_id = 8"))
+            with io.entered(tx.transaction()):
+                io(tx.execute(INSERT, (number,)))
+            with contextlib.suppress(ZeroDivisionError), io.entered(tx.transaction()):
+                io(tx.execute(INSERT, (9,)))
                 raise ZeroDivisionError
-    assert users(world) == [0, 1, 2]
+    assert users(databases) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -475,58 +476,58 @@ def test_a_procedure_that_does_no_such_thing_is_left_alone(
     ],
 )
 def test_a_transaction_is_ended_by_its_block_alone(
-    db: Any, colour: Any, world: Any, word: str
+    db: Any, io: Any, databases: Any, word: str
 ) -> None:
-    with colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
+    with io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
         with pytest.raises(InterfaceError, match="inside a transaction"):
-            colour(tx.execute(word))
-        colour(tx.execute("SAVEPOINT mine"))
-        colour(tx.execute(INSERT, (2,)))
-        colour(tx.execute("ROLLBACK TO mine"))
-    assert users(world) == [1]
+            io(tx.execute(word))
+        io(tx.execute("SAVEPOINT mine"))
+        io(tx.execute(INSERT, (2,)))
+        io(tx.execute("ROLLBACK TO mine"))
+    assert users(databases) == [1]
 
 
-def test_what_follows_ddl_is_not_told_as_the_whole(db: Any, colour: Any, world: Any) -> None:
-    with pytest.raises(TransactionAborted) as caught, colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
-        colour(tx.execute("/* so */ CREATE TABLE IF NOT EXISTS made (a INT)"))
-        world.run(1, f"KILL {colour(tx.query_value('SELECT CONNECTION_ID()'))}")
+def test_what_follows_ddl_is_not_told_as_the_whole(db: Any, io: Any, databases: Any) -> None:
+    with pytest.raises(TransactionAborted) as caught, io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
+        io(tx.execute("/* so */ CREATE TABLE IF NOT EXISTS made (a INT)"))
+        databases.run(1, f"KILL {io(tx.query_value('SELECT CONNECTION_ID()'))}")
         with pytest.raises(OperationalError) as lost:
-            colour(tx.execute(INSERT, (2,)))
+            io(tx.execute(INSERT, (2,)))
         assert lost.value.retryable is False
     assert caught.value.retryable is False
-    assert users(world) == [1]
+    assert users(databases) == [1]
 
 
 def test_a_block_inside_does_not_outlive_a_transaction_that_was_rolled_back(
-    db: Any, colour: Any, world: Any
+    db: Any, io: Any, databases: Any
 ) -> None:
     inner: Any = None
-    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction()) as tx:
-        inner = colour.using(tx.transaction())
+    with pytest.raises(ZeroDivisionError), io.entered(db.shard(1).transaction()) as tx:
+        inner = io.entered(tx.transaction())
         inner.__enter__()
-        colour(tx.execute(INSERT, (1,)))
+        io(tx.execute(INSERT, (1,)))
         raise ZeroDivisionError
     with pytest.raises(TransactionAborted):
         inner.__exit__(None, None, None)
-    assert users(world) == []
+    assert users(databases) == []
 
 
-def test_what_is_said_through_a_cursor_is_not_the_next_borrower_s(world: Any, colour: Any) -> None:
-    client = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
-    with colour.using(client.transaction()) as tx:
-        cursor = colour.awaited(tx.cursor())
-        colour.awaited(cursor.execute("USE information_schema"))
-        colour.awaited(cursor.execute("SET @mine = 1"))
-    assert colour(client.query_one("SELECT DATABASE() AS d, @mine AS m")) == {
-        "d": world.config_of(1).database,
+def test_what_is_said_through_a_cursor_is_not_the_next_borrower_s(databases: Any, io: Any) -> None:
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
+    with io.entered(client.transaction()) as tx:
+        cursor = io.awaited(tx.cursor())
+        io.awaited(cursor.execute("USE information_schema"))
+        io.awaited(cursor.execute("SET @mine = 1"))
+    assert io(client.query_one("SELECT DATABASE() AS d, @mine AS m")) == {
+        "d": databases.config_of(1).database,
         "m": None,
     }
-    colour(client.close_pool())
+    io(client.close_pool())
 
 
-def function(colour: Any, body: Callable[[Any], Iterator[Any]]) -> Any:
+def function(io: Any, body: Callable[[Any], Iterator[Any]]) -> Any:
     """A function of a transaction as the colour wants it, from a generator that yields
     calls and returns what the function gives.
     """
@@ -534,34 +535,34 @@ def function(colour: Any, body: Callable[[Any], Iterator[Any]]) -> Any:
     def sync(tx: Any) -> Any:
         steps = body(tx)
         try:
-            answer = next(steps)
+            response = next(steps)
             while True:
-                answer = steps.send(answer)  # type: ignore[attr-defined]
+                response = steps.send(response)  # type: ignore[attr-defined]
         except StopIteration as done:
             return done.value
 
     async def asynchronous(tx: Any) -> Any:
         steps = body(tx)
         try:
-            answer = await next(steps)
+            response = await next(steps)
             while True:
-                answer = await steps.send(answer)  # type: ignore[attr-defined]
+                response = await steps.send(response)  # type: ignore[attr-defined]
         except StopIteration as done:
             return done.value
 
-    return sync if colour.name == "sync" else asynchronous
+    return sync if io.name == "sync" else asynchronous
 
 
 def test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums(
-    world: Any, colour: Any
+    databases: Any, io: Any
 ) -> None:
-    world.run(
+    databases.run(
         1,
         "DROP TABLE IF EXISTS sums",
         "CREATE TABLE sums (id INT PRIMARY KEY, n INT)",
         "INSERT INTO sums VALUES (1, 0), (2, 0)",
     )
-    client = colour.Client(world.config_of(1, pool_size=20))
+    client = io.Client(databases.config_of(1, pool_size=20))
     begun = []
 
     def mover(first: int, second: int) -> Any:
@@ -572,87 +573,87 @@ def test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums(
             yield tx.execute("UPDATE sums SET n = n + 1 WHERE id = %s", (second,))
             return first
 
-        return function(colour, body)
+        return function(io, body)
 
     calls = [lambda ids=ids: client.run(mover(*ids), attempts=50) for ids in [(1, 2), (2, 1)] * 10]
-    assert colour.at_once(calls) == [1, 2] * 10
-    assert [row["n"] for row in world.run(1, "SELECT n FROM sums ORDER BY id")] == [20, 20]
+    assert io.max_concurrency(calls) == [1, 2] * 10
+    assert [row["n"] for row in databases.run(1, "SELECT n FROM sums ORDER BY id")] == [20, 20]
     assert len(begun) > 20, "there were deadlocks, or this proves nothing"
-    colour(client.close_pool())
+    io(client.close_pool())
 
 
-def test_what_is_no_conflict_is_not_begun_again(db: Any, colour: Any, world: Any) -> None:
-    begun, told = [], []
+def test_what_is_no_conflict_is_not_begun_again(db: Any, io: Any, databases: Any) -> None:
+    begun, translated = [], []
 
     def body(tx: Any) -> Any:
         begun.append(1)
-        tx.on_commit(lambda: told.append("never"))
+        tx.on_commit(lambda: translated.append("never"))
         yield tx.execute(INSERT, (1,))
         yield tx.execute("SELECT nonsense")
 
     with pytest.raises(OperationalError):
-        colour(db.shard(1).run(function(colour, body)))
-    assert (begun, told, users(world)) == ([1], [], [])
+        io(db.shard(1).run(function(io, body)))
+    assert (begun, translated, users(databases)) == ([1], [], [])
 
 
 def test_a_connection_that_is_lost_before_commit_begins_it_again(
-    db: Any, colour: Any, world: Any
+    db: Any, io: Any, databases: Any
 ) -> None:
-    begun, told = [], []
+    begun, translated = [], []
 
     def body(tx: Any) -> Any:
         begun.append(1)
-        tx.on_commit(lambda: told.append("committed"))
+        tx.on_commit(lambda: translated.append("committed"))
         yield tx.execute(INSERT, (len(begun),))
         if len(begun) < 3:
-            world.run(1, f"KILL {(yield tx.query_value('SELECT CONNECTION_ID()'))}")
+            databases.run(1, f"KILL {(yield tx.query_value('SELECT CONNECTION_ID()'))}")
         yield tx.execute(INSERT, (9,))
 
-    colour(db.shard(1).run(function(colour, body), commit_marker=True, isolation="read committed"))
-    assert (users(world), told) == ([3, 9], ["committed"])
+    io(db.shard(1).run(function(io, body), commit_marker=True, isolation="read committed"))
+    assert (users(databases), translated) == ([3, 9], ["committed"])
     begun.clear()
     with pytest.raises(ConnectionLost):
-        colour(db.shard(1).run(function(colour, body), attempts=2))
+        io(db.shard(1).run(function(io, body), attempts=2))
     assert len(begun) == 2
     begun.clear()
-    with pytest.raises(TransactionAborted), colour.using(db.shard(1).transaction()) as tx:
+    with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as tx:
         with pytest.raises(ConnectionLost):
-            colour(tx.run(function(colour, body)))
+            io(tx.run(function(io, body)))
     assert len(begun) == 1, "only the whole can begin again"
 
 
-def test_what_is_to_be_done_after_the_commit(db: Any, colour: Any, world: Any, caplog: Any) -> None:
-    told: List[Any] = []
+def test_what_is_to_be_done_after_the_commit(db: Any, io: Any, databases: Any, caplog: Any) -> None:
+    translated: List[Any] = []
 
     def fails() -> None:
         raise ZeroDivisionError
 
-    with colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
+    with io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
         tx.on_commit(fails)
-        tx.on_commit(lambda: told.append(users(world)))
-        with colour.using(db.shard(1).transaction()) as inner:
-            inner.on_commit(lambda: told.append("inner"))
-        with contextlib.suppress(ZeroDivisionError), colour.using(tx.transaction()) as undone:
-            undone.on_commit(lambda: told.append("undone"))
+        tx.on_commit(lambda: translated.append(users(databases)))
+        with io.entered(db.shard(1).transaction()) as inner:
+            inner.on_commit(lambda: translated.append("inner"))
+        with contextlib.suppress(ZeroDivisionError), io.entered(tx.transaction()) as undone:
+            undone.on_commit(lambda: translated.append("undone"))
             raise ZeroDivisionError
-        assert told == []
-    assert told == [[1], "inner"]
+        assert translated == []
+    assert translated == [[1], "inner"]
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_how_a_transaction_is_opened(db: Any, colour: Any, world: Any) -> None:
+def test_how_a_transaction_is_opened(db: Any, io: Any, databases: Any) -> None:
     shard = db.shard(1)
-    with colour.using(shard.transaction(isolation="read committed")) as tx:
-        assert colour(tx.query_value("SELECT COUNT(*) FROM trades")) == 0
-        world.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)")
-        assert colour(tx.query_value("SELECT COUNT(*) FROM trades")) == 1
-    with colour.using(shard.transaction(snapshot=True)) as tx:
-        world.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (2, 'A', 1)")
-        assert colour(tx.query_value("SELECT COUNT(*) FROM trades")) == 1, "as it was when it began"
-    with colour.using(shard.transaction(read_only=True)) as tx, pytest.raises(ReadOnlyServer):
-        colour(tx.execute(INSERT, (3,)))
-    assert colour(shard.execute(INSERT, (4,))) == 1, "the next one is as ever"
+    with io.entered(shard.transaction(isolation="read committed")) as tx:
+        assert io(tx.query_value("SELECT COUNT(*) FROM trades")) == 0
+        databases.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)")
+        assert io(tx.query_value("SELECT COUNT(*) FROM trades")) == 1
+    with io.entered(shard.transaction(snapshot=True)) as tx:
+        databases.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (2, 'A', 1)")
+        assert io(tx.query_value("SELECT COUNT(*) FROM trades")) == 1, "as it was when it began"
+    with io.entered(shard.transaction(read_only=True)) as tx, pytest.raises(ReadOnlyServer):
+        io(tx.execute(INSERT, (3,)))
+    assert io(shard.execute(INSERT, (4,))) == 1, "the next one is as ever"
     for wrong in (
         {"isolation": "SOME"},
         {"isolation": 1},
@@ -661,18 +662,18 @@ def test_how_a_transaction_is_opened(db: Any, colour: Any, world: Any) -> None:
         with pytest.raises(ParameterError):
             shard.transaction(**wrong)
     with (
-        colour.using(shard.transaction()) as tx,
+        io.entered(shard.transaction()) as tx,
         pytest.raises(InterfaceError, match="outermost"),
-        colour.using(tx.transaction(isolation="SERIALIZABLE")),
+        io.entered(tx.transaction(isolation="SERIALIZABLE")),
     ):
         raise AssertionError("entered")
 
 
 def test_another_shard_inside_a_transaction_is_refused_unless_asked_for(
-    db: Any, colour: Any, world: Any
+    db: Any, io: Any, databases: Any
 ) -> None:
-    with colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(INSERT, (1,)))
+    with io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
         calls: List[Callable[[], Any]] = [
             lambda: db.shard(2).query("SELECT 1"),
             lambda: db.session(session(2)).execute(INSERT, (2,)),
@@ -683,22 +684,22 @@ def test_another_shard_inside_a_transaction_is_refused_unless_asked_for(
             with pytest.raises(
                 CrossShardError, match="shard 2 is another database than shard 1"
             ) as caught:
-                colour(call())
+                io(call())
             assert isinstance(caught.value, RuntimeError)
-        with pytest.raises(CrossShardError), colour.using(db.shard(2).transaction()):
+        with pytest.raises(CrossShardError), io.entered(db.shard(2).transaction()):
             raise AssertionError("entered")
-        assert colour(db.query_value("SELECT 7")) == 7, "the global database may be asked"
-        assert colour(db.shard(1).execute(INSERT, (3,))) == 1
-        with colour.using(tx.transaction()):
-            assert colour(db.session(session(1)).execute(INSERT, (4,))) == 1
-        assert colour.elsewhere(lambda: db.shard(2).execute(INSERT, (5,))) == 1, (
+        assert io(db.query_value("SELECT 7")) == 7, "the global database may be asked"
+        assert io(db.shard(1).execute(INSERT, (3,))) == 1
+        with io.entered(tx.transaction()):
+            assert io(db.session(session(1)).execute(INSERT, (4,))) == 1
+        assert io.in_other_caller(lambda: db.shard(2).execute(INSERT, (5,))) == 1, (
             "others are not in it"
         )
-    assert colour(db.shard(2).execute(INSERT, (6,))) == 1
-    with colour.using(db.shard(1).transaction(other_shards=True)):
-        assert colour(db.shard(2).execute(INSERT, (7,))) == 1
-    with pytest.raises(ZeroDivisionError), colour.using(db.shard(1).transaction()):
+    assert io(db.shard(2).execute(INSERT, (6,))) == 1
+    with io.entered(db.shard(1).transaction(other_shards=True)):
+        assert io(db.shard(2).execute(INSERT, (7,))) == 1
+    with pytest.raises(ZeroDivisionError), io.entered(db.shard(1).transaction()):
         raise ZeroDivisionError
-    with colour.using(db.transaction()):
-        assert colour(db.shard(2).execute(INSERT, (8,))) == 1
-    assert (users(world, 1), users(world, 2)) == ([1, 3, 4], [5, 6, 7, 8])
+    with io.entered(db.transaction()):
+        assert io(db.shard(2).execute(INSERT, (8,))) == 1
+    assert (users(databases, 1), users(databases, 2)) == ([1, 3, 4], [5, 6, 7, 8])

@@ -37,39 +37,37 @@ SQL = "SELECT user_id, symbol, qty FROM trades ORDER BY user_id"
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 5), (2, 'B', 6)"
 
 
-def rows_of(colour: Any, stream: Any) -> List[Any]:
-    if colour.name == "sync":
+def rows_of(io: Any, stream: Any) -> List[Any]:
+    if io.name == "sync":
         return list(stream)
 
     async def loop() -> List[Any]:
         return [row async for row in stream]
 
-    return list(colour(loop()))
+    return list(io(loop()))
 
 
 @pytest.fixture
-def client(world: Any, colour: Any) -> Any:
-    made = colour.Client(world.config_of(1, pool_size=1, max_overflow=0))
+def client(databases: Any, io: Any) -> Any:
+    made = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
     yield made
-    colour(made.close_pool())
+    io(made.close_pool())
 
 
-def test_every_target_makes_them(db: Any, colour: Any, client: Any) -> None:
-    colour(client.execute(INSERT))
-    with colour.using(client.transaction()) as tx, colour.using(db.shard(1).transaction()) as other:
+def test_every_target_makes_them(db: Any, io: Any, client: Any) -> None:
+    io(client.execute(INSERT))
+    with io.entered(client.transaction()) as tx, io.entered(db.shard(1).transaction()) as other:
         for target in (client, tx, db.shard(1), db.get_shard_client(1), other):
-            assert colour(target.query(SQL, as_=Trade)) == [Trade(1, "A", 5), Trade(2, "B", 6)]
-            assert colour(target.query_one(SQL, as_=Trade)) == Trade(1, "A", 5)
-            assert rows_of(colour, target.stream(SQL, as_=Trade)) == [
+            assert io(target.query(SQL, as_=Trade)) == [Trade(1, "A", 5), Trade(2, "B", 6)]
+            assert io(target.query_one(SQL, as_=Trade)) == Trade(1, "A", 5)
+            assert rows_of(io, target.stream(SQL, as_=Trade)) == [
                 Trade(1, "A", 5),
                 Trade(2, "B", 6),
             ]
-    assert colour(db.query("SELECT 7 AS user_id, 'X' AS symbol", as_=Trade)) == [Trade(7, "X")]
-    assert colour(client.query_one(SQL + " LIMIT 0", as_=Trade)) is None
+    assert io(db.query("SELECT 7 AS user_id, 'X' AS symbol", as_=Trade)) == [Trade(7, "X")]
+    assert io(client.query_one(SQL + " LIMIT 0", as_=Trade)) is None
     assert (
-        colour(client.query("DO 1", as_=Trade))
-        == rows_of(colour, client.stream("DO 1", as_=Trade))
-        == []
+        io(client.query("DO 1", as_=Trade)) == rows_of(io, client.stream("DO 1", as_=Trade)) == []
     )
 
 
@@ -83,86 +81,84 @@ def test_every_target_makes_them(db: Any, colour: Any, client: Any) -> None:
         ("SELECT 1 AS a, %s AS a, 3 AS a, 4 AS a", tuple, (1, 1, 3, 4)),
     ],
 )
-def test_every_kind(client: Any, colour: Any, sql: str, as_: Any, made: Any) -> None:
-    colour(client.execute(INSERT))
-    assert colour(client.query(sql, (1,), as_=as_)) == [made]
-    assert rows_of(colour, client.stream(sql, (1,), as_=as_)) == [made]
-    assert type(colour(client.query_one(sql, (1,), as_=as_))) is type(made)
+def test_every_kind(client: Any, io: Any, sql: str, as_: Any, made: Any) -> None:
+    io(client.execute(INSERT))
+    assert io(client.query(sql, (1,), as_=as_)) == [made]
+    assert rows_of(io, client.stream(sql, (1,), as_=as_)) == [made]
+    assert type(io(client.query_one(sql, (1,), as_=as_))) is type(made)
 
 
-def test_no_column_is_lost_in_a_dict(client: Any, colour: Any) -> None:
-    assert colour(
+def test_no_column_is_lost_in_a_dict(client: Any, io: Any) -> None:
+    assert io(
         client.query_one("SELECT t.d, u.d, t.d FROM (SELECT 1 AS d) t, (SELECT 2 AS d) u")
     ) == {"d": 1, "u.d": 2, "t.d": 1}
-    assert list(colour(client.query_one("SELECT 1 AS a, 2 AS a, 3 AS a")).values()) == [1, 2, 3]
+    assert list(io(client.query_one("SELECT 1 AS a, 2 AS a, 3 AS a")).values()) == [1, 2, 3]
 
 
-def test_rows_that_do_not_fit_leave_the_connection_usable(client: Any, colour: Any) -> None:
-    session = colour(client.query_value("SELECT CONNECTION_ID()"))
-    colour(client.execute(INSERT))
+def test_rows_that_do_not_fit_leave_the_connection_usable(client: Any, io: Any) -> None:
+    session = io(client.query_value("SELECT CONNECTION_ID()"))
+    io(client.execute(INSERT))
     with pytest.raises(
         RowError, match="the rows are no Trade: no column for symbol; no field for the column x"
     ):
-        colour(client.query("SELECT user_id, 1 AS x FROM trades", as_=Trade))
+        io(client.query("SELECT user_id, 1 AS x FROM trades", as_=Trade))
     words = "SELECT user_id, IF(user_id = 1, 'A', NULL) AS symbol FROM trades ORDER BY user_id"
     for as_ in (Portfolio, Keys):
         with pytest.raises(
             RowError, match="row 1 .*symbol: Input should be a valid string"
         ) as caught:
-            colour(client.query(words, as_=as_))
+            io(client.query(words, as_=as_))
         assert (caught.value.row, caught.value.columns) == (1, ("symbol",))
-        assert colour(client.query_one(words, as_=as_))
-    assert colour(client.query_value("SELECT CONNECTION_ID()")) == session
+        assert io(client.query_one(words, as_=as_))
+    assert io(client.query_value("SELECT CONNECTION_ID()")) == session
     with pytest.raises(RowError, match="row 1 is no Portfolio") as caught:
-        rows_of(colour, client.stream(words, as_=Portfolio))
+        rows_of(io, client.stream(words, as_=Portfolio))
     assert (caught.value.row, caught.value.columns) == (1, ("symbol",))
     with pytest.raises(RowError, match="no column for symbol"):
-        rows_of(colour, client.stream("SELECT user_id FROM trades", as_=Trade))
-    assert colour(client.query_value("SELECT 7")) == 7
-    with colour.using(client.transaction()) as tx:
+        rows_of(io, client.stream("SELECT user_id FROM trades", as_=Trade))
+    assert io(client.query_value("SELECT 7")) == 7
+    with io.entered(client.transaction()) as tx:
         with pytest.raises(RowError):
-            colour(tx.query(words, as_=Portfolio))
-        colour(tx.execute("DELETE FROM trades WHERE user_id = 1"))
-    assert colour(client.query("SELECT user_id FROM trades", as_=tuple)) == [(2,)]
+            io(tx.query(words, as_=Portfolio))
+        io(tx.execute("DELETE FROM trades WHERE user_id = 1"))
+    assert io(client.query("SELECT user_id FROM trades", as_=tuple)) == [(2,)]
 
 
-def test_another_class_is_refused_before_anything_is_sent(client: Any, colour: Any) -> None:
+def test_another_class_is_refused_before_anything_is_sent(client: Any, io: Any) -> None:
     wrongs: Any = [dict, int, Trade(1, "A"), "Trade", List[int]]
     for wrong in wrongs:
         for verb in (client.query, client.query_one):
             with pytest.raises(ParameterError, match="as_ is a pydantic model"):
-                colour(
-                    verb("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 5)", as_=wrong)
-                )
+                io(verb("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 5)", as_=wrong))
         with pytest.raises(ParameterError, match="as_ is a pydantic model"):
             client.stream("SELECT 1", as_=wrong)
     assert client.stats().opened == 0
 
 
-def test_a_column_alone(client: Any, db: Any, colour: Any) -> None:
-    colour(client.execute(INSERT))
-    assert colour(
+def test_a_column_alone(client: Any, db: Any, io: Any) -> None:
+    io(client.execute(INSERT))
+    assert io(
         client.query_column("SELECT symbol, qty FROM trades WHERE qty > %s ORDER BY symbol", (0,))
     ) == ["A", "B"]
     assert (
-        colour(client.query_column("SELECT symbol FROM trades WHERE FALSE"))
-        == colour(client.query_column("DO 1"))
+        io(client.query_column("SELECT symbol FROM trades WHERE FALSE"))
+        == io(client.query_column("DO 1"))
         == []
     )
-    with colour.using(db.shard(1).transaction()) as tx:
-        assert colour(tx.query_column("SELECT qty FROM trades ORDER BY qty")) == [5, 6]
+    with io.entered(db.shard(1).transaction()) as tx:
+        assert io(tx.query_column("SELECT qty FROM trades ORDER BY qty")) == [5, 6]
 
 
-def test_one_row_at_most(client: Any, colour: Any) -> None:
-    colour(client.execute(INSERT))
-    assert colour(client.query_one(SQL, as_=Trade)) == Trade(1, "A", 5)
+def test_one_row_at_most(client: Any, io: Any) -> None:
+    io(client.execute(INSERT))
+    assert io(client.query_one(SQL, as_=Trade)) == Trade(1, "A", 5)
     for as_ in (None, Trade):
         with pytest.raises(TooManyRows, match="2 rows came") as caught:
-            colour(client.query_one(SQL, as_=as_, strict=True))
+            io(client.query_one(SQL, as_=as_, strict=True))
         assert pickle.loads(pickle.dumps(caught.value)).sent is True
-    assert colour(client.query_one(SQL + " LIMIT 1", strict=True)) == {
+    assert io(client.query_one(SQL + " LIMIT 1", strict=True)) == {
         "user_id": 1,
         "symbol": "A",
         "qty": 5,
     }
-    assert colour(client.query_one(SQL + " LIMIT 0", strict=True)) is None
+    assert io(client.query_one(SQL + " LIMIT 0", strict=True)) is None

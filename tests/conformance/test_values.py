@@ -70,11 +70,11 @@ def kinds(rows: Any) -> List[Any]:
 
 
 @pytest.fixture
-def values(world: Any, seed: int) -> List[str]:
+def values(databases: Any, seed: int) -> List[str]:
     """A table with every kind of column; the names of the columns."""
     columns = [f"c{number}" for number in range(len(COLUMNS))]
     declared = ", ".join([f"{name} {kind}" for name, kind in zip(columns, COLUMNS)])
-    world.run(
+    databases.run(
         "global",
         "DROP TABLE IF EXISTS vals",
         f"CREATE TABLE vals (id INT PRIMARY KEY, {declared}) CHARACTER SET utf8mb4",
@@ -87,59 +87,59 @@ def values(world: Any, seed: int) -> List[str]:
             for texts in COLUMNS.values()
         ]
         rows.append(f"INSERT INTO vals VALUES ({number}, {', '.join(chosen)})")
-    world.run("global", "SET SESSION sql_mode = ''", *rows)
+    databases.run("global", "SET SESSION sql_mode = ''", *rows)
     return columns
 
 
 @pytest.mark.parametrize("charset", CHARSETS)
 def test_every_value_is_the_drivers_in_every_charset(
-    values: Any, world: Any, open_service: Any, colour: Any, charset: str
+    values: Any, databases: Any, open_service: Any, io: Any, charset: str
 ) -> None:
     own, driver = [
-        open_service(world.config.model_copy(update={"charset": charset, "own_reader": own_reader}))
-        for own_reader in (True, False)
+        open_service(
+            databases.config.model_copy(update={"charset": charset, "row_decoder": row_decoder})
+        )
+        for row_decoder in ("dualdb", "driver")
     ]
     sql = "SELECT * FROM vals ORDER BY id"
-    expected = kinds(colour(driver.query(sql)))
-    assert kinds(colour(own.query(sql))) == expected
+    expected = kinds(io(driver.query(sql)))
+    assert kinds(io(own.query(sql))) == expected
     for reader in (own, driver):
-        assert kinds(colour.taken(reader.stream(sql))) == expected
+        assert kinds(io.taken(reader.stream(sql))) == expected
     for name in values:
         sql = f"SELECT {name}, id, {name} AS again FROM vals"
-        assert kinds(colour(own.query(sql))) == kinds(colour(driver.query(sql)))
+        assert kinds(io(own.query(sql))) == kinds(io(driver.query(sql)))
 
 
-@pytest.mark.parametrize("own_reader", [True, False])
+@pytest.mark.parametrize("row_decoder", ["dualdb", "driver"])
 def test_either_reader_does_what_a_call_can_do(
-    world: Any, open_service: Any, colour: Any, own_reader: bool
+    databases: Any, open_service: Any, io: Any, row_decoder: str
 ) -> None:
-    world.run(1, "INSERT INTO trades VALUES (1, 7, 'A', 2), (2, 7, 'B', 3)")
-    db = open_service(world.config.model_copy(update={"own_reader": own_reader}))
-    result = colour(db.shard(1).call("portfolio", (7,)))
+    databases.run(1, "INSERT INTO trades VALUES (1, 7, 'A', 2), (2, 7, 'B', 3)")
+    db = open_service(databases.config.model_copy(update={"row_decoder": row_decoder}))
+    result = io(db.shard(1).call("portfolio", (7,)))
     assert [each.columns for each in result.sets] == [
         ("ErrorCode", "trades"),
         ("symbol", "qty"),
         ("id",),
     ]
     assert [len(each.rows) for each in result.sets] == [1, 2, 0]
-    count = colour(
-        db.shard(1).execute("INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'C', 1)")
-    )
+    count = io(db.shard(1).execute("INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'C', 1)"))
     assert (count, count.lastrowid) == (1, 3)
-    assert colour(db.shard(1).query("SELECT id, qty AS id FROM trades ORDER BY 1 LIMIT 1")) == [
+    assert io(db.shard(1).query("SELECT id, qty AS id FROM trades ORDER BY 1 LIMIT 1")) == [
         {"id": 1, "trades.id": 2}
     ]
 
 
 def test_rows_of_more_than_a_packet_and_very_many_columns(
-    world: Any, open_service: Any, colour: Any
+    databases: Any, open_service: Any, io: Any
 ) -> None:
-    before = world.value("global", "SELECT @@GLOBAL.max_allowed_packet")
-    world.run("global", f"SET GLOBAL max_allowed_packet = {64 * 1024 * 1024}")
+    before = databases.value("global", "SELECT @@GLOBAL.max_allowed_packet")
+    databases.run("global", f"SET GLOBAL max_allowed_packet = {64 * 1024 * 1024}")
     try:
         db = open_service()
         sizes = [0xFFFFFF - 4, 0xFFFFFF - 5, 0xFFFFFF, 40_000_000]
-        rows = colour(
+        rows = io(
             db.query(
                 " UNION ALL ".join(
                     [f"SELECT REPEAT('x', {size}) AS a, {size} AS n" for size in sizes]
@@ -151,14 +151,14 @@ def test_rows_of_more_than_a_packet_and_very_many_columns(
         ]
         assert [row["n"] for row in rows] == sizes
     finally:
-        world.run("global", f"SET GLOBAL max_allowed_packet = {before}")
+        databases.run("global", f"SET GLOBAL max_allowed_packet = {before}")
     many = ", ".join([f"{number} AS c{number}" for number in range(1000)])
-    assert colour(db.query(f"SELECT {many}")) == [{f"c{number}": number for number in range(1000)}]
+    assert io(db.query(f"SELECT {many}")) == [{f"c{number}": number for number in range(1000)}]
 
 
-def test_a_converter_set_on_a_cursor_is_honoured(db: Any, colour: Any) -> None:
-    with colour.using(db.shard(1).transaction()) as tx:
-        assert type(colour(tx.query_value("SELECT 9000000000"))) is int
-        connection = colour.awaited(tx.cursor()).connection
+def test_a_converter_set_on_a_cursor_is_honoured(db: Any, io: Any) -> None:
+    with io.entered(db.shard(1).transaction()) as tx:
+        assert type(io(tx.query_value("SELECT 9000000000"))) is int
+        connection = io.awaited(tx.cursor()).connection
         connection.decoders = {**connection.decoders, 8: float}
-        assert type(colour(tx.query_value("SELECT 9000000000"))) is float
+        assert type(io(tx.query_value("SELECT 9000000000"))) is float

@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
-from faces import session
+from apis import session
 
 from dualdb import (
     CallResult,
@@ -32,31 +32,31 @@ from dualdb import (
         (object(), "global"),
     ],
 )
-def test_a_target_is_the_database_it_names(face: Any, world: Any, where: Any, name: Any) -> None:
-    assert face.rows(where, "SELECT DATABASE() AS name") == [
-        {"name": world.config_of(name).database}
+def test_a_target_is_the_database_it_names(api: Any, databases: Any, where: Any, name: Any) -> None:
+    assert api.rows(where, "SELECT DATABASE() AS name") == [
+        {"name": databases.config_of(name).database}
     ]
 
 
 @pytest.mark.parametrize("where", [None, 1, session(2)])
 def test_rows_are_a_list_of_dicts_and_counts_are_affected_rows(
-    face: Any, world: Any, where: Any
+    api: Any, databases: Any, where: Any
 ) -> None:
-    face.count(where, "CREATE TEMPORARY TABLE IF NOT EXISTS unused (a INT)")
+    api.count(where, "CREATE TEMPORARY TABLE IF NOT EXISTS unused (a INT)")
     table = "accounts" if where is None else "trades"
     insert = (
         "INSERT INTO accounts (email) VALUES (%s)"
         if where is None
         else "INSERT INTO trades (user_id, symbol, qty) VALUES (7, %s, 1)"
     )
-    assert [face.count(where, insert, (text,)) for text in "abc"] == [1, 1, 1]
-    rows = face.rows(where, f"SELECT id FROM {table} WHERE id > %s ORDER BY id", (1,))
+    assert [api.count(where, insert, (text,)) for text in "abc"] == [1, 1, 1]
+    rows = api.rows(where, f"SELECT id FROM {table} WHERE id > %s ORDER BY id", (1,))
     assert rows == [{"id": 2}, {"id": 3}]
     assert type(rows) is list
-    assert face.rows(where, f"SELECT id FROM {table} WHERE FALSE") == []
-    assert type(face.rows(where, f"SELECT id FROM {table} WHERE FALSE")) is list
-    assert face.count(where, f"DELETE FROM {table} WHERE id <= %s", [2]) == 2
-    assert face.rows(where, f"DELETE FROM {table}") == []
+    assert api.rows(where, f"SELECT id FROM {table} WHERE FALSE") == []
+    assert type(api.rows(where, f"SELECT id FROM {table} WHERE FALSE")) is list
+    assert api.count(where, f"DELETE FROM {table} WHERE id <= %s", [2]) == 2
+    assert api.rows(where, f"DELETE FROM {table}") == []
 
 
 def test_one_row_and_one_value(db: Any, call: Any) -> None:
@@ -84,15 +84,15 @@ def test_a_write_gives_its_own_id(db: Any, call: Any) -> None:
 
 
 @pytest.mark.parametrize("where", [1, session(1)])
-def test_a_procedure_s_sets_come_in_one_list_through_the_legacy_form(face: Any, where: Any) -> None:
+def test_a_procedure_s_sets_come_in_one_list_through_the_legacy_form(api: Any, where: Any) -> None:
     for symbol, qty in (("B", 2), ("A", 1), ("B", 3)):
-        assert face.procedure(where, "buy", (7, symbol, qty)) == []
-    assert face.procedure(where, "portfolio", (7,)) == [
+        assert api.procedure(where, "buy", (7, symbol, qty)) == []
+    assert api.procedure(where, "portfolio", (7,)) == [
         {"ErrorCode": 0, "trades": 3},
         {"symbol": "A", "qty": decimal.Decimal(1)},
         {"symbol": "B", "qty": decimal.Decimal(5)},
     ]
-    assert face.procedure(where, "portfolio", [8]) == [{"ErrorCode": 0, "trades": 0}]
+    assert api.procedure(where, "portfolio", [8]) == [{"ErrorCode": 0, "trades": 0}]
 
 
 def test_a_call_keeps_every_set_apart(db: Any, call: Any) -> None:
@@ -119,30 +119,32 @@ def test_out_and_inout_values_by_name(db: Any, call: Any) -> None:
     }
 
 
-def test_out_parameters_given_as_values_work_as_with_callproc(face: Any) -> None:
-    assert face.procedure(1, "totals", (7, 0, 10)) == [{"user_id": 7}]
+def test_out_parameters_given_as_values_work_as_with_callproc(api: Any) -> None:
+    assert api.procedure(1, "totals", (7, 0, 10)) == [{"user_id": 7}]
 
 
-def test_a_procedure_that_calls_another_wrongly_is_executed_once(face: Any, world: Any) -> None:
+def test_a_procedure_that_calls_another_wrongly_is_executed_once(api: Any, databases: Any) -> None:
     with pytest.raises(Exception, match="not a variable"):
-        face.procedure(1, "insert_and_call_wrongly", (7,))
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
+        api.procedure(1, "insert_and_call_wrongly", (7,))
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
 
 
-def test_a_procedure_in_another_schema(db: Any, call: Any, world: Any) -> None:
-    schema = world.config_of(1).database
+def test_a_procedure_in_another_schema(db: Any, call: Any, databases: Any) -> None:
+    schema = databases.config_of(1).database
     assert call(db.shard(1).call(f"{schema}.portfolio", (7,))).rows == [
         {"ErrorCode": 0, "trades": 0}
     ]
 
 
-def test_an_error_after_a_set_leaves_a_usable_connection_and_one_row(face: Any, world: Any) -> None:
+def test_an_error_after_a_set_leaves_a_usable_connection_and_one_row(
+    api: Any, databases: Any
+) -> None:
     for _ in range(2):
         with pytest.raises(Exception, match="no more") as caught:
-            face.procedure(1, "insert_and_fail", (7,))
+            api.procedure(1, "insert_and_fail", (7,))
         assert caught.value.args == (1644, "no more")
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 2, "each was executed once"
-    assert face.rows(1, "SELECT 1 AS one") == [{"one": 1}]
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 2, "each was executed once"
+    assert api.rows(1, "SELECT 1 AS one") == [{"one": 1}]
 
 
 VALUES = [
@@ -184,13 +186,13 @@ def test_values_travel_there_and_back(db: Any, call: Any, value: Any, sql: str, 
     assert type(found) is type(back)
 
 
-def test_in_lists(face: Any) -> None:
+def test_in_lists(api: Any) -> None:
     numbers = (
         "SELECT n FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3) AS t WHERE n {} %s ORDER BY n"
     )
-    assert face.rows(None, numbers.format("IN"), ([1, 3],)) == [{"n": 1}, {"n": 3}]
-    assert face.rows(None, numbers.format("IN"), ([],)) == []
-    assert len(face.rows(None, numbers.format("NOT IN"), ((),))) == 3
+    assert api.rows(None, numbers.format("IN"), ([1, 3],)) == [{"n": 1}, {"n": 3}]
+    assert api.rows(None, numbers.format("IN"), ([],)) == []
+    assert len(api.rows(None, numbers.format("NOT IN"), ((),))) == 3
 
 
 def test_percent_signs(db: Any, call: Any) -> None:
@@ -199,29 +201,29 @@ def test_percent_signs(db: Any, call: Any) -> None:
     assert call(db.execute_query("SELECT 'a%%b' AS v")) == [{"v": "a%b"}]
 
 
-def test_two_columns_of_one_name(face: Any) -> None:
-    rows = face.rows(None, "SELECT a.n, b.n FROM (SELECT 1 AS n) AS a, (SELECT 2 AS n) AS b")
+def test_two_columns_of_one_name(api: Any) -> None:
+    rows = api.rows(None, "SELECT a.n, b.n FROM (SELECT 1 AS n) AS a, (SELECT 2 AS n) AS b")
     assert rows == [{"n": 1, "b.n": 2}]
 
 
-def test_a_backslash_is_a_backslash_in_either_sql_mode(world: Any, colour: Any) -> None:
-    client = colour.Client(world.config_of("global", pool_size=1, max_overflow=0))
-    with colour.using(client.transaction()) as tx:
-        colour(tx.execute("SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'"))
-        assert colour(tx.query_value("SELECT %s", ("it's \\",))) == "it's \\"
-    colour(client.close_pool())
+def test_a_backslash_is_a_backslash_in_either_sql_mode(databases: Any, io: Any) -> None:
+    client = io.Client(databases.config_of("global", pool_size=1, max_overflow=0))
+    with io.entered(client.transaction()) as tx:
+        io(tx.execute("SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'"))
+        assert io(tx.query_value("SELECT %s", ("it's \\",))) == "it's \\"
+    io(client.close_pool())
 
 
-def test_statements_are_never_two(face: Any, world: Any) -> None:
+def test_statements_are_never_two(api: Any, databases: Any) -> None:
     with pytest.raises(ProgrammingError) as caught:
-        face.rows(None, "SELECT 1; DELETE FROM accounts")
+        api.rows(None, "SELECT 1; DELETE FROM accounts")
     assert caught.value.errno == 1064
 
 
-def test_what_the_server_says_keeps_its_class_and_code(face: Any) -> None:
-    face.count(None, "INSERT INTO accounts (email) VALUES ('a')")
+def test_what_the_server_says_keeps_its_class_and_code(api: Any) -> None:
+    api.count(None, "INSERT INTO accounts (email) VALUES ('a')")
     with pytest.raises(IntegrityError) as caught:
-        face.count(None, "INSERT INTO accounts (email) VALUES ('a')")
+        api.count(None, "INSERT INTO accounts (email) VALUES ('a')")
     error = caught.value
     assert (error.errno, error.sqlstate, error.target, error.shard_id) == (
         1062,
@@ -232,11 +234,11 @@ def test_what_the_server_says_keeps_its_class_and_code(face: Any) -> None:
     assert str(error).endswith("[global]")
     assert type(error.__cause__).__module__ == "pymysql.err"
     with pytest.raises(ProgrammingError) as caught_too:
-        face.rows(2, "SELECT * FROM nowhere")
+        api.rows(2, "SELECT * FROM nowhere")
     assert (caught_too.value.errno, caught_too.value.shard_id) == (1146, 2)
 
 
-def test_both_colours_open_the_same_session(db: Any, call: Any, world: Any) -> None:
+def test_both_colours_open_the_same_session(db: Any, call: Any, databases: Any) -> None:
     session_is = call(
         db.query_one(
             "SELECT @@autocommit AS a, @@character_set_client AS c, @@collation_connection AS n, @@sql_mode AS m, @@time_zone AS z"
@@ -244,7 +246,7 @@ def test_both_colours_open_the_same_session(db: Any, call: Any, world: Any) -> N
     )
     import pymysql
 
-    config = world.config
+    config = databases.config
     plain = pymysql.connect(
         host=config.host,
         port=config.port,
@@ -264,82 +266,84 @@ NUMBERS = " UNION ALL ".join([f"SELECT {number} AS n" for number in range(10)])
 HUGE = f"SELECT REPEAT('x', 1000) AS x FROM {', '.join([f'({NUMBERS}) t{number}' for number in range(6)])}"
 
 
-def test_no_more_rows_than_are_asked_for(db: Any, colour: Any, world: Any) -> None:
+def test_no_more_rows_than_are_asked_for(db: Any, io: Any, databases: Any) -> None:
     target = db.shard(1)
-    assert colour(target.query("SELECT 1 AS n UNION SELECT 2", max_rows=2)) == [{"n": 1}, {"n": 2}]
+    assert io(target.query("SELECT 1 AS n UNION SELECT 2", max_rows=2)) == [{"n": 1}, {"n": 2}]
     opened = target_opened(db)
     with pytest.raises(TooManyRows, match="more than 1 rows") as caught:
-        colour(target.query("SELECT 1 AS n UNION SELECT 2", max_rows=1))
+        io(target.query("SELECT 1 AS n UNION SELECT 2", max_rows=1))
     assert (caught.value.shard_id, caught.value.sent) == (1, True)
     # the answer was short, and the connection is kept
     assert target_opened(db) == opened
     with pytest.raises(TooManyRows):
         # a gigabyte, if it were all waited for
-        colour(target.query_column(HUGE, max_rows=1000))
-    assert colour(target.query_value("SELECT 7")) == 7
-    with colour.using(target.transaction()) as tx:
+        io(target.query_column(HUGE, max_rows=1000))
+    assert io(target.query_value("SELECT 7")) == 7
+    with io.entered(target.transaction()) as tx:
         with pytest.raises(TooManyRows):
-            colour(tx.query("SELECT 1 UNION SELECT 2", max_rows=1))
-        colour(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
-    with pytest.raises(TransactionAborted), colour.using(target.transaction()) as tx:
-        colour(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (2, 'A', 1)"))
+            io(tx.query("SELECT 1 UNION SELECT 2", max_rows=1))
+        io(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
+    with pytest.raises(TransactionAborted), io.entered(target.transaction()) as tx:
+        io(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (2, 'A', 1)"))
         with pytest.raises(TooManyRows):
-            colour(tx.query(HUGE, max_rows=1000))
-        colour(tx.query("SELECT 1"))
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
+            io(tx.query(HUGE, max_rows=1000))
+        io(tx.query("SELECT 1"))
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
     wrong: Any
     for wrong in (-1, "9", True, 1.5):
         with pytest.raises(ParameterError, match="max_rows"):
-            colour(target.query("SELECT 1", max_rows=wrong))
+            io(target.query("SELECT 1", max_rows=wrong))
 
 
-@pytest.mark.parametrize("own_reader", [True, False])
+@pytest.mark.parametrize("row_decoder", ["dualdb", "driver"])
 def test_a_limit_on_rows_for_all_that_is_read_whole(
-    world: Any, open_service: Any, colour: Any, own_reader: bool
+    databases: Any, open_service: Any, io: Any, row_decoder: str
 ) -> None:
     for shard_id in (3, 4, 5, 6):
-        world.set_row(shard_id)
-    db = open_service(world.config.model_copy(update={"max_rows": 5, "own_reader": own_reader}))
+        databases.set_row(shard_id)
+    db = open_service(
+        databases.config.model_copy(update={"max_rows": 5, "row_decoder": row_decoder})
+    )
     assert len(db.shard_clients) == 6  # the service's own reading has no limit
-    assert len(colour(db.query("SELECT 1 UNION SELECT 2"))) == 2
+    assert len(io(db.query("SELECT 1 UNION SELECT 2"))) == 2
     six = "SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6"
     with pytest.raises(TooManyRows):
-        colour(db.query(six))
-    assert len(colour(db.query(six, max_rows=6))) == 6
-    assert len(colour.taken(db.stream(six))) == 6
-    world.run(
+        io(db.query(six))
+    assert len(io(db.query(six, max_rows=6))) == 6
+    assert len(io.taken(db.stream(six))) == 6
+    databases.run(
         1,
         "INSERT INTO trades (user_id, symbol, qty) VALUES "
         + ", ".join([f"(7, 'S{number}', 1)" for number in range(6)]),
     )
     with pytest.raises(TooManyRows):
-        colour(db.shard(1).call("portfolio", (7,)))
+        io(db.shard(1).call("portfolio", (7,)))
     # What writes is performed to its end.
     insert = "INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1)"
     rows = "SELECT REPEAT('x', 1000) FROM trades a, trades b, trades c, trades d"
-    world.run(
+    databases.run(
         1,
         "DROP PROCEDURE IF EXISTS works",
         f"CREATE PROCEDURE works() BEGIN {insert}; {rows}; {insert}; END",
     )
     with pytest.raises(TooManyRows):
-        colour(db.shard(1).call("works"))
-    assert world.value(1, "SELECT COUNT(*) FROM trades WHERE user_id = 8") == 2
+        io(db.shard(1).call("works"))
+    assert databases.value(1, "SELECT COUNT(*) FROM trades WHERE user_id = 8") == 2
 
 
 def target_opened(db: Any) -> int:
     return int(db.stats()[1].opened)
 
 
-def test_a_count_carries_the_id_and_the_warnings(db: Any, colour: Any) -> None:
-    made = colour(
+def test_a_count_carries_the_id_and_the_warnings(db: Any, io: Any) -> None:
+    made = io(
         db.shard(1).execute(
             "INSERT IGNORE INTO trades (id, user_id, symbol, qty) VALUES (5, 1, REPEAT('x', 50), 1)"
         )
     )
     assert (made, made.lastrowid, made.warnings) == (1, 5, 1)
-    assert colour(db.shard(1).execute("DELETE FROM trades")).warnings == 0
-    many = colour(
+    assert io(db.shard(1).execute("DELETE FROM trades")).warnings == 0
+    many = io(
         db.shard(1).executemany(
             "INSERT IGNORE INTO trades (user_id, symbol, qty) VALUES (%s, %s, 1)",
             [(1, "y" * 50)] * 3,

@@ -9,7 +9,7 @@ from typing import Any, Iterator
 
 import pymysql
 import pytest
-from colours import until
+from io_kinds import until
 
 from dualdb import DeadlineExceeded, Out, OutcomeUnknown, TransactionAborted, WriteTimedOut
 
@@ -25,114 +25,114 @@ BETWEEN = [
 
 
 @pytest.fixture
-def client(world: Any, colour: Any) -> Iterator[Any]:
-    made = colour.Client(world.config_of(1, pool_size=2, max_overflow=0))
-    colour(made.init_pool())
+def client(databases: Any, io: Any) -> Iterator[Any]:
+    made = io.Client(databases.config_of(1, pool_size=2, max_overflow=0))
+    io(made.init_pool())
     yield made
-    colour(made.close_pool())
+    io(made.close_pool())
 
 
-def sleepers(world: Any, word: str = "SLEEP") -> int:
+def sleepers(databases: Any, word: str = "SLEEP") -> int:
     """How many statements with a SLEEP the server is working on."""
     found = f"SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%{word}(%' AND info NOT LIKE '%processlist%'"
-    return int(world.value(1, found))
+    return int(databases.value(1, found))
 
 
 @pytest.mark.parametrize("how", ["timeout", "deadline", "legacy"])
 def test_a_late_read_is_told_and_ended_on_the_server(
-    client: Any, colour: Any, world: Any, how: str
+    client: Any, io: Any, databases: Any, how: str
 ) -> None:
     with pytest.raises(DeadlineExceeded) as caught:
         if how == "timeout":
-            colour(client.query("SELECT SLEEP(30)", timeout=0.2))
+            io(client.query("SELECT SLEEP(30)", timeout=0.2))
         else:
-            with colour.deadline(0.2):
+            with io.deadline(0.2):
                 ask = client.execute_query if how == "legacy" else client.query
-                colour(ask("SELECT SLEEP(30)"))
+                io(ask("SELECT SLEEP(30)"))
     assert isinstance(caught.value, TimeoutError)
     assert (caught.value.sent, caught.value.shard_id, caught.value.retryable) == (True, None, False)
-    assert until(colour, lambda: sleepers(world) == 0)
-    assert colour(client.query_value("SELECT 7")) == 7
+    assert until(io, lambda: sleepers(databases) == 0)
+    assert io(client.query_value("SELECT 7")) == 7
 
 
-def test_a_late_write_may_have_been_applied(client: Any, colour: Any, world: Any) -> None:
+def test_a_late_write_may_have_been_applied(client: Any, io: Any, databases: Any) -> None:
     with pytest.raises(WriteTimedOut) as caught:
-        colour(client.execute(INSERT, (30,), timeout=0.2))
+        io(client.execute(INSERT, (30,), timeout=0.2))
     assert isinstance(caught.value, OutcomeUnknown)
     assert isinstance(caught.value, DeadlineExceeded)
-    assert until(colour, lambda: sleepers(world) == 0)
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
+    assert until(io, lambda: sleepers(databases) == 0)
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
 def test_a_late_procedure_is_ended_whatever_it_is_doing(
-    client: Any, colour: Any, world: Any
+    client: Any, io: Any, databases: Any
 ) -> None:
     # Whatever it does about errors, nothing of it is performed after its time: a limit
     # for each statement would be one it can handle. No server lets anybody end what has
     # another's rights: see the next test.
     handler = "DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END"
     body = f"BEGIN {handler}; SELECT SLEEP(30); {NOW}; SELECT SLEEP(30); END"
-    world.run(
+    databases.run(
         1,
         "DROP PROCEDURE IF EXISTS dawdle",
         f"CREATE PROCEDURE dawdle() SQL SECURITY INVOKER {body}",
     )
     with pytest.raises(WriteTimedOut):
-        colour(client.call("dawdle", timeout=0.2))
-    assert until(colour, lambda: sleepers(world) == 0)
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
+        io(client.call("dawdle", timeout=0.2))
+    assert until(io, lambda: sleepers(databases) == 0)
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
 def test_what_has_its_definer_s_rights_keeps_its_slot_until_it_is_over(
-    world: Any, colour: Any, caplog: Any
+    databases: Any, io: Any, caplog: Any
 ) -> None:
-    world.run(
+    databases.run(
         1,
         "DROP FUNCTION IF EXISTS slowly",
         "CREATE FUNCTION slowly(n FLOAT) RETURNS INT READS SQL DATA RETURN SLEEP(n)",
     )
-    client = colour.Client(world.config_of(1, pool_size=2, max_overflow=0))
+    client = io.Client(databases.config_of(1, pool_size=2, max_overflow=0))
     for _ in range(4):
         with pytest.raises(DeadlineExceeded):
-            colour(client.query("SELECT slowly(1.5)", timeout=0.2))
-        assert sleepers(world, "slowly") <= 2
+            io(client.query("SELECT slowly(1.5)", timeout=0.2))
+        assert sleepers(databases, "slowly") <= 2
     assert "goes on with a definer's rights" in caplog.text
-    assert until(colour, lambda: sleepers(world, "slowly") == 0)
-    assert colour(client.query_value("SELECT 7")) == 7
-    assert until(colour, lambda: client.stats().in_use == 0)
-    colour(client.close_pool())
+    assert until(io, lambda: sleepers(databases, "slowly") == 0)
+    assert io(client.query_value("SELECT 7")) == 7
+    assert until(io, lambda: client.stats().in_use == 0)
+    io(client.close_pool())
 
 
-def test_life_and_health_are_over_in_time_too(world: Any, colour: Any) -> None:
+def test_life_and_health_are_over_in_time_too(databases: Any, io: Any) -> None:
     # accepts, and says nothing
     with socket.create_server(("127.0.0.1", 0)) as listener:
         silent = {"host": "127.0.0.1", "port": listener.getsockname()[1]}
-        with pytest.raises(DeadlineExceeded), colour.deadline(0.2):
-            colour(colour.Service(world.config.model_copy(update=silent)).init_service())
-        world.set_row(2, **silent)
-        db = colour.Service(world.config)
-        with colour.deadline(0.5):
-            colour(db.init_service())
-        with colour.deadline(0.5):
-            report = colour(db.health_check())
+        with pytest.raises(DeadlineExceeded), io.deadline(0.2):
+            io(io.Service(databases.config.model_copy(update=silent)).init_service())
+        databases.set_row(2, **silent)
+        db = io.Service(databases.config)
+        with io.deadline(0.5):
+            io(db.init_service())
+        with io.deadline(0.5):
+            report = io(db.health_check())
         assert (
             report["global"]["healthy"],
             report["shards"][1]["healthy"],
             report["shards"][2]["healthy"],
         ) == (True, True, False)
-        colour(db.close_service())
+        io(db.close_service())
 
 
-def test_waiting_for_a_connection_counts(client: Any, colour: Any) -> None:
-    outcomes = colour.at_once(
-        [lambda: client.query("SELECT SLEEP(1)")] * 2 + [lambda: late_query(colour, client)]
+def test_waiting_for_a_connection_counts(client: Any, io: Any) -> None:
+    outcomes = io.max_concurrency(
+        [lambda: client.query("SELECT SLEEP(1)")] * 2 + [lambda: late_query(io, client)]
     )
     assert isinstance(outcomes[2], DeadlineExceeded), outcomes
     assert outcomes[2].sent is False
 
 
-def late_query(colour: Any, client: Any) -> Any:
-    if colour.name == "sync":
+def late_query(io: Any, client: Any) -> Any:
+    if io.name == "sync":
         time.sleep(0.2)
         return client.query("SELECT 1", timeout=0.2)
 
@@ -143,105 +143,107 @@ def late_query(colour: Any, client: Any) -> Any:
     return ask()
 
 
-def test_a_deadline_that_has_passed_sends_nothing(client: Any, colour: Any, world: Any) -> None:
-    with colour.deadline(0.0), pytest.raises(DeadlineExceeded) as caught:
-        colour(client.execute(INSERT, (0,)))
+def test_a_deadline_that_has_passed_sends_nothing(client: Any, io: Any, databases: Any) -> None:
+    with io.deadline(0.0), pytest.raises(DeadlineExceeded) as caught:
+        io(client.execute(INSERT, (0,)))
     assert caught.value.sent is False
     assert caught.value.retryable
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
-def test_a_transaction_that_is_late_is_gone(client: Any, colour: Any, world: Any) -> None:
-    with pytest.raises(TransactionAborted), colour.using(client.transaction()) as tx:
-        colour(tx.execute(INSERT, (0,)))
+def test_a_transaction_that_is_late_is_gone(client: Any, io: Any, databases: Any) -> None:
+    with pytest.raises(TransactionAborted), io.entered(client.transaction()) as tx:
+        io(tx.execute(INSERT, (0,)))
         with pytest.raises(DeadlineExceeded):
-            colour(tx.query("SELECT SLEEP(30)", timeout=0.2))
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
-    assert until(colour, lambda: sleepers(world) == 0)
+            io(tx.query("SELECT SLEEP(30)", timeout=0.2))
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
+    assert until(io, lambda: sleepers(databases) == 0)
 
 
 def test_a_block_that_is_late_before_its_commit_is_rolled_back(
-    client: Any, colour: Any, world: Any
+    client: Any, io: Any, databases: Any
 ) -> None:
     with (
-        colour.deadline(0.3),
+        io.deadline(0.3),
         pytest.raises(DeadlineExceeded),
-        colour.using(client.transaction()) as tx,
+        io.entered(client.transaction()) as tx,
     ):
-        colour(tx.execute(INSERT, (0,)))
-        colour.sleep(0.4)
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
-    assert colour(client.query_value("SELECT 1")) == 1
+        io(tx.execute(INSERT, (0,)))
+        io.sleep(0.4)
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
+    assert io(client.query_value("SELECT 1")) == 1
 
 
 def test_a_call_that_is_interrupted_is_ended_on_the_server(
-    client: Any, colour: Any, world: Any
+    client: Any, io: Any, databases: Any
 ) -> None:
     for _ in range(3):
-        colour.interrupted(lambda: client.query("SELECT SLEEP(30)"))
-    assert until(colour, lambda: sleepers(world) == 0)
-    assert colour(client.query_value("SELECT 7")) == 7
-    assert until(colour, lambda: client.stats().in_use == 0)
+        io.interrupted(lambda: client.query("SELECT SLEEP(30)"))
+    assert until(io, lambda: sleepers(databases) == 0)
+    assert io(client.query_value("SELECT 7")) == 7
+    assert until(io, lambda: client.stats().in_use == 0)
 
 
-def test_silence_beyond_read_timeout_is_ended_too(world: Any, colour: Any) -> None:
-    client = colour.Client(world.config_of(1, read_timeout=0.2))
+def test_silence_beyond_read_timeout_is_ended_too(databases: Any, io: Any) -> None:
+    client = io.Client(databases.config_of(1, read_timeout=0.2))
     with pytest.raises(OutcomeUnknown):
-        colour(client.execute(INSERT, (30,)))
-    assert until(colour, lambda: sleepers(world) == 0)
-    colour(client.close_pool())
+        io(client.execute(INSERT, (30,)))
+    assert until(io, lambda: sleepers(databases) == 0)
+    io(client.close_pool())
 
 
-def test_what_was_given_up_never_exceeds_the_pool_s_limit(world: Any, colour: Any) -> None:
+def test_what_was_given_up_never_exceeds_the_pool_s_limit(databases: Any, io: Any) -> None:
     """Each given-up session keeps its place until it has been ended: the server sees at
     most one connection more, which ends them.
     """
     user = "dualdb_counted"
-    world.run(
+    databases.run(
         1,
         f"DROP USER IF EXISTS {user}",
         f"CREATE USER {user} IDENTIFIED BY 'x'",
         f"GRANT ALL ON *.* TO {user}",
     )
-    client = colour.Client(
-        world.config_of(1, pool_size=2, max_overflow=1, user=user, password="x", pool_timeout=20.0)
+    client = io.Client(
+        databases.config_of(
+            1, pool_size=2, max_overflow=1, user=user, password="x", pool_timeout=20.0
+        )
     )
     most = 0
     for _ in range(5):
-        colour.at_once([lambda: client.query("SELECT SLEEP(30)", timeout=0.1)] * 6)
+        io.max_concurrency([lambda: client.query("SELECT SLEEP(30)", timeout=0.1)] * 6)
         most = max(
             most,
-            world.value(
+            databases.value(
                 1, f"SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{user}'"
             ),
         )
     assert most <= 4
-    assert until(colour, lambda: sleepers(world) == 0)
-    colour(client.close_pool())
-    world.run(1, f"DROP USER {user}")
+    assert until(io, lambda: sleepers(databases) == 0)
+    io(client.close_pool())
+    databases.run(1, f"DROP USER {user}")
 
 
-def test_a_large_answer_that_trickles_is_late_too(client: Any, colour: Any) -> None:
+def test_a_large_answer_that_trickles_is_late_too(client: Any, io: Any) -> None:
     some = "(SELECT 1 UNION SELECT 2 UNION SELECT 3)"
     with pytest.raises(DeadlineExceeded):
-        colour(
+        io(
             client.query(
                 f"SELECT REPEAT('x', 200000), SLEEP(0.05) FROM {some} AS t, {some} AS u",
                 timeout=0.2,
             )
         )
-    assert colour(client.query_value("SELECT 7")) == 7
+    assert io(client.query_value("SELECT 7")) == 7
 
 
 def test_a_changed_session_that_was_given_up_is_not_reset_but_replaced(
-    client: Any, colour: Any, world: Any
+    client: Any, io: Any, databases: Any
 ) -> None:
-    with pytest.raises(TransactionAborted), colour.using(client.transaction()) as tx:
-        colour(tx.execute("SET @mine = 1"))
+    with pytest.raises(TransactionAborted), io.entered(client.transaction()) as tx:
+        io(tx.execute("SET @mine = 1"))
         with pytest.raises(DeadlineExceeded):
-            colour(tx.query("SELECT SLEEP(20)", timeout=0.2))
-    assert colour(client.query_value("SELECT @mine")) is None
-    assert until(colour, lambda: client.stats().in_use == 0)
+            io(tx.query("SELECT SLEEP(20)", timeout=0.2))
+    assert io(client.query_value("SELECT @mine")) is None
+    assert until(io, lambda: client.stats().in_use == 0)
     assert client.stats().opened == 2
 
 
@@ -250,19 +252,19 @@ def test_a_changed_session_that_was_given_up_is_not_reset_but_replaced(
 )
 def test_a_procedure_is_not_called_twice_where_the_next_command_never_left(
     client: Any,
-    colour: Any,
-    world: Any,
+    io: Any,
+    databases: Any,
     monkeypatch: Any,
     name: str,
     body: str,
     next_command: bytes,
 ) -> None:
-    world.run(
+    databases.run(
         1,
         f"DROP PROCEDURE IF EXISTS {name}",
         f"CREATE PROCEDURE {name}(OUT p_done INT) BEGIN {NOW}; {body}; END",
     )
-    connection_class = colour.impl.connection.Connection
+    connection_class = io.impl.connection.Connection
     write = connection_class._write_bytes
 
     # No server can be made to hit the microseconds between an answer and the next
@@ -275,5 +277,5 @@ def test_a_procedure_is_not_called_twice_where_the_next_command_never_left(
 
     monkeypatch.setattr(connection_class, "_write_bytes", fail)
     with pytest.raises(OutcomeUnknown):
-        colour(client.call(name, (Out("p_done"),)))
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 1
+        io(client.call(name, (Out("p_done"),)))
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1

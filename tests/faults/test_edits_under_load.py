@@ -10,13 +10,13 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
 
-from faces import session
+from apis import session
 
 from dualdb import DatabaseConfig, ShardNotFound, ShardUnavailable
-from dualdb.execution.steps import Close, Notify
-from dualdb.sync_impl.runner import drive
+from dualdb.execution.steps import CallHooks, Close
+from dualdb.sync_impl.runner import run_plan
 from dualdb.topology import shard_map
-from dualdb.topology.lifecycle import Life
+from dualdb.topology.lifecycle import ServiceLifecycle
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, %s, 1)"
 CALLERS = 6
@@ -25,29 +25,29 @@ SECONDS = 3.0
 Told = List[Tuple[int, int, Any]]
 
 
-def edit_at_random(world: Any, seed: int, seconds: float) -> None:
+def edit_at_random(databases: Any, seed: int, seconds: float) -> None:
     """Add shard 3, move it between two servers, suspend it, make it read-only or
     inactive, remove it; shard 2 is never touched.
     """
     chance = random.Random(seed)
-    places = [world.config_of(1), world.config_of(2)]
+    places = [databases.config_of(1), databases.config_of(2)]
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(chance.random() * 0.1)
         what = chance.randrange(6)
         if what == 0:
-            world.run("global", "DELETE FROM table_shard_config WHERE shard_id = 3")
+            databases.run("global", "DELETE FROM table_shard_config WHERE shard_id = 3")
         elif what == 1:
             place = chance.choice(places)
-            world.set_row(3, host=place.host, port=place.port, database_name=place.database)
+            databases.set_row(3, host=place.host, port=place.port, database_name=place.database)
         elif what == 2:
-            world.set_row(3, port="0")
+            databases.set_row(3, port="0")
         else:
-            world.set_row(
+            databases.set_row(
                 3, status=chance.choice(["active", "inactive", "maintenance", "readonly", "active"])
             )
     place = places[1]
-    world.set_row(
+    databases.set_row(
         3, host=place.host, port=place.port, database_name=place.database, status="active"
     )
 
@@ -60,7 +60,7 @@ class Callers:
     def __init__(self, db: Any) -> None:
         self.db = db
         self.stopped = False
-        self.told: Told = []
+        self.translated: Told = []
 
     def numbers(self, caller: int) -> Any:
         number = caller
@@ -76,9 +76,9 @@ class Callers:
                 self.db.session(session(shard_id)).query_value(
                     "SELECT COUNT(*) FROM trades WHERE user_id = %s", (number,)
                 )
-                self.told.append((number, shard_id, None))
+                self.translated.append((number, shard_id, None))
             except Exception as error:
-                self.told.append((number, shard_id, error))
+                self.translated.append((number, shard_id, error))
                 time.sleep(0.001)
 
     async def asynchronous(self, caller: int) -> None:
@@ -89,64 +89,64 @@ class Callers:
                 await self.db.session(session(shard_id)).query_value(
                     "SELECT COUNT(*) FROM trades WHERE user_id = %s", (number,)
                 )
-                self.told.append((number, shard_id, None))
+                self.translated.append((number, shard_id, None))
             except Exception as error:
-                self.told.append((number, shard_id, error))
+                self.translated.append((number, shard_id, error))
                 await asyncio.sleep(0.001)
 
 
 def test_edits_cost_no_error_that_was_not_promised(
-    open_service: Any, colour: Any, world: Any, seed: int
+    open_service: Any, io: Any, databases: Any, seed: int
 ) -> None:
     db = open_service(refresh_interval=0.05, absent_shard="error")
     callers = Callers(db)
 
     def edit() -> None:
         try:
-            edit_at_random(world, seed, SECONDS)
+            edit_at_random(databases, seed, SECONDS)
         finally:
             callers.stopped = True
 
     editor = threading.Thread(target=edit)
     editor.start()
-    work = callers.sync if colour.name == "sync" else callers.asynchronous
+    work = callers.sync if io.name == "sync" else callers.asynchronous
     assert (
-        colour.at_once([lambda caller=caller: work(caller) for caller in range(CALLERS)])
+        io.max_concurrency([lambda caller=caller: work(caller) for caller in range(CALLERS)])
         == [None] * CALLERS
     )
     editor.join()
     held = {
         name: [
             (row["user_id"], row["symbol"])
-            for row in world.run(name, "SELECT user_id, symbol FROM trades")
+            for row in databases.run(name, "SELECT user_id, symbol FROM trades")
         ]
         for name in (1, 2)
     }
     rows = Counter(held[1] + held[2])
     unpromised = [
         error
-        for _, _, error in callers.told
+        for _, _, error in callers.translated
         if error is not None and not isinstance(error, (ShardUnavailable, ShardNotFound))
     ]
     assert unpromised == []
     assert max(rows.values()) == 1, "a row was written twice"
-    for number, shard_id, error in callers.told:
+    for number, shard_id, error in callers.translated:
         assert error is not None or (number, f"S{shard_id}") in rows, (
             "an acknowledged row is missing"
         )
     assert not [
-        error for _, shard_id, error in callers.told if shard_id == 2 and error is not None
+        error for _, shard_id, error in callers.translated if shard_id == 2 and error is not None
     ], "shard 2 was never touched"
     assert {symbol for _, symbol in held[1]} <= {"S3"}, "a row of shard 2 is elsewhere"
-    counts = Counter(shard_id for _, shard_id, error in callers.told if error is None)
+    counts = Counter(shard_id for _, shard_id, error in callers.translated if error is None)
     assert min(counts[2], counts[3]) > 20, "the callers have done nothing, which proves nothing"
-    colour(db.refresh())
-    assert colour(db.shard(3).query_value("SELECT DATABASE()")) == world.config_of(2).database
+    io(db.refresh())
+    assert io(db.shard(3).query_value("SELECT DATABASE()")) == databases.config_of(2).database
     assert set(db.stats()) == {"global", 1, 2, 3}
     assert {shard.state for shard in db.status().shards.values()} == {"active"}
     deadline = time.monotonic() + 10
     while db.status().draining and time.monotonic() < deadline:
-        colour.sleep(0.05)
+        io.sleep(0.05)
     assert db.status().draining == {}
 
 
@@ -185,7 +185,7 @@ def client(config: DatabaseConfig, name: str, shard_id: Any) -> Any:
 
 
 def performed(step: Any) -> Any:
-    assert isinstance(step, (Close, Notify))
+    assert isinstance(step, (Close, CallHooks))
     for each in step.clients if isinstance(step, Close) else ():
         each.pool.closed = True
 
@@ -193,7 +193,7 @@ def performed(step: Any) -> Any:
 def test_ten_thousand_edits_show_nobody_half_a_change(seed: int) -> None:
     base = DatabaseConfig(database="g", user="u", password="")
     table, chance = Table(), random.Random(seed)
-    life = Life(base, "t", client, lambda plan, wait=None: None)
+    life = ServiceLifecycle(base, "t", client, lambda plan, wait=None: None)
     done, wrong = threading.Event(), []
     looks: Counter[int] = Counter()
 
@@ -219,15 +219,15 @@ def test_ten_thousand_edits_show_nobody_half_a_change(seed: int) -> None:
     life.topology = SimpleNamespace(
         global_client=client(base, "global", None), shard_map=shard_map.EMPTY, clients={}
     )  # type: ignore[assignment]
-    drive(life._use(shard_map.EMPTY._replace(version=1)), performed)
+    run_plan(life._activate(shard_map.EMPTY._replace(version=1)), performed)
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
     for version in range(2, 10_002):
         table.edit(chance)
         before: Any = life.topology
-        drive(
-            life._use(shard_map.parse_shard_table(list(table.rows.values()), base, version)),
+        run_plan(
+            life._activate(shard_map.parse_shard_table(list(table.rows.values()), base, version)),
             performed,
         )
         after: Any = life.topology
@@ -241,7 +241,7 @@ def test_ten_thousand_edits_show_nobody_half_a_change(seed: int) -> None:
                 assert same is kept, "an unchanged row keeps its very pool"
             else:
                 assert kept.pool.closed
-        drive(life._see_off(), performed)
+        run_plan(life._reap_draining(), performed)
     done.set()
     for reader in readers:
         reader.join()
@@ -253,4 +253,4 @@ def test_ten_thousand_edits_show_nobody_half_a_change(seed: int) -> None:
     assert {key: each.config for key, each in last.clients.items()} == {
         key: shard.config for key, shard in fresh.shards.items() if shard.in_service
     }
-    assert life.leaving == ()
+    assert life.draining == ()

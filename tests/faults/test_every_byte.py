@@ -22,27 +22,27 @@ INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 
 @pytest.fixture
-def proxy(world: Any) -> Iterator[Proxy]:
-    config = world.config_of(1)
+def proxy(databases: Any) -> Iterator[Proxy]:
+    config = databases.config_of(1)
     with Proxy(config.host, config.port) as made:
         yield made
 
 
 @pytest.fixture
-def client(world: Any, colour: Any, proxy: Proxy, quick_retries: None) -> Iterator[Any]:
-    made = colour.Client(
-        world.config_of(
+def client(databases: Any, io: Any, proxy: Proxy, quick_retries: None) -> Iterator[Any]:
+    made = io.Client(
+        databases.config_of(
             1, host="127.0.0.1", port=proxy.port, ssl_mode="disabled", pool_size=1, max_overflow=0
         )
     )
-    colour(made.init_pool())
+    io(made.init_pool())
     yield made
     proxy.set(None)
-    colour(made.close_pool())
+    io(made.close_pool())
 
 
 @pytest.fixture
-def at_every_byte(client: Any, colour: Any, proxy: Proxy) -> Callable[..., List[Any]]:
+def at_every_byte(client: Any, io: Any, proxy: Proxy) -> Callable[..., List[Any]]:
     """A function that does some work again and again, with the fault one byte later
     each time, until it ends without the fault.
 
@@ -58,9 +58,9 @@ def at_every_byte(client: Any, colour: Any, proxy: Proxy) -> Callable[..., List[
                 # opened for it; and ten calls earn one retry.
                 # the fault came after the last byte of the work
                 with contextlib.suppress(DeadlineExceeded):
-                    colour(client.query_value("SELECT 1", timeout=0.5))
+                    io(client.query_value("SELECT 1", timeout=0.5))
                 for _ in range(10):
-                    assert colour(client.query_value("SELECT 1", timeout=20)) == 1
+                    assert io(client.query_value("SELECT 1", timeout=20)) == 1
                 proxy.set(Fault(direction, after, action))
                 try:
                     outcomes.append(work(next(numbers)))
@@ -75,8 +75,10 @@ def at_every_byte(client: Any, colour: Any, proxy: Proxy) -> Callable[..., List[
     return do
 
 
-def held(world: Any) -> List[int]:
-    return [row["user_id"] for row in world.run(1, "SELECT user_id FROM trades ORDER BY user_id")]
+def held(databases: Any) -> List[int]:
+    return [
+        row["user_id"] for row in databases.run(1, "SELECT user_id FROM trades ORDER BY user_id")
+    ]
 
 
 def check(outcomes: List[Any], rows: List[int], acknowledged: Any, *unknown: Any) -> None:
@@ -89,44 +91,44 @@ def check(outcomes: List[Any], rows: List[int], acknowledged: Any, *unknown: Any
             assert number in rows, "an acknowledged row is missing"
 
 
-def test_a_write(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
-    outcomes = at_every_byte("cut", lambda number: colour(client.execute(INSERT, (number,))))
-    check(outcomes, held(world), 1, OutcomeUnknown)
+def test_a_write(client: Any, io: Any, databases: Any, at_every_byte: Any) -> None:
+    outcomes = at_every_byte("cut", lambda number: io(client.execute(INSERT, (number,))))
+    check(outcomes, held(databases), 1, OutcomeUnknown)
     assert len(outcomes) > 60
     assert any(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)
     assert outcomes[-1] == 1
 
 
 def test_a_write_that_was_declared_idempotent(
-    client: Any, colour: Any, world: Any, at_every_byte: Any
+    client: Any, io: Any, databases: Any, at_every_byte: Any
 ) -> None:
-    world.run(
+    databases.run(
         1, "CREATE TABLE IF NOT EXISTS states (id INT PRIMARY KEY, state INT)", "TRUNCATE states"
     )
     replace = "REPLACE INTO states VALUES (%s, 1)"
     outcomes = at_every_byte(
-        "cut", lambda number: colour(client.execute(replace, (number,), idempotent=True)), step=3
+        "cut", lambda number: io(client.execute(replace, (number,), idempotent=True)), step=3
     )
-    assert [row["id"] for row in world.run(1, "SELECT id FROM states ORDER BY id")] == list(
+    assert [row["id"] for row in databases.run(1, "SELECT id FROM states ORDER BY id")] == list(
         range(1, len(outcomes) + 1)
     )
     assert set(map(type, outcomes)) == {RowCount}
 
 
-def test_a_procedure(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
+def test_a_procedure(client: Any, io: Any, databases: Any, at_every_byte: Any) -> None:
     outcomes = at_every_byte(
-        "cut", lambda number: colour(client.call("buy", (number, "A", 1))).rowcount
+        "cut", lambda number: io(client.call("buy", (number, "A", 1))).rowcount
     )
-    check(outcomes, held(world), 1, OutcomeUnknown)
+    check(outcomes, held(databases), 1, OutcomeUnknown)
 
 
-def test_a_transaction(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
+def test_a_transaction(client: Any, io: Any, databases: Any, at_every_byte: Any) -> None:
     def work(number: int) -> Any:
-        with colour.using(client.transaction()) as tx:
-            return colour(tx.execute(INSERT, (number,)))
+        with io.entered(client.transaction()) as tx:
+            return io(tx.execute(INSERT, (number,)))
 
     outcomes = at_every_byte("cut", work)
-    check(outcomes, held(world), 1, OutcomeUnknown)
+    check(outcomes, held(databases), 1, OutcomeUnknown)
     assert {type(outcome) for outcome in outcomes if isinstance(outcome, Exception)} >= {
         ConnectionLost,
         OutcomeUnknown,
@@ -134,13 +136,13 @@ def test_a_transaction(client: Any, colour: Any, world: Any, at_every_byte: Any)
 
 
 def test_a_transaction_with_a_commit_marker_is_never_in_doubt(
-    client: Any, colour: Any, world: Any, at_every_byte: Any
+    client: Any, io: Any, databases: Any, at_every_byte: Any
 ) -> None:
-    world.run(1, "DROP TABLE IF EXISTS dualdb_commit")
+    databases.run(1, "DROP TABLE IF EXISTS dualdb_commit")
 
     def work(number: int) -> Any:
-        with colour.using(client.transaction(commit_marker=True)) as tx:
-            return colour(tx.execute(INSERT, (number,)))
+        with io.entered(client.transaction(commit_marker=True)) as tx:
+            return io(tx.execute(INSERT, (number,)))
 
     # The first of them makes the table, so that those that follow send less: the second
     # round reaches the bytes of COMMIT.
@@ -148,7 +150,7 @@ def test_a_transaction_with_a_commit_marker_is_never_in_doubt(
         *at_every_byte("cut", work),
         *at_every_byte("cut", lambda number: work(number + 1000)),
     ]
-    rows = held(world)
+    rows = held(databases)
     assert len(rows) == len(set(rows)), "a row was written twice"
     assert sum(outcome == 1 for outcome in outcomes) == len(rows), (
         "an acknowledged row is missing, or another one is there"
@@ -161,21 +163,21 @@ def test_a_transaction_with_a_commit_marker_is_never_in_doubt(
     assert sum(isinstance(error, TransactionAborted) for error in errors) >= len("COMMIT")
 
 
-def test_a_read(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
-    world.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (7, 'A', 1)")
+def test_a_read(client: Any, io: Any, databases: Any, at_every_byte: Any) -> None:
+    databases.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (7, 'A', 1)")
     outcomes = at_every_byte(
-        "cut", lambda number: colour(client.query("SELECT user_id, symbol FROM trades")), step=7
+        "cut", lambda number: io(client.query("SELECT user_id, symbol FROM trades")), step=7
     )
     assert outcomes == [[{"user_id": 7, "symbol": "A"}]] * len(outcomes)
 
 
 def test_a_network_that_swallows_everything(
-    client: Any, colour: Any, world: Any, at_every_byte: Any
+    client: Any, io: Any, databases: Any, at_every_byte: Any
 ) -> None:
     outcomes = at_every_byte(
-        "swallow", lambda number: colour(client.execute(INSERT, (number,), timeout=0.3)), step=13
+        "swallow", lambda number: io(client.execute(INSERT, (number,), timeout=0.3)), step=13
     )
-    check(outcomes, held(world), 1, OutcomeUnknown)
+    check(outcomes, held(databases), 1, OutcomeUnknown)
     assert any(isinstance(outcome, WriteTimedOut) for outcome in outcomes)
     assert all(
         isinstance(outcome, DeadlineExceeded)
@@ -184,9 +186,7 @@ def test_a_network_that_swallows_everything(
     )
 
 
-def test_a_delay_is_waited_for(client: Any, colour: Any, world: Any, at_every_byte: Any) -> None:
-    outcomes = at_every_byte(
-        "delay", lambda number: colour(client.execute(INSERT, (number,))), step=40
-    )
-    check(outcomes, held(world), 1)
+def test_a_delay_is_waited_for(client: Any, io: Any, databases: Any, at_every_byte: Any) -> None:
+    outcomes = at_every_byte("delay", lambda number: io(client.execute(INSERT, (number,))), step=40)
+    check(outcomes, held(databases), 1)
     assert outcomes == [1] * len(outcomes)

@@ -38,21 +38,21 @@ def in_child(work: Callable[[], Any]) -> str:
     return said
 
 
-def asked(colour: Any, ask: Callable[[], Any]) -> Any:
+def asked(io: Any, ask: Callable[[], Any]) -> Any:
     """What a call gives in a child: in asyncio, in a loop of the child's own."""
-    return ask() if colour.name == "sync" else asyncio.run(ask())
+    return ask() if io.name == "sync" else asyncio.run(ask())
 
 
 ID = "SELECT CONNECTION_ID()"
 
 
-def test_a_child_uses_connections_of_its_own(db: Any, colour: Any) -> None:
-    before = colour(db.shard(1).query_value(ID)), colour(db.query_value(ID))
+def test_a_child_uses_connections_of_its_own(db: Any, io: Any) -> None:
+    before = io(db.shard(1).query_value(ID)), io(db.query_value(ID))
 
     def work() -> Any:
         ids = [
-            asked(colour, lambda: db.shard(1).query_value(ID))
-            for _ in range(2 if colour.name == "sync" else 1)
+            asked(io, lambda: db.shard(1).query_value(ID))
+            for _ in range(2 if io.name == "sync" else 1)
         ]
         gc.collect()
         return ids
@@ -61,32 +61,32 @@ def test_a_child_uses_connections_of_its_own(db: Any, colour: Any) -> None:
     theirs = json.loads(said)
     assert before[0] not in theirs
     assert len(set(theirs)) == 1, "and keeps them"
-    assert (colour(db.shard(1).query_value(ID)), colour(db.query_value(ID))) == before, (
+    assert (io(db.shard(1).query_value(ID)), io(db.query_value(ID))) == before, (
         "the parent's live on"
     )
 
 
-def test_a_child_that_closes_the_service_leaves_its_parent_s_alone(db: Any, colour: Any) -> None:
-    before = colour(db.query_value(ID))
-    assert in_child(lambda: asked(colour, db.close_service)) == "None"
-    assert colour(db.query_value(ID)) == before
+def test_a_child_that_closes_the_service_leaves_its_parent_s_alone(db: Any, io: Any) -> None:
+    before = io(db.query_value(ID))
+    assert in_child(lambda: asked(io, db.close_service)) == "None"
+    assert io(db.query_value(ID)) == before
 
 
-def test_a_transaction_is_not_carried_over(db: Any, colour: Any, world: Any) -> None:
+def test_a_transaction_is_not_carried_over(db: Any, io: Any, databases: Any) -> None:
     insert = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
-    with colour.using(db.shard(1).transaction()) as tx:
-        colour(tx.execute(insert, (1,)))
+    with io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(insert, (1,)))
 
         def work() -> Any:
             try:
-                asked(colour, lambda: tx.execute(insert, (2,)))
+                asked(io, lambda: tx.execute(insert, (2,)))
             except Exception:
                 try:
                     asked(
-                        colour,
+                        io,
                         lambda: (
                             tx.__exit__(None, None, None)
-                            if colour.name == "sync"
+                            if io.name == "sync"
                             else tx.__aexit__(None, None, None)
                         ),
                     )
@@ -95,14 +95,14 @@ def test_a_transaction_is_not_carried_over(db: Any, colour: Any, world: Any) -> 
             return "committed"
 
         assert in_child(work) == "'TransactionAborted'"
-        colour(tx.execute(insert, (3,)))
+        io(tx.execute(insert, (3,)))
     assert [
-        row["user_id"] for row in world.run(1, "SELECT user_id FROM trades ORDER BY user_id")
+        row["user_id"] for row in databases.run(1, "SELECT user_id FROM trades ORDER BY user_id")
     ] == [1, 3]
 
 
-def test_forking_while_other_threads_are_at_work(world: Any) -> None:
-    client = MySQLClient(world.config_of(1, pool_size=4, max_overflow=0))
+def test_forking_while_other_threads_are_at_work(databases: Any) -> None:
+    client = MySQLClient(databases.config_of(1, pool_size=4, max_overflow=0))
     halt = threading.Event()
     wrong = []
 
@@ -143,11 +143,11 @@ def test_a_child_looks_out_for_shards_that_are_down_as_its_parent_did(quick_retr
             starting.join()
 
 
-def test_a_module_s_service_is_opened_first_after_the_fork(world: Any, colour: Any) -> None:
-    db = colour.Service(world.config)
+def test_a_module_s_service_is_opened_first_after_the_fork(databases: Any, io: Any) -> None:
+    db = io.Service(databases.config)
 
     def work() -> Any:
-        if colour.name == "sync":
+        if io.name == "sync":
             with db:
                 return db.shard(2).query_value("SELECT 2")
 

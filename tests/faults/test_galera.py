@@ -83,7 +83,7 @@ def until_synced(node: Server) -> None:
 
 
 @pytest.fixture
-def clients(nodes: List[Server], colour: Any) -> Iterator[List[Any]]:
+def clients(nodes: List[Server], io: Any) -> Iterator[List[Any]]:
     nodes[0].run("TRUNCATE app.accounts", "INSERT INTO app.accounts VALUES (1, 0), (2, 0)")
     until(
         lambda: (
@@ -92,14 +92,14 @@ def clients(nodes: List[Server], colour: Any) -> Iterator[List[Any]]:
         )
     )
     made = [
-        colour.Client(
+        io.Client(
             DatabaseConfig(host="127.0.0.1", port=node.port, database="app", user="u", password="p")
         )
         for node in nodes
     ]
     yield made
     for client in made:
-        colour(client.close_pool())
+        io(client.close_pool())
         assert client.stats().in_use == 0
 
 
@@ -113,7 +113,7 @@ def until(condition: Any) -> None:
 ADD = "UPDATE accounts SET cents = cents + 1 WHERE id = 1"
 
 
-def function(colour: Any, client: Any, other: Server, tries: List[int]) -> Any:
+def function(io: Any, client: Any, other: Server, tries: List[int]) -> Any:
     """A transaction that is overtaken, the first time, by one on the other node."""
 
     def overtake() -> None:
@@ -131,7 +131,7 @@ def function(colour: Any, client: Any, other: Server, tries: List[int]) -> Any:
         overtake()
         return "done"
 
-    return call if colour.name == "sync" else task
+    return call if io.name == "sync" else task
 
 
 def cents(node: Server) -> int:
@@ -140,20 +140,20 @@ def cents(node: Server) -> int:
 
 
 def test_run_begins_again_after_a_conflict_at_commit(
-    nodes: List[Server], clients: List[Any], colour: Any
+    nodes: List[Server], clients: List[Any], io: Any
 ) -> None:
     tries: List[int] = []
-    assert colour(clients[0].run(function(colour, clients[0], nodes[1], tries))) == "done"
+    assert io(clients[0].run(function(io, clients[0], nodes[1], tries))) == "done"
     assert tries == [0, 1]
     for node in nodes:
         until(lambda node=node: cents(node) == 11)
 
 
 def test_alone_it_is_a_deadlock_and_nothing_is_applied(
-    nodes: List[Server], clients: List[Any], colour: Any
+    nodes: List[Server], clients: List[Any], io: Any
 ) -> None:
-    with pytest.raises(Deadlock) as caught, colour.using(clients[0].transaction()) as tx:
-        colour(tx.execute(ADD))
+    with pytest.raises(Deadlock) as caught, io.entered(clients[0].transaction()) as tx:
+        io(tx.execute(ADD))
         nodes[1].run("UPDATE app.accounts SET cents = cents + 10 WHERE id = 1")
     assert caught.value.retryable
     for node in nodes:
@@ -161,7 +161,7 @@ def test_alone_it_is_a_deadlock_and_nothing_is_applied(
 
 
 def test_sums_are_right_where_two_nodes_are_written_to(
-    nodes: List[Server], clients: List[Any], colour: Any
+    nodes: List[Server], clients: List[Any], io: Any
 ) -> None:
     def call(tx: Any) -> None:
         tx.execute(ADD)
@@ -171,8 +171,8 @@ def test_sums_are_right_where_two_nodes_are_written_to(
         await tx.execute(ADD)
         await tx.execute("UPDATE accounts SET cents = cents - 1 WHERE id = 2")
 
-    work = call if colour.name == "sync" else task
-    outcomes = colour.at_once(
+    work = call if io.name == "sync" else task
+    outcomes = io.max_concurrency(
         [
             lambda client=client: client.run(work, attempts=100)
             for client in clients
@@ -189,7 +189,7 @@ def test_sums_are_right_where_two_nodes_are_written_to(
         )
 
 
-def test_a_node_s_locks_are_refused(clients: List[Any], colour: Any) -> None:
+def test_a_node_s_locks_are_refused(clients: List[Any], io: Any) -> None:
     with pytest.raises(NotSupportedError, match="Galera"):
-        colour.using(clients[0].lock("mine", timeout=0)).__enter__()
-    assert colour(clients[0].query_value("SELECT IS_FREE_LOCK('mine')"))
+        io.entered(clients[0].lock("mine", timeout=0)).__enter__()
+    assert io(clients[0].query_value("SELECT IS_FREE_LOCK('mine')"))

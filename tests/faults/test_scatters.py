@@ -9,7 +9,7 @@ import time
 from typing import Any, Callable, Iterator, List
 
 import pytest
-from colours import until
+from io_kinds import until
 
 from dualdb import (
     ConnectionLost,
@@ -27,12 +27,12 @@ IDS = (1, 2)
 
 
 @pytest.fixture
-def nap(world: Any) -> Callable[..., None]:
+def nap(databases: Any) -> Callable[..., None]:
     """Set how many seconds a nap takes on shards 1 and 2."""
 
     def set_up(first: float, second: float) -> None:
         for shard_id, seconds in zip(IDS, (first, second)):
-            world.run(
+            databases.run(
                 shard_id,
                 "DROP TABLE IF EXISTS nap",
                 "CREATE TABLE nap (s FLOAT)",
@@ -43,30 +43,30 @@ def nap(world: Any) -> Callable[..., None]:
 
 
 @pytest.fixture
-def db(open_service: Any, colour: Any) -> Iterator[Any]:
+def db(open_service: Any, io: Any) -> Iterator[Any]:
     service = open_service()
-    colour(service.shards().query("SELECT 1"))  # there are idle connections
+    io(service.shards().query("SELECT 1"))  # there are idle connections
     yield service
-    assert until(colour, lambda: all(pool.in_use == 0 for pool in service.stats().values()))
+    assert until(io, lambda: all(pool.in_use == 0 for pool in service.stats().values()))
     for _ in range(3):
-        assert [row["n"] for row in colour(service.shards().query("SELECT 7 AS n")).rows] == [7, 7]
+        assert [row["n"] for row in io(service.shards().query("SELECT 7 AS n")).rows] == [7, 7]
 
 
-def nappers(world: Any, shard_id: int) -> List[Any]:
+def nappers(databases: Any, shard_id: int) -> List[Any]:
     found = "SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(s)%' AND info NOT LIKE '%processlist%'"
-    return [row["id"] if "id" in row else row["ID"] for row in world.run(shard_id, found)]
+    return [row["id"] if "id" in row else row["ID"] for row in databases.run(shard_id, found)]
 
 
 @contextlib.contextmanager
-def killing(world: Any, shard_id: int, what: str) -> Iterator[None]:
+def killing(databases: Any, shard_id: int, what: str) -> Iterator[None]:
     """Kill the sessions (or their queries) that nap on a shard, once there is one."""
 
     def kill() -> None:
         deadline = time.monotonic() + 20
-        while not (found := nappers(world, shard_id)) and time.monotonic() < deadline:
+        while not (found := nappers(databases, shard_id)) and time.monotonic() < deadline:
             time.sleep(0.01)
         for each in found:
-            world.run(shard_id, f"KILL {what} {each}")
+            databases.run(shard_id, f"KILL {what} {each}")
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -74,21 +74,21 @@ def killing(world: Any, shard_id: int, what: str) -> Iterator[None]:
     thread.join()
 
 
-def test_an_interrupt_ends_it_on_every_server(db: Any, colour: Any, world: Any, nap: Any) -> None:
+def test_an_interrupt_ends_it_on_every_server(db: Any, io: Any, databases: Any, nap: Any) -> None:
     nap(30, 30)
-    colour.interrupted(lambda: db.shards().query(NAP))
-    assert until(colour, lambda: not nappers(world, 1) and not nappers(world, 2))
+    io.interrupted(lambda: db.shards().query(NAP))
+    assert until(io, lambda: not nappers(databases, 1) and not nappers(databases, 2))
 
 
 def test_one_that_is_late_is_ended_and_the_other_is_given(
-    db: Any, colour: Any, world: Any, nap: Any
+    db: Any, io: Any, databases: Any, nap: Any
 ) -> None:
     nap(0, 30)
-    part = colour(db.shards(on_error="partial").query(NAP, timeout=0.3, read_only=True))
+    part = io(db.shards(on_error="partial").query(NAP, timeout=0.3, read_only=True))
     assert (part.by_shard, type(part.errors[2])) == ({1: [{"slept": 0}]}, DeadlineExceeded)
-    assert until(colour, lambda: not nappers(world, 2))
+    assert until(io, lambda: not nappers(databases, 2))
     nap(30, 0.3)
-    part = colour(
+    part = io(
         db.shards(on_error="partial").execute(
             f"INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', ({NAP})", timeout=0.6
         )
@@ -98,13 +98,13 @@ def test_one_that_is_late_is_ended_and_the_other_is_given(
 
 
 def test_one_that_is_silent_for_too_long_is_lost_alone(
-    open_service: Any, colour: Any, world: Any, nap: Any
+    open_service: Any, io: Any, databases: Any, nap: Any
 ) -> None:
     nap(30, 0.3)
-    db = open_service(world.config.model_copy(update={"read_timeout": 1.0}))
+    db = open_service(databases.config.model_copy(update={"read_timeout": 1.0}))
     for _ in range(2):  # over new connections, and over idle ones
         with pytest.raises(ScatterError) as caught:
-            colour(
+            io(
                 db.shards().execute(
                     f"INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', ({NAP})"
                 )
@@ -113,48 +113,48 @@ def test_one_that_is_silent_for_too_long_is_lost_alone(
             {2: 1},
             OutcomeUnknown,
         )
-    assert until(colour, lambda: not nappers(world, 1))
+    assert until(io, lambda: not nappers(databases, 1))
 
 
 @pytest.mark.parametrize("what", ["QUERY", "CONNECTION"])
 def test_one_that_is_killed_fails_alone(
-    db: Any, colour: Any, world: Any, nap: Any, what: str
+    db: Any, io: Any, databases: Any, nap: Any, what: str
 ) -> None:
     nap(30, 0.3)
-    with killing(world, 1, what):
-        part = colour(
+    with killing(databases, 1, what):
+        part = io(
             db.shards(on_error="partial").execute(
                 f"INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', ({NAP})"
             )
         )
     assert part.by_shard == {2: 1}
     assert isinstance(part.errors[1], OutcomeUnknown) is (what == "CONNECTION")
-    assert world.value(1, "SELECT COUNT(*) FROM trades") == 0
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
 def test_a_read_whose_connection_is_lost_is_sent_again(
-    db: Any, colour: Any, world: Any, nap: Any
+    db: Any, io: Any, databases: Any, nap: Any
 ) -> None:
     nap(0.5, 0)
-    with killing(world, 1, "CONNECTION"):
-        assert colour(db.shards().query(NAP, read_only=True)).by_shard == {
+    with killing(databases, 1, "CONNECTION"):
+        assert io(db.shards().query(NAP, read_only=True)).by_shard == {
             1: [{"slept": 0}],
             2: [{"slept": 0}],
         }
 
 
-def test_connections_that_died_idle_are_replaced(db: Any, colour: Any, world: Any) -> None:
+def test_connections_that_died_idle_are_replaced(db: Any, io: Any, databases: Any) -> None:
     user = db.shard(1)._route().config.user
-    for each in world.run(
+    for each in databases.run(
         1, f"SELECT id FROM information_schema.processlist WHERE user = '{user}'"
     ):
-        world.run(1, f"KILL {next(iter(each.values()))}")
-    done = colour(db.shards().execute(INSERT))
+        databases.run(1, f"KILL {next(iter(each.values()))}")
+    done = io(db.shards().execute(INSERT))
     assert done.by_shard == {1: 1, 2: 1}
 
 
-def test_what_takes_several_commands_is_as_on_one_shard(db: Any, colour: Any, world: Any) -> None:
-    called = colour(db.shards().call("totals", (1, Out("count"), InOut("sum", 5))))
+def test_what_takes_several_commands_is_as_on_one_shard(db: Any, io: Any, databases: Any) -> None:
+    called = io(db.shards().call("totals", (1, Out("count"), InOut("sum", 5))))
     assert {
         shard_id: (result.out, result.rows) for shard_id, result in called.by_shard.items()
     } == {shard_id: ({"count": 0, "sum": 5}, [{"user_id": 1}]) for shard_id in IDS}
@@ -164,34 +164,36 @@ def test_what_takes_several_commands_is_as_on_one_shard(db: Any, colour: Any, wo
             if shard_id == 1
             else "SELECT 2 AS two"
         )
-        world.run(shard_id, "DROP PROCEDURE IF EXISTS halves", f"CREATE PROCEDURE halves() {body}")
+        databases.run(
+            shard_id, "DROP PROCEDURE IF EXISTS halves", f"CREATE PROCEDURE halves() {body}"
+        )
     with pytest.raises(ScatterError) as caught:
-        colour(db.shards().call("halves"))
+        io(db.shards().call("halves"))
     assert caught.value.result.by_shard[2].rows == [{"two": 2}]
     assert caught.value.result.errors[1].errno == 1644
 
 
-@pytest.mark.parametrize("own_reader", [True, False])
+@pytest.mark.parametrize("row_decoder", ["dualdb", "driver"])
 def test_long_answers_come_whole(
-    open_service: Any, colour: Any, world: Any, own_reader: bool
+    open_service: Any, io: Any, databases: Any, row_decoder: str
 ) -> None:
-    db = open_service(world.config.model_copy(update={"own_reader": own_reader}))
+    db = open_service(databases.config.model_copy(update={"row_decoder": row_decoder}))
     digits = " UNION ALL ".join([f"SELECT {number} AS n" for number in range(10)])
     sql = f"SELECT a.n, REPEAT('x', 20000) AS x FROM ({digits}) a, ({digits}) b, ({digits}) c"
     for _ in range(2):
-        result = colour(db.shards().query(sql))
+        result = io(db.shards().query(sql))
         assert [len(rows) for rows in result.by_shard.values()] == [1000, 1000]
         assert {len(row["x"]) for row in result.rows} == {20000}
 
 
-def test_it_is_nobody_s_last_insert(db: Any, colour: Any, world: Any) -> None:
-    done = colour(db.shards().execute(INSERT))
+def test_it_is_nobody_s_last_insert(db: Any, io: Any, databases: Any) -> None:
+    done = io(db.shards().execute(INSERT))
     assert all(isinstance(count, RowCount) and count.lastrowid for count in done.by_shard.values())
-    assert colour(db.get_last_insert_id()) == 0
+    assert io(db.get_last_insert_id()) == 0
 
 
 def test_nothing_is_mixed_up_while_sessions_are_killed(
-    db: Any, colour: Any, world: Any, seed: int
+    db: Any, io: Any, databases: Any, seed: int
 ) -> None:
     chance = random.Random(seed)
     user = db.shard(1)._route().config.user
@@ -200,13 +202,13 @@ def test_nothing_is_mixed_up_while_sessions_are_killed(
     def kill() -> None:
         while not over.wait(0.005):
             shard_id = chance.choice(IDS)
-            found = world.run(
+            found = databases.run(
                 shard_id, f"SELECT id FROM information_schema.processlist WHERE user = '{user}'"
             )
             for each in found:
                 if chance.random() < 0.2:
                     with contextlib.suppress(Exception):
-                        world.run(shard_id, f"KILL {next(iter(each.values()))}")
+                        databases.run(shard_id, f"KILL {next(iter(each.values()))}")
 
     def ask(number: int) -> Any:
         return db.shards(on_error="partial").query(
@@ -220,7 +222,8 @@ def test_nothing_is_mixed_up_while_sessions_are_killed(
         for round_ in range(30):
             numbers = range(round_ * 8, round_ * 8 + 8)
             for number, result in zip(
-                numbers, colour.at_once([lambda number=number: ask(number) for number in numbers])
+                numbers,
+                io.max_concurrency([lambda number=number: ask(number) for number in numbers]),
             ):
                 assert sorted([*result.by_shard, *result.errors]) == [1, 2]
                 assert all(

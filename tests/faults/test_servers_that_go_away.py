@@ -10,8 +10,8 @@ from typing import Any, Iterator
 
 import pymysql
 import pytest
-from faces import session
-from world import GLOBAL_SCHEMA, SHARD_SCHEMA
+from apis import session
+from database_servers import GLOBAL_SCHEMA, SHARD_SCHEMA
 
 from dualdb import (
     ConnectionFailed,
@@ -64,40 +64,40 @@ def until(condition: Any, seconds: float = 20.0) -> Any:
 
 
 def test_a_shard_that_is_down_at_start_is_unavailable_and_comes_back_by_itself(
-    sandbox: Any, colour: Any, quick_retries: None
+    sandbox: Any, io: Any, quick_retries: None
 ) -> None:
     sandbox.servers[2].kill()
-    db = colour.Service(sandbox.config)
-    with colour.using(db):
-        assert colour(db.shard(1).query_value("SELECT 1")) == 1
+    db = io.Service(sandbox.config)
+    with io.entered(db):
+        assert io(db.shard(1).query_value("SELECT 1")) == 1
         for target in (db.shard(2), db.session(session(2))):
             with pytest.raises(ShardUnavailable, match="^Shard 2 not available$") as caught:
-                colour(target.execute(INSERT))
+                io(target.execute(INSERT))
             assert "2003" in str(caught.value.reason)
         assert db.get_shard_client(2) is None
         assert (sorted(db.shard_clients), sorted(db.shard_configs)) == ([1], [1, 2])
-        assert colour(db.get_active_shard_ids()) == [1, 2]
-        report = colour(db.health_check())
+        assert io(db.get_active_shard_ids()) == [1, 2]
+        report = io(db.health_check())
         assert (report["healthy"], report["shards"][2]["healthy"]) == (False, False)
         sandbox.servers[2].start()
 
         def is_back() -> bool:
-            colour.sleep(0.05)
+            io.sleep(0.05)
             return db.get_shard_client(2) is not None
 
         assert until(is_back)
-        assert colour(db.session(session(2)).execute(INSERT)) == 1
-        assert colour(db.health_check())["healthy"] is True
+        assert io(db.session(session(2)).execute(INSERT)) == 1
+        assert io(db.health_check())["healthy"] is True
     assert trades(sandbox, 2) == 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("dualdb")]
 
 
 def test_closing_ends_the_look_out_for_shards_that_are_down(
-    sandbox: Any, colour: Any, quick_retries: None
+    sandbox: Any, io: Any, quick_retries: None
 ) -> None:
     sandbox.servers[2].kill()
-    db = colour.Service(sandbox.config)
-    with colour.using(db):
+    db = io.Service(sandbox.config)
+    with io.entered(db):
         assert db.get_shard_client(2) is None
     assert until(
         lambda: (
@@ -107,39 +107,39 @@ def test_closing_ends_the_look_out_for_shards_that_are_down(
 
 
 def test_a_service_that_is_opened_again_looks_out_again(
-    sandbox: Any, colour: Any, quick_retries: None
+    sandbox: Any, io: Any, quick_retries: None
 ) -> None:
     sandbox.servers[2].kill()
-    db = colour.Service(sandbox.config)
-    with colour.using(db):
+    db = io.Service(sandbox.config)
+    with io.entered(db):
         assert db.get_shard_client(2) is None
-    with colour.using(db):
+    with io.entered(db):
         assert db.get_shard_client(2) is None
         sandbox.servers[2].start()
 
         def is_back() -> bool:
-            colour.sleep(0.05)
+            io.sleep(0.05)
             return db.get_shard_client(2) is not None
 
         assert until(is_back)
 
 
 def test_a_shard_that_dies_fails_alone_and_is_used_again_when_it_is_back(
-    sandbox: Any, colour: Any, quick_retries: None
+    sandbox: Any, io: Any, quick_retries: None
 ) -> None:
-    db = colour.Service(sandbox.config)
-    with colour.using(db):
-        colour(db.shard(2).execute(INSERT))
+    db = io.Service(sandbox.config)
+    with io.entered(db):
+        io(db.shard(2).execute(INSERT))
         sandbox.servers[2].kill()
         for _ in range(3):
             with pytest.raises(ShardUnavailable):
-                colour(db.session(session(2)).execute(INSERT))
-            assert colour(db.shard(1).query_value("SELECT 1")) == 1
+                io(db.session(session(2)).execute(INSERT))
+            assert io(db.shard(1).query_value("SELECT 1")) == 1
         sandbox.servers[2].start()
 
         def is_back() -> bool:
             try:
-                return bool(colour(db.session(session(2)).execute(INSERT)) == 1)
+                return bool(io(db.session(session(2)).execute(INSERT)) == 1)
             except ShardUnavailable:
                 return False
 
@@ -149,14 +149,14 @@ def test_a_shard_that_dies_fails_alone_and_is_used_again_when_it_is_back(
 
 
 def test_a_dead_server_is_left_alone_after_a_few_attempts(
-    sandbox: Any, colour: Any, quick_retries: None
+    sandbox: Any, io: Any, quick_retries: None
 ) -> None:
-    client = colour.Client(sandbox.config_of(1), name="shard 1", shard_id=1)
-    colour(client.execute(INSERT))
+    client = io.Client(sandbox.config_of(1), name="shard 1", shard_id=1)
+    io(client.execute(INSERT))
     sandbox.servers[1].kill()
     for expected in (None, pytest.approx(0.4, abs=0.4)):
         with pytest.raises(ShardUnavailable) as caught:
-            colour(client.execute(INSERT))
+            io(client.execute(INSERT))
         assert caught.value.retry_after == expected
         assert "2003" in str(caught.value.reason)
     assert client.stats().circuit == "open"
@@ -164,37 +164,37 @@ def test_a_dead_server_is_left_alone_after_a_few_attempts(
 
     def works() -> bool:
         try:
-            return bool(colour(client.execute(INSERT)) == 1)
+            return bool(io(client.execute(INSERT)) == 1)
         except ShardUnavailable:
             return False
 
     assert until(works)
     assert client.stats().circuit == "closed"
     assert trades(sandbox) == 2
-    colour(client.close_pool())
+    io(client.close_pool())
 
 
-def test_a_server_that_stands_still_slows_no_other(sandbox: Any, colour: Any) -> None:
-    db = colour.Service(sandbox.config)
-    with colour.using(db):
+def test_a_server_that_stands_still_slows_no_other(sandbox: Any, io: Any) -> None:
+    db = io.Service(sandbox.config)
+    with io.entered(db):
         sandbox.servers[2].pause()
         with pytest.raises(WriteTimedOut):
-            colour(db.shard(2).execute(INSERT, timeout=0.3))
-        with pytest.raises(DeadlineExceeded), colour.deadline(0.3):
-            colour(db.shard(2).query("SELECT 1"))
+            io(db.shard(2).execute(INSERT, timeout=0.3))
+        with pytest.raises(DeadlineExceeded), io.deadline(0.3):
+            io(db.shard(2).query("SELECT 1"))
         for _ in range(3):
-            assert colour(db.shard(1).execute(INSERT, timeout=5)) == 1
+            assert io(db.shard(1).execute(INSERT, timeout=5)) == 1
         sandbox.servers[2].resume()
-        assert colour(db.shard(2).execute(INSERT)) == 1
+        assert io(db.shard(2).execute(INSERT)) == 1
     assert trades(sandbox, 1) == 3
     assert trades(sandbox, 2) in (1, 2), "the late one may have been applied"
 
 
 def test_a_server_without_room_turns_away_and_is_asked_again(
-    sandbox: Any, colour: Any, quick_retries: None
+    sandbox: Any, io: Any, quick_retries: None
 ) -> None:
     config = sandbox.config_of(1)
-    client = colour.Client(config, name="shard 1", shard_id=1)
+    client = io.Client(config, name="shard 1", shard_id=1)
     sandbox.run(1, "SET GLOBAL max_connections = 10")
     with contextlib.ExitStack() as crowd:
         with pytest.raises(pymysql.err.OperationalError, match="1040"):
@@ -209,36 +209,36 @@ def test_a_server_without_room_turns_away_and_is_asked_again(
                 )
         for _ in range(4):
             with pytest.raises(ShardUnavailable) as caught:
-                colour(client.execute(INSERT))
+                io(client.execute(INSERT))
             assert "1040" in str(caught.value.reason)
         assert client.stats().circuit == "closed", "it answers, so it is there"
     assert until(lambda: sandbox.run(1, "SHOW STATUS LIKE 'Threads_connected'")[0]["Value"] == "1")
-    assert colour(client.execute(INSERT)) == 1
-    colour(client.close_pool())
+    assert io(client.execute(INSERT)) == 1
+    io(client.close_pool())
     sandbox.run(1, "SET GLOBAL max_connections = 100")
 
 
-def test_a_server_that_was_made_read_only_says_so(sandbox: Any, colour: Any) -> None:
-    client = colour.Client(sandbox.config_of(1))
+def test_a_server_that_was_made_read_only_says_so(sandbox: Any, io: Any) -> None:
+    client = io.Client(sandbox.config_of(1))
     sandbox.run(1, "SET GLOBAL read_only = 1")
     try:
         with pytest.raises(ReadOnlyServer) as caught:
-            colour(client.execute(INSERT))
+            io(client.execute(INSERT))
         assert (caught.value.errno, caught.value.retryable) == (1290, True)
-        assert colour(client.query_value("SELECT COUNT(*) FROM trades")) == 0
+        assert io(client.query_value("SELECT COUNT(*) FROM trades")) == 0
     finally:
         sandbox.run(1, "SET GLOBAL read_only = 0")
-    assert colour(client.execute(INSERT)) == 1
-    colour(client.close_pool())
+    assert io(client.execute(INSERT)) == 1
+    io(client.close_pool())
 
 
 def test_a_connection_that_the_server_found_idle_is_replaced_unnoticed(
-    sandbox: Any, colour: Any
+    sandbox: Any, io: Any
 ) -> None:
     sandbox.run(1, "SET GLOBAL wait_timeout = 1")
     try:
-        client = colour.Client(sandbox.config_of(1))
-        before = colour(client.query_value("SELECT CONNECTION_ID()"))
+        client = io.Client(sandbox.config_of(1))
+        before = io(client.query_value("SELECT CONNECTION_ID()"))
         assert until(
             lambda: (
                 not sandbox.run(
@@ -246,40 +246,40 @@ def test_a_connection_that_the_server_found_idle_is_replaced_unnoticed(
                 )
             )
         )
-        assert colour(client.execute(INSERT)) == 1
+        assert io(client.execute(INSERT)) == 1
         assert client.stats().opened == 2
-        colour(client.close_pool())
+        io(client.close_pool())
     finally:
         sandbox.run(1, "SET GLOBAL wait_timeout = 28800")
     assert trades(sandbox) == 1
 
 
-def test_a_restart_between_two_calls_is_not_noticed(sandbox: Any, colour: Any) -> None:
-    db = colour.Service(sandbox.config)
-    with colour.using(db):
+def test_a_restart_between_two_calls_is_not_noticed(sandbox: Any, io: Any) -> None:
+    db = io.Service(sandbox.config)
+    with io.entered(db):
         for _ in range(2):
-            assert colour(db.shard(1).execute(INSERT)) == 1
-            assert colour(db.query_value("SELECT 1")) == 1
+            assert io(db.shard(1).execute(INSERT)) == 1
+            assert io(db.query_value("SELECT 1")) == 1
             sandbox.servers[1].stop()
             sandbox.servers[1].start()
     assert trades(sandbox) == 2
 
 
 def test_the_global_database_away_stops_no_shard(
-    sandbox: Any, colour: Any, quick_retries: None
+    sandbox: Any, io: Any, quick_retries: None
 ) -> None:
-    db = colour.Service(sandbox.config)
-    with colour.using(db):
+    db = io.Service(sandbox.config)
+    with io.entered(db):
         sandbox.servers["global"].kill()
-        assert colour(db.session(session(1)).execute(INSERT)) == 1
+        assert io(db.session(session(1)).execute(INSERT)) == 1
         with pytest.raises(ConnectionFailed) as caught:
-            colour(db.query("SELECT 1"))
+            io(db.query("SELECT 1"))
         assert (caught.value.errno, caught.value.target) == (2003, "global")
         with pytest.raises(ConnectionFailed):
-            colour(db.load_shard_configs())
+            io(db.load_shard_configs())
         assert sorted(db.shard_configs) == [1, 2], "the last good map stays"
-        assert colour(db.get_active_shard_ids()) == [1, 2]
-        report = colour(db.health_check())
+        assert io(db.get_active_shard_ids()) == [1, 2]
+        report = io(db.health_check())
         assert (report["healthy"], report["global"]["healthy"], report["shards"][1]["healthy"]) == (
             False,
             False,
@@ -315,13 +315,13 @@ def kill_soon(sandbox: Any, what: str) -> threading.Thread:
 
 @pytest.mark.parametrize("what", ["connection", "server"])
 def test_a_write_whose_connection_is_lost_is_not_sent_again(
-    sandbox: Any, colour: Any, what: str
+    sandbox: Any, io: Any, what: str
 ) -> None:
-    db = colour.Service(sandbox.config)
-    with colour.using(db):
+    db = io.Service(sandbox.config)
+    with io.entered(db):
         killer = kill_soon(sandbox, what)
         with pytest.raises(OutcomeUnknown) as caught:
-            colour(db.shard(1).execute(slowly(INSERT)))
+            io(db.shard(1).execute(slowly(INSERT)))
         killer.join()
         assert (
             caught.value.sent,
@@ -333,17 +333,15 @@ def test_a_write_whose_connection_is_lost_is_not_sent_again(
         assert trades(sandbox) == 0, "the server undid it, and nobody sent it again"
 
 
-def test_a_procedure_whose_connection_is_lost_is_not_called_again(
-    sandbox: Any, colour: Any
-) -> None:
+def test_a_procedure_whose_connection_is_lost_is_not_called_again(sandbox: Any, io: Any) -> None:
     sandbox.run(
         1, "CREATE OR REPLACE PROCEDURE slow() BEGIN " + INSERT + "; SELECT SLEEP(1.5); END"
     )
-    db = colour.Service(sandbox.config)
-    with colour.using(db):
+    db = io.Service(sandbox.config)
+    with io.entered(db):
         killer = kill_soon(sandbox, "connection")
         with pytest.raises(OutcomeUnknown):
-            colour(db.shard(1).call("slow"))
+            io(db.shard(1).call("slow"))
         killer.join()
     assert trades(sandbox) == 1
 
@@ -352,43 +350,43 @@ def test_a_procedure_whose_connection_is_lost_is_not_called_again(
     ("sql", "idempotent"),
     [("SELECT 1 + SLEEP(1) AS a", True), ("SELECT COUNT(*) AS a FROM nap", False)],
 )
-def test_what_may_be_repeated_is(sandbox: Any, colour: Any, sql: str, idempotent: bool) -> None:
+def test_what_may_be_repeated_is(sandbox: Any, io: Any, sql: str, idempotent: bool) -> None:
     sandbox.run(1, "CREATE OR REPLACE VIEW nap AS SELECT SLEEP(1) AS nap FROM DUAL")
-    db = colour.Service(sandbox.config)
-    with colour.using(db):
+    db = io.Service(sandbox.config)
+    with io.entered(db):
         killer = kill_soon(sandbox, "connection")
-        assert colour(db.shard(1).query(sql, idempotent=idempotent)) == [{"a": 1}]
+        assert io(db.shard(1).query(sql, idempotent=idempotent)) == [{"a": 1}]
         killer.join()
 
 
 def test_a_read_that_loses_its_connection_twice_is_an_error_and_no_riddle(
-    sandbox: Any, colour: Any, quick_retries: None
+    sandbox: Any, io: Any, quick_retries: None
 ) -> None:
-    client = colour.Client(sandbox.config_of(1).model_copy(update={"read_timeout": 0.2}))
+    client = io.Client(sandbox.config_of(1).model_copy(update={"read_timeout": 0.2}))
     with pytest.raises(ConnectionLost) as caught:
-        colour(client.query("SELECT SLEEP(2)", idempotent=True))
+        io(client.query("SELECT SLEEP(2)", idempotent=True))
     assert type(caught.value) is ConnectionLost
     with pytest.raises(OutcomeUnknown, match="timed out"):
-        colour(client.execute(slowly(INSERT)))
-    colour(client.close_pool())
+        io(client.execute(slowly(INSERT)))
+    io(client.close_pool())
 
 
 def test_the_last_map_serves_on_while_the_global_database_is_away(
-    sandbox: Any, colour: Any, quick_retries: None, caplog: Any
+    sandbox: Any, io: Any, quick_retries: None, caplog: Any
 ) -> None:
-    db = colour.Service(sandbox.config, refresh_interval=0.1)
-    with colour.using(db):
+    db = io.Service(sandbox.config, refresh_interval=0.1)
+    with io.entered(db):
         sandbox.servers["global"].kill()
 
         def failed() -> bool:
-            colour.sleep(0.05)
+            io.sleep(0.05)
             return db.status().failure is not None
 
         assert until(failed)
-        assert colour(db.session(session(1)).execute(INSERT)) == 1
+        assert io(db.session(session(1)).execute(INSERT)) == 1
         with pytest.raises(ShardUnavailable):
-            colour(db.shard(9).query("SELECT 1"))
-        colour.sleep(0.5)
+            io(db.shard(9).query("SELECT 1"))
+        io.sleep(0.5)
         assert "2003" in db.status().failure
         assert db.status().age > 0.5
         assert caplog.text.count("so the last map stays in use") == 1, (
@@ -400,7 +398,7 @@ def test_the_last_map_serves_on_while_the_global_database_is_away(
         )
 
         def mended() -> bool:
-            colour.sleep(0.05)
+            io.sleep(0.05)
             return bool(db.status().shards[2].state == "maintenance")
 
         assert until(mended)
@@ -418,7 +416,7 @@ def silent_listener() -> Iterator[int]:
 
 
 def test_one_deadline_covers_the_whole_connect(
-    colour: Any, silent_listener: int, quick_retries: None
+    io: Any, silent_listener: int, quick_retries: None
 ) -> None:
     config = DatabaseConfig(
         host="127.0.0.1",
@@ -428,26 +426,26 @@ def test_one_deadline_covers_the_whole_connect(
         password="p",
         connect_timeout=0.2,
     )
-    client = colour.Client(config)
+    client = io.Client(config)
     with pytest.raises(ConnectionFailed) as caught:
-        colour(client.init_pool())
+        io(client.init_pool())
     assert caught.value.errno in (2003, 2013)
 
 
 def test_a_server_held_still_in_the_handshake_holds_nobody(
-    sandbox: Any, colour: Any, quick_retries: None
+    sandbox: Any, io: Any, quick_retries: None
 ) -> None:
     config = sandbox.config.model_copy(update={"connect_timeout": 0.3})
-    db = colour.Service(config)
+    db = io.Service(config)
     sandbox.servers[2].pause()
-    with colour.using(db):
-        assert colour(db.shard(1).query_value("SELECT 1")) == 1
+    with io.entered(db):
+        assert io(db.shard(1).query_value("SELECT 1")) == 1
         with pytest.raises(ShardUnavailable):
-            colour(db.shard(2).query("SELECT 1"))
+            io(db.shard(2).query("SELECT 1"))
 
 
 def test_a_file_that_a_server_asks_for_is_not_sent(
-    colour: Any, quick_retries: None, tmp_path: Any
+    io: Any, quick_retries: None, tmp_path: Any
 ) -> None:
     """The shard table names hosts; one of them might ask the client for its files."""
     secret = tmp_path / "secret"
@@ -477,10 +475,10 @@ def test_a_file_that_a_server_asks_for_is_not_sent(
         config = DatabaseConfig(
             host="127.0.0.1", port=port, database="d", user="u", password="p", connect_timeout=0.5
         )
-        client = colour.Client(config)
+        client = io.Client(config)
         with pytest.raises(Exception, match="LOAD DATA LOCAL"):
-            colour(client.query("SELECT 1"))
-        colour(client.close_pool())
+            io(client.query("SELECT 1"))
+        io(client.close_pool())
         thread.join(5)
     assert received
     assert not any(b"canary" in data for data in received)

@@ -16,18 +16,18 @@ WRITE = "INSERT INTO ledger VALUES (%s, %s)"
 
 
 @pytest.fixture
-def ledger(world: Any) -> Any:
+def ledger(databases: Any) -> Any:
     """A table without keys, where whatever is written twice is there twice."""
-    world.run(1, "DROP TABLE IF EXISTS ledger", "CREATE TABLE ledger (number INT, part INT)")
-    world.run(
+    databases.run(1, "DROP TABLE IF EXISTS ledger", "CREATE TABLE ledger (number INT, part INT)")
+    databases.run(
         1, "DROP PROCEDURE IF EXISTS echo_tag", "CREATE PROCEDURE echo_tag(tag INT) SELECT tag"
     )
-    return world
+    return databases
 
 
-def sessions(world: Any, config: Any) -> int:
+def sessions(databases: Any, config: Any) -> int:
     return int(
-        world.value(
+        databases.value(
             1, f"SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{config.user}'"
         )
     )
@@ -110,7 +110,7 @@ def test_ten_thousand_random_cancellations(ledger: Any, seed: int) -> None:
         watching = asyncio.ensure_future(watch())
         acknowledged, failed = await cancel_at_random(client, seed, 10_000)
         watching.cancel()
-        await client.pool.wait_ended(5)
+        await client.pool.wait_for_kills(5)
         figures = client.stats()
         tags = await asyncio.gather(
             *[client.query_value("SELECT %s", (tag,)) for tag in range(100)]
@@ -133,9 +133,9 @@ def test_ten_thousand_random_cancellations(ledger: Any, seed: int) -> None:
     assert acknowledged <= written[0] | written[1], "an acknowledged row is missing"
 
 
-def test_sixty_four_callers_on_eight_connections(ledger: Any, colour: Any) -> None:
+def test_sixty_four_callers_on_eight_connections(ledger: Any, io: Any) -> None:
     config = ledger.config_of(1, pool_size=8, max_overflow=0)
-    client = colour.Client(config)
+    client = io.Client(config)
 
     def calls(caller: int) -> Any:
         return [
@@ -149,9 +149,9 @@ def test_sixty_four_callers_on_eight_connections(ledger: Any, colour: Any) -> No
     def called(caller: int) -> List[Any]:
         return [call() for call in calls(caller)]
 
-    answers = colour.at_once(
+    answers = io.max_concurrency(
         [
-            lambda caller=caller: (called if colour.name == "sync" else awaited)(caller)
+            lambda caller=caller: (called if io.name == "sync" else awaited)(caller)
             for caller in range(64)
         ]
     )
@@ -159,4 +159,4 @@ def test_sixty_four_callers_on_eight_connections(ledger: Any, colour: Any) -> No
     figures = client.stats()
     assert (figures.opened, figures.in_use, figures.waiting, figures.timeouts) == (8, 0, 0, 0)
     assert sessions(ledger, config) == 8
-    colour(client.close_pool())
+    io(client.close_pool())

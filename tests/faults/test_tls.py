@@ -101,7 +101,7 @@ def boxes(certificates: Dict[str, Dict[str, str]]) -> Iterator[Dict[str, Sandbox
 def test_ssl_modes(
     boxes: Any,
     certificates: Any,
-    colour: Any,
+    io: Any,
     quick_retries: None,
     mode: str,
     authority: Any,
@@ -109,41 +109,41 @@ def test_ssl_modes(
     outcome: str,
 ) -> None:
     changes = {"ssl_mode": mode, "ssl_ca": certificates[authority]["ca"] if authority else None}
-    client = colour.Client(boxes[server].config.model_copy(update=changes))
+    client = io.Client(boxes[server].config.model_copy(update=changes))
     if outcome == "refused":
         with pytest.raises(ConnectionFailed):
-            colour(client.query("SELECT 1"))
+            io(client.query("SELECT 1"))
     else:
-        cipher = colour(client.query_one("SHOW SESSION STATUS LIKE 'Ssl_cipher'"))["Value"]
+        cipher = io(client.query_one("SHOW SESSION STATUS LIKE 'Ssl_cipher'"))["Value"]
         assert bool(cipher) is (outcome == "tls")
-    colour(client.close_pool())
+    io(client.close_pool())
 
 
 def test_a_password_is_not_told_to_a_server_that_lacks_the_tls_asked_for(
-    boxes: Any, colour: Any, quick_retries: None
+    boxes: Any, io: Any, quick_retries: None
 ) -> None:
-    client = colour.Client(boxes["plain"].config.model_copy(update={"ssl_mode": "required"}))
+    client = io.Client(boxes["plain"].config.model_copy(update={"ssl_mode": "required"}))
     with pytest.raises(ConnectionFailed) as caught:
-        colour(client.query("SELECT 1"))
+        io(client.query("SELECT 1"))
     assert (caught.value.errno, "SSL is required" in str(caught.value)) == (2026, True)
-    colour(client.close_pool())
+    io(client.close_pool())
 
 
-def test_a_unix_socket(boxes: Any, colour: Any) -> None:
+def test_a_unix_socket(boxes: Any, io: Any) -> None:
     path = f"{boxes['plain'].servers['global'].directory}/s"
     boxes["plain"].run(
         "global", "GRANT ALL ON app_global.* TO 'local'@'localhost' IDENTIFIED BY 'p'"
     )
     changes = {"unix_socket": path, "host": "nowhere.invalid", "user": "local", "password": "p"}
-    client = colour.Client(boxes["plain"].config.model_copy(update=changes))
-    assert colour(client.query_value("SELECT 1")) == 1
+    client = io.Client(boxes["plain"].config.model_copy(update=changes))
+    assert io(client.query_value("SELECT 1")) == 1
     assert path in repr(client)
-    colour(client.close_pool())
+    io(client.close_pool())
 
 
-def test_a_unix_socket_that_is_not_there(colour: Any, boxes: Any, quick_retries: None) -> None:
-    client = colour.Client(boxes["plain"].config.model_copy(update={"unix_socket": "/nowhere/s"}))
+def test_a_unix_socket_that_is_not_there(io: Any, boxes: Any, quick_retries: None) -> None:
+    client = io.Client(boxes["plain"].config.model_copy(update={"unix_socket": "/nowhere/s"}))
     with pytest.raises(ConnectionFailed) as caught:
-        colour(client.query("SELECT 1"))
+        io(client.query("SELECT 1"))
     assert caught.value.errno == 2003
-    colour(client.close_pool())
+    io(client.close_pool())

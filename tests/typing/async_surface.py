@@ -87,12 +87,13 @@ async def service(db: AsyncDatabaseService, client_session: object) -> None:
 async def scatter(db: AsyncDatabaseService) -> None:
     assert_type(db.shards(), Scatter)
     assert_type(
-        await db.shards([1, 3], on_error="partial", at_once=4).query("q", (1,)), ScatterResult
+        await db.shards([1, 3], on_error="partial", max_concurrency=4).query("q", (1,)),
+        ScatterResult,
     )
     assert_type(await db.shards().execute("q"), ScatterResult)
     assert_type(await db.shards().call("p", (1,), timeout=1), ScatterResult)
     assert_type((await db.shards().query("q")).rows, List[Row])
-    assert_type(db.keys([1, 2], on_error="partial", at_once=4), Scatter)
+    assert_type(db.keys([1, 2], on_error="partial", max_concurrency=4), Scatter)
     assert_type(await db.keys([1, 2]).query("q", {"a": 1}), ScatterResult)
     assert_type(await db.keys({"ann"}).execute("q"), ScatterResult)
     merge = db.shards().merge("q", (1,), order_by="-a, b", limit=3, timeout=5, read_only=True)

@@ -85,11 +85,13 @@ def service(db: DatabaseService, client_session: object) -> None:
 
 def scatter(db: DatabaseService) -> None:
     assert_type(db.shards(), Scatter)
-    assert_type(db.shards([1, 3], on_error="partial", at_once=4).query("q", (1,)), ScatterResult)
+    assert_type(
+        db.shards([1, 3], on_error="partial", max_concurrency=4).query("q", (1,)), ScatterResult
+    )
     assert_type(db.shards().execute("q"), ScatterResult)
     assert_type(db.shards().call("p", (1,), timeout=1), ScatterResult)
     assert_type((db.shards().query("q")).rows, List[Row])
-    assert_type(db.keys([1, 2], on_error="partial", at_once=4), Scatter)
+    assert_type(db.keys([1, 2], on_error="partial", max_concurrency=4), Scatter)
     assert_type(db.keys([1, 2]).query("q", {"a": 1}), ScatterResult)
     assert_type(db.keys({"ann"}).execute("q"), ScatterResult)
     merge = db.shards().merge("q", (1,), order_by="-a, b", limit=3, timeout=5, read_only=True)

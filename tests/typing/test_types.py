@@ -37,8 +37,8 @@ def check(*command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("colour", SURFACES)
-def test_mypy_agrees(colour: str, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("io", SURFACES)
+def test_mypy_agrees(io: str, tmp_path: pathlib.Path) -> None:
     check(
         "mypy",
         "--strict",
@@ -46,22 +46,22 @@ def test_mypy_agrees(colour: str, tmp_path: pathlib.Path) -> None:
         "--ignore-missing-imports",
         "--follow-imports=silent",
         f"--cache-dir={tmp_path}",
-        f"{colour}_surface.py",
+        f"{io}_surface.py",
     )
 
 
-@pytest.mark.parametrize("colour", SURFACES)
-def test_pyright_agrees(colour: str, tmp_path: pathlib.Path) -> None:
-    shutil.copy(HERE / f"{colour}_surface.py", tmp_path)
+@pytest.mark.parametrize("io", SURFACES)
+def test_pyright_agrees(io: str, tmp_path: pathlib.Path) -> None:
+    shutil.copy(HERE / f"{io}_surface.py", tmp_path)
     settings = {"typeCheckingMode": "strict", "enableTypeIgnoreComments": True, "extraPaths": EXTRA}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     check("pyright", "--pythonpath", sys.executable, "-p", str(tmp_path))
 
 
 @pytest.mark.parametrize("name", sync_impl.__all__)
-@pytest.mark.parametrize(("colour", "impl"), SURFACES.items())
-def test_every_public_method_is_among_them(colour: str, impl: Any, name: str) -> None:
-    text = (HERE / f"{colour}_surface.py").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("io", "impl"), SURFACES.items())
+def test_every_public_method_is_among_them(io: str, impl: Any, name: str) -> None:
+    text = (HERE / f"{io}_surface.py").read_text(encoding="utf-8")
     members = {member for member in dir(getattr(impl, name)) if not member.startswith("_")} - {
         "pool"
     }

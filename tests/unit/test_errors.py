@@ -20,7 +20,7 @@ TREE = [
 
 @pytest.mark.parametrize("cls", TREE)
 def test_every_error_survives_pickling(cls: Any) -> None:
-    error = cls(1213, "Deadlock", sqlstate="40001").about("shard 3", 3, sent=True)
+    error = cls(1213, "Deadlock", sqlstate="40001").with_context("shard 3", 3, sent=True)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is cls
     assert (again.args, again.sqlstate, again.target, again.shard_id, again.sent) == (
@@ -53,16 +53,21 @@ def test_every_error_is_public_and_a_pymysql_error(cls: Any) -> None:
 )
 def test_a_server_s_error_keeps_its_class_and_code(name: str) -> None:
     said = getattr(pymysql.err, name)(1062, "Duplicate entry 'x'", sqlstate="23000")
-    told = errors.told(said, "shard 2", 2)
-    assert type(told) is getattr(errors, name)
-    assert isinstance(told, getattr(pymysql.err, name))
-    assert (told.args, told.errno, told.sqlstate, told.shard_id) == (
+    translated = errors.translate_error(said, "shard 2", 2)
+    assert type(translated) is getattr(errors, name)
+    assert isinstance(translated, getattr(pymysql.err, name))
+    assert (
+        translated.args,
+        translated.errno,
+        translated.sqlstate,
+        translated.shard_id,
+    ) == (
         (1062, "Duplicate entry 'x'"),
         1062,
         "23000",
         2,
     )
-    assert str(told) == "(1062, \"Duplicate entry 'x'\") [shard 2]"
+    assert str(translated) == "(1062, \"Duplicate entry 'x'\") [shard 2]"
 
 
 @pytest.mark.parametrize(
@@ -81,11 +86,11 @@ def test_a_server_s_error_keeps_its_class_and_code(name: str) -> None:
     ],
 )
 def test_a_lost_connection_is_told_from_a_refusal_by_its_code(error: Exception, lost: bool) -> None:
-    told = errors.told(error, "global", None)
-    assert isinstance(told, errors.Error)
-    assert isinstance(told, errors.ConnectionLost) is lost
-    assert isinstance(told, pymysql.err.OperationalError)
-    assert isinstance(told.errno, int)
+    translated = errors.translate_error(error, "global", None)
+    assert isinstance(translated, errors.Error)
+    assert isinstance(translated, errors.ConnectionLost) is lost
+    assert isinstance(translated, pymysql.err.OperationalError)
+    assert isinstance(translated.errno, int)
 
 
 D, L, R, S = (
@@ -137,9 +142,14 @@ def test_a_server_s_refusal_by_its_code(
     )
     with pytest.raises(pymysql.err.MySQLError) as raised:
         pymysql.err.raise_mysql_exception(packet)
-    told: Any = errors.told(raised.value, "shard 2", 2)
-    assert type(told) is cls
-    assert (told.errno, told.sqlstate, told.retryable, told.sent) == (
+    translated: Any = errors.translate_error(raised.value, "shard 2", 2)
+    assert type(translated) is cls
+    assert (
+        translated.errno,
+        translated.sqlstate,
+        translated.retryable,
+        translated.sent,
+    ) == (
         code,
         sqlstate,
         retryable,
@@ -153,11 +163,11 @@ LOST = [2006, 2013, 2055, 1053, 1152, 1156, 1158, 1159, 1160, 1161, 1927, 4031]
 @pytest.mark.parametrize("code", LOST)
 @pytest.mark.parametrize("sent", [False, True])
 def test_a_lost_connection_by_its_code(code: int, sent: bool) -> None:
-    told = errors.told(
+    translated = errors.translate_error(
         pymysql.err.OperationalError(code, "x", sqlstate="HY000"), "global", None, sent=sent
     )
-    assert type(told) is errors.ConnectionLost
-    assert (told.sent, told.errno) == (sent, code)
+    assert type(translated) is errors.ConnectionLost
+    assert (translated.sent, translated.errno) == (sent, code)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +200,7 @@ def test_a_code_beyond_the_driver_s_short_is_mended() -> None:
 def test_shard_errors_are_runtime_errors_as_the_original_s_were() -> None:
     for cls in (errors.ShardNotFound, errors.ShardUnavailable, errors.ServiceNotOpen):
         assert issubclass(cls, RuntimeError)
-    error = errors.unavailable(7, "it is in maintenance")
+    error = errors.shard_unavailable(7, "it is in maintenance")
     assert str(error) == "Shard 7 not available"
     assert pickle.loads(pickle.dumps(error)).reason == "it is in maintenance"
     assert error.errno is None

@@ -20,11 +20,11 @@ from dualdb import (
     Sum,
 )
 from dualdb.errors import OperationalError
-from dualdb.execution.steps import Gather, Next
+from dualdb.execution.steps import FetchRow, Gather
 from dualdb.results import Column, Described, ResultSet, ScatterResult
 from dualdb.sharding import subquery
-from dualdb.sharding.aggregates import Totals, _sum, quotient
-from dualdb.sharding.collation import Falling, Order, Padded, beyond, key
+from dualdb.sharding.aggregates import AggregateQuery, _sum, quotient
+from dualdb.sharding.collation import Descending, Order, Padded, beyond, key
 from dualdb.sharding.merge import BaseMerge, most, ordered
 
 D = decimal.Decimal
@@ -185,9 +185,9 @@ def test_falling_and_null() -> None:
     number = key("n", Column("n", FIELD_TYPE.LONG, 0, 63, 0), [])
     ranks = [number.of(value, ()) for value in (None, -1, 0, D("0.5"))]
     assert sorted([ranks[at] for at in (2, 0, 3, 1)]) == ranks
-    assert [each.value for each in sorted(map(Falling, ranks))] == ranks[::-1]
-    assert Falling(1) == Falling(1)
-    assert hash(Falling(1)) == hash(Falling(1))
+    assert [each.value for each in sorted(map(Descending, ranks))] == ranks[::-1]
+    assert Descending(1) == Descending(1)
+    assert hash(Descending(1)) == hash(Descending(1))
 
 
 TEXT = ["utf8mb4_general_ci", 1, b"\0 ", b"\0 ", b"\0 ", b"\0 "]
@@ -195,7 +195,7 @@ ROUNDS = ["utf8mb4_uca1400_as_cs", 1, b"SEC", b"S", b"E", b"C"]
 
 
 @pytest.mark.parametrize(
-    ("column", "told", "kind", "terms"),
+    ("column", "translated", "kind", "terms"),
     [
         (Column("a", FIELD_TYPE.LONGLONG, FLAG.UNSIGNED, 63, 0), [], "number", ()),
         (Column("a", FIELD_TYPE.NEWDECIMAL, 0, 63, 2), [], "number", ()),
@@ -224,18 +224,18 @@ ROUNDS = ["utf8mb4_uca1400_as_cs", 1, b"SEC", b"S", b"E", b"C"]
         ),
     ],
 )
-def test_how_a_column_compares(column: Column, told: Any, kind: str, terms: Any) -> None:
-    found = key("the column 'a'", column, told)
+def test_how_a_column_compares(column: Column, translated: Any, kind: str, terms: Any) -> None:
+    found = key("the column 'a'", column, translated)
     assert (found.kind, found.terms) == (kind, terms)
     assert found.by == (
         tuple([f"RPAD({term}, 512, X'{pad}')" for term, pad in zip(terms, ("53", "45", "43"))])
-        if told is ROUNDS
+        if translated is ROUNDS
         else ("{}",)
     )
 
 
 @pytest.mark.parametrize(
-    ("type_code", "told"),
+    ("type_code", "translated"),
     [
         (FIELD_TYPE.JSON, TEXT),
         (FIELD_TYPE.GEOMETRY, TEXT),
@@ -243,9 +243,9 @@ def test_how_a_column_compares(column: Column, told: Any, kind: str, terms: Any)
         (FIELD_TYPE.STRING, ["latin2_czech_cs", 1, b"\1\1\1\0", b"\1", b"\1", b"\1"]),
     ],
 )
-def test_what_has_no_known_order(type_code: int, told: Any) -> None:
+def test_what_has_no_known_order(type_code: int, translated: Any) -> None:
     with pytest.raises(ParameterError, match="the column 'a' is .* whose order is not known here"):
-        key("the column 'a'", Column("a", type_code, 0, 45, 0), told)
+        key("the column 'a'", Column("a", type_code, 0, 45, 0), translated)
 
 
 def test_members_have_one_number_each() -> None:
@@ -301,7 +301,7 @@ class Merge(BaseMerge[Any]):
 def merged(
     shards: Dict[int, Shard], *, order: str = "a", limit: Any = None, on_error: str = "raise"
 ) -> Any:
-    def looked(look: Any, until: Any, routes: Any) -> Any:
+    def looked(probe: Any, until: Any, routes: Any) -> Any:
         yield from ()
         described = Described(
             {"a": None, **dict.fromkeys("bcdefg")},
@@ -309,7 +309,9 @@ def merged(
         )
         return ScatterResult(dict.fromkeys(shards, described), {})
 
-    scatter = SimpleNamespace(_routes=lambda: shards, _ask=looked, _on_error=on_error, _at_once=32)
+    scatter = SimpleNamespace(
+        _routes=lambda: shards, _ask=looked, _on_error=on_error, _max_concurrency=32
+    )
     merge = Merge(
         scatter, ("SELECT 1 AS a", None, False), ordered(order, what="order_by"), limit, None
     )
@@ -321,19 +323,19 @@ def rows_of(merge: Any) -> Any:
         return shard.rows.pop(0) if shard.rows else None
 
     while True:
-        plan, answer = merge._next(), None
+        plan, response = merge._next(), None
         try:
             while True:
-                step = plan.send(answer)
+                step = plan.send(response)
                 steps = step.steps if isinstance(step, Gather) else (step,)
-                answers = [read(each.stream) for each in steps if isinstance(each, Next)]
+                answers = [read(each.stream) for each in steps if isinstance(each, FetchRow)]
                 if isinstance(step, Gather):
-                    answer = answers
+                    response = answers
                 elif isinstance(answers[0], Exception):
-                    answer = None
+                    response = None
                     step = plan.throw(answers[0])
                 else:
-                    answer = answers[0]
+                    response = answers[0]
         except StopIteration as done:
             if done.value is None:
                 return
@@ -367,9 +369,9 @@ def test_after_the_limit_the_few_rows_on_their_way_are_read() -> None:
 def test_an_order_that_is_not_known_is_never_passed_off_as_one() -> None:
     with pytest.raises(InternalError, match="shard 1 has another order"):
         merged({1: shard(1, 3, 2), 2: shard(2, 5, 6)})
-    assert not beyond([(0,), (1, 7), Falling((1, b"x"))])
+    assert not beyond([(0,), (1, 7), Descending((1, b"x"))])
     assert beyond([(1, b"x" * 100)])
-    assert beyond([Falling((1, (Padded(b"x" * 100, b" "),)))])
+    assert beyond([Descending((1, (Padded(b"x" * 100, b" "),)))])
 
 
 def test_a_shard_that_fails() -> None:
@@ -387,16 +389,16 @@ def test_a_shard_that_fails() -> None:
 def totals(
     rows: Dict[int, List[List[Any]]],
     columns: List[Column],
-    told: List[Any],
+    translated: List[Any],
     group_by: Any = (),
     **asked: Any,
 ) -> Any:
     """The total of prepared answers."""
 
-    def ask(statement: Any, until: Any) -> Any:
+    def probe_terms(statement: Any, until: Any) -> Any:
         yield from ()
         if statement.describes:
-            row = {str(number): value for number, value in enumerate(told)}
+            row = {str(number): value for number, value in enumerate(translated)}
             return ScatterResult(
                 {shard_id: Described(row, tuple(columns)) for shard_id in rows}, {}
             )
@@ -414,7 +416,7 @@ def totals(
         }
         return ScatterResult(sets, {})
 
-    plan = Totals(("SELECT 1 AS a", None, False), group_by, asked).plan(ask, None)
+    plan = AggregateQuery(("SELECT 1 AS a", None, False), group_by, asked).plan(probe_terms, None)
     try:
         next(plan)
     except StopIteration as done:
@@ -444,12 +446,12 @@ def test_sums_beyond_what_python_rounds_to() -> None:
 def test_groups_that_are_equal_are_one() -> None:
     column = Column("0", FIELD_TYPE.VAR_STRING, 0, 45, 0)
     columns = [column, *[column] * 6, column, *[column] * 6]
-    told = [None, *TEXT, None, *TEXT, 4]
+    translated = [None, *TEXT, None, *TEXT, 4]
     rows: Dict[int, List[List[Any]]] = {
         2: [["A ", b"\0A\0 ", 2, "x", b"\0X"], [None, None, 1, None, None]],
         1: [["a", b"\0A", 3, "w", b"\0W"], ["B", b"\0B", 1, "z", b"\0Z"]],
     }
-    found = totals(rows, columns, told, group_by="g", n=Count(), top=Max("s"))
+    found = totals(rows, columns, translated, group_by="g", n=Count(), top=Max("s"))
     assert found == [
         {"g": None, "n": 1, "top": None},
         {"g": "a", "n": 5, "top": "x"},
@@ -469,7 +471,7 @@ def test_what_is_not_asked_for_rightly() -> None:
     ]
     for group_by, asked in wrongs:
         with pytest.raises(ParameterError):
-            Totals(query, group_by, asked)
+            AggregateQuery(query, group_by, asked)
     for wrong in (Sum, Avg, Min, Max, Count):
         with pytest.raises(ParameterError):
             wrong("DISTINCT a")

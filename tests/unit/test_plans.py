@@ -24,10 +24,10 @@ from dualdb.errors import (
     ShardReadOnly,
     ShardUnavailable,
     WriteTimedOut,
-    unavailable,
+    shard_unavailable,
 )
 from dualdb.execution import commit_outcome, connect, execute, retry, steps, verbs
-from dualdb.pooling.circuit_breaker import Health
+from dualdb.pooling.circuit_breaker import CircuitBreaker
 from dualdb.protocol.statements import Statement
 from dualdb.results import CallResult, ResultSet
 
@@ -43,9 +43,9 @@ def follow(plan: Any, script: List[Tuple[Any, Any]]) -> Any:
     """
     try:
         step = next(plan)
-        for kind, answer in script:
+        for kind, response in script:
             assert isinstance(step, kind), step
-            step = plan.throw(answer) if isinstance(answer, Exception) else plan.send(answer)
+            step = plan.throw(response) if isinstance(response, Exception) else plan.send(response)
     except StopIteration as done:
         return done.value
     raise AssertionError(f"one step more than the script has: {step}")
@@ -56,14 +56,14 @@ def place(inserted: Any = None) -> Any:
         name="shard 1",
         shard_id=1,
         _read_only=False,
-        _look=None,
-        _inserted=inserted or (lambda lastrowid: None),
-        _may_repeat=lambda: True,
+        _refresh_on_miss=None,
+        _record_insert_id=inserted or (lambda lastrowid: None),
+        _take_retry_token=lambda: True,
     )
 
 
 @pytest.mark.parametrize(
-    ("plan", "answer", "value"),
+    ("plan", "response", "value"),
     [
         (verbs.query(place, "SELECT 1", None), ROWS, [{"a": 1, "b": 2}, {"a": 3, "b": 4}]),
         (verbs.query(place, "UPDATE t SET a = 1", None), UPDATED, []),
@@ -76,8 +76,8 @@ def place(inserted: Any = None) -> Any:
         (verbs.call_rows(place, "p", ()), CallResult(ROWS + ROWS, {}, 0, 0), ROWS[0].rows * 2),
     ],
 )
-def test_verbs(plan: Any, answer: Any, value: Any) -> None:
-    assert follow(plan, [(steps.Execute, answer)]) == value
+def test_verbs(plan: Any, response: Any, value: Any) -> None:
+    assert follow(plan, [(steps.Execute, response)]) == value
 
 
 def test_an_insert_s_id_is_given_and_kept() -> None:
@@ -105,13 +105,13 @@ def test_bad_input_is_refused_before_a_database_is_looked_for() -> None:
 
 
 def lost(in_transaction: bool = False, *, sent: bool = True) -> ConnectionLost:
-    error = ConnectionLost(2013, "Lost connection").about("shard 1", 1, sent=sent)
+    error = ConnectionLost(2013, "Lost connection").with_context("shard 1", 1, sent=sent)
     error.in_transaction = in_transaction
     return error
 
 
 def late(in_transaction: bool = False, *, sent: bool = True) -> DeadlineExceeded:
-    error = DeadlineExceeded(2013, "the deadline passed").about("shard 1", 1, sent=sent)
+    error = DeadlineExceeded(2013, "the deadline passed").with_context("shard 1", 1, sent=sent)
     error.in_transaction = in_transaction
     return error
 
@@ -144,7 +144,7 @@ READ, WRITE = "SELECT 1", "UPDATE t SET a = 1"
     ],
 )
 def test_what_is_sent_twice(sql: str, idempotent: bool, answers: List[Any], outcome: Any) -> None:
-    script = [(steps.Execute, answer) for answer in answers]
+    script = [(steps.Execute, response) for response in answers]
     if outcome is None:
         follow(verbs.query(place, sql, None, idempotent=idempotent), script)
         return
@@ -192,12 +192,12 @@ def test_a_shard_that_the_map_does_not_know_is_looked_for() -> None:
         yield steps.Sleep(0)
 
     def route() -> Any:
-        raise steps.Unmapped(look, place)
+        raise steps.UnknownShard(look, place)
 
     assert follow(
         verbs.query(route, "SELECT 1", None), [(steps.Sleep, None), (steps.Execute, ROWS)]
     )
-    assert follow(execute.find(route), [(steps.Sleep, None)]).name == "shard 1"
+    assert follow(execute.resolve_route(route), [(steps.Sleep, None)]).name == "shard 1"
     assert (
         follow(execute.check_out(route), [(steps.Sleep, None), (steps.CheckOut, "raw")])[1] == "raw"
     )
@@ -209,17 +209,17 @@ def test_a_server_that_turns_the_account_away_may_not_be_the_shard_s_any_more(mo
     def look(*_: Any) -> Any:
         yield steps.Sleep(0)
 
-    refused = unavailable(1, "no connection")
+    refused = shard_unavailable(1, "no connection")
     refused.__cause__ = DENIED
     old, new = place(), place()
-    old._look = look
+    old._refresh_on_miss = look
     ways = iter([old, new, new])
     route: Any = (lambda: next(ways)) if moved else (lambda: old)
-    for plan, step, answer in (
+    for plan, step, response in (
         (verbs.query(route, WRITE, None), steps.Execute, UPDATED),
         (execute.check_out(route), steps.CheckOut, "raw"),
     ):
-        script = [(step, refused), (steps.Sleep, None), (step, answer)]
+        script = [(step, refused), (steps.Sleep, None), (step, response)]
         if moved:
             ways = iter([old, new, new])
             follow(plan, script)
@@ -248,14 +248,14 @@ def test_a_read_only_place_is_sent_reads_alone() -> None:
 
 def test_what_the_retry_budget_does_not_allow_is_not_sent_twice() -> None:
     poor = place()
-    poor._may_repeat = lambda: False
+    poor._take_retry_token = lambda: False
     with pytest.raises(ConnectionLost):
         follow(verbs.query(lambda: poor, READ, None), [(steps.Execute, lost())])
 
 
 def test_a_timeout_sets_the_step_s_limit_and_nothing_is_sent_after_it() -> None:
     times = iter([0.0, 10.0])
-    plan = execute.perform(place, Statement(READ), 5.0, lambda: next(times))
+    plan = execute.execute_statement(place, Statement(READ), 5.0, lambda: next(times))
     began = time.monotonic()
     step: Any = next(plan)
     assert began + 5.0 <= step.until <= time.monotonic() + 5.0
@@ -271,16 +271,16 @@ def test_a_timeout_is_a_number_from_0_up(timeout: Any) -> None:
 
 
 def test_of_nested_deadlines_the_earliest_holds() -> None:
-    assert deadlines.until() is None
+    assert deadlines.deadline_after() is None
     with Deadline(10.0):
-        outer = deadlines.until()
+        outer = deadlines.deadline_after()
         with Deadline(20.0):
-            assert deadlines.until() == outer
+            assert deadlines.deadline_after() == outer
         with Deadline(1.0):
-            assert deadlines.until() < outer  # type: ignore[operator]
-        assert deadlines.until(5.0) < outer  # type: ignore[operator]
-        assert deadlines.until(50.0) == outer
-    assert deadlines.until() is None
+            assert deadlines.deadline_after() < outer  # type: ignore[operator]
+        assert deadlines.deadline_after(5.0) < outer  # type: ignore[operator]
+        assert deadlines.deadline_after(50.0) == outer
+    assert deadlines.deadline_after() is None
 
 
 REFUSED = ConnectionFailed(2003, "refused")
@@ -289,7 +289,9 @@ DENIED = ConnectionFailed(1045, "denied")
 
 def endpoint(shard_id: Any = 1) -> Any:
     config = DatabaseConfig(database="d", user="u", password="p", connect_timeout=10.0)
-    return SimpleNamespace(name="it", shard_id=shard_id, config=config, health=Health(lambda: 1.0))
+    return SimpleNamespace(
+        name="it", shard_id=shard_id, config=config, breaker=CircuitBreaker(lambda: 1.0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -338,7 +340,7 @@ def test_connecting_ends_at_the_deadline_which_says_nothing_of_the_server() -> N
     with pytest.raises(DeadlineExceeded) as caught:
         follow(connect.connecting(there, 1.0, lambda: next(times)), [(steps.Connect, REFUSED)])
     assert (caught.value.sent, caught.value.shard_id) == (False, 1)
-    assert not there.health.is_open
+    assert not there.breaker.is_open
     assert next(connect.connecting(there, 1.0, lambda: 0.0)) == steps.Connect(1.0)
     assert next(connect.connecting(there, 100.0, lambda: 0.0)) == steps.Connect(10.0)
 
@@ -373,13 +375,13 @@ def test_a_server_that_answers_does_not_open_the_circuit() -> None:
     for _ in range(9):
         with pytest.raises(ShardUnavailable):
             follow(connect.connecting(there, None, lambda: 0.0), [(steps.Connect, DENIED)])
-    assert not there.health.is_open
+    assert not there.breaker.is_open
 
 
 def test_a_probe_that_is_broken_off_lets_the_next_one_try() -> None:
     there = endpoint()
     for _ in range(3):
-        there.health.failed(0.0, REFUSED)
+        there.breaker.record_failure(0.0, REFUSED)
     probe = connect.connecting(there, None, lambda: 1.0)
     next(probe)
     with pytest.raises(KeyboardInterrupt):
@@ -388,7 +390,7 @@ def test_a_probe_that_is_broken_off_lets_the_next_one_try() -> None:
 
 
 def test_when_everything_fails_retries_are_a_tenth_of_the_calls() -> None:
-    health = Health()
+    health = CircuitBreaker()
     spent = 0
     for _ in range(1000):
         health.earn()
@@ -407,7 +409,11 @@ TIMED_OUT = LockWaitTimeout(1205, "Lock wait timeout exceeded", sqlstate="HY000"
         ([(steps.Execute, lost()), (steps.Execute, ROWS)], True),
         ([(steps.Execute, TIMED_OUT), (steps.Execute, ROWS)], True),
         (
-            [(steps.Execute, unavailable(1, "away")), (steps.Sleep, None), (steps.Execute, NONE)],
+            [
+                (steps.Execute, shard_unavailable(1, "away")),
+                (steps.Sleep, None),
+                (steps.Execute, NONE),
+            ],
             False,
         ),
         (
@@ -418,14 +424,17 @@ TIMED_OUT = LockWaitTimeout(1205, "Lock wait timeout exceeded", sqlstate="HY000"
     ],
 )
 def test_what_became_of_a_commit(script: List[Tuple[Any, Any]], outcome: Any) -> None:
-    assert follow(commit_outcome.became_of(place(), "f00d", lambda: 0.0), script) is outcome
+    assert (
+        follow(commit_outcome.resolve_commit_outcome(place(), "f00d", lambda: 0.0), script)
+        is outcome
+    )
 
 
 def test_what_became_of_a_commit_is_not_asked_for_ever() -> None:
     times = itertools.count(0.0, 4.0)
     assert (
         follow(
-            commit_outcome.became_of(place(), "f00d", lambda: next(times)),
+            commit_outcome.resolve_commit_outcome(place(), "f00d", lambda: next(times)),
             [(steps.Execute, TIMED_OUT)] * 4,
         )
         is None

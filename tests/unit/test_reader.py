@@ -16,7 +16,7 @@ from pymysql.protocol import MysqlPacket
 from dualdb import NotSupportedError
 from dualdb.protocol import driver_check
 from dualdb.protocol.driver_check import _payloads
-from dualdb.protocol.response import Answer
+from dualdb.protocol.response import Response
 
 OK = b"\x00\x03\x07\x02\x00\x01\x00said"
 END, MORE = b"\xfe\x00\x00\x02\x00", b"\xfe\x00\x00\x0a\x00"
@@ -93,13 +93,13 @@ def kinds(rows: Any) -> List[Any]:
     return [[(type(value), value) for value in row] for row in rows]
 
 
-def answered(data: bytes, sizes: Any = None, **options: Any) -> Answer:
-    answer = Answer("utf8", **options)
+def answered(data: bytes, sizes: Any = None, **options: Any) -> Response:
+    response = Response("utf8", **options)
     position = 0
     while position < len(data):
         size = len(data) if sizes is None else next(sizes)
-        if answer.feed(data[position : position + size]):
-            return answer
+        if response.feed(data[position : position + size]):
+            return response
         position += size
     raise AssertionError("not complete")
 
@@ -131,9 +131,9 @@ def test_bytes_may_be_split_anywhere() -> None:
 
 
 def test_an_ok_packet_says_what_was_done() -> None:
-    answer = answered(packets([OK]))
-    assert answer.results[0][1:] == ((), 3, 7, 1)
-    assert (answer.server_status, answer.message, answer.names) == (2, b"said", ())
+    response = answered(packets([OK]))
+    assert response.results[0][1:] == ((), 3, 7, 1)
+    assert (response.server_status, response.message, response.names) == (2, b"said", ())
 
 
 def test_rows_of_more_than_one_packet() -> None:
@@ -147,15 +147,18 @@ def test_rows_of_more_than_one_packet() -> None:
             text(b"y") + text(b"8"),
             END,
         ]
-        answer = answered(packets(huge), iter([100, 1 << 20, 1 << 22, *[1 << 24] * 9]))
-        assert [(len(row["a"]), row["b"]) for row in answer.results[0].rows] == [(size, 7), (1, 8)]
+        response = answered(packets(huge), iter([100, 1 << 20, 1 << 22, *[1 << 24] * 9]))
+        assert [(len(row["a"]), row["b"]) for row in response.results[0].rows] == [
+            (size, 7),
+            (1, 8),
+        ]
 
 
 def test_very_many_columns_and_rows() -> None:
     names = [f"c{number}" for number in range(1000)]
     rows = [[str(number * row).encode() for number in range(1000)] for row in range(3)]
-    answer = answered(packets(table(names, rows)), iter([1000] * 1000))
-    assert answer.results[0].rows == [
+    response = answered(packets(table(names, rows)), iter([1000] * 1000))
+    assert response.results[0].rows == [
         {f"c{number}": number * row for number in range(1000)} for row in range(3)
     ]
     many = answered(packets(table(["n"], [[b"%d" % number] for number in range(1000)])))
@@ -164,8 +167,8 @@ def test_very_many_columns_and_rows() -> None:
 
 def test_a_name_is_never_read_as_code() -> None:
     names = ["a'", 'b"', "c\\", "d\n", "{e}", "'+__import__('os').getcwd()+'", "\N{PILE OF POO}"]
-    answer = answered(packets(table(names, [[b"%d" % number for number in range(len(names))]])))
-    assert answer.results[0].rows == [{name: number for number, name in enumerate(names)}]
+    response = answered(packets(table(names, [[b"%d" % number for number in range(len(names))]])))
+    assert response.results[0].rows == [{name: number for number, name in enumerate(names)}]
 
 
 def test_two_columns_of_one_name() -> None:
@@ -184,20 +187,25 @@ def test_two_columns_of_one_name() -> None:
 
 def test_the_layout_known_from_before_is_taken_only_where_it_fits() -> None:
     data = packets(table(["a", "b"], [[b"1", b"2"]]))
-    known = answered(data).known
-    assert answered(data, known=known).known is known
-    assert answered(data, iter([1] * len(data)), known=known).results[0].rows == [{"a": 1, "b": 2}]
+    cached_decoder = answered(data).cached_decoder
+    assert answered(data, cached_decoder=cached_decoder).cached_decoder is cached_decoder
+    assert answered(data, iter([1] * len(data)), cached_decoder=cached_decoder).results[0].rows == [
+        {"a": 1, "b": 2}
+    ]
     for other in (
         table(["a", "c"], [[b"1", b"2"]]),
         table(["a", "b", "c"], [[b"1", b"2", b"3"]]),
         table(["a"], [[b"1"]]),
     ):
-        assert answered(packets(other), known=known).results == answered(packets(other)).results
-    as_tuples: Any = answered(data, known=known, tuples=True).results[0].rows
+        assert (
+            answered(packets(other), cached_decoder=cached_decoder).results
+            == answered(packets(other)).results
+        )
+    as_tuples: Any = answered(data, cached_decoder=cached_decoder, tuples=True).results[0].rows
     assert as_tuples == [(1, 2)]
-    strange = Answer("latin1", known=known)
+    strange = Response("latin1", cached_decoder=cached_decoder)
     strange.feed(data)
-    assert strange.known is not known
+    assert strange.cached_decoder is not cached_decoder
 
 
 def test_an_error_of_the_server_is_told_with_its_code_and_is_an_answer() -> None:
@@ -209,7 +217,7 @@ def test_an_error_of_the_server_is_told_with_its_code_and_is_an_answer() -> None
 
 
 def test_rows_before_an_error_are_given_to_a_stream() -> None:
-    stream = Answer("utf8", tuples=True)
+    stream = Response("utf8", tuples=True)
     stream.feed_stream(packets([*table(["a"], [[b"1"], [b"2"]])[:-1], b"\xff\x28\x04#42000no"]))
     assert stream.take() == [(1,), (2,)]
     with pytest.raises(pymysql.err.ProgrammingError):
@@ -230,8 +238,8 @@ def test_what_comes_after_the_result_that_is_streamed_is_not_kept() -> None:
 
 
 def test_what_comes_after_the_answer_is_noticed() -> None:
-    assert answered(packets([OK, OK])).surplus
-    assert not answered(packets([OK])).surplus
+    assert answered(packets([OK, OK])).has_unexpected_data
+    assert not answered(packets([OK])).has_unexpected_data
 
 
 @pytest.mark.parametrize(
@@ -287,7 +295,7 @@ def test_bytes_gone_wrong_give_no_wrong_row(seed: int) -> None:
         packets(_payloads()),
         packets(table(["a", "b"], [[b"%d" % n, b"2" * n] for n in range(1, 40)])),
     ]
-    differ = 0
+    require_same_kind = 0
     for _ in range(4000):
         data = bytearray(spread.choice(recorded))
         for _ in range(spread.choice((1, 1, 1, 2, 8))):
@@ -296,19 +304,19 @@ def test_bytes_gone_wrong_give_no_wrong_row(seed: int) -> None:
                 data[at] = spread.randrange(256)
             else:
                 del data[at : at + spread.randrange(1, 9)]
-        well, answer = outcome(lambda data=bytes(data): answered(data, tuples=True))
-        if well and answer.results[0].columns:
+        well, response = outcome(lambda data=bytes(data): answered(data, tuples=True))
+        if well and response.results[0].columns:
             # Where there are rows, they are those that the driver would give, and it
             # does not find fault with them either.
-            told, result = outcome(lambda data=bytes(data): by_driver(data))
-            assert told, result
-            assert kinds(answer.results[0].rows) == kinds(result.rows)
-            differ += 1
+            translated, result = outcome(lambda data=bytes(data): by_driver(data))
+            assert translated, result
+            assert kinds(response.results[0].rows) == kinds(result.rows)
+            require_same_kind += 1
         elif not well:
             assert isinstance(
-                answer, (AssertionError, UnicodeDecodeError, pymysql.err.MySQLError)
-            ), answer
-    assert differ > 100
+                response, (AssertionError, UnicodeDecodeError, pymysql.err.MySQLError)
+            ), response
+    assert require_same_kind > 100
 
 
 def test_bytes_at_random_come_to_an_end(seed: int) -> None:
@@ -318,10 +326,11 @@ def test_bytes_at_random_come_to_an_end(seed: int) -> None:
             bytes([spread.randrange(256) for _ in range(spread.randrange(12))])
             for _ in range(spread.randrange(1, 6))
         ]
-        well, answer = outcome(lambda payloads=payloads: answered(packets(payloads)))
+        well, response = outcome(lambda payloads=payloads: answered(packets(payloads)))
         assert well or isinstance(
-            answer, (AssertionError, UnicodeDecodeError, pymysql.err.MySQLError, NotSupportedError)
-        ), answer
+            response,
+            (AssertionError, UnicodeDecodeError, pymysql.err.MySQLError, NotSupportedError),
+        ), response
 
 
 def test_a_driver_that_changes_is_noticed(caplog: pytest.LogCaptureFixture) -> None:

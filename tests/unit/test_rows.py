@@ -102,9 +102,9 @@ def test_a_row_is_made_by_the_names_of_its_columns(
     as_: Any, columns: str, row: Any, made: Any
 ) -> None:
     check_kind(as_)
-    answer = typed(result(row, columns=columns), as_)
-    assert answer == [made]
-    assert type(answer[0]) is type(made)
+    response = typed(result(row, columns=columns), as_)
+    assert response == [made]
+    assert type(response[0]) is type(made)
     names = tuple(columns.split())
     assert maker(as_, names).of(names, row) == made
 

@@ -231,7 +231,7 @@ def test_a_password_may_be_named_and_not_held(
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "translated"),
     [
         ([], [row(1)], [("shard_added", 1)]),
         ([row(1)], [], [("shard_removed", 1)]),
@@ -247,10 +247,10 @@ def test_a_password_may_be_named_and_not_held(
         ([row(2), row(1)], [row(3), row(1)], [("shard_removed", 2), ("shard_added", 3)]),
     ],
 )
-def test_what_is_told_of_a_change(before: Any, after: Any, told: Any) -> None:
+def test_what_is_told_of_a_change(before: Any, after: Any, translated: Any) -> None:
     old, new = parse_shard_table(before, BASE), parse_shard_table(after, BASE, 2)
     assert [(event.name, event.shard_id) for event in events(old, new)] == [
-        *told,
+        *translated,
         ("map_refreshed", None),
     ]
     assert all(event.version == 2 for event in events(old, new))

@@ -7,12 +7,12 @@ import pymysql.err
 import pytest
 
 from dualdb import InOut, Out, ParameterError, ResultSet
-from dualdb.protocol.exchange import Voice, settled
+from dualdb.protocol.exchange import TextEncoding, with_session_tracking
 from dualdb.protocol.kill import end_session
 from dualdb.protocol.statements import Call, Statement
 from dualdb.protocol.transaction_commands import _NEW_MARKERS, begin, transaction_end
 
-UTF8 = Voice("utf8", True)
+UTF8 = TextEncoding("utf8", True)
 OK = ResultSet([], (), 0, 0, 0)
 
 
@@ -20,13 +20,17 @@ def rows(*found: Any) -> ResultSet:
     return ResultSet(list(found), tuple(found[0]) if found else (), len(found), 0, 0)
 
 
-def hold(talk: Any, script: List[Tuple[bytes, Any]]) -> Any:
+def hold(exchange: Any, script: List[Tuple[bytes, Any]]) -> Any:
     """Hold a talk against a script of (what must be said, what is answered)."""
     try:
-        said = next(talk)
-        for expected, answer in script:
+        said = next(exchange)
+        for expected, response in script:
             assert said == expected
-            said = talk.throw(answer) if isinstance(answer, Exception) else talk.send(answer)
+            said = (
+                exchange.throw(response)
+                if isinstance(response, Exception)
+                else exchange.send(response)
+            )
     except StopIteration as done:
         return done.value
     raise AssertionError(f"said {said!r} after the script")
@@ -34,19 +38,20 @@ def hold(talk: Any, script: List[Tuple[bytes, Any]]) -> Any:
 
 def test_a_statement_is_one_command() -> None:
     assert hold(
-        Statement("SELECT %s", ("é",)).talk(UTF8), [("SELECT 'é'".encode(), [rows({"a": 1})])]
+        Statement("SELECT %s", ("é",)).exchange(UTF8), [("SELECT 'é'".encode(), [rows({"a": 1})])]
     ) == [rows({"a": 1})]
 
 
 def test_a_statement_is_bound_again_for_a_session_without_backslash_escapes() -> None:
     assert hold(
-        Statement("SELECT %s", ("a\\'",)).talk(Voice("utf8", False)), [(b"SELECT 'a\\'''", [OK])]
+        Statement("SELECT %s", ("a\\'",)).exchange(TextEncoding("utf8", False)),
+        [(b"SELECT 'a\\'''", [OK])],
     ) == [OK]
 
 
 def test_a_character_that_the_connection_lacks_is_refused_before_it_is_sent() -> None:
     with pytest.raises(ParameterError, match="'é' is not in the connection's ascii"):
-        next(Statement("SELECT 'é'").talk(Voice("ascii", True)))
+        next(Statement("SELECT 'é'").exchange(TextEncoding("ascii", True)))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,7 @@ def test_what_may_be_sent_twice(statement: Any, repeatable: bool) -> None:
 
 def test_a_call_with_values_is_one_round_trip() -> None:
     result = hold(
-        Call("p", (1, "x")).talk(UTF8),
+        Call("p", (1, "x")).exchange(UTF8),
         [(b"CALL `p`(1,'x')", [rows({"a": 1}), rows(), OK._replace(rowcount=3, warnings=2)])],
     )
     assert result == ([rows({"a": 1}), rows()], {}, 3, 2)
@@ -78,12 +83,12 @@ def test_an_out_parameter_costs_one_select_and_an_inout_one_set() -> None:
         (b"CALL `p`(1,@_dualdb_1,@_dualdb_2)", [OK]),
         (b"SELECT @_dualdb_1 AS `1`,@_dualdb_2 AS `2`", [rows({"1": 8, "2": 9})]),
     ]
-    assert hold(Call("p", (1, Out("count"), InOut("sum", 5))).talk(UTF8), script).out == {
+    assert hold(Call("p", (1, Out("count"), InOut("sum", 5))).exchange(UTF8), script).out == {
         "count": 8,
         "sum": 9,
     }
     assert hold(
-        Call("p", (Out("count"),)).talk(UTF8),
+        Call("p", (Out("count"),)).exchange(UTF8),
         [(b"CALL `p`(@_dualdb_0)", [OK]), (b"SELECT @_dualdb_0 AS `0`", [rows({"0": 1})])],
     )
 
@@ -107,13 +112,13 @@ def test_an_out_parameter_given_as_a_value_goes_by_a_variable_after_the_server_s
         (b"SET @_dualdb_1=0", [OK]),
         (b"CALL %s(1,@_dualdb_1)" % called, [rows({"a": 1}), OK]),
     ]
-    assert hold(Call(name, (1, 0)).talk(UTF8), script).rows == [{"a": 1}]
+    assert hold(Call(name, (1, 0)).exchange(UTF8), script).rows == [{"a": 1}]
 
 
 def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_again() -> None:
     with pytest.raises(pymysql.err.OperationalError, match="OUT or INOUT"):
         hold(
-            Call("p", (1,)).talk(UTF8),
+            Call("p", (1,)).exchange(UTF8),
             [(b"CALL `p`(1)", NOT_A_VARIABLE), (ASKED % b"DATABASE()", [rows()])],
         )
 
@@ -152,21 +157,21 @@ def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_aga
 def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(
     statement: Any, error: Any, in_transaction: bool, asks: bool
 ) -> None:
-    talk = settled(
+    exchange = with_session_tracking(
         statement,
         SimpleNamespace(
-            max_rows=None, voice=UTF8, changed=False, reset_after_call=False, at_rest=True
+            max_rows=None, text_encoding=UTF8, dirty=False, reset_after_call=False, idle=True
         ),
         in_transaction=in_transaction,
     )
-    next(talk)
+    next(exchange)
     if asks:
-        assert talk.throw(error) == b"DO 0"
+        assert exchange.throw(error) == b"DO 0"
         with pytest.raises(type(error)):
-            talk.send([OK])
+            exchange.send([OK])
     else:
         with pytest.raises(type(error)):
-            talk.throw(error)
+            exchange.throw(error)
 
 
 @pytest.mark.parametrize(
@@ -193,18 +198,20 @@ def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(
 )
 def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) -> None:
     connection = SimpleNamespace(
-        max_rows=None, voice=UTF8, changed=False, reset_after_call=False, at_rest=True
+        max_rows=None, text_encoding=UTF8, dirty=False, reset_after_call=False, idle=True
     )
-    talk = settled(Statement(sql), connection)
-    next(talk)
+    exchange = with_session_tracking(Statement(sql), connection)
+    next(exchange)
     with pytest.raises(StopIteration):
-        talk.send([OK])
-    assert connection.changed is changes
+        exchange.send([OK])
+    assert connection.dirty is changes
 
 
 def test_a_statement_that_will_be_refused_touches_nothing_of_the_one_that_is_on_its_way() -> None:
-    connection = SimpleNamespace(max_rows=None, voice=UTF8, at_rest=False, sent=True, most_rows=5)
-    next(settled(Statement("SELECT 1"), connection))
+    connection = SimpleNamespace(
+        max_rows=None, text_encoding=UTF8, idle=False, sent=True, most_rows=5
+    )
+    next(with_session_tracking(Statement("SELECT 1"), connection))
     assert (connection.sent, connection.most_rows) == (True, 5)
 
 
@@ -233,17 +240,17 @@ def test_a_session_is_ended_unless_the_server_has_been_started_since() -> None:
 
 
 def test_a_character_that_turns_into_an_ascii_one_on_its_way_is_refused() -> None:
-    assert Voice("cp932", True).encode("\u8868") == b"\x95\x5c"
+    assert TextEncoding("cp932", True).encode("\u8868") == b"\x95\x5c"
     with pytest.raises(ParameterError, match="ASCII"):
-        Voice("shift_jis", True).encode("'\u203e\xa5'")
+        TextEncoding("shift_jis", True).encode("'\u203e\xa5'")
     with pytest.raises(ParameterError, match="is not in the connection's latin1"):
-        Voice("latin1", True).encode("\u8868")
+        TextEncoding("latin1", True).encode("\u8868")
 
 
 def test_another_error_of_a_call_is_the_caller_s() -> None:
     with pytest.raises(pymysql.err.OperationalError, match="no more"):
         hold(
-            Call("p").talk(UTF8),
+            Call("p").exchange(UTF8),
             [(b"CALL `p`()", pymysql.err.OperationalError(1644, "no more", sqlstate="45000"))],
         )
 

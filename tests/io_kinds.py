@@ -18,17 +18,15 @@ from dualdb import async_impl, sync_impl
 from dualdb.deadlines import Deadline
 
 
-def until(
-    colour: Any, condition: Callable[[], Any], seconds: float = 10.0, every: float = 0.02
-) -> Any:
+def until(io: Any, condition: Callable[[], Any], seconds: float = 10.0, every: float = 0.02) -> Any:
     """What the condition gives, once that is true or the time is over."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
-        colour.sleep(every)
+        io.sleep(every)
     return condition()
 
 
-class SyncColour:
+class SyncIO:
     """Calls block and give their value."""
 
     name = "sync"
@@ -46,7 +44,7 @@ class SyncColour:
         return answer
 
     @contextlib.contextmanager
-    def using(self, manager: Any) -> Iterator[Any]:
+    def entered(self, manager: Any) -> Iterator[Any]:
         with manager as value:
             yield value
 
@@ -54,16 +52,16 @@ class SyncColour:
         """A block with a deadline."""
         return Deadline(seconds)
 
-    def at_once(self, calls: List[Callable[[], Any]]) -> List[Any]:
+    def max_concurrency(self, calls: List[Callable[[], Any]]) -> List[Any]:
         """Start every call in a thread of its own; their values, or the exceptions they
         raised.
         """
         with ThreadPoolExecutor(len(calls)) as executor:
             return [_outcome(future.result) for future in [executor.submit(call) for call in calls]]
 
-    def elsewhere(self, call: Callable[[], Any]) -> Any:
+    def in_other_caller(self, call: Callable[[], Any]) -> Any:
         """The value of a call made by another thread."""
-        (outcome,) = self.at_once([call])
+        (outcome,) = self.max_concurrency([call])
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
@@ -97,7 +95,7 @@ class SyncColour:
         pass
 
 
-class AsyncColour:
+class AsyncIO:
     """Calls give a coroutine.
 
     One task awaits all of a test's coroutines, so that they are one caller, as a web
@@ -159,7 +157,7 @@ class AsyncColour:
         call()
 
     @contextlib.contextmanager
-    def using(self, manager: Any) -> Iterator[Any]:
+    def entered(self, manager: Any) -> Iterator[Any]:
         value = self(manager.__aenter__())
         try:
             yield value
@@ -169,7 +167,7 @@ class AsyncColour:
         else:
             self(manager.__aexit__(None, None, None))
 
-    def at_once(self, calls: List[Callable[[], Any]]) -> List[Any]:
+    def max_concurrency(self, calls: List[Callable[[], Any]]) -> List[Any]:
         """Await every call in a task of its own; their values, or the exceptions they
         raised.
         """
@@ -184,9 +182,9 @@ class AsyncColour:
         result: List[Any] = self(gather())
         return result
 
-    def elsewhere(self, call: Callable[[], Any]) -> Any:
+    def in_other_caller(self, call: Callable[[], Any]) -> Any:
         """The value of a call made by another task."""
-        (outcome,) = self.at_once([call])
+        (outcome,) = self.max_concurrency([call])
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
@@ -244,4 +242,4 @@ def _outcome(result: Callable[[], Any]) -> Any:
         return error
 
 
-COLOURS = {"sync": SyncColour, "async": AsyncColour}
+IO_KINDS = {"sync": SyncIO, "async": AsyncIO}

@@ -140,7 +140,7 @@ class GivenServers:
                 return list(cursor.fetchall())
 
 
-class World:
+class Databases:
     """A global database and shards 1 and 2 with the tests' schema, on servers of their
     own.
     """
@@ -151,7 +151,7 @@ class World:
         self.servers: Any = GivenServers(given, list(self.ids)) if given else Sandbox(self.ids)
         self._rows: List[Dict[str, Any]] = []
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> "Databases":
         self.servers.start()
         try:
             self.run("global", *GLOBAL_SCHEMA)

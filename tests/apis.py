@@ -57,4 +57,4 @@ class Legacy(Verbs):
         return self._call(self.db.call_procedure_by_session(where, name, params))
 
 
-FACES = {"verbs": Verbs, "legacy": Legacy}
+APIS = {"verbs": Verbs, "legacy": Legacy}
