@@ -1,7 +1,7 @@
 """The least privileges in docs/security.md are enough, with an account that has no others."""
 
 import time
-from typing import Any, Callable, Iterator, Tuple
+from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
 
@@ -29,7 +29,7 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture
 def account(sandbox: Sandbox) -> Iterator[Account]:
     """Makes the configuration of an account that has been granted these and nothing else."""
-    made = []
+    made: List[Tuple[Any, str]] = []
 
     def make(name: Any, *grants: str) -> DatabaseConfig:
         user = f"least_{len(made)}"
