@@ -1,0 +1,133 @@
+"""The least privileges in docs/security.md are enough, with an account that has no others."""
+
+import time
+from typing import Any, Callable, Iterator, List, Tuple
+
+import pytest
+
+from dualdb import DatabaseConfig, DatabaseService, DeadlineExceeded, MySQLClient, Out
+from dualdb.sandbox import Sandbox
+
+TABLE = "app_shard_1.trades"
+MARKERS = "app_shard_1.dualdb_commit"
+SHARD_TABLE = "app_global.table_shard_config"
+Account = Callable[..., DatabaseConfig]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(1) as made:
+        made.run(
+            1,
+            "CREATE TABLE trades (id INT AUTO_INCREMENT PRIMARY KEY, quantity INT)",
+            "INSERT INTO trades (quantity) VALUES (1)",
+            "CREATE PROCEDURE next_number(IN a INT, OUT b INT) SET b = a + 1",
+        )
+        yield made
+
+
+@pytest.fixture
+def account(sandbox: Sandbox) -> Iterator[Account]:
+    """Makes the configuration of an account that has been granted these and nothing else."""
+    made: List[Tuple[Any, str]] = []
+
+    def make(name: Any, *grants: str) -> DatabaseConfig:
+        user = f"least_{len(made)}"
+        made.append((name, user))
+        sandbox.run(
+            name,
+            f"CREATE USER '{user}'@'%' IDENTIFIED BY 'x'",
+            *[f"GRANT {grant} TO '{user}'@'%'" for grant in grants],
+        )
+        update = {"user": user, "password": "x"}
+        return sandbox.config_of(name).model_copy(update=update)
+
+    yield make
+    for name, user in made:
+        sandbox.run(name, f"DROP USER '{user}'@'%'")
+
+
+def stream(client: MySQLClient) -> None:
+    assert len(list(client.stream("SELECT quantity FROM trades"))) >= 1
+
+
+def bulk(client: MySQLClient) -> None:
+    rows = [(1,), (2,)]
+    assert client.executemany("INSERT INTO trades (quantity) VALUES (%s)", rows) == 2
+
+
+def transaction(client: MySQLClient) -> None:
+    with client.transaction(isolation="READ COMMITTED", snapshot=True) as tx, tx.transaction():
+        assert tx.query_value("SELECT COUNT(*) FROM trades") >= 1
+
+
+def deadline(client: MySQLClient) -> None:
+    with pytest.raises(DeadlineExceeded):
+        client.query("SELECT SLEEP(60)", timeout=0.1)
+    ends = time.monotonic() + 10
+    while client.stats().in_use and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert client.stats().in_use == 0  # the statement has been killed
+
+
+def advisory_lock(client: MySQLClient) -> None:
+    with client.lock("least", timeout=1) as lock:
+        lock.check()
+
+
+def procedure(client: MySQLClient) -> None:
+    assert client.call("next_number", (1, Out("b"))).out == {"b": 2}
+    client.call("next_number", (1, 5))
+
+
+def commit_marker(client: MySQLClient) -> None:
+    with client.transaction(commit_marker=True) as tx:
+        tx.execute("INSERT INTO trades (quantity) VALUES (3)")
+    assert client.query_value("SELECT COUNT(*) FROM dualdb_commit LOCK IN SHARE MODE") >= 1
+    client.execute("DELETE FROM dualdb_commit WHERE at < NOW() - INTERVAL 7 DAY LIMIT 1000")
+
+
+ON_A_SHARD = [
+    (stream, [f"SELECT ON {TABLE}"]),
+    (bulk, [f"INSERT ON {TABLE}"]),
+    (transaction, [f"SELECT ON {TABLE}"]),
+    (deadline, [f"SELECT ON {TABLE}"]),
+    (advisory_lock, [f"SELECT ON {TABLE}"]),
+    (procedure, ["EXECUTE ON PROCEDURE app_shard_1.next_number"]),
+    (commit_marker, [f"INSERT ON {TABLE}", f"CREATE, SELECT, INSERT, DELETE ON {MARKERS}"]),
+]
+
+
+@pytest.mark.parametrize(("feature", "grants"), ON_A_SHARD)
+def test_what_a_feature_needs_on_a_shard(
+    feature: Callable[[MySQLClient], None], grants: Tuple[str, ...], account: Account
+) -> None:
+    client = MySQLClient(account(1, *grants))
+    try:
+        feature(client)
+    finally:
+        client.close_pool(timeout=1.0)
+
+
+def test_what_the_service_needs_on_its_table(sandbox: Sandbox, account: Account) -> None:
+    with DatabaseService(account("global", f"SELECT ON {SHARD_TABLE}")) as db:
+        assert db.get_active_shard_ids() == [1]
+        assert db.health_check()["healthy"]
+    with DatabaseService(account("global", f"SELECT, INSERT ON {SHARD_TABLE}")) as db:
+        row = sandbox.config_of(1)
+        password = row.reveal_password()
+        db.add_shard(
+            2,
+            host=row.host,
+            port=row.port,
+            database=row.database,
+            user=row.user,
+            password=password,
+        )
+    grants = f"SELECT, UPDATE (status) ON {SHARD_TABLE}"
+    with DatabaseService(account("global", grants)) as db:
+        db.set_shard_status(2, "readonly")
+        assert db.drain_shard(2, timeout=1).cut == 0
+    with DatabaseService(account("global", f"SELECT, DELETE ON {SHARD_TABLE}")) as db:
+        db.remove_shard(2)
+        assert db.get_active_shard_ids() == [1]
