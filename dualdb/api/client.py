@@ -43,36 +43,6 @@ class Shared(NamedTuple):
     refresh_on_miss: Callable[..., steps.Plan[None]]
 
 
-class DetachedExecutor:
-    """A client's database, outside of whatever transaction the caller is in: for what
-    concerns the whole service, or several shards.
-    """
-
-    def __init__(
-        self, client: Any, *, read_only: bool = False, refresh_on_miss: Any = None
-    ) -> None:
-        self._client, self.name, self.shard_id = client, client.name, client.shard_id
-        self._read_only, self._refresh_on_miss = read_only, refresh_on_miss
-
-    def _record_insert_id(self, lastrowid: int) -> None:
-        """It is nobody's insert."""
-
-    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
-        return self._client._execute_on_own_connection(statement, until)
-
-    def _begin(self) -> Any:
-        """In threads: a connection that is there at once, or None; ``_end`` takes it
-        back.
-        """
-        return self._client.pool.checkout_idle()
-
-    def _end(self, connection: Any) -> None:
-        self._client.pool.release(connection)
-
-    def _take_retry_token(self) -> bool:
-        return self._client._take_retry_token()
-
-
 class BaseClient(
     Target[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT],
     Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT, IntR, NoneR],

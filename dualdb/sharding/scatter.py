@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from typing import Any, Callable, Dict, Generic, Literal, Mapping, Optional, Sequence, Union
 
 from .. import deadlines, errors
-from ..api.client import DetachedExecutor
 from ..api.typevars import MergeT, RowsR, ScatterR
 from ..execution import execute, steps
+from ..execution.detached import DetachedExecutor
 from ..protocol.statements import Call, Statement
 from ..results import ScatterResult, row_count
 from ..sql.parameters import Params, names

@@ -14,8 +14,8 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from .. import errors, fork_safety
-from ..api.client import DetachedExecutor
 from ..execution import steps
+from ..execution.detached import DetachedExecutor
 from ..protocol.exchange import with_session_tracking
 from .connection import Connection
 

@@ -7,8 +7,8 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import deadlines, errors
-from ..api.client import DetachedExecutor
 from ..execution import shutdown, steps, verbs
+from ..execution.detached import DetachedExecutor
 from ..results import Row
 from .lifecycle import ServiceLifecycle
 from .shard_map import STATUS_WORDS, status_of

@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from .. import deadlines, errors
-from ..api.client import DetachedExecutor
 from ..config import DatabaseConfig
 from ..execution import execute, retry, shutdown, steps
+from ..execution.detached import DetachedExecutor
 from ..protocol.statements import Statement
 from ..results import ResultSet, Row
 from . import allowed_hosts
