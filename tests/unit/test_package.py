@@ -1,9 +1,12 @@
-"""The shape of the house: its face, its two colours, and who may do I/O."""
+"""The shape of the package: its public names, its two implementations, and which
+modules may do I/O.
+"""
 
 import ast
+import configparser
 import inspect
 import pathlib
-from typing import Any, Iterator
+from typing import Any, Iterator, Set
 
 import pytest
 
@@ -11,17 +14,16 @@ import dualdb
 from dualdb import async_impl, sync_impl
 
 ROOT = pathlib.Path(dualdb.__file__).parent
+REPOSITORY = pathlib.Path(__file__).parents[2]
 
 
-def test_the_face_is_sorted_and_whole() -> None:
-    assert dualdb.__all__ == sorted(dualdb.__all__, key=str.lower) or dualdb.__all__ == sorted(
-        dualdb.__all__
-    )
+def test_the_public_names_are_sorted_and_documented() -> None:
+    assert dualdb.__all__ == sorted(dualdb.__all__)
     for name in dualdb.__all__:
         assert getattr(dualdb, name).__doc__ or name in ("Params", "Row")
 
 
-def test_both_colours_are_importable_from_their_rooms() -> None:
+def test_both_implementations_are_importable_from_their_rooms() -> None:
     assert sync_impl.DatabaseService is dualdb.DatabaseService
     assert async_impl.DatabaseService is dualdb.AsyncDatabaseService
     assert sync_impl.__all__ == async_impl.__all__
@@ -39,7 +41,7 @@ def surface(cls: type) -> dict[str, Any]:
 
 
 def arguments(function: Any) -> Any:
-    """Without their types, which are the colour's own where a function is taken."""
+    """Without their types, which differ where a function is taken."""
     return [
         (each.name, each.kind, each.default)
         for each in inspect.signature(function).parameters.values()
@@ -70,28 +72,73 @@ def imports(path: pathlib.Path) -> Iterator[str]:
             yield str(node.module)
 
 
+#: Modules whose functions wait, which only these rooms may import.
 WAITING = {
-    "socket",
-    "select",
-    "asyncio",
     "aiomysql",
+    "asyncio",
+    "concurrent.futures",
     "dbutils",
     "pymysql.connections",
+    "select",
+    "selectors",
+    "socket",
     "subprocess",
-    "concurrent.futures",
 }
+WAITING_ROOMS = {"sync_impl", "async_impl", "sandbox", "cli", "integrations", "testing"}
+
+DECIDING = sorted(
+    path.relative_to(ROOT)
+    for path in ROOT.rglob("*.py")
+    if path.relative_to(ROOT).parts[0] not in WAITING_ROOMS
+)
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("*.py")), ids=lambda path: path.name)
+def waiting(imported: Iterator[str]) -> Set[str]:
+    return {
+        name
+        for name in imported
+        for module in WAITING
+        if name == module or name.startswith(f"{module}.")
+    }
+
+
+def test_the_modules_that_decide_are_found_in_every_room() -> None:
+    rooms = {path.parts[0] for path in DECIDING}
+    assert {"router.py", "api", "execution", "pooling", "protocol", "sql", "topology"} <= rooms
+    assert len(DECIDING) > 40
+
+
+@pytest.mark.parametrize("path", DECIDING, ids=str)
 def test_what_decides_cannot_wait(path: pathlib.Path) -> None:
-    assert not WAITING & set(imports(path))
+    assert not waiting(imports(ROOT / path))
 
 
-def test_each_colour_keeps_to_itself() -> None:
-    for path in (ROOT / "sync_impl").glob("*.py"):
+def test_an_import_of_a_module_that_waits_is_seen(tmp_path: pathlib.Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(
+        "import os\ndef late():\n    import asyncio.queues\n    from dbutils.pooled_db import X\n"
+    )
+    assert waiting(imports(module)) == {"asyncio.queues", "dbutils.pooled_db"}
+
+
+def test_the_import_contract_names_every_room_that_decides() -> None:
+    path = REPOSITORY / "setup.cfg"
+    settings = configparser.ConfigParser()
+    settings.read(path, encoding="utf-8")
+    named = settings["importlinter:contract:waiting"]["source_modules"].split()
+    rooms = {path.parts[0].partition(".")[0] for path in DECIDING} - {"__init__"}
+    assert sorted(named) == sorted(f"dualdb.{room}" for room in rooms)
+
+
+def test_each_implementation_keeps_to_itself() -> None:
+    sync = sorted((ROOT / "sync_impl").rglob("*.py"))
+    asynchronous = sorted((ROOT / "async_impl").rglob("*.py"))
+    assert len(sync) > 5
+    assert len(asynchronous) > 5
+    for path in sync:
         assert not {"asyncio", "aiomysql"} & set(imports(path)), path
         assert "async " not in path.read_text(encoding="utf-8"), path
-    for path in (ROOT / "async_impl").glob("*.py"):
+    for path in asynchronous:
         assert not {"threading", "dbutils", "dbutils.pooled_db", "concurrent.futures"} & set(
             imports(path)
         ), path
