@@ -42,15 +42,8 @@ def executemany(
     be awaited.
     """
     until = deadlines.deadline_after(timeout)
-    if not isinstance(chunk_rows, int) or isinstance(chunk_rows, bool) or chunk_rows < 1:
-        raise errors.ParameterError(f"chunk_rows is a number of rows from 1 up, not {chunk_rows!r}")
     is_async = hasattr(rows, "__aiter__")
-    if not is_async and not hasattr(rows, "__iter__"):
-        raise errors.ParameterError(f"rows is an iterable of parameters, not {type(rows).__name__}")
-    if not awaits and (is_async or inspect.iscoroutinefunction(progress)):
-        raise errors.ParameterError(
-            f"{'rows that are' if is_async else 'a progress that is'} awaited are for the asyncio service"
-        )
+    _check_arguments(rows, chunk_rows, progress, awaits)
     most = yield from query_value(route, "SELECT @@max_allowed_packet", None, timeout)
     cut = Chunks(sql, chunk_rows, min(int(most), LONGEST_CHUNK) - 64)
     affected = written = lastrowid = warnings = 0
@@ -90,3 +83,18 @@ def executemany(
     if rest is not None:
         yield from write(rest)
     return RowCount(affected, lastrowid, warnings)
+
+
+def _check_arguments(
+    rows: Any, chunk_rows: int, progress: Optional[Callable[[int], Any]], awaits: bool
+) -> None:
+    if not isinstance(chunk_rows, int) or isinstance(chunk_rows, bool) or chunk_rows < 1:
+        raise errors.ParameterError(f"chunk_rows is a number of rows from 1 up, not {chunk_rows!r}")
+    is_async = hasattr(rows, "__aiter__")
+    if not is_async and not hasattr(rows, "__iter__"):
+        raise errors.ParameterError(f"rows is an iterable of parameters, not {type(rows).__name__}")
+    if not awaits and (is_async or inspect.iscoroutinefunction(progress)):
+        raise errors.ParameterError(
+            f"{'rows that are' if is_async else 'a progress that is'} awaited are for "
+            "the asyncio service"
+        )
