@@ -16,7 +16,9 @@ from .peers import ASYNCIO, Peer, Unsupported, dicts
 
 
 async def total(rows: Any) -> int:
-    """The sum of the ids of rows as they come: sum() over a list would hold them all."""
+    """The sum of the ids of rows as they come: sum() over a list would hold them
+    all.
+    """
     found = 0
     async for row in rows:
         found += row["id"]
@@ -133,7 +135,10 @@ class AioMySQLPool(DriverPool):
 
 class AsyncmyPool(DriverPool):
     key, title, distributions = "asyncmy-pool", "asyncmy pool", ("asyncmy",)
-    per_call = "A connection out of the pool, a cursor; no ping, no rollback. The protocol is compiled (Cython)"
+    per_call = (
+        "A connection out of the pool, a cursor; no ping, no rollback. The protocol is "
+        "compiled (Cython)"
+    )
 
     async def open(self) -> Any:
         import asyncmy
@@ -224,7 +229,10 @@ class Databases(Peer):
         ASYNCIO,
         ("databases", "SQLAlchemy", "aiomysql", "PyMySQL"),
     )
-    per_call = "A connection of aiomysql's pool for each call, text() compiled for each; execute_many sends row by row"
+    per_call = (
+        "A connection of aiomysql's pool for each call, text() compiled for each; "
+        "execute_many sends row by row"
+    )
     pooled = True
 
     async def open(self) -> Any:
@@ -278,7 +286,10 @@ class Tortoise(Peer):
         ASYNCIO,
         ("tortoise-orm", "asyncmy", "aiomysql"),
     )
-    per_call = "Models, .values() for dicts, bulk_create (which makes an object of each row): a connection of the driver's pool for each call"
+    per_call = (
+        "Models, .values() for dicts, bulk_create (which makes an object of each row): a "
+        "connection of the driver's pool for each call"
+    )
     pooled = True
 
     async def open(self) -> Any:
@@ -330,7 +341,10 @@ class Tortoise(Peer):
 class DualDB(Peer):
     key, title, colour = "dualdb-asyncio", "dualdb", ASYNCIO
     distributions = ("dualdb", "aiomysql", "PyMySQL")
-    per_call = "Through the service, to the global database: nothing is sent beside the statement, a look at the stream at check-out"
+    per_call = (
+        "Through the service, to the global database: nothing is sent beside the statement, "
+        "a look at the stream at check-out"
+    )
     pooled = True
 
     async def open(self) -> Any:

@@ -15,18 +15,21 @@ INSERTED = 1_000
 
 TABLES = [
     """CREATE TABLE accounts (
-        id BIGINT PRIMARY KEY, email VARCHAR(100) NOT NULL, name VARCHAR(100) NOT NULL, balance DECIMAL(12, 2) NOT NULL,
-        created_at DATETIME NOT NULL
+        id BIGINT PRIMARY KEY, email VARCHAR(100) NOT NULL, name VARCHAR(100) NOT NULL,
+        balance DECIMAL(12, 2) NOT NULL, created_at DATETIME NOT NULL
     )""",
     """CREATE TABLE trades (
-        id BIGINT PRIMARY KEY, user_id BIGINT NOT NULL, symbol VARCHAR(10) NOT NULL, quantity INT NOT NULL, price DECIMAL(12, 4) NOT NULL,
+        id BIGINT PRIMARY KEY, user_id BIGINT NOT NULL, symbol VARCHAR(10) NOT NULL,
+        quantity INT NOT NULL, price DECIMAL(12, 4) NOT NULL,
         note VARCHAR(100), created_at DATETIME NOT NULL
     )""",
     """CREATE TABLE inserted (
-        id BIGINT AUTO_INCREMENT PRIMARY KEY, user_id BIGINT NOT NULL, symbol VARCHAR(10) NOT NULL, quantity INT NOT NULL,
+        id BIGINT AUTO_INCREMENT PRIMARY KEY, user_id BIGINT NOT NULL,
+        symbol VARCHAR(10) NOT NULL, quantity INT NOT NULL,
         price DECIMAL(12, 4) NOT NULL, note VARCHAR(100), created_at DATETIME NOT NULL
     )""",
-    "CREATE PROCEDURE find_account(IN p_id BIGINT) SELECT id, email, name, balance, created_at FROM accounts WHERE id = p_id",
+    """CREATE PROCEDURE find_account(IN p_id BIGINT)
+        SELECT id, email, name, balance, created_at FROM accounts WHERE id = p_id""",
 ]
 
 #: Of ``accounts`` and of ``trades``.
@@ -98,7 +101,9 @@ class Server(NamedTuple):
     database: str
 
     def arguments(self, **more: Any) -> Dict[str, Any]:
-        """What every driver's connect() takes, under the names that all of them have."""
+        """What every driver's connect() takes, under the names that all of them
+        have.
+        """
         account = {
             "host": self.host,
             "port": self.port,
@@ -141,7 +146,8 @@ def create(sandbox: Sandbox) -> None:
         cursor.execute("ANALYZE TABLE accounts, trades")
         cursor.fetchall()
         cursor.execute(
-            "INSERT INTO table_shard_config (shard_id, host, port, database_name, username, password, status) "
+            "INSERT INTO table_shard_config (shard_id, host, port, database_name, username, "
+            "password, status) "
             "VALUES (1, %s, %s, %s, %s, %s, 'active')",
             (server.host, server.port, server.database, server.user, server.password),
         )

@@ -30,13 +30,19 @@ CHAPTERS = [
     Chapter(
         "rows1000",
         "1,000 rows",
-        "1,000 rows of seven columns (numbers, text, a decimal, a date, NULLs), read into a list of dicts.",
+        (
+            "1,000 rows of seven columns (numbers, text, a decimal, a date, NULLs), read "
+            "into a list of dicts."
+        ),
     ),
     Chapter("insert", "executemany", "1,000 rows of six columns written by one call."),
     Chapter(
         "call",
         "Procedure call",
-        'A procedure that selects one row. Bare drivers send it by `execute("CALL ...")`: `callproc` costs them one statement more.',
+        (
+            'A procedure that selects one row. Bare drivers send it by `execute("CALL '
+            '...")`: `callproc` costs them one statement more.'
+        ),
     ),
     Chapter("callers1", "1 caller", "Point lookups over a pool of ten connections.", "throughput"),
     Chapter("callers10", "10 callers at once", "The same by ten threads or tasks.", "throughput"),
@@ -113,15 +119,25 @@ def _head(results: Results) -> str:
     )
     text = [
         "# How fast it is",
-        "Written by `scripts/bench`, which measures all of this again on your machine and writes it anew.",
-        f"On {machine.get('date', '?')}: {machine.get('processor', '?')}, {machine.get('processors', '?')} processors, shared by the "
-        f"contestants and the servers; {machine.get('system', '?')}; {machine.get('python', '?')}; server "
-        f"{machine.get('server', '?')}, over TCP on loopback, without TLS. Load average before {machine.get('load before', '?')}, "
+        (
+            "Written by `scripts/bench`, which measures all of this again on your machine "
+            "and writes it anew."
+        ),
+        f"On {machine.get('date', '?')}: {machine.get('processor', '?')}, "
+        f"{machine.get('processors', '?')} processors, shared by the "
+        f"contestants and the servers; {machine.get('system', '?')}; "
+        f"{machine.get('python', '?')}; server "
+        f"{machine.get('server', '?')}, over TCP on loopback, without TLS. Load average before "
+        f"{machine.get('load before', '?')}, "
         f"after {machine.get('load after', '?')}. {versions}.",
-        f"Every contestant is in a process of its own. In each of {results.rounds} rounds everybody runs one short batch, in a random "
-        "order; what is told is the median of the rounds, and ratios are the median of the ratios within each round, so that what slows "
-        "a whole round slows nobody in particular. The quartiles stand behind a ratio. Before anything is timed everybody is asked the "
-        "same, and whoever answers otherwise takes no part. The raw socket and the raw stream decode nothing: what they take is the "
+        f"Every contestant is in a process of its own. In each of {results.rounds} rounds "
+        "everybody runs one short batch, in a random "
+        "order; what is told is the median of the rounds, and ratios are the median of the "
+        "ratios within each round, so that what slows "
+        "a whole round slows nobody in particular. The quartiles stand behind a ratio. Before "
+        "anything is timed everybody is asked the "
+        "same, and whoever answers otherwise takes no part. The raw socket and the raw stream "
+        "decode nothing: what they take is the "
         "server's and the system's.",
     ]
     if results.quick:
@@ -184,7 +200,8 @@ def losses(results: Results) -> List[str]:
                 if mine is not None and round(mine.median, 2) > 1:
                     plural = "shards" if shards > 1 else "shard"
                     found.append(
-                        f"{what}, {shards} {plural}, {colour}: `db.shards()` takes {mine} of a plain loop's time ({mine.spread})"
+                        f"{what}, {shards} {plural}, {colour}: `db.shards()` takes "
+                        f"{mine} of a plain loop's time ({mine.spread})"
                     )
     return found
 
@@ -194,7 +211,10 @@ def _behind(mine: Ratio, title: str, unit: str) -> str:
         lower = inverse(mine)
         assert lower is not None
         return f"dualdb has {lower} of the throughput of {title} ({lower.spread})"
-    return f"dualdb takes {mine} of the {'memory' if unit == 'memory' else 'time'} of {title} ({mine.spread})"
+    return (
+        f"dualdb takes {mine} of the {'memory' if unit == 'memory' else 'time'} of {title} "
+        f"({mine.spread})"
+    )
 
 
 def _is_ours(peer: "type[Peer]") -> bool:
@@ -302,7 +322,10 @@ def _scatter(results: Results, pictures: Mapping[str, str]) -> str:
         )
     if not parts:
         return ""
-    text = "Each shard is a server of its own. A loop calls `db.shard(n)` for one after the other; one shard alone is the loop over one."
+    text = (
+        "Each shard is a server of its own. A loop calls `db.shard(n)` for one after the "
+        "other; one shard alone is the loop over one."
+    )
     return "\n\n".join(["## Several shards at once", text, *parts])
 
 

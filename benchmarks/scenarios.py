@@ -283,7 +283,11 @@ def machine() -> Dict[str, str]:
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "processor": processor(),
         "processors": str(os.cpu_count()),
-        "system": f"{platform.system()} {'.'.join(platform.release().split('-')[0].split('.')[:2])}, {platform.machine()}",
+        "system": (
+            f"{platform.system()} "
+            f"{'.'.join(platform.release().split('-')[0].split('.')[:2])}, "
+            f"{platform.machine()}"
+        ),
         "python": python(),
         "load before": load(),
     }

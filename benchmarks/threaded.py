@@ -300,7 +300,10 @@ class SQLAlchemy(Peer):
     """
 
     colour = THREADS
-    per_call = "Core, text(), AUTOCOMMIT, .mappings(): a rollback at check-in (its default), no ping (its default)"
+    per_call = (
+        "Core, text(), AUTOCOMMIT, .mappings(): a rollback at check-in (its default), no "
+        "ping (its default)"
+    )
     pooled = True
     driver = ""
     options: ClassVar[Dict[str, Any]] = {}
@@ -383,7 +386,10 @@ class SQLAlchemyTuned(SQLAlchemyPyMySQL):
 class DualDB(Peer):
     key, title, colour = "dualdb", "dualdb", THREADS
     distributions = ("dualdb", "PyMySQL", "DBUtils")
-    per_call = "Through the service, to the global database: nothing is sent beside the statement, a poll() of the socket at check-out"
+    per_call = (
+        "Through the service, to the global database: nothing is sent beside the statement, "
+        "a poll() of the socket at check-out"
+    )
     pooled = True
 
     def open(self) -> Any:

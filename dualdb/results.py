@@ -83,7 +83,9 @@ class ScatterResult(NamedTuple):
 
     @property
     def rows(self) -> List[Row]:
-        """The rows of all shards that answered, one shard after the other by their ids."""
+        """The rows of all shards that answered, one shard after the other by their
+        ids.
+        """
         return [row for _, row in self._rows()]
 
     def rows_with_shard(self, name: str = "_shard") -> List[Row]:

@@ -57,7 +57,8 @@ def use_the_script(db: DatabaseService) -> Dict[str, Any]:
             for symbol, quantity in holdings.items()
         ]
         show(
-            f"{email} signs up on global, gets shard {paint(36, str(account['shard_id']))}, and buys: trades {ids} there"
+            f"{email} signs up on global, gets shard "
+            f"{paint(36, str(account['shard_id']))}, and buys: trades {ids} there"
         )
         assert script.portfolio(db, sessions[email]) == holdings
     return sessions
@@ -96,12 +97,14 @@ def suspend_a_shard(sandbox: Sandbox, db: DatabaseService, sessions: Dict[str, A
             good(f"{email} on shard {sessions[email].session.shard_id} goes on trading")
         except ShardUnavailable as error:
             show(
-                f"{paint(33, 'no')} {email}: {error} ({error.reason}); nothing was written anywhere else"
+                f"{paint(33, 'no')} {email}: {error} ({error.reason}); nothing was "
+                "written anywhere else"
             )
     sandbox.set_status(2, "active")
     reload(db)
     good(
-        f"back in service: bob's trade {script.buy(db, sessions['bob@example.com'], 'ABC', 1)} is on shard 2"
+        "back in service: bob's trade "
+        f"{script.buy(db, sessions['bob@example.com'], 'ABC', 1)} is on shard 2"
     )
 
 

@@ -17,8 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME=[USER[:PASSWORD]@]HOST:PORT",
-        help="run on this server and not on private ones; NAME is global, 1 or 2 (what is not given shares the first); "
-        "the account must be able to create databases and users. Tests that kill servers start private ones all the same.",
+        help="run on this server and not on private ones; NAME is global, 1 or 2 (what is not "
+        "given shares the first); the account must be able to create databases and users. Tests "
+        "that kill servers start private ones all the same.",
     )
     parser.addoption(
         "--seed",
@@ -67,7 +68,9 @@ def call(io: Any) -> Any:
 
 @pytest.fixture
 def open_service(databases: Databases, io: Any) -> Iterator[Callable[..., Any]]:
-    """A function that opens a service on the test's servers; all are closed afterwards."""
+    """A function that opens a service on the test's servers; all are closed
+    afterwards.
+    """
     opened = []
 
     def open_one(config: Any = None, **options: Any) -> Any:

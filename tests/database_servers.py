@@ -13,23 +13,31 @@ from dualdb.topology.shard_map import DDL
 Name = Union[str, int]
 
 GLOBAL_SCHEMA = [
-    "CREATE TABLE accounts (id BIGINT AUTO_INCREMENT PRIMARY KEY, email VARCHAR(100) NOT NULL UNIQUE, shard_id INT)",
+    """CREATE TABLE accounts (
+        id BIGINT AUTO_INCREMENT PRIMARY KEY, email VARCHAR(100) NOT NULL UNIQUE, shard_id INT
+    )""",
     """CREATE PROCEDURE sign_up(IN p_email VARCHAR(100), IN p_shard INT) BEGIN
         INSERT INTO accounts (email, shard_id) VALUES (p_email, p_shard);
         SELECT 0 AS ErrorCode;
         SELECT id, email, shard_id FROM accounts WHERE email = p_email;
     END""",
-    "CREATE PROCEDURE find_account(IN p_email VARCHAR(100)) SELECT id, email, shard_id FROM accounts WHERE email = p_email",
+    """CREATE PROCEDURE find_account(IN p_email VARCHAR(100))
+        SELECT id, email, shard_id FROM accounts WHERE email = p_email""",
 ]
 SHARD_SCHEMA = [
-    "CREATE TABLE trades (id BIGINT AUTO_INCREMENT PRIMARY KEY, user_id BIGINT NOT NULL, symbol VARCHAR(20) NOT NULL, qty INT NOT NULL)",
+    """CREATE TABLE trades (
+        id BIGINT AUTO_INCREMENT PRIMARY KEY, user_id BIGINT NOT NULL,
+        symbol VARCHAR(20) NOT NULL, qty INT NOT NULL
+    )""",
     """CREATE PROCEDURE portfolio(IN p_user BIGINT) BEGIN
         SELECT 0 AS ErrorCode, COUNT(*) AS trades FROM trades WHERE user_id = p_user;
-        SELECT symbol, SUM(qty) AS qty FROM trades WHERE user_id = p_user GROUP BY symbol ORDER BY symbol;
+        SELECT symbol, SUM(qty) AS qty FROM trades WHERE user_id = p_user
+            GROUP BY symbol ORDER BY symbol;
         SELECT id FROM trades WHERE FALSE;
     END""",
     """CREATE PROCEDURE totals(IN p_user BIGINT, OUT p_count INT, INOUT p_sum INT) BEGIN
-        SELECT COUNT(*), p_sum + COALESCE(SUM(qty), 0) INTO p_count, p_sum FROM trades WHERE user_id = p_user;
+        SELECT COUNT(*), p_sum + COALESCE(SUM(qty), 0) INTO p_count, p_sum
+            FROM trades WHERE user_id = p_user;
         SELECT p_user AS user_id;
     END""",
     """CREATE PROCEDURE insert_and_fail(IN p_user BIGINT) BEGIN
@@ -89,7 +97,10 @@ class GivenServers:
         self.run("global", DDL.format(table="table_shard_config"))
         for shard_id in self._ids:
             config = self.config_of(shard_id)
-            values = f"{shard_id}, '{config.host}', {config.port}, '{config.database}', '{config.user}', '{self._password}', 'active'"
+            values = (
+                f"{shard_id}, '{config.host}', {config.port}, '{config.database}', "
+                f"'{config.user}', '{self._password}', 'active'"
+            )
             self.run(
                 "global", f"INSERT INTO table_shard_config VALUES ({values}, DEFAULT, DEFAULT)"
             )
@@ -184,7 +195,9 @@ class Databases:
         return next(iter(self.run(name, statement)[0].values()))
 
     def set_row(self, shard_id: int, **columns: Any) -> None:
-        """Change a shard's row, or insert a copy of shard 1's row with these changes."""
+        """Change a shard's row, or insert a copy of shard 1's row with these
+        changes.
+        """
         text = {
             column: "NULL" if value is None else f"'{value}'" for column, value in columns.items()
         }
@@ -203,7 +216,10 @@ class Databases:
             row.update(text, shard_id=str(shard_id))
             self.run(
                 "global",
-                f"INSERT INTO table_shard_config ({', '.join(row)}) VALUES ({', '.join(row.values())})",
+                (
+                    f"INSERT INTO table_shard_config ({', '.join(row)}) VALUES "
+                    f"({', '.join(row.values())})"
+                ),
             )
 
     def reset(self) -> None:

@@ -8,7 +8,9 @@ from typing import List, NamedTuple, Optional
 
 
 class Fault(NamedTuple):
-    """What happens after so many more bytes in a direction: "up" is towards the server."""
+    """What happens after so many more bytes in a direction: "up" is towards the
+    server.
+    """
 
     direction: str
     after: int

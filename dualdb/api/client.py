@@ -81,7 +81,10 @@ class BaseClient(
         self._transactions: Any = WeakKeyDictionary()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__qualname__} {self.name} at {self.config.address}>"
+        return (
+            f"<{type(self).__module__}.{type(self).__qualname__} {self.name} at "
+            f"{self.config.address}>"
+        )
 
     @abstractmethod
     def _new_pool(self) -> Any:
@@ -138,7 +141,8 @@ class BaseClient(
         if self.shard_id is None or not others or self.shard_id in others:
             return self
         raise errors.CrossShardError(
-            f"{self.name} is another database than shard {others[-1]}, on which a transaction is open that cannot cover both: "
+            f"{self.name} is another database than shard {others[-1]}, on which a transaction is "
+            "open that cannot cover both: "
             "end it first, or open it with other_shards=True"
         ).with_context(self.name, self.shard_id, sent=False)
 

@@ -117,7 +117,10 @@ def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:
     """
     late = isinstance(broken, errors.DeadlineExceeded)
     how = "the deadline passed" if late else "the connection was lost"
-    message = f"{how} before {what} was answered, so it may or may not have been applied ({broken.args[-1]})"
+    message = (
+        f"{how} before {what} was answered, so it may or may not have been applied "
+        f"({broken.args[-1]})"
+    )
     cls = errors.WriteTimedOut if late else errors.OutcomeUnknown
     return cls(broken.errno or 2013, message).with_context(
         broken.target, broken.shard_id, sent=True

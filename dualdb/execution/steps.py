@@ -238,7 +238,8 @@ class StopBackground(NamedTuple):
 
 
 Step = Union[
-    Execute, Sleep, Connect, Open, CheckOut, Close, AbortInUse, WaitForKills, PruneIdle, Gather, FetchRow, RunPlan, AwaitUser, Spawn, Exclusive, CallHooks, StopBackground
+    Execute, Sleep, Connect, Open, CheckOut, Close, AbortInUse, WaitForKills, PruneIdle,
+    Gather, FetchRow, RunPlan, AwaitUser, Spawn, Exclusive, CallHooks, StopBackground,
 ]  # fmt: skip
 
 

@@ -70,7 +70,9 @@ def _by_threads(
 
 
 class _Call:
-    """A plan that says its statements on idle connections, as long as there are such."""
+    """A plan that says its statements on idle connections, as long as there are
+    such.
+    """
 
     #: In the middle of a statement: the connection, and when it must have gone on.
     connection: Optional[Connection] = None

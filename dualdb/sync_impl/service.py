@@ -20,8 +20,9 @@ from .transaction import Transaction
 class DatabaseService(
     _Verbs,
     Router[
-        List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, Transaction, BorrowedConnection,
-        int, List[int], Dict[str, Any], DrainReport, None, Target, Scatter, MySQLClient,
+        List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, Transaction,
+        BorrowedConnection, int, List[int], Dict[str, Any], DrainReport, None,
+        Target, Scatter, MySQLClient,
     ],
 ):  # fmt: skip
     """The sharded database for scripts, Celery workers and other threads.

@@ -54,9 +54,10 @@ def test_each_shard_is_asked_for_its_own_keys_once(keyed: Any, io: Any, database
         2: [{"user_id": 2, "symbol": "A"}],
     }
     assert io(keyed.keys(user_id for user_id in (4, 2)).query(SELECT)).by_shard.keys() == {2}
-    order = "SELECT %(order)s AS x, CONCAT('', FIELD(3, {0}), FIELD(1, {0})) AS places FROM DUAL WHERE 3 IN %(keys)s".format(
-        "3, 1"
-    )
+    order = (
+        "SELECT %(order)s AS x, CONCAT('', FIELD(3, {0}), FIELD(1, {0})) AS places FROM DUAL "
+        "WHERE 3 IN %(keys)s"
+    ).format("3, 1")
     assert io(keyed.keys([3, 1]).query(order, {"order": 1})).rows == [{"x": 1, "places": "12"}]
     done = io(
         keyed.keys([1, 4], max_concurrency=1).execute(
@@ -73,7 +74,10 @@ def test_each_shard_is_asked_for_its_own_keys_once(keyed: Any, io: Any, database
 def test_what_is_sent_is_one_statement_with_the_keys_in_their_order(
     keyed: Any, io: Any, databases: Any
 ) -> None:
-    said = "SELECT info FROM information_schema.processlist WHERE id = CONNECTION_ID() AND 0 NOT IN %(keys)s"
+    said = (
+        "SELECT info FROM information_schema.processlist WHERE id = CONNECTION_ID() AND 0 "
+        "NOT IN %(keys)s"
+    )
     found = io(keyed.keys([5, 2, 3, 5, 1]).query(said))
     assert [rows[0]["info"].rpartition(" ")[2] for rows in found.by_shard.values()] == [
         "(5,3,1)",

@@ -266,7 +266,9 @@ def test_active_shard_ids_are_the_table_s_of_this_moment(db: Any, io: Any, datab
 
 
 def test_the_original_s_snippets_run_as_they_stand(databases: Any) -> None:
-    """The documentation's own lines, with the import changed. The original is asyncio."""
+    """The documentation's own lines, with the import changed. The original is
+    asyncio.
+    """
     user_id = 7
 
     async def snippets() -> None:

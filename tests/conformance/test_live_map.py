@@ -50,7 +50,10 @@ def sessions(databases: Any, config: Any) -> int:
     return int(
         databases.value(
             1,
-            f"SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{config.database}' AND user = '{config.user}'",
+            (
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE db = "
+                f"'{config.database}' AND user = '{config.user}'"
+            ),
         )
     )
 

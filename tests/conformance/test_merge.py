@@ -391,10 +391,17 @@ def numbers(databases: Any) -> Any:
         databases.run(
             shard_id,
             "DROP TABLE IF EXISTS numbers",
-            "CREATE TABLE numbers (n INT PRIMARY KEY, s VARCHAR(9) COLLATE utf8mb4_bin, e ENUM('a','b'), i VARCHAR(9), x LONGTEXT)",
-            f"INSERT INTO numbers SELECT 2 * seq - {2 - shard_id}, 's', 'b', '1', REPEAT('x', 1000) FROM seq_1_to_1000"
+            (
+                "CREATE TABLE numbers (n INT PRIMARY KEY, s VARCHAR(9) COLLATE utf8mb4_bin, "
+                "e ENUM('a','b'), i VARCHAR(9), x LONGTEXT)"
+            ),
+            (
+                f"INSERT INTO numbers SELECT 2 * seq - {2 - shard_id}, 's', 'b', '1', "
+                "REPEAT('x', 1000) FROM seq_1_to_1000"
+            )
             if "MariaDB" in databases.value(1, "SELECT VERSION()")
-            else f"INSERT INTO numbers WITH RECURSIVE r AS (SELECT 1 AS seq UNION ALL SELECT seq + 1 FROM r WHERE seq < 1000) "
+            else "INSERT INTO numbers WITH RECURSIVE r AS (SELECT 1 AS seq UNION ALL SELECT "
+            "seq + 1 FROM r WHERE seq < 1000) "
             f"SELECT 2 * seq - {2 - shard_id}, 's', 'b', '1', REPEAT('x', 1000) FROM r",
         )
     yield
@@ -442,7 +449,10 @@ def test_shards_begin_at_the_same_time(db: Any, io: Any) -> None:
 def test_looking_at_the_columns_runs_nothing(
     db: Any, io: Any, databases: Any, numbers: None
 ) -> None:
-    slow = "SELECT n, COUNT(*) AS c, SLEEP(20) AS s FROM numbers GROUP BY n UNION SELECT 1, 2, SLEEP(20)"
+    slow = (
+        "SELECT n, COUNT(*) AS c, SLEEP(20) AS s FROM numbers GROUP BY n UNION SELECT 1, 2, "
+        "SLEEP(20)"
+    )
     with pytest.raises(
         ParameterError, match="no column 'm' in the result; there are 'n', 'c', 's'"
     ):
@@ -536,7 +546,10 @@ def test_a_merge_that_takes_too_long_or_is_interrupted_frees_its_connections(
 def test_shards_that_differ_are_told_apart(db: Any, io: Any, databases: Any, numbers: None) -> None:
     databases.run(
         2,
-        "ALTER TABLE numbers MODIFY s VARCHAR(9) COLLATE utf8mb4_general_ci, MODIFY i INT, MODIFY e ENUM('x','a','b')",
+        (
+            "ALTER TABLE numbers MODIFY s VARCHAR(9) COLLATE utf8mb4_general_ci, MODIFY i "
+            "INT, MODIFY e ENUM('x','a','b')"
+        ),
     )
     for column, why in (
         ("s", "text in utf8mb4_bin on shard 1, text in utf8mb4_general_ci on shard 2"),

@@ -33,7 +33,10 @@ def alive(databases: Any, ids: Any) -> int:
     return int(
         databases.value(
             1,
-            f"SELECT COUNT(*) FROM information_schema.processlist WHERE id IN ({', '.join(map(str, ids))})",
+            (
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE id IN "
+                f"({', '.join(map(str, ids))})"
+            ),
         )
     )
 
@@ -116,9 +119,15 @@ def test_no_statement_is_sent_that_nobody_asked_for(
 ) -> None:
     client = make_client(pool_size=1)
     io(client.query("SELECT 1"))
-    count = "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'QUESTIONS'"
+    count = (
+        "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = "
+        "'QUESTIONS'"
+    )
     if "maria" not in str(io(client.query_value("SELECT VERSION()"))).lower():
-        count = "SELECT VARIABLE_VALUE FROM performance_schema.session_status WHERE VARIABLE_NAME = 'Questions'"
+        count = (
+            "SELECT VARIABLE_VALUE FROM performance_schema.session_status WHERE "
+            "VARIABLE_NAME = 'Questions'"
+        )
     before = int(io(client.query_value(count)))
     for _ in range(10):
         io(client.query("SELECT 1"))
@@ -190,7 +199,10 @@ FAILING = {
 def test_what_was_changed_before_an_error_is_as_before_too(
     make_client: Any, io: Any, databases: Any, change: str, look: str, expected: Any
 ) -> None:
-    fails = "CREATE PROCEDURE change_and_fail() BEGIN SET @left_behind = 1; SIGNAL SQLSTATE '45000'; END"
+    fails = (
+        "CREATE PROCEDURE change_and_fail() BEGIN SET @left_behind = 1; SIGNAL SQLSTATE "
+        "'45000'; END"
+    )
     databases.run(1, "DROP PROCEDURE IF EXISTS change_and_fail", fails)
     client = make_client(pool_size=1, max_overflow=0)
     with pytest.raises(dualdb.OperationalError):

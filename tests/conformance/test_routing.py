@@ -114,7 +114,9 @@ def test_without_a_shard_table_the_service_runs_on_the_global_database(
 
 
 def test_a_shard_table_that_cannot_be_read_is_no_empty_one(databases: Any, io: Any) -> None:
-    """Taken for "no shards", it would send every user's writes to the global database."""
+    """Taken for "no shards", it would send every user's writes to the global
+    database.
+    """
     databases.run("global", "ALTER TABLE table_shard_config DROP COLUMN shard_id")
     service = io.Service(databases.config)
     with pytest.raises(Exception, match="shard_id") as caught:

@@ -40,7 +40,10 @@ def client(databases: Any, io: Any) -> Any:
 
 
 def busy(databases: Any) -> int:
-    found = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%REPEAT(%' AND info NOT LIKE '%processlist%'"
+    found = (
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%REPEAT(%' AND "
+        "info NOT LIKE '%processlist%'"
+    )
     return int(databases.value(1, found))
 
 
@@ -138,14 +141,16 @@ def test_a_million_rows_take_no_memory(databases: Any, io: Any) -> None:
             await client.close_pool()
         asyncio.run(loop())
     """
+    client = "MySQLClient" if io.name == "sync" else "AsyncMySQLClient"
+    loop = textwrap.dedent(sync if io.name == "sync" else asynchronous)
     program = f"""
         import resource
         from dualdb import AsyncMySQLClient, DatabaseConfig, MySQLClient
         SQL = {million!r}
-        client = {"MySQLClient" if io.name == "sync" else "AsyncMySQLClient"}(DatabaseConfig.from_url({url!r}))
+        client = {client}(DatabaseConfig.from_url({url!r}))
         count = 0
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        {textwrap.indent(textwrap.dedent(sync if io.name == "sync" else asynchronous), "        ").strip()}
+        {textwrap.indent(loop, "        ").strip()}
         print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     """
     done = subprocess.run(
@@ -177,7 +182,10 @@ def test_a_write_whose_connection_is_lost_while_its_rows_come_has_an_unknown_out
 def test_its_time_is_for_the_whole_loop_and_not_for_what_has_come(
     client: Any, io: Any, databases: Any
 ) -> None:
-    few = f"SELECT {NUMBER} AS n FROM {DIGITS} a, {DIGITS} b, {DIGITS} c, {DIGITS} e, {DIGITS} f LIMIT 50"
+    few = (
+        f"SELECT {NUMBER} AS n FROM {DIGITS} a, {DIGITS} b, {DIGITS} c, {DIGITS} e, {DIGITS} "
+        "f LIMIT 50"
+    )
     stream = client.stream(few, timeout=0.5)
     next(stream) if io.name == "sync" else io(stream.__anext__())
     io.sleep(0.6)

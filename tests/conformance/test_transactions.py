@@ -373,9 +373,18 @@ def test_a_commit_marker_is_left_with_the_transaction(db: Any, io: Any, database
 ENDS = {
     "commits": "BEGIN COMMIT; START TRANSACTION; END",
     "rolls_back": "BEGIN ROLLBACK; START TRANSACTION; END",
-    "works_on": "BEGIN COMMIT; START TRANSACTION; INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1); END",
-    "shows_rows": "BEGIN COMMIT; START TRANSACTION; INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1); SELECT 1; END",
-    "fails": "BEGIN COMMIT; START TRANSACTION; INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1); SIGNAL SQLSTATE '45000'; END",
+    "works_on": (
+        "BEGIN COMMIT; START TRANSACTION; INSERT INTO trades (user_id, symbol, qty) VALUES "
+        "(8, 'A', 1); END"
+    ),
+    "shows_rows": (
+        "BEGIN COMMIT; START TRANSACTION; INSERT INTO trades (user_id, symbol, qty) VALUES "
+        "(8, 'A', 1); SELECT 1; END"
+    ),
+    "fails": (
+        "BEGIN COMMIT; START TRANSACTION; INSERT INTO trades (user_id, symbol, qty) VALUES "
+        "(8, 'A', 1); SIGNAL SQLSTATE '45000'; END"
+    ),
     "undoes": "ROLLBACK TO SAVEPOINT mine",
 }
 
@@ -447,7 +456,10 @@ def test_a_procedure_that_does_no_such_thing_is_left_alone(
     databases.run(
         1,
         "DROP PROCEDURE IF EXISTS busy",
-        "CREATE PROCEDURE busy() BEGIN SELECT 1; INSERT INTO trades (user_id, symbol, qty) VALUES (8, 'A', 1); SELECT 2; END",
+        (
+            "CREATE PROCEDURE busy() BEGIN SELECT 1; INSERT INTO trades (user_id, symbol, "
+            "qty) VALUES (8, 'A', 1); SELECT 2; END"
+        ),
     )
     with io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute("SET @mine = 1"))

@@ -241,7 +241,8 @@ def test_what_the_server_says_keeps_its_class_and_code(api: Any) -> None:
 def test_both_colours_open_the_same_session(db: Any, call: Any, databases: Any) -> None:
     session_is = call(
         db.query_one(
-            "SELECT @@autocommit AS a, @@character_set_client AS c, @@collation_connection AS n, @@sql_mode AS m, @@time_zone AS z"
+            "SELECT @@autocommit AS a, @@character_set_client AS c, "
+            "@@collation_connection AS n, @@sql_mode AS m, @@time_zone AS z"
         )
     )
     import pymysql
@@ -257,13 +258,17 @@ def test_both_colours_open_the_same_session(db: Any, call: Any, databases: Any) 
     )
     with plain, plain.cursor() as cursor:
         cursor.execute(
-            "SELECT @@autocommit, @@character_set_client, @@collation_connection, @@sql_mode, @@time_zone"
+            "SELECT @@autocommit, @@character_set_client, @@collation_connection, "
+            "@@sql_mode, @@time_zone"
         )
         assert tuple(session_is.values()) == cursor.fetchone()
 
 
 NUMBERS = " UNION ALL ".join([f"SELECT {number} AS n" for number in range(10)])
-HUGE = f"SELECT REPEAT('x', 1000) AS x FROM {', '.join([f'({NUMBERS}) t{number}' for number in range(6)])}"
+HUGE = (
+    "SELECT REPEAT('x', 1000) AS x FROM "
+    f"{', '.join([f'({NUMBERS}) t{number}' for number in range(6)])}"
+)
 
 
 def test_no_more_rows_than_are_asked_for(db: Any, io: Any, databases: Any) -> None:

@@ -1,4 +1,6 @@
-"""The documents are true: every example runs and prints what it says, every name is there."""
+"""The documents are true: every example runs and prints what it says, every name is
+there.
+"""
 
 import ast
 import asyncio
@@ -23,7 +25,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 ROOT_PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = [*[ROOT / name for name in ROOT_PAGES], *PAGES]
-#: What a fence may hold. Only ``python`` is run, so Python may not be written as anything else.
+#: What a fence may hold. Only ``python`` is run, so Python must be marked as such.
 LANGUAGES = {"python", "sh", "sql", "text", "ini", "toml"}
 FENCE = re.compile(r"^( *)```(.*)\n(?s:(.*?))^\1```$", re.M)
 README_WORDS = 900
@@ -95,7 +97,9 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def names(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Dict[str, Any]:
-    """The data of the examples on the servers, the URL in the environment, ``config``."""
+    """The data of the examples on the servers, the URL in the environment,
+    ``config``.
+    """
     insert_trade = "INSERT INTO trades (user_id, symbol, quantity) VALUES "
     sandbox.run(
         "global",
@@ -141,7 +145,7 @@ def test_an_example_runs_and_prints_what_it_says(example: Example, names: Dict[s
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_python_is_written_in_fences_that_are_run(document: pathlib.Path) -> None:
     assert {found[2] for found in fences(document)} <= LANGUAGES
-    # A fence that is not closed, or that the expression does not see, is not run either.
+    # A fence that is not closed, or that FENCE does not match, is not run either.
     assert document.read_text(encoding="utf-8").count("```") == 2 * len(list(fences(document)))
 
 
@@ -157,7 +161,9 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_lines_are_wrapped(document: pathlib.Path) -> None:
-    """Those of tables are as long as they are; ``scripts/bench`` writes its own page."""
+    """Those of tables are as long as they are; ``scripts/bench`` writes its own
+    page.
+    """
     lines = document.read_text(encoding="utf-8").splitlines()
     long = [line for line in lines if len(line) > COLUMNS and not line.startswith("|")]
     assert long == [] or document.name == "benchmarks.md"
@@ -167,7 +173,9 @@ def test_lines_are_wrapped(document: pathlib.Path) -> None:
 
 
 def public_members(cls: type) -> Set[str]:
-    """What a class adds to its base class of another package, by name; an error's are few."""
+    """What a class adds to its base class of another package, by name; an error's are
+    few.
+    """
     foreign = [base for base in cls.__mro__ if not base.__module__.startswith("dualdb")]
     inherited = {name for base in foreign for name in dir(base)}
     return {name for name in dir(cls) if not name.startswith("_")} - inherited

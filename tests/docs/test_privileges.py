@@ -1,4 +1,6 @@
-"""The least privileges in docs/security.md are enough, with an account that has no others."""
+"""The least privileges in docs/security.md are enough, with an account that has no
+others.
+"""
 
 import time
 from typing import Any, Callable, Iterator, List, Tuple
@@ -28,7 +30,9 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def account(sandbox: Sandbox) -> Iterator[Account]:
-    """Makes the configuration of an account that has been granted these and nothing else."""
+    """Makes the configuration of an account that has been granted these and nothing
+    else.
+    """
     made: List[Tuple[Any, str]] = []
 
     def make(name: Any, *grants: str) -> DatabaseConfig:

@@ -78,7 +78,10 @@ def test_the_demo_shows_the_main_job() -> None:
         "bob@example.com signs up on global, gets shard 2, and buys: trades [1] there",
         "ok ann@example.com holds {'ABC': 10, 'XYZ': 5}",
         "ann swaps one ABC for one NEW in a transaction: {'ABC': 9, 'NEW': 1, 'XYZ': 5}",
-        "no bob@example.com: Shard 2 not available (it is in maintenance); nothing was written anywhere else",
+        (
+            "no bob@example.com: Shard 2 not available (it is in maintenance); nothing was "
+            "written anywhere else"
+        ),
         "active shards: [1, 2, 3]",
         "zoe@example.com signs up and gets the emptiest, shard 3",
     ):

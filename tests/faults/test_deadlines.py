@@ -34,7 +34,10 @@ def client(databases: Any, io: Any) -> Iterator[Any]:
 
 def sleepers(databases: Any, word: str = "SLEEP") -> int:
     """How many statements with a SLEEP the server is working on."""
-    found = f"SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%{word}(%' AND info NOT LIKE '%processlist%'"
+    found = (
+        f"SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%{word}(%' "
+        "AND info NOT LIKE '%processlist%'"
+    )
     return int(databases.value(1, found))
 
 

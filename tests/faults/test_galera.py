@@ -28,7 +28,10 @@ def options(name: str, ports: Dict[str, int]) -> List[str]:
         f"--wsrep-node-address=127.0.0.1:{port}",
         f"--wsrep-sst-receive-address=127.0.0.1:{_free_port()}",
         "--wsrep-sst-method=rsync",
-        f"--wsrep-provider-options={provider}ist.recv_addr=127.0.0.1:{_free_port()}; gcache.size=8M; gcache.page_size=8M",
+        (
+            f"--wsrep-provider-options={provider}ist.recv_addr=127.0.0.1:{_free_port()}; "
+            "gcache.size=8M; gcache.page_size=8M"
+        ),
         "--binlog-format=ROW",
         "--innodb-autoinc-lock-mode=2",
     ]
@@ -39,7 +42,8 @@ def nodes() -> Iterator[List[Server]]:
     engine = Engine()
     if not engine.is_mariadb or not os.path.exists(PROVIDER):
         raise RuntimeError(
-            "these tests need MariaDB with Galera (Debian and Ubuntu: apt-get install mariadb-server galera-4)"
+            "these tests need MariaDB with Galera (Debian and Ubuntu: apt-get install "
+            "mariadb-server galera-4)"
         )
     directory = tempfile.mkdtemp(prefix="dualdb-galera-")
     one, other = f"{directory}/one", f"{directory}/other"

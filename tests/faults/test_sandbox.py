@@ -60,11 +60,17 @@ ENDS = {
     "Ctrl-C": ("import time; time.sleep(60)", signal.SIGINT),
     "terminated": ("import time; time.sleep(60)", signal.SIGTERM),
     "a child lives on": (
-        "import os, time; os.fork() or (os.close(1), os.close(2), time.sleep(9), os._exit(0)); sandbox.stop()",
+        (
+            "import os, time; os.fork() or (os.close(1), os.close(2), time.sleep(9), "
+            "os._exit(0)); sandbox.stop()"
+        ),
         None,
     ),
     "crash, a child lives on": (
-        "import os, time; os.fork() or (os.setsid(), os.close(1), os.close(2), time.sleep(9), os._exit(0)); time.sleep(60)",
+        (
+            "import os, time; os.fork() or (os.setsid(), os.close(1), os.close(2), "
+            "time.sleep(9), os._exit(0)); time.sleep(60)"
+        ),
         signal.SIGKILL,
     ),
     "hard exit": ("import os; os._exit(3)", None),
@@ -89,7 +95,10 @@ def test_a_block_has_the_shard_table_and_databases() -> None:
         directory = sandbox.directory
         rows = sandbox.run(
             "global",
-            "SELECT shard_id, port, database_name, status FROM table_shard_config ORDER BY shard_id",
+            (
+                "SELECT shard_id, port, database_name, status FROM table_shard_config ORDER "
+                "BY shard_id"
+            ),
         )
         assert [tuple(row.values()) for row in rows] == [
             (3, sandbox.servers[3].port, "app_shard_3", "active"),
@@ -134,7 +143,10 @@ def test_as_an_ordinary_user() -> None:
     """As root, the other tests have shown that root can; this one is nobody, who may
     read the interpreter's files and nothing more.
     """
-    code = "from dualdb.sandbox import Sandbox\nwith Sandbox(1) as s: print(s.run('global', 'SELECT COUNT(*) AS n FROM table_shard_config'))"
+    code = (
+        "from dualdb.sandbox import Sandbox\nwith Sandbox(1) as s: print(s.run('global', "
+        "'SELECT COUNT(*) AS n FROM table_shard_config'))"
+    )
     work = tempfile.mkdtemp(prefix="dualdb-user-")
     command: List[str] = [sys.executable, "-c", code]
     if os.geteuid() == 0:

@@ -53,7 +53,10 @@ def db(open_service: Any, io: Any) -> Iterator[Any]:
 
 
 def nappers(databases: Any, shard_id: int) -> List[Any]:
-    found = "SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(s)%' AND info NOT LIKE '%processlist%'"
+    found = (
+        "SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(s)%' AND info "
+        "NOT LIKE '%processlist%'"
+    )
     return [row["id"] if "id" in row else row["ID"] for row in databases.run(shard_id, found)]
 
 

@@ -37,7 +37,9 @@ def sandboxes() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def sandbox(sandboxes: Sandbox) -> Iterator[Sandbox]:
-    """A global database and shards 1 and 2 on private servers, all up before and after."""
+    """A global database and shards 1 and 2 on private servers, all up before and
+    after.
+    """
     yield sandboxes
     for name, server in sandboxes.servers.items():
         server.resume()
@@ -490,6 +492,7 @@ def packet(sequence: int, payload: bytes) -> bytes:
 
 OK = b"\x00\x00\x00\x02\x00\x00\x00"
 GREETING = (
-    b"\x0a5.7.0\x00" + b"\x01\x00\x00\x00" + b"saltsalt\x00" + b"\xff\xf7" + b"\x2d" + b"\x02\x00" + b"\x0f\x00" + b"\x15" + bytes(10)
+    b"\x0a5.7.0\x00" + b"\x01\x00\x00\x00" + b"saltsalt\x00" + b"\xff\xf7"
+    + b"\x2d" + b"\x02\x00" + b"\x0f\x00" + b"\x15" + bytes(10)
     + b"saltsaltsalt\x00" + b"mysql_native_password\x00"
 )  # fmt: skip

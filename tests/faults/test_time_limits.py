@@ -17,7 +17,10 @@ from dualdb import DeadlineExceeded, InterfaceError, ParameterError, Transaction
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
 SLOW = "INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', 1 FROM DUAL WHERE SLEEP(%s) = 0"
-MANY = "SELECT a.n, REPEAT('x', 1000) FROM (SELECT 1 AS n {}) a, (SELECT 1 AS n {}) b, (SELECT 1 AS n {}) c, (SELECT 1 AS n {}) d"
+MANY = (
+    "SELECT a.n, REPEAT('x', 1000) FROM (SELECT 1 AS n {}) a, (SELECT 1 AS n {}) b, (SELECT "
+    "1 AS n {}) c, (SELECT 1 AS n {}) d"
+)
 MANY = MANY.replace("{}", "UNION ALL SELECT 2 " * 19)
 
 

@@ -51,7 +51,10 @@ def test_the_original_s_fields_and_defaults() -> None:
         ({"connect_timeout": 0}, "connect_timeout"),
         (
             {"ssl_mode": "on"},
-            "ssl_mode\n  Input should be 'disabled', 'preferred', 'required', 'verify_ca' or 'verify_identity'",
+            (
+                "ssl_mode\n  Input should be 'disabled', 'preferred', 'required', "
+                "'verify_ca' or 'verify_identity'"
+            ),
         ),
         ({"database": ""}, "database"),
         ({"password": 7}, "password"),

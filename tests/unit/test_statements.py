@@ -95,7 +95,8 @@ def test_an_out_parameter_costs_one_select_and_an_inout_one_set() -> None:
 
 NOT_A_VARIABLE = pymysql.err.OperationalError(1414, "OUT or INOUT argument 2", sqlstate="42000")
 ASKED = (
-    b"SELECT ORDINAL_POSITION AS p FROM information_schema.PARAMETERS WHERE ROUTINE_TYPE = 'PROCEDURE' AND PARAMETER_MODE <> 'IN' "
+    b"SELECT ORDINAL_POSITION AS p FROM information_schema.PARAMETERS WHERE ROUTINE_TYPE = "
+    b"'PROCEDURE' AND PARAMETER_MODE <> 'IN' "
     b"AND SPECIFIC_SCHEMA = %s AND SPECIFIC_NAME = 'p'"
 )
 
