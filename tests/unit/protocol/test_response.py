@@ -1,6 +1,4 @@
-"""The reader of answers against the driver's own, on bytes that no server needs to
-send.
-"""
+"""Reading responses, against the driver's reader, on bytes made here."""
 
 import random
 import struct
@@ -8,105 +6,14 @@ from typing import Any, List, Tuple
 
 import pymysql.err
 import pytest
-from pymysql.connections import Connection, MySQLResult
+from packets import END, MORE, answered, by_driver, column, kinds, packets, table, text
 from pymysql.constants import FIELD_TYPE
-from pymysql.converters import decoders
-from pymysql.protocol import MysqlPacket
 
 from dualdb import NotSupportedError
-from dualdb.protocol import driver_check
 from dualdb.protocol.driver_check import _payloads
 from dualdb.protocol.response import Response
 
 OK = b"\x00\x03\x07\x02\x00\x01\x00said"
-END, MORE = b"\xfe\x00\x00\x02\x00", b"\xfe\x00\x00\x0a\x00"
-
-
-def packets(payloads: List[bytes], number: int = 1) -> bytes:
-    made = []
-    for payload in payloads:
-        for begin in range(0, len(payload) + 1, 0xFFFFFF):
-            piece = payload[begin : begin + 0xFFFFFF]
-            made.append(struct.pack("<I", len(piece) | (number & 255) << 24) + piece)
-            number += 1
-    return b"".join(made)
-
-
-def text(value: bytes) -> bytes:
-    return (
-        bytes([len(value)]) if len(value) < 251 else b"\xfe" + struct.pack("<Q", len(value))
-    ) + value
-
-
-def column(
-    name: str, kind: int = FIELD_TYPE.LONGLONG, charset: int = 63, table: str = "t"
-) -> bytes:
-    words = b"".join(
-        [text(word) for word in (b"def", b"db", table.encode(), b"t", name.encode(), b"c")]
-    )
-    return words + struct.pack("<BHIBHBxx", 12, charset, 20, kind, 0, 0)
-
-
-def table(names: List[str], rows: List[List[bytes]], end: bytes = END) -> List[bytes]:
-    count = bytes([len(names)]) if len(names) < 251 else b"\xfc" + struct.pack("<H", len(names))
-    return [
-        count,
-        *[column(name) for name in names],
-        END,
-        *[b"".join([text(value) for value in row]) for row in rows],
-        end,
-    ]
-
-
-class Recorded:
-    """A driver's connection, as far as reading an answer goes, over bytes."""
-
-    use_unicode, encoding, unbuffered_active, _local_infile = True, "utf8", False, False
-    decoders = decoders
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._number = data, 1
-
-    def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
-        payload = b""
-        while True:
-            (header,) = struct.unpack("<I", self._data[:4])
-            length, self._data = header & 0xFFFFFF, self._data[4:]
-            if header >> 24 != self._number & 255 or len(self._data) < length:
-                raise pymysql.err.InternalError("out of sequence, or cut")
-            self._number += 1
-            payload, self._data = payload + self._data[:length], self._data[length:]
-            if length < 0xFFFFFF:
-                packet = packet_type(payload, self.encoding)
-                if packet.is_error_packet():
-                    packet.raise_for_error()
-                return packet
-
-
-def by_driver(data: bytes) -> Any:
-    result: Any = MySQLResult(Recorded(data))  # type: ignore[arg-type]
-    result.read()
-    return result
-
-
-def kinds(rows: Any) -> List[Any]:
-    return [[(type(value), value) for value in row] for row in rows]
-
-
-def answered(data: bytes, sizes: Any = None, **options: Any) -> Response:
-    response = Response("utf8", **options)
-    position = 0
-    while position < len(data):
-        size = len(data) if sizes is None else next(sizes)
-        if response.feed(data[position : position + size]):
-            return response
-        position += size
-    raise AssertionError("not complete")
-
-
-def test_every_kind_of_column_has_the_drivers_values() -> None:
-    data = packets(_payloads())
-    assert kinds(answered(data, tuples=True).results[0].rows) == kinds(by_driver(data).rows)
 
 
 def test_bytes_may_be_split_anywhere() -> None:
@@ -152,60 +59,6 @@ def test_rows_of_more_than_one_packet() -> None:
             (size, 7),
             (1, 8),
         ]
-
-
-def test_very_many_columns_and_rows() -> None:
-    names = [f"c{number}" for number in range(1000)]
-    rows = [[str(number * row).encode() for number in range(1000)] for row in range(3)]
-    response = answered(packets(table(names, rows)), iter([1000] * 1000))
-    assert response.results[0].rows == [
-        {f"c{number}": number * row for number in range(1000)} for row in range(3)
-    ]
-    many = answered(packets(table(["n"], [[b"%d" % number] for number in range(1000)])))
-    assert [row["n"] for row in many.results[0].rows] == list(range(1000))
-
-
-def test_a_name_is_never_read_as_code() -> None:
-    names = ["a'", 'b"', "c\\", "d\n", "{e}", "'+__import__('os').getcwd()+'", "\N{PILE OF POO}"]
-    response = answered(packets(table(names, [[b"%d" % number for number in range(len(names))]])))
-    assert response.results[0].rows == [{name: number for number, name in enumerate(names)}]
-
-
-def test_two_columns_of_one_name() -> None:
-    payloads = [
-        b"\x02",
-        column("id"),
-        column("id", table="other"),
-        END,
-        text(b"1") + text(b"2"),
-        END,
-    ]
-    assert answered(packets(payloads)).results[0].rows == [{"id": 1, "other.id": 2}]
-    twice: Any = answered(packets(payloads), tuples=True).results[0].rows
-    assert twice == [(1, 2)]
-
-
-def test_the_layout_known_from_before_is_taken_only_where_it_fits() -> None:
-    data = packets(table(["a", "b"], [[b"1", b"2"]]))
-    cached_decoder = answered(data).cached_decoder
-    assert answered(data, cached_decoder=cached_decoder).cached_decoder is cached_decoder
-    assert answered(data, iter([1] * len(data)), cached_decoder=cached_decoder).results[0].rows == [
-        {"a": 1, "b": 2}
-    ]
-    for other in (
-        table(["a", "c"], [[b"1", b"2"]]),
-        table(["a", "b", "c"], [[b"1", b"2", b"3"]]),
-        table(["a"], [[b"1"]]),
-    ):
-        assert (
-            answered(packets(other), cached_decoder=cached_decoder).results
-            == answered(packets(other)).results
-        )
-    as_tuples: Any = answered(data, cached_decoder=cached_decoder, tuples=True).results[0].rows
-    assert as_tuples == [(1, 2)]
-    strange = Response("latin1", cached_decoder=cached_decoder)
-    strange.feed(data)
-    assert strange.cached_decoder is not cached_decoder
 
 
 def test_an_error_of_the_server_is_told_with_its_code_and_is_an_answer() -> None:
@@ -331,17 +184,3 @@ def test_bytes_at_random_come_to_an_end(seed: int) -> None:
             response,
             (AssertionError, UnicodeDecodeError, pymysql.err.MySQLError, NotSupportedError),
         ), response
-
-
-def test_a_driver_that_changes_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
-    def changed() -> Any:
-        result: Any = MySQLResult(Recorded(packets(_payloads())))  # type: ignore[arg-type]
-        result.connection.decoders = {**decoders, FIELD_TYPE.LONGLONG: float}
-        result.read()
-        return result.rows
-
-    assert driver_check.why_not(Connection, lambda: by_driver(packets(_payloads())).rows) == ""
-    assert not driver_check.trusted(Connection, changed, "9.9")
-    assert "pymysql 9.9 reads its answers itself" in caplog.text
-    assert driver_check.why_not(Connection, lambda: 1 / 0) == "ZeroDivisionError: division by zero"
-    assert driver_check.why_not(object, changed) == "builtins has no _execute_command"

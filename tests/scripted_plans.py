@@ -1,0 +1,51 @@
+"""Plans, run against scripts of (the step that must come, what it gives): no server, no
+loop, no mocks.
+"""
+
+from types import SimpleNamespace
+from typing import Any, List, Tuple
+
+from dualdb.errors import (
+    ConnectionFailed,
+    ConnectionLost,
+)
+from dualdb.results import ResultSet
+
+ROWS = [ResultSet([{"a": 1, "b": 2}, {"a": 3, "b": 4}], ("a", "b"), 2, 0, 0)]
+NONE = [ResultSet([], ("a",), 0, 0, 0)]
+UPDATED = [ResultSet([], (), 5, 0, 0)]
+
+
+def follow(plan: Any, script: List[Tuple[Any, Any]]) -> Any:
+    """Run a plan to its end: each step must be of the script's type, and gets the
+    script's answer.
+    """
+    try:
+        step = next(plan)
+        for kind, response in script:
+            assert isinstance(step, kind), step
+            step = plan.throw(response) if isinstance(response, Exception) else plan.send(response)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError(f"one step more than the script has: {step}")
+
+
+def place(inserted: Any = None) -> Any:
+    return SimpleNamespace(
+        name="shard 1",
+        shard_id=1,
+        _read_only=False,
+        _refresh_on_miss=None,
+        _record_insert_id=inserted or (lambda lastrowid: None),
+        _take_retry_token=lambda: True,
+    )
+
+
+def lost(in_transaction: bool = False, *, sent: bool = True) -> ConnectionLost:
+    error = ConnectionLost(2013, "Lost connection").with_context("shard 1", 1, sent=sent)
+    error.in_transaction = in_transaction
+    return error
+
+
+READ, WRITE = "SELECT 1", "UPDATE t SET a = 1"
+DENIED = ConnectionFailed(1045, "denied")

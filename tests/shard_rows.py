@@ -1,0 +1,29 @@
+"""Rows of the shard table."""
+
+from typing import Any, Dict
+
+from dualdb import DatabaseConfig
+
+BASE = DatabaseConfig(
+    host="global.example",
+    database="app",
+    user="u",
+    password="canary",
+    charset="latin1",
+    pool_size=4,
+    max_overflow=6,
+    ssl_mode="required",
+)
+
+
+def row(shard_id: Any = 1, **changed: Any) -> Dict[str, Any]:
+    made = {
+        "shard_id": shard_id,
+        "host": "s.example",
+        "port": 3306,
+        "database_name": "s",
+        "username": "su",
+        "password": "canary",
+        "status": "active",
+    }
+    return {**made, **changed}

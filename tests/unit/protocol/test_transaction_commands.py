@@ -1,0 +1,48 @@
+"""What begins and ends a transaction."""
+
+from typing import Tuple
+
+import pymysql.err
+import pytest
+from scripted_exchanges import OK, hold
+
+from dualdb.protocol.transaction_commands import _NEW_MARKERS, begin, transaction_end
+
+
+@pytest.mark.parametrize(
+    ("savepoint", "opens", "commit", "rollback"),
+    [
+        (0, b"BEGIN", (b"COMMIT",), (b"ROLLBACK",)),
+        (
+            2,
+            b"SAVEPOINT `dualdb_2`",
+            (b"RELEASE SAVEPOINT `dualdb_2`",),
+            (b"ROLLBACK TO SAVEPOINT `dualdb_2`", b"RELEASE SAVEPOINT `dualdb_2`"),
+        ),
+    ],
+)
+def test_transaction_commands(
+    savepoint: int, opens: bytes, commit: Tuple[bytes, ...], rollback: Tuple[bytes, ...]
+) -> None:
+    hold(begin(savepoint, None), [(opens, [OK])])
+    assert transaction_end(savepoint, commit=True) == commit
+    assert transaction_end(savepoint, commit=False) == rollback
+
+
+def test_a_marked_transaction_leaves_its_token_and_makes_the_table_where_it_is_missing() -> None:
+    opens, leaves = (b"BEGIN", [OK]), b"INSERT INTO dualdb_commit (token) VALUES ('f00d')"
+    hold(begin(0, "f00d", spread=lambda: 0.5), [opens, (leaves, [OK])])
+    missing = pymysql.err.ProgrammingError(
+        1146, "Table 'd.dualdb_commit' doesn't exist", sqlstate="42S02"
+    )
+    hold(
+        begin(0, "f00d", spread=lambda: 0.5),
+        [opens, (leaves, missing), (_NEW_MARKERS, [OK]), opens, (leaves, [OK])],
+    )
+    sweeps = (b"DELETE FROM dualdb_commit WHERE at < NOW() - INTERVAL 7 DAY LIMIT 1000", [OK])
+    hold(begin(0, "f00d", spread=lambda: 0.0), [sweeps, opens, (leaves, [OK])])
+    with pytest.raises(pymysql.err.OperationalError, match="denied"):
+        hold(
+            begin(0, "f00d", spread=lambda: 0.5),
+            [opens, (leaves, pymysql.err.OperationalError(1142, "denied", sqlstate="42000"))],
+        )

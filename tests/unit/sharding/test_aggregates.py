@@ -1,0 +1,141 @@
+"""Totals of prepared responses."""
+
+import decimal
+from typing import Any, Dict, List
+
+import pytest
+from pymysql.constants import FIELD_TYPE
+
+from dualdb import (
+    Avg,
+    Count,
+    DataError,
+    Max,
+    Min,
+    ParameterError,
+    Sum,
+)
+from dualdb.results import Column, Described, ResultSet, ScatterResult
+from dualdb.sharding.aggregates import AggregateQuery, _sum, quotient
+
+D = decimal.Decimal
+TEXT = ["utf8mb4_general_ci", 1, b"\0 ", b"\0 ", b"\0 ", b"\0 "]
+
+
+@pytest.mark.parametrize(
+    ("total", "number", "total_scale", "scale", "mean"),
+    [
+        ("2", 3, 0, 4, "0.6667"),
+        ("-2", 3, 0, 4, "-0.6667"),
+        ("1", 8, 0, 4, "0.1250"),
+        ("0.0001", 8, 4, 8, "0.00001250"),
+        # nine digits are one word, and what is behind them is not looked at
+        ("0.00002", 3, 5, 9, "0.000006666"),
+        ("0.000002", 3, 6, 10, "6.667E-7"),
+        ("0", 3, 2, 6, "0.000000"),
+        ("9" * 60, 1, 0, 4, "9" * 60 + ".0000"),
+    ],
+)
+def test_an_average_is_cut_and_rounded_as_the_server_does(
+    total: str, number: int, total_scale: int, scale: int, mean: str
+) -> None:
+    assert str(quotient(D(total), number, total_scale, scale, 4)) == mean
+
+
+def totals(
+    rows: Dict[int, List[List[Any]]],
+    columns: List[Column],
+    translated: List[Any],
+    group_by: Any = (),
+    **asked: Any,
+) -> Any:
+    """The total of prepared answers."""
+
+    def probe_terms(statement: Any, until: Any) -> Any:
+        yield from ()
+        if statement.describes:
+            row = {str(number): value for number, value in enumerate(translated)}
+            return ScatterResult(
+                {shard_id: Described(row, tuple(columns)) for shard_id in rows}, {}
+            )
+        sets = {
+            shard_id: [
+                ResultSet(
+                    [{str(number): value for number, value in enumerate(row)} for row in found],
+                    (),
+                    0,
+                    0,
+                    0,
+                )
+            ]
+            for shard_id, found in rows.items()
+        }
+        return ScatterResult(sets, {})
+
+    plan = AggregateQuery(("SELECT 1 AS a", None, False), group_by, asked).plan(probe_terms, None)
+    try:
+        next(plan)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it asked for more")
+
+
+def test_sums_beyond_what_python_rounds_to() -> None:
+    column = Column("0", FIELD_TYPE.NEWDECIMAL, 0, 63, 2)
+    big = D("9" * 50 + ".25")
+    assert totals({1: [[big]], 2: [[D("0.25")]], 3: [[None]]}, [column], [None, 4], s=Sum("a")) == [
+        {"s": D("9" * 50 + ".50")}
+    ]
+    assert totals({1: [[None]], 2: [[None]]}, [column], [None, 4], s=Sum("a")) == [{"s": None}]
+    mean = [Column("0", FIELD_TYPE.NEWDECIMAL, 0, 63, 6), column]
+    assert totals(
+        {1: [[D("1.00"), 1]], 2: [[D("1.00"), 2]]}, mean, [None, None, 4], m=Avg("a")
+    ) == [{"m": D("0.666667")}]
+    floating = Column("0", FIELD_TYPE.DOUBLE, 0, 63, 31)
+    assert totals({1: [[0.1]], 2: [[0.2]]}, [floating], [None, 4], s=Sum("a")) == [
+        {"s": pytest.approx(0.3)}
+    ]
+    with pytest.raises(ParameterError, match="s is of a type that is not summed here"):
+        totals({1: [[0.1]]}, [Column("0", FIELD_TYPE.BLOB, 0, 63, 0)], [None, 4], s=Sum("a"))
+
+
+def test_groups_that_are_equal_are_one() -> None:
+    column = Column("0", FIELD_TYPE.VAR_STRING, 0, 45, 0)
+    columns = [column, *[column] * 6, column, *[column] * 6]
+    translated = [None, *TEXT, None, *TEXT, 4]
+    rows: Dict[int, List[List[Any]]] = {
+        2: [["A ", b"\0A\0 ", 2, "x", b"\0X"], [None, None, 1, None, None]],
+        1: [["a", b"\0A", 3, "w", b"\0W"], ["B", b"\0B", 1, "z", b"\0Z"]],
+    }
+    found = totals(rows, columns, translated, group_by="g", n=Count(), top=Max("s"))
+    assert found == [
+        {"g": None, "n": 1, "top": None},
+        {"g": "a", "n": 5, "top": "x"},
+        {"g": "B", "n": 1, "top": "z"},
+    ]
+
+
+def test_what_is_not_asked_for_rightly() -> None:
+    query = ("SELECT 1 AS a", None, False)
+    wrongs: List[Any] = [
+        ((), {}),
+        ("a", {"A": Count()}),
+        ("-a", {}),
+        ("a", {"n": 1}),
+        ("a", {"n": Count}),
+        (["a", "a"], {}),
+    ]
+    for group_by, asked in wrongs:
+        with pytest.raises(ParameterError):
+            AggregateQuery(query, group_by, asked)
+    for wrong in (Sum, Avg, Min, Max, Count):
+        with pytest.raises(ParameterError):
+            wrong("DISTINCT a")
+    assert repr(Sum("a * b")) == "Sum('a * b')"
+    assert repr(Count()) == "Count('*')"
+
+
+def test_a_sum_that_no_double_holds_is_refused_as_a_server_does() -> None:
+    assert _sum([1e308, None, -1e308, 1.0]) == 1.0
+    with pytest.raises(DataError, match="out of range"):
+        _sum([1e308, 1e308])

@@ -1,0 +1,121 @@
+"""Rows written as chunks of one INSERT."""
+
+from typing import Any, Iterator
+
+import pytest
+
+from dualdb import ParameterError
+from dualdb.sql.bulk import Chunk, Chunks
+
+
+def chunks(sql: str, rows: Any, most_rows: int, most_bytes: int) -> Iterator[Chunk]:
+    cut = Chunks(sql, most_rows, most_bytes)
+    for row in rows:
+        chunk = cut.add(row)
+        if chunk is not None:
+            yield chunk
+    rest = cut.rest()
+    if rest is not None:
+        yield rest
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows", "texts"),
+    [
+        (
+            "INSERT INTO t (a) VALUES (%s)",
+            [(1,), (2,), (3,)],
+            ["INSERT INTO t (a) VALUES (1),(2)", "INSERT INTO t (a) VALUES (3)"],
+        ),
+        (
+            "insert into `values` value ( %(a)s , NOW(), 'x%%' )",
+            [{"a": 1}] * 2,
+            ["insert into `values` value ( 1 , NOW(), 'x%' ),( 1 , NOW(), 'x%' )"],
+        ),
+        (
+            "REPLACE t VALUES (%s) ON DUPLICATE KEY UPDATE a = VALUES(a), b = '5%%';",
+            [(1,), (2,)],
+            ["REPLACE t VALUES (1),(2) ON DUPLICATE KEY UPDATE a = VALUES(a), b = '5%';"],
+        ),
+        (
+            "INSERT INTO t VALUES (%s) ON DUPLICATE KEY UPDATE a = %s",
+            [(1, 2)],
+            ["INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 2"],
+        ),
+        (
+            "INSERT INTO t VALUES (%s, ')')",
+            [(1,), (2,)],
+            ["INSERT INTO t VALUES (1, ')'),(2, ')')"],
+        ),
+        *[
+            (sql, [(1,), (2,)], [sql.replace("%s", "1"), sql.replace("%s", "2")])
+            for sql in (
+                "INSERT INTO t (b, a) VALUES (%s /* 1) as given */, 'x')",
+                "INSERT INTO t (b, a) VALUES (%s, 'x' -- a) as b\n)",
+                "INSERT INTO t VALUES (%s, ') as \\')",
+                "INSERT INTO t VALUES (%s, LAST_INSERT_ID())",
+                "INSERT INTO t VALUES (%s, (SELECT 1 FROM s))",
+                "INSERT INTO t VALUES (%s, @last)",
+                "INSERT INTO t SELECT 5 UNION VALUES (%s)",
+                "INSERT INTO t VALUES (%s), (7)",
+            )
+        ],
+        ("UPDATE t SET a = %s", [(1,), (2,)], ["UPDATE t SET a = 1", "UPDATE t SET a = 2"]),
+        ("CALL p(%s)", [], []),
+    ],
+)
+def test_chunks(sql: str, rows: Any, texts: Any) -> None:
+    assert [chunk.text() for chunk in chunks(sql, iter(rows), 2, 1000)] == texts
+    assert [
+        chunk.text(backslash_escapes=False) for chunk in chunks(sql, iter(rows), 2, 1000)
+    ] == texts
+
+
+def test_a_chunk_is_no_longer_than_the_server_takes_and_takes_no_more_rows_than_it_needs() -> None:
+    taken = []
+
+    def rows() -> Any:
+        for number in range(100):
+            taken.append(number)
+            yield ("é" * 10,)
+
+    sql = "INSERT INTO t (a) VALUES (%s)"
+    found = list(chunks(sql, rows(), 1000, 300))
+    assert max(len(chunk.text().encode()) for chunk in found) <= 300
+    assert [chunk.first for chunk in found[:3]] == [0, 8, 16]
+    assert sum(len(chunk.texts) for chunk in found) == 100
+    taken.clear()
+    next(chunks(sql, rows(), 10, 10_000))
+    assert len(taken) == 11
+
+
+@pytest.mark.parametrize("backslash_escapes", [True, False])
+def test_a_row_that_is_used_again_for_the_next_is_written_as_it_was(
+    backslash_escapes: bool,
+) -> None:
+    def rows() -> Any:
+        row = [""]
+        for text in ("a", "it's", "\\", "b"):
+            row[0] = text
+            yield row
+
+    (chunk,) = chunks("INSERT INTO t VALUES (%s)", rows(), 10, 1000)
+    texts = (
+        ["'a'", "'it\\'s'", "'\\\\'", "'b'"]
+        if backslash_escapes
+        else ["'a'", "'it''s'", "'\\'", "'b'"]
+    )
+    assert (
+        chunk.text(backslash_escapes=backslash_escapes)
+        == f"INSERT INTO t VALUES {','.join(f'({text})' for text in texts)}"
+    )
+
+
+def test_a_row_that_does_not_fit_is_named() -> None:
+    for rows, says in (
+        ([(1,), (1, 2)], "row 1: the statement has 1 placeholder"),
+        ([(1,), None], "row 1: a row is"),
+        ([("x" * 400,)], "row 0 makes 40"),
+    ):
+        with pytest.raises(ParameterError, match=says):
+            list(chunks("INSERT INTO t (a) VALUES (%s)", rows, 10, 300))

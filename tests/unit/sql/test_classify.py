@@ -1,0 +1,82 @@
+"""What a statement does, by its text."""
+
+import pytest
+
+from dualdb.sql.classify import changes_session, controls_transaction, first_word, is_plain_read
+
+
+@pytest.mark.parametrize(
+    ("sql", "plain"),
+    [
+        ("SELECT 1", True),
+        ("  select * from `update` where a = 'FOR UPDATE; INSERT'", True),
+        ("(SELECT 1) UNION (SELECT 2)", True),
+        ("-- note\nSELECT COUNT(*), MAX(a) FROM t WHERE b IN (1, 2);", True),
+        ("WITH x AS (SELECT 1) SELECT * FROM x", True),
+        ("SHOW TABLES", True),
+        ("EXPLAIN SELECT 1", True),
+        ("SELECT `a``b` FROM t", True),
+        ("SELECT 'it''s', \"it's\" /* it's */ FROM `it's`", True),
+        ("SELECT 1 -- it's\n, 2 # it's\n, 3", True),
+        ("SELECT 2--1", True),
+        ('SELECT "#1" tag, place(8)', False),
+        ("SELECT \"it's\", place('x')", False),
+        ('SELECT CONCAT("a -- b", place(7))', False),
+        ("SELECT `a#b`, place(1) FROM t", False),
+        ("SELECT '/*', place(1), '*/'", False),
+        ("SELECT 1 --place\n, place(1)", False),
+        ('SELECT "a, place(1)', False),
+        ("SELECT shop . now ()", False),
+        ("SELECT `my_function`(1)", False),
+        ("SELECT shop.count(1)", False),
+        ("SELECT 'it\\\\', my_function(1), '", False),
+        ("SELECT 1 FOR UPDATE", False),
+        ("SELECT 1 LOCK IN SHARE MODE", False),
+        ("SELECT a INTO @x FROM t", False),
+        ("SELECT @x := 1", False),
+        ("SELECT my_function(1)", False),
+        ("SELECT GET_LOCK('a', 1)", False),
+        ("SELECT NEXTVAL(s)", False),
+        ("WITH x AS (SELECT 1) DELETE FROM t", False),
+        ("SELECT 1; DELETE FROM t", False),
+        ("SELECT 1 /*! INTO @x */", False),
+        ("ANALYZE SELECT 1", False),
+        ("CALL p()", False),
+        ("INSERT INTO t SELECT 1", False),
+        ("SET @x = 1", False),
+        ("", False),
+    ],
+)
+def test_plain_reads(sql: str, plain: bool) -> None:
+    assert is_plain_read(sql) is plain
+
+
+@pytest.mark.parametrize(
+    ("sql", "word", "controls", "keeps"),
+    [
+        ("SELECT 1", "SELECT", False, False),
+        ("/* a */ -- b\n # c\n (select 1)", "SELECT", False, False),
+        ("/*c*/ LOCK TABLES t READ", "LOCK", False, True),
+        ("select a into @x from t", "SELECT", False, True),
+        ("SELECT 'SET', ':=', ' INTO @x'", "SELECT", False, False),
+        ("SELECT @a:=1", "SELECT", False, True),
+        ("/*!40101 SET NAMES utf8 */", "", False, True),
+        ("Begin", "BEGIN", True, False),
+        ("BEGIN NOT ATOMIC SELECT 1; END", "BEGIN", False, False),
+        ("START TRANSACTION", "START", True, False),
+        ("START SLAVE", "START", False, False),
+        ("COMMIT AND CHAIN", "COMMIT", True, False),
+        ("ROLLBACK", "ROLLBACK", True, False),
+        ("rollback work to savepoint a", "ROLLBACK", False, False),
+        ("XA START 'a'", "XA", True, True),
+        ("SAVEPOINT a", "SAVEPOINT", False, False),
+    ],
+)
+def test_what_a_statement_does_to_its_session(
+    sql: str, word: str, controls: bool, keeps: bool
+) -> None:
+    assert (first_word(sql), controls_transaction(sql), changes_session(sql)) == (
+        word,
+        controls,
+        keeps,
+    )

@@ -1,0 +1,40 @@
+"""Names of procedures."""
+
+from typing import Any
+
+import pytest
+
+from dualdb import ParameterError
+from dualdb.sql.identifiers import procedure
+
+
+@pytest.mark.parametrize(
+    ("name", "quoted"),
+    [("p", "`p`"), ("shop.get_user", "`shop`.`get_user`"), ("$x1", "`$x1`"), ("절차", "`절차`")],
+)
+def test_procedure_names(name: str, quoted: str) -> None:
+    assert procedure(name) == quoted
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a.b.c",
+        "p(1)",
+        "p; DROP TABLE t",
+        "`p`",
+        "a b",
+        "p`",
+        ".p",
+        "p.",
+        "x" * 65,
+        None,
+        7,
+        b"p",
+        "p\n",
+    ],
+)
+def test_other_names_are_refused(name: Any) -> None:
+    with pytest.raises(ParameterError, match="is no procedure name"):
+        procedure(name)

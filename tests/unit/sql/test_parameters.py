@@ -1,0 +1,125 @@
+"""Parameters and how they are written."""
+
+import datetime
+import decimal
+import enum
+import uuid
+from typing import Any
+
+import pytest
+
+from dualdb import ParameterError, ProgrammingError
+from dualdb.sql.parameters import bind, literal
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Index:
+    def __index__(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize(
+    ("sql", "params", "text"),
+    [
+        ("SELECT 1", None, "SELECT 1"),
+        ("SELECT '%Y'", None, "SELECT '%Y'"),
+        ("SELECT '%%Y'", (), "SELECT '%Y'"),
+        ("SELECT %s, %s", (1, "a"), "SELECT 1, 'a'"),
+        ("SELECT %s", [None], "SELECT NULL"),
+        ("SELECT %(a)s, %(b)s, %(a)s", {"a": 1, "b": "x", "unused": 2}, "SELECT 1, 'x', 1"),
+        ("SELECT %s", ("%s",), "SELECT '%s'"),
+        ("SELECT * FROM t WHERE id IN %s", ([1, 2, 3],), "SELECT * FROM t WHERE id IN (1,2,3)"),
+        (
+            "SELECT * FROM t WHERE id IN %s",
+            ((),),
+            "SELECT * FROM t WHERE id IN (SELECT NULL FROM DUAL WHERE FALSE)",
+        ),
+        ("SELECT (a, b) IN %s", ([(1, "x"), (2, "y")],), "SELECT (a, b) IN ((1,'x'),(2,'y'))"),
+    ],
+)
+def test_bind(sql: str, params: Any, text: str) -> None:
+    assert bind(sql, params) == text
+
+
+@pytest.mark.parametrize(
+    ("sql", "params", "says"),
+    [
+        ("SELECT %s", (), "1 placeholder(s) %s, but 0 parameter(s)"),
+        ("SELECT %s", (1, 2), "1 placeholder(s) %s, but 2 parameter(s)"),
+        ("SELECT 1", (1,), "0 placeholder(s) %s, but 1 parameter(s)"),
+        ("SELECT %s", "abc", "not str; one parameter is written (value,)"),
+        ("SELECT %s", 5, "not int; one parameter is written (value,)"),
+        ("SELECT %s", {1, 2}, "not set"),
+        ("SELECT %s", {"a": 1}, "pass a tuple or list, not a mapping"),
+        ("SELECT %(a)s", (1,), "pass a mapping, not a tuple"),
+        ("SELECT %(a)s", {"b": 1}, "no parameter named 'a'; the names given are ['b']"),
+        ("SELECT %(a)s, %s", {"a": 1}, "mixes"),
+        ("SELECT '%Y'", (), "'%Y' at character 8 is no placeholder"),
+        ("SELECT %d", (1,), "'%d' at character 7 is no placeholder"),
+        ("SELECT %s", (object(),), "a object cannot be a parameter"),
+        ("SELECT %s", ({"a": 1},), "a dict cannot be a parameter"),
+        ("SELECT %(pay)s", {"pay": object()}, "parameter 'pay': a object cannot be a parameter"),
+        ("SELECT %s", (float("nan"),), "nan has no place in SQL"),
+        ("SELECT %s", (decimal.Decimal("Infinity"),), "Infinity has no place in SQL"),
+        ("  ", None, "the statement is empty"),
+        ("UPDATE t SET a = %s WHERE id IN %s", ([], [1]), "an empty sequence is for IN alone"),
+        ("UPDATE t SET a = '%%', b = %(a)s", {"a": ()}, "an empty sequence is for IN alone"),
+        (b"SELECT 1", None, "a statement is a str, not bytes"),
+    ],
+)
+def test_bad_input_is_told_apart(sql: Any, params: Any, says: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        bind(sql, params)
+    assert says in str(caught.value)
+    for kind in (ProgrammingError, TypeError, ValueError):
+        assert isinstance(caught.value, kind)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "NULL"),
+        (True, "1"),
+        (-5, "-5"),
+        (10**30, "1" + "0" * 30),
+        (0.5, "0.5e0"),
+        (decimal.Decimal("1.10"), "1.10"),
+        (decimal.Decimal("1E+3"), "1000"),
+        ("it's \\ \n", r"'it\'s \\ \n'"),
+        ("한국어 🙂", "'한국어 🙂'"),
+        (b"\x00\xff'", "_binary X'00ff27'"),
+        (bytearray(b"a"), "_binary X'61'"),
+        (memoryview(b"a"), "_binary X'61'"),
+        (datetime.date(2026, 1, 2), "'2026-01-02'"),
+        (datetime.datetime(2026, 1, 2, 3, 4, 5, 6), "'2026-01-02 03:04:05.000006'"),
+        (datetime.time(3, 4, 5), "'03:04:05'"),
+        (datetime.timedelta(hours=-30), "'-30:00:00'"),
+        (uuid.UUID(int=1), "'00000000-0000-0000-0000-000000000001'"),
+        (Colour.RED, "'red'"),
+        (Level.HIGH, "3"),
+        (Index(), "7"),
+        ({3}, "(3)"),
+    ],
+)
+def test_literals(value: Any, text: str) -> None:
+    assert literal(value) == text
+
+
+def test_without_backslash_escapes_only_the_quote_is_doubled() -> None:
+    assert literal("it's \\", backslash_escapes=False) == "'it''s \\'"
+    assert bind("SELECT %s", (["it's"],), backslash_escapes=False) == "SELECT ('it''s')"
+
+
+def test_values_that_cannot_be_written_are_refused() -> None:
+    endless: Any = []
+    endless.append(endless)
+    for value in (endless, 10**5000):
+        with pytest.raises(ParameterError):
+            literal(value)
