@@ -7,7 +7,8 @@ happened (``target``, ``shard_id``) and whether the statement may have been appl
 parameter value of its own making.
 """
 
-from typing import Any, Optional, Tuple, TypeVar
+from types import TracebackType
+from typing import Any, List, NoReturn, Optional, Tuple, TypeVar
 
 import pymysql.err
 
@@ -36,6 +37,9 @@ class Error(pymysql.err.Error):
     rows: Optional[Tuple[int, int]] = None
     #: Part of the transaction had been committed by then, by DDL in its block.
     partially_committed = False
+    #: The driver's own exception that this one stands for, None where there was none.
+    #: It is not pickled.
+    driver_error: Optional[BaseException] = None
 
     @property
     def retryable(self) -> bool:
@@ -58,9 +62,19 @@ class Error(pymysql.err.Error):
         self.target, self.shard_id, self.sent = target, shard_id, sent
         return self
 
+    @property
+    def message(self) -> str:
+        """What happened, without the code and the target."""
+        return str(self.args[-1]) if self.args else type(self).__name__
+
     def __str__(self) -> str:
-        text = super().__str__()
+        # Not the next class's: an OSError with a code writes "[Errno 2013] ...".
+        text = BaseException.__str__(self)
         return f"{text} [{self.target}]" if self.target and self.errno is not None else text
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        state = {name: value for name, value in vars(self).items() if name != "driver_error"}
+        return type(self), self.args, state
 
 
 class InterfaceError(Error, pymysql.err.InterfaceError):
@@ -404,6 +418,7 @@ def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
     else:
         args = (code, *error.args[1:])
     ours: Error = chosen(*args, sqlstate=getattr(error, "sqlstate", None))
+    ours.driver_error = error.with_traceback(None)
     return ours
 
 
@@ -423,10 +438,56 @@ def translate_error(
     if is_server_error(error):
         return from_driver(error).with_context(target, shard_id, sent=True)
     if code_of(error) is None:
-        return ConnectionLost(
+        lost: Error = ConnectionLost(
             2013, f"Lost connection to MySQL server during query ({error})"
-        ).with_context(target, shard_id, sent=sent)
-    return from_driver(error, ConnectionLost).with_context(target, shard_id, sent=sent)
+        )
+        lost.driver_error = error.with_traceback(None)
+    else:
+        lost = from_driver(error, ConnectionLost)
+    return lost.with_context(target, shard_id, sent=sent)
+
+
+def raise_translated(error: BaseException, translated: BaseException) -> NoReturn:
+    """Raise ``translated`` in place of the ``error`` that is being handled.
+
+    Only one exception is shown, and none of the frames in which it was found: what the
+    driver raised is ``driver_error``. A cause that ``translated`` was given is kept.
+
+    Args:
+        error: What was caught.
+        translated: What the caller is to see, which may be the same.
+    """
+    if not isinstance(translated, Error):
+        raise translated
+    if translated is not error and not isinstance(error, Error):
+        translated.driver_error = error.with_traceback(None)
+    cut_own_frames(translated)
+    raise translated
+
+
+#: Packages whose frames say nothing to the caller about his own mistake.
+_INTERNAL = frozenset({__name__.partition(".")[0], "pymysql", "aiomysql", "asyncio"})
+
+
+def cut_own_frames(error: Error) -> None:
+    """Leave the caller's own frames alone in the traceback: those of his callbacks and
+    iterables. Whoever raises the error adds the frames above.
+
+    Where there are none, what was being handled when it was raised is not shown either;
+    an explicit ``__cause__`` is.
+    """
+    frames: List[TracebackType] = []
+    trace = error.__traceback__
+    while trace is not None:
+        package = str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        if package not in _INTERNAL:
+            frames.append(trace)
+        trace = trace.tb_next
+    kept: Optional[TracebackType] = None
+    for each in reversed(frames):
+        kept = TracebackType(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    error.__suppress_context__ = error.__suppress_context__ or kept is None
+    error.__traceback__ = kept
 
 
 #: What a driver's connection raises when a statement did not go well; everything else

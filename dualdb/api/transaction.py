@@ -466,7 +466,7 @@ class BaseTransaction(
             unknown.__cause__ = translated
             return unknown
         else:
-            raise translated from failure
+            errors.raise_translated(failure, translated)
         return None
 
     def _resolve_commit(self, unknown: errors.OutcomeUnknown) -> steps.Plan[None]:

@@ -101,8 +101,6 @@ class MySQLClient(
             translated = errors.translate_error(
                 error, self.name, self.shard_id, sent=connection.sent
             )
-            if translated is error:
-                raise
-            raise translated from error
+            errors.raise_translated(error, translated)
         finally:
             self.pool.release(connection)

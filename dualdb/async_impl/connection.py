@@ -95,12 +95,16 @@ class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
             opening.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             opening.cancel()
             self.abort()
+            if isinstance(error, pymysql.err.OperationalError) and error.__cause__ is not None:
+                error = error.__cause__  # aiomysql leaves out why it cannot connect
             # UnicodeError: a host that is no name
             if isinstance(error, (OSError, UnicodeError)):
                 message = f"Can't connect to MySQL server on {self._config.unix_socket or self._config.host!r} ({error})"
-                raise errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message) from error
+                errors.raise_translated(
+                    error, errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message)
+                )
             if isinstance(error, errors.DRIVER_ERRORS):
-                raise errors.from_driver(error, errors.ConnectionFailed) from error
+                errors.raise_translated(error, errors.from_driver(error, errors.ConnectionFailed))
             raise
         self.session_opened()
         self._poll = select.poll()

@@ -28,9 +28,7 @@ class Lock(BaseLock):
         except BaseException as error:
             translated = self._translate_error(error, connection)
             self._client.pool.release(connection)
-            if translated is error:
-                raise
-            raise translated from error
+            errors.raise_translated(error, translated)
         self._connection = connection
         return self
 
@@ -63,9 +61,7 @@ class Lock(BaseLock):
             )
         except BaseException as error:
             translated = self._translate_while_held(error, connection)
-            if translated is error:
-                raise
-            raise translated from error
+            errors.raise_translated(error, translated)
 
     def __del__(self) -> None:
         connection = self.__dict__.get("_connection")

@@ -165,4 +165,8 @@ class Tasks:
         return task
 
     async def _run(self, plan: "steps.Plan[Any]") -> Any:
-        return await run_plan(plan, run_step)
+        try:
+            return await run_plan(plan, run_step)
+        except errors.Error as error:
+            errors.cut_own_frames(error)
+            raise error

@@ -159,9 +159,7 @@ class Transaction(
             )
         except BaseException as error:
             translated = self._on_error(error)
-            if translated is error:
-                raise
-            raise translated from error
+            errors.raise_translated(error, translated)
 
     async def __aenter__(self) -> "Transaction":
         route, until = self._check_unused(), self._clamp(deadlines.deadline_after())
@@ -180,9 +178,7 @@ class Transaction(
             translated = errors.translate_error(
                 error, self.name, self.shard_id, sent=connection.sent
             )
-            if translated is error:
-                raise
-            raise translated from error
+            errors.raise_translated(error, translated)
         self._attach(connection)
         return self
 

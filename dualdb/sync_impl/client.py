@@ -119,9 +119,7 @@ class MySQLClient(
             translated = errors.translate_error(
                 error, self.name, self.shard_id, sent=connection is not None and connection.sent
             )
-            if translated is error:
-                raise
-            raise translated from error
+            errors.raise_translated(error, translated)
         finally:
             if connection is not None:
                 self.pool.release(connection)

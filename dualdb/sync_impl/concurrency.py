@@ -157,8 +157,6 @@ class _Call:
                 # somebody's interrupt, or a fault of ours
                 if not isinstance(translated, errors.Error):
                     raise
-                if translated is not error:
-                    translated.__cause__ = error
                 self._go_on(self.plan.throw, translated)
                 return
             try:

@@ -96,9 +96,9 @@ class Connection(ConnectionState, pymysql.connections.Connection):
             self.connect(self._open_socket(until))
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
             message = f"Can't connect to MySQL server on {self._config.unix_socket or self.host!r} ({error})"
-            raise errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message) from error
+            errors.raise_translated(error, errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message))
         except errors.DRIVER_ERRORS as error:
-            raise errors.from_driver(error, errors.ConnectionFailed) from error
+            errors.raise_translated(error, errors.from_driver(error, errors.ConnectionFailed))
         except BaseException:
             self._force_close()
             raise

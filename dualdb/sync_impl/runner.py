@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any, Callable, Generator, Literal, Set, TypeVar
 
+from .. import errors
 from ..execution import shutdown, steps
 from .concurrency import gather
 
@@ -151,4 +152,8 @@ class Threads:
     _owner = staticmethod(threading.current_thread)
 
     def _run(self, plan: "steps.Plan[Any]") -> Any:
-        return run_plan(plan, run_step)
+        try:
+            return run_plan(plan, run_step)
+        except errors.Error as error:
+            errors.cut_own_frames(error)
+            raise error

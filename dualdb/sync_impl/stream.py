@@ -2,6 +2,7 @@
 
 from typing import Any, Optional
 
+from .. import errors
 from ..api.stream import BaseStream
 from ..api.typevars import MadeT
 from ..execution import execute
@@ -37,9 +38,7 @@ class Stream(BaseStream[MadeT]):
         except BaseException as error:
             translated = self._translate_error(error)
             self._end()
-            if translated is error:
-                raise
-            raise translated from error
+            errors.raise_translated(error, translated)
         self._rows = self._rows_in_time(rows)
         if not rows:
             self._end()

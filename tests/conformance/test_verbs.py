@@ -232,7 +232,7 @@ def test_what_the_server_says_keeps_its_class_and_code(api: Any) -> None:
         None,
     )
     assert str(error).endswith("[global]")
-    assert type(error.__cause__).__module__ == "pymysql.err"
+    assert type(error.driver_error).__module__ == "pymysql.err"
     with pytest.raises(ProgrammingError) as caught_too:
         api.rows(2, "SELECT * FROM nowhere")
     assert (caught_too.value.errno, caught_too.value.shard_id) == (1146, 2)
