@@ -506,15 +506,13 @@ def shard_unavailable(
     return error
 
 
-def shard_read_only(shard_id: int, retry_after: Optional[float] = None) -> ShardReadOnly:
-    """What a write to a read-only shard gets."""
-    error = ShardReadOnly(f"Shard {shard_id} not available").with_context(
+def shard_read_only(shard_id: int, why: str, retry_after: Optional[float] = None) -> ShardReadOnly:
+    """What a write to a read-only shard gets; ``why`` it is not known to be a read."""
+    reason = f"it is read-only, and {why}"
+    error = ShardReadOnly(f"Shard {shard_id} not available: {reason}").with_context(
         f"shard {shard_id}", shard_id, sent=False
     )
-    error.reason, error.retry_after = (
-        "it is read-only, and this is not known to be a read",
-        retry_after,
-    )
+    error.reason, error.retry_after = reason, retry_after
     return error
 
 

@@ -46,7 +46,7 @@ class BaseStream(Generic[MadeT]):
         """
         self._client = client
         if client._read_only and not self._statement.reads:
-            raise errors.shard_read_only(client.shard_id)
+            raise errors.shard_read_only(client.shard_id, self._statement.why_no_read)
         self._transaction = client._current_transaction()
         if self._transaction is not None:
             self._transaction._check()

@@ -231,7 +231,7 @@ class BaseTransaction(
 
     def _refusal(self) -> errors.Error:
         assert self.shard_id is not None
-        return errors.shard_read_only(self.shard_id)
+        return errors.shard_read_only(self.shard_id, "a commit marker is written")
 
     def _check_unused(self) -> "Callable[[], AnyClient]":
         if self._connection is not None or self._closed:

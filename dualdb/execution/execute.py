@@ -38,7 +38,7 @@ def execute_statement(
             executor = yield from unmapped.settle(until)
         if executor._read_only and not statement.reads:
             assert executor.shard_id is not None
-            raise errors.shard_read_only(executor.shard_id)
+            raise errors.shard_read_only(executor.shard_id, statement.why_no_read)
         if until is not None and clock() >= until:
             raise errors.DeadlineExceeded(
                 "the deadline had passed before the statement was sent"
@@ -77,7 +77,7 @@ def check_out(
     for last in (False, True):
         client: Any = yield from resolve_route(route, until)
         if raw and client._read_only:
-            raise errors.shard_read_only(client.shard_id)
+            raise errors.shard_read_only(client.shard_id, "whoever borrows a connection may write")
         try:
             return client, (yield CheckOut(client, until))
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:

@@ -59,6 +59,11 @@ class Statement:
         return self._read_only or classify.is_plain_read(self.sql)
 
     @property
+    def why_no_read(self) -> str:
+        """Which word of it keeps it from being known as a read; empty if it is one."""
+        return classify.why_no_read(self.sql)
+
+    @property
     def repeatable(self) -> bool:
         """May be sent again after its connection was lost with the outcome unknown."""
         return self._idempotent or self.reads
@@ -213,6 +218,8 @@ class Call:
         return [
             parameters.literal(value, backslash_escapes=backslash_escapes) for value in self._values
         ]
+
+    why_no_read = "a procedure that is not declared read_only may write"
 
     #: What a procedure does to a transaction is not said beforehand; what to the
     #: session, the server says if it succeeds.

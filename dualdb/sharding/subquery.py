@@ -141,6 +141,10 @@ class Subquery(Statement):
         return self._read_only or classify.is_plain_read(self._inner)
 
     @property
+    def why_no_read(self) -> str:
+        return classify.why_no_read(self._inner)
+
+    @property
     def changes_session(self) -> bool:
         return classify.changes_session(self._inner)
 

@@ -4,6 +4,8 @@ import re
 from functools import lru_cache
 from typing import AbstractSet, Tuple
 
+from . import functions
+
 # What comments and quoted text say is not what a statement does; a quoted name may be
 # any function's. MySQL runs /*! ... */. Whichever begins first has what is inside it,
 # so all are looked for at once.
@@ -34,30 +36,26 @@ def _bare(sql: str) -> str:
 _READS = frozenset({"SELECT", "SHOW", "DESC", "DESCRIBE", "EXPLAIN", "WITH", "TABLE", "VALUES"})
 
 
+# What makes a statement that begins as a read another one. INSERT and REPLACE are
+# functions, too; LAST_INSERT_ID with an argument sets what it gives.
 _WRITES = re.compile(
-    r"(?i)\b(?:INTO|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN|INSERT|UPDATE|DELETE|REPLACE|ANALYZE|NEXTVAL|SETVAL|NEXT\s+VALUE|PROCEDURE)\b"
-    r"|:=|/\*|;\s*\S|[\"`]"
+    r"(?i)\b(?:INTO|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN|(?:INSERT|REPLACE)\b(?!\s*\()|UPDATE|DELETE"
+    r"|ANALYZE|NEXT\s+VALUE|PROCEDURE)\b|\.\s*NEXTVAL\b|\bLAST_INSERT_ID\s*\((?!\s*\))"
 )
+_SIGNS = {
+    ":=": "an assignment to a variable",
+    "/*": "a comment that is executed",
+    ";": "a second statement",
+    '"': "a quotation mark that is not closed",
+    "`": "a quotation mark that is not closed",
+}
+_SIGN = re.compile(r":=|/\*|;|[\"`]")
 
-
-_CALLS = re.compile(r"((?:\.\s*)?[\w$.]+)\s*\(")
-
-
-#: Functions and words before a parenthesis that change nothing, so that a SELECT with
-#: them may be read again.
-_HARMLESS = frozenset(
-    """ABS ALL AND ANY AS AVG BETWEEN BIN BIT_AND BIT_COUNT BIT_OR BIT_XOR BY CASE CAST CEIL CEILING CHAR CHAR_LENGTH CHARACTER_LENGTH
-    COALESCE CONCAT CONCAT_WS CONNECTION_ID CONVERT COUNT CRC32 CURDATE CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP CURRENT_USER CURTIME
-    DATABASE DATE DATE_ADD DATE_FORMAT DATE_SUB DATEDIFF DAY DAYNAME DAYOFMONTH DAYOFWEEK DAYOFYEAR DECIMAL DENSE_RANK DISTINCT ELSE ELT
-    EXCEPT EXISTS EXTRACT FIELD FIND_IN_SET FIRST_VALUE FLOOR FORCE FORMAT FROM FROM_DAYS FROM_UNIXTIME GREATEST GROUP_CONCAT HAVING HEX
-    HOUR IF IFNULL IGNORE IN INDEX INET_ATON INET_NTOA INSTR INTERSECT INTERVAL IS ISNULL JOIN JSON_ARRAY JSON_ARRAYAGG JSON_CONTAINS
-    JSON_EXTRACT JSON_LENGTH JSON_OBJECT JSON_OBJECTAGG JSON_UNQUOTE JSON_VALUE KEY LAG LAST_DAY LAST_VALUE LCASE LEAD LEAST LEFT LENGTH
-    LIKE LIMIT LN LOCATE LOG LOG10 LOG2 LOWER LPAD LTRIM MATCH AGAINST MAX MD5 MICROSECOND MID MIN MINUTE MOD MONTH MONTHNAME NOT NOW
-    NTILE NULLIF OCTET_LENGTH ON OR ORDER OVER PARTITION PERCENT_RANK POSITION POW POWER QUARTER QUOTE RADIANS RAND RANK REGEXP REPEAT
-    REVERSE RIGHT ROUND ROW ROW_NUMBER RPAD RTRIM SECOND SELECT SHA1 SHA2 SIGN SOUNDEX SPACE SQRT STD STDDEV STR_TO_DATE SUBDATE SUBSTR
-    SUBSTRING SUBSTRING_INDEX SUM SYSDATE THEN TIME TIME_FORMAT TIME_TO_SEC TIMEDIFF TIMESTAMP TIMESTAMPADD TIMESTAMPDIFF TO_DAYS TRIM
-    TRUNCATE UCASE UNHEX UNION UNIX_TIMESTAMP UPPER USE USER USING UTC_DATE UTC_TIMESTAMP VALUES VARCHAR VARIANCE VERSION WEEK WEEKDAY WHEN
-    WHERE WITH XOR YEAR""".split()
+# A name before a parenthesis is a call's, but for a type or a new name after AS, the name
+# of a WITH clause and its columns, and COLUMNS after the path of a JSON_TABLE.
+_CALLS = re.compile(
+    r"(?i)(?P<no_call>(?:''|\bquoted)\s+(?!\.)|\b(?:AS|WITH|RECURSIVE)\s+)?"
+    r"(?P<name>(?:\.\s*)?[\w$.]+)(?P<gap>\s*)\((?P<of_with>[\w$\s,]*\)\s*AS\s*\()?"
 )
 
 
@@ -65,34 +63,60 @@ def is_plain_read(sql: str) -> bool:
     """True if the statement surely changes nothing and takes no lock, so that it may be
     sent again after a lost connection.
 
-    Errs on the safe side: a SELECT that calls a function this module does not know (a
-    stored one may write) is not a plain read, nor is one with a backslash, which may or
-    may not end a text.
+    Errs on the safe side; see ``why_no_read``.
+    """
+    return not why_no_read(sql)
+
+
+def why_no_read(sql: str) -> str:
+    """Which word of a statement keeps it from being known as a read; empty if it is one.
+
+    Errs on the safe side: a SELECT that calls a function which is not built in (a stored
+    one may write) is not known as a read, nor is one with a backslash, which may or may
+    not end a text.
+
+    Example:
+        >>> why_no_read("SELECT GET_LOCK('a', 1)")
+        'GET_LOCK() takes a lock'
     """
     bare = _bare(sql).lstrip("( \n\t").rstrip("; \n\t")
     first = re.match(r"[A-Za-z]+", bare)
-    if "\\" in sql or first is None or first[0].upper() not in _READS or _WRITES.search(bare):
-        return False
-    return _calls_but(_HARMLESS, bare) or first[0].upper() == "SHOW"
+    if first is None or first[0].upper() not in _READS:
+        return f"{first[0].upper() if first else 'the statement'} is not known to be a read"
+    if "\\" in sql:
+        return "a backslash may or may not end a text"
+    sign = _SIGN.search(bare)
+    if sign:
+        return f"it has {_SIGNS[sign[0]]}"
+    is_show = first[0].upper() == "SHOW"
+    written = None if is_show else _WRITES.search(bare)
+    if written:
+        words = " ".join(written[0].upper().split())
+        if words.startswith("LAST_INSERT_ID"):
+            return "LAST_INSERT_ID() with an argument changes the session"
+        return f"{words} may write or lock"
+    return _unknown_call(functions.KNOWN_READS, bare)
 
 
-def _calls_but(known: AbstractSet[str], bare: str) -> bool:
-    """Calls nothing but these, by their unqualified names, which no stored function can
-    have.
+def _unknown_call(known: AbstractSet[str], bare: str) -> str:
+    """Why a name before a parenthesis is none of these; empty if all are.
+
+    Names are compared unqualified: a qualified one is a stored function's.
     """
-    return all(name.upper() in known or name.isdigit() for name in _CALLS.findall(bare))
+    for found in _CALLS.finditer(bare):
+        name = "".join(found["name"].upper().split())
+        if found["no_call"] or found["of_with"] or name.isdigit():
+            continue
+        if name in functions.ADJACENT_PARENTHESIS and found["gap"]:
+            return f"{name} with a space before its parenthesis may be a stored function"
+        if name not in known:
+            called = "a function with a quoted name" if name == "QUOTED" else f"{name}()"
+            return f"{called} {functions.NOT_READS.get(name, 'may be a stored function')}"
+    return ""
 
 
-#: With those that say something else the second time, or wait.
-_BUILT_IN = _HARMLESS | frozenset(
-    """AES_DECRYPT AES_ENCRYPT ANY_VALUE BENCHMARK CHARSET COERCIBILITY COLLATION COMPRESS CONVERT_TZ FOUND_ROWS INET6_ATON INET6_NTOA
-    IS_FREE_LOCK IS_USED_LOCK JSON_CONTAINS_PATH JSON_DEPTH JSON_EXISTS JSON_INSERT JSON_KEYS JSON_MERGE_PATCH JSON_MERGE_PRESERVE
-    JSON_QUERY JSON_REMOVE JSON_REPLACE JSON_SEARCH JSON_SET JSON_TABLE JSON_TYPE JSON_VALID LAST_INSERT_ID MAKEDATE MAKETIME
-    PERIOD_ADD PERIOD_DIFF POINT RANDOM_BYTES REGEXP_INSTR REGEXP_REPLACE REGEXP_SUBSTR RELEASE_LOCK ROW_COUNT SCHEMA SEC_TO_TIME
-    SESSION_USER SLEEP ST_ASBINARY ST_ASGEOJSON ST_ASTEXT ST_ASWKB ST_ASWKT ST_CONTAINS ST_DISTANCE ST_DISTANCE_SPHERE ST_GEOMFROMTEXT
-    ST_GEOMFROMWKB ST_INTERSECTS ST_SRID ST_WITHIN ST_X ST_Y SYSTEM_USER UNCOMPRESS UUID UUID_SHORT VAR_POP VAR_SAMP WEIGHT_STRING
-    YEARWEEK""".split()
-)
+#: Functions of which it is known that they leave the session as it was.
+_KEEPS_SESSION = (functions.KNOWN_READS | functions.NOT_READS.keys()) - functions.SESSION_FUNCTIONS
 
 
 #: Statements that leave an open transaction as it was when they fail, or end it
@@ -209,7 +233,9 @@ def _judge(sql: str) -> Tuple[str, bool]:
     found = _FIRST_WORD.match(sql)
     inner = _FOR_ONE.match(bare)
     word = inner[1].upper() if inner else found[1].upper() if found else ""
-    return word, bool(_KEEPS.search(bare)) or (word in _READS and not _calls_but(_BUILT_IN, bare))
+    return word, bool(_KEEPS.search(bare)) or (
+        word in _READS and bool(_unknown_call(_KEEPS_SESSION, bare))
+    )
 
 
 _judge_short = lru_cache(maxsize=1024)(_judge)

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Tuple
 
 import pytest
 from apis import session
@@ -193,15 +193,18 @@ def test_a_readonly_shard_serves_reads_and_refuses_writes_before_they_are_sent(
     ) == [{"user_id": 1}]
     assert io(shard.call("portfolio", (1,), read_only=True)).sets
     assert io(shard.query_value("SELECT COUNT(*) FROM trades FOR UPDATE", read_only=True)) == 2
-    writes: List[Callable[[], Any]] = [
-        lambda: shard.execute(INSERT, (3,)),
-        lambda: shard.query("SELECT COUNT(*) FROM trades FOR UPDATE"),
-        lambda: shard.call("buy", (3, "A", 1)),
-        lambda: still.call_shard_procedure(1, "portfolio", (1,)),
-        lambda: shard.execute(INSERT, (3,), idempotent=True),
+    writes: List[Tuple[str, Callable[[], Any]]] = [
+        ("INSERT is not known to be a read", lambda: shard.execute(INSERT, (3,))),
+        ("FOR UPDATE", lambda: shard.query("SELECT COUNT(*) FROM trades FOR UPDATE")),
+        (r"GET_LOCK\(\) takes a lock", lambda: shard.query("SELECT GET_LOCK('a', 1)")),
+        (r"MINE\(\) may be a stored function", lambda: shard.query("SELECT mine(id) FROM trades")),
+        ("a procedure", lambda: shard.call("buy", (3, "A", 1))),
+        ("a procedure", lambda: still.call_shard_procedure(1, "portfolio", (1,))),
+        ("INSERT", lambda: shard.execute(INSERT, (3,), idempotent=True)),
     ]
-    for write in writes:
-        with pytest.raises(ShardReadOnly, match="^Shard 1 not available$") as caught:
+    for why, write in writes:
+        reason = f"^Shard 1 not available: it is read-only, and {why}"
+        with pytest.raises(ShardReadOnly, match=reason) as caught:
             io(write())
         assert (caught.value.sent, caught.value.shard_id) == (False, 1)
         assert isinstance(caught.value, ShardUnavailable)

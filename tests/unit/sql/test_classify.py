@@ -2,7 +2,13 @@
 
 import pytest
 
-from dualdb.sql.classify import changes_session, controls_transaction, first_word, is_plain_read
+from dualdb.sql.classify import (
+    changes_session,
+    controls_transaction,
+    first_word,
+    is_plain_read,
+    why_no_read,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +36,19 @@ from dualdb.sql.classify import changes_session, controls_transaction, first_wor
         ("SELECT `my_function`(1)", False),
         ("SELECT shop.count(1)", False),
         ("SELECT 'it\\\\', my_function(1), '", False),
+        ("SELECT REPLACE(a, 'x', 'y'), INSERT(a, 1, 1, 'z') FROM t", True),
+        ("SELECT UUID(), ROW_COUNT(), FOUND_ROWS(), LAST_INSERT_ID( )", True),
+        ("SELECT LAST_INSERT_ID(7)", False),
+        ("SELECT NOW ()", False),
+        ("SELECT abs (1)", True),
+        ("WITH RECURSIVE x (a, b) AS (SELECT 1, 2), y (c) AS (SELECT 3) SELECT * FROM x, y", True),
+        ("WITH x (a) AS (SELECT place(1)) SELECT * FROM x", False),
+        ("SELECT CAST(a AS DECIMAL(9, 2)) FROM (SELECT 1 AS a) AS d (a)", True),
+        ("SELECT * FROM JSON_TABLE('[1]', '$[*]' COLUMNS (a INT PATH '$')) AS j", True),
+        ("SELECT * FROM JSON_TABLE(place(), '$[*]' COLUMNS (a INT PATH '$')) AS j", False),
+        ("SELECT `a` . `place` (1)", False),
+        ("SHOW CREATE PROCEDURE p", True),
+        ("SHOW TABLES WHERE place(1)", False),
         ("SELECT 1 FOR UPDATE", False),
         ("SELECT 1 LOCK IN SHARE MODE", False),
         ("SELECT a INTO @x FROM t", False),
@@ -49,6 +68,34 @@ from dualdb.sql.classify import changes_session, controls_transaction, first_wor
 )
 def test_plain_reads(sql: str, plain: bool) -> None:
     assert is_plain_read(sql) is plain
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("update t set a = 1", "UPDATE is not known to be a read"),
+        ("1", "the statement is not known to be a read"),
+        ("SELECT 1 for  update", "FOR UPDATE may write or lock"),
+        ("SELECT SLEEP(1)", "SLEEP() waits"),
+        ("SELECT nextval(s)", "NEXTVAL() advances a sequence"),
+        ("SELECT place(1)", "PLACE() may be a stored function"),
+        ("SELECT shop . place(1)", ".PLACE() may be a stored function"),
+        ("SELECT `a`(1)", "a function with a quoted name may be a stored function"),
+        (
+            "SELECT LAST_INSERT_ID(a) FROM t",
+            "LAST_INSERT_ID() with an argument changes the session",
+        ),
+        ("SELECT now ()", "NOW with a space before its parenthesis may be a stored function"),
+        ("SELECT 1; SELECT 2", "it has a second statement"),
+        ("SELECT @a := 1", "it has an assignment to a variable"),
+        ("SELECT 1 /*! INTO @x */", "it has a comment that is executed"),
+        ('SELECT "a', "it has a quotation mark that is not closed"),
+        ("SELECT 'a\\'", "a backslash may or may not end a text"),
+        ("SELECT 1", ""),
+    ],
+)
+def test_why_a_statement_is_not_known_to_be_a_read(sql: str, why: str) -> None:
+    assert why_no_read(sql) == why
 
 
 @pytest.mark.parametrize(
