@@ -7,10 +7,13 @@ happened (``target``, ``shard_id``) and whether the statement may have been appl
 parameter value of its own making.
 """
 
+import re
 from types import TracebackType
-from typing import Any, List, NoReturn, Optional, Tuple, TypeVar
+from typing import Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
 
 import pymysql.err
+
+from . import error_codes
 
 E = TypeVar("E", bound="Error")
 
@@ -43,7 +46,7 @@ class Error(pymysql.err.Error):
 
     @property
     def retryable(self) -> bool:
-        return self.errno in RETRYABLE and not self.partially_committed
+        return self.errno in error_codes.RETRYABLE and not self.partially_committed
 
     @property
     def errno(self) -> Optional[int]:
@@ -121,16 +124,29 @@ class Deadlock(OperationalError):
 
 
 class LockWaitTimeout(OperationalError):
-    """A lock was not free in time.
+    """A lock was not free in time, or at once where the statement has NOWAIT.
 
     Servers differ in what they roll back: leave the block and begin the transaction
     again.
     """
 
 
-class ReadOnlyServer(OperationalError):
+class NotPrimary(OperationalError):
+    """The server is not the primary of its database any more, or not in service.
+
+    Nothing was applied, and a transaction is rolled back as a whole. The connection is
+    replaced, and so are all older ones of the same pool: behind a proxy the next may
+    lead to the primary.
+    """
+
+    @property
+    def retryable(self) -> bool:
+        return self.errno != error_codes.READ_ONLY_TRANSACTION and not self.partially_committed
+
+
+class ReadOnlyServer(NotPrimary):
     """The server, or the transaction, takes no writes: a replica, or a primary that was
-    demoted. Nothing was applied.
+    demoted.
     """
 
 
@@ -163,6 +179,12 @@ class ParameterError(ProgrammingError, TypeError, ValueError):
 
     Also a TypeError and a ValueError: that is what the drivers' ``query % params``
         raises for the same mistakes.
+    """
+
+
+class PacketTooLarge(ParameterError):
+    """The statement with its parameters is longer than the server takes at once
+    (``max_allowed_packet``). Nothing was applied, and it is not tried again.
     """
 
 
@@ -240,7 +262,7 @@ class ConnectionFailed(OperationalError):
 
     @property
     def retryable(self) -> bool:
-        return self.errno in TRANSIENT_CONNECT
+        return self.errno in error_codes.TRANSIENT_CONNECT
 
 
 class ConnectionLost(OperationalError):
@@ -317,57 +339,24 @@ class TransactionAborted(OperationalError):
         return bool(getattr(self.__cause__, "retryable", False))
 
 
-#: Codes that mean the connection is gone: the client library's own, then what a server
-#: says as it closes one (MariaDB error 1927; MySQL 8.0.24's 4031 before an idle
-#: connection is cut).
-LOST = frozenset({2006, 2013, 2055, 1053, 1077, 1152, *range(1154, 1162), 1927, 4031})
-
-#: A server that refuses the account or the database: the shard table may know better by
-#: now.
-DENIED = frozenset({1044, 1045, 1049, 1698})
-
-#: A connect that failed with one of these did not reach a server that answers.
-UNREACHABLE = frozenset({2002, 2003, 2005, 2006, 2013, 2055, 1053, 1077, 1129})
-
-#: A connect that failed with one of these is worth another try: the address may come
-#: up, or a slot may become free.
-TRANSIENT_CONNECT = (UNREACHABLE - {1129}) | {1040, 1203}
-
-#: What a server's refusal of a statement means beyond its class; TiDB and Galera say
-#: some of these too.
-_BY_CODE = {
-    1213: Deadlock,
-    3101: Deadlock,
-    8002: Deadlock,
-    8022: Deadlock,
-    8028: Deadlock,
-    9007: Deadlock,
-    1205: LockWaitTimeout,
-    1290: ReadOnlyServer,
-    1792: ReadOnlyServer,
-    1836: ReadOnlyServer,
-    1317: StatementInterrupted,
-    1969: StatementInterrupted,
-    3024: StatementInterrupted,
-    1235: NotSupportedError,
-    1180: OutcomeUnknown,
+#: What a server's refusal of a statement means beyond its class.
+_BY_CODE: Dict[int, Type[Error]] = {
+    code: cls
+    for codes, cls in (
+        (error_codes.CONFLICT, Deadlock),
+        (error_codes.LOCK_NOT_AVAILABLE, LockWaitTimeout),
+        (error_codes.READ_ONLY, ReadOnlyServer),
+        (error_codes.NOT_IN_SERVICE, NotPrimary),
+        (error_codes.TOO_BIG, PacketTooLarge),
+        (error_codes.INTERRUPTED, StatementInterrupted),
+        (error_codes.OUTCOME_UNKNOWN, OutcomeUnknown),
+        (error_codes.NOT_SUPPORTED, NotSupportedError),
+    )
+    for code in codes
 }
 
-#: Refusals after which nothing is applied and the same may succeed: conflicts, a node
-#: without a quorum, no room for now.
-RETRYABLE = frozenset(
-    {1213, 3101, 8002, 8022, 8028, 9007, 1205, 1290, 1836, 1047, 1429, 1040, 1203, 1226}
-)
-
-#: An OUT or INOUT argument of a procedure was given as a value and not as a variable;
-#: raised before the procedure's body runs.
-NOT_A_VARIABLE = 1414
-
-#: KILL was told the id of a session that has ended meanwhile, or that is in a procedure
-#: with another user's rights.
-NO_SUCH_THREAD, NOT_OWNER = 1094, 1095
-
-NO_SUCH_TABLE, NO_SUCH_COLUMN, NO_SUCH_SAVEPOINT = 1146, 1054, 1305
+# "The MySQL server is running with the --secure-file-priv option so it cannot ..."
+_OTHER_OPTION = re.compile(r"--(?!(?:\w+-)*read-only\b)[a-z]")
 
 _OURS = {
     pymysql.err.InterfaceError: InterfaceError,
@@ -398,7 +387,22 @@ def is_server_error(error: BaseException) -> bool:
     Told by the SQLSTATE, which only an error packet has, and never by text or class:
     both drivers raise the same classes for what they find wrong themselves.
     """
-    return getattr(error, "sqlstate", None) is not None and code_of(error) not in LOST
+    closing = error_codes.LOST | error_codes.TOO_BIG
+    if getattr(error, "is_from_mariadb", False):
+        closing -= error_codes.LOST_ON_MYSQL_ALONE
+    return getattr(error, "sqlstate", None) is not None and code_of(error) not in closing
+
+
+def means_not_primary(error: BaseException) -> bool:
+    """Whether a server refuses a statement because it is not the primary, or not in
+    service, and not because the transaction was declared read-only.
+    """
+    code = code_of(error)
+    if code == error_codes.OPTION_PREVENTS_STATEMENT:
+        return not _OTHER_OPTION.search(str(error))
+    return code in error_codes.NOT_IN_SERVICE or (
+        code in error_codes.READ_ONLY and code != error_codes.READ_ONLY_TRANSACTION
+    )
 
 
 def check_rows(found: int, most: int) -> None:
@@ -412,7 +416,10 @@ def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
     overrides the class.
     """
     code = code_of(error)
-    chosen: Any = cls or _BY_CODE.get(code or 0) or _OURS.get(type(error), Error)  # type: ignore[arg-type]
+    by_code = _BY_CODE.get(code or 0)
+    if code == error_codes.OPTION_PREVENTS_STATEMENT and not means_not_primary(error):
+        by_code = None
+    chosen: Any = cls or by_code or _OURS.get(type(error), Error)  # type: ignore[arg-type]
     if code is None:
         args: Any = error.args or (str(error) or type(error).__name__,)
     else:
@@ -433,9 +440,11 @@ def translate_error(
     """
     if isinstance(error, (DeadlineExceeded, TooManyRows)):
         return error.with_context(target, shard_id, sent=sent)
+    if isinstance(error, PacketTooLarge):
+        return error.with_context(target, shard_id, sent=False)
     if isinstance(error, Error) or not isinstance(error, DRIVER_ERRORS):
         return error
-    if is_server_error(error):
+    if is_server_error(error) or code_of(error) in error_codes.TOO_BIG:
         return from_driver(error).with_context(target, shard_id, sent=True)
     if code_of(error) is None:
         lost: Error = ConnectionLost(

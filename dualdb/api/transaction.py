@@ -11,7 +11,7 @@ from typing import Any, Callable, Generic, List, Optional, Sequence, Tuple
 
 import pymysql.err
 
-from .. import deadlines, errors
+from .. import deadlines, error_codes, errors
 from ..execution import commit_outcome, execute, steps, verbs
 from ..protocol import exchange, transaction_commands
 from ..sql.parameters import Params
@@ -337,7 +337,7 @@ class BaseTransaction(
         try:
             yield transaction_commands.UNGUARD
         except pymysql.err.MySQLError as error:
-            if errors.code_of(error) != errors.NO_SUCH_SAVEPOINT:
+            if errors.code_of(error) != error_codes.NO_SUCH_SAVEPOINT:
                 raise
             self._fail(
                 "a procedure inside the transaction has ended it, or rolled back a part of it, and begun another"

@@ -116,7 +116,7 @@ class Pool(BasePool):
                     await self._finish_reset(
                         connection, now + self.config.connect_timeout if until is None else until
                     )
-                if not connection.is_stale() and connection.expires_at >= now:
+                if not connection.is_stale() and not connection.is_too_old(now, self._opened_after):
                     break
                 connection.quit()
                 connection = None
@@ -220,6 +220,8 @@ class Pool(BasePool):
         """
         if connection is not None:
             self._checked_out.pop(connection, None)
+            if connection.refused_at:
+                self.retire_older(connection.refused_at)
             if connection.inherited:
                 return
             if connection.ended is False:

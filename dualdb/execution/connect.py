@@ -3,7 +3,7 @@
 import time
 from typing import Callable, Optional
 
-from .. import errors
+from .. import error_codes, errors
 from . import retry
 from .steps import Connect, Plan, Pool, Sleep
 
@@ -44,7 +44,7 @@ def connecting(
             late = until is not None and now >= until
             if late and latest > now:
                 breaker.record_cancelled()
-            elif error.errno in errors.UNREACHABLE:
+            elif error.errno in error_codes.UNREACHABLE:
                 breaker.record_failure(now, error)
             else:
                 breaker.record_success(error)

@@ -3,7 +3,7 @@
 import time
 from typing import Any, Callable, Optional, Tuple, Union
 
-from .. import deadlines, errors
+from .. import deadlines, error_codes, errors
 from ..protocol.statements import Call, Statement
 from .steps import CheckOut, Execute, Executor, Plan, Route, UnknownShard
 
@@ -104,7 +104,7 @@ def _route_changed(
     its server turned the account away, which the shard table may know better by now.
     """
     if not isinstance(error, errors.ServiceNotOpen):
-        refused = getattr(error.__cause__, "errno", None) in errors.DENIED
+        refused = getattr(error.__cause__, "errno", None) in error_codes.DENIED
         if not refused or executor._refresh_on_miss is None:
             return False
         yield from executor._refresh_on_miss(None, until)

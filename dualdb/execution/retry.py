@@ -25,6 +25,7 @@ def backoff(
 RUN_AGAIN = (
     errors.Deadlock,
     errors.LockWaitTimeout,
+    errors.NotPrimary,
     errors.ConnectionLost,
     errors.TransactionAborted,
 )

@@ -56,7 +56,16 @@ class BasePool:
         self._tls: Optional[ssl.SSLContext] = None
         self.opened = self._timeouts = 0
         self.breaker = CircuitBreaker()
+        #: Connections that were opened before are replaced, by time.monotonic().
+        self._opened_after = 0.0
         self._reset()
+
+    def retire_older(self, now: float) -> None:
+        """Replace the connections that were opened before ``now``, by
+        time.monotonic(): idle ones when they are asked for, others after their
+        return.
+        """
+        self._opened_after = max(self._opened_after, now)
 
     def _reset(self) -> None:
         """As a pool that has no connection."""

@@ -62,7 +62,7 @@ class ConnectionState:
     server_capabilities: int
     client_flag: int
     encoding: Any
-    server_version: str
+    server_version: str = ""
     server_thread_id: Tuple[int]
     _config: DatabaseConfig
     _result: Any
@@ -91,6 +91,9 @@ class ConnectionState:
     #: time.monotonic() when the session was opened, when it is too old, and when it was
     #: last given back.
     connected_at = expires_at = last_used_at = 0.0
+    #: When its server said that it is not the primary, or not in service; 0 if it has
+    #: not.
+    refused_at = 0.0
     #: False from the first byte of a command to the last packet of its answer: what is
     #: read next would be somebody else's.
     idle = True
@@ -166,6 +169,7 @@ class ConnectionState:
         self.connected_at = self.last_used_at = time.monotonic()
         self.idle, self.sent, self._written, self.ended = True, False, False, None
         self.needs_kill = self.aborted = self.dirty = self.resetting = False
+        self.refused_at = 0.0
         self._in_use = threading.Lock()
         # Spread over a tenth, so that connections made together are not all replaced
         # together.
@@ -174,6 +178,12 @@ class ConnectionState:
             if self._config.max_lifetime is None
             else self.connected_at + self._config.max_lifetime * random.uniform(0.9, 1)
         )
+
+    def is_too_old(self, now: float, opened_after: float) -> bool:
+        """Whether it is to be replaced: by its own age, or because the pool has retired
+        those that were opened before.
+        """
+        return self.expires_at < now or self.connected_at <= opened_after
 
     def _forked(self) -> None:
         self.inherited, self.idle, self._in_use = True, False, threading.Lock()
@@ -215,7 +225,11 @@ class ConnectionState:
         """An error ended it: a server's refusal, which is an answer too, or a lost
         connection, or nobody waits any more (``gave_up``).
         """
+        if isinstance(error, pymysql.err.MySQLError) and "MariaDB" in self.server_version:
+            error.is_from_mariadb = True  # type: ignore[attr-defined]
         self.idle = errors.is_server_error(error)
+        if errors.means_not_primary(error):
+            self.refused_at = time.monotonic()
         gave_up = (
             gave_up
             or self.aborted

@@ -2,7 +2,7 @@
 
 import pymysql.err
 
-from .. import errors
+from .. import error_codes, errors
 from .exchange import Exchange
 
 
@@ -22,8 +22,8 @@ def end_session(session_id: int, age: float) -> Exchange:
         try:
             yield b"KILL %d" % session_id
         except pymysql.err.MySQLError as error:
-            if errors.code_of(error) == errors.NOT_OWNER:
+            if errors.code_of(error) == error_codes.NOT_OWNER:
                 return False
-            if errors.code_of(error) != errors.NO_SUCH_THREAD:
+            if errors.code_of(error) != error_codes.NO_SUCH_THREAD:
                 raise
     return True

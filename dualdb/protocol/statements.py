@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import pymysql.err
 
-from .. import errors
+from .. import error_codes, errors
 from ..results import CallResult
 from ..sql import bulk, classify, identifiers, parameters
 from .exchange import Exchange, TextEncoding
@@ -170,7 +170,7 @@ class Call:
         try:
             results = yield from self._call(text_encoding, list(self._marks), assigned)
         except pymysql.err.MySQLError as error:
-            if errors.code_of(error) != errors.NOT_A_VARIABLE:
+            if errors.code_of(error) != error_codes.NOT_A_VARIABLE:
                 raise
             (response,) = yield text_encoding.encode(self._unmarked_out_parameters())
             unmarked = [row["p"] - 1 for row in response.rows if row["p"] - 1 not in self._marks]

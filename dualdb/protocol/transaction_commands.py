@@ -6,7 +6,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import pymysql.err
 
-from .. import deadlines, errors
+from .. import deadlines, error_codes, errors
 from .exchange import Exchange
 from .statements import Statement
 
@@ -111,7 +111,7 @@ def begin(
         for command in [*commands, leave]:
             yield command
     except pymysql.err.MySQLError as error:
-        if errors.code_of(error) != errors.NO_SUCH_TABLE:
+        if errors.code_of(error) != error_codes.NO_SUCH_TABLE:
             raise
         for command in [_NEW_MARKERS, *commands, leave]:
             yield command
@@ -121,7 +121,7 @@ def _sweep() -> Exchange:
     try:
         yield _OLD_MARKERS
     except pymysql.err.MySQLError as error:
-        if not errors.is_server_error(error) or errors.code_of(error) == errors.NO_SUCH_TABLE:
+        if not errors.is_server_error(error) or errors.code_of(error) == error_codes.NO_SUCH_TABLE:
             raise
         log.warning("old rows of %s cannot be removed: %s", MARKERS, error)
 

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from pymysql.constants import FIELD_TYPE, FLAG
 
-from .. import errors
+from .. import error_codes, errors
 from ..errors import ParameterError
 from ..protocol.exchange import Exchange, TextEncoding
 from ..results import Column
@@ -274,7 +274,7 @@ class ColumnProbe(Subquery):
         try:
             return (yield from super().exchange(text_encoding))
         except errors.DRIVER_ERRORS as error:
-            if errors.code_of(error) != errors.NO_SUCH_COLUMN:
+            if errors.code_of(error) != error_codes.NO_SUCH_COLUMN:
                 raise
             (answer,) = yield from self._columns.exchange(text_encoding)
             absent = missing(self._wanted, answer.columns)

@@ -112,7 +112,9 @@ class Pool(BasePool):
                 self._finish_reset(
                     connection, now + self.config.connect_timeout if until is None else until
                 )
-            if connection.open and (connection.is_stale() or connection.expires_at < now):
+            if connection.open and (
+                connection.is_stale() or connection.is_too_old(now, self._opened_after)
+            ):
                 connection.quit()
             if not connection.open:
                 run_plan(
@@ -141,7 +143,7 @@ class Pool(BasePool):
             ready = (
                 connection.open
                 and not connection.resetting
-                and connection.expires_at >= now
+                and not connection.is_too_old(now, self._opened_after)
                 and not connection.is_stale()
             )
             if ready and connection.uses_own_decoder:
@@ -251,6 +253,8 @@ class Pool(BasePool):
         """
         if connection is not None:
             self._checked_out.pop(connection, None)
+            if connection.refused_at:
+                self.retire_older(connection.refused_at)
             if connection.inherited:
                 return
             if connection.ended is not None and self._release_during_kill(connection):

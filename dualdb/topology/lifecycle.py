@@ -12,7 +12,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from .. import deadlines, errors
+from .. import deadlines, error_codes, errors
 from ..config import DatabaseConfig
 from ..execution import execute, retry, shutdown, steps
 from ..execution.detached import DetachedExecutor
@@ -308,7 +308,7 @@ class ServiceLifecycle:
         try:
             rows = yield from self._rows(client, timeout)
         except errors.ProgrammingError as error:
-            if error.errno != errors.NO_SUCH_TABLE or before.shards:
+            if error.errno != error_codes.NO_SUCH_TABLE or before.shards:
                 raise
             if not before.version:
                 log.warning(

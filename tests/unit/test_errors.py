@@ -9,7 +9,7 @@ import pymysql.err
 import pytest
 
 import dualdb
-from dualdb import errors
+from dualdb import error_codes, errors
 
 TREE = [
     value
@@ -110,7 +110,15 @@ REFUSALS = [
     (8028, "HY000", D, True),
     (9007, "HY000", D, True),
     (1205, "HY000", L, True),
-    (1047, "08S01", errors.OperationalError, True),  # Galera without a quorum
+    (1020, "HY000", D, True),  # MariaDB with innodb_snapshot_isolation
+    (3058, "HY000", D, True),  # of GET_LOCK
+    (3572, "HY000", L, True),  # NOWAIT
+    (1047, "08S01", errors.NotPrimary, True),  # Galera without a quorum
+    (3032, "HY000", errors.NotPrimary, True),  # offline mode
+    (3100, "HY000", errors.NotPrimary, True),  # Group Replication without a quorum
+    (3797, "HY000", errors.OperationalError, True),  # it lags behind
+    (1153, "08S01", errors.PacketTooLarge, False),
+    (1301, "HY000", errors.OperationalError, False),  # a function's result
     (1180, "HY000", errors.OutcomeUnknown, False),  # Galera as it loses it
     (1235, "42000", errors.NotSupportedError, False),  # XA on Galera
     (1290, "HY000", R, True),
@@ -131,6 +139,59 @@ REFUSALS = [
     # a SIGNAL of the application's own
     (31001, "45000", errors.OperationalError, False),
 ]
+
+
+def refusal(code: int, text: str) -> Any:
+    return pymysql.err.OperationalError(code, text, sqlstate="HY000")
+
+
+def test_the_options_of_1290_are_told_apart() -> None:
+    for option, is_primary in [
+        ("--read-only", False),
+        ("--super-read-only", False),
+        ("--innodb-read-only", False),
+        ("--secure-file-priv", True),
+        ("--skip-grant-tables", True),
+    ]:
+        error = refusal(1290, f"The server is running with the {option} option so it cannot")
+        told: Any = errors.translate_error(error, "global", None)
+        assert errors.means_not_primary(error) is not is_primary
+        assert isinstance(told, errors.ReadOnlyServer) is not is_primary
+        assert told.retryable is not is_primary
+
+
+def test_a_code_that_engines_use_differently_is_read_by_the_engine() -> None:
+    """4031 is MySQL's word before it closes an idle connection, and a DDL error of
+    MariaDB.
+    """
+    error = refusal(4031, "Referenced trigger 'a' does not exist")
+    error.is_from_mariadb = True
+    assert errors.is_server_error(error)
+    assert type(errors.translate_error(error, "global", None)) is errors.OperationalError
+
+
+def test_a_table_of_codes_has_nothing_but_numbers() -> None:
+    tables = {name: value for name, value in vars(error_codes).items() if name.isupper()}
+    assert len(tables) > 15
+    for value in tables.values():
+        assert isinstance(value, int) or all(type(code) is int for code in value)
+
+
+def test_a_code_has_one_meaning() -> None:
+    meanings = [
+        error_codes.CONFLICT,
+        error_codes.LOCK_NOT_AVAILABLE,
+        error_codes.READ_ONLY,
+        error_codes.NOT_IN_SERVICE,
+        error_codes.TOO_BIG,
+        error_codes.INTERRUPTED,
+        error_codes.OUTCOME_UNKNOWN,
+        error_codes.NOT_SUPPORTED,
+        error_codes.PASSING,
+        error_codes.LOST,
+        error_codes.DENIED,
+    ]
+    assert sum(map(len, meanings)) == len(frozenset().union(*meanings))
 
 
 @pytest.mark.parametrize(("code", "sqlstate", "cls", "retryable"), REFUSALS)
@@ -188,7 +249,7 @@ def test_a_lost_connection_by_its_code(code: int, sent: bool) -> None:
 )
 def test_a_failed_connect_by_its_code(code: int, retryable: bool, opens_the_circuit: bool) -> None:
     assert errors.ConnectionFailed(code, "x").retryable is retryable
-    assert (code in errors.UNREACHABLE) is opens_the_circuit
+    assert (code in error_codes.UNREACHABLE) is opens_the_circuit
 
 
 def test_a_code_beyond_the_driver_s_short_is_mended() -> None:

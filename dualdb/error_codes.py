@@ -1,0 +1,156 @@
+"""Server error codes by meaning; only ints.
+
+Names are those of the manuals: MySQL's "Server Error Message Reference" and "Client
+Error Message Reference", MariaDB's "MariaDB Error Code Reference", TiDB's "Error Codes
+and Troubleshooting". Where one engine alone sends a code with this meaning, it is named.
+"""
+
+from typing import FrozenSet
+
+#: The server rolled back, or refuses to go on, to resolve a conflict with another
+#: transaction: the transaction may be begun again.
+CONFLICT: FrozenSet[int] = frozenset(
+    {
+        1020,  # ER_CHECKREAD: MariaDB with innodb_snapshot_isolation
+        1213,  # ER_LOCK_DEADLOCK; Galera: a conflict with another node, at COMMIT too
+        1614,  # ER_XA_RBDEADLOCK
+        3058,  # ER_USER_LOCK_DEADLOCK: of GET_LOCK
+        3101,  # ER_TRANSACTION_ROLLBACK_DURING_COMMIT: MySQL, Group Replication
+        8002,  # ErrWriteConflict of SELECT FOR UPDATE: TiDB
+        8022,  # ErrTxnRetryable: TiDB
+        8028,  # ErrInfoSchemaChanged: TiDB
+        9007,  # ErrWriteConflict: TiDB
+    }
+)
+
+#: A lock was not free, in time or (NOWAIT) at once.
+LOCK_NOT_AVAILABLE: FrozenSet[int] = frozenset(
+    {
+        1205,  # ER_LOCK_WAIT_TIMEOUT; MariaDB: of NOWAIT, too
+        3572,  # ER_LOCK_NOWAIT: MySQL
+    }
+)
+
+#: The server, or the transaction, takes no writes. Nothing was applied; at COMMIT, all
+#: was rolled back.
+READ_ONLY: FrozenSet[int] = frozenset(
+    {
+        1290,  # ER_OPTION_PREVENTS_STATEMENT: read_only, super_read_only
+        1792,  # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
+        1836,  # ER_READ_ONLY_MODE
+        1874,  # ER_INNODB_READ_ONLY
+    }
+)
+
+#: Has other options than read_only, which its text names.
+OPTION_PREVENTS_STATEMENT = 1290
+
+#: The transaction is a read-only one, perhaps because it was declared so.
+READ_ONLY_TRANSACTION = 1792
+
+#: The server is not in service. Nothing was applied.
+NOT_IN_SERVICE: FrozenSet[int] = frozenset(
+    {
+        1047,  # ER_UNKNOWN_COM_ERROR: Galera, a node without a quorum
+        3032,  # ER_SERVER_OFFLINE_MODE
+        3100,  # ER_RUN_HOOK_ERROR: MySQL, Group Replication without a quorum
+    }
+)
+
+#: A statement is longer than max_allowed_packet; the server closes the connection.
+TOO_BIG: FrozenSet[int] = frozenset(
+    {
+        1153,  # ER_NET_PACKET_TOO_LARGE
+        2020,  # CR_NET_PACKET_TOO_LARGE
+    }
+)
+PACKET_TOO_LARGE = 1153
+
+#: The server ended the statement: KILL QUERY, or its own limit on a statement's time.
+INTERRUPTED: FrozenSet[int] = frozenset(
+    {
+        1317,  # ER_QUERY_INTERRUPTED
+        1969,  # ER_STATEMENT_TIMEOUT: MariaDB
+        3024,  # ER_QUERY_TIMEOUT: MySQL
+    }
+)
+
+#: COMMIT may or may not have been applied.
+OUTCOME_UNKNOWN: FrozenSet[int] = frozenset({1180})  # ER_ERROR_DURING_COMMIT
+
+#: The server lacks what was asked for.
+NOT_SUPPORTED: FrozenSet[int] = frozenset({1235})  # ER_NOT_SUPPORTED_YET
+
+#: Refusals of other meanings after which nothing is applied and the same may succeed.
+PASSING: FrozenSet[int] = frozenset(
+    {
+        1040,  # ER_CON_COUNT_ERROR
+        1203,  # ER_TOO_MANY_USER_CONNECTIONS
+        1226,  # ER_USER_LIMIT_REACHED
+        1429,  # ER_CONNECT_TO_FOREIGN_DATA_SOURCE: MariaDB, a data node behind Spider
+        3797,  # ER_GRP_TRX_CONSISTENCY_BEFORE: MySQL, Group Replication lags behind
+    }
+)
+
+#: The connection is gone: the client library's own codes, then what a server says as it
+#: closes one.
+LOST: FrozenSet[int] = frozenset(
+    {
+        2006,  # CR_SERVER_GONE_ERROR
+        2013,  # CR_SERVER_LOST
+        2055,  # CR_SERVER_LOST_EXTENDED
+        1053,  # ER_SERVER_SHUTDOWN
+        1077,  # ER_NORMAL_SHUTDOWN
+        1152,  # ER_ABORTING_CONNECTION
+        *range(1154, 1162),  # ER_NET_... and ER_NEW_ABORTING_CONNECTION's kin
+        1927,  # ER_CONNECTION_KILLED: MariaDB
+        4031,  # ER_CLIENT_INTERACTION_TIMEOUT: MySQL from 8.0.24 on
+    }
+)
+
+#: Of these, what means something else on MariaDB: ER_REFERENCED_TRG_DOES_NOT_EXIST.
+LOST_ON_MYSQL_ALONE: FrozenSet[int] = frozenset({4031})
+
+#: A server that refuses the account or the database: the shard table may know better by
+#: now.
+DENIED: FrozenSet[int] = frozenset(
+    {
+        1044,  # ER_DBACCESS_DENIED_ERROR
+        1045,  # ER_ACCESS_DENIED_ERROR
+        1049,  # ER_BAD_DB_ERROR
+        1698,  # ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+    }
+)
+
+#: A connect that failed with one of these did not reach a server that answers.
+UNREACHABLE: FrozenSet[int] = frozenset(
+    {
+        2002,  # CR_CONNECTION_ERROR
+        2003,  # CR_CONN_HOST_ERROR
+        2005,  # CR_UNKNOWN_HOST
+        2006,
+        2013,
+        2055,
+        1053,
+        1077,
+        1129,  # ER_HOST_IS_BLOCKED
+    }
+)
+
+#: A connect that failed with one of these is worth another try: the address may come
+#: up, or a slot may become free.
+TRANSIENT_CONNECT: FrozenSet[int] = (UNREACHABLE - {1129}) | {1040, 1203, 3032}
+
+#: An OUT or INOUT argument of a procedure was given as a value and not as a variable;
+#: raised before the procedure's body runs (ER_SP_NOT_VAR_ARG).
+NOT_A_VARIABLE = 1414
+
+#: KILL was told the id of a session that has ended meanwhile (ER_NO_SUCH_THREAD), or
+#: that is in a procedure with another user's rights (ER_KILL_DENIED_ERROR).
+NO_SUCH_THREAD, NOT_OWNER = 1094, 1095
+
+#: ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR, ER_SP_DOES_NOT_EXIST
+NO_SUCH_TABLE, NO_SUCH_COLUMN, NO_SUCH_SAVEPOINT = 1146, 1054, 1305
+
+#: What ``Error.retryable`` says by the code alone.
+RETRYABLE: FrozenSet[int] = CONFLICT | LOCK_NOT_AVAILABLE | PASSING
