@@ -53,4 +53,4 @@ def test_bad_input_is_refused_before_a_database_is_looked_for() -> None:
     with pytest.raises(ParameterError):
         next(verbs.query(nowhere, "SELECT %s", ()))
     with pytest.raises(ParameterError):
-        next(verbs.call(nowhere, "no procedure", ()))
+        next(verbs.call(nowhere, "no(procedure)", ()))
