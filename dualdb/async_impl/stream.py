@@ -6,6 +6,7 @@ from .. import errors
 from ..api.stream import BaseStream
 from ..api.typevars import MadeT
 from ..execution import execute
+from ..protocol.exchange import learn_limit
 from .runner import run_plan, run_step
 
 
@@ -55,6 +56,8 @@ class Stream(BaseStream[MadeT]):
             self._client, self._connection = await run_plan(
                 execute.check_out(self._route, until=self._until), run_step
             )
+        raw, limit = self._connection, self._until
+        await run_plan(learn_limit(self._statement, raw), lambda command: raw.run(command, limit))
         self._named(await self._connection.start_stream(self._command(), self._until))
 
     def close(self) -> None:

@@ -10,14 +10,13 @@ from typing import (
 )
 
 from .. import deadlines, errors
-from ..protocol.statements import Bulk
+from ..protocol.statements import Bulk, PacketLimit
 from ..results import ResultSet, RowCount
 from ..sql.bulk import Chunk, Chunks
 from .execute import execute_statement
 from .steps import AwaitUser, Plan, Route
-from .verbs import query_value
 
-#: A chunk of many rows is not longer than this, whatever the server takes: more would
+#: A chunk of several rows is not longer than this, whatever the server takes: more would
 #: only wait longer.
 LONGEST_CHUNK = 4 * 1024 * 1024
 
@@ -44,8 +43,8 @@ def executemany(
     until = deadlines.deadline_after(timeout)
     is_async = hasattr(rows, "__aiter__")
     _check_arguments(rows, chunk_rows, progress, awaits)
-    most = yield from query_value(route, "SELECT @@max_allowed_packet", None, timeout)
-    cut = Chunks(sql, chunk_rows, min(int(most), LONGEST_CHUNK) - 64)
+    limit: Optional[int] = yield from execute_statement(route, PacketLimit(), timeout)
+    cut = Chunks(sql, chunk_rows, min(limit or LONGEST_CHUNK, LONGEST_CHUNK) - 64)
     affected = written = lastrowid = warnings = 0
 
     def write(chunk: Chunk) -> Plan[None]:

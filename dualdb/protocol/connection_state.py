@@ -169,7 +169,7 @@ class ConnectionState:
         self.connected_at = self.last_used_at = time.monotonic()
         self.idle, self.sent, self._written, self.ended = True, False, False, None
         self.needs_kill = self.aborted = self.dirty = self.resetting = False
-        self.refused_at = 0.0
+        self.refused_at, self.max_packet = 0.0, None
         self._in_use = threading.Lock()
         # Spread over a tenth, so that connections made together are not all replaced
         # together.
@@ -200,6 +200,21 @@ class ConnectionState:
         """
 
     # One command.
+
+    #: The server's limit on one packet, as far as it was asked for (``learn_limit``).
+    #: The session keeps the one it began with.
+    max_packet: Optional[int] = None
+
+    def check_length(self, command: bytes) -> None:
+        """Raises: PacketTooLarge before any byte is written. The server takes less than
+        its limit, with a byte for the kind of command (measured with MariaDB 10.11 and
+        MySQL 9.7).
+        """
+        if self.max_packet is not None and len(command) + 1 >= self.max_packet:
+            raise errors.PacketTooLarge(
+                f"the statement has {len(command)} bytes, and the server takes less than "
+                f"{self.max_packet - 1} (max_allowed_packet)"
+            )
 
     def begin_command(self) -> None:
         """Raises: ConcurrentUseError before any byte is written, if another thread or

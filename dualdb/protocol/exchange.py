@@ -52,6 +52,26 @@ class TextEncoding(NamedTuple):
         return encoded
 
 
+#: A statement of fewer characters is sent without asking whether the server takes it:
+#: every server takes net_buffer_length, which is 16 KiB, and a character has 4 bytes.
+LONG_STATEMENT = 4096
+
+ASK_PACKET_LIMIT = b"SELECT GREATEST(@@max_allowed_packet, @@net_buffer_length) AS n"
+
+
+def learn_limit(statement: Any, connection: Any) -> Exchange:
+    """Before a long statement, once in a session: ask how long one may be."""
+    if not statement.is_long or connection.max_packet is not None or not connection.idle:
+        return
+    most, connection.most_rows = connection.most_rows, None
+    try:
+        (answer,) = yield ASK_PACKET_LIMIT
+    finally:
+        connection.most_rows, connection.sent = most, False
+    if answer.rows:
+        connection.max_packet = int(answer.rows[0]["n"])
+
+
 def with_session_tracking(
     statement: Any, connection: Any, *, in_transaction: bool = False
 ) -> Exchange:
@@ -69,13 +89,17 @@ def with_session_tracking(
         # What may write is read to its end: it is ended in the middle of nothing.
         connection.most_rows = most if most is not None and statement.reads else None
     try:
+        if statement.is_long:
+            yield from learn_limit(statement, connection)
         result = yield from statement.exchange(connection.text_encoding)
         if most is not None:
             for each in getattr(result, "sets", result):
                 errors.check_rows(len(each.rows), most)
         if statement.changes_session or (connection.reset_after_call and statement.calls):
             connection.dirty = True
-        return described(connection.fields, result[0]) if statement.describes else result
+        if statement.describes:
+            return described(connection.fields, result[0])
+        return connection.max_packet if statement.asks_packet_limit else result
     except pymysql.err.MySQLError as error:
         if errors.is_server_error(error):
             # An error packet does not tell either what was changed before it; a reset

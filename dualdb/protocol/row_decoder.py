@@ -36,6 +36,8 @@ _TEXT_TYPES = frozenset(
     | {FIELD_TYPE.STRING, FIELD_TYPE.VAR_STRING, FIELD_TYPE.VARCHAR}
 )
 _BINARY = 63
+#: MySQL 9's VECTOR, which neither driver knows.
+_VECTOR = 242
 
 #: Beyond so many columns a function for them would take longer to compile than it
 #: saves.
@@ -90,13 +92,25 @@ def row_decoder_of(definitions: bytes, encoding: str, *, tuples: bool = False) -
     )
 
 
+class ColumnDefinition(FieldDescriptorPacket):
+    """A column's definition; a VECTOR is one of bytes, as a BLOB."""
+
+    type_code: int
+    charsetnr: int
+
+    def __init__(self, data: bytes, encoding: str) -> None:
+        super().__init__(data, encoding)
+        if self.type_code == _VECTOR:
+            self.type_code, self.charsetnr = FIELD_TYPE.BLOB, _BINARY
+
+
 def _new_row_decoder(definitions: bytes, encoding: str, tuples: bool) -> RowDecoder:
     fields: List[Any] = []
     position = 0
     while position < len(definitions):
         stop = position + 4 + int.from_bytes(definitions[position : position + 3], "little")
         try:
-            fields.append(FieldDescriptorPacket(definitions[position + 4 : stop], encoding))
+            fields.append(ColumnDefinition(definitions[position + 4 : stop], encoding))
         except (
             ValueError,
             IndexError,

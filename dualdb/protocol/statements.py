@@ -1,13 +1,15 @@
 """Statements and calls, each with its exchange."""
 
-from typing import Any, Dict, List, Optional, Sequence
+import re
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
+import pymysql.converters
 import pymysql.err
 
 from .. import error_codes, errors
 from ..results import CallResult
 from ..sql import bulk, classify, identifiers, parameters
-from .exchange import Exchange, TextEncoding
+from .exchange import LONG_STATEMENT, Exchange, TextEncoding
 
 
 class Statement:
@@ -20,6 +22,8 @@ class Statement:
 
     #: What is asked for are the columns: their types, beside their only row.
     describes = False
+    #: What is asked for is how long a statement may be.
+    asks_packet_limit = False
 
     def __init__(
         self,
@@ -52,6 +56,11 @@ class Statement:
             else parameters.bind(self.sql, self.params, backslash_escapes=False)
         )
         return (yield text_encoding.encode(text))
+
+    @property
+    def is_long(self) -> bool:
+        """Perhaps longer than the server takes."""
+        return self.asks_packet_limit or len(self.text) >= LONG_STATEMENT
 
     @property
     def reads(self) -> bool:
@@ -101,6 +110,21 @@ class Statement:
         )
 
 
+class PacketLimit(Statement):
+    """Asks the connection how long a statement may be."""
+
+    __slots__ = ()
+
+    asks_packet_limit = True
+
+    def __init__(self) -> None:
+        super().__init__("SELECT @@max_allowed_packet")
+
+    def exchange(self, text_encoding: TextEncoding) -> Exchange:
+        yield from ()
+        return []
+
+
 class Bulk(Statement):
     """Many rows of one INSERT."""
 
@@ -120,6 +144,18 @@ class Bulk(Statement):
         return (yield text_encoding.encode(text))
 
 
+# What the text of a date, a time or both looks like, of a year with a sign, too.
+_MOMENT = re.compile(r"-?\d+[-:]\d\d[-:]\d\d")
+
+#: What makes the value of the text, by the type's name in the catalogue.
+_MOMENTS: Dict[str, Callable[[str], Any]] = {
+    "date": pymysql.converters.convert_date,
+    "time": pymysql.converters.convert_timedelta,
+    "datetime": pymysql.converters.convert_datetime,
+    "timestamp": pymysql.converters.convert_datetime,
+}
+
+
 class Call:
     """A call of a stored procedure.
 
@@ -132,7 +168,7 @@ class Call:
         may have raised the same error halfway.
     """
 
-    __slots__ = ("_marks", "_values", "name", "reads", "repeatable")
+    __slots__ = ("_marks", "_parts", "_values", "is_long", "name", "reads", "repeatable")
 
     def __init__(
         self,
@@ -142,7 +178,7 @@ class Call:
         idempotent: bool = False,
         read_only: bool = False,
     ) -> None:
-        self.name = identifiers.procedure(procedure)
+        self.name, self._parts = identifiers.procedure(procedure), identifiers.parts(procedure)
         # A procedure may write, whatever its name says: it is sent again only if the
         # caller declared it idempotent or a read.
         self.reads, self.repeatable = read_only, idempotent or read_only
@@ -161,7 +197,7 @@ class Call:
         names = [mark.name for mark in self._marks.values()]
         if len(set(names)) != len(names):
             raise errors.ParameterError(f"two OUT parameters share a name: {names}")
-        self._literals(True)
+        self.is_long = sum([len(text) for text in self._literals(True)]) >= LONG_STATEMENT
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
         assigned = [
@@ -172,8 +208,8 @@ class Call:
         except pymysql.err.MySQLError as error:
             if errors.code_of(error) != error_codes.NOT_A_VARIABLE:
                 raise
-            (response,) = yield text_encoding.encode(self._unmarked_out_parameters())
-            unmarked = [row["p"] - 1 for row in response.rows if row["p"] - 1 not in self._marks]
+            (answer,) = yield self._out_parameters(text_encoding)
+            unmarked = [row["p"] - 1 for row in answer.rows if row["p"] - 1 not in self._marks]
             if not unmarked:
                 raise
             results = yield from self._call(
@@ -184,12 +220,21 @@ class Call:
             columns = ",".join(
                 [f"{_variable(position)} AS `{position}`" for position in self._marks]
             )
-            (response,) = yield text_encoding.encode(f"SELECT {columns}")
-            out = {
-                mark.name: response.rows[0][str(position)] for position, mark in self._marks.items()
-            }
+            (answer,) = yield text_encoding.encode(f"SELECT {columns}")
+            values = {position: answer.rows[0][str(position)] for position in self._marks}
+            if any(isinstance(value, str) and _MOMENT.match(value) for value in values.values()):
+                yield from self._restore_moments(text_encoding, values)
+            out = {mark.name: values[position] for position, mark in self._marks.items()}
         *sets, last = results
         return CallResult(sets, out, last.rowcount, last.warnings)
+
+    def _restore_moments(self, text_encoding: TextEncoding, values: Dict[int, Any]) -> Exchange:
+        """A variable keeps a date or a time as text: the catalogue says which are."""
+        (answer,) = yield self._out_parameters(text_encoding)
+        for row in answer.rows:
+            position, convert = row["p"] - 1, _MOMENTS.get(row["type"].lower())
+            if convert is not None and isinstance(values.get(position), str):
+                values[position] = convert(values[position])
 
     def _call(
         self, text_encoding: TextEncoding, variables: List[int], assigned: List[int]
@@ -206,12 +251,17 @@ class Call:
         ]
         return (yield text_encoding.encode(f"CALL {self.name}({','.join(arguments)})"))
 
-    def _unmarked_out_parameters(self) -> str:
-        schema, _, name = self.name.replace("`", "").rpartition(".")
-        where = f"'{schema}'" if schema else "DATABASE()"
-        return (
-            "SELECT ORDINAL_POSITION AS p FROM information_schema.PARAMETERS WHERE ROUTINE_TYPE = 'PROCEDURE' AND PARAMETER_MODE <> 'IN' "
-            f"AND SPECIFIC_SCHEMA = {where} AND SPECIFIC_NAME = '{name}'"
+    def _out_parameters(self, text_encoding: TextEncoding) -> bytes:
+        """Asks the catalogue for their positions, from 1, and their types."""
+        *schema, name = [
+            parameters.literal(part, backslash_escapes=text_encoding.backslash_escapes)
+            for part in self._parts
+        ]
+        return text_encoding.encode(
+            "SELECT ORDINAL_POSITION AS p, DATA_TYPE AS type FROM information_schema.PARAMETERS "
+            "WHERE ROUTINE_TYPE = 'PROCEDURE' AND PARAMETER_MODE <> 'IN' "
+            f"AND SPECIFIC_SCHEMA = {schema[0] if schema else 'DATABASE()'} "
+            f"AND SPECIFIC_NAME = {name}"
         )
 
     def _literals(self, backslash_escapes: bool) -> List[str]:
@@ -223,7 +273,7 @@ class Call:
 
     #: What a procedure does to a transaction is not said beforehand; what to the
     #: session, the server says if it succeeds.
-    commits = changes_session = describes = False
+    commits = changes_session = describes = asks_packet_limit = False
     calls, max_rows = True, None
 
     def check_in_transaction(self) -> None:

@@ -59,16 +59,16 @@ class Chunk(NamedTuple):
 
 
 class Chunks:
-    """Cuts rows, given one by one, into chunks: those of an ``INSERT ...
-
-    VALUES (%s, ...)`` by so many, as long as they make no longer statement, others one
-    by one.
+    """Cuts rows, given one by one, into chunks: those of an ``INSERT ... VALUES (%s,
+    ...)`` by so many, as long as several make no statement of more than so many bytes;
+    others one by one. A row that is longer alone is a chunk of its own: whether the
+    server takes it is seen when it is sent.
     """
 
     def __init__(self, sql: str, most_rows: int, most_bytes: int) -> None:
         bulk = _bulk(sql) if isinstance(sql, str) else None
         head, self._template, tail = bulk or ("", sql, "")
-        self._sql, self._most_bytes = sql, most_bytes
+        self._sql = sql
         self._most_rows = most_rows if bulk else 1
         self._room = most_bytes - len(head + tail) * 4
         self._texts: List[str] = []
@@ -80,8 +80,8 @@ class Chunks:
         with them.
 
         Raises:
-            ParameterError: the row does not fit the statement, or is too long alone;
-                told with its number, from 0.
+            ParameterError: the row does not fit the statement; told with its number,
+                from 0.
         """
         number = self._first + len(self._texts)
         if params is None:
@@ -91,10 +91,6 @@ class Chunks:
         except ParameterError as error:
             raise ParameterError(f"row {number}: {error.args[0]}") from None
         length = (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) + 1
-        if length > self._room:
-            raise ParameterError(
-                f"row {number} makes {length} bytes, and the server takes {self._most_bytes} at once (max_allowed_packet)"
-            )
         full = (
             self.rest()
             if len(self._texts) >= self._most_rows or self._size + length > self._room

@@ -1,5 +1,6 @@
 """Statements and calls, exchanged with a scripted server."""
 
+import datetime
 from types import SimpleNamespace
 from typing import Any, List, Tuple
 
@@ -66,8 +67,8 @@ def test_an_out_parameter_costs_one_select_and_an_inout_one_set() -> None:
 
 NOT_A_VARIABLE = pymysql.err.OperationalError(1414, "OUT or INOUT argument 2", sqlstate="42000")
 ASKED = (
-    b"SELECT ORDINAL_POSITION AS p FROM information_schema.PARAMETERS WHERE ROUTINE_TYPE = "
-    b"'PROCEDURE' AND PARAMETER_MODE <> 'IN' "
+    b"SELECT ORDINAL_POSITION AS p, DATA_TYPE AS type FROM information_schema.PARAMETERS "
+    b"WHERE ROUTINE_TYPE = 'PROCEDURE' AND PARAMETER_MODE <> 'IN' "
     b"AND SPECIFIC_SCHEMA = %s AND SPECIFIC_NAME = 'p'"
 )
 
@@ -80,11 +81,32 @@ def test_an_out_parameter_given_as_a_value_goes_by_a_variable_after_the_server_s
 ) -> None:
     script: List[Tuple[bytes, Any]] = [
         (b"CALL %s(1,0)" % called, NOT_A_VARIABLE),
-        (ASKED % schema, [rows({"p": 2})]),
+        (ASKED % schema, [rows({"p": 2, "type": "int"})]),
         (b"SET @_dualdb_1=0", [OK]),
         (b"CALL %s(1,@_dualdb_1)" % called, [rows({"a": 1}), OK]),
     ]
     assert hold(Call(name, (1, 0)).exchange(UTF8), script).rows == [{"a": 1}]
+
+
+def test_an_out_value_that_looks_like_a_date_is_one_if_the_catalogue_says_so() -> None:
+    values = {"0": "2024-02-29", "1": "2024-02-29", "2": "-12:30:00.5", "3": None}
+    types = ["date", "varchar", "time", "datetime"]
+    found = [{"p": number, "type": kind} for number, kind in enumerate(types, 1)]
+    script: List[Tuple[bytes, Any]] = [
+        (b"CALL `p`(@_dualdb_0,@_dualdb_1,@_dualdb_2,@_dualdb_3)", [OK]),
+        (
+            b"SELECT " + b",".join([b"@_dualdb_%d AS `%d`" % (n, n) for n in range(4)]),
+            [rows(values)],
+        ),
+        (ASKED % b"DATABASE()", [rows(*found)]),
+    ]
+    out = hold(Call("p", [Out(name) for name in "abcd"]).exchange(UTF8), script).out
+    assert out == {
+        "a": datetime.date(2024, 2, 29),
+        "b": "2024-02-29",
+        "c": -datetime.timedelta(hours=12, minutes=30, seconds=0.5),
+        "d": None,
+    }
 
 
 def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_again() -> None:
@@ -119,7 +141,12 @@ def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_aga
 )
 def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) -> None:
     connection = SimpleNamespace(
-        max_rows=None, text_encoding=UTF8, dirty=False, reset_after_call=False, idle=True
+        max_rows=None,
+        text_encoding=UTF8,
+        dirty=False,
+        reset_after_call=False,
+        idle=True,
+        max_packet=10**6,
     )
     exchange = with_session_tracking(Statement(sql), connection)
     next(exchange)
