@@ -11,14 +11,16 @@ import time
 from typing import Any, Coroutine, List, Optional, Sequence, Tuple
 
 import aiomysql
+import pymysql.converters
 import pymysql.err
 from pymysql.constants import CLIENT, COMMAND, CR
-from pymysql.protocol import OKPacketWrapper
+from pymysql.protocol import FieldDescriptorPacket, MysqlPacket, OKPacketWrapper
 
 from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
 from ..protocol import driver_check, tls
 from ..protocol.connection_state import ConnectionState, password_for_driver
+from ..protocol.row_decoder import ColumnDefinition
 
 #: What poll() says of a socket whose other end is closed.
 HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
@@ -116,6 +118,23 @@ class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
         await self._connect()
         await self.query(self.setup)
 
+    def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
+        is_column = packet_type is FieldDescriptorPacket
+        return super()._read_packet(ColumnDefinition if is_column else packet_type)
+
+    def escape(self, obj: Any, mapping: Any = None) -> str:
+        """A value as text, for cursors. As PyMySQL's: aiomysql's own leans on names
+        that PyMySQL does not keep.
+        """
+        if isinstance(obj, str):
+            return f"'{self.escape_string(obj)}'"
+        if isinstance(obj, (bytes, bytearray)):
+            return f"X'{obj.hex()}'"
+        # not isinstance: a struct_time is a tuple, too
+        if type(obj) in (tuple, list, set, frozenset):
+            return "(" + ",".join([self.escape(item, mapping) for item in obj]) + ")"
+        return str(pymysql.converters.escape_item(obj, self.encoding, mapping))
+
     async def _request_authentication(self) -> None:
         # aiomysql would go on in plain text where TLS was asked for and the server has
         # none.
@@ -185,6 +204,7 @@ class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
             pymysql.err.MySQLError: what the server said, or that the connection is
                 lost.
         """
+        self.check_length(command)
         self.begin_command()
         self._timed_out = False
         timer = (
@@ -239,6 +259,7 @@ class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
 
         Raises: as ``run``.
         """
+        self.check_length(command)
         self.begin_command()
         self.sent, self.streaming, self._timed_out = False, True, False
         self._stream_until = until

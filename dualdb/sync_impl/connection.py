@@ -10,12 +10,13 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import pymysql.connections
 import pymysql.err
 from pymysql.constants import COMMAND, CR
-from pymysql.protocol import OKPacketWrapper
+from pymysql.protocol import FieldDescriptorPacket, MysqlPacket, OKPacketWrapper
 
 from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
 from ..protocol import driver_check, tls
 from ..protocol.connection_state import ConnectionState, password_for_driver
+from ..protocol.row_decoder import ColumnDefinition
 
 #: What poll() says of a socket whose other end is closed.
 HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
@@ -57,7 +58,6 @@ class Connection(ConnectionState, pymysql.connections.Connection):
     _read_timeout: Optional[float]
     _write_timeout: Optional[float]
     _force_close: Callable[[], None]
-    _read_packet: Callable[..., Any]
 
     def __init__(self, config: DatabaseConfig) -> None:
         self._config = config
@@ -114,6 +114,10 @@ class Connection(ConnectionState, pymysql.connections.Connection):
     def set_character_set(self, charset: str, collation: Any = None) -> None:
         """What PyMySQL says first on a new session."""
         self.query(self.setup)
+
+    def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
+        is_column = packet_type is FieldDescriptorPacket
+        return super()._read_packet(ColumnDefinition if is_column else packet_type)  # type: ignore[no-untyped-call]
 
     def _open_socket(self, until: float) -> socket.socket:
         """The socket, connected.
@@ -188,6 +192,7 @@ class Connection(ConnectionState, pymysql.connections.Connection):
         """The first half of ``run``: for who takes the answers of several connections
         as they come. Raises: as ``run``.
         """
+        self.check_length(command)
         self._begin(until)
         try:
             self._execute_command(COMMAND.COM_QUERY, command)
@@ -257,6 +262,7 @@ class Connection(ConnectionState, pymysql.connections.Connection):
         )
 
     def _run_by_driver(self, command: bytes, until: Optional[float]) -> List[results.ResultSet]:
+        self.check_length(command)
         self._begin(until)
         try:
             self.query(command)
@@ -275,6 +281,7 @@ class Connection(ConnectionState, pymysql.connections.Connection):
 
         Raises: as ``run``.
         """
+        self.check_length(command)
         self.begin_command()
         self.sent, self.streaming, self._timed_out = False, True, False
         self._until = until
