@@ -86,7 +86,7 @@ def test_a_transaction_goes_on_without_the_statement_and_is_not_run_again(
 
 def test_a_stream_s_statement_is_measured(client: Any, io: Any) -> None:
     with pytest.raises(PacketTooLarge) as caught:
-        io.collect(client.stream("SELECT %s", ("x" * LIMIT,)))
+        io.taken(client.stream("SELECT %s", ("x" * LIMIT,)))
     assert caught.value.sent is False
     assert io(client.query_value("SELECT 1")) == 1
 
@@ -139,11 +139,11 @@ def test_the_server_is_asked_once_in_a_session_and_for_long_statements_alone(
     assert asked() - before == 8
 
 
-@pytest.mark.parametrize("own_reader", [True, False])
-def test_a_vector_is_bytes(databases: Any, io: Any, own_reader: bool) -> None:
+@pytest.mark.parametrize("row_decoder", ["dualdb", "driver"])
+def test_a_vector_is_bytes(databases: Any, io: Any, row_decoder: str) -> None:
     if is_mariadb(databases):
         pytest.skip("MariaDB 11.7 and MySQL 9 have VECTOR")
-    config = databases.config_of(1).model_copy(update={"own_reader": own_reader})
+    config = databases.config_of(1).model_copy(update={"row_decoder": row_decoder})
     client = io.Client(config)
     databases.run(
         1,
@@ -153,7 +153,7 @@ def test_a_vector_is_bytes(databases: Any, io: Any, own_reader: bool) -> None:
     try:
         value = bytes.fromhex("0000803f 00002040 000040c0".replace(" ", ""))
         assert io(client.query("SELECT * FROM vec")) == [{"id": 1, "v": value, "w": None}]
-        assert io.collect(client.stream("SELECT v FROM vec")) == [{"v": value}]
+        assert io.taken(client.stream("SELECT v FROM vec")) == [{"v": value}]
         assert io(client.execute("INSERT INTO vec (v) VALUES (%s)", (value,))) == 1
     finally:
         databases.run(1, "DROP TABLE vec")
