@@ -79,6 +79,8 @@ class ConnectionState:
     _cached_decoder: Any = None
     #: More rows than these of the command at hand are an error; None for no such limit.
     most_rows: Optional[int] = None
+    #: Its rows are tuples, not dicts.
+    tuple_rows = False
     response: Any = None
 
     def __init__(self, **driver_options: Any) -> None:
@@ -243,13 +245,14 @@ class ConnectionState:
 
     # The answer, where it is not the driver that reads it.
 
-    def new_response(self, *, tuples: bool = False) -> Any:
+    def new_response(self, *, stream: bool = False) -> Any:
         return Response(
             self.encoding,
             self._next_seq_id,
-            tuples=tuples,
+            tuples=stream or self.tuple_rows,
+            stream=stream,
             cached_decoder=self._cached_decoder,
-            most=None if tuples else self.most_rows,
+            most=None if stream else self.most_rows,
         )
 
     def apply_response(self, response: Any) -> None:

@@ -28,6 +28,8 @@ class Response:
         encoding: Python's name for the connection's character set.
         number: the sequence number of the first packet.
         tuples: rows are tuples and not dicts.
+        stream: the rows of the first result are taken as they come; those of others are
+            dropped.
         known: the layout of the answer before, which this one may have again.
         most: the rows of a result after which no more are taken.
 
@@ -60,6 +62,7 @@ class Response:
         number: int = 1,
         *,
         tuples: bool = False,
+        stream: bool = False,
         cached_decoder: Optional[RowDecoder] = None,
         most: Optional[int] = None,
     ) -> None:
@@ -67,6 +70,7 @@ class Response:
         self.rows: List[Any] = []
         self.cached_decoder, self._most = cached_decoder, most
         self._encoding, self._number, self._tuples = encoding, number, tuples
+        self._stream = stream
         self._pieces: List[bytes] = []
         self._missing = 0
         self._huge: List[bytes] = []
@@ -164,7 +168,7 @@ class Response:
                     data, position, end, self._number, self.rows.append
                 )
                 # nobody asks for what comes after the result that is streamed
-                if self._tuples and self.results:
+                if self._stream and self.results:
                     self.rows.clear()
             stop = self._packet_end(data, position, end)
             if stop is None:

@@ -70,7 +70,7 @@ def test_an_error_of_the_server_is_told_with_its_code_and_is_an_answer() -> None
 
 
 def test_rows_before_an_error_are_given_to_a_stream() -> None:
-    stream = Response("utf8", tuples=True)
+    stream = Response("utf8", tuples=True, stream=True)
     stream.feed_stream(packets([*table(["a"], [[b"1"], [b"2"]])[:-1], b"\xff\x28\x04#42000no"]))
     assert stream.take() == [(1,), (2,)]
     with pytest.raises(pymysql.err.ProgrammingError):
@@ -84,7 +84,7 @@ def test_what_comes_after_the_result_that_is_streamed_is_not_kept() -> None:
         + table(["b"], [[b"2"]] * 9, more)
         + [b"\x00\x00\x00\x02\x00\x00\x00"]
     )
-    stream = answered(data, tuples=True)
+    stream = answered(data, tuples=True, stream=True)
     assert stream.take() == [(1,)]
     assert [len(result.rows) for result in stream.results] == [0, 0, 0]
     assert [len(result.rows) for result in answered(data).results] == [1, 9, 0]
