@@ -16,6 +16,7 @@ from .. import errors, fork_safety
 from ..config import DatabaseConfig
 from .exchange import TextEncoding
 from .response import Response
+from .row_decoder import DecoderName, decoder_name
 
 _COM_RESET_CONNECTION = 31
 _SESSION_TRACK = CLIENT.SESSION_TRACK
@@ -85,6 +86,7 @@ class ConnectionState:
 
     def __init__(self, **driver_options: Any) -> None:
         self._in_use = threading.Lock()
+        self._row_decoder = self.decoder_for(self._config)
         super().__init__(**driver_options)
         fork_safety.register(self)
 
@@ -120,12 +122,17 @@ class ConnectionState:
     def reset_after_call(self) -> bool:
         return self._config.reset_after_call
 
+    @classmethod
+    def decoder_for(cls, config: DatabaseConfig) -> DecoderName:
+        """What decodes the rows of connections with this configuration."""
+        return decoder_name(config.row_decoder, driver_fits=cls.MATCHES_DRIVER)
+
     @property
     def uses_own_decoder(self) -> bool:
         """Whether answers are read by ``reader`` and not by the driver, which honours
         converters that a cursor's user has set.
         """
-        if not self.MATCHES_DRIVER or self._config.row_decoder == "driver":
+        if self._row_decoder == "driver":
             return False
         return not self.dirty or bool(self.decoders == pymysql.converters.decoders)
 
@@ -253,6 +260,7 @@ class ConnectionState:
             stream=stream,
             cached_decoder=self._cached_decoder,
             most=None if stream else self.most_rows,
+            compiled=self._row_decoder == "compiled",
         )
 
     def apply_response(self, response: Any) -> None:

@@ -32,6 +32,7 @@ class Response:
             dropped.
         known: the layout of the answer before, which this one may have again.
         most: the rows of a result after which no more are taken.
+        compiled: rows are decoded by the compiled decoder where it was built.
 
     Attributes:
         results: the result sets that are complete.
@@ -65,10 +66,11 @@ class Response:
         stream: bool = False,
         cached_decoder: Optional[RowDecoder] = None,
         most: Optional[int] = None,
+        compiled: bool = True,
     ) -> None:
         self.results: List[ResultSet] = []
         self.rows: List[Any] = []
-        self.cached_decoder, self._most = cached_decoder, most
+        self.cached_decoder, self._most, self._compiled = cached_decoder, most, compiled
         self._encoding, self._number, self._tuples = encoding, number, tuples
         self._stream = stream
         self._pieces: List[bytes] = []
@@ -165,7 +167,7 @@ class Response:
             over = False
             if not self._huge:
                 position, self._number, over = self.row_decoder_of.read(
-                    data, position, end, self._number, self.rows.append
+                    data, position, end, self._number, self.rows
                 )
                 # nobody asks for what comes after the result that is streamed
                 if self._stream and self.results:
@@ -250,7 +252,10 @@ class Response:
         if not 0 < after - stop - 4 < 9 or data[stop + 4] != 254:
             raise Malformed("the column definitions do not end where they should")
         self.row_decoder_of = self.cached_decoder = cached_decoder or row_decoder_of(
-            data[position:stop], self._encoding, tuples=self._tuples
+            data[position:stop],
+            self._encoding,
+            tuples=self._tuples,
+            compiled=self._compiled,
         )
         self._columns, self.message = 0, None
         return after

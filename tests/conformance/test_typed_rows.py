@@ -164,7 +164,7 @@ def test_one_row_at_most(client: Any, io: Any) -> None:
     assert io(client.query_one(SQL + " LIMIT 0", strict=True)) is None
 
 
-@pytest.mark.parametrize("row_decoder", ["dualdb", "driver"])
+@pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
 def test_rows_are_dicts_again_after_those_of_another_kind(
     databases: Any, open_service: Any, io: Any, row_decoder: str
 ) -> None:
