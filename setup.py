@@ -1,8 +1,8 @@
 """Builds the compiled row decoder, which setup.cfg has no words for.
 
-It is optional: without a C compiler, or on another interpreter than CPython, the package
-is installed without it and decodes rows in Python. ``DUALDB_PURE=1`` leaves it out, for a
-wheel that fits every platform.
+It is optional: without a C compiler, or on another interpreter than CPython, the
+package is installed without it and decodes rows in Python. ``DUALDB_PURE=1`` leaves it
+out, for a wheel that fits every platform.
 """
 
 import os

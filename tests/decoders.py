@@ -82,7 +82,7 @@ BYTES = [b"\x00\xff", b"\xfb", b"\xfe" * 9, b"", b"\x01", b"\x00" * 300, *ODD_TE
 
 
 class Kind(NamedTuple):
-    """A kind of column, and texts that it may have: as servers write them, and others."""
+    """A kind of column, and texts for it: as servers write them, and others."""
 
     type_code: int
     charset: int

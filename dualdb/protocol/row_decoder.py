@@ -101,9 +101,9 @@ def row_decoder_of(
 ) -> RowDecoder:
     """The layout of these definitions, which are whole packets with their headers.
 
-    Rows are dicts; with ``tuples`` they are tuples. With ``compiled`` they are decoded by
-    the compiled decoder where it was built. Reading what is no packet raises Malformed,
-    or what the conversion of a value raises.
+    Rows are dicts; with ``tuples`` they are tuples. With ``compiled`` they are decoded
+    by the compiled decoder where it was built. Reading what is no packet raises
+    Malformed, or what the conversion of a value raises.
 
     Raises: Malformed.
     """

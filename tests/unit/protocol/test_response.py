@@ -10,20 +10,11 @@ from packets import END, MORE, answered, by_driver, column, kinds, packets, tabl
 from pymysql.constants import FIELD_TYPE
 
 from dualdb import NotSupportedError
-from dualdb.protocol import compiled_decoder
 from dualdb.protocol.driver_check import _payloads
 from dualdb.protocol.response import Response
 from dualdb.protocol.row_decoder import VECTOR
 
-
-@pytest.fixture(autouse=True, params=["compiled", "python"])
-def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """All of this with either decoder of rows."""
-    if request.param == "compiled" and not compiled_decoder.AVAILABLE:
-        pytest.skip("the compiled decoder is not built (python setup.py build_ext --inplace)")
-    monkeypatch.setattr(compiled_decoder, "AVAILABLE", request.param == "compiled")
-    return str(request.param)
-
+pytestmark = pytest.mark.usefixtures("each_decoder")
 
 OK = b"\x00\x03\x07\x02\x00\x01\x00said"
 

@@ -1,4 +1,4 @@
-"""The compiled row decoder against the Python one, which is what it must be equal to."""
+"""The compiled row decoder against the Python one, which it must be equal to."""
 
 import contextlib
 import datetime
@@ -295,7 +295,7 @@ def test_a_reader_gives_back_what_it_was_made_of() -> None:
     before = references()
     for _ in range(500):
         make()
-    # What is lost once in a round is lost 500 times; the interpreter's caches grow, too.
+    # What is lost in each round is lost 500 times; caches grow, too.
     lost = [now - then for now, then in zip(references(), before)]
     assert max(lost) < 300, lost
 
