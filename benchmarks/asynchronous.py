@@ -5,7 +5,7 @@ As in threads: autocommit, dicts, and given back after each call.
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any, List, Tuple, Type
+from typing import Any, ClassVar, Dict, List, Tuple, Type
 
 import aiomysql
 
@@ -347,8 +347,11 @@ class DualDB(Peer):
     )
     pooled = True
 
+    options: ClassVar[Dict[str, Any]] = {}
+
     async def open(self) -> Any:
-        self.service = dualdb.AsyncDatabaseService(threaded.service_config(self.server))
+        config = threaded.service_config(self.server, **self.options)
+        self.service = dualdb.AsyncDatabaseService(config)
         await self.service.init_service()
 
     async def close(self) -> Any:
@@ -382,6 +385,13 @@ class DualDBSession(DualDB):
         return await self.service.session(self._session).query_one(data.POINT, (id_,))
 
 
+class DualDBPython(DualDB):
+    key, title = "dualdb-asyncio-python", threaded.DualDBPython.title
+    only = threaded.DualDBPython.only
+    per_call = threaded.DualDBPython.per_call
+    options: ClassVar[Dict[str, Any]] = threaded.DualDBPython.options
+
+
 PEERS: List[Type[Peer]] = [
     Floor,
     AioMySQL,
@@ -392,5 +402,6 @@ PEERS: List[Type[Peer]] = [
     Databases,
     Tortoise,
     DualDB,
+    DualDBPython,
     DualDBSession,
 ]

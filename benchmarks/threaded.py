@@ -392,8 +392,10 @@ class DualDB(Peer):
     )
     pooled = True
 
+    options: ClassVar[Dict[str, Any]] = {}
+
     def open(self) -> Any:
-        self.service = dualdb.DatabaseService(service_config(self.server))
+        self.service = dualdb.DatabaseService(service_config(self.server, **self.options))
         self.service.init_service()
         self.target: Any = self.service
 
@@ -430,8 +432,17 @@ class DualDBSession(DualDB):
         return self.service.session(self._session).query_one(data.POINT, (id_,))
 
 
-def service_config(server: Server) -> dualdb.DatabaseConfig:
-    return dualdb.DatabaseConfig(**server._asdict(), pool_size=10, max_overflow=0)
+class DualDBPython(DualDB):
+    """What there is where the extension module was not built."""
+
+    key, title = "dualdb-python", "dualdb, rows decoded in Python"
+    only = ("point", "rows1000")
+    per_call = 'The same with row_decoder="python"'
+    options: ClassVar[Dict[str, Any]] = {"row_decoder": "python"}
+
+
+def service_config(server: Server, **options: Any) -> dualdb.DatabaseConfig:
+    return dualdb.DatabaseConfig(**server._asdict(), pool_size=10, max_overflow=0, **options)
 
 
 PEERS: List[Type[Peer]] = [
@@ -444,5 +455,6 @@ PEERS: List[Type[Peer]] = [
     SQLAlchemyMySQLClient,
     SQLAlchemyTuned,
     DualDB,
+    DualDBPython,
     DualDBSession,
 ]

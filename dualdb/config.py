@@ -53,8 +53,10 @@ class DatabaseConfig(BaseModel):
         reset_after_call: reset a session after each procedure, for those that leave
             locks or user variables behind of which the server does not tell. Nobody
             waits for it, but the server has three commands more.
-        row_decoder: "dualdb" decodes responses in this package, which is faster than
-            the drivers and gives the same values; "driver" has the drivers do it.
+        row_decoder: what decodes rows, all to the same values. "auto": this package's
+            decoder, compiled if it was built and in Python otherwise; "python": the one
+            in Python; "driver": PyMySQL or aiomysql, which are slower. The drivers also
+            do it where their release does not fit the package's decoder.
         max_rows: more rows of one result that is read whole are an error (TooManyRows)
             before they fill the memory; None for no limit. A ``stream`` has none. Where
             the drivers read, the rows are counted when they have come.
@@ -88,7 +90,7 @@ class DatabaseConfig(BaseModel):
     leak_threshold: Optional[float] = Field(default=None, gt=0)
     connect_timeout: float = Field(default=10.0, gt=0)
     reset_after_call: bool = False
-    row_decoder: Literal["dualdb", "driver"] = "dualdb"
+    row_decoder: Literal["auto", "python", "driver"] = "auto"
     max_rows: Optional[int] = Field(default=None, ge=1)
     read_timeout: Optional[float] = Field(default=None, gt=0)
     write_timeout: Optional[float] = Field(default=None, gt=0)

@@ -138,7 +138,7 @@ def column_names(fields: Iterable[Any]) -> List[str]:
     return names
 
 
-def result_set(raw: Any) -> ResultSet:
+def result_set(raw: Any, *, tuples: bool = False) -> ResultSet:
     """A driver's ``MySQLResult`` as a ResultSet.
 
     PyMySQL's and aiomysql's have the same attributes.
@@ -146,5 +146,5 @@ def result_set(raw: Any) -> ResultSet:
     if raw.description is None:
         return ResultSet([], (), raw.affected_rows or 0, raw.insert_id or 0, raw.warning_count)
     names = column_names(raw.fields)
-    rows = [dict(zip(names, row)) for row in raw.rows]
+    rows = list(raw.rows) if tuples else [dict(zip(names, row)) for row in raw.rows]
     return ResultSet(rows, tuple(names), len(rows), 0, raw.warning_count)

@@ -2,16 +2,18 @@
 NamedTuple, a TypedDict, or plain tuples.
 """
 
+import contextlib
 import dataclasses
 import inspect
 from functools import lru_cache
-from typing import Any, Callable, List, NamedTuple, Tuple
+from itertools import starmap
+from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple
 
 import typing_extensions
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 
 from .errors import ParameterError, RowError
-from .results import ResultSet
+from .results import ResultSet, Row
 
 
 class Maker(NamedTuple):
@@ -20,10 +22,13 @@ class Maker(NamedTuple):
     Attributes:
         make: called with the row's values, one by one or (``by_name``) with the row as
             a dict.
+        make_all: called with all rows as dicts, which is faster where pydantic makes
+            them; it does not say which row it was that did not fit.
     """
 
     make: Callable[..., Any]
     by_name: bool
+    make_all: Optional[Callable[[List[Row]], List[Any]]] = None
 
     def of(self, columns: Tuple[str, ...], values: Tuple[Any, ...]) -> Any:
         return self.make(dict(zip(columns, values))) if self.by_name else self.make(*values)
@@ -42,6 +47,13 @@ def check_kind(as_: Any) -> None:
     _kind(as_)
 
 
+def takes_tuples(as_: Any) -> bool:
+    """Whether ``typed`` makes this of rows that are tuples, as it does where the values
+    go to a constructor, and not of dicts, which pydantic validates.
+    """
+    return not _is_model(as_) and not _is_typed_dict(as_)
+
+
 def maker(as_: Any, columns: Tuple[str, ...]) -> Maker:
     """Raises: RowError, without the number of a row, where such columns do not make
     such rows.
@@ -52,24 +64,36 @@ def maker(as_: Any, columns: Tuple[str, ...]) -> Maker:
 def typed(result: ResultSet, as_: Any) -> List[Any]:
     """The rows of a result set; none for a statement without rows.
 
+    They are tuples where ``takes_tuples`` says so, and dicts otherwise.
+
     Raises:
         RowError: the columns, or the values of a row, do not fit.
     """
     if not result.columns:
         return []
-    make, by_name = _maker(as_, result.columns)
+    make, by_name, make_all = _maker(as_, result.columns)
+    if as_ is tuple:
+        return result.rows
+    if make_all is not None:
+        with contextlib.suppress(ValueError, TypeError):  # found again one by one
+            return make_all(result.rows)
     made: List[Any] = []
-    add = made.append
     try:
+        # What is made before an error stays in the list.
         if by_name:
-            for row in result.rows:
-                add(make(row))
+            made.extend(map(make, _as_dicts(result)))
         else:
-            for row in result.rows:
-                add(make(*row.values()))
+            made.extend(starmap(make, result.rows))
     except (ValueError, TypeError) as error:
         raise misfit(as_, result.columns, len(made), error) from error
     return made
+
+
+def _as_dicts(result: ResultSet) -> Iterable[Row]:
+    rows: List[Any] = result.rows
+    if rows and isinstance(rows[0], tuple):
+        return (dict(zip(result.columns, row)) for row in rows)
+    return rows
 
 
 def misfit(as_: Any, columns: Tuple[str, ...], number: int, error: Exception) -> RowError:
@@ -105,13 +129,22 @@ def _kind(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
     """What makes a Maker for columns."""
     if as_ is tuple:
         return lambda columns: Maker(_itself, by_name=False)
-    if issubclass(as_, BaseModel):
-        return lambda columns: Maker(as_.model_validate, by_name=True)
-    if issubclass(as_, dict) and hasattr(as_, "__required_keys__"):
+    if _is_model(as_):
+        all_at_once = _validate_all(as_)
+        return lambda columns: Maker(as_.model_validate, True, all_at_once)
+    if _is_typed_dict(as_):
         return _typed_dict(as_)
     if dataclasses.is_dataclass(as_) or (issubclass(as_, tuple) and hasattr(as_, "_fields")):
         return _constructor(as_)
     raise ParameterError(f"as_ is {_KINDS}, not the class {as_.__name__}")
+
+
+def _is_model(as_: Any) -> bool:
+    return issubclass(as_, BaseModel)
+
+
+def _is_typed_dict(as_: Any) -> bool:
+    return issubclass(as_, dict) and hasattr(as_, "__required_keys__")
 
 
 @lru_cache(maxsize=1024)
@@ -123,6 +156,19 @@ def _itself(*values: Any) -> Tuple[Any, ...]:
     return values
 
 
+def _validate_all(as_: Any) -> Optional[Callable[[Any], List[Any]]]:
+    """Validate all rows in one call; None for a model that has its own way of it, or is
+    not complete yet.
+    """
+    own, usual = [inspect.getattr_static(each, "model_validate") for each in (as_, BaseModel)]
+    if own is not usual:
+        return None
+    try:
+        return TypeAdapter(List[as_]).validate_python
+    except (PydanticUserError, NameError):
+        return None
+
+
 def _typed_dict(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
     # Before Python 3.12 pydantic takes those of typing_extensions alone, so it is given
     # one like it, whatever the caller's is.
@@ -131,7 +177,9 @@ def _typed_dict(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
             name: hint if name in as_.__required_keys__ else typing_extensions.NotRequired[hint]
             for name, hint in typing_extensions.get_type_hints(as_).items()
         }
-        validate = TypeAdapter(typing_extensions.TypedDict(as_.__name__, fields)).validate_python  # type: ignore[operator]
+        kind = typing_extensions.TypedDict(as_.__name__, fields)  # type: ignore[misc]
+        validate = TypeAdapter(kind).validate_python
+        validate_all = TypeAdapter(List[kind]).validate_python
     except (PydanticUserError, NameError) as error:
         raise ParameterError(f"rows cannot be made as {as_.__name__}: {error}") from error
 
@@ -141,7 +189,7 @@ def _typed_dict(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
             [name for name in fields if name in as_.__required_keys__ and name not in columns],
             [],
         )
-        return Maker(validate, by_name=True)
+        return Maker(validate, True, validate_all)
 
     return fit
 

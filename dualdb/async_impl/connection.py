@@ -248,10 +248,10 @@ class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
 
     async def _ask_driver(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
         await self.query(command)
-        response = [results.result_set(self._result)]
+        response = [results.result_set(self._result, tuples=self.tuple_rows)]
         while self._result.has_next:
             await self.next_result()
-            response.append(results.result_set(self._result))
+            response.append(results.result_set(self._result, tuples=self.tuple_rows))
         return response, self._result.message
 
     async def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
@@ -275,7 +275,7 @@ class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
                 await self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             await self._execute_command(COMMAND.COM_QUERY, command)
-            self.response, self._result = self.new_response(tuples=True), None
+            self.response, self._result = self.new_response(stream=True), None
             while self.response.names is None:
                 self.response.feed_stream(await self._receive())
             names: Sequence[str] = self.response.names

@@ -5,7 +5,7 @@ from typing import Any, List, Optional, Sequence
 from .. import errors
 from ..protocol.statements import Call, Statement
 from ..results import CallResult, ResultSet, Row, RowCount, row_count
-from ..row_mapping import check_kind, typed
+from ..row_mapping import check_kind, takes_tuples, typed
 from ..sql.parameters import Params
 from .execute import execute_statement
 from .steps import Plan, Route
@@ -20,10 +20,12 @@ def query(
     as_: Any = None,
     **declared: Any,
 ) -> Plan[List[Any]]:
+    tuples = False
     if as_ is not None:
         check_kind(as_)
+        tuples = takes_tuples(as_)
     results: List[ResultSet] = yield from execute_statement(
-        route, Statement(sql, params, **declared), timeout
+        route, Statement(sql, params, tuples=tuples, **declared), timeout
     )
     return results[0].rows if as_ is None else typed(results[0], as_)
 
@@ -38,10 +40,12 @@ def query_one(
     strict: bool = False,
     **declared: bool,
 ) -> Plan[Optional[Any]]:
+    tuples = False
     if as_ is not None:
         check_kind(as_)
+        tuples = takes_tuples(as_)
     results: List[ResultSet] = yield from execute_statement(
-        route, Statement(sql, params, **declared), timeout
+        route, Statement(sql, params, tuples=tuples, **declared), timeout
     )
     if strict and len(results[0].rows) > 1:
         raise errors.TooManyRows(

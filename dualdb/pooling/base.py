@@ -5,13 +5,15 @@ import os
 import ssl
 import sys
 import time
-from typing import Any, Dict, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Set, Tuple, Type
 
 from pymysql.constants import CR
 
 from .. import errors
 from ..config import DatabaseConfig
 from ..protocol import tls
+from ..protocol.connection_state import ConnectionState
+from ..protocol.row_decoder import DecoderName
 from .circuit_breaker import CircuitBreaker
 
 log = logging.getLogger("dualdb")
@@ -49,6 +51,8 @@ class BasePool:
     KILL_RETRY_INTERVAL = 0.1
 
     _slots: Any
+    #: The driver's connection with this package's state.
+    _connection_type: Type[ConnectionState]
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         self.config, self.name, self.shard_id = config, name, shard_id
@@ -74,6 +78,11 @@ class BasePool:
         #: The connections in use: since when, and by which line of whose program where
         #: leaks are looked for.
         self._checked_out: Dict[Any, Tuple[float, str]] = {}
+
+    @property
+    def row_decoder(self) -> DecoderName:
+        """What decodes the rows of its connections."""
+        return self._connection_type.decoder_for(self.config)
 
     @property
     def in_use(self) -> int:

@@ -16,6 +16,7 @@ from .. import errors, fork_safety
 from ..config import DatabaseConfig
 from .exchange import TextEncoding
 from .response import Response
+from .row_decoder import DecoderName, decoder_name
 
 _COM_RESET_CONNECTION = 31
 _SESSION_TRACK = CLIENT.SESSION_TRACK
@@ -79,10 +80,13 @@ class ConnectionState:
     _cached_decoder: Any = None
     #: More rows than these of the command at hand are an error; None for no such limit.
     most_rows: Optional[int] = None
+    #: Its rows are tuples, not dicts.
+    tuple_rows = False
     response: Any = None
 
     def __init__(self, **driver_options: Any) -> None:
         self._in_use = threading.Lock()
+        self._row_decoder = self.decoder_for(self._config)
         super().__init__(**driver_options)
         fork_safety.register(self)
 
@@ -121,12 +125,17 @@ class ConnectionState:
     def reset_after_call(self) -> bool:
         return self._config.reset_after_call
 
+    @classmethod
+    def decoder_for(cls, config: DatabaseConfig) -> DecoderName:
+        """What decodes the rows of connections with this configuration."""
+        return decoder_name(config.row_decoder, driver_fits=cls.MATCHES_DRIVER)
+
     @property
     def uses_own_decoder(self) -> bool:
         """Whether answers are read by ``reader`` and not by the driver, which honours
         converters that a cursor's user has set.
         """
-        if not self.MATCHES_DRIVER or self._config.row_decoder == "driver":
+        if self._row_decoder == "driver":
             return False
         return not self.dirty or bool(self.decoders == pymysql.converters.decoders)
 
@@ -272,13 +281,15 @@ class ConnectionState:
 
     # The answer, where it is not the driver that reads it.
 
-    def new_response(self, *, tuples: bool = False) -> Any:
+    def new_response(self, *, stream: bool = False) -> Any:
         return Response(
             self.encoding,
             self._next_seq_id,
-            tuples=tuples,
+            tuples=stream or self.tuple_rows,
+            stream=stream,
             cached_decoder=self._cached_decoder,
-            most=None if tuples else self.most_rows,
+            most=None if stream else self.most_rows,
+            compiled=self._row_decoder == "compiled",
         )
 
     def apply_response(self, response: Any) -> None:

@@ -84,8 +84,9 @@ def with_session_tracking(
     """
     most = connection.max_rows if statement.max_rows is None else statement.max_rows
     # otherwise it is somebody else's, and the command will be refused
-    if connection.idle:
-        connection.sent = False
+    idle = connection.idle
+    if idle:
+        connection.sent, connection.tuple_rows = False, statement.tuples
         # What may write is read to its end: it is ended in the middle of nothing.
         connection.most_rows = most if most is not None and statement.reads else None
     try:
@@ -108,3 +109,6 @@ def with_session_tracking(
             if statement.leaves_doubt(error, in_transaction=in_transaction):
                 yield PROBE_SESSION
         raise
+    finally:
+        if idle:
+            connection.tuple_rows = False

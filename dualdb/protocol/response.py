@@ -28,8 +28,11 @@ class Response:
         encoding: Python's name for the connection's character set.
         number: the sequence number of the first packet.
         tuples: rows are tuples and not dicts.
+        stream: the rows of the first result are taken as they come; those of others are
+            dropped.
         known: the layout of the answer before, which this one may have again.
         most: the rows of a result after which no more are taken.
+        compiled: rows are decoded by the compiled decoder where it was built.
 
     Attributes:
         results: the result sets that are complete.
@@ -60,13 +63,16 @@ class Response:
         number: int = 1,
         *,
         tuples: bool = False,
+        stream: bool = False,
         cached_decoder: Optional[RowDecoder] = None,
         most: Optional[int] = None,
+        compiled: bool = True,
     ) -> None:
         self.results: List[ResultSet] = []
         self.rows: List[Any] = []
-        self.cached_decoder, self._most = cached_decoder, most
+        self.cached_decoder, self._most, self._compiled = cached_decoder, most, compiled
         self._encoding, self._number, self._tuples = encoding, number, tuples
+        self._stream = stream
         self._pieces: List[bytes] = []
         self._missing = 0
         self._huge: List[bytes] = []
@@ -161,10 +167,10 @@ class Response:
             over = False
             if not self._huge:
                 position, self._number, over = self.row_decoder_of.read(
-                    data, position, end, self._number, self.rows.append
+                    data, position, end, self._number, self.rows
                 )
                 # nobody asks for what comes after the result that is streamed
-                if self._tuples and self.results:
+                if self._stream and self.results:
                     self.rows.clear()
             stop = self._packet_end(data, position, end)
             if stop is None:
@@ -246,7 +252,10 @@ class Response:
         if not 0 < after - stop - 4 < 9 or data[stop + 4] != 254:
             raise Malformed("the column definitions do not end where they should")
         self.row_decoder_of = self.cached_decoder = cached_decoder or row_decoder_of(
-            data[position:stop], self._encoding, tuples=self._tuples
+            data[position:stop],
+            self._encoding,
+            tuples=self._tuples,
+            compiled=self._compiled,
         )
         self._columns, self.message = 0, None
         return after

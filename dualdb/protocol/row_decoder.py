@@ -10,17 +10,21 @@ import datetime
 import re
 import struct
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from functools import lru_cache, partial
+from typing import Any, Callable, Dict, List, Literal, NamedTuple, Optional, Tuple
 
 import pymysql.converters
 from pymysql.constants import FIELD_TYPE
 from pymysql.protocol import FieldDescriptorPacket
 
 from ..results import column_names
+from . import compiled_decoder
 
 #: By column type, what makes the value of its text. As the drivers have it.
 DECODERS: Dict[int, Callable[[Any], Any]] = pymysql.converters.decoders
+
+#: Of MySQL 9. PyMySQL has no name for it, and takes it for ASCII text.
+VECTOR = 242
 
 #: What these columns hold is text, or bytes where their character set says so; all
 #: others are numbers and dates in ASCII.
@@ -36,12 +40,26 @@ _TEXT_TYPES = frozenset(
     | {FIELD_TYPE.STRING, FIELD_TYPE.VAR_STRING, FIELD_TYPE.VARCHAR}
 )
 _BINARY = 63
-#: MySQL 9's VECTOR, which neither driver knows.
-_VECTOR = 242
 
 #: Beyond so many columns a function for them would take longer to compile than it
 #: saves.
 _MOST_GENERATED = 100
+
+
+#: What decodes rows in the end.
+DecoderName = Literal["compiled", "python", "driver"]
+
+
+def decoder_name(choice: str, *, driver_fits: bool) -> DecoderName:
+    """What decodes rows by a configuration's ``row_decoder``.
+
+    Args:
+        choice: "auto", "python" or "driver".
+        driver_fits: The package's decoder gives what the installed driver gives.
+    """
+    if choice == "driver" or not driver_fits:
+        return "driver"
+    return "compiled" if choice == "auto" and compiled_decoder.AVAILABLE else "python"
 
 
 class Malformed(Exception):
@@ -56,7 +74,7 @@ class RowDecoder(NamedTuple):
         fields: the definitions, as the driver has them.
         names: as the keys of a row.
         read: makes the rows of all whole packets in a buffer: ``(buffer, position, end,
-            sequence number, append) -> (position, sequence number, over)``, where it
+            sequence number, rows) -> (position, sequence number, over)``, where it
             stops: at an incomplete packet, one of more than 16 MiB, or (over) one that
             is no row.
         read_one: makes a row of a payload.
@@ -67,7 +85,7 @@ class RowDecoder(NamedTuple):
     tuples: bool
     fields: Tuple[Any, ...]
     names: Tuple[str, ...]
-    read: Callable[[bytes, int, int, int, Callable[[Any], None]], Tuple[int, int, bool]]
+    read: Callable[[bytes, int, int, int, List[Any]], Tuple[int, int, bool]]
     read_one: Callable[[bytes], Any]
 
     def fits(self, columns: int, number: int, encoding: str, tuples: bool) -> bool:
@@ -78,18 +96,21 @@ class RowDecoder(NamedTuple):
         return same and self.tuples is tuples and self.encoding == encoding
 
 
-def row_decoder_of(definitions: bytes, encoding: str, *, tuples: bool = False) -> RowDecoder:
+def row_decoder_of(
+    definitions: bytes, encoding: str, *, tuples: bool = False, compiled: bool = True
+) -> RowDecoder:
     """The layout of these definitions, which are whole packets with their headers.
 
-    Rows are dicts; with ``tuples`` they are tuples. Reading what is no packet raises
+    Rows are dicts; with ``tuples`` they are tuples. With ``compiled`` they are decoded
+    by the compiled decoder where it was built. Reading what is no packet raises
     Malformed, or what the conversion of a value raises.
 
     Raises: Malformed.
     """
+    compiled = compiled and compiled_decoder.AVAILABLE
     # A result of very many columns is not seen often enough to be kept.
-    return (_row_decoder_of if len(definitions) < 20_000 else _new_row_decoder)(
-        definitions, encoding, tuples
-    )
+    make = _row_decoder_of if len(definitions) < 20_000 else _new_row_decoder
+    return make(definitions, encoding, tuples, compiled)
 
 
 class ColumnDefinition(FieldDescriptorPacket):
@@ -100,11 +121,11 @@ class ColumnDefinition(FieldDescriptorPacket):
 
     def __init__(self, data: bytes, encoding: str) -> None:
         super().__init__(data, encoding)
-        if self.type_code == _VECTOR:
+        if self.type_code == VECTOR:
             self.type_code, self.charsetnr = FIELD_TYPE.BLOB, _BINARY
 
 
-def _new_row_decoder(definitions: bytes, encoding: str, tuples: bool) -> RowDecoder:
+def _new_row_decoder(definitions: bytes, encoding: str, tuples: bool, compiled: bool) -> RowDecoder:
     fields: List[Any] = []
     position = 0
     while position < len(definitions):
@@ -123,16 +144,26 @@ def _new_row_decoder(definitions: bytes, encoding: str, tuples: bool) -> RowDeco
         position = stop
     names = tuple(column_names(fields))
     columns = [_column_codec(field, encoding) for field in fields]
-    one = _reader_of_one(names, columns, tuples)
-    read = (
-        _generated(names, columns, tuples)
-        if len(columns) <= _MOST_GENERATED
-        else _reader_of_many(one)
-    )
+    converters = [_converter(encoding, converter) for encoding, converter in columns]
+    one = _reader_of_one(names, converters, tuples)
+
+    make_read = partial(_python_read, names, columns, one, tuples)
+    if compiled:
+        read = compiled_decoder.compiled_read(names, columns, converters, make_read, tuples=tuples)
+    else:
+        read = make_read()
     return RowDecoder(definitions, encoding, tuples, tuple(fields), names, read, one)
 
 
 _row_decoder_of = lru_cache(maxsize=512)(_new_row_decoder)
+
+
+def _python_read(
+    names: Tuple[str, ...], columns: List[Any], one: Callable[[bytes], Any], tuples: bool
+) -> Any:
+    if len(columns) <= _MOST_GENERATED:
+        return _generated(names, columns, tuples)
+    return _reader_of_many(one)
 
 
 def _column_codec(
@@ -216,7 +247,8 @@ def _decode_expression(number: int, encoding: Optional[str], converter: Any) -> 
 # A header is three bytes of length and the sequence number: most packets are short, and
 # one comparison says that and that it is the next.
 _HEAD = """
-def read(buffer, position, end, number, append):
+def read(buffer, position, end, number, rows):
+    append = rows.append
     last = end - 4
     mark = number << 8
     while position <= last:
@@ -298,14 +330,12 @@ def _long(buffer: bytes, position: int, stop: int) -> Tuple[int, int]:
 
 
 def _reader_of_one(
-    names: Tuple[str, ...], columns: List[Any], tuples: bool
+    names: Tuple[str, ...], converters: List[Callable[[bytes], Any]], tuples: bool
 ) -> Callable[[bytes], Any]:
-    convert = [_converter(encoding, converter) for encoding, converter in columns]
-
     def read_one(payload: bytes) -> Any:
         values: List[Any] = []
         position, stop = 0, len(payload)
-        for value_of in convert:
+        for value_of in converters:
             if position >= stop:
                 raise Malformed("a row has fewer values than columns")
             length = payload[position]
@@ -346,7 +376,7 @@ def _reader_of_many(read_one: Callable[[bytes], Any]) -> Any:
     unpack = struct.Struct("<I").unpack_from
 
     def read(
-        buffer: bytes, position: int, end: int, number: int, append: Callable[[Any], None]
+        buffer: bytes, position: int, end: int, number: int, rows: List[Any]
     ) -> Tuple[int, int, bool]:
         while end - position >= 4:
             (header,) = unpack(buffer, position)
@@ -358,7 +388,7 @@ def _reader_of_many(read_one: Callable[[bytes], Any]) -> Any:
                 buffer[position + 4] == 255 or (buffer[position + 4] == 254 and length < 9)
             ):
                 return position, number, True
-            append(read_one(buffer[position + 4 : stop]))
+            rows.append(read_one(buffer[position + 4 : stop]))
             position = stop
             number = number + 1 & 255
         return position, number, False

@@ -18,7 +18,7 @@ class Statement:
     Bound at once, so that bad input is refused before a connection is asked for.
     """
 
-    __slots__ = ("_idempotent", "_read_only", "max_rows", "params", "sql", "text")
+    __slots__ = ("_idempotent", "_read_only", "max_rows", "params", "sql", "text", "tuples")
 
     #: What is asked for are the columns: their types, beside their only row.
     describes = False
@@ -33,7 +33,9 @@ class Statement:
         idempotent: bool = False,
         read_only: bool = False,
         max_rows: Optional[int] = None,
+        tuples: bool = False,
     ) -> None:
+        self.tuples = tuples  # its rows are tuples, not dicts
         self.sql, self.params, self._idempotent, self._read_only, self.max_rows = (
             text,
             params,
@@ -273,7 +275,7 @@ class Call:
 
     #: What a procedure does to a transaction is not said beforehand; what to the
     #: session, the server says if it succeeds.
-    commits = changes_session = describes = asks_packet_limit = False
+    commits = changes_session = describes = asks_packet_limit = tuples = False
     calls, max_rows = True, None
 
     def check_in_transaction(self) -> None:

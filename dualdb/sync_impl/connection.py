@@ -266,10 +266,10 @@ class Connection(ConnectionState, pymysql.connections.Connection):
         self._begin(until)
         try:
             self.query(command)
-            response = [results.result_set(self._result)]
+            response = [results.result_set(self._result, tuples=self.tuple_rows)]
             while self._result.has_next:
                 self.next_result()
-                response.append(results.result_set(self._result))
+                response.append(results.result_set(self._result, tuples=self.tuple_rows))
         except BaseException as error:
             raise self._failed(error) from None
         self._until = None
@@ -292,7 +292,7 @@ class Connection(ConnectionState, pymysql.connections.Connection):
                 self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             self._execute_command(COMMAND.COM_QUERY, command)
-            self.response, self._result = self.new_response(tuples=True), None
+            self.response, self._result = self.new_response(stream=True), None
             while self.response.names is None:
                 self.response.feed_stream(self._receive())
             names: Sequence[str] = self.response.names

@@ -26,6 +26,8 @@ class Pool(BasePool):
     of them are kept when idle.
     """
 
+    _connection_type = Connection
+
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         super().__init__(config, name, shard_id)
         fork_safety.register(self)

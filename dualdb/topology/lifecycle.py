@@ -556,6 +556,7 @@ class ServiceLifecycle:
             draining={
                 each.client.config.address: each.client.pool.in_use for each in self.draining
             },
+            row_decoder=None if topology is None else topology.global_client.pool.row_decoder,
         )
 
     def active_ids(self) -> steps.Plan[List[int]]:

@@ -5,6 +5,7 @@ listen.
 from typing import Any, Callable, Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple
 
 from ..pooling.base import PoolStats
+from ..protocol.row_decoder import DecoderName
 from .shard_map import Shard, ShardMap
 
 #: What can be listened to with ``on``.
@@ -73,6 +74,8 @@ class ServiceStatus(NamedTuple):
         shards: by shard id.
         draining: what is left of pools that are not used any more, by address: how many
             connections are still in use.
+        row_decoder: what decodes the rows of results: "compiled", "python" or "driver";
+            None while the service is not open.
     """
 
     version: int
@@ -82,6 +85,7 @@ class ServiceStatus(NamedTuple):
     global_pool: Optional[PoolStats]
     shards: Mapping[int, ShardStatus]
     draining: Mapping[str, int]
+    row_decoder: Optional[DecoderName]
 
 
 def events(before: ShardMap, after: ShardMap) -> List[Event]:

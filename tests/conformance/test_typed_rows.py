@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from dualdb import ParameterError, RowError, TooManyRows
+from dualdb import DatabaseError, ParameterError, RowError, TooManyRows
 
 
 @dataclass
@@ -162,3 +162,22 @@ def test_one_row_at_most(client: Any, io: Any) -> None:
         "qty": 5,
     }
     assert io(client.query_one(SQL + " LIMIT 0", strict=True)) is None
+
+
+@pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
+def test_rows_are_dicts_again_after_those_of_another_kind(
+    databases: Any, open_service: Any, io: Any, row_decoder: str
+) -> None:
+    options = {"pool_size": 1, "max_overflow": 0, "row_decoder": row_decoder}
+    db = open_service(databases.config.model_copy(update=options))
+    sql = "SELECT 1 AS a UNION ALL SELECT 2"
+    with io.entered(db.transaction()) as tx:
+        for _ in range(2):
+            assert io(tx.query(sql, as_=tuple)) == [(1,), (2,)]
+            assert io(tx.query(sql)) == [{"a": 1}, {"a": 2}]
+            with pytest.raises(DatabaseError):
+                io(tx.query("SELECT nothing", as_=tuple))
+            assert io(tx.query_one(sql)) == {"a": 1}
+    assert io(db.query(sql, as_=tuple)) == [(1,), (2,)]
+    with io.entered(db.lock("typed rows", timeout=5)) as lock:  # which reads a row of its own
+        assert lock is not None

@@ -5,6 +5,8 @@ from typing import Any, List
 
 import pytest
 
+from dualdb.protocol import compiled_decoder
+
 #: Kinds of columns that both MariaDB and MySQL have, and expressions for their values.
 COLUMNS = {
     "TINYINT": ["-128", "127", "0"],
@@ -95,23 +97,34 @@ def values(databases: Any, seed: int) -> List[str]:
 def test_every_value_is_the_drivers_in_every_charset(
     values: Any, databases: Any, open_service: Any, io: Any, charset: str
 ) -> None:
-    own, driver = [
+    *own, driver = [
         open_service(
             databases.config.model_copy(update={"charset": charset, "row_decoder": row_decoder})
         )
-        for row_decoder in ("dualdb", "driver")
+        for row_decoder in ("auto", "python", "driver")
     ]
     sql = "SELECT * FROM vals ORDER BY id"
     expected = kinds(io(driver.query(sql)))
-    assert kinds(io(own.query(sql))) == expected
-    for reader in (own, driver):
+    for reader in (*own, driver):
+        assert kinds(io(reader.query(sql))) == expected
         assert kinds(io.taken(reader.stream(sql))) == expected
     for name in values:
         sql = f"SELECT {name}, id, {name} AS again FROM vals"
-        assert kinds(io(own.query(sql))) == kinds(io(driver.query(sql)))
+        expected = kinds(io(driver.query(sql)))
+        assert [kinds(io(reader.query(sql))) for reader in own] == [expected] * 2
 
 
-@pytest.mark.parametrize("row_decoder", ["dualdb", "driver"])
+def test_the_status_says_what_decodes_rows(databases: Any, open_service: Any) -> None:
+    for choice, name in [
+        ("auto", "compiled" if compiled_decoder.AVAILABLE else "python"),
+        ("python", "python"),
+        ("driver", "driver"),
+    ]:
+        db = open_service(databases.config.model_copy(update={"row_decoder": choice}))
+        assert db.status().row_decoder == name
+
+
+@pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
 def test_either_reader_does_what_a_call_can_do(
     databases: Any, open_service: Any, io: Any, row_decoder: str
 ) -> None:

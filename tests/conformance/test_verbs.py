@@ -300,7 +300,7 @@ def test_no_more_rows_than_are_asked_for(db: Any, io: Any, databases: Any) -> No
             io(target.query("SELECT 1", max_rows=wrong))
 
 
-@pytest.mark.parametrize("row_decoder", ["dualdb", "driver"])
+@pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
 def test_a_limit_on_rows_for_all_that_is_read_whole(
     databases: Any, open_service: Any, io: Any, row_decoder: str
 ) -> None:

@@ -176,7 +176,7 @@ def test_what_takes_several_commands_is_as_on_one_shard(db: Any, io: Any, databa
     assert caught.value.result.errors[1].errno == 1644
 
 
-@pytest.mark.parametrize("row_decoder", ["dualdb", "driver"])
+@pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
 def test_long_answers_come_whole(
     open_service: Any, io: Any, databases: Any, row_decoder: str
 ) -> None:

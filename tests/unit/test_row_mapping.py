@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from dualdb import DataError, ParameterError, RowError
 from dualdb.results import ResultSet
-from dualdb.row_mapping import check_kind, maker, typed
+from dualdb.row_mapping import check_kind, maker, takes_tuples, typed
 
 
 @dataclasses.dataclass
@@ -73,9 +73,12 @@ class Anything:
         self.id, self.others = id, others
 
 
-def result(*rows: Tuple[Any, ...], columns: str = "id symbol") -> ResultSet:
+def rows_as(as_: Any, *rows: Tuple[Any, ...], columns: str = "id symbol") -> List[Any]:
     names = tuple(columns.split())
-    return ResultSet([dict(zip(names, row)) for row in rows], names, len(rows), 0, 0)
+    given: List[Any] = list(rows)
+    if not takes_tuples(as_):
+        given = [dict(zip(names, row)) for row in rows]
+    return typed(ResultSet(given, names, len(rows), 0, 0), as_)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_a_row_is_made_by_the_names_of_its_columns(
     as_: Any, columns: str, row: Any, made: Any
 ) -> None:
     check_kind(as_)
-    response = typed(result(row, columns=columns), as_)
+    response = rows_as(as_, row, columns=columns)
     assert response == [made]
     assert type(response[0]) is type(made)
     names = tuple(columns.split())
@@ -133,7 +136,7 @@ def test_columns_that_do_not_fit_are_named_before_a_row_is_made() -> None:
     ]
     for as_, columns, why, named in cases:
         with pytest.raises(RowError, match=f"the rows are no {as_.__name__}: {why}$") as caught:
-            typed(result(columns=columns), as_)
+            rows_as(as_, columns=columns)
         assert (caught.value.row, caught.value.columns, caught.value.sent) == (None, named, True)
         with pytest.raises(RowError):
             maker(as_, tuple(columns.split()))
@@ -149,14 +152,14 @@ def test_a_value_that_does_not_fit_is_named_with_its_row() -> None:
         with pytest.raises(
             RowError, match=f"row 2 is no {as_.__name__}: {named}: Input should be a valid integer"
         ) as caught:
-            typed(result(good, good, bad, columns=columns), as_)
+            rows_as(as_, good, good, bad, columns=columns)
         assert (caught.value.row, caught.value.columns) == (2, (named,))
         assert isinstance(caught.value.__cause__, pydantic.ValidationError)
         assert "one" not in str(caught.value), "values are not in messages"
     with pytest.raises(RowError, match="row 1 is no Positive: ValueError: it is negative"):
-        typed(result((1,), (-1,), columns="n"), Positive)
+        rows_as(Positive, (1,), (-1,), columns="n")
     with pytest.raises(RowError, match="row 0 is no Model: sym: Field required") as caught:
-        typed(result((1,), columns="id"), Model)
+        rows_as(Model, (1,), columns="id")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (type(copy), str(copy), copy.row, copy.columns) == (
         RowError,
@@ -167,9 +170,45 @@ def test_a_value_that_does_not_fit_is_named_with_its_row() -> None:
     assert isinstance(copy, DataError)
 
 
+def test_a_model_that_validates_in_its_own_way_is_asked_for_each_row() -> None:
+    class Own(Model):
+        @classmethod
+        def model_validate(cls, obj: Any, **options: Any) -> Any:
+            return super().model_validate({**obj, "sym": "own"}, **options)
+
+    assert rows_as(Own, (1, "A"), (2, "B"), columns="id sym") == [
+        Own(id=1, sym="own"),
+        Own(id=2, sym="own"),
+    ]
+
+
+def test_a_model_that_is_not_complete_when_it_is_first_used() -> None:
+    later: Any = typing.ForwardRef("Later")
+    Outer: Any = pydantic.create_model("Outer", id=(later, ...))
+    check_kind(Outer)
+    Outer.model_rebuild(_types_namespace={"Later": int})
+    assert rows_as(Outer, (1,), ("2",), columns="id") == [Outer(id=1), Outer(id=2)]
+
+
+def test_a_validator_sees_each_row_in_order() -> None:
+    seen = []
+
+    class Watching(pydantic.BaseModel):
+        n: int
+
+        @pydantic.field_validator("n")
+        @classmethod
+        def watch(cls, value: int) -> int:
+            seen.append(value)
+            return value
+
+    assert [each.n for each in rows_as(Watching, (1,), (2,), (3,), columns="n")] == seen
+    assert seen == [1, 2, 3]
+
+
 def test_a_statement_without_rows_makes_none() -> None:
     assert typed(ResultSet([], (), 3, 0, 0), Trade) == []
-    assert typed(result(), Trade) == []
+    assert rows_as(Trade) == []
 
 
 class Plain:

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import pytest
 from packets import END, answered, by_driver, column, kinds, packets, table, text
 
 from dualdb.protocol.driver_check import _payloads
 from dualdb.protocol.response import Response
+
+pytestmark = pytest.mark.usefixtures("each_decoder")
 
 
 def test_every_kind_of_column_has_the_drivers_values() -> None:
