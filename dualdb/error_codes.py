@@ -2,7 +2,8 @@
 
 Names are those of the manuals: MySQL's "Server Error Message Reference" and "Client
 Error Message Reference", MariaDB's "MariaDB Error Code Reference", TiDB's "Error Codes
-and Troubleshooting". Where one engine alone sends a code with this meaning, it is named.
+and Troubleshooting". Where one engine alone sends a code with this meaning, it is
+named.
 """
 
 from typing import FrozenSet

@@ -16,8 +16,8 @@ from ..sql.bulk import Chunk, Chunks
 from .execute import execute_statement
 from .steps import AwaitUser, Plan, Route
 
-#: A chunk of several rows is not longer than this, whatever the server takes: more would
-#: only wait longer.
+#: A chunk of several rows is not longer than this, whatever the server takes: more
+#: would only wait longer.
 LONGEST_CHUNK = 4 * 1024 * 1024
 
 

@@ -51,8 +51,8 @@ _SIGNS = {
 }
 _SIGN = re.compile(r":=|/\*|;|[\"`]")
 
-# A name before a parenthesis is a call's, but for a type or a new name after AS, the name
-# of a WITH clause and its columns, and COLUMNS after the path of a JSON_TABLE.
+# A name before a parenthesis is a call's, but for a type or a new name after AS, the
+# name of a WITH clause and its columns, and COLUMNS after the path of a JSON_TABLE.
 _CALLS = re.compile(
     r"(?i)(?P<no_call>(?:''|\bquoted)\s+(?!\.)|\b(?:AS|WITH|RECURSIVE)\s+)?"
     r"(?P<name>(?:\.\s*)?[\w$.]+)(?P<gap>\s*)\((?P<of_with>[\w$\s,]*\)\s*AS\s*\()?"
@@ -69,11 +69,11 @@ def is_plain_read(sql: str) -> bool:
 
 
 def why_no_read(sql: str) -> str:
-    """Which word of a statement keeps it from being known as a read; empty if it is one.
+    """Which word of a statement keeps it from being known as a read, or nothing.
 
-    Errs on the safe side: a SELECT that calls a function which is not built in (a stored
-    one may write) is not known as a read, nor is one with a backslash, which may or may
-    not end a text.
+    Errs on the safe side: a SELECT that calls a function which is not built in (a
+    stored one may write) is not known as a read, nor is one with a backslash, which may
+    or may not end a text.
 
     Example:
         >>> why_no_read("SELECT GET_LOCK('a', 1)")
