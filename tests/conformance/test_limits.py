@@ -139,7 +139,7 @@ def test_the_server_is_asked_once_in_a_session_and_for_long_statements_alone(
     assert asked() - before == 8
 
 
-@pytest.mark.parametrize("row_decoder", ["dualdb", "driver"])
+@pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
 def test_a_vector_is_bytes(databases: Any, io: Any, row_decoder: str) -> None:
     if is_mariadb(databases):
         pytest.skip("MariaDB 11.7 and MySQL 9 have VECTOR")
