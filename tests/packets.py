@@ -7,9 +7,10 @@ import pymysql.err
 from pymysql.connections import MySQLResult
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import decoders
-from pymysql.protocol import MysqlPacket
+from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from dualdb.protocol.response import Response
+from dualdb.protocol.row_decoder import ColumnDefinition
 
 END, MORE = b"\xfe\x00\x00\x02\x00", b"\xfe\x00\x00\x0a\x00"
 
@@ -69,6 +70,8 @@ class Recorded:
             self._number += 1
             payload, self._data = payload + self._data[:length], self._data[length:]
             if length < 0xFFFFFF:
+                if packet_type is FieldDescriptorPacket:  # as this package's connections
+                    packet_type = ColumnDefinition
                 packet = packet_type(payload, self.encoding)
                 if packet.is_error_packet():
                     packet.raise_for_error()

@@ -12,7 +12,6 @@ from pymysql.constants import FIELD_TYPE
 from dualdb import NotSupportedError
 from dualdb.protocol.driver_check import _payloads
 from dualdb.protocol.response import Response
-from dualdb.protocol.row_decoder import VECTOR
 
 pytestmark = pytest.mark.usefixtures("each_decoder")
 
@@ -162,8 +161,6 @@ def test_bytes_gone_wrong_give_no_wrong_row(seed: int) -> None:
                 del data[at : at + spread.randrange(1, 9)]
         well, response = outcome(lambda data=bytes(data): answered(data, tuples=True))
         if well and response.results[0].columns:
-            if any(field.type_code == VECTOR for field in response.cached_decoder.fields):
-                continue
             # Where there are rows, they are those that the driver would give, and it
             # does not find fault with them either.
             translated, result = outcome(lambda data=bytes(data): by_driver(data))
