@@ -1,5 +1,5 @@
-"""The two colours, as one test body sees them: it calls, and gets the value whichever
-way the colour makes it.
+"""The two implementations, as one test body sees them: it calls, and gets the value
+whichever way the implementation makes it.
 """
 
 import asyncio
@@ -8,25 +8,111 @@ import inspect
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Iterator, List
+from functools import partial
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Coroutine,
+    Dict,
+    Generator,
+    Iterator,
+    List,
+    Sequence,
+    Type,
+    TypeVar,
+)
 
 import pytest
+from waiting import wait_for
 
 import dualdb
 from dualdb import async_impl, sync_impl
 from dualdb.deadlines import Deadline
 
-
-def until(io: Any, condition: Callable[[], Any], seconds: float = 10.0, every: float = 0.02) -> Any:
-    """What the condition gives, once that is true or the time is over."""
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        io.sleep(every)
-    return condition()
+T = TypeVar("T")
 
 
-class SyncIO:
+class IO(ABC):
+    """One implementation. ``io(db.query(...))`` is the value of the call."""
+
+    name: str
+    Service: Any
+    Client: Any
+    Transaction: Any
+    impl: Any
+
+    @abstractmethod
+    def __call__(self, answer: Any) -> Any:
+        """The value of a call to the package."""
+
+    @abstractmethod
+    def awaited(self, answer: Any) -> Any:
+        """The value of what is awaited in asyncio, and is there at once in threads."""
+
+    @abstractmethod
+    def entered(self, manager: Any) -> ContextManager[Any]:
+        """The manager's block, as an ordinary ``with`` block."""
+
+    @abstractmethod
+    def deadline(self, seconds: float) -> ContextManager[Any]:
+        """A block with a deadline."""
+
+    @abstractmethod
+    def concurrently(self, calls: Sequence[Callable[..., Any]]) -> List[Any]:
+        """Make every call in a thread or task of its own; their values, or the
+        exceptions they raised.
+        """
+
+    def in_other_caller(self, call: Callable[[], Any]) -> Any:
+        """The value of a call made by another thread or task."""
+        (outcome,) = self.concurrently([call])
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    @abstractmethod
+    def interrupted(self, call: Callable[[], Any]) -> None:
+        """Make a call and break it off from outside while it waits."""
+
+    @abstractmethod
+    def function(self, body: Callable[..., Generator[Any, Any, T]]) -> Callable[..., Any]:
+        """A function as a user of this implementation writes it, from a generator that
+        yields calls to the package, or ``pause``, and is sent their values.
+        """
+
+    @abstractmethod
+    def pause(self, seconds: float) -> Any:
+        """For the body of a ``function``: let time pass."""
+
+    @abstractmethod
+    def next_row(self, stream: Any) -> Any:
+        """The next row of a stream; StopIteration or StopAsyncIteration at its end."""
+
+    @abstractmethod
+    def collect(self, stream: Any, most: int = 10**9) -> List[Any]:
+        """The first rows of a stream, in a loop that is left then."""
+
+    @abstractmethod
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, in which tasks in the background go on."""
+
+    def wait_for(
+        self, condition: Callable[..., T], seconds: float = 20.0, *, every: float = 0.02
+    ) -> T:
+        """What the condition returns once that is true; AssertionError if it has not
+        become true in time.
+        """
+        return wait_for(condition, seconds, every=every, sleep=self.sleep)
+
+    @abstractmethod
+    def close(self) -> None:
+        """The end of a test: nothing may be left running."""
+
+
+class SyncIO(IO):
     """Calls block and give their value."""
 
     name = "sync"
@@ -36,7 +122,9 @@ class SyncIO:
     impl = sync_impl
 
     def __call__(self, answer: Any) -> Any:
-        assert not inspect.isawaitable(answer) or hasattr(answer, "__enter__"), "wrong colour"
+        assert not inspect.isawaitable(answer) or hasattr(answer, "__enter__"), (
+            "of the other implementation"
+        )
         return answer
 
     def awaited(self, answer: Any) -> Any:
@@ -52,19 +140,12 @@ class SyncIO:
         """A block with a deadline."""
         return Deadline(seconds)
 
-    def max_concurrency(self, calls: List[Callable[[], Any]]) -> List[Any]:
+    def concurrently(self, calls: Sequence[Callable[..., Any]]) -> List[Any]:
         """Start every call in a thread of its own; their values, or the exceptions they
         raised.
         """
         with ThreadPoolExecutor(len(calls)) as executor:
             return [_outcome(future.result) for future in [executor.submit(call) for call in calls]]
-
-    def in_other_caller(self, call: Callable[[], Any]) -> Any:
-        """The value of a call made by another thread."""
-        (outcome,) = self.max_concurrency([call])
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
 
     def interrupted(self, call: Callable[[], Any]) -> None:
         """Make a call and break into it from outside, as Ctrl-C or Celery's soft time
@@ -79,7 +160,7 @@ class SyncIO:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
-    def taken(self, stream: Any, most: int = 10**9) -> List[Any]:
+    def collect(self, stream: Any, most: int = 10**9) -> List[Any]:
         """The first rows of a stream, in a loop that is left then."""
         rows: List[Any] = []
         for row in stream:
@@ -88,6 +169,24 @@ class SyncIO:
                 break
         return rows
 
+    def function(self, body: Callable[..., Generator[Any, Any, T]]) -> Callable[..., T]:
+        def call(*args: Any) -> T:
+            generator, value = body(*args), None
+            while True:
+                try:
+                    value = generator.send(value)
+                except StopIteration as done:
+                    result: T = done.value
+                    return result
+
+        return call
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def next_row(self, stream: Any) -> Any:
+        return next(stream)
+
     def sleep(self, seconds: float) -> None:
         threading.Event().wait(seconds)
 
@@ -95,7 +194,7 @@ class SyncIO:
         pass
 
 
-class AsyncIO:
+class AsyncIO(IO):
     """Calls give a coroutine.
 
     One task awaits all of a test's coroutines, so that they are one caller, as a web
@@ -133,7 +232,7 @@ class AsyncIO:
                 del awaitable, future
 
     def __call__(self, answer: Any) -> Any:
-        assert answer is None or inspect.isawaitable(answer), "wrong colour"
+        assert answer is None or inspect.isawaitable(answer), "of the other implementation"
         future = self.loop.create_future()
         self._work.put_nowait((answer, future))
         return self._in_loop(future)
@@ -167,13 +266,13 @@ class AsyncIO:
         else:
             self(manager.__aexit__(None, None, None))
 
-    def max_concurrency(self, calls: List[Callable[[], Any]]) -> List[Any]:
+    def concurrently(self, calls: Sequence[Callable[..., Any]]) -> List[Any]:
         """Await every call in a task of its own; their values, or the exceptions they
         raised.
         """
 
         async def gather() -> List[Any]:
-            async def one(call: Callable[[], Any]) -> Any:
+            async def one(call: Callable[..., Any]) -> Any:
                 answer = call()
                 return await answer if inspect.isawaitable(answer) else answer
 
@@ -181,13 +280,6 @@ class AsyncIO:
 
         result: List[Any] = self(gather())
         return result
-
-    def in_other_caller(self, call: Callable[[], Any]) -> Any:
-        """The value of a call made by another task."""
-        (outcome,) = self.max_concurrency([call])
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
 
     def interrupted(self, call: Callable[[], Any]) -> None:
         """Make a call and cancel it while it waits, as a time limit does."""
@@ -201,7 +293,7 @@ class AsyncIO:
 
         self(cancel())
 
-    def taken(self, stream: Any, most: int = 10**9) -> List[Any]:
+    def collect(self, stream: Any, most: int = 10**9) -> List[Any]:
         """The first rows of a stream, in a loop that is left then."""
         rows: List[Any] = []
 
@@ -213,6 +305,33 @@ class AsyncIO:
 
         self(loop())
         return rows
+
+    def function(
+        self, body: Callable[..., Generator[Any, Any, T]]
+    ) -> Callable[..., Coroutine[Any, Any, T]]:
+        async def task(*args: Any) -> T:
+            generator = body(*args)
+            resume: Callable[[], Any] = partial(generator.send, None)
+            while True:
+                try:
+                    answer = resume()
+                except StopIteration as done:
+                    result: T = done.value
+                    return result
+                try:
+                    value = await answer if inspect.isawaitable(answer) else answer
+                except BaseException as error:
+                    resume = partial(generator.throw, error)
+                else:
+                    resume = partial(generator.send, value)
+
+        return task
+
+    def pause(self, seconds: float) -> Any:
+        return asyncio.sleep(seconds)
+
+    def next_row(self, stream: Any) -> Any:
+        return self(stream.__anext__())
 
     def sleep(self, seconds: float) -> None:
         self(asyncio.sleep(seconds))
@@ -242,4 +361,4 @@ def _outcome(result: Callable[[], Any]) -> Any:
         return error
 
 
-IO_KINDS = {"sync": SyncIO, "async": AsyncIO}
+IO_KINDS: Dict[str, Type[IO]] = {"sync": SyncIO, "async": AsyncIO}

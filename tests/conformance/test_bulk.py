@@ -4,6 +4,8 @@ import asyncio
 from typing import Any, Iterator, List
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import IntegrityError, ParameterError
 from dualdb.results import RowCount
@@ -12,20 +14,20 @@ INSERT = "INSERT INTO bulk (id, text) VALUES (%s, %s)"
 
 
 @pytest.fixture
-def table(databases: Any) -> Any:
+def table(databases: Databases) -> Any:
     databases.run(
         1, "DROP TABLE IF EXISTS bulk", "CREATE TABLE bulk (id INT PRIMARY KEY, text LONGTEXT)"
     )
     return databases
 
 
-def count(databases: Any) -> int:
+def count(databases: Databases) -> int:
     return int(databases.value(1, "SELECT COUNT(*) FROM bulk"))
 
 
 @pytest.mark.parametrize("target", [lambda db: db.shard(1), lambda db: db.get_shard_client(1)])
 def test_rows_of_any_iterable_are_written_in_chunks(
-    db: Any, io: Any, table: Any, target: Any
+    db: Any, io: IO, table: Any, target: Any
 ) -> None:
     written: List[int] = []
     response = io(
@@ -40,13 +42,13 @@ def test_rows_of_any_iterable_are_written_in_chunks(
     assert io(target(db).executemany(INSERT, [])) == 0
 
 
-def test_more_than_the_server_takes_at_once(db: Any, io: Any, table: Any) -> None:
+def test_more_than_the_server_takes_at_once(db: Any, io: IO, table: Any) -> None:
     rows = [(number, "x" * 600_000) for number in range(30)]
     assert io(db.shard(1).executemany(INSERT, rows)) == 30
     assert table.value(1, "SELECT SUM(LENGTH(text)) FROM bulk") == 30 * 600_000
 
 
-def test_a_chunk_that_fails_is_named(db: Any, io: Any, table: Any) -> None:
+def test_a_chunk_that_fails_is_named(db: Any, io: IO, table: Any) -> None:
     rows = [(min(number, 24), "x") for number in range(40)]
     with pytest.raises(IntegrityError) as caught:
         io(db.shard(1).executemany(INSERT, rows, chunk_rows=10))
@@ -58,7 +60,7 @@ def test_a_chunk_that_fails_is_named(db: Any, io: Any, table: Any) -> None:
     assert count(table) == 20
 
 
-def test_bad_rows_are_refused_before_their_chunk_is_sent(db: Any, io: Any, table: Any) -> None:
+def test_bad_rows_are_refused_before_their_chunk_is_sent(db: Any, io: IO, table: Any) -> None:
     def rows() -> Iterator[Any]:
         yield 1, "x"
         yield 2, object()
@@ -71,7 +73,7 @@ def test_bad_rows_are_refused_before_their_chunk_is_sent(db: Any, io: Any, table
     assert count(table) == 0
 
 
-def test_other_statements_are_sent_row_by_row(db: Any, io: Any, table: Any) -> None:
+def test_other_statements_are_sent_row_by_row(db: Any, io: IO, table: Any) -> None:
     io(db.shard(1).executemany(INSERT, [(1, "a"), (2, "b")]))
     again = (
         "INSERT INTO bulk (id, text) VALUES (%s, %s) ON DUPLICATE KEY UPDATE text = VALUES(text)"
@@ -93,7 +95,7 @@ def test_other_statements_are_sent_row_by_row(db: Any, io: Any, table: Any) -> N
     ]
 
 
-def test_rows_and_progress_may_be_awaited_in_asyncio(db: Any, io: Any, table: Any) -> None:
+def test_rows_and_progress_may_be_awaited_in_asyncio(db: Any, io: IO, table: Any) -> None:
     taken: List[int] = []
     written: List[int] = []
     ahead: List[int] = []
@@ -137,7 +139,7 @@ async def only(*numbers: int) -> Any:
         yield (number,)
 
 
-def test_what_the_rows_or_the_progress_raise_comes_out(db: Any, io: Any, table: Any) -> None:
+def test_what_the_rows_or_the_progress_raise_comes_out(db: Any, io: IO, table: Any) -> None:
     async def rows() -> Any:
         for number in range(15):
             yield number, "x"

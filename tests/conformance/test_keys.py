@@ -1,8 +1,10 @@
 """The shards of keys, by a function that the service is given."""
 
-from typing import Any, List
+from typing import Any, Callable, List
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import CrossShardError, ParameterError, ScatterError, ShardUnavailable
 
@@ -20,11 +22,11 @@ def division(key: int) -> int:
 
 
 @pytest.fixture
-def keyed(open_service: Any) -> Any:
+def keyed(open_service: Callable[..., Any]) -> Any:
     return open_service(shard_of_key=odd_and_even)
 
 
-def test_a_key_names_its_shard(keyed: Any, io: Any, databases: Any) -> None:
+def test_a_key_names_its_shard(keyed: Any, io: IO, databases: Databases) -> None:
     for user_id in (1, 2, 3):
         io(keyed.key(user_id).execute(INSERT, (user_id, "A")))
     assert [databases.value(shard_id, "SELECT COUNT(*) FROM trades") for shard_id in (1, 2)] == [
@@ -42,7 +44,9 @@ def test_a_key_names_its_shard(keyed: Any, io: Any, databases: Any) -> None:
     io(in_other_caller.close_service())
 
 
-def test_each_shard_is_asked_for_its_own_keys_once(keyed: Any, io: Any, databases: Any) -> None:
+def test_each_shard_is_asked_for_its_own_keys_once(
+    keyed: Any, io: IO, databases: Databases
+) -> None:
     for user_id in (1, 2, 3, 4):
         io(keyed.key(user_id).execute(INSERT, (user_id, "A")))
         # a stranger's row, which must not be found
@@ -72,7 +76,7 @@ def test_each_shard_is_asked_for_its_own_keys_once(keyed: Any, io: Any, database
 
 
 def test_what_is_sent_is_one_statement_with_the_keys_in_their_order(
-    keyed: Any, io: Any, databases: Any
+    keyed: Any, io: IO, databases: Databases
 ) -> None:
     said = (
         "SELECT info FROM information_schema.processlist WHERE id = CONNECTION_ID() AND 0 "
@@ -85,14 +89,14 @@ def test_what_is_sent_is_one_statement_with_the_keys_in_their_order(
     ]
 
 
-def test_no_keys_are_no_statements(keyed: Any, io: Any) -> None:
+def test_no_keys_are_no_statements(keyed: Any, io: IO) -> None:
     result = io(keyed.keys([]).query(SELECT))
     assert (result.by_shard, result.errors, result.rows) == ({}, {}, [])
     with pytest.raises(ParameterError, match="nowhere says"):
         io(keyed.keys([]).query("SELECT 1"))
 
 
-def test_a_shard_that_fails_is_not_left_out(keyed: Any, io: Any, databases: Any) -> None:
+def test_a_shard_that_fails_is_not_left_out(keyed: Any, io: IO, databases: Databases) -> None:
     io(keyed.key(1).execute(INSERT, (1, "A")))
     io(keyed.set_shard_status(2, "maintenance"))
     with pytest.raises(ScatterError, match="1 of 2 shards failed: shard 2"):
@@ -103,7 +107,7 @@ def test_a_shard_that_fails_is_not_left_out(keyed: Any, io: Any, databases: Any)
 
 
 def test_bad_input_is_refused_before_anything_is_sent(
-    keyed: Any, db: Any, io: Any, databases: Any
+    keyed: Any, db: Any, io: IO, databases: Databases
 ) -> None:
     for ask in (db.key, db.keys):
         with pytest.raises(ParameterError, match="give it shard_of_key="):

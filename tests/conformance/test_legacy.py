@@ -9,6 +9,8 @@ from typing import Any, Callable, List
 
 import pytest
 from apis import session
+from database_servers import Databases
+from io_kinds import IO
 
 import dualdb
 from dualdb import DatabaseConfig, ServiceNotOpen
@@ -54,7 +56,7 @@ CLIENT_SURFACE = {
 
 
 @pytest.mark.parametrize(("name", "arguments"), SURFACE.items())
-def test_the_service_has_every_name_and_argument(io: Any, name: str, arguments: List[str]) -> None:
+def test_the_service_has_every_name_and_argument(io: IO, name: str, arguments: List[str]) -> None:
     parameters = inspect.signature(getattr(io.Service, name)).parameters
     assert list(parameters) == ["self", *arguments]
     if "params" in arguments:
@@ -62,7 +64,7 @@ def test_the_service_has_every_name_and_argument(io: Any, name: str, arguments: 
 
 
 @pytest.mark.parametrize(("name", "arguments"), CLIENT_SURFACE.items())
-def test_the_client_has_every_name_and_argument(io: Any, name: str, arguments: List[str]) -> None:
+def test_the_client_has_every_name_and_argument(io: IO, name: str, arguments: List[str]) -> None:
     for cls in (io.Client, io.Transaction):
         if cls is io.Client or hasattr(cls, name):
             assert list(inspect.signature(getattr(cls, name)).parameters) == ["self", *arguments]
@@ -109,7 +111,7 @@ CALLS: List[Any] = [
 
 @pytest.mark.parametrize(("ask", "expected"), CALLS)
 def test_what_each_method_gives(
-    db: Any, call: Any, ask: Callable[[Any], Any], expected: Any
+    db: Any, call: IO, ask: Callable[[Any], Any], expected: Any
 ) -> None:
     found = call(ask(db))
     assert found == expected
@@ -119,7 +121,7 @@ def test_what_each_method_gives(
         assert isinstance(found, int)
 
 
-def test_the_attributes(db: Any, io: Any, databases: Any) -> None:
+def test_the_attributes(db: Any, io: IO, databases: Databases) -> None:
     assert db.global_config == databases.config
     assert db.global_client is db.get_global_client()
     assert sorted(db.shard_clients) == sorted(db.shard_configs) == [1, 2]
@@ -130,7 +132,7 @@ def test_the_attributes(db: Any, io: Any, databases: Any) -> None:
     assert db.get_client_by_session(None) is db.global_client
 
 
-def test_before_init_and_after_close(databases: Any, io: Any) -> None:
+def test_before_init_and_after_close(databases: Databases, io: IO) -> None:
     db = io.Service(databases.config)
     for _ in range(2):
         assert (db.global_client, db.shard_clients, db.shard_configs) == (None, {}, {})
@@ -144,12 +146,12 @@ def test_before_init_and_after_close(databases: Any, io: Any) -> None:
     io(db.close_service())
 
 
-def test_the_last_insert_id_is_this_caller_s_own(db: Any, io: Any) -> None:
+def test_the_last_insert_id_is_this_caller_s_own(db: Any, io: IO) -> None:
     insert = "INSERT INTO accounts (email) VALUES (%s)"
     assert io(db.get_last_insert_id()) == 0
     io(db.execute_non_query(insert, ("mine",)))
     assert io(db.get_last_insert_id()) == 1
-    io.max_concurrency(
+    io.concurrently(
         [lambda name=name: db.execute_non_query(insert, (f"theirs {name}",)) for name in range(20)]
     )
     assert io(db.get_last_insert_id()) == 1
@@ -172,7 +174,7 @@ def test_the_last_insert_id_is_this_caller_s_own(db: Any, io: Any) -> None:
     assert io(db.get_shard_client(1).get_last_insert_id()) == 0
 
 
-def test_the_client_stands_alone(databases: Any, io: Any) -> None:
+def test_the_client_stands_alone(databases: Databases, io: IO) -> None:
     client = io.Client(databases.config_of(1))
     io(client.init_pool())
     io(client.init_pool())
@@ -200,13 +202,13 @@ def test_the_client_stands_alone(databases: Any, io: Any) -> None:
     io(client.close_pool())
 
 
-def test_the_client_connects_when_it_is_first_used(databases: Any, io: Any) -> None:
+def test_the_client_connects_when_it_is_first_used(databases: Databases, io: IO) -> None:
     client = io.Client(databases.config_of(1))
     assert io(client.execute_query("SELECT 1 AS a")) == [{"a": 1}]
     io(client.close_pool())
 
 
-def test_a_borrowed_connection_is_the_driver_s_and_comes_back(databases: Any, io: Any) -> None:
+def test_a_borrowed_connection_is_the_driver_s_and_comes_back(databases: Databases, io: IO) -> None:
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=2))
     for borrow in (client.get_connection, client.connection):
         with io.entered(borrow()) as raw:
@@ -226,7 +228,7 @@ def test_a_borrowed_connection_is_the_driver_s_and_comes_back(databases: Any, io
     io(client.close_pool())
 
 
-def test_a_borrowed_connection_without_a_block(databases: Any, io: Any) -> None:
+def test_a_borrowed_connection_without_a_block(databases: Databases, io: IO) -> None:
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=2))
     for _ in range(2):
         raw = client.get_connection() if io.name == "sync" else io(client.get_connection())
@@ -238,7 +240,7 @@ def test_a_borrowed_connection_without_a_block(databases: Any, io: Any) -> None:
     io(client.close_pool())
 
 
-def test_health_check(db: Any, io: Any, databases: Any) -> None:
+def test_health_check(db: Any, io: IO, databases: Databases) -> None:
     assert io(db.health_check()) == {
         "healthy": True,
         "global": {"healthy": True, "status": "active"},
@@ -257,7 +259,9 @@ def test_health_check(db: Any, io: Any, databases: Any) -> None:
     assert report["shards"][3] == {"healthy": False, "status": "inactive"}
 
 
-def test_active_shard_ids_are_the_table_s_of_this_moment(db: Any, io: Any, databases: Any) -> None:
+def test_active_shard_ids_are_the_table_s_of_this_moment(
+    db: Any, io: IO, databases: Databases
+) -> None:
     databases.set_row(2, status="inactive")
     databases.set_row(7)
     assert io(db.get_active_shard_ids()) == [1, 7]
@@ -265,7 +269,7 @@ def test_active_shard_ids_are_the_table_s_of_this_moment(db: Any, io: Any, datab
     assert io(db.get_active_shard_ids()) == [1, 2], "the last that was known"
 
 
-def test_the_original_s_snippets_run_as_they_stand(databases: Any) -> None:
+def test_the_original_s_snippets_run_as_they_stand(databases: Databases) -> None:
     """The documentation's own lines, with the import changed. The original is
     asyncio.
     """

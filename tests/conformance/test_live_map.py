@@ -1,12 +1,14 @@
 """The shard table is edited while the application runs."""
 
 import asyncio
+import pathlib
 import socket
 from typing import Any, Callable, List, Tuple
 
 import pytest
 from apis import session
-from io_kinds import until
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import (
     ConnectionLost,
@@ -28,25 +30,25 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def live(open_service: Any) -> Any:
+def live(open_service: Callable[..., Any]) -> Any:
     """A service that reads its shard table five times in a second."""
     return open_service(refresh_interval=0.2)
 
 
 @pytest.fixture
-def still(open_service: Any) -> Any:
+def still(open_service: Callable[..., Any]) -> Any:
     """A service that reads its shard table only when it is told to."""
     return open_service(refresh_interval=None)
 
 
-def users(databases: Any, name: Any) -> List[int]:
+def users(databases: Databases, name: Any) -> List[int]:
     table = "trades" if isinstance(name, int) else "accounts"
     return [
         row["user_id"] for row in databases.run(name, f"SELECT user_id FROM {table} ORDER BY 1")
     ]
 
 
-def sessions(databases: Any, config: Any) -> int:
+def sessions(databases: Databases, config: Any) -> int:
     return int(
         databases.value(
             1,
@@ -58,16 +60,16 @@ def sessions(databases: Any, config: Any) -> int:
     )
 
 
-def test_a_row_is_usable_without_a_call_by_anybody(live: Any, io: Any, databases: Any) -> None:
+def test_a_row_is_usable_without_a_call_by_anybody(live: Any, io: IO, databases: Databases) -> None:
     assert live.get_shard_client(3) is None
     databases.set_row(3)
-    assert until(io, lambda: live.get_shard_client(3) is not None)
+    io.wait_for(lambda: live.get_shard_client(3) is not None)
     assert io(live.session(session(3)).execute(INSERT, (3,))) == 1
     assert users(databases, 1) == [3]
 
 
 def test_a_refresh_is_now_and_keeps_what_has_not_changed(
-    still: Any, io: Any, databases: Any
+    still: Any, io: IO, databases: Databases
 ) -> None:
     before = {
         shard_id: io(still.shard(shard_id).query_value("SELECT CONNECTION_ID()"))
@@ -87,7 +89,7 @@ def test_a_refresh_is_now_and_keeps_what_has_not_changed(
 
 
 def test_simultaneous_misses_are_served_by_one_reading(
-    still: Any, io: Any, databases: Any, quick_looks: None
+    still: Any, io: IO, databases: Databases, quick_looks: None
 ) -> None:
     databases.set_row(3)
 
@@ -95,20 +97,21 @@ def test_simultaneous_misses_are_served_by_one_reading(
         return int(databases.run("global", "SHOW GLOBAL STATUS LIKE 'Com_select'")[0]["Value"])
 
     before = selects()
-    assert io.max_concurrency([lambda: still.shard(3).query_value("SELECT 3")] * 50) == [3] * 50
+    assert io.concurrently([lambda: still.shard(3).query_value("SELECT 3")] * 50) == [3] * 50
     assert selects() - before == 1
     with pytest.raises(ShardUnavailable):
         io(still.shard(9).query("SELECT 1"))
 
 
-def test_a_miss_does_not_read_the_table_at_every_call(still: Any, io: Any, databases: Any) -> None:
+def test_a_miss_does_not_read_the_table_at_every_call(
+    still: Any, io: IO, databases: Databases
+) -> None:
     with pytest.raises(ShardUnavailable):
         io(still.shard(3).query("SELECT 3"))
     databases.set_row(3)
     with pytest.raises(ShardUnavailable):
         io(still.shard(3).query("SELECT 3"))
-    assert until(
-        io,
+    io.wait_for(
         lambda: (
             io(still.session(session(3)).query_value("SELECT DATABASE()"))
             == databases.config_of(1).database
@@ -116,7 +119,7 @@ def test_a_miss_does_not_read_the_table_at_every_call(still: Any, io: Any, datab
     )
 
 
-def test_an_inactive_shard_is_drained(still: Any, io: Any, databases: Any) -> None:
+def test_an_inactive_shard_is_drained(still: Any, io: IO, databases: Databases) -> None:
     config = databases.config_of(1)
     with io.entered(still.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
@@ -134,27 +137,29 @@ def test_an_inactive_shard_is_drained(still: Any, io: Any, databases: Any) -> No
             == databases.config_of("global").database
         )
     assert users(databases, 1) == [1, 2, 3]
-    assert until(io, lambda: not sessions(databases, config))
-    assert until(io, lambda: not still.status().draining)
+    io.wait_for(lambda: not sessions(databases, config))
+    io.wait_for(lambda: not still.status().draining)
     assert set(still.stats()) == {"global", 2}
 
 
 def test_what_does_not_end_in_time_is_cut(
-    open_service: Any, io: Any, databases: Any, caplog: Any
+    open_service: Callable[..., Any], io: IO, databases: Databases, caplog: pytest.LogCaptureFixture
 ) -> None:
     db = open_service(refresh_interval=0.2, drain_timeout=0.3)
     with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         databases.set_row(1, status="maintenance")
-        assert until(io, lambda: "1 connections were still in use and have been cut" in caplog.text)
+        io.wait_for(lambda: "1 connections were still in use and have been cut" in caplog.text)
         with pytest.raises(OperationalError) as caught:
             io(tx.execute(INSERT, (2,)))
         assert caught.value.sent is False
     assert users(databases, 1) == []
-    assert until(io, lambda: not db.status().draining)
+    io.wait_for(lambda: not db.status().draining)
 
 
-def test_a_transaction_that_was_cut_is_not_committed(still: Any, io: Any, databases: Any) -> None:
+def test_a_transaction_that_was_cut_is_not_committed(
+    still: Any, io: IO, databases: Databases
+) -> None:
     with pytest.raises(ConnectionLost) as caught, io.entered(still.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         io.in_other_caller(lambda: still.drain_shard(1, timeout=0.1))
@@ -162,9 +167,11 @@ def test_a_transaction_that_was_cut_is_not_committed(still: Any, io: Any, databa
     assert users(databases, 1) == []
 
 
-def test_maintenance_refuses_at_once_and_ends_by_itself(live: Any, io: Any, databases: Any) -> None:
+def test_maintenance_refuses_at_once_and_ends_by_itself(
+    live: Any, io: IO, databases: Databases
+) -> None:
     databases.set_row(2, status="maintenance")
-    assert until(io, lambda: live.status().shards[2].state == "maintenance")
+    io.wait_for(lambda: live.status().shards[2].state == "maintenance")
     for target in (live.shard(2), live.session(session(2))):
         with pytest.raises(ShardUnavailable) as caught:
             io(target.execute(INSERT, (1,)))
@@ -174,12 +181,12 @@ def test_maintenance_refuses_at_once_and_ends_by_itself(live: Any, io: Any, data
             False,
         )
     databases.set_row(2, status="active")
-    assert until(io, lambda: live.status().shards[2].state == "active")
+    io.wait_for(lambda: live.status().shards[2].state == "active")
     assert io(live.session(session(2)).execute(INSERT, (1,))) == 1
 
 
 def test_a_readonly_shard_serves_reads_and_refuses_writes_before_they_are_sent(
-    still: Any, io: Any, databases: Any
+    still: Any, io: IO, databases: Databases
 ) -> None:
     with io.entered(still.shard(1).transaction()) as tx:
         databases.set_row(1, status="readonly")
@@ -221,7 +228,7 @@ def test_a_readonly_shard_serves_reads_and_refuses_writes_before_they_are_sent(
 
 
 def test_a_shard_that_moves_takes_new_work_along_and_lets_old_work_finish(
-    still: Any, io: Any, databases: Any
+    still: Any, io: IO, databases: Databases
 ) -> None:
     in_other_caller = databases.config_of(2)
     with io.entered(still.shard(1).transaction()) as tx:
@@ -241,7 +248,7 @@ def test_a_shard_that_moves_takes_new_work_along_and_lets_old_work_finish(
 
 
 def test_a_refused_password_has_the_table_read_before_it_is_an_error(
-    still: Any, io: Any, databases: Any, quick_looks: None
+    still: Any, io: IO, databases: Databases, quick_looks: None
 ) -> None:
     account = f"rotated_{io.name}"
     databases.run(
@@ -268,21 +275,25 @@ def test_a_refused_password_has_the_table_read_before_it_is_an_error(
 
 
 def test_a_bad_row_is_set_apart_and_mends_without_a_restart(
-    live: Any, io: Any, databases: Any
+    live: Any, io: IO, databases: Databases
 ) -> None:
     databases.set_row(2, port="0")
-    assert until(io, lambda: live.status().shards[2].state == "invalid")
+    io.wait_for(lambda: live.status().shards[2].state == "invalid")
     status = live.status()
     assert "port" in str(status.shards[2].reason)
     assert status.problems[0].startswith("shard 2: port")
     assert io(live.shard(1).query_value("SELECT 1")) == 1
     databases.set_row(2, port=str(databases.config_of(2).port))
-    assert until(io, lambda: live.status().shards[2].state == "active")
+    io.wait_for(lambda: live.status().shards[2].state == "active")
     assert io(live.shard(2).query_value("SELECT 2")) == 2
 
 
 def test_a_password_may_be_a_reference(
-    still: Any, io: Any, databases: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    still: Any,
+    io: IO,
+    databases: Databases,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     secret = databases.config_of(1).reveal_password()
     (tmp_path / "password").write_text(secret + "\n")
@@ -309,7 +320,7 @@ def test_a_password_may_be_a_reference(
 
 
 def test_a_host_that_is_not_allowed_is_sent_nothing(
-    open_service: Any, io: Any, databases: Any
+    open_service: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     with socket.create_server(("127.0.0.2", 0)) as listener:
         listener.settimeout(0.5)
@@ -327,7 +338,7 @@ def test_a_host_that_is_not_allowed_is_sent_nothing(
 
 
 def test_hooks_are_told_in_order_and_cannot_break_anything(
-    still: Any, io: Any, databases: Any, caplog: Any
+    still: Any, io: IO, databases: Databases, caplog: pytest.LogCaptureFixture
 ) -> None:
     translated: List[Any] = []
 
@@ -363,7 +374,7 @@ def test_hooks_are_told_in_order_and_cannot_break_anything(
 
 
 def test_a_hook_that_has_the_table_read_again_overtakes_nobody(
-    still: Any, io: Any, databases: Any
+    still: Any, io: IO, databases: Databases
 ) -> None:
     translated: List[Any] = []
 
@@ -380,7 +391,9 @@ def test_a_hook_that_has_the_table_read_again_overtakes_nobody(
     assert translated == [(3, 2), (4, 3)]
 
 
-def test_the_status_is_told_without_asking_anybody(still: Any, io: Any, databases: Any) -> None:
+def test_the_status_is_told_without_asking_anybody(
+    still: Any, io: IO, databases: Databases
+) -> None:
     io(still.shard(1).query("SELECT 1"))
     status = still.status()
     assert (status.version, status.failure, status.problems, status.draining) == (1, None, (), {})
@@ -396,7 +409,7 @@ def test_the_status_is_told_without_asking_anybody(still: Any, io: Any, database
     assert (still.status().version, dict(still.status().shards)) == (0, {})
 
 
-def test_shards_are_administered_from_python(still: Any, io: Any, databases: Any) -> None:
+def test_shards_are_administered_from_python(still: Any, io: IO, databases: Databases) -> None:
     config = databases.config_of(1)
     row = {
         "host": config.host,
@@ -456,7 +469,7 @@ def test_shards_are_administered_from_python(still: Any, io: Any, databases: Any
 
 
 def test_a_map_is_never_read_inside_a_caller_s_transaction(
-    still: Any, io: Any, databases: Any, quick_looks: None
+    still: Any, io: IO, databases: Databases, quick_looks: None
 ) -> None:
     with io.entered(still.transaction()) as tx:
         io(tx.query("SELECT * FROM table_shard_config"))
@@ -476,7 +489,9 @@ def test_a_map_is_never_read_inside_a_caller_s_transaction(
     }
 
 
-def test_what_began_on_the_global_database_ends_there(still: Any, io: Any, databases: Any) -> None:
+def test_what_began_on_the_global_database_ends_there(
+    still: Any, io: IO, databases: Databases
+) -> None:
     databases.set_row(1, status="inactive")
     io(still.refresh())
     mine = still.session(session(1))
@@ -496,7 +511,7 @@ def test_what_began_on_the_global_database_ends_there(still: Any, io: Any, datab
 
 
 def test_a_shard_that_nobody_can_know_of_is_not_taken_for_absent(
-    still: Any, io: Any, databases: Any
+    still: Any, io: IO, databases: Databases
 ) -> None:
     databases.set_row(3)
     databases.run("global", "RENAME TABLE table_shard_config TO hidden")
@@ -511,7 +526,7 @@ def test_a_shard_that_nobody_can_know_of_is_not_taken_for_absent(
 
 
 def test_a_new_shard_is_looked_for_however_short_ago_the_table_was_read(
-    still: Any, io: Any, databases: Any
+    still: Any, io: IO, databases: Databases
 ) -> None:
     for shard_id in (3, 4, 5):
         databases.set_row(shard_id)
@@ -522,7 +537,7 @@ def test_a_new_shard_is_looked_for_however_short_ago_the_table_was_read(
 
 
 def test_what_is_idle_in_a_transaction_is_cut_on_the_server_too(
-    open_service: Any, io: Any, databases: Any
+    open_service: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     db, config = open_service(refresh_interval=0.1, drain_timeout=0.2), databases.config_of(1)
     with (
@@ -531,13 +546,13 @@ def test_what_is_idle_in_a_transaction_is_cut_on_the_server_too(
     ):
         io(tx.execute(INSERT, (1,)))
         databases.set_row(1, status="inactive")
-        assert until(io, lambda: sessions(databases, config) == 0)
+        io.wait_for(lambda: sessions(databases, config) == 0)
     assert users(databases, 1) == []
 
 
 @pytest.mark.parametrize("what", ["close", "exit"])
 def test_a_hook_that_closes_its_service_or_wants_to_exit(
-    open_service: Any, io: Any, databases: Any, what: str
+    open_service: Callable[..., Any], io: IO, databases: Databases, what: str
 ) -> None:
     db = open_service(refresh_interval=0.1)
     translated: List[Any] = []
@@ -550,19 +565,19 @@ def test_a_hook_that_closes_its_service_or_wants_to_exit(
 
     db.on("shard_added", hook)
     databases.set_row(3)
-    assert until(io, lambda: translated)
+    io.wait_for(lambda: translated)
     if what == "exit":
         databases.set_row(4)
-        assert until(io, lambda: len(translated) == 2)
+        io.wait_for(lambda: len(translated) == 2)
         return
-    assert until(io, lambda: db.global_client is None)
+    io.wait_for(lambda: db.global_client is None)
     io(db.init_service())
     databases.set_row(4)
-    assert until(io, lambda: db.get_shard_client(4) is not None), "the background is there again"
+    io.wait_for(lambda: db.get_shard_client(4) is not None)  # the background is there again
 
 
 def test_a_hook_may_wait_for_what_needs_the_service_alone(
-    still: Any, io: Any, databases: Any
+    still: Any, io: IO, databases: Databases
 ) -> None:
     if io.name == "sync":
         still.on("shard_added", lambda event: still.refresh())
@@ -578,7 +593,7 @@ def test_a_hook_may_wait_for_what_needs_the_service_alone(
 
 
 def test_a_readonly_shard_takes_no_marker_and_lends_no_cursor(
-    still: Any, io: Any, databases: Any
+    still: Any, io: IO, databases: Databases
 ) -> None:
     databases.set_row(1, status="readonly")
     io(still.refresh())

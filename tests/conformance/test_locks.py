@@ -9,28 +9,30 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import DeadlineExceeded, InterfaceError, LockLost, LockNotAvailable, ParameterError
 
 
 @pytest.fixture
-def client(databases: Any, io: Any) -> Iterator[Any]:
+def client(databases: Databases, io: IO) -> Iterator[Any]:
     made = io.Client(databases.config_of(1, pool_size=3, max_overflow=0))
     yield made
     io(made.close_pool())
     assert made.stats().in_use == 0
 
 
-def is_free(databases: Any, name: str) -> bool:
+def is_free(databases: Databases, name: str) -> bool:
     return bool(databases.value(1, f"SELECT IS_FREE_LOCK('{name}')"))
 
 
-def end_its_session(databases: Any, name: str) -> None:
+def end_its_session(databases: Databases, name: str) -> None:
     (session,) = databases.run(1, f"SELECT IS_USED_LOCK('{name}') AS id")
     databases.run(1, f"KILL {session['id']}")
 
 
-def test_it_is_held_inside_its_block_alone(client: Any, io: Any, databases: Any) -> None:
+def test_it_is_held_inside_its_block_alone(client: Any, io: IO, databases: Databases) -> None:
     lock = client.lock("it's a \\ lock", timeout=0)
     with io.entered(lock) as held:
         assert held is lock
@@ -52,7 +54,9 @@ def test_it_is_held_inside_its_block_alone(client: Any, io: Any, databases: Any)
 
 
 @pytest.mark.parametrize("timeout", [0, 0.3, 1])
-def test_a_second_one_waits_in_vain(client: Any, io: Any, databases: Any, timeout: float) -> None:
+def test_a_second_one_waits_in_vain(
+    client: Any, io: IO, databases: Databases, timeout: float
+) -> None:
     with io.entered(client.lock("mine", timeout=0)):
         before = time.monotonic()
         with pytest.raises(LockNotAvailable) as caught:
@@ -64,7 +68,7 @@ def test_a_second_one_waits_in_vain(client: Any, io: Any, databases: Any, timeou
     assert client.stats().opened <= 2
 
 
-def held_for(io: Any, client: Any, seconds: float) -> Any:
+def held_for(io: IO, client: Any, seconds: float) -> Any:
     """A call that waits for the lock and holds it for so long; from when to when."""
 
     def call() -> "tuple[float, float]":
@@ -82,12 +86,12 @@ def held_for(io: Any, client: Any, seconds: float) -> Any:
     return call if io.name == "sync" else task
 
 
-def test_who_waits_gets_it_afterwards(client: Any, io: Any) -> None:
-    one, other = sorted(io.max_concurrency([held_for(io, client, 0.2)] * 2))
+def test_who_waits_gets_it_afterwards(client: Any, io: IO) -> None:
+    one, other = sorted(io.concurrently([held_for(io, client, 0.2)] * 2))
     assert one[1] < other[0]
 
 
-def test_a_read_timeout_is_not_in_its_way(io: Any, databases: Any) -> None:
+def test_a_read_timeout_is_not_in_its_way(io: IO, databases: Databases) -> None:
     client = io.Client(databases.config_of(1, pool_size=2, max_overflow=0, read_timeout=2.1))
     with io.entered(client.lock("slow", timeout=0)):
         with pytest.raises(LockNotAvailable):
@@ -95,7 +99,9 @@ def test_a_read_timeout_is_not_in_its_way(io: Any, databases: Any) -> None:
     io(client.close_pool())
 
 
-def test_a_deadline_and_an_interrupt_end_the_wait(client: Any, io: Any, databases: Any) -> None:
+def test_a_deadline_and_an_interrupt_end_the_wait(
+    client: Any, io: IO, databases: Databases
+) -> None:
     with io.entered(client.lock("mine", timeout=0)) as lock:
         with pytest.raises(DeadlineExceeded), io.deadline(0.2):
             io.entered(client.lock("mine", timeout=30)).__enter__()
@@ -107,7 +113,7 @@ def test_a_deadline_and_an_interrupt_end_the_wait(client: Any, io: Any, database
         pass
 
 
-def test_who_has_lost_it_is_told(client: Any, io: Any, databases: Any) -> None:
+def test_who_has_lost_it_is_told(client: Any, io: IO, databases: Databases) -> None:
     lock = client.lock("lost", timeout=0)
     with pytest.raises(LockLost) as caught, io.entered(lock):
         end_its_session(databases, "lost")
@@ -124,7 +130,7 @@ def test_who_has_lost_it_is_told(client: Any, io: Any, databases: Any) -> None:
 
 
 def test_a_lock_that_was_let_go_behind_its_back_is_lost(
-    client: Any, io: Any, databases: Any
+    client: Any, io: IO, databases: Databases
 ) -> None:
     lock = client.lock("freed", timeout=0)
     with pytest.raises(LockLost), io.entered(lock):
@@ -132,7 +138,7 @@ def test_a_lock_that_was_let_go_behind_its_back_is_lost(
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, None, 7, b"x"])
-def test_names_that_are_none(client: Any, io: Any, name: Any) -> None:
+def test_names_that_are_none(client: Any, io: IO, name: Any) -> None:
     with pytest.raises(ParameterError, match="1 to 64 characters"):
         client.lock(name, timeout=0)
     with pytest.raises(ParameterError, match="number of seconds"):
@@ -172,13 +178,13 @@ threads() if sys.argv[1] == "sync" else asyncio.run(tasks())
 """
 
 
-def test_no_two_of_sixteen_processes_hold_it(databases: Any, tmp_path: Path) -> None:
+def test_no_two_of_sixteen_processes_hold_it(databases: Databases, tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     counter.write_text("0")
     config = databases.config_of(1)
     address = {
         **config.model_dump(include={"host", "port", "user", "database"}),
-        "password": config.password.get_secret_value(),
+        "password": config.reveal_password(),
     }
     commands = [
         [

@@ -7,10 +7,11 @@ import decimal
 import gc
 import math
 import random
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import pytest
-from io_kinds import until
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import (
     Avg,
@@ -165,7 +166,7 @@ class Things:
     global database.
     """
 
-    def __init__(self, databases: Any, random: random.Random, count: int) -> None:
+    def __init__(self, databases: Databases, random: random.Random, count: int) -> None:
         known = {row["Collation"] for row in databases.run("global", "SHOW COLLATION")}
         mysql = "MariaDB" not in databases.value("global", "SELECT VERSION()")
         self.texts = {
@@ -224,7 +225,7 @@ class Things:
                 f"INSERT INTO things VALUES {', '.join(values)}",
             )
 
-    def drop(self, databases: Any) -> None:
+    def drop(self, databases: Databases) -> None:
         for place in ("global", 1, 2):
             databases.run(place, "DROP TABLE things")
 
@@ -253,25 +254,6 @@ def _letters(collation: str) -> List[str]:
     )
 
 
-def taken(io: Any, stream: Any, most: int = 10**9) -> List[Any]:
-    rows: List[Any] = []
-    if io.name == "sync":
-        for row in stream:
-            rows.append(row)
-            if len(rows) >= most:
-                break
-        return rows
-
-    async def loop() -> List[Any]:
-        async for row in stream:
-            rows.append(row)
-            if len(rows) >= most:
-                break
-        return rows
-
-    return list(io(loop()))
-
-
 def idle(db: Any) -> bool:
     return all(figures.in_use == 0 for figures in db.stats().values())
 
@@ -281,13 +263,13 @@ def exact(rows: List[Any]) -> List[Any]:
 
 
 @pytest.fixture
-def things(databases: Any, seed: int) -> Any:
+def things(databases: Databases, seed: int) -> Any:
     made = Things(databases, random.Random(seed), 120)
     yield made
     made.drop(databases)
 
 
-def test_a_merge_is_what_one_server_says(db: Any, io: Any, things: Things, seed: int) -> None:
+def test_a_merge_is_what_one_server_says(db: Any, io: IO, things: Things, seed: int) -> None:
     chance = random.Random(seed + 1)
     orders = [[column] for column in things.columns] + [
         chance.sample(things.columns, chance.randint(2, 4)) for _ in range(40)
@@ -305,11 +287,11 @@ def test_a_merge_is_what_one_server_says(db: Any, io: Any, things: Things, seed:
             )
         )
         assert exact(
-            taken(io, db.shards().merge(sql, params, order_by=", ".join(terms), limit=limit))
+            io.collect(db.shards().merge(sql, params, order_by=", ".join(terms), limit=limit))
         ) == exact(one), terms
 
 
-def test_a_total_is_what_one_server_says(db: Any, io: Any, things: Things, seed: int) -> None:
+def test_a_total_is_what_one_server_says(db: Any, io: IO, things: Things, seed: int) -> None:
     chance = random.Random(seed + 2)
     ranks = {}
     for name in things.texts:
@@ -383,7 +365,7 @@ def test_a_total_is_what_one_server_says(db: Any, io: Any, things: Things, seed:
 
 
 @pytest.fixture
-def numbers(databases: Any) -> Any:
+def numbers(databases: Databases) -> Any:
     """1000 numbers on each shard, odd ones on shard 1; a text, its collation and a type
     that differ are on shard 2.
     """
@@ -410,44 +392,44 @@ def numbers(databases: Any) -> Any:
 
 
 def test_a_merge_goes_one_row_at_a_time_and_frees_its_connections(
-    db: Any, io: Any, databases: Any, numbers: None
+    db: Any, io: IO, databases: Databases, numbers: None
 ) -> None:
     assert [
-        row["n"] for row in taken(io, db.shards().merge("SELECT n FROM numbers", order_by="-n"))
+        row["n"] for row in io.collect(db.shards().merge("SELECT n FROM numbers", order_by="-n"))
     ] == list(range(2000, 0, -1))
     assert [
         row["n"]
-        for row in taken(io, db.shards().merge("SELECT n FROM numbers", order_by=["n"], limit=3))
+        for row in io.collect(db.shards().merge("SELECT n FROM numbers", order_by=["n"], limit=3))
     ] == [1, 2, 3]
     assert idle(db)
     merge = db.shards().merge("SELECT * FROM numbers", order_by="n DESC")
     assert repr(merge) == "<Merge, not begun>"
     assert idle(db)
-    assert taken(io, merge, 1)[0]["n"] == 2000
+    assert io.collect(merge, 1)[0]["n"] == 2000
     assert not idle(db)
-    assert taken(io, merge, 2)[1]["n"] == 1998, "the loop goes on where it was left"
+    assert io.collect(merge, 2)[1]["n"] == 1998, "the loop goes on where it was left"
     merge.close()
     assert repr(merge) == "<Merge, over>"
-    assert taken(io, merge) == []
-    assert until(io, lambda: idle(db))
+    assert io.collect(merge) == []
+    io.wait_for(lambda: idle(db))
     with io.entered(db.shards().merge("SELECT * FROM numbers", order_by="n")) as merge:
-        taken(io, merge, 5)
-    assert until(io, lambda: idle(db))
-    taken(io, db.shards().merge("SELECT * FROM numbers", order_by="n"), 5)
+        io.collect(merge, 5)
+    io.wait_for(lambda: idle(db))
+    io.collect(db.shards().merge("SELECT * FROM numbers", order_by="n"), 5)
     gc.collect()
-    assert until(io, lambda: idle(db)), "it was forgotten"
-    assert taken(io, db.shards([]).merge("SELECT 1 AS a", order_by="a")) == []
-    assert taken(io, db.shards().merge("SELECT nonsense", order_by="a", limit=0)) == []
+    io.wait_for(lambda: idle(db))  # it was forgotten
+    assert io.collect(db.shards([]).merge("SELECT 1 AS a", order_by="a")) == []
+    assert io.collect(db.shards().merge("SELECT nonsense", order_by="a", limit=0)) == []
 
 
-def test_shards_begin_at_the_same_time(db: Any, io: Any) -> None:
+def test_shards_begin_at_the_same_time(db: Any, io: IO) -> None:
     sql = "SELECT NOW(6) AS a, SLEEP(0.3) AS s, SYSDATE(6) AS b"
-    seen = taken(io, db.shards().merge(sql, order_by="a"))
+    seen = io.collect(db.shards().merge(sql, order_by="a"))
     assert max(row["a"] for row in seen) < min(row["b"] for row in seen)
 
 
 def test_looking_at_the_columns_runs_nothing(
-    db: Any, io: Any, databases: Any, numbers: None
+    db: Any, io: IO, databases: Databases, numbers: None
 ) -> None:
     slow = (
         "SELECT n, COUNT(*) AS c, SLEEP(20) AS s FROM numbers GROUP BY n UNION SELECT 1, 2, "
@@ -456,7 +438,7 @@ def test_looking_at_the_columns_runs_nothing(
     with pytest.raises(
         ParameterError, match="no column 'm' in the result; there are 'n', 'c', 's'"
     ):
-        taken(io, db.shards().merge(slow, order_by="n, m", timeout=10))
+        io.collect(db.shards().merge(slow, order_by="n, m", timeout=10))
     with pytest.raises(
         ParameterError, match="no column 'm' in the result; there are 'n', 'c', 's'"
     ):
@@ -466,25 +448,27 @@ def test_looking_at_the_columns_runs_nothing(
 
 
 def test_a_column_may_be_written_otherwise_on_a_shard(
-    db: Any, io: Any, databases: Any, numbers: None
+    db: Any, io: IO, databases: Databases, numbers: None
 ) -> None:
     databases.run(2, "ALTER TABLE numbers CHANGE n N INT")
-    rows = taken(io, db.shards().merge("SELECT * FROM numbers", order_by="-n", limit=2))
+    rows = io.collect(db.shards().merge("SELECT * FROM numbers", order_by="-n", limit=2))
     assert [row.get("n", row.get("N")) for row in rows] == [2000, 1999]
 
 
-def test_ties_come_by_shard(db: Any, io: Any, databases: Any, numbers: None) -> None:
-    rows = taken(io, db.shards().merge("SELECT n, s FROM numbers WHERE n < 9", order_by="S"))
+def test_ties_come_by_shard(db: Any, io: IO, databases: Databases, numbers: None) -> None:
+    rows = io.collect(db.shards().merge("SELECT n, s FROM numbers WHERE n < 9", order_by="S"))
     assert [row["n"] % 2 for row in rows] == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
-def test_the_best_is_on_one_shard_alone(db: Any, io: Any, databases: Any, numbers: None) -> None:
+def test_the_best_is_on_one_shard_alone(
+    db: Any, io: IO, databases: Databases, numbers: None
+) -> None:
     databases.run(2, "UPDATE numbers SET s = 'z' WHERE n = 1000")
     databases.run(1, "DELETE FROM numbers")
-    assert taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n", limit=1)) == [
+    assert io.collect(db.shards().merge("SELECT n FROM numbers", order_by="n", limit=1)) == [
         {"n": 2}
     ]
-    assert taken(io, db.shards().merge("SELECT s, n FROM numbers", order_by="-s, n", limit=1)) == [
+    assert io.collect(db.shards().merge("SELECT s, n FROM numbers", order_by="-s, n", limit=1)) == [
         {"s": "z", "n": 1000}
     ]
     assert io(db.shards().aggregate("SELECT * FROM numbers", top=Max("s"), n=Count())) == [
@@ -493,57 +477,58 @@ def test_the_best_is_on_one_shard_alone(db: Any, io: Any, databases: Any, number
 
 
 def test_a_shard_that_fails_is_never_left_out(
-    db: Any, io: Any, databases: Any, numbers: None
+    db: Any, io: IO, databases: Databases, numbers: None
 ) -> None:
     for shards in (db.shards(), db.shards(on_error="partial")):
         late = "SELECT n, (SELECT 1 UNION SELECT IF(n < 1900, 1, 2)) AS one FROM numbers"
         merge = shards.merge(late, order_by="n")
         try:
-            taken(io, merge)
+            io.collect(merge)
             failed = merge.errors  # MySQL looks at all rows before it gives the first
         except ScatterError as error:
             failed = error.result.errors
         assert {(type(each), each.errno) for each in failed.values()} == {(OperationalError, 1242)}
-        assert until(io, lambda: idle(db))
+        io.wait_for(lambda: idle(db))
     databases.run(2, "DROP TABLE numbers")
     with pytest.raises(ScatterError, match="1 of 2 shards failed: shard 2"):
-        taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n"))
+        io.collect(db.shards().merge("SELECT n FROM numbers", order_by="n"))
     part = db.shards(on_error="partial").merge("SELECT n FROM numbers", order_by="n")
-    assert len(taken(io, part)) == 1000
+    assert len(io.collect(part)) == 1000
     assert {shard_id: error.errno for shard_id, error in part.errors.items()} == {2: 1146}
     with pytest.raises(ScatterError):
         io(db.shards().aggregate("SELECT n FROM numbers", n=Count()))
     databases.run(2, "CREATE TABLE numbers (n INT)")
     io(db.set_shard_status(1, "maintenance"))
     with pytest.raises(ScatterError, match="1 of 2 shards failed: shard 1: it is in maintenance"):
-        taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n"))
+        io.collect(db.shards().merge("SELECT n FROM numbers", order_by="n"))
     part = db.shards([1, 9], on_error="partial").merge("SELECT n FROM numbers", order_by="n")
-    assert taken(io, part) == []
+    assert io.collect(part) == []
     assert isinstance(part.errors[1], ShardUnavailable)
     assert sorted(part.errors) == [1, 9]
 
 
 def test_a_merge_that_takes_too_long_or_is_interrupted_frees_its_connections(
-    db: Any, io: Any
+    db: Any, io: IO
 ) -> None:
     with pytest.raises(ScatterError) as caught:
-        taken(
-            io,
+        io.collect(
             db.shards().merge("SELECT SLEEP(20) AS a", order_by="a", timeout=0.4, read_only=True),
         )
     assert {type(error) for error in caught.value.result.errors.values()} == {DeadlineExceeded}
     with io.deadline(0.4), pytest.raises(ScatterError):
-        taken(io, db.shards().merge("SELECT SLEEP(20) AS a", order_by="a"))
+        io.collect(db.shards().merge("SELECT SLEEP(20) AS a", order_by="a"))
     with pytest.raises(ScatterError):
         io(db.shards().aggregate("SELECT SLEEP(20) AS a", timeout=0.4, n=Sum("a")))
-    assert until(io, lambda: idle(db))
+    io.wait_for(lambda: idle(db))
     merge = db.shards().merge("SELECT SLEEP(2) AS a", order_by="a")
     io.interrupted(lambda: next(merge) if io.name == "sync" else merge.__anext__())
-    assert until(io, lambda: idle(db))
+    io.wait_for(lambda: idle(db))
     assert io(db.shards().query("SELECT 7 AS n")).rows == [{"n": 7}, {"n": 7}]
 
 
-def test_shards_that_differ_are_told_apart(db: Any, io: Any, databases: Any, numbers: None) -> None:
+def test_shards_that_differ_are_told_apart(
+    db: Any, io: IO, databases: Databases, numbers: None
+) -> None:
     databases.run(
         2,
         (
@@ -558,7 +543,7 @@ def test_shards_that_differ_are_told_apart(db: Any, io: Any, databases: Any, num
         with pytest.raises(
             InterfaceError, match=f"the column '{column}' is not the same on all shards.*{why}"
         ):
-            taken(io, db.shards().merge("SELECT * FROM numbers", order_by=column))
+            io.collect(db.shards().merge("SELECT * FROM numbers", order_by=column))
         with pytest.raises(InterfaceError, match="not the same on all shards"):
             io(db.shards().aggregate("SELECT * FROM numbers", group_by=column, n=Count()))
     for shard_id, type_ in ((1, "DATE"), (2, "DATETIME")):
@@ -577,11 +562,11 @@ def test_shards_that_differ_are_told_apart(db: Any, io: Any, databases: Any, num
     with pytest.raises(InterfaceError, match="top is not the same on all shards"):
         io(db.shards().aggregate("SELECT * FROM numbers", top=Max("s")))
     with pytest.raises(InterfaceError, match="does not have the same members in the same order"):
-        taken(io, db.shards().merge("SELECT * FROM numbers", order_by="e"))
-    assert until(io, lambda: idle(db))
+        io.collect(db.shards().merge("SELECT * FROM numbers", order_by="e"))
+    io.wait_for(lambda: idle(db))
 
 
-def test_what_has_no_order_here_is_refused(db: Any, io: Any, databases: Any) -> None:
+def test_what_has_no_order_here_is_refused(db: Any, io: IO, databases: Databases) -> None:
     mysql = "MariaDB" not in databases.value(1, "SELECT VERSION()")
     for type_ in (
         ["GEOMETRY", "JSON"]
@@ -591,7 +576,7 @@ def test_what_has_no_order_here_is_refused(db: Any, io: Any, databases: Any) -> 
         for shard_id in (1, 2):
             databases.run(shard_id, "DROP TABLE IF EXISTS odd", f"CREATE TABLE odd (a {type_})")
         with pytest.raises(ParameterError, match="whose order is not known here"):
-            taken(io, db.shards().merge("SELECT a FROM odd", order_by="a"))
+            io.collect(db.shards().merge("SELECT a FROM odd", order_by="a"))
         refused: Any = (
             (ScatterError, "Incorrect arguments")
             if mysql and type_ == "GEOMETRY"
@@ -604,7 +589,7 @@ def test_what_has_no_order_here_is_refused(db: Any, io: Any, databases: Any) -> 
 
 
 def test_texts_that_are_longer_than_what_a_server_sorts_by(
-    db: Any, io: Any, databases: Any, seed: int
+    db: Any, io: IO, databases: Databases, seed: int
 ) -> None:
     """In a long column a server's own order forgets accents and case; beyond
     max_sort_length it forgets everything.
@@ -645,16 +630,14 @@ def test_texts_that_are_longer_than_what_a_server_sorts_by(
             for limit in (None, 60, 119):
                 ours = [
                     row["id"]
-                    for row in taken(
-                        io,
+                    for row in io.collect(
                         db.shards().merge("SELECT * FROM longs", order_by="s, id", limit=limit),
                     )
                 ]
                 short = [number for number in ours if number < 100]
                 assert short == one[: len(short)], (collation, type_, limit)
                 assert len(set(ours)) == (limit or 120)
-            falling = taken(
-                io,
+            falling = io.collect(
                 db.shards().merge(
                     "SELECT * FROM longs WHERE id < 100", order_by="-s, id", limit=60
                 ),
@@ -667,7 +650,7 @@ def test_texts_that_are_longer_than_what_a_server_sorts_by(
 
 
 def test_totals_of_nothing_of_much_and_of_odd_names(
-    db: Any, io: Any, databases: Any, numbers: None
+    db: Any, io: IO, databases: Databases, numbers: None
 ) -> None:
     shards = db.shards()
     asked: Dict[str, Any] = {
@@ -704,28 +687,32 @@ def test_totals_of_nothing_of_much_and_of_odd_names(
     ]
 
 
-def test_read_only_shards_and_transactions(db: Any, io: Any, databases: Any, numbers: None) -> None:
+def test_read_only_shards_and_transactions(
+    db: Any, io: IO, databases: Databases, numbers: None
+) -> None:
     io(db.set_shard_status(2, "readonly"))
-    assert len(taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n", limit=4))) == 4
+    assert len(io.collect(db.shards().merge("SELECT n FROM numbers", order_by="n", limit=4))) == 4
     assert io(db.shards().aggregate("SELECT n FROM numbers", n=Count())) == [{"n": 2000}]
     unsure = "SELECT n, BENCHMARK(1, 1) AS b FROM numbers"
     with pytest.raises(ScatterError) as caught:
-        taken(io, db.shards().merge(unsure, order_by="n"))
+        io.collect(db.shards().merge(unsure, order_by="n"))
     assert isinstance(caught.value.result.errors[2], ShardReadOnly)
-    assert len(taken(io, db.shards().merge(unsure, order_by="n", limit=4, read_only=True))) == 4
+    assert len(io.collect(db.shards().merge(unsure, order_by="n", limit=4, read_only=True))) == 4
     assert io(db.shards().aggregate(unsure, n=Count(), read_only=True)) == [{"n": 2000}]
     with io.entered(db.transaction()):
         assert (
-            len(taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n", limit=4))) == 4
+            len(io.collect(db.shards().merge("SELECT n FROM numbers", order_by="n", limit=4))) == 4
         )
     with io.entered(db.shard(1).transaction()):
         with pytest.raises(CrossShardError):
-            taken(io, db.shards().merge("SELECT n FROM numbers", order_by="n"))
+            io.collect(db.shards().merge("SELECT n FROM numbers", order_by="n"))
         with pytest.raises(CrossShardError):
             io(db.shards().aggregate("SELECT n FROM numbers", n=Count()))
 
 
-def test_bad_input_is_refused_before_anything_is_sent(open_service: Any, io: Any) -> None:
+def test_bad_input_is_refused_before_anything_is_sent(
+    open_service: Callable[..., Any], io: IO
+) -> None:
     db = open_service()
     io(db.close_service())
     shards: Any = db.shards()
@@ -759,7 +746,7 @@ def test_bad_input_is_refused_before_anything_is_sent(open_service: Any, io: Any
         db.shards(on_error="partial").aggregate("SELECT 1 AS a", n=Count())
 
 
-def test_an_hour_that_comes_twice(db: Any, io: Any, databases: Any) -> None:
+def test_an_hour_that_comes_twice(db: Any, io: IO, databases: Databases) -> None:
     """Moments compare as moments, however a time zone writes them."""
     moments = [1_700_000_000 + hour * 600 for hour in range(12)]
     for shard_id in (1, 2):
@@ -770,8 +757,8 @@ def test_an_hour_that_comes_twice(db: Any, io: Any, databases: Any) -> None:
             "CREATE TABLE moments (at TIMESTAMP)",
             f"INSERT INTO moments VALUES {values}",
         )
-    rows = taken(
-        io, db.shards().merge("SELECT at, UNIX_TIMESTAMP(at) AS n FROM moments", order_by="at")
+    rows = io.collect(
+        db.shards().merge("SELECT at, UNIX_TIMESTAMP(at) AS n FROM moments", order_by="at")
     )
     assert [row["n"] for row in rows] == moments
     assert isinstance(rows[0]["at"], datetime.datetime)

@@ -6,9 +6,11 @@ import logging
 import threading
 import time
 import warnings
-from typing import Any, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 import dualdb
 from dualdb import ConnectionFailed, InterfaceError, PoolTimeout, ServiceNotOpen
@@ -16,7 +18,7 @@ from dualdb.topology import lifecycle
 
 
 @pytest.fixture
-def make_client(databases: Any, io: Any) -> Iterator[Any]:
+def make_client(databases: Databases, io: IO) -> Iterator[Any]:
     made: List[Any] = []
 
     def make(**changes: Any) -> Any:
@@ -28,7 +30,7 @@ def make_client(databases: Any, io: Any) -> Iterator[Any]:
         io(client.close_pool())
 
 
-def alive(databases: Any, ids: Any) -> int:
+def alive(databases: Databases, ids: Any) -> int:
     """How many of these connections shard 1's server has."""
     return int(
         databases.value(
@@ -41,41 +43,31 @@ def alive(databases: Any, ids: Any) -> int:
     )
 
 
-def settle(databases: Any, io: Any, ids: Any, wanted: int) -> int:
-    """How many are alive, once that is as wanted or has not become so within two
-    seconds.
-    """
-    deadline = time.monotonic() + 2
-    while alive(databases, ids) != wanted and time.monotonic() < deadline:
-        io.sleep(0.01)
-    return alive(databases, ids)
-
-
 def test_pool_size_is_kept_and_overflow_closed_after_use(
-    make_client: Any, io: Any, databases: Any
+    make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     client = make_client(pool_size=2, max_overflow=3)
     ids = {
         row["id"]
-        for (row,) in io.max_concurrency(
+        for (row,) in io.concurrently(
             [lambda: client.query("SELECT CONNECTION_ID() AS id, SLEEP(0.1)")] * 20
         )
     }
     assert len(ids) == 5
-    assert settle(databases, io, ids, 2) == 2
+    io.wait_for(lambda: alive(databases, ids) == 2)
 
 
-def test_a_wait_is_bounded_and_told_with_figures(make_client: Any, io: Any) -> None:
+def test_a_wait_is_bounded_and_told_with_figures(make_client: Callable[..., Any], io: IO) -> None:
     client = make_client(pool_size=1, max_overflow=0, pool_timeout=0.2)
     with io.entered(client.transaction()):
-        outcome = io.max_concurrency([lambda: client.query("SELECT 1")])[0]
+        outcome = io.concurrently([lambda: client.query("SELECT 1")])[0]
     assert type(outcome) is PoolTimeout
     assert "1 of 1 are in use" in str(outcome)
     assert outcome.sent is False
     assert io(client.query_value("SELECT 1")) == 1
 
 
-def test_who_waits_is_served_in_order(make_client: Any, io: Any) -> None:
+def test_who_waits_is_served_in_order(make_client: Callable[..., Any], io: IO) -> None:
     client = make_client(pool_size=1, max_overflow=0)
     io(client.execute("SET @turn = 0"))
     served: List[int] = []
@@ -85,7 +77,7 @@ def test_who_waits_is_served_in_order(make_client: Any, io: Any) -> None:
             await client.query("SELECT SLEEP(0.01)")
             served.append(number)
 
-        io.max_concurrency([lambda number=number: one(number) for number in range(10)])
+        io.concurrently([lambda number=number: one(number) for number in range(10)])
     else:
 
         def wait_and_ask(number: int) -> None:
@@ -93,12 +85,12 @@ def test_who_waits_is_served_in_order(make_client: Any, io: Any) -> None:
             client.query("SELECT SLEEP(0.1)")
             served.append(number)
 
-        io.max_concurrency([lambda number=number: wait_and_ask(number) for number in range(6)])
+        io.concurrently([lambda number=number: wait_and_ask(number) for number in range(6)])
     assert served == sorted(served)
 
 
 def test_a_connection_that_died_in_the_pool_is_found_before_it_is_used(
-    make_client: Any, io: Any, databases: Any
+    make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     client = make_client(pool_size=1)
     first = io(client.query_value("SELECT CONNECTION_ID()"))
@@ -115,7 +107,7 @@ def test_a_connection_that_died_in_the_pool_is_found_before_it_is_used(
 
 
 def test_no_statement_is_sent_that_nobody_asked_for(
-    make_client: Any, io: Any, databases: Any
+    make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     client = make_client(pool_size=1)
     io(client.query("SELECT 1"))
@@ -138,7 +130,7 @@ def test_no_statement_is_sent_that_nobody_asked_for(
     assert int(io(client.query_value(count))) - before == 21 + 1 + 3
 
 
-def test_an_old_connection_is_replaced(make_client: Any, io: Any) -> None:
+def test_an_old_connection_is_replaced(make_client: Callable[..., Any], io: IO) -> None:
     client = make_client(pool_size=1, max_lifetime=0.05)
     first = io(client.query_value("SELECT CONNECTION_ID()"))
     time.sleep(0.1)
@@ -146,7 +138,7 @@ def test_an_old_connection_is_replaced(make_client: Any, io: Any) -> None:
 
 
 def test_a_transaction_left_open_by_a_statement_is_not_the_next_borrower_s(
-    make_client: Any, io: Any, databases: Any
+    make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     client = make_client(pool_size=1, max_overflow=0)
     for spoil in ("BEGIN", "SET autocommit = 0"):
@@ -197,7 +189,12 @@ FAILING = {
 
 @pytest.mark.parametrize(("change", "look", "expected"), FAILING.values(), ids=list(FAILING))
 def test_what_was_changed_before_an_error_is_as_before_too(
-    make_client: Any, io: Any, databases: Any, change: str, look: str, expected: Any
+    make_client: Callable[..., Any],
+    io: IO,
+    databases: Databases,
+    change: str,
+    look: str,
+    expected: Any,
 ) -> None:
     fails = (
         "CREATE PROCEDURE change_and_fail() BEGIN SET @left_behind = 1; SIGNAL SQLSTATE "
@@ -211,7 +208,7 @@ def test_what_was_changed_before_an_error_is_as_before_too(
 
 
 def test_a_reset_after_every_call_clears_what_the_server_does_not_tell_of(
-    make_client: Any, io: Any, databases: Any
+    make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     databases.run(
         1, "DROP PROCEDURE IF EXISTS take", "CREATE PROCEDURE take() DO GET_LOCK('left_behind', 0)"
@@ -223,7 +220,12 @@ def test_a_reset_after_every_call_clears_what_the_server_does_not_tell_of(
 
 @pytest.mark.parametrize(("change", "look", "expected"), CHANGES.values(), ids=list(CHANGES))
 def test_what_a_borrower_changed_is_as_before_for_the_next(
-    make_client: Any, io: Any, databases: Any, change: str, look: str, expected: Any
+    make_client: Callable[..., Any],
+    io: IO,
+    databases: Databases,
+    change: str,
+    look: str,
+    expected: Any,
 ) -> None:
     databases.run(
         1,
@@ -251,25 +253,27 @@ def test_what_a_borrower_changed_is_as_before_for_the_next(
     assert databases.run(1, "SELECT symbol FROM trades") == [{"symbol": "é한"}]
 
 
-def test_the_figures_are_there_without_asking_anybody(make_client: Any, io: Any) -> None:
+def test_the_figures_are_there_without_asking_anybody(
+    make_client: Callable[..., Any], io: IO
+) -> None:
     client = make_client(pool_size=2, max_overflow=1, pool_timeout=0.1)
     assert client.stats() == dualdb.PoolStats(3, 0, 0, 0, 0, 0, "closed")
     with io.entered(client.transaction()) as tx:
         io(tx.query("SELECT 1"))
         assert client.stats()[:5] == (3, 1, 0, 0, 1)
-        outcomes = io.max_concurrency([lambda: client.query("SELECT SLEEP(0.4)")] * 3)
+        outcomes = io.concurrently([lambda: client.query("SELECT SLEEP(0.4)")] * 3)
     assert sum(isinstance(outcome, PoolTimeout) for outcome in outcomes) == 1
     assert client.stats() == dualdb.PoolStats(3, 0, 2, 0, 3, 1, "closed")
 
 
-def test_warming_up_opens_as_many_as_asked_for(make_client: Any, io: Any) -> None:
+def test_warming_up_opens_as_many_as_asked_for(make_client: Callable[..., Any], io: IO) -> None:
     client = make_client(pool_size=4, warm_up=3)
     io(client.init_pool())
     assert client.stats()[:5] == (24, 0, 3, 0, 3)
 
 
 def test_what_nobody_uses_is_closed_and_what_nobody_gives_back_is_named(
-    make_client: Any, io: Any, databases: Any, caplog: pytest.LogCaptureFixture
+    make_client: Callable[..., Any], io: IO, databases: Databases, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = make_client(pool_size=3, warm_up=3, max_idle=0.2, leak_threshold=0.1)
     io(client.init_pool())
@@ -288,7 +292,7 @@ def test_what_nobody_uses_is_closed_and_what_nobody_gives_back_is_named(
 
 
 def test_a_service_tidies_its_pools_by_itself(
-    databases: Any, io: Any, monkeypatch: pytest.MonkeyPatch
+    databases: Databases, io: IO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifecycle, "MAINTENANCE_INTERVAL", 0.05)
     db = io.Service(databases.config.model_copy(update={"max_idle": 0.1}))
@@ -305,7 +309,7 @@ def test_a_service_tidies_its_pools_by_itself(
 
 
 def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(
-    databases: Any, io: Any, caplog: pytest.LogCaptureFixture
+    databases: Databases, io: IO, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = io.Client(databases.config_of(1))
 
@@ -320,7 +324,7 @@ def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(
 
         return close()
 
-    outcomes = io.max_concurrency(
+    outcomes = io.concurrently(
         [
             lambda: client.query("SELECT SLEEP(0.6)"),
             lambda: client.execute("DO SLEEP(30)"),
@@ -340,7 +344,7 @@ def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(
 
 
 def test_closing_wakes_those_who_wait_and_ends_what_is_idle(
-    make_client: Any, io: Any, databases: Any
+    make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     client = make_client(pool_size=1, max_overflow=0)
     first = io(client.query_value("SELECT CONNECTION_ID()"))
@@ -356,7 +360,7 @@ def test_closing_wakes_those_who_wait_and_ends_what_is_idle(
 
         return close()
 
-    outcomes = io.max_concurrency(
+    outcomes = io.concurrently(
         [
             lambda: client.query_value("SELECT SLEEP(0.4)"),
             lambda: later(io, client),
@@ -365,11 +369,11 @@ def test_closing_wakes_those_who_wait_and_ends_what_is_idle(
     )
     assert outcomes[0] == 0, "work in progress ends well"
     assert isinstance(outcomes[1], ServiceNotOpen)
-    assert settle(databases, io, [first], 0) == 0
+    io.wait_for(lambda: alive(databases, [first]) == 0)
 
 
 def test_a_closed_pool_stays_closed_until_its_client_opens_another(
-    make_client: Any, io: Any
+    make_client: Callable[..., Any], io: IO
 ) -> None:
     client = make_client()
     io(client.init_pool())
@@ -385,7 +389,7 @@ def test_a_closed_pool_stays_closed_until_its_client_opens_another(
 
 
 def test_a_borrowed_connection_that_was_forgotten_comes_back(
-    make_client: Any, io: Any, databases: Any
+    make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     client = make_client(pool_size=1, max_overflow=0, pool_timeout=2.0)
     forgotten = io.awaited(client.get_connection())
@@ -393,11 +397,11 @@ def test_a_borrowed_connection_that_was_forgotten_comes_back(
     del forgotten
     gc.collect()
     assert io(client.query_value("SELECT 1")) == 1
-    assert settle(databases, io, [thread_id], 0) == 0
+    io.wait_for(lambda: alive(databases, [thread_id]) == 0)
 
 
 def test_a_forgotten_connection_may_be_collected_while_the_pool_is_locked(
-    databases: Any, monkeypatch: pytest.MonkeyPatch
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = dualdb.MySQLClient(databases.config_of(1, pool_size=1, max_overflow=0))
     forgotten: Any = [client.connection()]
@@ -421,7 +425,7 @@ def test_a_forgotten_connection_may_be_collected_while_the_pool_is_locked(
 
 
 def test_an_exception_that_comes_just_as_a_command_ends_poisons_no_connection(
-    make_client: Any, io: Any
+    make_client: Callable[..., Any], io: IO
 ) -> None:
     client = make_client(pool_size=1, max_overflow=0)
     for _ in range(2):
@@ -431,7 +435,7 @@ def test_an_exception_that_comes_just_as_a_command_ends_poisons_no_connection(
         assert io(client.query_value("SELECT 7")) == 7
 
 
-def test_a_password_is_what_the_server_was_given_in_utf_8(databases: Any, io: Any) -> None:
+def test_a_password_is_what_the_server_was_given_in_utf_8(databases: Databases, io: IO) -> None:
     password, database = "pässwörd-비밀", databases.config_of(1).database
     databases.run(
         1, "DROP USER IF EXISTS dualdb_utf8", f"CREATE USER dualdb_utf8 IDENTIFIED BY '{password}'"
@@ -443,7 +447,7 @@ def test_a_password_is_what_the_server_was_given_in_utf_8(databases: Any, io: An
     databases.run(1, "DROP USER dualdb_utf8")
 
 
-def later(io: Any, client: Any) -> Any:
+def later(io: IO, client: Any) -> Any:
     if io.name == "sync":
         time.sleep(0.05)
         return client.query("SELECT 1")
@@ -456,7 +460,7 @@ def later(io: Any, client: Any) -> Any:
 
 
 def test_a_connect_in_progress_delays_no_one_else(
-    io: Any, databases: Any, make_client: Any, monkeypatch: pytest.MonkeyPatch
+    io: IO, databases: Databases, make_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One caller hangs in a connect; another's connection comes back and is used
     meanwhile.
@@ -495,7 +499,7 @@ def test_a_connect_in_progress_delays_no_one_else(
 
         return ask()
 
-    io.max_concurrency(
+    io.concurrently(
         [
             lambda: client.query("SELECT SLEEP(0.2)"),
             lambda: client.query("SELECT SLEEP(0.1)"),
@@ -515,7 +519,7 @@ def test_a_connect_in_progress_delays_no_one_else(
     ],
 )
 def test_a_failed_connect_is_told_with_its_code(
-    databases: Any, io: Any, changes: Any, code: Any, quick_retries: None
+    databases: Databases, io: IO, changes: Any, code: Any, quick_retries: None
 ) -> None:
     config = dualdb.DatabaseConfig(**{**plain(databases.config), **changes})
     service = io.Service(config)
@@ -531,7 +535,9 @@ def plain(config: dualdb.DatabaseConfig) -> Any:
     return {**config.model_dump(), "password": config.reveal_password()}
 
 
-def test_secrets_are_in_no_log(databases: Any, io: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_are_in_no_log(
+    databases: Databases, io: IO, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG):
         service = io.Service(databases.config)
         with io.entered(service):
@@ -542,7 +548,7 @@ def test_secrets_are_in_no_log(databases: Any, io: Any, caplog: pytest.LogCaptur
     assert databases.config.reveal_password() not in caplog.text
 
 
-def test_an_async_service_says_that_it_belongs_to_another_loop(databases: Any) -> None:
+def test_an_async_service_says_that_it_belongs_to_another_loop(databases: Databases) -> None:
     service = dualdb.AsyncDatabaseService(databases.config)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(service.init_service())
@@ -558,7 +564,7 @@ def test_an_async_service_says_that_it_belongs_to_another_loop(databases: Any) -
     assert asyncio.run(reopened()) == 1
 
 
-def test_a_service_goes_on_in_another_loop_when_its_own_is_gone(databases: Any) -> None:
+def test_a_service_goes_on_in_another_loop_when_its_own_is_gone(databases: Databases) -> None:
     service = dualdb.AsyncDatabaseService(
         databases.config_of("global", pool_size=2, max_overflow=0)
     )
@@ -580,7 +586,7 @@ def test_a_service_goes_on_in_another_loop_when_its_own_is_gone(databases: Any) 
         gc.collect()
 
 
-def test_a_service_can_be_closed_after_its_loop_is_gone(databases: Any) -> None:
+def test_a_service_can_be_closed_after_its_loop_is_gone(databases: Databases) -> None:
     service = dualdb.AsyncDatabaseService(databases.config)
 
     async def use() -> Any:
@@ -602,7 +608,7 @@ def test_a_service_can_be_closed_after_its_loop_is_gone(databases: Any) -> None:
     assert databases.value("global", gone) == 0
 
 
-def test_a_cancelled_call_leaves_no_half_read_connection(databases: Any) -> None:
+def test_a_cancelled_call_leaves_no_half_read_connection(databases: Databases) -> None:
     async def cancel_and_ask() -> List[Any]:
         client = dualdb.AsyncMySQLClient(databases.config_of(1, pool_size=2, max_overflow=0))
         rows = []
@@ -622,7 +628,7 @@ def test_a_cancelled_call_leaves_no_half_read_connection(databases: Any) -> None
     assert asyncio.run(cancel_and_ask()) == [0, 1, 2, 3] * 30
 
 
-def test_cancelled_waiters_lose_no_slot(databases: Any) -> None:
+def test_cancelled_waiters_lose_no_slot(databases: Databases) -> None:
     async def wait_and_go() -> Any:
         client = dualdb.AsyncMySQLClient(databases.config_of(1, pool_size=1, max_overflow=0))
         async with client.transaction():
@@ -640,7 +646,9 @@ def test_cancelled_waiters_lose_no_slot(databases: Any) -> None:
     assert asyncio.run(wait_and_go()) == (0, 0)
 
 
-def test_a_session_that_is_lost_while_it_is_reset_is_opened_anew(databases: Any, io: Any) -> None:
+def test_a_session_that_is_lost_while_it_is_reset_is_opened_anew(
+    databases: Databases, io: IO
+) -> None:
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
     with io.entered(client.transaction()) as tx:
         io(tx.execute("SET @left_behind = 1"))
@@ -656,7 +664,7 @@ KEEPS = ["SET @left_behind = 7", "DO GET_LOCK('left_behind', 0)"]
 
 @pytest.mark.parametrize("does", KEEPS)
 def test_what_a_stored_function_leaves_behind_is_nobody_else_s(
-    databases: Any, io: Any, does: str
+    databases: Databases, io: IO, does: str
 ) -> None:
     databases.run(
         1,

@@ -4,24 +4,26 @@ import logging
 from typing import Any, Callable, List
 
 import pytest
-from apis import session
+from apis import Verbs, session
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import ParameterError, ProgrammingError, ServiceNotOpen, ShardNotFound, ShardUnavailable
 
 WHERE_AM_I = "SELECT DATABASE() AS name"
 
 
-def name_of(databases: Any, name: Any) -> Any:
+def name_of(databases: Databases, name: Any) -> Any:
     return [{"name": databases.config_of(name).database}]
 
 
-def reload(db: Any, call: Any) -> None:
+def reload(db: Any, call: IO) -> None:
     call(db.load_shard_configs())
     call(db.init_shard_connections())
 
 
 @pytest.fixture(params=["unknown", "inactive"])
-def absent(request: pytest.FixtureRequest, databases: Any) -> int:
+def absent(request: pytest.FixtureRequest, databases: Databases) -> int:
     """A shard that is not there."""
     if request.param == "unknown":
         return 77
@@ -30,7 +32,7 @@ def absent(request: pytest.FixtureRequest, databases: Any) -> int:
 
 
 def test_a_session_whose_shard_is_absent_uses_the_global_database_and_warns_once(
-    absent: int, api: Any, databases: Any, caplog: pytest.LogCaptureFixture
+    absent: int, api: Verbs, databases: Databases, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "dualdb"):
         for _ in range(3):
@@ -40,7 +42,7 @@ def test_a_session_whose_shard_is_absent_uses_the_global_database_and_warns_once
 
 
 def test_a_strict_service_refuses_it(
-    absent: int, open_service: Any, call: Any, databases: Any
+    absent: int, open_service: Callable[..., Any], call: IO, databases: Databases
 ) -> None:
     db = open_service(absent_shard="error")
     with pytest.raises(ShardNotFound, match=f"Shard {absent} not found: it is"):
@@ -51,7 +53,7 @@ def test_a_strict_service_refuses_it(
     assert call(db.query(WHERE_AM_I)) == name_of(databases, "global")
 
 
-def test_named_outright_it_is_not_available(absent: int, api: Any, db: Any) -> None:
+def test_named_outright_it_is_not_available(absent: int, api: Verbs, db: Any) -> None:
     for attempt in (api.rows, api.count):
         with pytest.raises(RuntimeError, match=f"^Shard {absent} not available$") as caught:
             attempt(absent, WHERE_AM_I)
@@ -62,7 +64,7 @@ def test_named_outright_it_is_not_available(absent: int, api: Any, db: Any) -> N
 
 
 def test_a_shard_in_maintenance_is_refused_and_never_another_database(
-    databases: Any, api: Any, db: Any, io: Any
+    databases: Databases, api: Verbs, db: Any, io: IO
 ) -> None:
     databases.set_row(2, status="maintenance")
     reload(db, io)
@@ -81,7 +83,10 @@ def test_a_shard_in_maintenance_is_refused_and_never_another_database(
 
 
 def test_a_bad_row_hurts_its_shard_alone(
-    databases: Any, open_service: Any, call: Any, caplog: pytest.LogCaptureFixture
+    databases: Databases,
+    open_service: Callable[..., Any],
+    call: IO,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     databases.run(
         "global",
@@ -100,7 +105,10 @@ def test_a_bad_row_hurts_its_shard_alone(
 
 
 def test_without_a_shard_table_the_service_runs_on_the_global_database(
-    databases: Any, open_service: Any, call: Any, caplog: pytest.LogCaptureFixture
+    databases: Databases,
+    open_service: Callable[..., Any],
+    call: IO,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     databases.run("global", "DROP TABLE table_shard_config")
     with caplog.at_level(logging.WARNING, "dualdb"):
@@ -113,7 +121,7 @@ def test_without_a_shard_table_the_service_runs_on_the_global_database(
         call(db.shard(1).query(WHERE_AM_I))
 
 
-def test_a_shard_table_that_cannot_be_read_is_no_empty_one(databases: Any, io: Any) -> None:
+def test_a_shard_table_that_cannot_be_read_is_no_empty_one(databases: Databases, io: IO) -> None:
     """Taken for "no shards", it would send every user's writes to the global
     database.
     """
@@ -127,7 +135,7 @@ def test_a_shard_table_that_cannot_be_read_is_no_empty_one(databases: Any, io: A
 
 
 def test_a_shard_table_that_vanishes_leaves_the_last_map(
-    db: Any, call: Any, databases: Any
+    db: Any, call: IO, databases: Databases
 ) -> None:
     databases.run("global", "DROP TABLE table_shard_config")
     with pytest.raises(ProgrammingError) as caught:
@@ -137,7 +145,9 @@ def test_a_shard_table_that_vanishes_leaves_the_last_map(
     assert call(db.session(session(2)).query(WHERE_AM_I)) == name_of(databases, 2)
 
 
-def test_a_shard_table_of_another_name(databases: Any, open_service: Any, call: Any) -> None:
+def test_a_shard_table_of_another_name(
+    databases: Databases, open_service: Callable[..., Any], call: IO
+) -> None:
     schema = databases.config.database
     databases.run("global", "RENAME TABLE table_shard_config TO my_shards")
     db = open_service(shard_table=f"{schema}.my_shards")
@@ -145,7 +155,9 @@ def test_a_shard_table_of_another_name(databases: Any, open_service: Any, call: 
     databases.run("global", "DROP TABLE my_shards")
 
 
-def test_shard_zero_is_a_shard_like_any_other(databases: Any, open_service: Any, call: Any) -> None:
+def test_shard_zero_is_a_shard_like_any_other(
+    databases: Databases, open_service: Callable[..., Any], call: IO
+) -> None:
     databases.set_row(0)
     db = open_service()
     assert call(db.session(session(0)).query(WHERE_AM_I)) == name_of(databases, 1)
@@ -154,7 +166,7 @@ def test_shard_zero_is_a_shard_like_any_other(databases: Any, open_service: Any,
 
 
 @pytest.mark.parametrize("shard_id", ["2", "", True, 2.0, b"2"])
-def test_a_shard_id_of_the_wrong_type_goes_nowhere(db: Any, call: Any, shard_id: Any) -> None:
+def test_a_shard_id_of_the_wrong_type_goes_nowhere(db: Any, call: IO, shard_id: Any) -> None:
     attempts: List[Callable[[], Any]] = [
         lambda: call(db.session(session(shard_id)).query(WHERE_AM_I)),
         lambda: call(db.execute_query_by_session(session(shard_id), WHERE_AM_I)),
@@ -168,7 +180,7 @@ def test_a_shard_id_of_the_wrong_type_goes_nowhere(db: Any, call: Any, shard_id:
             attempt()
 
 
-def test_many_callers_never_see_another_s_database(db: Any, io: Any, databases: Any) -> None:
+def test_many_callers_never_see_another_s_database(db: Any, io: IO, databases: Databases) -> None:
     def ask(shard_id: Any) -> Any:
         return lambda: db.session(session(shard_id)).query_value(WHERE_AM_I)
 
@@ -176,10 +188,12 @@ def test_many_callers_never_see_another_s_database(db: Any, io: Any, databases: 
     names = {
         name: databases.config_of("global" if name is None else name).database for name in wanted
     }
-    assert io.max_concurrency([ask(name) for name in wanted]) == [names[name] for name in wanted]
+    assert io.concurrently([ask(name) for name in wanted]) == [names[name] for name in wanted]
 
 
-def test_reloading_keeps_the_pools_of_unchanged_shards(db: Any, io: Any, databases: Any) -> None:
+def test_reloading_keeps_the_pools_of_unchanged_shards(
+    db: Any, io: IO, databases: Databases
+) -> None:
     first = {key: io(db.shard(key).query_value("SELECT CONNECTION_ID()")) for key in (1, 2)}
     databases.set_row(3)
     databases.set_row(2, status="inactive")

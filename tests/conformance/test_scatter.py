@@ -1,9 +1,11 @@
 """One call to several shards."""
 
 import pickle
-from typing import Any
+from typing import Any, Callable
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import CrossShardError, DeadlineExceeded, ParameterError, ScatterError, ShardUnavailable
 
@@ -11,7 +13,7 @@ INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 
 @pytest.fixture
-def four(databases: Any) -> Any:
+def four(databases: Databases) -> Any:
     """Shards 1 to 4, of which 3 and 4 are shard 1's database under other numbers."""
     databases.set_row(3)
     databases.set_row(4)
@@ -19,7 +21,7 @@ def four(databases: Any) -> Any:
 
 
 def test_every_shard_is_asked_and_each_answer_is_its_own(
-    four: Any, open_service: Any, io: Any
+    four: Any, open_service: Callable[..., Any], io: IO
 ) -> None:
     db = open_service()
     for shard_id in (1, 2):
@@ -45,13 +47,17 @@ def test_every_shard_is_asked_and_each_answer_is_its_own(
     assert io(db.shards([]).query("SELECT 1")).rows == []
 
 
-def test_shards_are_asked_at_the_same_time(four: Any, open_service: Any, io: Any) -> None:
+def test_shards_are_asked_at_the_same_time(
+    four: Any, open_service: Callable[..., Any], io: IO
+) -> None:
     db = open_service()
     seen = io(db.shards().query("SELECT NOW(6) AS a, SLEEP(0.3) AS s, SYSDATE(6) AS b"))
     assert max(row["a"] for row in seen.rows) < min(row["b"] for row in seen.rows)
 
 
-def test_nothing_is_silently_short(four: Any, open_service: Any, io: Any, databases: Any) -> None:
+def test_nothing_is_silently_short(
+    four: Any, open_service: Callable[..., Any], io: IO, databases: Databases
+) -> None:
     databases.set_row(2, status="maintenance")
     databases.set_row(4, status="inactive")
     db = open_service()
@@ -73,7 +79,7 @@ def test_nothing_is_silently_short(four: Any, open_service: Any, io: Any, databa
     assert {error.errno for error in caught.value.result.errors.values()} == {1054}
 
 
-def test_a_slow_shard_is_late_alone(db: Any, io: Any, databases: Any) -> None:
+def test_a_slow_shard_is_late_alone(db: Any, io: IO, databases: Databases) -> None:
     for shard_id, seconds in ((1, 20), (2, 0)):
         databases.run(
             shard_id,
@@ -88,7 +94,9 @@ def test_a_slow_shard_is_late_alone(db: Any, io: Any, databases: Any) -> None:
         io(db.shards().query("SELECT SLEEP(s) FROM nap"))
 
 
-def test_bad_input_is_refused_before_anything_is_sent(db: Any, io: Any, databases: Any) -> None:
+def test_bad_input_is_refused_before_anything_is_sent(
+    db: Any, io: IO, databases: Databases
+) -> None:
     wrongs: Any = [{"shard_ids": ["1"]}, {"on_error": "perhaps"}, {"max_concurrency": 0}]
     for wrong in wrongs:
         with pytest.raises(ParameterError):

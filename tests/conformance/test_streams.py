@@ -7,7 +7,8 @@ import textwrap
 from typing import Any
 
 import pytest
-from io_kinds import until
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import (
     ConcurrentUseError,
@@ -33,13 +34,13 @@ MANY = f"SELECT {NUMBER} AS n, REPEAT('x', 100) AS x FROM " + ", ".join(
 
 
 @pytest.fixture
-def client(databases: Any, io: Any) -> Any:
+def client(databases: Databases, io: IO) -> Any:
     made = io.Client(databases.config_of(1, pool_size=2, max_overflow=0, pool_timeout=5))
     yield made
     io(made.close_pool())
 
 
-def busy(databases: Any) -> int:
+def busy(databases: Databases) -> int:
     found = (
         "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%REPEAT(%' AND "
         "info NOT LIKE '%processlist%'"
@@ -47,84 +48,86 @@ def busy(databases: Any) -> int:
     return int(databases.value(1, found))
 
 
-def test_all_rows_come_and_the_connection_goes_back(client: Any, io: Any, databases: Any) -> None:
+def test_all_rows_come_and_the_connection_goes_back(
+    client: Any, io: IO, databases: Databases
+) -> None:
     first = io(client.query_value("SELECT CONNECTION_ID()"))
-    rows = io.taken(client.stream(MANY + " LIMIT %s", (25_000,)))
+    rows = io.collect(client.stream(MANY + " LIMIT %s", (25_000,)))
     assert len({row["n"] for row in rows}) == 25_000
     assert rows[0].keys() == {"n", "x"}
-    assert io.taken(client.stream("SELECT 1 AS a, 2 AS a FROM DUAL WHERE FALSE")) == []
-    assert io.taken(client.stream("DO 1")) == []
+    assert io.collect(client.stream("SELECT 1 AS a, 2 AS a FROM DUAL WHERE FALSE")) == []
+    assert io.collect(client.stream("DO 1")) == []
     assert io(client.query_value("SELECT CONNECTION_ID()")) == first
     assert (client.stats().in_use, client.stats().opened) == (0, 1)
 
 
 def test_leaving_the_loop_frees_the_connection_and_ends_the_query(
-    client: Any, io: Any, databases: Any
+    client: Any, io: IO, databases: Databases
 ) -> None:
     for _ in range(4):
-        assert len(io.taken(client.stream(MANY), 3)) == 3
+        assert len(io.collect(client.stream(MANY), 3)) == 3
         gc.collect()
         assert io(client.query_value("SELECT 7")) == 7
-    assert until(io, lambda: busy(databases) == 0)
-    assert until(io, lambda: client.stats().in_use == 0)
+    io.wait_for(lambda: busy(databases) == 0)
+    io.wait_for(lambda: client.stats().in_use == 0)
     stream = client.stream(MANY)
     with io.entered(stream):
-        io.taken(stream, 1)
-    assert until(io, lambda: client.stats().in_use == 0)
-    assert io.taken(stream) == [], "it is over"
+        io.collect(stream, 1)
+    io.wait_for(lambda: client.stats().in_use == 0)
+    assert io.collect(stream) == [], "it is over"
 
 
-def test_errors_before_and_between_the_rows(client: Any, io: Any, databases: Any) -> None:
+def test_errors_before_and_between_the_rows(client: Any, io: IO, databases: Databases) -> None:
     with pytest.raises(ParameterError):
         client.stream("SELECT %s", ())
     with pytest.raises(ProgrammingError):
-        io.taken(client.stream("SELECT * FROM nowhere"))
+        io.collect(client.stream("SELECT * FROM nowhere"))
     fails = f"SELECT n, (SELECT 1 UNION SELECT IF(n < 90000, 1, 2)) FROM ({MANY}) AS m"
     with pytest.raises(OperationalError) as caught:
-        io.taken(client.stream(fails))
+        io.collect(client.stream(fails))
     assert caught.value.errno == 1242
     with pytest.raises(DeadlineExceeded):
-        io.taken(client.stream("SELECT 1 UNION ALL SELECT SLEEP(20)", timeout=0.3))
-    assert until(io, lambda: client.stats().in_use == 0)
+        io.collect(client.stream("SELECT 1 UNION ALL SELECT SLEEP(20)", timeout=0.3))
+    io.wait_for(lambda: client.stats().in_use == 0)
     assert io(client.query_value("SELECT 7")) == 7
 
 
-def test_inside_a_transaction_it_is_part_of_it(client: Any, io: Any, databases: Any) -> None:
+def test_inside_a_transaction_it_is_part_of_it(client: Any, io: IO, databases: Databases) -> None:
     with io.entered(client.transaction()) as tx:
         io(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"))
         for target in (tx, client):
-            assert io.taken(target.stream("SELECT user_id FROM trades")) == [{"user_id": 1}]
+            assert io.collect(target.stream("SELECT user_id FROM trades")) == [{"user_id": 1}]
         stream = tx.stream(MANY + " LIMIT 1000")
-        io.taken(stream, 1)
+        io.collect(stream, 1)
         with pytest.raises(ConcurrentUseError):
             io(tx.query("SELECT 1"))
-        assert len(io.taken(stream)) == 999
+        assert len(io.collect(stream)) == 999
         assert io(tx.query_value("SELECT 7")) == 7
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
     with pytest.raises(TransactionAborted), io.entered(client.transaction()) as tx:
         io(tx.execute("INSERT INTO trades (user_id, symbol, qty) VALUES (2, 'A', 1)"))
         stream = tx.stream(MANY)
-        io.taken(stream, 1)
+        io.collect(stream, 1)
         stream.close()
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
 
 
-def test_a_stream_goes_where_a_call_goes(db: Any, io: Any, databases: Any) -> None:
-    assert io.taken(db.shard(1).stream("SELECT DATABASE() AS d")) == [
+def test_a_stream_goes_where_a_call_goes(db: Any, io: IO, databases: Databases) -> None:
+    assert io.collect(db.shard(1).stream("SELECT DATABASE() AS d")) == [
         {"d": databases.config_of(1).database}
     ]
-    assert io.taken(db.stream("SELECT DATABASE() AS d")) == [
+    assert io.collect(db.stream("SELECT DATABASE() AS d")) == [
         {"d": databases.config_of("global").database}
     ]
     with pytest.raises(ShardUnavailable):
-        io.taken(db.shard(9).stream("SELECT 1"))
+        io.collect(db.shard(9).stream("SELECT 1"))
     io(db.set_shard_status(1, "readonly"))
-    assert io.taken(db.shard(1).stream("SELECT 7 AS n")) == [{"n": 7}]
+    assert io.collect(db.shard(1).stream("SELECT 7 AS n")) == [{"n": 7}]
     with pytest.raises(ShardReadOnly):
-        io.taken(db.shard(1).stream("SELECT 7 AS n FOR UPDATE"))
+        io.collect(db.shard(1).stream("SELECT 7 AS n FOR UPDATE"))
 
 
-def test_a_million_rows_take_no_memory(databases: Any, io: Any) -> None:
+def test_a_million_rows_take_no_memory(databases: Databases, io: IO) -> None:
     config = databases.config_of(1)
     url = f"mysql://{config.user}:{config.reveal_password()}@{config.host}:{config.port}/{config.database}"
     million = f"SELECT n, x FROM ({MANY}) AS m, {DIGITS} AS g"
@@ -166,7 +169,7 @@ def test_a_million_rows_take_no_memory(databases: Any, io: Any) -> None:
 
 
 def test_a_write_whose_connection_is_lost_while_its_rows_come_has_an_unknown_outcome(
-    client: Any, io: Any, databases: Any
+    client: Any, io: IO, databases: Databases
 ) -> None:
     body = f"BEGIN INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1); {MANY}; END"
     databases.run(1, "DROP PROCEDURE IF EXISTS works", f"CREATE PROCEDURE works() {body}")
@@ -174,13 +177,13 @@ def test_a_write_whose_connection_is_lost_while_its_rows_come_has_an_unknown_out
     with pytest.raises(OutcomeUnknown) as caught:
         next(stream) if io.name == "sync" else io(stream.__anext__())
         databases.run(1, f"KILL {stream._connection.session_id}")
-        io.taken(stream)
+        io.collect(stream)
     assert (caught.value.retryable, caught.value.sent) == (False, True)
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
 
 
 def test_its_time_is_for_the_whole_loop_and_not_for_what_has_come(
-    client: Any, io: Any, databases: Any
+    client: Any, io: IO, databases: Databases
 ) -> None:
     few = (
         f"SELECT {NUMBER} AS n FROM {DIGITS} a, {DIGITS} b, {DIGITS} c, {DIGITS} e, {DIGITS} "
@@ -191,4 +194,4 @@ def test_its_time_is_for_the_whole_loop_and_not_for_what_has_come(
     io.sleep(0.6)
     with pytest.raises(DeadlineExceeded):
         next(stream) if io.name == "sync" else io(stream.__anext__())
-    assert until(io, lambda: client.stats().in_use == 0)
+    io.wait_for(lambda: client.stats().in_use == 0)

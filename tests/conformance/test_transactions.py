@@ -7,6 +7,8 @@ from typing import Any, Callable, Iterator, List
 import pymysql
 import pytest
 from apis import session
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import (
     ConcurrentUseError,
@@ -24,7 +26,7 @@ from dualdb import (
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 
-def users(databases: Any, name: Any = 1) -> Any:
+def users(databases: Databases, name: Any = 1) -> Any:
     return [
         row["user_id"] for row in databases.run(name, "SELECT user_id FROM trades ORDER BY user_id")
     ]
@@ -34,7 +36,9 @@ def users(databases: Any, name: Any = 1) -> Any:
     "target",
     [lambda db: db.shard(1), lambda db: db.session(session(1)), lambda db: db.get_shard_client(1)],
 )
-def test_a_block_that_ends_well_is_committed(db: Any, io: Any, databases: Any, target: Any) -> None:
+def test_a_block_that_ends_well_is_committed(
+    db: Any, io: IO, databases: Databases, target: Any
+) -> None:
     with io.entered(target(db).transaction()) as tx:
         assert io(tx.execute(INSERT, (1,))).lastrowid == 1
         io(tx.call("buy", (2, "B", 1)))
@@ -44,14 +48,16 @@ def test_a_block_that_ends_well_is_committed(db: Any, io: Any, databases: Any, t
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
-def test_a_block_that_fails_is_rolled_back(db: Any, io: Any, databases: Any, error: Any) -> None:
+def test_a_block_that_fails_is_rolled_back(
+    db: Any, io: IO, databases: Databases, error: Any
+) -> None:
     with pytest.raises(error), io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         raise error
     assert users(databases) == []
 
 
-def test_inside_a_transaction_another_is_a_savepoint(db: Any, io: Any, databases: Any) -> None:
+def test_inside_a_transaction_another_is_a_savepoint(db: Any, io: IO, databases: Databases) -> None:
     with io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         with pytest.raises(ZeroDivisionError), io.entered(tx.transaction()) as inner:
@@ -66,7 +72,7 @@ def test_inside_a_transaction_another_is_a_savepoint(db: Any, io: Any, databases
 
 
 def test_calls_of_the_same_caller_take_part_and_others_do_not(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     with pytest.raises(ZeroDivisionError), io.entered(db.shard(1).transaction(other_shards=True)):
         io(db.shard(1).execute(INSERT, (1,)))
@@ -79,7 +85,9 @@ def test_calls_of_the_same_caller_take_part_and_others_do_not(
     assert (users(databases, 1), users(databases, 2)) == ([5], [6])
 
 
-def test_a_legacy_unit_of_work_commits_or_vanishes_whole(db: Any, io: Any, databases: Any) -> None:
+def test_a_legacy_unit_of_work_commits_or_vanishes_whole(
+    db: Any, io: IO, databases: Databases
+) -> None:
     databases.run(
         "global", "CREATE TABLE IF NOT EXISTS events (name VARCHAR(20))", "TRUNCATE events"
     )
@@ -100,7 +108,7 @@ def test_a_legacy_unit_of_work_commits_or_vanishes_whole(db: Any, io: Any, datab
     assert databases.run("global", "SELECT name FROM events") == [{"name": "a"}]
 
 
-def test_what_a_transaction_yields_serves_old_code(db: Any, io: Any, databases: Any) -> None:
+def test_what_a_transaction_yields_serves_old_code(db: Any, io: IO, databases: Databases) -> None:
     with io.entered(db.get_transaction()) as tx:
         assert io(tx.execute_non_query("INSERT INTO accounts (email) VALUES ('a')")) == 1
         assert io(tx.get_last_insert_id()) == 1
@@ -120,7 +128,7 @@ def test_what_a_transaction_yields_serves_old_code(db: Any, io: Any, databases: 
     assert databases.value("global", "SELECT COUNT(*) FROM accounts") == 2
 
 
-def test_a_transaction_is_used_once_and_inside_its_block(db: Any, io: Any) -> None:
+def test_a_transaction_is_used_once_and_inside_its_block(db: Any, io: IO) -> None:
     tx = db.transaction()
     with pytest.raises(InterfaceError, match="has not begun"):
         io(tx.query("SELECT 1"))
@@ -132,7 +140,9 @@ def test_a_transaction_is_used_once_and_inside_its_block(db: Any, io: Any) -> No
         pass
 
 
-def test_an_error_that_the_block_handles_leaves_the_rest(db: Any, io: Any, databases: Any) -> None:
+def test_an_error_that_the_block_handles_leaves_the_rest(
+    db: Any, io: IO, databases: Databases
+) -> None:
     with io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         with pytest.raises(Exception, match="no more"):
@@ -141,7 +151,7 @@ def test_an_error_that_the_block_handles_leaves_the_rest(db: Any, io: Any, datab
     assert users(databases) == [1, 2, 3]
 
 
-def test_after_a_deadlock_nothing_more_is_sent(db: Any, io: Any, databases: Any) -> None:
+def test_after_a_deadlock_nothing_more_is_sent(db: Any, io: IO, databases: Databases) -> None:
     databases.run(
         1, "INSERT INTO trades (id, user_id, symbol, qty) VALUES (1, 1, 'A', 0), (2, 2, 'B', 0)"
     )
@@ -176,7 +186,7 @@ def test_after_a_deadlock_nothing_more_is_sent(db: Any, io: Any, databases: Any)
     assert 8 not in users(databases)
 
 
-def world_connection(databases: Any) -> Any:
+def world_connection(databases: Databases) -> Any:
     config = databases.config_of(1)
     return pymysql.connect(
         host=config.host,
@@ -188,7 +198,7 @@ def world_connection(databases: Any) -> Any:
 
 
 def test_a_statement_that_commits_by_itself_does_not_leave_the_rest_unprotected(
-    db: Any, io: Any, databases: Any, caplog: pytest.LogCaptureFixture
+    db: Any, io: IO, databases: Databases, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ZeroDivisionError), io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
@@ -200,7 +210,7 @@ def test_a_statement_that_commits_by_itself_does_not_leave_the_rest_unprotected(
 
 
 def test_an_implicit_commit_sweeps_savepoints_away_and_says_so(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     with pytest.raises(TransactionAborted) as caught, io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
@@ -216,7 +226,7 @@ def test_an_implicit_commit_sweeps_savepoints_away_and_says_so(
 @pytest.mark.parametrize("fails", [True, False])
 @pytest.mark.parametrize("commits", [True, False])
 def test_a_procedure_that_ends_the_transaction_is_found_out(
-    db: Any, io: Any, databases: Any, commits: bool, fails: bool
+    db: Any, io: IO, databases: Databases, commits: bool, fails: bool
 ) -> None:
     with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
@@ -230,7 +240,7 @@ def test_a_procedure_that_ends_the_transaction_is_found_out(
 
 
 def test_a_transaction_that_a_failed_procedure_left_open_is_not_lent_on(
-    databases: Any, io: Any
+    databases: Databases, io: IO
 ) -> None:
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
     with pytest.raises(OperationalError, match="no more"):
@@ -240,7 +250,9 @@ def test_a_transaction_that_a_failed_procedure_left_open_is_not_lent_on(
     io(client.close_pool())
 
 
-def test_what_is_open_inside_ends_with_the_outer_block(db: Any, io: Any, databases: Any) -> None:
+def test_what_is_open_inside_ends_with_the_outer_block(
+    db: Any, io: IO, databases: Databases
+) -> None:
     with io.entered(db.shard(1).transaction()) as tx:
         inner = tx.transaction()
         entered = io.entered(inner)
@@ -253,7 +265,7 @@ def test_what_is_open_inside_ends_with_the_outer_block(db: Any, io: Any, databas
     assert users(databases) == [1, 3]
 
 
-def test_savepoints_of_several_callers_do_not_cross(db: Any, io: Any, databases: Any) -> None:
+def test_savepoints_of_several_callers_do_not_cross(db: Any, io: IO, databases: Databases) -> None:
     def cross(tx: Any) -> Any:
         """Open a savepoint in a transaction that another caller is in."""
         if io.name == "sync":
@@ -277,7 +289,7 @@ def test_savepoints_of_several_callers_do_not_cross(db: Any, io: Any, databases:
 
 
 def test_a_statement_that_was_interrupted_takes_the_transaction_with_it(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
@@ -288,7 +300,7 @@ def test_a_statement_that_was_interrupted_takes_the_transaction_with_it(
 
 
 def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
@@ -300,7 +312,9 @@ def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(
     assert io(db.shard(1).query_value("SELECT 1")) == 1
 
 
-def test_a_commit_whose_answer_is_lost_is_told_as_unknown(db: Any, io: Any, databases: Any) -> None:
+def test_a_commit_whose_answer_is_lost_is_told_as_unknown(
+    db: Any, io: IO, databases: Databases
+) -> None:
     with (
         pytest.raises(OutcomeUnknown, match="COMMIT") as caught,
         io.entered(db.shard(1).transaction()) as tx,
@@ -312,9 +326,9 @@ def test_a_commit_whose_answer_is_lost_is_told_as_unknown(db: Any, io: Any, data
     assert caught.value.shard_id == 1
 
 
-def test_two_callers_in_one_transaction_are_told_so(db: Any, io: Any) -> None:
+def test_two_callers_in_one_transaction_are_told_so(db: Any, io: IO) -> None:
     with io.entered(db.transaction()) as tx:
-        outcomes = io.max_concurrency([lambda: tx.query_value("SELECT SLEEP(0.2)")] * 3)
+        outcomes = io.concurrently([lambda: tx.query_value("SELECT SLEEP(0.2)")] * 3)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == [
         "ConcurrentUseError",
         "ConcurrentUseError",
@@ -323,7 +337,7 @@ def test_two_callers_in_one_transaction_are_told_so(db: Any, io: Any) -> None:
     assert any(isinstance(outcome, ConcurrentUseError) for outcome in outcomes)
 
 
-def test_a_transaction_on_a_shard_that_is_away_is_refused(db: Any, io: Any) -> None:
+def test_a_transaction_on_a_shard_that_is_away_is_refused(db: Any, io: IO) -> None:
     with (
         pytest.raises(RuntimeError, match="^Shard 9 not available$"),
         io.entered(db.shard(9).transaction()),
@@ -331,7 +345,7 @@ def test_a_transaction_on_a_shard_that_is_away_is_refused(db: Any, io: Any) -> N
         raise AssertionError("entered")
 
 
-def test_the_connection_comes_back_clean(databases: Any, io: Any) -> None:
+def test_the_connection_comes_back_clean(databases: Databases, io: IO) -> None:
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
     ids = set()
     for _ in range(3):
@@ -346,7 +360,9 @@ def test_the_connection_comes_back_clean(databases: Any, io: Any) -> None:
     io(client.close_pool())
 
 
-def test_a_commit_marker_is_left_with_the_transaction(db: Any, io: Any, databases: Any) -> None:
+def test_a_commit_marker_is_left_with_the_transaction(
+    db: Any, io: IO, databases: Databases
+) -> None:
     databases.run(1, "DROP TABLE IF EXISTS dualdb_commit")
     with io.entered(db.shard(1).transaction(commit_marker=True)) as tx:
         io(tx.execute(INSERT, (1,)))
@@ -392,7 +408,7 @@ ENDS = {
 @pytest.mark.parametrize("body", ENDS)
 @pytest.mark.parametrize("marked", [False, True])
 def test_a_procedure_that_begins_another_transaction_is_found_out(
-    db: Any, io: Any, databases: Any, body: str, marked: bool
+    db: Any, io: IO, databases: Databases, body: str, marked: bool
 ) -> None:
     databases.run(1, f"DROP PROCEDURE IF EXISTS {body}", f"CREATE PROCEDURE {body}() {ENDS[body]}")
     with (
@@ -419,7 +435,7 @@ HIDDEN = [
 
 @pytest.mark.parametrize(("sql", "translated"), HIDDEN)
 def test_a_commit_inside_another_statement_is_found_out(
-    db: Any, io: Any, databases: Any, sql: str, translated: Any
+    db: Any, io: IO, databases: Databases, sql: str, translated: Any
 ) -> None:
     if "MariaDB" not in databases.value(1, "SELECT VERSION()"):
         # MySQL has no such statements
@@ -435,7 +451,7 @@ def test_a_commit_inside_another_statement_is_found_out(
 
 
 def test_a_stream_after_a_cursor_that_was_not_read_to_its_end_has_its_own_rows(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     digits = " UNION ALL ".join([f"SELECT {number} AS n" for number in range(252)])
     databases.run(
@@ -446,12 +462,12 @@ def test_a_stream_after_a_cursor_that_was_not_read_to_its_end_has_its_own_rows(
     with io.entered(db.shard(1).transaction()) as tx:
         cursor = io.awaited(tx.cursor())
         io.awaited(cursor.execute("CALL two_sets()"))
-        assert io.taken(tx.stream("SELECT 'of the stream' AS a")) == [{"a": "of the stream"}]
+        assert io.collect(tx.stream("SELECT 'of the stream' AS a")) == [{"a": "of the stream"}]
         assert io(tx.query_value("SELECT 'of the query'")) == "of the query"
 
 
 def test_a_procedure_that_does_no_such_thing_is_left_alone(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     databases.run(
         1,
@@ -488,7 +504,7 @@ def test_a_procedure_that_does_no_such_thing_is_left_alone(
     ],
 )
 def test_a_transaction_is_ended_by_its_block_alone(
-    db: Any, io: Any, databases: Any, word: str
+    db: Any, io: IO, databases: Databases, word: str
 ) -> None:
     with io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
@@ -500,7 +516,7 @@ def test_a_transaction_is_ended_by_its_block_alone(
     assert users(databases) == [1]
 
 
-def test_what_follows_ddl_is_not_told_as_the_whole(db: Any, io: Any, databases: Any) -> None:
+def test_what_follows_ddl_is_not_told_as_the_whole(db: Any, io: IO, databases: Databases) -> None:
     with pytest.raises(TransactionAborted) as caught, io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         io(tx.execute("/* so */ CREATE TABLE IF NOT EXISTS made (a INT)"))
@@ -513,7 +529,7 @@ def test_what_follows_ddl_is_not_told_as_the_whole(db: Any, io: Any, databases: 
 
 
 def test_a_block_inside_does_not_outlive_a_transaction_that_was_rolled_back(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     inner: Any = None
     with pytest.raises(ZeroDivisionError), io.entered(db.shard(1).transaction()) as tx:
@@ -526,7 +542,9 @@ def test_a_block_inside_does_not_outlive_a_transaction_that_was_rolled_back(
     assert users(databases) == []
 
 
-def test_what_is_said_through_a_cursor_is_not_the_next_borrower_s(databases: Any, io: Any) -> None:
+def test_what_is_said_through_a_cursor_is_not_the_next_borrower_s(
+    databases: Databases, io: IO
+) -> None:
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
     with io.entered(client.transaction()) as tx:
         cursor = io.awaited(tx.cursor())
@@ -539,7 +557,7 @@ def test_what_is_said_through_a_cursor_is_not_the_next_borrower_s(databases: Any
     io(client.close_pool())
 
 
-def function(io: Any, body: Callable[[Any], Iterator[Any]]) -> Any:
+def function(io: IO, body: Callable[[Any], Iterator[Any]]) -> Any:
     """A function of a transaction as the colour wants it, from a generator that yields
     calls and returns what the function gives.
     """
@@ -566,7 +584,7 @@ def function(io: Any, body: Callable[[Any], Iterator[Any]]) -> Any:
 
 
 def test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums(
-    databases: Any, io: Any
+    databases: Databases, io: IO
 ) -> None:
     databases.run(
         1,
@@ -588,13 +606,13 @@ def test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums(
         return function(io, body)
 
     calls = [lambda ids=ids: client.run(mover(*ids), attempts=50) for ids in [(1, 2), (2, 1)] * 10]
-    assert io.max_concurrency(calls) == [1, 2] * 10
+    assert io.concurrently(calls) == [1, 2] * 10
     assert [row["n"] for row in databases.run(1, "SELECT n FROM sums ORDER BY id")] == [20, 20]
     assert len(begun) > 20, "there were deadlocks, or this proves nothing"
     io(client.close_pool())
 
 
-def test_what_is_no_conflict_is_not_begun_again(db: Any, io: Any, databases: Any) -> None:
+def test_what_is_no_conflict_is_not_begun_again(db: Any, io: IO, databases: Databases) -> None:
     begun, translated = [], []
 
     def body(tx: Any) -> Any:
@@ -609,7 +627,7 @@ def test_what_is_no_conflict_is_not_begun_again(db: Any, io: Any, databases: Any
 
 
 def test_a_connection_that_is_lost_before_commit_begins_it_again(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     begun, translated = [], []
 
@@ -634,7 +652,9 @@ def test_a_connection_that_is_lost_before_commit_begins_it_again(
     assert len(begun) == 1, "only the whole can begin again"
 
 
-def test_what_is_to_be_done_after_the_commit(db: Any, io: Any, databases: Any, caplog: Any) -> None:
+def test_what_is_to_be_done_after_the_commit(
+    db: Any, io: IO, databases: Databases, caplog: pytest.LogCaptureFixture
+) -> None:
     translated: List[Any] = []
 
     def fails() -> None:
@@ -654,7 +674,7 @@ def test_what_is_to_be_done_after_the_commit(db: Any, io: Any, databases: Any, c
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_how_a_transaction_is_opened(db: Any, io: Any, databases: Any) -> None:
+def test_how_a_transaction_is_opened(db: Any, io: IO, databases: Databases) -> None:
     shard = db.shard(1)
     with io.entered(shard.transaction(isolation="read committed")) as tx:
         assert io(tx.query_value("SELECT COUNT(*) FROM trades")) == 0
@@ -682,7 +702,7 @@ def test_how_a_transaction_is_opened(db: Any, io: Any, databases: Any) -> None:
 
 
 def test_another_shard_inside_a_transaction_is_refused_unless_asked_for(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     with io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))

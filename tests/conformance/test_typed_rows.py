@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, List, NamedTuple
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
@@ -37,7 +39,7 @@ SQL = "SELECT user_id, symbol, qty FROM trades ORDER BY user_id"
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 5), (2, 'B', 6)"
 
 
-def rows_of(io: Any, stream: Any) -> List[Any]:
+def rows_of(io: IO, stream: Any) -> List[Any]:
     if io.name == "sync":
         return list(stream)
 
@@ -48,13 +50,13 @@ def rows_of(io: Any, stream: Any) -> List[Any]:
 
 
 @pytest.fixture
-def client(databases: Any, io: Any) -> Any:
+def client(databases: Databases, io: IO) -> Any:
     made = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
     yield made
     io(made.close_pool())
 
 
-def test_every_target_makes_them(db: Any, io: Any, client: Any) -> None:
+def test_every_target_makes_them(db: Any, io: IO, client: Any) -> None:
     io(client.execute(INSERT))
     with io.entered(client.transaction()) as tx, io.entered(db.shard(1).transaction()) as other:
         for target in (client, tx, db.shard(1), db.get_shard_client(1), other):
@@ -81,21 +83,21 @@ def test_every_target_makes_them(db: Any, io: Any, client: Any) -> None:
         ("SELECT 1 AS a, %s AS a, 3 AS a, 4 AS a", tuple, (1, 1, 3, 4)),
     ],
 )
-def test_every_kind(client: Any, io: Any, sql: str, as_: Any, made: Any) -> None:
+def test_every_kind(client: Any, io: IO, sql: str, as_: Any, made: Any) -> None:
     io(client.execute(INSERT))
     assert io(client.query(sql, (1,), as_=as_)) == [made]
     assert rows_of(io, client.stream(sql, (1,), as_=as_)) == [made]
     assert type(io(client.query_one(sql, (1,), as_=as_))) is type(made)
 
 
-def test_no_column_is_lost_in_a_dict(client: Any, io: Any) -> None:
+def test_no_column_is_lost_in_a_dict(client: Any, io: IO) -> None:
     assert io(
         client.query_one("SELECT t.d, u.d, t.d FROM (SELECT 1 AS d) t, (SELECT 2 AS d) u")
     ) == {"d": 1, "u.d": 2, "t.d": 1}
     assert list(io(client.query_one("SELECT 1 AS a, 2 AS a, 3 AS a")).values()) == [1, 2, 3]
 
 
-def test_rows_that_do_not_fit_leave_the_connection_usable(client: Any, io: Any) -> None:
+def test_rows_that_do_not_fit_leave_the_connection_usable(client: Any, io: IO) -> None:
     session = io(client.query_value("SELECT CONNECTION_ID()"))
     io(client.execute(INSERT))
     with pytest.raises(
@@ -124,7 +126,7 @@ def test_rows_that_do_not_fit_leave_the_connection_usable(client: Any, io: Any) 
     assert io(client.query("SELECT user_id FROM trades", as_=tuple)) == [(2,)]
 
 
-def test_another_class_is_refused_before_anything_is_sent(client: Any, io: Any) -> None:
+def test_another_class_is_refused_before_anything_is_sent(client: Any, io: IO) -> None:
     wrongs: Any = [dict, int, Trade(1, "A"), "Trade", List[int]]
     for wrong in wrongs:
         for verb in (client.query, client.query_one):
@@ -135,7 +137,7 @@ def test_another_class_is_refused_before_anything_is_sent(client: Any, io: Any) 
     assert client.stats().opened == 0
 
 
-def test_a_column_alone(client: Any, db: Any, io: Any) -> None:
+def test_a_column_alone(client: Any, db: Any, io: IO) -> None:
     io(client.execute(INSERT))
     assert io(
         client.query_column("SELECT symbol, qty FROM trades WHERE qty > %s ORDER BY symbol", (0,))
@@ -149,7 +151,7 @@ def test_a_column_alone(client: Any, db: Any, io: Any) -> None:
         assert io(tx.query_column("SELECT qty FROM trades ORDER BY qty")) == [5, 6]
 
 
-def test_one_row_at_most(client: Any, io: Any) -> None:
+def test_one_row_at_most(client: Any, io: IO) -> None:
     io(client.execute(INSERT))
     assert io(client.query_one(SQL, as_=Trade)) == Trade(1, "A", 5)
     for as_ in (None, Trade):

@@ -1,9 +1,11 @@
 """This package's reader of answers gives what the drivers give, from real servers."""
 
 import random
-from typing import Any, List
+from typing import Any, Callable, List
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb.protocol import compiled_decoder
 
@@ -72,7 +74,7 @@ def kinds(rows: Any) -> List[Any]:
 
 
 @pytest.fixture
-def values(databases: Any, seed: int) -> List[str]:
+def values(databases: Databases, seed: int) -> List[str]:
     """A table with every kind of column; the names of the columns."""
     columns = [f"c{number}" for number in range(len(COLUMNS))]
     declared = ", ".join([f"{name} {kind}" for name, kind in zip(columns, COLUMNS)])
@@ -95,7 +97,7 @@ def values(databases: Any, seed: int) -> List[str]:
 
 @pytest.mark.parametrize("charset", CHARSETS)
 def test_every_value_is_the_drivers_in_every_charset(
-    values: Any, databases: Any, open_service: Any, io: Any, charset: str
+    values: Any, databases: Databases, open_service: Callable[..., Any], io: IO, charset: str
 ) -> None:
     *own, driver = [
         open_service(
@@ -107,7 +109,7 @@ def test_every_value_is_the_drivers_in_every_charset(
     expected = kinds(io(driver.query(sql)))
     for reader in (*own, driver):
         assert kinds(io(reader.query(sql))) == expected
-        assert kinds(io.taken(reader.stream(sql))) == expected
+        assert kinds(io.collect(reader.stream(sql))) == expected
     for name in values:
         sql = f"SELECT {name}, id, {name} AS again FROM vals"
         expected = kinds(io(driver.query(sql)))
@@ -126,7 +128,7 @@ def test_the_status_says_what_decodes_rows(databases: Any, open_service: Any) ->
 
 @pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
 def test_either_reader_does_what_a_call_can_do(
-    databases: Any, open_service: Any, io: Any, row_decoder: str
+    databases: Databases, open_service: Callable[..., Any], io: IO, row_decoder: str
 ) -> None:
     databases.run(1, "INSERT INTO trades VALUES (1, 7, 'A', 2), (2, 7, 'B', 3)")
     db = open_service(databases.config.model_copy(update={"row_decoder": row_decoder}))
@@ -145,7 +147,7 @@ def test_either_reader_does_what_a_call_can_do(
 
 
 def test_rows_of_more_than_a_packet_and_very_many_columns(
-    databases: Any, open_service: Any, io: Any
+    databases: Databases, open_service: Callable[..., Any], io: IO
 ) -> None:
     before = databases.value("global", "SELECT @@GLOBAL.max_allowed_packet")
     databases.run("global", f"SET GLOBAL max_allowed_packet = {64 * 1024 * 1024}")
@@ -169,7 +171,7 @@ def test_rows_of_more_than_a_packet_and_very_many_columns(
     assert io(db.query(f"SELECT {many}")) == [{f"c{number}": number for number in range(1000)}]
 
 
-def test_a_converter_set_on_a_cursor_is_honoured(db: Any, io: Any) -> None:
+def test_a_converter_set_on_a_cursor_is_honoured(db: Any, io: IO) -> None:
     with io.entered(db.shard(1).transaction()) as tx:
         assert type(io(tx.query_value("SELECT 9000000000"))) is int
         connection = io.awaited(tx.cursor()).connection

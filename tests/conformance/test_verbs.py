@@ -3,10 +3,12 @@
 import datetime
 import decimal
 import pickle
-from typing import Any
+from typing import Any, Callable
 
 import pytest
-from apis import session
+from apis import Verbs, session
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import (
     CallResult,
@@ -32,7 +34,9 @@ from dualdb import (
         (object(), "global"),
     ],
 )
-def test_a_target_is_the_database_it_names(api: Any, databases: Any, where: Any, name: Any) -> None:
+def test_a_target_is_the_database_it_names(
+    api: Verbs, databases: Databases, where: Any, name: Any
+) -> None:
     assert api.rows(where, "SELECT DATABASE() AS name") == [
         {"name": databases.config_of(name).database}
     ]
@@ -40,7 +44,7 @@ def test_a_target_is_the_database_it_names(api: Any, databases: Any, where: Any,
 
 @pytest.mark.parametrize("where", [None, 1, session(2)])
 def test_rows_are_a_list_of_dicts_and_counts_are_affected_rows(
-    api: Any, databases: Any, where: Any
+    api: Verbs, databases: Databases, where: Any
 ) -> None:
     api.count(where, "CREATE TEMPORARY TABLE IF NOT EXISTS unused (a INT)")
     table = "accounts" if where is None else "trades"
@@ -59,7 +63,7 @@ def test_rows_are_a_list_of_dicts_and_counts_are_affected_rows(
     assert api.rows(where, f"DELETE FROM {table}") == []
 
 
-def test_one_row_and_one_value(db: Any, call: Any) -> None:
+def test_one_row_and_one_value(db: Any, call: IO) -> None:
     two = "SELECT 1 AS a, 'x' AS b UNION SELECT 2, 'y' ORDER BY a"
     assert call(db.query_one(two)) == {"a": 1, "b": "x"}
     assert call(db.query_value(two)) == 1
@@ -68,7 +72,7 @@ def test_one_row_and_one_value(db: Any, call: Any) -> None:
     assert call(db.session(session(1)).query_value("SELECT %(x)s", {"x": "v"})) == "v"
 
 
-def test_a_write_gives_its_own_id(db: Any, call: Any) -> None:
+def test_a_write_gives_its_own_id(db: Any, call: IO) -> None:
     insert = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
     count = call(db.shard(1).execute(insert, (7,)))
     assert (count, count.lastrowid) == (1, 1)
@@ -84,7 +88,9 @@ def test_a_write_gives_its_own_id(db: Any, call: Any) -> None:
 
 
 @pytest.mark.parametrize("where", [1, session(1)])
-def test_a_procedure_s_sets_come_in_one_list_through_the_legacy_form(api: Any, where: Any) -> None:
+def test_a_procedure_s_sets_come_in_one_list_through_the_legacy_form(
+    api: Verbs, where: Any
+) -> None:
     for symbol, qty in (("B", 2), ("A", 1), ("B", 3)):
         assert api.procedure(where, "buy", (7, symbol, qty)) == []
     assert api.procedure(where, "portfolio", (7,)) == [
@@ -95,7 +101,7 @@ def test_a_procedure_s_sets_come_in_one_list_through_the_legacy_form(api: Any, w
     assert api.procedure(where, "portfolio", [8]) == [{"ErrorCode": 0, "trades": 0}]
 
 
-def test_a_call_keeps_every_set_apart(db: Any, call: Any) -> None:
+def test_a_call_keeps_every_set_apart(db: Any, call: IO) -> None:
     call(db.shard(1).call("buy", (7, "A", 1)))
     result = call(db.shard(1).call("portfolio", (7,)))
     assert isinstance(result, CallResult)
@@ -108,7 +114,7 @@ def test_a_call_keeps_every_set_apart(db: Any, call: Any) -> None:
     assert call(db.shard(1).call("buy", (7, "A", 1))) == CallResult([], {}, 1, 0)
 
 
-def test_out_and_inout_values_by_name(db: Any, call: Any) -> None:
+def test_out_and_inout_values_by_name(db: Any, call: IO) -> None:
     call(db.shard(1).call("buy", (7, "A", 4)))
     result = call(db.shard(1).call("totals", (7, Out("count"), InOut("sum", 10))))
     assert result.out == {"count": 1, "sum": 14}
@@ -119,17 +125,19 @@ def test_out_and_inout_values_by_name(db: Any, call: Any) -> None:
     }
 
 
-def test_out_parameters_given_as_values_work_as_with_callproc(api: Any) -> None:
+def test_out_parameters_given_as_values_work_as_with_callproc(api: Verbs) -> None:
     assert api.procedure(1, "totals", (7, 0, 10)) == [{"user_id": 7}]
 
 
-def test_a_procedure_that_calls_another_wrongly_is_executed_once(api: Any, databases: Any) -> None:
+def test_a_procedure_that_calls_another_wrongly_is_executed_once(
+    api: Verbs, databases: Databases
+) -> None:
     with pytest.raises(Exception, match="not a variable"):
         api.procedure(1, "insert_and_call_wrongly", (7,))
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
 
 
-def test_a_procedure_in_another_schema(db: Any, call: Any, databases: Any) -> None:
+def test_a_procedure_in_another_schema(db: Any, call: IO, databases: Databases) -> None:
     schema = databases.config_of(1).database
     assert call(db.shard(1).call(f"{schema}.portfolio", (7,))).rows == [
         {"ErrorCode": 0, "trades": 0}
@@ -137,7 +145,7 @@ def test_a_procedure_in_another_schema(db: Any, call: Any, databases: Any) -> No
 
 
 def test_an_error_after_a_set_leaves_a_usable_connection_and_one_row(
-    api: Any, databases: Any
+    api: Verbs, databases: Databases
 ) -> None:
     for _ in range(2):
         with pytest.raises(Exception, match="no more") as caught:
@@ -180,13 +188,13 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("value", "sql", "back"), VALUES, ids=lambda value: str(value)[:20])
-def test_values_travel_there_and_back(db: Any, call: Any, value: Any, sql: str, back: Any) -> None:
+def test_values_travel_there_and_back(db: Any, call: IO, value: Any, sql: str, back: Any) -> None:
     found = call(db.query_value(f"SELECT {sql if value is not None else '%s'} AS v", (value,)))
     assert found == back
     assert type(found) is type(back)
 
 
-def test_in_lists(api: Any) -> None:
+def test_in_lists(api: Verbs) -> None:
     numbers = (
         "SELECT n FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3) AS t WHERE n {} %s ORDER BY n"
     )
@@ -195,18 +203,18 @@ def test_in_lists(api: Any) -> None:
     assert len(api.rows(None, numbers.format("NOT IN"), ((),))) == 3
 
 
-def test_percent_signs(db: Any, call: Any) -> None:
+def test_percent_signs(db: Any, call: IO) -> None:
     assert call(db.query_value("SELECT 'a%b'")) == "a%b"
     assert call(db.query_value("SELECT CONCAT('a%%b', %s)", ("%",))) == "a%b%"
     assert call(db.execute_query("SELECT 'a%%b' AS v")) == [{"v": "a%b"}]
 
 
-def test_two_columns_of_one_name(api: Any) -> None:
+def test_two_columns_of_one_name(api: Verbs) -> None:
     rows = api.rows(None, "SELECT a.n, b.n FROM (SELECT 1 AS n) AS a, (SELECT 2 AS n) AS b")
     assert rows == [{"n": 1, "b.n": 2}]
 
 
-def test_a_backslash_is_a_backslash_in_either_sql_mode(databases: Any, io: Any) -> None:
+def test_a_backslash_is_a_backslash_in_either_sql_mode(databases: Databases, io: IO) -> None:
     client = io.Client(databases.config_of("global", pool_size=1, max_overflow=0))
     with io.entered(client.transaction()) as tx:
         io(tx.execute("SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'"))
@@ -214,13 +222,13 @@ def test_a_backslash_is_a_backslash_in_either_sql_mode(databases: Any, io: Any) 
     io(client.close_pool())
 
 
-def test_statements_are_never_two(api: Any, databases: Any) -> None:
+def test_statements_are_never_two(api: Verbs, databases: Databases) -> None:
     with pytest.raises(ProgrammingError) as caught:
         api.rows(None, "SELECT 1; DELETE FROM accounts")
     assert caught.value.errno == 1064
 
 
-def test_what_the_server_says_keeps_its_class_and_code(api: Any) -> None:
+def test_what_the_server_says_keeps_its_class_and_code(api: Verbs) -> None:
     api.count(None, "INSERT INTO accounts (email) VALUES ('a')")
     with pytest.raises(IntegrityError) as caught:
         api.count(None, "INSERT INTO accounts (email) VALUES ('a')")
@@ -238,7 +246,7 @@ def test_what_the_server_says_keeps_its_class_and_code(api: Any) -> None:
     assert (caught_too.value.errno, caught_too.value.shard_id) == (1146, 2)
 
 
-def test_both_colours_open_the_same_session(db: Any, call: Any, databases: Any) -> None:
+def test_both_colours_open_the_same_session(db: Any, call: IO, databases: Databases) -> None:
     session_is = call(
         db.query_one(
             "SELECT @@autocommit AS a, @@character_set_client AS c, "
@@ -271,7 +279,7 @@ HUGE = (
 )
 
 
-def test_no_more_rows_than_are_asked_for(db: Any, io: Any, databases: Any) -> None:
+def test_no_more_rows_than_are_asked_for(db: Any, io: IO, databases: Databases) -> None:
     target = db.shard(1)
     assert io(target.query("SELECT 1 AS n UNION SELECT 2", max_rows=2)) == [{"n": 1}, {"n": 2}]
     opened = target_opened(db)
@@ -302,7 +310,7 @@ def test_no_more_rows_than_are_asked_for(db: Any, io: Any, databases: Any) -> No
 
 @pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
 def test_a_limit_on_rows_for_all_that_is_read_whole(
-    databases: Any, open_service: Any, io: Any, row_decoder: str
+    databases: Databases, open_service: Callable[..., Any], io: IO, row_decoder: str
 ) -> None:
     for shard_id in (3, 4, 5, 6):
         databases.set_row(shard_id)
@@ -315,7 +323,7 @@ def test_a_limit_on_rows_for_all_that_is_read_whole(
     with pytest.raises(TooManyRows):
         io(db.query(six))
     assert len(io(db.query(six, max_rows=6))) == 6
-    assert len(io.taken(db.stream(six))) == 6
+    assert len(io.collect(db.stream(six))) == 6
     databases.run(
         1,
         "INSERT INTO trades (user_id, symbol, qty) VALUES "
@@ -340,7 +348,7 @@ def target_opened(db: Any) -> int:
     return int(db.stats()[1].opened)
 
 
-def test_a_count_carries_the_id_and_the_warnings(db: Any, io: Any) -> None:
+def test_a_count_carries_the_id_and_the_warnings(db: Any, io: IO) -> None:
     made = io(
         db.shard(1).execute(
             "INSERT IGNORE INTO trades (id, user_id, symbol, qty) VALUES (5, 1, REPEAT('x', 50), 1)"

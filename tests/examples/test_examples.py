@@ -13,12 +13,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from typing import Any, Iterator
 
 import pytest
+from waiting import wait_for
 
 import dualdb
 from dualdb.sandbox import Sandbox
@@ -54,14 +54,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
+    def listens() -> bool:
         assert process.poll() is None, "it ended before it listened"
-        time.sleep(0.05)
-    raise AssertionError("it does not listen")
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_for(listens)
 
 
 def test_the_demo_shows_the_main_job() -> None:
@@ -106,7 +105,7 @@ def web(sandbox: Sandbox) -> Iterator[str]:
     ]
     with subprocess.Popen(command, env=environment(sandbox)) as process:
         try:
-            wait_for(port, process)
+            wait_for_port(port, process)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -148,7 +147,7 @@ def test_a_shard_that_dies_is_a_503_to_its_users_alone(web: str, sandbox: Sandbo
 
 
 @pytest.fixture
-def redis(tmp_path: Any) -> Iterator[str]:
+def redis(tmp_path: pathlib.Path) -> Iterator[str]:
     program = shutil.which("redis-server")
     assert program, (
         "no redis-server on PATH: install it (Debian and Ubuntu: apt-get install redis-server)"
@@ -169,7 +168,7 @@ def redis(tmp_path: Any) -> Iterator[str]:
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
-            wait_for(port, process)
+            wait_for_port(port, process)
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             process.terminate()

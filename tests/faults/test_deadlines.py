@@ -9,7 +9,8 @@ from typing import Any, Iterator
 
 import pymysql
 import pytest
-from io_kinds import until
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import DeadlineExceeded, Out, OutcomeUnknown, TransactionAborted, WriteTimedOut
 
@@ -25,14 +26,14 @@ BETWEEN = [
 
 
 @pytest.fixture
-def client(databases: Any, io: Any) -> Iterator[Any]:
+def client(databases: Databases, io: IO) -> Iterator[Any]:
     made = io.Client(databases.config_of(1, pool_size=2, max_overflow=0))
     io(made.init_pool())
     yield made
     io(made.close_pool())
 
 
-def sleepers(databases: Any, word: str = "SLEEP") -> int:
+def sleepers(databases: Databases, word: str = "SLEEP") -> int:
     """How many statements with a SLEEP the server is working on."""
     found = (
         f"SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%{word}(%' "
@@ -43,7 +44,7 @@ def sleepers(databases: Any, word: str = "SLEEP") -> int:
 
 @pytest.mark.parametrize("how", ["timeout", "deadline", "legacy"])
 def test_a_late_read_is_told_and_ended_on_the_server(
-    client: Any, io: Any, databases: Any, how: str
+    client: Any, io: IO, databases: Databases, how: str
 ) -> None:
     with pytest.raises(DeadlineExceeded) as caught:
         if how == "timeout":
@@ -54,21 +55,21 @@ def test_a_late_read_is_told_and_ended_on_the_server(
                 io(ask("SELECT SLEEP(30)"))
     assert isinstance(caught.value, TimeoutError)
     assert (caught.value.sent, caught.value.shard_id, caught.value.retryable) == (True, None, False)
-    assert until(io, lambda: sleepers(databases) == 0)
+    io.wait_for(lambda: sleepers(databases) == 0)
     assert io(client.query_value("SELECT 7")) == 7
 
 
-def test_a_late_write_may_have_been_applied(client: Any, io: Any, databases: Any) -> None:
+def test_a_late_write_may_have_been_applied(client: Any, io: IO, databases: Databases) -> None:
     with pytest.raises(WriteTimedOut) as caught:
         io(client.execute(INSERT, (30,), timeout=0.2))
     assert isinstance(caught.value, OutcomeUnknown)
     assert isinstance(caught.value, DeadlineExceeded)
-    assert until(io, lambda: sleepers(databases) == 0)
+    io.wait_for(lambda: sleepers(databases) == 0)
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
 def test_a_late_procedure_is_ended_whatever_it_is_doing(
-    client: Any, io: Any, databases: Any
+    client: Any, io: IO, databases: Databases
 ) -> None:
     # Whatever it does about errors, nothing of it is performed after its time: a limit
     # for each statement would be one it can handle. No server lets anybody end what has
@@ -82,12 +83,12 @@ def test_a_late_procedure_is_ended_whatever_it_is_doing(
     )
     with pytest.raises(WriteTimedOut):
         io(client.call("dawdle", timeout=0.2))
-    assert until(io, lambda: sleepers(databases) == 0)
+    io.wait_for(lambda: sleepers(databases) == 0)
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
 def test_what_has_its_definer_s_rights_keeps_its_slot_until_it_is_over(
-    databases: Any, io: Any, caplog: Any
+    databases: Databases, io: IO, caplog: pytest.LogCaptureFixture
 ) -> None:
     databases.run(
         1,
@@ -100,13 +101,13 @@ def test_what_has_its_definer_s_rights_keeps_its_slot_until_it_is_over(
             io(client.query("SELECT slowly(1.5)", timeout=0.2))
         assert sleepers(databases, "slowly") <= 2
     assert "goes on with a definer's rights" in caplog.text
-    assert until(io, lambda: sleepers(databases, "slowly") == 0)
+    io.wait_for(lambda: sleepers(databases, "slowly") == 0)
     assert io(client.query_value("SELECT 7")) == 7
-    assert until(io, lambda: client.stats().in_use == 0)
+    io.wait_for(lambda: client.stats().in_use == 0)
     io(client.close_pool())
 
 
-def test_life_and_health_are_over_in_time_too(databases: Any, io: Any) -> None:
+def test_life_and_health_are_over_in_time_too(databases: Databases, io: IO) -> None:
     # accepts, and says nothing
     with socket.create_server(("127.0.0.1", 0)) as listener:
         silent = {"host": "127.0.0.1", "port": listener.getsockname()[1]}
@@ -126,15 +127,15 @@ def test_life_and_health_are_over_in_time_too(databases: Any, io: Any) -> None:
         io(db.close_service())
 
 
-def test_waiting_for_a_connection_counts(client: Any, io: Any) -> None:
-    outcomes = io.max_concurrency(
+def test_waiting_for_a_connection_counts(client: Any, io: IO) -> None:
+    outcomes = io.concurrently(
         [lambda: client.query("SELECT SLEEP(1)")] * 2 + [lambda: late_query(io, client)]
     )
     assert isinstance(outcomes[2], DeadlineExceeded), outcomes
     assert outcomes[2].sent is False
 
 
-def late_query(io: Any, client: Any) -> Any:
+def late_query(io: IO, client: Any) -> Any:
     if io.name == "sync":
         time.sleep(0.2)
         return client.query("SELECT 1", timeout=0.2)
@@ -146,7 +147,9 @@ def late_query(io: Any, client: Any) -> Any:
     return ask()
 
 
-def test_a_deadline_that_has_passed_sends_nothing(client: Any, io: Any, databases: Any) -> None:
+def test_a_deadline_that_has_passed_sends_nothing(
+    client: Any, io: IO, databases: Databases
+) -> None:
     with io.deadline(0.0), pytest.raises(DeadlineExceeded) as caught:
         io(client.execute(INSERT, (0,)))
     assert caught.value.sent is False
@@ -154,17 +157,17 @@ def test_a_deadline_that_has_passed_sends_nothing(client: Any, io: Any, database
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
-def test_a_transaction_that_is_late_is_gone(client: Any, io: Any, databases: Any) -> None:
+def test_a_transaction_that_is_late_is_gone(client: Any, io: IO, databases: Databases) -> None:
     with pytest.raises(TransactionAborted), io.entered(client.transaction()) as tx:
         io(tx.execute(INSERT, (0,)))
         with pytest.raises(DeadlineExceeded):
             io(tx.query("SELECT SLEEP(30)", timeout=0.2))
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
-    assert until(io, lambda: sleepers(databases) == 0)
+    io.wait_for(lambda: sleepers(databases) == 0)
 
 
 def test_a_block_that_is_late_before_its_commit_is_rolled_back(
-    client: Any, io: Any, databases: Any
+    client: Any, io: IO, databases: Databases
 ) -> None:
     with (
         io.deadline(0.3),
@@ -178,24 +181,24 @@ def test_a_block_that_is_late_before_its_commit_is_rolled_back(
 
 
 def test_a_call_that_is_interrupted_is_ended_on_the_server(
-    client: Any, io: Any, databases: Any
+    client: Any, io: IO, databases: Databases
 ) -> None:
     for _ in range(3):
         io.interrupted(lambda: client.query("SELECT SLEEP(30)"))
-    assert until(io, lambda: sleepers(databases) == 0)
+    io.wait_for(lambda: sleepers(databases) == 0)
     assert io(client.query_value("SELECT 7")) == 7
-    assert until(io, lambda: client.stats().in_use == 0)
+    io.wait_for(lambda: client.stats().in_use == 0)
 
 
-def test_silence_beyond_read_timeout_is_ended_too(databases: Any, io: Any) -> None:
+def test_silence_beyond_read_timeout_is_ended_too(databases: Databases, io: IO) -> None:
     client = io.Client(databases.config_of(1, read_timeout=0.2))
     with pytest.raises(OutcomeUnknown):
         io(client.execute(INSERT, (30,)))
-    assert until(io, lambda: sleepers(databases) == 0)
+    io.wait_for(lambda: sleepers(databases) == 0)
     io(client.close_pool())
 
 
-def test_what_was_given_up_never_exceeds_the_pool_s_limit(databases: Any, io: Any) -> None:
+def test_what_was_given_up_never_exceeds_the_pool_s_limit(databases: Databases, io: IO) -> None:
     """Each given-up session keeps its place until it has been ended: the server sees at
     most one connection more, which ends them.
     """
@@ -213,7 +216,7 @@ def test_what_was_given_up_never_exceeds_the_pool_s_limit(databases: Any, io: An
     )
     most = 0
     for _ in range(5):
-        io.max_concurrency([lambda: client.query("SELECT SLEEP(30)", timeout=0.1)] * 6)
+        io.concurrently([lambda: client.query("SELECT SLEEP(30)", timeout=0.1)] * 6)
         most = max(
             most,
             databases.value(
@@ -221,12 +224,12 @@ def test_what_was_given_up_never_exceeds_the_pool_s_limit(databases: Any, io: An
             ),
         )
     assert most <= 4
-    assert until(io, lambda: sleepers(databases) == 0)
+    io.wait_for(lambda: sleepers(databases) == 0)
     io(client.close_pool())
     databases.run(1, f"DROP USER {user}")
 
 
-def test_a_large_answer_that_trickles_is_late_too(client: Any, io: Any) -> None:
+def test_a_large_answer_that_trickles_is_late_too(client: Any, io: IO) -> None:
     some = "(SELECT 1 UNION SELECT 2 UNION SELECT 3)"
     with pytest.raises(DeadlineExceeded):
         io(
@@ -239,14 +242,14 @@ def test_a_large_answer_that_trickles_is_late_too(client: Any, io: Any) -> None:
 
 
 def test_a_changed_session_that_was_given_up_is_not_reset_but_replaced(
-    client: Any, io: Any, databases: Any
+    client: Any, io: IO, databases: Databases
 ) -> None:
     with pytest.raises(TransactionAborted), io.entered(client.transaction()) as tx:
         io(tx.execute("SET @mine = 1"))
         with pytest.raises(DeadlineExceeded):
             io(tx.query("SELECT SLEEP(20)", timeout=0.2))
     assert io(client.query_value("SELECT @mine")) is None
-    assert until(io, lambda: client.stats().in_use == 0)
+    io.wait_for(lambda: client.stats().in_use == 0)
     assert client.stats().opened == 2
 
 
@@ -255,9 +258,9 @@ def test_a_changed_session_that_was_given_up_is_not_reset_but_replaced(
 )
 def test_a_procedure_is_not_called_twice_where_the_next_command_never_left(
     client: Any,
-    io: Any,
-    databases: Any,
-    monkeypatch: Any,
+    io: IO,
+    databases: Databases,
+    monkeypatch: pytest.MonkeyPatch,
     name: str,
     body: str,
     next_command: bytes,

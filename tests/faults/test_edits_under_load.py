@@ -8,9 +8,11 @@ import threading
 import time
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from apis import session
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import DatabaseConfig, ShardNotFound, ShardUnavailable
 from dualdb.execution.steps import CallHooks, Close
@@ -25,7 +27,7 @@ SECONDS = 3.0
 Told = List[Tuple[int, int, Any]]
 
 
-def edit_at_random(databases: Any, seed: int, seconds: float) -> None:
+def edit_at_random(databases: Databases, seed: int, seconds: float) -> None:
     """Add shard 3, move it between two servers, suspend it, make it read-only or
     inactive, remove it; shard 2 is never touched.
     """
@@ -96,7 +98,7 @@ class Callers:
 
 
 def test_edits_cost_no_error_that_was_not_promised(
-    open_service: Any, io: Any, databases: Any, seed: int
+    open_service: Callable[..., Any], io: IO, databases: Databases, seed: int
 ) -> None:
     db = open_service(refresh_interval=0.05, absent_shard="error")
     callers = Callers(db)
@@ -111,7 +113,7 @@ def test_edits_cost_no_error_that_was_not_promised(
     editor.start()
     work = callers.sync if io.name == "sync" else callers.asynchronous
     assert (
-        io.max_concurrency([lambda caller=caller: work(caller) for caller in range(CALLERS)])
+        io.concurrently([lambda caller=caller: work(caller) for caller in range(CALLERS)])
         == [None] * CALLERS
     )
     editor.join()
@@ -144,10 +146,7 @@ def test_edits_cost_no_error_that_was_not_promised(
     assert io(db.shard(3).query_value("SELECT DATABASE()")) == databases.config_of(2).database
     assert set(db.stats()) == {"global", 1, 2, 3}
     assert {shard.state for shard in db.status().shards.values()} == {"active"}
-    deadline = time.monotonic() + 10
-    while db.status().draining and time.monotonic() < deadline:
-        io.sleep(0.05)
-    assert db.status().draining == {}
+    io.wait_for(lambda: not db.status().draining)
 
 
 class Table:

@@ -7,6 +7,8 @@ import itertools
 from typing import Any, Callable, Iterator, List
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 from proxy import Fault, Proxy
 
 from dualdb import (
@@ -22,14 +24,14 @@ INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 
 @pytest.fixture
-def proxy(databases: Any) -> Iterator[Proxy]:
+def proxy(databases: Databases) -> Iterator[Proxy]:
     config = databases.config_of(1)
     with Proxy(config.host, config.port) as made:
         yield made
 
 
 @pytest.fixture
-def client(databases: Any, io: Any, proxy: Proxy, quick_retries: None) -> Iterator[Any]:
+def client(databases: Databases, io: IO, proxy: Proxy, quick_retries: None) -> Iterator[Any]:
     made = io.Client(
         databases.config_of(
             1, host="127.0.0.1", port=proxy.port, ssl_mode="disabled", pool_size=1, max_overflow=0
@@ -42,7 +44,7 @@ def client(databases: Any, io: Any, proxy: Proxy, quick_retries: None) -> Iterat
 
 
 @pytest.fixture
-def at_every_byte(client: Any, io: Any, proxy: Proxy) -> Callable[..., List[Any]]:
+def at_every_byte(client: Any, io: IO, proxy: Proxy) -> Callable[..., List[Any]]:
     """A function that does some work again and again, with the fault one byte later
     each time, until it ends without the fault.
 
@@ -75,7 +77,7 @@ def at_every_byte(client: Any, io: Any, proxy: Proxy) -> Callable[..., List[Any]
     return do
 
 
-def held(databases: Any) -> List[int]:
+def held(databases: Databases) -> List[int]:
     return [
         row["user_id"] for row in databases.run(1, "SELECT user_id FROM trades ORDER BY user_id")
     ]
@@ -91,7 +93,7 @@ def check(outcomes: List[Any], rows: List[int], acknowledged: Any, *unknown: Any
             assert number in rows, "an acknowledged row is missing"
 
 
-def test_a_write(client: Any, io: Any, databases: Any, at_every_byte: Any) -> None:
+def test_a_write(client: Any, io: IO, databases: Databases, at_every_byte: Any) -> None:
     outcomes = at_every_byte("cut", lambda number: io(client.execute(INSERT, (number,))))
     check(outcomes, held(databases), 1, OutcomeUnknown)
     assert len(outcomes) > 60
@@ -100,7 +102,7 @@ def test_a_write(client: Any, io: Any, databases: Any, at_every_byte: Any) -> No
 
 
 def test_a_write_that_was_declared_idempotent(
-    client: Any, io: Any, databases: Any, at_every_byte: Any
+    client: Any, io: IO, databases: Databases, at_every_byte: Any
 ) -> None:
     databases.run(
         1, "CREATE TABLE IF NOT EXISTS states (id INT PRIMARY KEY, state INT)", "TRUNCATE states"
@@ -115,14 +117,14 @@ def test_a_write_that_was_declared_idempotent(
     assert set(map(type, outcomes)) == {RowCount}
 
 
-def test_a_procedure(client: Any, io: Any, databases: Any, at_every_byte: Any) -> None:
+def test_a_procedure(client: Any, io: IO, databases: Databases, at_every_byte: Any) -> None:
     outcomes = at_every_byte(
         "cut", lambda number: io(client.call("buy", (number, "A", 1))).rowcount
     )
     check(outcomes, held(databases), 1, OutcomeUnknown)
 
 
-def test_a_transaction(client: Any, io: Any, databases: Any, at_every_byte: Any) -> None:
+def test_a_transaction(client: Any, io: IO, databases: Databases, at_every_byte: Any) -> None:
     def work(number: int) -> Any:
         with io.entered(client.transaction()) as tx:
             return io(tx.execute(INSERT, (number,)))
@@ -136,7 +138,7 @@ def test_a_transaction(client: Any, io: Any, databases: Any, at_every_byte: Any)
 
 
 def test_a_transaction_with_a_commit_marker_is_never_in_doubt(
-    client: Any, io: Any, databases: Any, at_every_byte: Any
+    client: Any, io: IO, databases: Databases, at_every_byte: Any
 ) -> None:
     databases.run(1, "DROP TABLE IF EXISTS dualdb_commit")
 
@@ -163,7 +165,7 @@ def test_a_transaction_with_a_commit_marker_is_never_in_doubt(
     assert sum(isinstance(error, TransactionAborted) for error in errors) >= len("COMMIT")
 
 
-def test_a_read(client: Any, io: Any, databases: Any, at_every_byte: Any) -> None:
+def test_a_read(client: Any, io: IO, databases: Databases, at_every_byte: Any) -> None:
     databases.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (7, 'A', 1)")
     outcomes = at_every_byte(
         "cut", lambda number: io(client.query("SELECT user_id, symbol FROM trades")), step=7
@@ -172,7 +174,7 @@ def test_a_read(client: Any, io: Any, databases: Any, at_every_byte: Any) -> Non
 
 
 def test_a_network_that_swallows_everything(
-    client: Any, io: Any, databases: Any, at_every_byte: Any
+    client: Any, io: IO, databases: Databases, at_every_byte: Any
 ) -> None:
     outcomes = at_every_byte(
         "swallow", lambda number: io(client.execute(INSERT, (number,), timeout=0.3)), step=13
@@ -186,7 +188,9 @@ def test_a_network_that_swallows_everything(
     )
 
 
-def test_a_delay_is_waited_for(client: Any, io: Any, databases: Any, at_every_byte: Any) -> None:
+def test_a_delay_is_waited_for(
+    client: Any, io: IO, databases: Databases, at_every_byte: Any
+) -> None:
     outcomes = at_every_byte("delay", lambda number: io(client.execute(INSERT, (number,))), step=40)
     check(outcomes, held(databases), 1)
     assert outcomes == [1] * len(outcomes)

@@ -6,10 +6,13 @@ import json
 import os
 import signal
 import threading
-import time
 import traceback
 import warnings
 from typing import Any, Callable
+
+from database_servers import Databases
+from io_kinds import IO
+from waiting import wait_for
 
 from dualdb import DatabaseService, MySQLClient, TransactionAborted
 from dualdb.sandbox import Sandbox
@@ -38,7 +41,7 @@ def in_child(work: Callable[[], Any]) -> str:
     return said
 
 
-def asked(io: Any, ask: Callable[[], Any]) -> Any:
+def asked(io: IO, ask: Callable[[], Any]) -> Any:
     """What a call gives in a child: in asyncio, in a loop of the child's own."""
     return ask() if io.name == "sync" else asyncio.run(ask())
 
@@ -46,7 +49,7 @@ def asked(io: Any, ask: Callable[[], Any]) -> Any:
 ID = "SELECT CONNECTION_ID()"
 
 
-def test_a_child_uses_connections_of_its_own(db: Any, io: Any) -> None:
+def test_a_child_uses_connections_of_its_own(db: Any, io: IO) -> None:
     before = io(db.shard(1).query_value(ID)), io(db.query_value(ID))
 
     def work() -> Any:
@@ -66,13 +69,13 @@ def test_a_child_uses_connections_of_its_own(db: Any, io: Any) -> None:
     )
 
 
-def test_a_child_that_closes_the_service_leaves_its_parent_s_alone(db: Any, io: Any) -> None:
+def test_a_child_that_closes_the_service_leaves_its_parent_s_alone(db: Any, io: IO) -> None:
     before = io(db.query_value(ID))
     assert in_child(lambda: asked(io, db.close_service)) == "None"
     assert io(db.query_value(ID)) == before
 
 
-def test_a_transaction_is_not_carried_over(db: Any, io: Any, databases: Any) -> None:
+def test_a_transaction_is_not_carried_over(db: Any, io: IO, databases: Databases) -> None:
     insert = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
     with io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(insert, (1,)))
@@ -101,7 +104,7 @@ def test_a_transaction_is_not_carried_over(db: Any, io: Any, databases: Any) -> 
     ] == [1, 3]
 
 
-def test_forking_while_other_threads_are_at_work(databases: Any) -> None:
+def test_forking_while_other_threads_are_at_work(databases: Databases) -> None:
     client = MySQLClient(databases.config_of(1, pool_size=4, max_overflow=0))
     halt = threading.Event()
     wrong = []
@@ -132,9 +135,7 @@ def test_a_child_looks_out_for_shards_that_are_down_as_its_parent_did(quick_retr
         with DatabaseService(sandbox.config) as db:
 
             def work() -> Any:
-                deadline = time.monotonic() + 15
-                while db.get_shard_client(1) is None and time.monotonic() < deadline:
-                    time.sleep(0.05)
+                wait_for(lambda: db.get_shard_client(1))
                 return db.shard(1).query_value("SELECT 1")
 
             starting = threading.Timer(0.3, sandbox.servers[1].start)
@@ -143,7 +144,7 @@ def test_a_child_looks_out_for_shards_that_are_down_as_its_parent_did(quick_retr
             starting.join()
 
 
-def test_a_module_s_service_is_opened_first_after_the_fork(databases: Any, io: Any) -> None:
+def test_a_module_s_service_is_opened_first_after_the_fork(databases: Databases, io: IO) -> None:
     db = io.Service(databases.config)
 
     def work() -> Any:

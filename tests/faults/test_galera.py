@@ -9,6 +9,8 @@ import time
 from typing import Any, Dict, Iterator, List
 
 import pytest
+from io_kinds import IO
+from waiting import wait_for
 
 from dualdb import DatabaseConfig, Deadlock, NotSupportedError
 from dualdb.sandbox.server import Engine, Server, _free_port
@@ -87,9 +89,9 @@ def until_synced(node: Server) -> None:
 
 
 @pytest.fixture
-def clients(nodes: List[Server], io: Any) -> Iterator[List[Any]]:
+def clients(nodes: List[Server], io: IO) -> Iterator[List[Any]]:
     nodes[0].run("TRUNCATE app.accounts", "INSERT INTO app.accounts VALUES (1, 0), (2, 0)")
-    until(
+    wait_for(
         lambda: (
             nodes[1].run("SELECT COUNT(*) AS n, SUM(cents) AS s FROM app.accounts")
             == [{"n": 2, "s": 0}]
@@ -107,17 +109,10 @@ def clients(nodes: List[Server], io: Any) -> Iterator[List[Any]]:
         assert client.stats().in_use == 0
 
 
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 ADD = "UPDATE accounts SET cents = cents + 1 WHERE id = 1"
 
 
-def function(io: Any, client: Any, other: Server, tries: List[int]) -> Any:
+def function(io: IO, client: Any, other: Server, tries: List[int]) -> Any:
     """A transaction that is overtaken, the first time, by one on the other node."""
 
     def overtake() -> None:
@@ -144,28 +139,28 @@ def cents(node: Server) -> int:
 
 
 def test_run_begins_again_after_a_conflict_at_commit(
-    nodes: List[Server], clients: List[Any], io: Any
+    nodes: List[Server], clients: List[Any], io: IO
 ) -> None:
     tries: List[int] = []
     assert io(clients[0].run(function(io, clients[0], nodes[1], tries))) == "done"
     assert tries == [0, 1]
     for node in nodes:
-        until(lambda node=node: cents(node) == 11)
+        wait_for(lambda node=node: cents(node) == 11)
 
 
 def test_alone_it_is_a_deadlock_and_nothing_is_applied(
-    nodes: List[Server], clients: List[Any], io: Any
+    nodes: List[Server], clients: List[Any], io: IO
 ) -> None:
     with pytest.raises(Deadlock) as caught, io.entered(clients[0].transaction()) as tx:
         io(tx.execute(ADD))
         nodes[1].run("UPDATE app.accounts SET cents = cents + 10 WHERE id = 1")
     assert caught.value.retryable
     for node in nodes:
-        until(lambda node=node: cents(node) == 10)
+        wait_for(lambda node=node: cents(node) == 10)
 
 
 def test_sums_are_right_where_two_nodes_are_written_to(
-    nodes: List[Server], clients: List[Any], io: Any
+    nodes: List[Server], clients: List[Any], io: IO
 ) -> None:
     def call(tx: Any) -> None:
         tx.execute(ADD)
@@ -176,7 +171,7 @@ def test_sums_are_right_where_two_nodes_are_written_to(
         await tx.execute("UPDATE accounts SET cents = cents - 1 WHERE id = 2")
 
     work = call if io.name == "sync" else task
-    outcomes = io.max_concurrency(
+    outcomes = io.concurrently(
         [
             lambda client=client: client.run(work, attempts=100)
             for client in clients
@@ -185,7 +180,7 @@ def test_sums_are_right_where_two_nodes_are_written_to(
     )
     assert outcomes == [None] * 20
     for node in nodes:
-        until(
+        wait_for(
             lambda node=node: (
                 node.run("SELECT cents FROM app.accounts ORDER BY id")
                 == [{"cents": 20}, {"cents": -20}]
@@ -193,7 +188,7 @@ def test_sums_are_right_where_two_nodes_are_written_to(
         )
 
 
-def test_a_node_s_locks_are_refused(clients: List[Any], io: Any) -> None:
+def test_a_node_s_locks_are_refused(clients: List[Any], io: IO) -> None:
     with pytest.raises(NotSupportedError, match="Galera"):
         io.entered(clients[0].lock("mine", timeout=0)).__enter__()
     assert io(clients[0].query_value("SELECT IS_FREE_LOCK('mine')"))

@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from typing import Any, List
 
 import pytest
+from waiting import wait_for
 
 import dualdb
 from dualdb.sandbox import Sandbox, ServerMissing, reaper, server
@@ -43,13 +43,8 @@ def spawn(end: str, **options: Any) -> "subprocess.Popen[str]":
 
 def assert_gone(directory: str) -> None:
     assert directory
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and (
-        os.path.exists(directory) or list(reaper.servers(directory))
-    ):
-        time.sleep(0.05)
-    assert not os.path.exists(directory)
-    assert list(reaper.servers(directory)) == []
+    wait_for(lambda: not os.path.exists(directory))
+    wait_for(lambda: not list(reaper.servers(directory)))
 
 
 ENDS = {
@@ -116,7 +111,7 @@ def test_a_block_has_the_shard_table_and_databases() -> None:
 
 
 def test_no_server_is_an_error_that_names_the_package(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(server, "_SBIN", str(tmp_path))
@@ -124,7 +119,7 @@ def test_no_server_is_an_error_that_names_the_package(
         Sandbox().start()
 
 
-def test_a_program_that_is_no_server_is_told_so(tmp_path: Any) -> None:
+def test_a_program_that_is_no_server_is_told_so(tmp_path: pathlib.Path) -> None:
     program = tmp_path / "mariadbd"
     program.write_text("#!/bin/sh\necho broken >&2; exit 1\n")
     program.chmod(0o755)

@@ -5,11 +5,12 @@ what, and that every connection is whole afterwards.
 import contextlib
 import random
 import threading
-import time
 from typing import Any, Callable, Iterator, List
 
 import pytest
-from io_kinds import until
+from database_servers import Databases
+from io_kinds import IO
+from waiting import wait_for
 
 from dualdb import (
     ConnectionLost,
@@ -27,7 +28,7 @@ IDS = (1, 2)
 
 
 @pytest.fixture
-def nap(databases: Any) -> Callable[..., None]:
+def nap(databases: Databases) -> Callable[..., None]:
     """Set how many seconds a nap takes on shards 1 and 2."""
 
     def set_up(first: float, second: float) -> None:
@@ -43,16 +44,16 @@ def nap(databases: Any) -> Callable[..., None]:
 
 
 @pytest.fixture
-def db(open_service: Any, io: Any) -> Iterator[Any]:
+def db(open_service: Callable[..., Any], io: IO) -> Iterator[Any]:
     service = open_service()
     io(service.shards().query("SELECT 1"))  # there are idle connections
     yield service
-    assert until(io, lambda: all(pool.in_use == 0 for pool in service.stats().values()))
+    io.wait_for(lambda: all(pool.in_use == 0 for pool in service.stats().values()))
     for _ in range(3):
         assert [row["n"] for row in io(service.shards().query("SELECT 7 AS n")).rows] == [7, 7]
 
 
-def nappers(databases: Any, shard_id: int) -> List[Any]:
+def nappers(databases: Databases, shard_id: int) -> List[Any]:
     found = (
         "SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(s)%' AND info "
         "NOT LIKE '%processlist%'"
@@ -61,14 +62,11 @@ def nappers(databases: Any, shard_id: int) -> List[Any]:
 
 
 @contextlib.contextmanager
-def killing(databases: Any, shard_id: int, what: str) -> Iterator[None]:
+def killing(databases: Databases, shard_id: int, what: str) -> Iterator[None]:
     """Kill the sessions (or their queries) that nap on a shard, once there is one."""
 
     def kill() -> None:
-        deadline = time.monotonic() + 20
-        while not (found := nappers(databases, shard_id)) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        for each in found:
+        for each in wait_for(lambda: nappers(databases, shard_id), every=0.01):
             databases.run(shard_id, f"KILL {what} {each}")
 
     thread = threading.Thread(target=kill)
@@ -77,19 +75,21 @@ def killing(databases: Any, shard_id: int, what: str) -> Iterator[None]:
     thread.join()
 
 
-def test_an_interrupt_ends_it_on_every_server(db: Any, io: Any, databases: Any, nap: Any) -> None:
+def test_an_interrupt_ends_it_on_every_server(
+    db: Any, io: IO, databases: Databases, nap: Any
+) -> None:
     nap(30, 30)
     io.interrupted(lambda: db.shards().query(NAP))
-    assert until(io, lambda: not nappers(databases, 1) and not nappers(databases, 2))
+    io.wait_for(lambda: not nappers(databases, 1) and not nappers(databases, 2))
 
 
 def test_one_that_is_late_is_ended_and_the_other_is_given(
-    db: Any, io: Any, databases: Any, nap: Any
+    db: Any, io: IO, databases: Databases, nap: Any
 ) -> None:
     nap(0, 30)
     part = io(db.shards(on_error="partial").query(NAP, timeout=0.3, read_only=True))
     assert (part.by_shard, type(part.errors[2])) == ({1: [{"slept": 0}]}, DeadlineExceeded)
-    assert until(io, lambda: not nappers(databases, 2))
+    io.wait_for(lambda: not nappers(databases, 2))
     nap(30, 0.3)
     part = io(
         db.shards(on_error="partial").execute(
@@ -101,7 +101,7 @@ def test_one_that_is_late_is_ended_and_the_other_is_given(
 
 
 def test_one_that_is_silent_for_too_long_is_lost_alone(
-    open_service: Any, io: Any, databases: Any, nap: Any
+    open_service: Callable[..., Any], io: IO, databases: Databases, nap: Any
 ) -> None:
     nap(30, 0.3)
     db = open_service(databases.config.model_copy(update={"read_timeout": 1.0}))
@@ -116,12 +116,12 @@ def test_one_that_is_silent_for_too_long_is_lost_alone(
             {2: 1},
             OutcomeUnknown,
         )
-    assert until(io, lambda: not nappers(databases, 1))
+    io.wait_for(lambda: not nappers(databases, 1))
 
 
 @pytest.mark.parametrize("what", ["QUERY", "CONNECTION"])
 def test_one_that_is_killed_fails_alone(
-    db: Any, io: Any, databases: Any, nap: Any, what: str
+    db: Any, io: IO, databases: Databases, nap: Any, what: str
 ) -> None:
     nap(30, 0.3)
     with killing(databases, 1, what):
@@ -136,7 +136,7 @@ def test_one_that_is_killed_fails_alone(
 
 
 def test_a_read_whose_connection_is_lost_is_sent_again(
-    db: Any, io: Any, databases: Any, nap: Any
+    db: Any, io: IO, databases: Databases, nap: Any
 ) -> None:
     nap(0.5, 0)
     with killing(databases, 1, "CONNECTION"):
@@ -146,7 +146,7 @@ def test_a_read_whose_connection_is_lost_is_sent_again(
         }
 
 
-def test_connections_that_died_idle_are_replaced(db: Any, io: Any, databases: Any) -> None:
+def test_connections_that_died_idle_are_replaced(db: Any, io: IO, databases: Databases) -> None:
     user = db.shard(1)._route().config.user
     for each in databases.run(
         1, f"SELECT id FROM information_schema.processlist WHERE user = '{user}'"
@@ -156,7 +156,9 @@ def test_connections_that_died_idle_are_replaced(db: Any, io: Any, databases: An
     assert done.by_shard == {1: 1, 2: 1}
 
 
-def test_what_takes_several_commands_is_as_on_one_shard(db: Any, io: Any, databases: Any) -> None:
+def test_what_takes_several_commands_is_as_on_one_shard(
+    db: Any, io: IO, databases: Databases
+) -> None:
     called = io(db.shards().call("totals", (1, Out("count"), InOut("sum", 5))))
     assert {
         shard_id: (result.out, result.rows) for shard_id, result in called.by_shard.items()
@@ -178,7 +180,7 @@ def test_what_takes_several_commands_is_as_on_one_shard(db: Any, io: Any, databa
 
 @pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
 def test_long_answers_come_whole(
-    open_service: Any, io: Any, databases: Any, row_decoder: str
+    open_service: Callable[..., Any], io: IO, databases: Databases, row_decoder: str
 ) -> None:
     db = open_service(databases.config.model_copy(update={"row_decoder": row_decoder}))
     digits = " UNION ALL ".join([f"SELECT {number} AS n" for number in range(10)])
@@ -189,14 +191,14 @@ def test_long_answers_come_whole(
         assert {len(row["x"]) for row in result.rows} == {20000}
 
 
-def test_it_is_nobody_s_last_insert(db: Any, io: Any, databases: Any) -> None:
+def test_it_is_nobody_s_last_insert(db: Any, io: IO, databases: Databases) -> None:
     done = io(db.shards().execute(INSERT))
     assert all(isinstance(count, RowCount) and count.lastrowid for count in done.by_shard.values())
     assert io(db.get_last_insert_id()) == 0
 
 
 def test_nothing_is_mixed_up_while_sessions_are_killed(
-    db: Any, io: Any, databases: Any, seed: int
+    db: Any, io: IO, databases: Databases, seed: int
 ) -> None:
     chance = random.Random(seed)
     user = db.shard(1)._route().config.user
@@ -226,7 +228,7 @@ def test_nothing_is_mixed_up_while_sessions_are_killed(
             numbers = range(round_ * 8, round_ * 8 + 8)
             for number, result in zip(
                 numbers,
-                io.max_concurrency([lambda number=number: ask(number) for number in numbers]),
+                io.concurrently([lambda number=number: ask(number) for number in numbers]),
             ):
                 assert sorted([*result.by_shard, *result.errors]) == [1, 2]
                 assert all(

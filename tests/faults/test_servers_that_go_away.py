@@ -3,6 +3,7 @@ servers hold afterwards.
 """
 
 import contextlib
+import pathlib
 import socket
 import threading
 import time
@@ -12,6 +13,8 @@ import pymysql
 import pytest
 from apis import session
 from database_servers import GLOBAL_SCHEMA, SHARD_SCHEMA
+from io_kinds import IO
+from waiting import wait_for
 
 from dualdb import (
     ConnectionFailed,
@@ -51,22 +54,12 @@ def sandbox(sandboxes: Sandbox) -> Iterator[Sandbox]:
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
 
 
-def trades(sandbox: Any, shard_id: int = 1) -> int:
+def trades(sandbox: Sandbox, shard_id: int = 1) -> int:
     return int(sandbox.run(shard_id, "SELECT COUNT(*) AS n FROM trades")[0]["n"])
 
 
-def until(condition: Any, seconds: float = 20.0) -> Any:
-    """What the condition gives, once that is true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)
-
-
 def test_a_shard_that_is_down_at_start_is_unavailable_and_comes_back_by_itself(
-    sandbox: Any, io: Any, quick_retries: None
+    sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
     sandbox.servers[2].kill()
     db = io.Service(sandbox.config)
@@ -83,11 +76,7 @@ def test_a_shard_that_is_down_at_start_is_unavailable_and_comes_back_by_itself(
         assert (report["healthy"], report["shards"][2]["healthy"]) == (False, False)
         sandbox.servers[2].start()
 
-        def is_back() -> bool:
-            io.sleep(0.05)
-            return db.get_shard_client(2) is not None
-
-        assert until(is_back)
+        io.wait_for(lambda: db.get_shard_client(2) is not None)
         assert io(db.session(session(2)).execute(INSERT)) == 1
         assert io(db.health_check())["healthy"] is True
     assert trades(sandbox, 2) == 1
@@ -95,13 +84,13 @@ def test_a_shard_that_is_down_at_start_is_unavailable_and_comes_back_by_itself(
 
 
 def test_closing_ends_the_look_out_for_shards_that_are_down(
-    sandbox: Any, io: Any, quick_retries: None
+    sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
     sandbox.servers[2].kill()
     db = io.Service(sandbox.config)
     with io.entered(db):
         assert db.get_shard_client(2) is None
-    assert until(
+    wait_for(
         lambda: (
             not [thread for thread in threading.enumerate() if thread.name == "dualdb-background"]
         )
@@ -109,7 +98,7 @@ def test_closing_ends_the_look_out_for_shards_that_are_down(
 
 
 def test_a_service_that_is_opened_again_looks_out_again(
-    sandbox: Any, io: Any, quick_retries: None
+    sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
     sandbox.servers[2].kill()
     db = io.Service(sandbox.config)
@@ -119,15 +108,11 @@ def test_a_service_that_is_opened_again_looks_out_again(
         assert db.get_shard_client(2) is None
         sandbox.servers[2].start()
 
-        def is_back() -> bool:
-            io.sleep(0.05)
-            return db.get_shard_client(2) is not None
-
-        assert until(is_back)
+        io.wait_for(lambda: db.get_shard_client(2) is not None)
 
 
 def test_a_shard_that_dies_fails_alone_and_is_used_again_when_it_is_back(
-    sandbox: Any, io: Any, quick_retries: None
+    sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
     db = io.Service(sandbox.config)
     with io.entered(db):
@@ -145,13 +130,13 @@ def test_a_shard_that_dies_fails_alone_and_is_used_again_when_it_is_back(
             except ShardUnavailable:
                 return False
 
-        assert until(is_back)
+        wait_for(is_back)
     assert trades(sandbox, 2) == 2
     assert trades(sandbox, 1) == 0
 
 
 def test_a_dead_server_is_left_alone_after_a_few_attempts(
-    sandbox: Any, io: Any, quick_retries: None
+    sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
     client = io.Client(sandbox.config_of(1), name="shard 1", shard_id=1)
     io(client.execute(INSERT))
@@ -170,13 +155,13 @@ def test_a_dead_server_is_left_alone_after_a_few_attempts(
         except ShardUnavailable:
             return False
 
-    assert until(works)
+    wait_for(works)
     assert client.stats().circuit == "closed"
     assert trades(sandbox) == 2
     io(client.close_pool())
 
 
-def test_a_server_that_stands_still_slows_no_other(sandbox: Any, io: Any) -> None:
+def test_a_server_that_stands_still_slows_no_other(sandbox: Sandbox, io: IO) -> None:
     db = io.Service(sandbox.config)
     with io.entered(db):
         sandbox.servers[2].pause()
@@ -193,7 +178,7 @@ def test_a_server_that_stands_still_slows_no_other(sandbox: Any, io: Any) -> Non
 
 
 def test_a_server_without_room_turns_away_and_is_asked_again(
-    sandbox: Any, io: Any, quick_retries: None
+    sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
     config = sandbox.config_of(1)
     client = io.Client(config, name="shard 1", shard_id=1)
@@ -214,13 +199,13 @@ def test_a_server_without_room_turns_away_and_is_asked_again(
                 io(client.execute(INSERT))
             assert "1040" in str(caught.value.reason)
         assert client.stats().circuit == "closed", "it answers, so it is there"
-    assert until(lambda: sandbox.run(1, "SHOW STATUS LIKE 'Threads_connected'")[0]["Value"] == "1")
+    wait_for(lambda: sandbox.run(1, "SHOW STATUS LIKE 'Threads_connected'")[0]["Value"] == "1")
     assert io(client.execute(INSERT)) == 1
     io(client.close_pool())
     sandbox.run(1, "SET GLOBAL max_connections = 100")
 
 
-def test_a_server_that_was_made_read_only_says_so(sandbox: Any, io: Any) -> None:
+def test_a_server_that_was_made_read_only_says_so(sandbox: Sandbox, io: IO) -> None:
     client = io.Client(sandbox.config_of(1))
     sandbox.run(1, "SET GLOBAL read_only = 1")
     try:
@@ -275,13 +260,13 @@ def test_a_transaction_is_run_again_when_its_server_is_not_the_primary(
 
 
 def test_a_connection_that_the_server_found_idle_is_replaced_unnoticed(
-    sandbox: Any, io: Any
+    sandbox: Sandbox, io: IO
 ) -> None:
     sandbox.run(1, "SET GLOBAL wait_timeout = 1")
     try:
         client = io.Client(sandbox.config_of(1))
         before = io(client.query_value("SELECT CONNECTION_ID()"))
-        assert until(
+        wait_for(
             lambda: (
                 not sandbox.run(
                     1, f"SELECT 1 FROM information_schema.processlist WHERE id = {before}"
@@ -296,7 +281,7 @@ def test_a_connection_that_the_server_found_idle_is_replaced_unnoticed(
     assert trades(sandbox) == 1
 
 
-def test_a_restart_between_two_calls_is_not_noticed(sandbox: Any, io: Any) -> None:
+def test_a_restart_between_two_calls_is_not_noticed(sandbox: Sandbox, io: IO) -> None:
     db = io.Service(sandbox.config)
     with io.entered(db):
         for _ in range(2):
@@ -308,7 +293,7 @@ def test_a_restart_between_two_calls_is_not_noticed(sandbox: Any, io: Any) -> No
 
 
 def test_the_global_database_away_stops_no_shard(
-    sandbox: Any, io: Any, quick_retries: None
+    sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
     db = io.Service(sandbox.config)
     with io.entered(db):
@@ -334,7 +319,7 @@ def slowly(statement: str) -> str:
     return statement.replace("(1, 'A', 1)", "(1, 'A', 1 + SLEEP(1.0))")
 
 
-def kill_soon(sandbox: Any, what: str) -> threading.Thread:
+def kill_soon(sandbox: Sandbox, what: str) -> threading.Thread:
     """In a while, kill the connection that runs a slow statement, or the server."""
 
     def running() -> Any:
@@ -343,7 +328,7 @@ def kill_soon(sandbox: Any, what: str) -> threading.Thread:
         return sandbox.run(1, f"SELECT id FROM information_schema.processlist WHERE {where}")
 
     def kill() -> None:
-        found = until(running)
+        found = wait_for(running)
         time.sleep(0.3)
         if what == "server":
             sandbox.servers[1].kill()
@@ -357,7 +342,7 @@ def kill_soon(sandbox: Any, what: str) -> threading.Thread:
 
 @pytest.mark.parametrize("what", ["connection", "server"])
 def test_a_write_whose_connection_is_lost_is_not_sent_again(
-    sandbox: Any, io: Any, what: str
+    sandbox: Sandbox, io: IO, what: str
 ) -> None:
     db = io.Service(sandbox.config)
     with io.entered(db):
@@ -375,7 +360,7 @@ def test_a_write_whose_connection_is_lost_is_not_sent_again(
         assert trades(sandbox) == 0, "the server undid it, and nobody sent it again"
 
 
-def test_a_procedure_whose_connection_is_lost_is_not_called_again(sandbox: Any, io: Any) -> None:
+def test_a_procedure_whose_connection_is_lost_is_not_called_again(sandbox: Sandbox, io: IO) -> None:
     sandbox.run(
         1, "CREATE OR REPLACE PROCEDURE slow() BEGIN " + INSERT + "; SELECT SLEEP(1.5); END"
     )
@@ -392,7 +377,7 @@ def test_a_procedure_whose_connection_is_lost_is_not_called_again(sandbox: Any, 
     ("sql", "idempotent"),
     [("SELECT 1 + SLEEP(1) AS a", True), ("SELECT COUNT(*) AS a FROM nap", False)],
 )
-def test_what_may_be_repeated_is(sandbox: Any, io: Any, sql: str, idempotent: bool) -> None:
+def test_what_may_be_repeated_is(sandbox: Sandbox, io: IO, sql: str, idempotent: bool) -> None:
     sandbox.run(1, "CREATE OR REPLACE VIEW nap AS SELECT SLEEP(1) AS nap FROM DUAL")
     db = io.Service(sandbox.config)
     with io.entered(db):
@@ -402,7 +387,7 @@ def test_what_may_be_repeated_is(sandbox: Any, io: Any, sql: str, idempotent: bo
 
 
 def test_a_read_that_loses_its_connection_twice_is_an_error_and_no_riddle(
-    sandbox: Any, io: Any, quick_retries: None
+    sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
     client = io.Client(sandbox.config_of(1).model_copy(update={"read_timeout": 0.2}))
     with pytest.raises(ConnectionLost) as caught:
@@ -414,17 +399,13 @@ def test_a_read_that_loses_its_connection_twice_is_an_error_and_no_riddle(
 
 
 def test_the_last_map_serves_on_while_the_global_database_is_away(
-    sandbox: Any, io: Any, quick_retries: None, caplog: Any
+    sandbox: Sandbox, io: IO, quick_retries: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     db = io.Service(sandbox.config, refresh_interval=0.1)
     with io.entered(db):
         sandbox.servers["global"].kill()
 
-        def failed() -> bool:
-            io.sleep(0.05)
-            return db.status().failure is not None
-
-        assert until(failed)
+        io.wait_for(lambda: db.status().failure is not None)
         assert io(db.session(session(1)).execute(INSERT)) == 1
         with pytest.raises(ShardUnavailable):
             io(db.shard(9).query("SELECT 1"))
@@ -439,11 +420,7 @@ def test_the_last_map_serves_on_while_the_global_database_is_away(
             "global", "UPDATE table_shard_config SET status = 'maintenance' WHERE shard_id = 2"
         )
 
-        def mended() -> bool:
-            io.sleep(0.05)
-            return bool(db.status().shards[2].state == "maintenance")
-
-        assert until(mended)
+        io.wait_for(lambda: bool(db.status().shards[2].state == "maintenance"))
         assert db.status().failure is None
     sandbox.run("global", "UPDATE table_shard_config SET status = 'active' WHERE shard_id = 2")
 
@@ -458,7 +435,7 @@ def silent_listener() -> Iterator[int]:
 
 
 def test_one_deadline_covers_the_whole_connect(
-    io: Any, silent_listener: int, quick_retries: None
+    io: IO, silent_listener: int, quick_retries: None
 ) -> None:
     config = DatabaseConfig(
         host="127.0.0.1",
@@ -475,7 +452,7 @@ def test_one_deadline_covers_the_whole_connect(
 
 
 def test_a_server_held_still_in_the_handshake_holds_nobody(
-    sandbox: Any, io: Any, quick_retries: None
+    sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
     config = sandbox.config.model_copy(update={"connect_timeout": 0.3})
     db = io.Service(config)
@@ -487,7 +464,7 @@ def test_a_server_held_still_in_the_handshake_holds_nobody(
 
 
 def test_a_file_that_a_server_asks_for_is_not_sent(
-    io: Any, quick_retries: None, tmp_path: Any
+    io: IO, quick_retries: None, tmp_path: pathlib.Path
 ) -> None:
     """The shard table names hosts; one of them might ask the client for its files."""
     secret = tmp_path / "secret"

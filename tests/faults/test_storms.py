@@ -9,6 +9,8 @@ from collections import Counter
 from typing import Any, List, Set, Tuple
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 import dualdb
 
@@ -16,7 +18,7 @@ WRITE = "INSERT INTO ledger VALUES (%s, %s)"
 
 
 @pytest.fixture
-def ledger(databases: Any) -> Any:
+def ledger(databases: Databases) -> Any:
     """A table without keys, where whatever is written twice is there twice."""
     databases.run(1, "DROP TABLE IF EXISTS ledger", "CREATE TABLE ledger (number INT, part INT)")
     databases.run(
@@ -25,7 +27,7 @@ def ledger(databases: Any) -> Any:
     return databases
 
 
-def sessions(databases: Any, config: Any) -> int:
+def sessions(databases: Databases, config: Any) -> int:
     return int(
         databases.value(
             1, f"SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{config.user}'"
@@ -133,7 +135,7 @@ def test_ten_thousand_random_cancellations(ledger: Any, seed: int) -> None:
     assert acknowledged <= written[0] | written[1], "an acknowledged row is missing"
 
 
-def test_sixty_four_callers_on_eight_connections(ledger: Any, io: Any) -> None:
+def test_sixty_four_callers_on_eight_connections(ledger: Any, io: IO) -> None:
     config = ledger.config_of(1, pool_size=8, max_overflow=0)
     client = io.Client(config)
 
@@ -149,7 +151,7 @@ def test_sixty_four_callers_on_eight_connections(ledger: Any, io: Any) -> None:
     def called(caller: int) -> List[Any]:
         return [call() for call in calls(caller)]
 
-    answers = io.max_concurrency(
+    answers = io.concurrently(
         [
             lambda caller=caller: (called if io.name == "sync" else awaited)(caller)
             for caller in range(64)

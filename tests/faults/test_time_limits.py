@@ -3,14 +3,14 @@ does.
 """
 
 import asyncio
-import functools
 import random
 import time
 from functools import partial
 from typing import Any, Iterator
 
-import io_kinds
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 from proxy import Fault, Proxy
 
 from dualdb import DeadlineExceeded, InterfaceError, ParameterError, TransactionAborted
@@ -25,7 +25,7 @@ MANY = MANY.replace("{}", "UNION ALL SELECT 2 " * 19)
 
 
 @pytest.fixture
-def client(databases: Any, io: Any) -> Iterator[Any]:
+def client(databases: Databases, io: IO) -> Iterator[Any]:
     made = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=5))
     io(made.init_pool())
     yield made
@@ -33,28 +33,28 @@ def client(databases: Any, io: Any) -> Iterator[Any]:
     assert made.stats().in_use == 0
 
 
-def open_ones(databases: Any) -> int:
+def open_ones(databases: Databases) -> int:
     """How many transactions the server has open."""
     return int(databases.value(1, "SELECT COUNT(*) FROM information_schema.innodb_trx"))
 
 
-# A server shows its transactions of a tenth of a second ago to whoever asks more often.
-until = functools.partial(io_kinds.until, every=0.15)
+def wait_for_open_ones(io: IO, databases: Databases, number: int) -> None:
+    # innodb_trx is a copy, made anew when nobody has read it for a tenth of a second.
+    io.wait_for(lambda: open_ones(databases) == number, every=0.15)
 
 
-def is_as_before(client: Any, io: Any, databases: Any) -> bool:
+def is_as_before(client: Any, io: IO, databases: Databases) -> bool:
     assert io(client.query_value("SELECT 7")) == 7
-    assert until(io, lambda: client.stats().in_use == 0)
+    io.wait_for(lambda: client.stats().in_use == 0)
     return bool(databases.value(1, "SELECT COUNT(*) FROM trades") == 0)
 
 
-def test_an_idle_block_does_not_keep_the_server(client: Any, io: Any, databases: Any) -> None:
+def test_an_idle_block_does_not_keep_the_server(client: Any, io: IO, databases: Databases) -> None:
     with pytest.raises(DeadlineExceeded, match="the transaction's time was over") as caught:
         with io.entered(client.transaction(timeout=0.8)) as tx:
             io(tx.execute(INSERT))
-            assert until(io, lambda: open_ones(databases) == 1)
-            io.sleep(0.7)
-            assert until(io, lambda: open_ones(databases) == 0, seconds=1.0)
+            wait_for_open_ones(io, databases, 1)
+            wait_for_open_ones(io, databases, 0)
             for _ in range(2):
                 with pytest.raises(DeadlineExceeded) as inside:
                     io(client.execute(INSERT))
@@ -63,7 +63,7 @@ def test_an_idle_block_does_not_keep_the_server(client: Any, io: Any, databases:
     assert is_as_before(client, io, databases)
 
 
-def test_a_call_that_runs_is_ended(client: Any, io: Any, databases: Any) -> None:
+def test_a_call_that_runs_is_ended(client: Any, io: IO, databases: Databases) -> None:
     for swallowed in (False, True):
         with pytest.raises(DeadlineExceeded), io.entered(client.transaction(timeout=0.4)) as tx:
             io(tx.execute(INSERT))
@@ -72,49 +72,41 @@ def test_a_call_that_runs_is_ended(client: Any, io: Any, databases: Any) -> None
             assert caught.value.sent is True
             if not swallowed:
                 raise caught.value
-            assert until(io, lambda: open_ones(databases) == 0, seconds=1.0), (
-                "although the block goes on"
-            )
+            wait_for_open_ones(io, databases, 0)
         assert is_as_before(client, io, databases)
-    assert until(io, lambda: open_ones(databases) == 0)
+    wait_for_open_ones(io, databases, 0)
 
 
-def test_what_was_given_up_before_is_ended_with_it(client: Any, io: Any, databases: Any) -> None:
+def test_what_was_given_up_before_is_ended_with_it(
+    client: Any, io: IO, databases: Databases
+) -> None:
     with pytest.raises(DeadlineExceeded), io.entered(client.transaction(timeout=0.5)) as tx:
         io(tx.execute(INSERT))
         with pytest.raises(DeadlineExceeded):
             io(tx.execute(SLOW, (30,), timeout=0.1))
         with pytest.raises(TransactionAborted):
             io(tx.query("SELECT 1"))
-        io.sleep(0.4)
-        assert until(io, lambda: open_ones(databases) == 0, seconds=1.0)
+        wait_for_open_ones(io, databases, 0)
     assert is_as_before(client, io, databases)
 
 
-def first_row(io: Any, stream: Any) -> Any:
-    if io.name == "sync":
-        return next(stream)
-    return io(stream.__anext__())
-
-
-def test_a_stream_that_nobody_reads_on_is_ended(client: Any, io: Any, databases: Any) -> None:
+def test_a_stream_that_nobody_reads_on_is_ended(client: Any, io: IO, databases: Databases) -> None:
     with pytest.raises(DeadlineExceeded), io.entered(client.transaction(timeout=0.4)) as tx:
         io(tx.execute(INSERT))
         stream = tx.stream(MANY)
-        first_row(io, stream)
-        io.sleep(0.4)
-        assert until(io, lambda: open_ones(databases) == 0, seconds=1.0)
+        io.next_row(stream)
+        wait_for_open_ones(io, databases, 0)
         # the rows that have come are given, and the end is never taken for the last row
         with pytest.raises(DeadlineExceeded):
-            io.taken(stream)
+            io.collect(stream)
     assert is_as_before(client, io, databases)
 
 
-def test_savepoints_share_it(client: Any, io: Any, databases: Any) -> None:
+def test_savepoints_share_it(client: Any, io: IO, databases: Databases) -> None:
     with pytest.raises(DeadlineExceeded), io.entered(client.transaction(timeout=0.4)) as tx:
         with pytest.raises(DeadlineExceeded), io.entered(tx.transaction()) as inner:
             io(inner.execute(INSERT))
-            io.sleep(0.6)
+            wait_for_open_ones(io, databases, 0)
         with pytest.raises(DeadlineExceeded):
             io.entered(tx.transaction()).__enter__()
     assert is_as_before(client, io, databases)
@@ -125,15 +117,15 @@ def test_savepoints_share_it(client: Any, io: Any, databases: Any) -> None:
         io.entered(tx.transaction(timeout=1)).__enter__()
 
 
-def test_what_the_block_raises_is_what_comes_out(client: Any, io: Any, databases: Any) -> None:
+def test_what_the_block_raises_is_what_comes_out(client: Any, io: IO, databases: Databases) -> None:
     with pytest.raises(KeyError), io.entered(client.transaction(timeout=0.2)) as tx:
         io(tx.execute(INSERT))
-        io.sleep(0.4)
+        wait_for_open_ones(io, databases, 0)
         raise KeyError
     assert is_as_before(client, io, databases)
 
 
-def test_in_time_nothing_is_different(client: Any, io: Any, databases: Any) -> None:
+def test_in_time_nothing_is_different(client: Any, io: IO, databases: Databases) -> None:
     session = io(client.query_value("SELECT CONNECTION_ID()"))
     with io.entered(client.transaction(timeout=0.4)) as tx:
         io(tx.execute(INSERT))
@@ -143,7 +135,7 @@ def test_in_time_nothing_is_different(client: Any, io: Any, databases: Any) -> N
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 2
 
 
-def test_a_commit_that_has_begun_is_not_cut(client: Any, io: Any, databases: Any) -> None:
+def test_a_commit_that_has_begun_is_not_cut(client: Any, io: IO, databases: Databases) -> None:
     config = databases.config_of(1)
     with Proxy(config.host, config.port) as proxy:
         behind = io.Client(
@@ -159,19 +151,19 @@ def test_a_commit_that_has_begun_is_not_cut(client: Any, io: Any, databases: Any
         io(behind.close_pool())
 
 
-def test_waiting_for_a_connection_counts(client: Any, io: Any, databases: Any) -> None:
+def test_waiting_for_a_connection_counts(client: Any, io: IO, databases: Databases) -> None:
     with io.entered(client.transaction()) as tx:
 
         def other() -> Any:
             return client.run(lambda tx: tx.execute(INSERT), timeout=0.2)
 
-        (outcome,) = io.max_concurrency([other])
+        (outcome,) = io.concurrently([other])
         assert isinstance(outcome, DeadlineExceeded)
         io(tx.query("SELECT 1"))
     assert is_as_before(client, io, databases)
 
 
-def test_run_has_it_for_all_attempts(client: Any, io: Any, databases: Any) -> None:
+def test_run_has_it_for_all_attempts(client: Any, io: IO, databases: Databases) -> None:
     begun = []
 
     async def later(tx: Any) -> None:
@@ -190,14 +182,14 @@ def test_run_has_it_for_all_attempts(client: Any, io: Any, databases: Any) -> No
 
 
 @pytest.mark.parametrize("timeout", [-1, True, "1", float("nan"), 10**9])
-def test_a_time_that_is_none_is_refused(client: Any, io: Any, timeout: Any) -> None:
+def test_a_time_that_is_none_is_refused(client: Any, io: IO, timeout: Any) -> None:
     with pytest.raises(ParameterError, match="a timeout is a number of seconds"):
         client.transaction(timeout=timeout)
     with pytest.raises(ParameterError, match="a timeout is a number of seconds"):
         io(client.run(lambda tx: None, timeout=timeout))
 
 
-def test_at_the_very_limit_the_truth_is_told(io: Any, databases: Any, seed: int) -> None:
+def test_at_the_very_limit_the_truth_is_told(io: IO, databases: Databases, seed: int) -> None:
     """Blocks that end when their time does: what ended well is committed, nothing else
     is, and no connection is lost over it.
     """
@@ -224,12 +216,12 @@ def test_at_the_very_limit_the_truth_is_told(io: Any, databases: Any, seed: int)
     block = now if io.name == "sync" else later
     outcomes = []
     for first in range(0, len(naps), 4):
-        outcomes += io.max_concurrency([partial(block, nap) for nap in naps[first : first + 4]])
+        outcomes += io.concurrently([partial(block, nap) for nap in naps[first : first + 4]])
     assert {type(outcome) for outcome in outcomes} <= {type(None), DeadlineExceeded}
     committed = sum(
         1 if nap < 0.1 else 2 for nap, outcome in zip(naps, outcomes) if outcome is None
     )
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == committed
-    assert until(io, lambda: shared.stats().in_use == 0)
-    assert io.max_concurrency([lambda: shared.query_value("SELECT 7")] * 8) == [7] * 8
+    io.wait_for(lambda: shared.stats().in_use == 0)
+    assert io.concurrently([lambda: shared.query_value("SELECT 7")] * 8) == [7] * 8
     io(shared.close_pool())

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
+from io_kinds import IO
 
 from dualdb import ConnectionFailed
 from dualdb.sandbox import Sandbox
@@ -101,7 +102,7 @@ def boxes(certificates: Dict[str, Dict[str, str]]) -> Iterator[Dict[str, Sandbox
 def test_ssl_modes(
     boxes: Any,
     certificates: Any,
-    io: Any,
+    io: IO,
     quick_retries: None,
     mode: str,
     authority: Any,
@@ -120,7 +121,7 @@ def test_ssl_modes(
 
 
 def test_a_password_is_not_told_to_a_server_that_lacks_the_tls_asked_for(
-    boxes: Any, io: Any, quick_retries: None
+    boxes: Any, io: IO, quick_retries: None
 ) -> None:
     client = io.Client(boxes["plain"].config.model_copy(update={"ssl_mode": "required"}))
     with pytest.raises(ConnectionFailed) as caught:
@@ -129,7 +130,7 @@ def test_a_password_is_not_told_to_a_server_that_lacks_the_tls_asked_for(
     io(client.close_pool())
 
 
-def test_a_unix_socket(boxes: Any, io: Any) -> None:
+def test_a_unix_socket(boxes: Any, io: IO) -> None:
     path = f"{boxes['plain'].servers['global'].directory}/s"
     boxes["plain"].run(
         "global", "GRANT ALL ON app_global.* TO 'local'@'localhost' IDENTIFIED BY 'p'"
@@ -141,7 +142,7 @@ def test_a_unix_socket(boxes: Any, io: Any) -> None:
     io(client.close_pool())
 
 
-def test_a_unix_socket_that_is_not_there(io: Any, boxes: Any, quick_retries: None) -> None:
+def test_a_unix_socket_that_is_not_there(io: IO, boxes: Any, quick_retries: None) -> None:
     client = io.Client(boxes["plain"].config.model_copy(update={"unix_socket": "/nowhere/s"}))
     with pytest.raises(ConnectionFailed) as caught:
         io(client.query("SELECT 1"))

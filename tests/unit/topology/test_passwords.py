@@ -1,6 +1,7 @@
 """Passwords named and not held."""
 
 import os
+import pathlib
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from dualdb.topology.shard_map import parse_shard_table
 
 
 def test_a_password_may_be_named_and_not_held(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "one")
     (tmp_path / "secret").write_text("two\n")
