@@ -84,12 +84,32 @@ class IO(ABC):
         """
 
     @abstractmethod
+    def block(
+        self, opened: Callable[[], Any], body: Callable[[Any], Generator[Any, Any, T]]
+    ) -> Callable[[], Any]:
+        """A function that enters what ``opened`` makes and runs a body, as that of
+        ``function``, inside.
+        """
+
+    @abstractmethod
+    def enter(self, manager: Any) -> Any:
+        """The call that enters a context manager; not yet awaited."""
+
+    @abstractmethod
+    def leave(self, manager: Any) -> Any:
+        """The call that leaves it without an error; not yet awaited."""
+
+    @abstractmethod
+    def advance(self, stream: Any) -> Any:
+        """The call that takes the next row of a stream; not yet awaited."""
+
+    @abstractmethod
     def pause(self, seconds: float) -> Any:
         """For the body of a ``function``: let time pass."""
 
-    @abstractmethod
     def next_row(self, stream: Any) -> Any:
         """The next row of a stream; StopIteration or StopAsyncIteration at its end."""
+        return self(self.advance(stream))
 
     @abstractmethod
     def collect(self, stream: Any, most: int = 10**9) -> List[Any]:
@@ -184,7 +204,22 @@ class SyncIO(IO):
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def next_row(self, stream: Any) -> Any:
+    def block(
+        self, opened: Callable[[], Any], body: Callable[[Any], Generator[Any, Any, T]]
+    ) -> Callable[[], T]:
+        def call() -> T:
+            with opened() as value:
+                return self.function(body)(value)
+
+        return call
+
+    def enter(self, manager: Any) -> Any:
+        return manager.__enter__()
+
+    def leave(self, manager: Any) -> Any:
+        return manager.__exit__(None, None, None)
+
+    def advance(self, stream: Any) -> Any:
         return next(stream)
 
     def sleep(self, seconds: float) -> None:
@@ -330,8 +365,23 @@ class AsyncIO(IO):
     def pause(self, seconds: float) -> Any:
         return asyncio.sleep(seconds)
 
-    def next_row(self, stream: Any) -> Any:
-        return self(stream.__anext__())
+    def block(
+        self, opened: Callable[[], Any], body: Callable[[Any], Generator[Any, Any, T]]
+    ) -> Callable[[], Coroutine[Any, Any, T]]:
+        async def task() -> T:
+            async with opened() as value:
+                return await self.function(body)(value)
+
+        return task
+
+    def enter(self, manager: Any) -> Any:
+        return manager.__aenter__()
+
+    def leave(self, manager: Any) -> Any:
+        return manager.__aexit__(None, None, None)
+
+    def advance(self, stream: Any) -> Any:
+        return stream.__anext__()
 
     def sleep(self, seconds: float) -> None:
         self(asyncio.sleep(seconds))

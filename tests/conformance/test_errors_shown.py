@@ -57,7 +57,7 @@ def test_a_mistake_in_a_transaction_shows_as_little(db: Any, io: Any, mistake: s
 
 def test_a_mistake_in_a_stream_shows_as_little(db: Any, io: Any) -> None:
     with pytest.raises(Error) as caught:
-        io.taken(db.stream("SELECT * FROM nowhere"))
+        io.collect(db.stream("SELECT * FROM nowhere"))
     _check_shown(caught.value)
 
 

@@ -212,16 +212,11 @@ def test_a_borrowed_connection_is_the_driver_s_and_comes_back(databases: Databas
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=2))
     for borrow in (client.get_connection, client.connection):
         with io.entered(borrow()) as raw:
-            if io.name == "sync":
-                with raw.cursor() as cursor:
-                    cursor.execute("SET @mine = 1, autocommit = 0")
-            else:
 
-                async def misuse(raw: Any = raw) -> None:
-                    async with raw.cursor() as cursor:
-                        await cursor.execute("SET @mine = 1, autocommit = 0")
+            def misuse(cursor: Any) -> Any:
+                yield cursor.execute("SET @mine = 1, autocommit = 0")
 
-                io(misuse())
+            io(io.block(raw.cursor, misuse)())
         assert io(client.execute_query("SELECT @mine AS m, @@autocommit AS a")) == [
             {"m": None, "a": 1}
         ]
@@ -231,7 +226,7 @@ def test_a_borrowed_connection_is_the_driver_s_and_comes_back(databases: Databas
 def test_a_borrowed_connection_without_a_block(databases: Databases, io: IO) -> None:
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=2))
     for _ in range(2):
-        raw = client.get_connection() if io.name == "sync" else io(client.get_connection())
+        raw = io.awaited(client.get_connection())
         assert raw.get_autocommit() is True
         raw.close()
         raw.close()

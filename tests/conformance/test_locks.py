@@ -1,6 +1,5 @@
 """Advisory locks: nobody else holds one meanwhile, and who has lost it is told."""
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -71,19 +70,12 @@ def test_a_second_one_waits_in_vain(
 def held_for(io: IO, client: Any, seconds: float) -> Any:
     """A call that waits for the lock and holds it for so long; from when to when."""
 
-    def call() -> "tuple[float, float]":
-        with client.lock("taken", timeout=30):
-            began = time.monotonic()
-            time.sleep(seconds)
-            return began, time.monotonic()
+    def body(lock: Any) -> Any:
+        began = time.monotonic()
+        yield io.pause(seconds)
+        return began, time.monotonic()
 
-    async def task() -> "tuple[float, float]":
-        async with client.lock("taken", timeout=30):
-            began = time.monotonic()
-            await asyncio.sleep(seconds)
-            return began, time.monotonic()
-
-    return call if io.name == "sync" else task
+    return io.block(lambda: client.lock("taken", timeout=30), body)
 
 
 def test_who_waits_gets_it_afterwards(client: Any, io: IO) -> None:
@@ -106,7 +98,7 @@ def test_a_deadline_and_an_interrupt_end_the_wait(
         with pytest.raises(DeadlineExceeded), io.deadline(0.2):
             io.entered(client.lock("mine", timeout=30)).__enter__()
         waiting = client.lock("mine", timeout=30)
-        io.interrupted(waiting.__enter__ if io.name == "sync" else waiting.__aenter__)
+        io.interrupted(lambda: io.enter(waiting))
         io(lock.check())
     # Nobody holds it who does not wait any more.
     with io.entered(client.lock("mine", timeout=5)):

@@ -521,7 +521,7 @@ def test_a_merge_that_takes_too_long_or_is_interrupted_frees_its_connections(
         io(db.shards().aggregate("SELECT SLEEP(20) AS a", timeout=0.4, n=Sum("a")))
     io.wait_for(lambda: idle(db))
     merge = db.shards().merge("SELECT SLEEP(2) AS a", order_by="a")
-    io.interrupted(lambda: next(merge) if io.name == "sync" else merge.__anext__())
+    io.interrupted(lambda: io.advance(merge))
     io.wait_for(lambda: idle(db))
     assert io(db.shards().query("SELECT 7 AS n")).rows == [{"n": 7}, {"n": 7}]
 

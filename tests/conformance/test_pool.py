@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import warnings
+from functools import partial
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -71,21 +72,13 @@ def test_who_waits_is_served_in_order(make_client: Callable[..., Any], io: IO) -
     client = make_client(pool_size=1, max_overflow=0)
     io(client.execute("SET @turn = 0"))
     served: List[int] = []
-    if io.name == "async":
 
-        async def one(number: int) -> None:
-            await client.query("SELECT SLEEP(0.01)")
-            served.append(number)
+    def wait_for_turn(number: int) -> Any:
+        yield io.pause(number * 0.03)
+        yield client.query("SELECT SLEEP(0.1)")
+        served.append(number)
 
-        io.concurrently([lambda number=number: one(number) for number in range(10)])
-    else:
-
-        def wait_and_ask(number: int) -> None:
-            time.sleep(number * 0.03)
-            client.query("SELECT SLEEP(0.1)")
-            served.append(number)
-
-        io.concurrently([lambda number=number: wait_and_ask(number) for number in range(6)])
+    io.concurrently([partial(io.function(wait_for_turn), number) for number in range(6)])
     assert served == sorted(served)
 
 
@@ -297,14 +290,8 @@ def test_a_service_tidies_its_pools_by_itself(
     monkeypatch.setattr(lifecycle, "MAINTENANCE_INTERVAL", 0.05)
     db = io.Service(databases.config.model_copy(update={"max_idle": 0.1}))
     with io.entered(db):
-        deadline = time.monotonic() + 5
-        while any(figures.idle for figures in db.stats().values()) and time.monotonic() < deadline:
-            io.sleep(0.05)
-        assert {key: figures.idle for key, figures in db.stats().items()} == {
-            "global": 0,
-            1: 0,
-            2: 0,
-        }
+        io.wait_for(lambda: not any(figures.idle for figures in db.stats().values()))
+        assert set(db.stats()) == {"global", 1, 2}
     assert db.stats() == {}
 
 
@@ -314,21 +301,14 @@ def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(
     client = io.Client(databases.config_of(1))
 
     def close_soon() -> Any:
-        if io.name == "sync":
-            time.sleep(0.2)
-            return client.close_pool(timeout=1.0)
-
-        async def close() -> None:
-            await asyncio.sleep(0.2)
-            await client.close_pool(timeout=1.0)
-
-        return close()
+        yield io.pause(0.2)
+        yield client.close_pool(timeout=1.0)
 
     outcomes = io.concurrently(
         [
             lambda: client.query("SELECT SLEEP(0.6)"),
             lambda: client.execute("DO SLEEP(30)"),
-            close_soon,
+            io.function(close_soon),
         ]
     )
     assert outcomes[0] == [{"SLEEP(0.6)": 0}]
@@ -349,22 +329,19 @@ def test_closing_wakes_those_who_wait_and_ends_what_is_idle(
     client = make_client(pool_size=1, max_overflow=0)
     first = io(client.query_value("SELECT CONNECTION_ID()"))
 
+    def later() -> Any:
+        yield io.pause(0.05)
+        yield client.query("SELECT 1")
+
     def close_soon() -> Any:
-        if io.name == "sync":
-            time.sleep(0.15)
-            return client.close_pool()
-
-        async def close() -> None:
-            await asyncio.sleep(0.15)
-            await client.close_pool()
-
-        return close()
+        yield io.pause(0.15)
+        yield client.close_pool()
 
     outcomes = io.concurrently(
         [
             lambda: client.query_value("SELECT SLEEP(0.4)"),
-            lambda: later(io, client),
-            close_soon,
+            io.function(later),
+            io.function(close_soon),
         ],
     )
     assert outcomes[0] == 0, "work in progress ends well"
@@ -447,18 +424,6 @@ def test_a_password_is_what_the_server_was_given_in_utf_8(databases: Databases, 
     databases.run(1, "DROP USER dualdb_utf8")
 
 
-def later(io: IO, client: Any) -> Any:
-    if io.name == "sync":
-        time.sleep(0.05)
-        return client.query("SELECT 1")
-
-    async def ask() -> Any:
-        await asyncio.sleep(0.05)
-        return await client.query("SELECT 1")
-
-    return ask()
-
-
 def test_a_connect_in_progress_delays_no_one_else(
     io: IO, databases: Databases, make_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -486,24 +451,15 @@ def test_a_connect_in_progress_delays_no_one_else(
     )
 
     def quick() -> Any:
-        if io.name == "sync":
-            time.sleep(0.3)
-            client.query("SELECT 1")
-            order.append("served")
-            return None
-
-        async def ask() -> None:
-            await asyncio.sleep(0.3)
-            await client.query("SELECT 1")
-            order.append("served")
-
-        return ask()
+        yield io.pause(0.3)
+        yield client.query("SELECT 1")
+        order.append("served")
 
     io.concurrently(
         [
             lambda: client.query("SELECT SLEEP(0.2)"),
             lambda: client.query("SELECT SLEEP(0.1)"),
-            quick,
+            io.function(quick),
         ]
     )
     assert order == ["served", "connected"]

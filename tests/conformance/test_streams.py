@@ -175,7 +175,7 @@ def test_a_write_whose_connection_is_lost_while_its_rows_come_has_an_unknown_out
     databases.run(1, "DROP PROCEDURE IF EXISTS works", f"CREATE PROCEDURE works() {body}")
     stream = client.stream("CALL works()")
     with pytest.raises(OutcomeUnknown) as caught:
-        next(stream) if io.name == "sync" else io(stream.__anext__())
+        io.next_row(stream)
         databases.run(1, f"KILL {stream._connection.session_id}")
         io.collect(stream)
     assert (caught.value.retryable, caught.value.sent) == (False, True)
@@ -190,8 +190,8 @@ def test_its_time_is_for_the_whole_loop_and_not_for_what_has_come(
         "f LIMIT 50"
     )
     stream = client.stream(few, timeout=0.5)
-    next(stream) if io.name == "sync" else io(stream.__anext__())
+    io.next_row(stream)
     io.sleep(0.6)
     with pytest.raises(DeadlineExceeded):
-        next(stream) if io.name == "sync" else io(stream.__anext__())
+        io.next_row(stream)
     io.wait_for(lambda: client.stats().in_use == 0)

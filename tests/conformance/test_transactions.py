@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, List
 
 import pymysql
 import pytest
@@ -114,17 +114,11 @@ def test_what_a_transaction_yields_serves_old_code(db: Any, io: IO, databases: D
         assert io(tx.get_last_insert_id()) == 1
         assert io(tx.execute_query("SELECT email FROM accounts")) == [{"email": "a"}]
         assert io(tx.execute_stored_procedure("find_account", ("a",)))[0]["id"] == 1
-        if io.name == "sync":
-            with tx.cursor() as cursor:
-                cursor.execute("INSERT INTO accounts (email) VALUES ('b')")
-                assert cursor.rowcount == 1
-        else:
 
-            async def old_code() -> Any:
-                async with tx.cursor() as cursor:
-                    return await cursor.execute("INSERT INTO accounts (email) VALUES ('b')")
+        def old_code(cursor: Any) -> Any:
+            return (yield cursor.execute("INSERT INTO accounts (email) VALUES ('b')"))
 
-            assert io(old_code()) == 1
+        assert io(io.block(tx.cursor, old_code)()) == 1
     assert databases.value("global", "SELECT COUNT(*) FROM accounts") == 2
 
 
@@ -268,15 +262,11 @@ def test_what_is_open_inside_ends_with_the_outer_block(
 def test_savepoints_of_several_callers_do_not_cross(db: Any, io: IO, databases: Databases) -> None:
     def cross(tx: Any) -> Any:
         """Open a savepoint in a transaction that another caller is in."""
-        if io.name == "sync":
-            with tx.transaction() as inner:
-                return inner.execute(INSERT, (3,))
 
-        async def crossing() -> Any:
-            async with tx.transaction() as inner:
-                return await inner.execute(INSERT, (3,))
+        def body(inner: Any) -> Any:
+            return (yield inner.execute(INSERT, (3,)))
 
-        return crossing()
+        return io.block(tx.transaction, body)()
 
     with io.entered(db.shard(1).transaction()) as tx:
         with io.entered(tx.transaction()) as inner:
@@ -557,32 +547,6 @@ def test_what_is_said_through_a_cursor_is_not_the_next_borrower_s(
     io(client.close_pool())
 
 
-def function(io: IO, body: Callable[[Any], Iterator[Any]]) -> Any:
-    """A function of a transaction as the colour wants it, from a generator that yields
-    calls and returns what the function gives.
-    """
-
-    def sync(tx: Any) -> Any:
-        steps = body(tx)
-        try:
-            response = next(steps)
-            while True:
-                response = steps.send(response)  # type: ignore[attr-defined]
-        except StopIteration as done:
-            return done.value
-
-    async def asynchronous(tx: Any) -> Any:
-        steps = body(tx)
-        try:
-            response = await next(steps)
-            while True:
-                response = await steps.send(response)  # type: ignore[attr-defined]
-        except StopIteration as done:
-            return done.value
-
-    return sync if io.name == "sync" else asynchronous
-
-
 def test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums(
     databases: Databases, io: IO
 ) -> None:
@@ -603,7 +567,7 @@ def test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums(
             yield tx.execute("UPDATE sums SET n = n + 1 WHERE id = %s", (second,))
             return first
 
-        return function(io, body)
+        return io.function(body)
 
     calls = [lambda ids=ids: client.run(mover(*ids), attempts=50) for ids in [(1, 2), (2, 1)] * 10]
     assert io.concurrently(calls) == [1, 2] * 10
@@ -622,7 +586,7 @@ def test_what_is_no_conflict_is_not_begun_again(db: Any, io: IO, databases: Data
         yield tx.execute("SELECT nonsense")
 
     with pytest.raises(OperationalError):
-        io(db.shard(1).run(function(io, body)))
+        io(db.shard(1).run(io.function(body)))
     assert (begun, translated, users(databases)) == ([1], [], [])
 
 
@@ -639,16 +603,16 @@ def test_a_connection_that_is_lost_before_commit_begins_it_again(
             databases.run(1, f"KILL {(yield tx.query_value('SELECT CONNECTION_ID()'))}")
         yield tx.execute(INSERT, (9,))
 
-    io(db.shard(1).run(function(io, body), commit_marker=True, isolation="read committed"))
+    io(db.shard(1).run(io.function(body), commit_marker=True, isolation="read committed"))
     assert (users(databases), translated) == ([3, 9], ["committed"])
     begun.clear()
     with pytest.raises(ConnectionLost):
-        io(db.shard(1).run(function(io, body), attempts=2))
+        io(db.shard(1).run(io.function(body), attempts=2))
     assert len(begun) == 2
     begun.clear()
     with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as tx:
         with pytest.raises(ConnectionLost):
-            io(tx.run(function(io, body)))
+            io(tx.run(io.function(body)))
     assert len(begun) == 1, "only the whole can begin again"
 
 

@@ -39,16 +39,6 @@ SQL = "SELECT user_id, symbol, qty FROM trades ORDER BY user_id"
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 5), (2, 'B', 6)"
 
 
-def rows_of(io: IO, stream: Any) -> List[Any]:
-    if io.name == "sync":
-        return list(stream)
-
-    async def loop() -> List[Any]:
-        return [row async for row in stream]
-
-    return list(io(loop()))
-
-
 @pytest.fixture
 def client(databases: Databases, io: IO) -> Any:
     made = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
@@ -62,15 +52,13 @@ def test_every_target_makes_them(db: Any, io: IO, client: Any) -> None:
         for target in (client, tx, db.shard(1), db.get_shard_client(1), other):
             assert io(target.query(SQL, as_=Trade)) == [Trade(1, "A", 5), Trade(2, "B", 6)]
             assert io(target.query_one(SQL, as_=Trade)) == Trade(1, "A", 5)
-            assert rows_of(io, target.stream(SQL, as_=Trade)) == [
+            assert io.collect(target.stream(SQL, as_=Trade)) == [
                 Trade(1, "A", 5),
                 Trade(2, "B", 6),
             ]
     assert io(db.query("SELECT 7 AS user_id, 'X' AS symbol", as_=Trade)) == [Trade(7, "X")]
     assert io(client.query_one(SQL + " LIMIT 0", as_=Trade)) is None
-    assert (
-        io(client.query("DO 1", as_=Trade)) == rows_of(io, client.stream("DO 1", as_=Trade)) == []
-    )
+    assert io(client.query("DO 1", as_=Trade)) == io.collect(client.stream("DO 1", as_=Trade)) == []
 
 
 @pytest.mark.parametrize(
@@ -86,7 +74,7 @@ def test_every_target_makes_them(db: Any, io: IO, client: Any) -> None:
 def test_every_kind(client: Any, io: IO, sql: str, as_: Any, made: Any) -> None:
     io(client.execute(INSERT))
     assert io(client.query(sql, (1,), as_=as_)) == [made]
-    assert rows_of(io, client.stream(sql, (1,), as_=as_)) == [made]
+    assert io.collect(client.stream(sql, (1,), as_=as_)) == [made]
     assert type(io(client.query_one(sql, (1,), as_=as_))) is type(made)
 
 
@@ -114,10 +102,10 @@ def test_rows_that_do_not_fit_leave_the_connection_usable(client: Any, io: IO) -
         assert io(client.query_one(words, as_=as_))
     assert io(client.query_value("SELECT CONNECTION_ID()")) == session
     with pytest.raises(RowError, match="row 1 is no Portfolio") as caught:
-        rows_of(io, client.stream(words, as_=Portfolio))
+        io.collect(client.stream(words, as_=Portfolio))
     assert (caught.value.row, caught.value.columns) == (1, ("symbol",))
     with pytest.raises(RowError, match="no column for symbol"):
-        rows_of(io, client.stream("SELECT user_id FROM trades", as_=Trade))
+        io.collect(client.stream("SELECT user_id FROM trades", as_=Trade))
     assert io(client.query_value("SELECT 7")) == 7
     with io.entered(client.transaction()) as tx:
         with pytest.raises(RowError):

@@ -2,9 +2,7 @@
 is not left working.
 """
 
-import asyncio
 import socket
-import time
 from typing import Any, Iterator
 
 import pymysql
@@ -128,23 +126,15 @@ def test_life_and_health_are_over_in_time_too(databases: Databases, io: IO) -> N
 
 
 def test_waiting_for_a_connection_counts(client: Any, io: IO) -> None:
+    def late_query() -> Any:
+        yield io.pause(0.2)
+        return (yield client.query("SELECT 1", timeout=0.2))
+
     outcomes = io.concurrently(
-        [lambda: client.query("SELECT SLEEP(1)")] * 2 + [lambda: late_query(io, client)]
+        [lambda: client.query("SELECT SLEEP(1)")] * 2 + [io.function(late_query)]
     )
     assert isinstance(outcomes[2], DeadlineExceeded), outcomes
     assert outcomes[2].sent is False
-
-
-def late_query(io: IO, client: Any) -> Any:
-    if io.name == "sync":
-        time.sleep(0.2)
-        return client.query("SELECT 1", timeout=0.2)
-
-    async def ask() -> Any:
-        await asyncio.sleep(0.2)
-        return await client.query("SELECT 1", timeout=0.2)
-
-    return ask()
 
 
 def test_a_deadline_that_has_passed_sends_nothing(

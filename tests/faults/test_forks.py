@@ -87,11 +87,7 @@ def test_a_transaction_is_not_carried_over(db: Any, io: IO, databases: Databases
                 try:
                     asked(
                         io,
-                        lambda: (
-                            tx.__exit__(None, None, None)
-                            if io.name == "sync"
-                            else tx.__aexit__(None, None, None)
-                        ),
+                        lambda: io.leave(tx),
                     )
                 except TransactionAborted as error:
                     return type(error).__name__
@@ -148,14 +144,9 @@ def test_a_module_s_service_is_opened_first_after_the_fork(databases: Databases,
     db = io.Service(databases.config)
 
     def work() -> Any:
-        if io.name == "sync":
-            with db:
-                return db.shard(2).query_value("SELECT 2")
+        def body(opened: Any) -> Any:
+            return (yield opened.shard(2).query_value("SELECT 2"))
 
-        async def ask() -> Any:
-            async with db:
-                return await db.shard(2).query_value("SELECT 2")
-
-        return asyncio.run(ask())
+        return asked(io, io.block(lambda: db, body))
 
     assert [in_child(work) for _ in range(2)] == ["2", "2"]

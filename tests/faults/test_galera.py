@@ -112,27 +112,6 @@ def clients(nodes: List[Server], io: IO) -> Iterator[List[Any]]:
 ADD = "UPDATE accounts SET cents = cents + 1 WHERE id = 1"
 
 
-def function(io: IO, client: Any, other: Server, tries: List[int]) -> Any:
-    """A transaction that is overtaken, the first time, by one on the other node."""
-
-    def overtake() -> None:
-        tries.append(len(tries))
-        if len(tries) == 1:
-            other.run("UPDATE app.accounts SET cents = cents + 10 WHERE id = 1")
-
-    def call(tx: Any) -> str:
-        tx.execute(ADD)
-        overtake()
-        return "done"
-
-    async def task(tx: Any) -> str:
-        await tx.execute(ADD)
-        overtake()
-        return "done"
-
-    return call if io.name == "sync" else task
-
-
 def cents(node: Server) -> int:
     node.run("SET SESSION wsrep_sync_wait = 1")
     return int(node.run("SELECT cents FROM app.accounts WHERE id = 1")[0]["cents"])
@@ -142,7 +121,16 @@ def test_run_begins_again_after_a_conflict_at_commit(
     nodes: List[Server], clients: List[Any], io: IO
 ) -> None:
     tries: List[int] = []
-    assert io(clients[0].run(function(io, clients[0], nodes[1], tries))) == "done"
+
+    def overtaken(tx: Any) -> Any:
+        """The first time, a transaction on the other node overtakes this one."""
+        yield tx.execute(ADD)
+        tries.append(len(tries))
+        if len(tries) == 1:
+            nodes[1].run("UPDATE app.accounts SET cents = cents + 10 WHERE id = 1")
+        return "done"
+
+    assert io(clients[0].run(io.function(overtaken))) == "done"
     assert tries == [0, 1]
     for node in nodes:
         wait_for(lambda node=node: cents(node) == 11)
@@ -162,15 +150,11 @@ def test_alone_it_is_a_deadlock_and_nothing_is_applied(
 def test_sums_are_right_where_two_nodes_are_written_to(
     nodes: List[Server], clients: List[Any], io: IO
 ) -> None:
-    def call(tx: Any) -> None:
-        tx.execute(ADD)
-        tx.execute("UPDATE accounts SET cents = cents - 1 WHERE id = 2")
+    def move(tx: Any) -> Any:
+        yield tx.execute(ADD)
+        yield tx.execute("UPDATE accounts SET cents = cents - 1 WHERE id = 2")
 
-    async def task(tx: Any) -> None:
-        await tx.execute(ADD)
-        await tx.execute("UPDATE accounts SET cents = cents - 1 WHERE id = 2")
-
-    work = call if io.name == "sync" else task
+    work = io.function(move)
     outcomes = io.concurrently(
         [
             lambda client=client: client.run(work, attempts=100)

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 from collections import Counter
+from functools import partial
 from typing import Any, List, Set, Tuple
 
 import pytest
@@ -145,18 +146,13 @@ def test_sixty_four_callers_on_eight_connections(ledger: Any, io: IO) -> None:
             for number in range(caller * 25, caller * 25 + 25)
         ]
 
-    async def awaited(caller: int) -> List[Any]:
-        return [await call() for call in calls(caller)]
+    def ask(caller: int) -> Any:
+        answers = []
+        for call in calls(caller):
+            answers.append((yield call()))
+        return answers
 
-    def called(caller: int) -> List[Any]:
-        return [call() for call in calls(caller)]
-
-    answers = io.concurrently(
-        [
-            lambda caller=caller: (called if io.name == "sync" else awaited)(caller)
-            for caller in range(64)
-        ]
-    )
+    answers = io.concurrently([partial(io.function(ask), caller) for caller in range(64)])
     assert answers == [list(range(caller * 25, caller * 25 + 25)) for caller in range(64)]
     figures = client.stats()
     assert (figures.opened, figures.in_use, figures.waiting, figures.timeouts) == (8, 0, 0, 0)
