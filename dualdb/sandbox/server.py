@@ -1,6 +1,5 @@
 """One private MariaDB or MySQL server on loopback."""
 
-import contextlib
 import os
 import random
 import shutil
@@ -8,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+import weakref
 from typing import Any, Dict, List, Optional
 
 import pymysql
@@ -149,7 +149,7 @@ class Server:
         if self.is_running:
             return
         if not self.port:
-            self.port = _free_port()
+            self.port = free_port(self)
         # A session of its own, so that Ctrl-C reaches the program that uses the sandbox
         # and not the servers.
         with open(f"{self.directory}/log", "ab") as log:
@@ -241,12 +241,20 @@ class Server:
             self._process.send_signal(number)
 
 
-def _free_port() -> int:
-    """Below 32768: from there on a system gives ports to whoever connects, so one of
-    these might be taken while its server restarts.
+def free_port(holder: Any) -> int:
+    """A TCP port of 127.0.0.1 that is kept from other sandboxes while ``holder`` lives.
+
+    It is below 30,000: from 32,768 on a system gives ports to whoever connects, so that
+    one of those might be taken while its server restarts. The UDP port of the same
+    number, which no server uses, is the lock that processes share.
     """
     while True:
-        port = random.randrange(15_000, 32_768)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        port = random.randrange(15_000, 30_000)
+        with socket.socket(type=socket.SOCK_DGRAM) as lock, socket.socket() as probe:
+            try:
+                lock.bind(("127.0.0.1", port))
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            weakref.finalize(holder, os.close, lock.detach())
             return port

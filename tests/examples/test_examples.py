@@ -22,6 +22,7 @@ from waiting import wait_for
 
 import dualdb
 from dualdb.sandbox import Sandbox
+from dualdb.sandbox.server import free_port
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
@@ -46,12 +47,6 @@ def sandbox() -> Iterator[Sandbox]:
 def environment(sandbox: Sandbox, **more: str) -> Any:
     path = os.pathsep.join([str(EXAMPLES), str(pathlib.Path(dualdb.__file__).parents[1])])
     return {**os.environ, "DUALDB_URL": sandbox.url, "PYTHONPATH": path, **more}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
@@ -92,7 +87,7 @@ def test_the_demo_shows_the_main_job() -> None:
 
 @pytest.fixture
 def web(sandbox: Sandbox) -> Iterator[str]:
-    port = free_port()
+    port = free_port(sandbox)
     command = [
         sys.executable,
         "-m",
@@ -147,12 +142,12 @@ def test_a_shard_that_dies_is_a_503_to_its_users_alone(web: str, sandbox: Sandbo
 
 
 @pytest.fixture
-def redis(tmp_path: pathlib.Path) -> Iterator[str]:
+def redis(tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[str]:
     program = shutil.which("redis-server")
     assert program, (
         "no redis-server on PATH: install it (Debian and Ubuntu: apt-get install redis-server)"
     )
-    port = free_port()
+    port = free_port(request.node)
     command = [
         program,
         "--port",

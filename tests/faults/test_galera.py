@@ -5,33 +5,34 @@ node cannot do.
 import os
 import shutil
 import tempfile
-import time
 from typing import Any, Dict, Iterator, List
 
+import pymysql.err
 import pytest
 from io_kinds import IO
 from waiting import wait_for
 
 from dualdb import DatabaseConfig, Deadlock, NotSupportedError
-from dualdb.sandbox.server import Engine, Server, _free_port
+from dualdb.sandbox.server import Engine, Server, free_port
 
+NODES = ("one", "other")
 PROVIDER = "/usr/lib/galera/libgalera_smm.so"
 
 
 def options(name: str, ports: Dict[str, int]) -> List[str]:
-    port = ports[name]
+    port, copied, missed = ports[name], ports[f"{name}: a copy"], ports[f"{name}: what it missed"]
     provider = f"base_host=127.0.0.1; base_port={port}; gmcast.listen_addr=tcp://127.0.0.1:{port}; "
     return [
         "--wsrep-on=ON",
         f"--wsrep-provider={PROVIDER}",
         "--wsrep-cluster-name=dualdb",
         "--wsrep-cluster-address=gcomm://"
-        + ",".join([f"127.0.0.1:{each}" for each in ports.values()]),
+        + ",".join([f"127.0.0.1:{ports[each]}" for each in NODES]),
         f"--wsrep-node-address=127.0.0.1:{port}",
-        f"--wsrep-sst-receive-address=127.0.0.1:{_free_port()}",
+        f"--wsrep-sst-receive-address=127.0.0.1:{copied}",
         "--wsrep-sst-method=rsync",
         (
-            f"--wsrep-provider-options={provider}ist.recv_addr=127.0.0.1:{_free_port()}; "
+            f"--wsrep-provider-options={provider}ist.recv_addr=127.0.0.1:{missed}; "
             "gcache.size=8M; gcache.page_size=8M"
         ),
         "--binlog-format=ROW",
@@ -49,7 +50,8 @@ def nodes() -> Iterator[List[Server]]:
         )
     directory = tempfile.mkdtemp(prefix="dualdb-galera-")
     one, other = f"{directory}/one", f"{directory}/other"
-    ports = {"one": _free_port(), "other": _free_port()}
+    names = [f"{name}{use}" for name in NODES for use in ("", ": a copy", ": what it missed")]
+    ports = {name: free_port(engine) for name in names}
     for each in (one, other):
         os.mkdir(each)
     engine.prepare(f"{one}/data")
@@ -73,7 +75,8 @@ def nodes() -> Iterator[List[Server]]:
             os.chmod(path, mode)
         first.start()
         second.start()
-        until_synced(second)
+        for node in (first, second):
+            wait_until_synced(node)
         yield [first, second]
     finally:
         second.stop()
@@ -81,22 +84,29 @@ def nodes() -> Iterator[List[Server]]:
         shutil.rmtree(directory)
 
 
-def until_synced(node: Server) -> None:
-    deadline = time.monotonic() + 60
-    while node.run("SHOW STATUS LIKE 'wsrep_local_state_comment'")[0]["Value"] != "Synced":
-        assert time.monotonic() < deadline, node.log()[-2000:]
-        time.sleep(0.05)
+def wait_until_synced(node: Server) -> None:
+    """Wait through a time in which a joining node refuses, or closes connections."""
+
+    def is_synced() -> bool:
+        assert node.is_running, node.log()[-4000:]
+        try:
+            (state,) = node.run("SHOW STATUS LIKE 'wsrep_local_state_comment'")
+        except (OSError, pymysql.err.MySQLError):
+            return False
+        return bool(state["Value"] == "Synced")
+
+    try:
+        wait_for(is_synced, 60, every=0.05)
+    except AssertionError as error:
+        raise AssertionError(f"{node} is not synced: {error}\n{node.log()[-4000:]}") from None
 
 
 @pytest.fixture
 def clients(nodes: List[Server], io: IO) -> Iterator[List[Any]]:
     nodes[0].run("TRUNCATE app.accounts", "INSERT INTO app.accounts VALUES (1, 0), (2, 0)")
-    wait_for(
-        lambda: (
-            nodes[1].run("SELECT COUNT(*) AS n, SUM(cents) AS s FROM app.accounts")
-            == [{"n": 2, "s": 0}]
-        )
-    )
+    assert nodes[1].run(
+        "SET SESSION wsrep_sync_wait = 1", "SELECT id, cents FROM app.accounts ORDER BY id"
+    ) == [{"id": 1, "cents": 0}, {"id": 2, "cents": 0}]
     made = [
         io.Client(
             DatabaseConfig(host="127.0.0.1", port=node.port, database="app", user="u", password="p")
@@ -113,8 +123,10 @@ ADD = "UPDATE accounts SET cents = cents + 1 WHERE id = 1"
 
 
 def cents(node: Server) -> int:
-    node.run("SET SESSION wsrep_sync_wait = 1")
-    return int(node.run("SELECT cents FROM app.accounts WHERE id = 1")[0]["cents"])
+    found = node.run(
+        "SET SESSION wsrep_sync_wait = 1", "SELECT cents FROM app.accounts WHERE id = 1"
+    )
+    return int(found[0]["cents"])
 
 
 def test_run_begins_again_after_a_conflict_at_commit(
