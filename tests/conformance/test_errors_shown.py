@@ -5,6 +5,8 @@ import traceback
 from typing import Any, Callable, Dict, Iterator
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 import dualdb
 from dualdb import Error
@@ -42,26 +44,26 @@ def _check_shown(error: Error) -> None:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_shows_few_frames_and_one_exception(db: Any, io: Any, mistake: str) -> None:
+def test_a_mistake_shows_few_frames_and_one_exception(db: Any, io: IO, mistake: str) -> None:
     with pytest.raises(Error) as caught:
         io(MISTAKES[mistake](db))
     _check_shown(caught.value)
 
 
 @pytest.mark.parametrize("mistake", ["syntax", "execute", "call", "parameters"])
-def test_a_mistake_in_a_transaction_shows_as_little(db: Any, io: Any, mistake: str) -> None:
+def test_a_mistake_in_a_transaction_shows_as_little(db: Any, io: IO, mistake: str) -> None:
     with io.entered(db.transaction()) as tx, pytest.raises(Error) as caught:
         io(MISTAKES[mistake](tx))
     _check_shown(caught.value)
 
 
-def test_a_mistake_in_a_stream_shows_as_little(db: Any, io: Any) -> None:
+def test_a_mistake_in_a_stream_shows_as_little(db: Any, io: IO) -> None:
     with pytest.raises(Error) as caught:
         io.collect(db.stream("SELECT * FROM nowhere"))
     _check_shown(caught.value)
 
 
-def test_a_server_that_cannot_be_reached_is_one_exception(databases: Any, io: Any) -> None:
+def test_a_server_that_cannot_be_reached_is_one_exception(databases: Databases, io: IO) -> None:
     client = io.Client(databases.config.model_copy(update={"port": 1, "connect_timeout": 1.0}))
     with pytest.raises(dualdb.ConnectionFailed) as caught:
         io(client.query("SELECT 1"))
@@ -70,7 +72,7 @@ def test_a_server_that_cannot_be_reached_is_one_exception(databases: Any, io: An
     io(client.close_pool())
 
 
-def test_frames_of_the_caller_in_between_are_kept(db: Any, io: Any) -> None:
+def test_frames_of_the_caller_in_between_are_kept(db: Any, io: IO) -> None:
     def rows() -> Iterator[Any]:
         yield (1,)
         raise dualdb.DataError("the caller's own")
@@ -81,7 +83,7 @@ def test_frames_of_the_caller_in_between_are_kept(db: Any, io: Any) -> None:
     assert "rows" in names
 
 
-def test_a_fault_of_another_kind_keeps_all_its_frames(db: Any, io: Any) -> None:
+def test_a_fault_of_another_kind_keeps_all_its_frames(db: Any, io: IO) -> None:
     def rows() -> Iterator[Any]:
         yield (1,)
         raise ZeroDivisionError

@@ -4,6 +4,8 @@ from typing import Any, Iterator, List, Set
 
 import pymysql
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb.sql import functions
 
@@ -107,7 +109,9 @@ def test_what_is_not_a_function_with_a_space_is_listed(cursor: Any) -> None:
     assert "NOW" in found
 
 
-def test_every_listed_read_is_taken_by_a_read_only_shard(db: Any, databases: Any, io: Any) -> None:
+def test_every_listed_read_is_taken_by_a_read_only_shard(
+    db: Any, databases: Databases, io: IO
+) -> None:
     """As far as a call without arguments, or with one, is right."""
     databases.set_row(1, status="readonly")
     io(db.refresh())

@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Any, Callable, Iterator, List
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import Error, Out, PacketTooLarge, ParameterError
 
@@ -12,7 +14,7 @@ LIMIT = 1024 * 1024
 
 
 @pytest.fixture
-def client(databases: Any, io: Any) -> Iterator[Any]:
+def client(databases: Databases, io: IO) -> Iterator[Any]:
     """A client whose sessions take packets of less than a megabyte."""
     before = databases.value(1, "SELECT @@GLOBAL.max_allowed_packet")
     databases.run(
@@ -28,7 +30,7 @@ def client(databases: Any, io: Any) -> Iterator[Any]:
     databases.run(1, f"SET GLOBAL max_allowed_packet = {before}", "DROP TABLE files")
 
 
-def is_mariadb(databases: Any) -> bool:
+def is_mariadb(databases: Databases) -> bool:
     return "MariaDB" in databases.value(1, "SELECT VERSION()")
 
 
@@ -38,12 +40,12 @@ def statement(length: int) -> str:
     return head + "x" * (length - len(head) - len(tail)) + tail
 
 
-def count(databases: Any) -> Any:
+def count(databases: Databases) -> Any:
     return databases.value(1, "SELECT COUNT(*) FROM files")
 
 
 def test_the_longest_statement_is_taken_and_a_longer_one_is_not_sent(
-    client: Any, databases: Any, io: Any
+    client: Any, databases: Databases, io: IO
 ) -> None:
     assert io(client.execute(statement(LIMIT - 2))) == 1
     session = io(client.query_value("SELECT CONNECTION_ID()"))
@@ -65,7 +67,7 @@ def test_the_longest_statement_is_taken_and_a_longer_one_is_not_sent(
 
 
 def test_a_transaction_goes_on_without_the_statement_and_is_not_run_again(
-    client: Any, databases: Any, io: Any
+    client: Any, databases: Databases, io: IO
 ) -> None:
     with io.entered(client.transaction()) as tx:
         io(tx.execute("INSERT INTO files VALUES (1, 'a')"))
@@ -84,15 +86,15 @@ def test_a_transaction_goes_on_without_the_statement_and_is_not_run_again(
     assert len(begun) == 1
 
 
-def test_a_stream_s_statement_is_measured(client: Any, io: Any) -> None:
+def test_a_stream_s_statement_is_measured(client: Any, io: IO) -> None:
     with pytest.raises(PacketTooLarge) as caught:
-        io.taken(client.stream("SELECT %s", ("x" * LIMIT,)))
+        io.collect(client.stream("SELECT %s", ("x" * LIMIT,)))
     assert caught.value.sent is False
     assert io(client.query_value("SELECT 1")) == 1
 
 
 def test_executemany_takes_each_row_that_the_server_takes(
-    client: Any, databases: Any, io: Any
+    client: Any, databases: Databases, io: IO
 ) -> None:
     longest = LIMIT - 2 - len("INSERT INTO files VALUES (1,'')")
     lengths = [3, longest, 5, LIMIT // 2, LIMIT // 2, 7]
@@ -103,7 +105,9 @@ def test_executemany_takes_each_row_that_the_server_takes(
     assert sorted(found) == sorted(lengths)
 
 
-def test_a_changed_limit_is_that_of_later_sessions(client: Any, databases: Any, io: Any) -> None:
+def test_a_changed_limit_is_that_of_later_sessions(
+    client: Any, databases: Databases, io: IO
+) -> None:
     """After a reset the variable tells of the new limit, and the old one is kept."""
     single = io.Client(
         databases.config_of(1).model_copy(update={"pool_size": 1, "max_overflow": 0})
@@ -123,7 +127,7 @@ def test_a_changed_limit_is_that_of_later_sessions(client: Any, databases: Any, 
 
 
 def test_the_server_is_asked_once_in_a_session_and_for_long_statements_alone(
-    client: Any, databases: Any, io: Any
+    client: Any, databases: Databases, io: IO
 ) -> None:
     def asked() -> int:
         """Statements of the session, without this one."""
@@ -140,7 +144,7 @@ def test_the_server_is_asked_once_in_a_session_and_for_long_statements_alone(
 
 
 @pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
-def test_a_vector_is_bytes(databases: Any, io: Any, row_decoder: str) -> None:
+def test_a_vector_is_bytes(databases: Databases, io: IO, row_decoder: str) -> None:
     if is_mariadb(databases):
         pytest.skip("MariaDB 11.7 and MySQL 9 have VECTOR")
     config = databases.config_of(1).model_copy(update={"row_decoder": row_decoder})
@@ -153,14 +157,14 @@ def test_a_vector_is_bytes(databases: Any, io: Any, row_decoder: str) -> None:
     try:
         value = bytes.fromhex("0000803f 00002040 000040c0".replace(" ", ""))
         assert io(client.query("SELECT * FROM vec")) == [{"id": 1, "v": value, "w": None}]
-        assert io.taken(client.stream("SELECT v FROM vec")) == [{"v": value}]
+        assert io.collect(client.stream("SELECT v FROM vec")) == [{"v": value}]
         assert io(client.execute("INSERT INTO vec (v) VALUES (%s)", (value,))) == 1
     finally:
         databases.run(1, "DROP TABLE vec")
         io(client.close_pool())
 
 
-def test_out_values_have_their_types(db: Any, databases: Any, io: Any) -> None:
+def test_out_values_have_their_types(db: Any, databases: Databases, io: IO) -> None:
     databases.run(
         1,
         "CREATE PROCEDURE moments(OUT a DATE, OUT b TIME, OUT c DATETIME(6), INOUT d TIMESTAMP, "
@@ -201,7 +205,9 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", list(NAMES))
-def test_a_procedure_that_exists_can_be_called(db: Any, databases: Any, io: Any, name: str) -> None:
+def test_a_procedure_that_exists_can_be_called(
+    db: Any, databases: Databases, io: IO, name: str
+) -> None:
     quoted = "`" + NAMES[name].replace("`", "``") + "`"
     schema = databases.config_of(1).database
     databases.run(1, f"CREATE PROCEDURE {quoted}(IN a INT, OUT b INT) SELECT a + 1 INTO b")
@@ -214,7 +220,7 @@ def test_a_procedure_that_exists_can_be_called(db: Any, databases: Any, io: Any,
         databases.run(1, f"DROP PROCEDURE {quoted}")
 
 
-def test_a_schema_that_exists_can_be_called(databases: Any, io: Any) -> None:
+def test_a_schema_that_exists_can_be_called(databases: Databases, io: IO) -> None:
     client = io.Client(databases.config_of(1))
     for call in ("no such schema.p", "no such.`p`"):
         with pytest.raises(Error, match="no such"):
@@ -222,7 +228,7 @@ def test_a_schema_that_exists_can_be_called(databases: Any, io: Any) -> None:
     io(client.close_pool())
 
 
-def test_a_cursor_that_is_lent_takes_the_same_values(db: Any, io: Any) -> None:
+def test_a_cursor_that_is_lent_takes_the_same_values(db: Any, io: IO) -> None:
     values = (
         b"\x00\xff'",
         bytearray(b"ab"),

@@ -2,7 +2,7 @@
 
 import pickle
 from dataclasses import dataclass
-from typing import Any, List, NamedTuple
+from typing import Any, Callable, List, NamedTuple
 
 import pytest
 from database_servers import Databases
@@ -156,7 +156,7 @@ def test_one_row_at_most(client: Any, io: IO) -> None:
 
 @pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
 def test_rows_are_dicts_again_after_those_of_another_kind(
-    databases: Any, open_service: Any, io: Any, row_decoder: str
+    databases: Databases, open_service: Callable[..., Any], io: IO, row_decoder: str
 ) -> None:
     options = {"pool_size": 1, "max_overflow": 0, "row_decoder": row_decoder}
     db = open_service(databases.config.model_copy(update=options))

@@ -116,7 +116,9 @@ def test_every_value_is_the_drivers_in_every_charset(
         assert [kinds(io(reader.query(sql))) for reader in own] == [expected] * 2
 
 
-def test_the_status_says_what_decodes_rows(databases: Any, open_service: Any) -> None:
+def test_the_status_says_what_decodes_rows(
+    databases: Databases, open_service: Callable[..., Any]
+) -> None:
     for choice, name in [
         ("auto", "compiled" if compiled_decoder.AVAILABLE else "python"),
         ("python", "python"),

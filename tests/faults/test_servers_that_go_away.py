@@ -219,29 +219,29 @@ def test_a_server_that_was_made_read_only_says_so(sandbox: Sandbox, io: IO) -> N
     io(client.close_pool())
 
 
-def test_connections_to_a_former_primary_are_all_replaced(sandbox: Any, io: Any) -> None:
+def test_connections_to_a_former_primary_are_all_replaced(sandbox: Sandbox, io: IO) -> None:
     """Behind a balancer they would lead to it for the pool's whole lifetime."""
     client = io.Client(sandbox.config_of(1))
     query = "SELECT CONNECTION_ID() AS id, SLEEP(0.2)"
-    before = {rows[0]["id"] for rows in io.max_concurrency([lambda: client.query(query)] * 3)}
+    before = {rows[0]["id"] for rows in io.concurrently([lambda: client.query(query)] * 3)}
     assert len(before) == 3
     sandbox.run(1, "SET GLOBAL read_only = 1")
     try:
         with pytest.raises(ReadOnlyServer), io.entered(client.transaction()) as tx:
             io(tx.execute(INSERT))
-        after = {rows[0]["id"] for rows in io.max_concurrency([lambda: client.query(query)] * 3)}
+        after = {rows[0]["id"] for rows in io.concurrently([lambda: client.query(query)] * 3)}
     finally:
         sandbox.run(1, "SET GLOBAL read_only = 0")
     with pytest.raises(ReadOnlyServer), io.entered(client.transaction(read_only=True)) as tx:
         io(tx.execute(INSERT))
-    same = {rows[0]["id"] for rows in io.max_concurrency([lambda: client.query(query)] * 3)}
+    same = {rows[0]["id"] for rows in io.concurrently([lambda: client.query(query)] * 3)}
     assert not before & after
     assert same == after, "a transaction that was declared read-only says nothing of the server"
     io(client.close_pool())
 
 
 def test_a_transaction_is_run_again_when_its_server_is_not_the_primary(
-    sandbox: Any, io: Any, quick_retries: None
+    sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
     client = io.Client(sandbox.config_of(1))
     sandbox.run(1, "DELETE FROM trades", "SET GLOBAL read_only = 1")
