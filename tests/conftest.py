@@ -1,14 +1,21 @@
-"""Fixtures: the servers, the two colours, the two faces of the service."""
+"""Fixtures: the servers, the two implementations, the two interfaces of the service."""
 
+import contextlib
+import os
 import random
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
-from apis import APIS
+from apis import APIS, Verbs
 from database_servers import Databases
-from io_kinds import IO_KINDS
+from hostile_servers import CORE, FAILING, SETTINGS
+from io_kinds import IO, IO_KINDS
 
 from dualdb.execution import retry
+
+#: A file system in memory, and how many bytes of it must be free to be used.
+MEMORY = "/dev/shm"
+ROOM = 2 << 30
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,34 +47,74 @@ def seed(request: pytest.FixtureRequest) -> int:
     return chosen
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the private servers' files into memory, where there is room."""
+    with contextlib.suppress(OSError):
+        memory = os.statvfs(MEMORY)
+        if memory.f_bavail * memory.f_frsize > ROOM and os.access(MEMORY, os.W_OK):
+            os.environ.setdefault("TMPDIR", MEMORY)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the core of the conformance tests on hostile servers too."""
+    name = metafunc.definition.originalname
+    if metafunc.config.getoption("--server"):
+        return
+    if name not in CORE.get(metafunc.definition.path.name, ()):
+        return
+    hostile = [pytest.param(setting, marks=pytest.mark.slow) for setting in SETTINGS]
+    metafunc.parametrize("server_settings", ["usual", *hostile], indirect=True)
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    for item in items:
+        for failure in FAILING:
+            if failure.covers(item.name):
+                item.add_marker(pytest.mark.xfail(reason=failure.reason, strict=failure.always))
+
+
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> Iterator[Databases]:
     with Databases(request.config.getoption("--server")) as databases:
         yield databases
 
 
+@pytest.fixture(scope="session")
+def server_settings(request: pytest.FixtureRequest) -> Iterator[Optional[Databases]]:
+    """Servers with hostile settings; None for a test that runs on the usual ones."""
+    setting = getattr(request, "param", "usual")
+    if setting == "usual":
+        yield None
+        return
+    with Databases([]) as databases:
+        for name in ("global", *databases.ids):
+            databases.run(name, *SETTINGS[setting])
+        yield databases
+
+
 @pytest.fixture
-def databases(servers: Databases) -> Iterator[Databases]:
-    """The global database and two shards, empty; put back in order afterwards."""
-    servers.reset()
-    yield servers
+def databases(server_settings: Optional[Databases], request: pytest.FixtureRequest) -> Databases:
+    """The global database and two shards, empty."""
+    databases: Databases = server_settings or request.getfixturevalue("servers")
+    databases.reset()
+    return databases
 
 
 @pytest.fixture(params=list(IO_KINDS))
-def io(request: pytest.FixtureRequest) -> Iterator[Any]:
-    made: Any = IO_KINDS[request.param]()
+def io(request: pytest.FixtureRequest) -> Iterator[IO]:
+    made = IO_KINDS[request.param]()
     yield made
     made.close()
 
 
 @pytest.fixture
-def call(io: Any) -> Any:
-    """``call(db.query(...))`` is the value, whichever colour made it."""
+def call(io: IO) -> IO:
+    """``call(db.query(...))`` is the value, whichever implementation made it."""
     return io
 
 
 @pytest.fixture
-def open_service(databases: Databases, io: Any) -> Iterator[Callable[..., Any]]:
+def open_service(databases: Databases, io: IO) -> Iterator[Callable[..., Any]]:
     """A function that opens a service on the test's servers; all are closed
     afterwards.
     """
@@ -91,7 +138,7 @@ def db(open_service: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture(params=list(APIS))
-def api(request: pytest.FixtureRequest, db: Any, io: Any) -> Any:
+def api(request: pytest.FixtureRequest, db: Any, io: IO) -> Verbs:
     """The same calls through the verbs and through the original service's methods."""
     return APIS[request.param](db, io)
 
