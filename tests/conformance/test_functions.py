@@ -35,7 +35,7 @@ def cursor(servers: Any) -> Iterator[Any]:
 
 
 def answers(cursor: Any, name: str) -> Set[int]:
-    """The error codes of calls with up to four arguments; 0 for a call that is right."""
+    """The error codes of calls with up to four arguments; 0 for one that is right."""
     found = set()
     for arguments in ARGUMENTS:
         try:
