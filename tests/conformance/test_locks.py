@@ -25,9 +25,12 @@ def is_free(databases: Any, name: str) -> bool:
     return bool(databases.value(1, f"SELECT IS_FREE_LOCK('{name}')"))
 
 
-def end_its_session(databases: Any, name: str) -> None:
+def end_its_session(io: Any, databases: Any, name: str) -> None:
+    """End the session that holds a lock, and wait until the lock is free."""
     (session,) = databases.run(1, f"SELECT IS_USED_LOCK('{name}') AS id")
     databases.run(1, f"KILL {session['id']}")
+    holder = f"SELECT IS_USED_LOCK('{name}')"
+    assert until(io, lambda: databases.value(1, holder) is None)
 
 
 def test_it_is_held_inside_its_block_alone(client: Any, io: Any, databases: Any) -> None:
@@ -110,14 +113,14 @@ def test_a_deadline_and_an_interrupt_end_the_wait(client: Any, io: Any, database
 def test_who_has_lost_it_is_told(client: Any, io: Any, databases: Any) -> None:
     lock = client.lock("lost", timeout=0)
     with pytest.raises(LockLost) as caught, io.entered(lock):
-        end_its_session(databases, "lost")
+        end_its_session(io, databases, "lost")
         with pytest.raises(LockLost):
             io(lock.check())
     assert caught.value.target == client.name
     assert caught.value.retryable is False
     # An error of the block goes first.
     with pytest.raises(ZeroDivisionError), io.entered(client.lock("lost", timeout=0)):
-        end_its_session(databases, "lost")
+        end_its_session(io, databases, "lost")
         raise ZeroDivisionError
     with io.entered(client.lock("lost", timeout=0)):
         pass
