@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+from io_kinds import until
 
 from dualdb import DeadlineExceeded, InterfaceError, LockLost, LockNotAvailable, ParameterError
 
