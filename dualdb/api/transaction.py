@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import time
 from abc import abstractmethod
 from typing import Any, Callable, Generic, List, Optional, Sequence, Tuple, cast
 
@@ -15,7 +16,8 @@ from ..sql.parameters import Params
 from . import membership
 from .client import AnyClient
 from .target import Target
-from .transaction_state import Status, TimeLimit, TransactionState
+from .time_limit import TimeLimit
+from .transaction_state import Status, TransactionState
 from .typevars import CallR, ColumnR, ConnectionT, CountR, IntR, RowR, RowsR, TransactionT, ValueR
 
 log = logging.getLogger("dualdb")
@@ -206,7 +208,8 @@ class BaseTransaction(
     def _check_unused(self) -> TimeLimit:
         if self._state is not None:
             raise errors.InterfaceError("a transaction is used once: ask for a new one")
-        return TimeLimit(self._options.timeout)
+        timeout = self._options.timeout
+        return TimeLimit(None if timeout is None else time.monotonic() + timeout)
 
     def _outer_state(self, client: AnyClient) -> Optional[TransactionState]:
         """The transaction to begin a savepoint in, if any."""

@@ -26,9 +26,7 @@ def test_transaction_commands(
 ) -> None:
     hold(begin(savepoint, None), [(opens, [OK])])
     ends = (
-        (Verdict.RELEASE, Verdict.ROLLBACK_TO)
-        if savepoint
-        else (Verdict.COMMIT, Verdict.ROLLBACK)
+        (Verdict.RELEASE, Verdict.ROLLBACK_TO) if savepoint else (Verdict.COMMIT, Verdict.ROLLBACK)
     )
     assert [commands_for(verdict, savepoint) for verdict in ends] == [commit, rollback]
     for verdict in (Verdict.NOTHING, Verdict.CLOSE):
