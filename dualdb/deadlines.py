@@ -2,13 +2,14 @@
 last byte of its answer.
 """
 
+import logging
 import time
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, Optional
 
-from . import errors
+from . import blocks, errors
 
-_current: ContextVar[Optional[float]] = ContextVar("dualdb_deadline", default=None)
+log = logging.getLogger("dualdb")
 
 
 #: What the timers of every platform can wait for: about three years.
@@ -32,40 +33,126 @@ def seconds(timeout: Any) -> float:
     return float(timeout)
 
 
+class _Limit:
+    """The deadline of one block, and that of the block around it."""
+
+    __slots__ = ("at", "generator", "left", "outer")
+
+    def __init__(self, at: float, outer: "Optional[_Limit]") -> None:
+        self.at, self.outer = at, outer
+        self.left = False
+        # While a generator is suspended inside its block, the block is not that of
+        # whoever asks it for a value.
+        self.generator = blocks.suspendable(blocks.user_frame())
+
+    def applies(self) -> bool:
+        return not self.left and (self.generator is None or blocks.runs(self.generator))
+
+    def without(self, other: "_Limit") -> "Optional[_Limit]":
+        """This chain without one of its members."""
+        if self is other:
+            return self.outer
+        self.outer = None if self.outer is None else self.outer.without(other)
+        return self
+
+
+_current: ContextVar[Optional[_Limit]] = ContextVar("dualdb_deadline", default=None)
+
+
+def _of_the_block() -> Optional[float]:
+    """The earliest of the deadlines that the caller is in."""
+    limit, at = _current.get(), None
+    while limit is not None:
+        if limit.applies():
+            at = earliest(at, limit.at)
+        limit = limit.outer
+    return at
+
+
+def earliest(one: Optional[float], other: Optional[float]) -> Optional[float]:
+    """The earlier of two times, each of which may be None for no limit."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
 def deadline_after(timeout: Optional[float] = None, now: Optional[float] = None) -> Optional[float]:
-    """When a call must be over, by time.monotonic(): after ``timeout`` seconds, or when
-    the block it is in ends; None for no limit.
+    """When a call must be over, by ``time.monotonic()``.
+
+    That is after ``timeout`` seconds, or when the block it is in ends; None for no
+    limit.
     """
-    at = _current.get()
+    at = _of_the_block()
     if timeout is None:
         return at
-    mine = (time.monotonic() if now is None else now) + seconds(timeout)
-    return mine if at is None else min(at, mine)
+    return earliest(at, (time.monotonic() if now is None else now) + seconds(timeout))
 
 
 def passed() -> bool:
-    """The deadline of the block is over."""
-    at = _current.get()
+    """True if the deadline of the block is over."""
+    at = _of_the_block()
     return at is not None and time.monotonic() >= at
 
 
 class Deadline:
     """``with db.deadline(1.5):``, in threads and in asyncio alike.
 
-    Of nested ones the earliest holds; a task's children inherit it.
+    Of nested ones the earliest holds; a task's children inherit it. It holds in the
+    context (``contextvars``) that entered the block.
+
+    Args:
+        timeout: seconds, from the beginning of the block on.
+
+    Raises:
+        InterfaceError: (at the end of the block) it is left in another context than it
+            was entered in, so that it did not limit what was called in that other one.
     """
+
+    _leaving: Any = None
 
     def __init__(self, timeout: float) -> None:
         self._timeout = seconds(timeout)
-        self._token: Optional[Token[Optional[float]]] = None
+        self._limit: Optional[_Limit] = None
 
     def __enter__(self) -> "Deadline":
-        if self._token is not None:
+        if self._limit is not None:
             raise errors.InterfaceError("a deadline is for one block at a time: ask for another")
-        self._token = _current.set(deadline_after(self._timeout))
+        self._limit = _Limit(time.monotonic() + self._timeout, _current.get())
+        _current.set(self._limit)
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
-        token, self._token = self._token, None
-        assert token is not None
-        _current.reset(token)
+    @property
+    def _entered(self) -> bool:
+        return self._limit is not None
+
+    def _abandon(self) -> None:
+        """Its block is over, although its end was interrupted."""
+        limit, self._limit = self._limit, None
+        if limit is not None:
+            limit.left = True
+
+    @blocks.ends_block
+    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        limit, self._limit = self._limit, None
+        if limit is None:
+            raise errors.InterfaceError("this deadline is not held by a block")
+        limit.generator = None
+        current = _current.get()
+        if _holds(current, limit):
+            assert current is not None
+            _current.set(current.without(limit))
+            return
+        limit.left = True
+        message = (
+            "a deadline was left in another context than it was entered in: what was called "
+            "in between was not limited by it"
+        )
+        if error is None:
+            raise errors.InterfaceError(message)
+        log.warning("%s", message)
+
+
+def _holds(chain: Optional[_Limit], wanted: _Limit) -> bool:
+    while chain is not None and chain is not wanted:
+        chain = chain.outer
+    return chain is not None

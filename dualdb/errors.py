@@ -80,6 +80,14 @@ class Error(pymysql.err.Error):
         return type(self), self.args, state
 
 
+class Rollback(Exception):
+    """Raise it inside a transaction's block to leave the block without an error.
+
+    What the block did is rolled back, and the program goes on after the block. Inside
+    nested blocks it leaves the innermost: only that savepoint is undone.
+    """
+
+
 class InterfaceError(Error, pymysql.err.InterfaceError):
     """The package was used in a way it cannot serve."""
 

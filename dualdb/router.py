@@ -5,11 +5,13 @@ import re
 from abc import abstractmethod
 from functools import partial
 from typing import Any, Callable, Dict, Generic, Iterable, List, Optional, Sequence, Set, Union
-from weakref import WeakKeyDictionary
 
 from . import deadlines, fork_safety
-from .api.client import LastInserts, Shared, last_insert
+from .api import membership
+from .api.client import Shared, last_insert
+from .api.membership import ChildTasks, LastInserts
 from .api.target import Target
+from .api.transaction_state import TransactionState
 from .api.typevars import (
     CallR,
     ClientT,
@@ -30,7 +32,7 @@ from .api.typevars import (
 )
 from .config import DatabaseConfig
 from .deadlines import Deadline
-from .errors import CrossShardError, InterfaceError, ParameterError, RoutingError
+from .errors import CrossShardError, ParameterError, RoutingError
 from .execution import steps, verbs
 from .pooling.base import PoolStats
 from .sharding.scatter import OnError
@@ -90,6 +92,10 @@ class Router(
         shard_of_key: gives the shard_id of a key, for ``key`` and ``keys``: ``lambda
             user_id: user_id % 4``. It does no I/O, and gives the same for the same key
             always.
+        child_tasks: what becomes of a call that another task or thread makes in a
+            context which has a transaction open on the database that is called: "warn"
+            (outside, with one WARNING for each place), "error" (InterfaceError), or
+            "join" (inside, one at a time).
     """
 
     def __init__(
@@ -102,6 +108,7 @@ class Router(
         drain_timeout: float = 30.0,
         allowed_hosts: Optional[Iterable[str]] = None,
         shard_of_key: Optional[Callable[[Any], int]] = None,
+        child_tasks: ChildTasks = "warn",
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
             raise TypeError(
@@ -129,7 +136,13 @@ class Router(
             allowed=AllowedHosts(allowed_hosts),
         )
         self._inserts = LastInserts()
-        self._open: Any = WeakKeyDictionary()
+        self._shared = Shared(
+            self._inserts,
+            set(),
+            lambda: self._lifecycle.topology,
+            self._lifecycle.refresh_on_miss,
+            membership.checked(child_tasks),
+        )
         self._warned: Set[int] = set()
         self._init_runtime()
         fork_safety.register(self)
@@ -197,12 +210,13 @@ class Router(
         self, shard_id: Optional[int], *, named: bool, refresh_on_miss: bool = True
     ) -> Any:
         topology, life = self._lifecycle.require_open(), self._lifecycle
-        transactions = self._callers_transactions() if self._open else ()
+        transactions = self._callers_transactions()
         for transaction in transactions:
             # What the caller has begun ends where it began, whatever the map says by
             # now.
-            if transaction._topology is not topology and self._began_for(transaction, shard_id):
-                return transaction._client
+            began = transaction._begun
+            if began.topology is not topology and self._began_for(began, shard_id):
+                return began.client
         if shard_id is not None and shard_id not in topology.shard_map.shards:
             if refresh_on_miss and life.may_refresh_on_miss(shard_id):
                 decide = partial(self._route_to, shard_id, named=named, refresh_on_miss=False)
@@ -226,29 +240,18 @@ class Router(
             )
         return topology.global_client
 
-    def _shared(self) -> Shared:
-        return Shared(
-            self._inserts,
-            self._open,
-            lambda: self._lifecycle.topology,
-            self._lifecycle.refresh_on_miss,
-        )
-
     def _callers_transactions(self) -> Sequence[Any]:
-        """The outermost ones that the calling thread or task has open on this service;
-        a callback of a loop is no task and has none.
-        """
-        try:
-            found: Sequence[Any] = self._open.get(self._owner(), ())
-        except InterfaceError:
+        """The outermost transactions on this service in which the caller takes part."""
+        if self._lifecycle.topology is None:
             return ()
+        found: Sequence[Any] = self._lifecycle.topology.global_client._callers_transactions()
         return found
 
-    def _began_for(self, transaction: Any, shard_id: Optional[int]) -> bool:
+    def _began_for(self, began: TransactionState, shard_id: Optional[int]) -> bool:
         """Whether a call for this shard would have gone where the transaction is, when
         it began.
         """
-        before = transaction._topology
+        before = began.topology
         if before is None:
             return False
         try:
@@ -256,7 +259,7 @@ class Router(
         except RoutingError:
             return False
         client = before.global_client if chosen is None else before.clients[chosen]
-        return bool(client is transaction._client)
+        return bool(client is began.client)
 
     def shard(self, shard_id: int) -> TargetT:
         """One shard, named outright.

@@ -2,15 +2,17 @@
 that service's methods.
 """
 
+import logging
 from abc import abstractmethod
-from typing import Any, Callable, Generic, NamedTuple, Optional, Sequence, Tuple
-from weakref import WeakKeyDictionary
+from typing import Any, Callable, Generic, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from .. import deadlines, errors
+from .. import blocks, deadlines, errors
 from ..config import DatabaseConfig
 from ..execution import shutdown, steps, verbs
 from ..pooling.base import PoolStats
 from ..sql.parameters import Params
+from . import membership
+from .membership import ChildTasks, LastInserts
 from .target import Target
 from .typevars import (
     CallR,
@@ -25,22 +27,25 @@ from .typevars import (
     ValueR,
 )
 
-#: The last AUTO_INCREMENT id that a thread or task made, by its Thread or Task, with
-#: which it is forgotten.
-LastInserts = WeakKeyDictionary[Any, int]
+log = logging.getLogger("dualdb")
 
 
 class Shared(NamedTuple):
-    """What the clients of one service have in common: by Thread or Task, its last
-    insert and its outermost transactions that are open.
+    """What the clients of one service have in common.
 
-    ``topology`` gives what is in use, which a transaction keeps until its end.
+    Attributes:
+        inserts: the last insert of each caller, on whichever database.
+        warned: the places whose calls outside an open transaction were logged.
+        topology: gives what is in use, which a transaction keeps until its end.
+        refresh_on_miss: reads the shard table again.
+        child_tasks: see ``ChildTasks``.
     """
 
-    inserts: Any
-    open: Any
+    inserts: LastInserts
+    warned: Set[str]
     topology: Callable[[], Any]
     refresh_on_miss: Callable[..., steps.Plan[None]]
+    child_tasks: ChildTasks = "warn"
 
 
 class BaseClient(
@@ -53,6 +58,13 @@ class BaseClient(
     each shard.
 
     The pool connects when it is first used; ``init_pool()`` makes it do so now.
+
+    Args:
+        config: address, account, pool settings, timeouts.
+        child_tasks: what becomes of a call that another task or thread makes in a
+            context which has a transaction open on this database: "warn" (outside,
+            with one WARNING for each place), "error" (InterfaceError), or "join"
+            (inside, one at a time).
     """
 
     def __init__(
@@ -62,9 +74,14 @@ class BaseClient(
         name: Optional[str] = None,
         shard_id: Optional[int] = None,
         shared: Optional[Shared] = None,
+        child_tasks: ChildTasks = "warn",
     ) -> None:
         if not isinstance(config, DatabaseConfig):
             raise TypeError(f"a client is made from a DatabaseConfig, not {type(config).__name__}")
+        self._child_tasks = membership.checked(
+            child_tasks if shared is None else shared.child_tasks
+        )
+        self._warned: Set[str] = set() if shared is None else shared.warned
         self.config = config
         self.name = name or config.address
         self.shard_id = shard_id
@@ -74,11 +91,10 @@ class BaseClient(
         #: Its shard takes reads alone; a transaction ends as it began.
         self._shard_read_only = False
         self.pool: Any = self._new_pool()
-        self._inserts: Tuple[Any, ...] = (
+        self._inserts: Tuple[LastInserts, ...] = (
             (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
         )
         self._shared = shared
-        self._transactions: Any = WeakKeyDictionary()
 
     def __repr__(self) -> str:
         return (
@@ -93,8 +109,8 @@ class BaseClient(
     @staticmethod
     @abstractmethod
     def _owner() -> Any:
-        """The Thread or Task that is calling: whose last insert this is, and whose
-        transaction a call takes part in.
+        """The thread, task or greenlet that is calling: whose last insert this is, and
+        whose transaction a call takes part in.
         """
 
     @abstractmethod
@@ -109,8 +125,6 @@ class BaseClient(
 
     @property
     def _read_only(self) -> bool:
-        if not self._transactions:
-            return self._shard_read_only
         joined = self._current_transaction()
         return self._shard_read_only if joined is None else bool(joined._read_only)
 
@@ -123,11 +137,17 @@ class BaseClient(
         return figures
 
     def _route(self) -> steps.Executor:
-        return (
-            self
-            if self._shared is None or not self._shared.open
-            else self._check_cross_shard(self._shared.open.get(self._owner(), ()))
-        )
+        if self._shared is None:
+            return self
+        return self._check_cross_shard(self._callers_transactions())
+
+    def _callers_transactions(self) -> List[Any]:
+        """The outermost transactions on this service in which the caller takes part."""
+        return [
+            each
+            for each in membership.open_transactions()
+            if each._begun.client._shared is self._shared and self._takes_part(each)
+        ]
 
     def _check_cross_shard(self, transactions: Sequence[Any]) -> "AnyClient":
         """Raises: CrossShardError where one of the caller's transactions is on another
@@ -136,7 +156,7 @@ class BaseClient(
         others = [
             each.shard_id
             for each in transactions
-            if each.shard_id is not None and not each._options.other_shards
+            if each.shard_id is not None and not each._begun.options.other_shards
         ]
         if self.shard_id is None or not others or self.shard_id in others:
             return self
@@ -149,16 +169,50 @@ class BaseClient(
     def _record_insert_id(self, lastrowid: int) -> None:
         owner = self._owner()
         for inserts in self._inserts:
-            inserts[owner] = lastrowid
+            inserts.record(owner, lastrowid)
 
     def _current_transaction(self) -> Any:
-        """The innermost transaction that the calling thread or task is in on this
-        database, or None.
+        """The outermost transaction on this database in which the caller takes part.
+
+        Raises:
+            InterfaceError: it is another caller's, and ``child_tasks`` is "error".
         """
-        if not self._transactions:
-            return None
-        found = self._transactions.get(self._owner())
-        return None if found is None or found._closed else found
+        for found in reversed(membership.open_transactions()):
+            if found._begun.client is self:
+                if self._takes_part(found):
+                    return found
+                self._outside(found)
+        return None
+
+    def _takes_part(self, transaction: Any) -> bool:
+        if self._child_tasks == "join":
+            return True
+        try:
+            caller = self._owner()
+        except errors.InterfaceError:  # a callback of a loop is no task
+            return False
+        return bool(transaction._begun.entry.is_by(caller))
+
+    def _outside(self, transaction: Any) -> None:
+        """A call in the context of a transaction that somebody else entered."""
+        entered = transaction._begun.entry.place
+        message = (
+            f"a call on {self.name} by another thread, task or suspended generator than the one "
+            f"that opened the transaction at {entered}"
+        )
+        if self._child_tasks == "error":
+            raise errors.InterfaceError(
+                f'{message}: use the transaction itself, or child_tasks="join"'
+            ).with_context(self.name, self.shard_id, sent=False)
+        place = blocks.current_place()
+        if f"{place} {entered}" not in self._warned:
+            self._warned.add(f"{place} {entered}")
+            log.warning(
+                "%s goes outside the transaction (at %s); use the transaction itself, "
+                'or child_tasks="join"',
+                message,
+                place,
+            )
 
     # The original client's methods.
 
@@ -217,7 +271,10 @@ def _open(client: AnyClient) -> steps.Plan[None]:
     yield steps.Open(client, deadlines.deadline_after())
 
 
-def last_insert(inserts: Any, owner: Any) -> steps.Plan[int]:
-    """Who asks is told when the plan runs, in the thread or task that runs it."""
+def last_insert(inserts: LastInserts, owner: Callable[[], Any]) -> steps.Plan[int]:
+    """The id of the caller's last insert.
+
+    Who the caller is shows when the plan runs, in the thread or task that runs it.
+    """
     yield from ()
-    return int(inserts.get(owner(), 0))
+    return inserts.last(owner())

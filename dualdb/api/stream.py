@@ -1,13 +1,45 @@
 """Rows as they come: what a stream of either colour keeps, beside the waiting."""
 
+import threading
 import time
-from typing import Any, Generic, Iterator, Optional, Sequence, Tuple
+from abc import abstractmethod
+from typing import Any, Callable, Generic, Iterator, List, Optional, Sequence, Tuple
 
 from .. import deadlines, errors
 from ..execution import execute, steps
 from ..protocol.statements import Statement
 from ..row_mapping import Maker, check_kind, maker, misfit
+from .time_limit import TimeLimit
 from .typevars import MadeT
+
+
+class _MadeRows:
+    """Makes each row what ``as_`` says."""
+
+    def __init__(self, as_: Any) -> None:
+        if as_ is not None:
+            check_kind(as_)
+        self._as = as_
+        self._names: Tuple[str, ...] = ()
+        self._maker: Optional[Maker] = None
+        self._number = 0  # of the next row
+
+    def begin(self, names: Sequence[str]) -> None:
+        """The names of the columns are known."""
+        self._names = tuple(names)
+        if self._as is not None and self._names:
+            self._maker = maker(self._as, self._names)
+
+    def row(self, values: Tuple[Any, ...]) -> Any:
+        """Raises: RowError for values that do not fit."""
+        if self._maker is None:
+            return dict(zip(self._names, values))
+        try:
+            row = self._maker.of(self._names, values)
+        except (ValueError, TypeError) as error:
+            raise misfit(self._as, self._names, self._number, error) from error
+        self._number += 1
+        return row
 
 
 class BaseStream(Generic[MadeT]):
@@ -23,22 +55,31 @@ class BaseStream(Generic[MadeT]):
     def __init__(
         self, route: steps.Route, statement: Statement, timeout: Optional[float], as_: Any = None
     ) -> None:
-        if as_ is not None:
-            check_kind(as_)
+        self._made = _MadeRows(as_)
         self._route, self._statement = route, statement
         self._until = deadlines.deadline_after(timeout)
         self._client: Any = None
         self._transaction: Any = None
         self._connection: Any = None
-        self._names: Tuple[str, ...] = ()
         self._rows: Iterator[Tuple[Any, ...]] = iter(())
-        self._as = as_
-        self._maker: Optional[Maker] = None
-        self._number = 0  # of the next row
         self._closed = self._read_elsewhere = False
+        self._limit: Optional[TimeLimit] = None
+        #: What whoever reads on is told, whose time was over while he did not.
+        self._late: Optional[BaseException] = None
+        self._reading = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}, {'over' if self._closed else 'open' if self._connection is not None else 'not begun'}>"
+        if self._closed:
+            return f"<{type(self).__name__}, over>"
+        return f"<{type(self).__name__}, {'not begun' if self._connection is None else 'open'}>"
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_connection") is not None:
+            self._end(forgotten=True)
+
+    @abstractmethod
+    def _set_timer(self, at: float, function: Callable[[], None]) -> Any:
+        """Have a function called at a time of ``time.monotonic()``; has ``cancel()``."""
 
     def _joins(self, client: Any) -> bool:
         """Whether it is part of the caller's transaction on the client; what is not
@@ -48,31 +89,75 @@ class BaseStream(Generic[MadeT]):
         if client._read_only and not self._statement.reads:
             raise errors.shard_read_only(client.shard_id, self._statement.why_no_read)
         self._transaction = client._current_transaction()
-        if self._transaction is not None:
-            self._transaction._check()
-            self._connection = self._transaction._connection
-            self._until = self._transaction._clamp(self._until)
-        return self._transaction is not None
+        if self._transaction is None:
+            self._statement.check_outside_transaction()
+            return False
+        self._transaction._check()
+        self._connection = self._transaction._connection
+        self._until = self._transaction._clamp(self._until)
+        return True
+
+    def _check_out(self) -> "steps.Plan[None]":
+        """The connection that is the stream's until its end, which nobody keeps beyond
+        its time by not reading.
+        """
+        borrowed: List[Tuple[Any, Any]] = []
+        limit = TimeLimit(self._until)
+        try:
+            yield from execute.check_out(self._route, until=self._until, into=borrowed)
+            limit.start(self._set_timer, self._expire)
+        except BaseException:
+            for client, connection in borrowed:
+                client.pool.release(connection)
+            raise
+        self._limit = limit
+        (self._client, self._connection) = borrowed[0]
+
+    def _expire(self) -> None:
+        """Its time is over.
+
+        Whoever is reading just now finds that out himself.
+        """
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
+            if self._connection is not None:
+                self._late = self._translate_error(
+                    errors.DeadlineExceeded("the deadline passed before the last row was asked for")
+                )
+                self._end()
+        finally:
+            self._reading.release()
+
+    def _begin_reading(self) -> bool:
+        """Before more rows are read; False where it is over.
+
+        Raises:
+            DeadlineExceeded: its time was over while nobody read.
+            ConcurrentUseError: another thread or task reads it.
+        """
+        acquired = self._reading.acquire(blocking=False)
+        late, self._late = self._late, None
+        if late is not None or self._closed:
+            if acquired:
+                self._reading.release()
+            if late is not None:
+                raise late
+            return False
+        if not acquired:
+            raise errors.ConcurrentUseError("another thread or task is reading this stream")
+        return True
 
     def _command(self) -> bytes:
         command: bytes = next(self._statement.exchange(self._connection.text_encoding))
         return command
 
-    def _named(self, names: Sequence[str]) -> None:
-        self._names = tuple(names)
-        if self._as is not None and self._names:
-            self._maker = maker(self._as, self._names)
-
     def _row(self, values: Tuple[Any, ...]) -> Any:
-        if self._maker is None:
-            return dict(zip(self._names, values))
         try:
-            row = self._maker.of(self._names, values)
-        except (ValueError, TypeError) as error:
+            return self._made.row(values)
+        except errors.RowError:
             self._end()
-            raise misfit(self._as, self._names, self._number, error) from error
-        self._number += 1
-        return row
+            raise
 
     def _rows_in_time(self, rows: Sequence[Tuple[Any, ...]]) -> Iterator[Tuple[Any, ...]]:
         """The rows that have come, for as long as there is time for them."""
@@ -128,6 +213,8 @@ class BaseStream(Generic[MadeT]):
             True,
             iter(()),
         )
+        if self._limit is not None:
+            self._limit.stop()
         if connection is None:
             return
         if connection.streaming:

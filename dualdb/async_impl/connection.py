@@ -79,6 +79,13 @@ class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
         # hand becomes a second statement.
         self.client_flag &= ~CLIENT.MULTI_STATEMENTS
 
+    def __del__(self) -> None:
+        # aiomysql's own complains, and closes the transport through its loop, which may
+        # be closed.
+        if self.__dict__.get("_writer") is not None and not self.inherited:
+            with contextlib.suppress(Exception):
+                self.abort()
+
     async def open_session(self, until: float) -> None:
         """TCP, TLS, authentication and session set-up, all before ``until``, by
         time.monotonic().

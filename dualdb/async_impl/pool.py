@@ -5,6 +5,7 @@ connects while it holds its lock, and has no limit on a wait, so it is not used.
 """
 
 import asyncio
+import sys
 import time
 from collections import deque
 from typing import Deque, List, Optional
@@ -155,7 +156,7 @@ class Pool(BasePool):
 
         The garbage collector runs in any thread.
         """
-        if self._loop is None or self._loop.is_closed():
+        if self._loop is None or self._loop.is_closed() or sys.is_finalizing():
             connection.abort()
         else:
             self._loop.call_soon_threadsafe(self.discard, connection)

@@ -49,7 +49,8 @@ async def run_step(step: steps.Step) -> Any:  # noqa: C901 - one branch for each
     if isinstance(step, steps.Open):
         return await step.client.pool.open(step.until)
     if isinstance(step, steps.CheckOut):
-        return await step.client.pool.checkout(step.until)
+        step.into.append((step.client, await step.client.pool.checkout(step.until)))
+        return step.into[-1][1]
     if isinstance(step, steps.Close):
         for client in step.clients:
             client.pool.close()

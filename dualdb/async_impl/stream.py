@@ -1,6 +1,8 @@
 """Streams, in asyncio."""
 
-from typing import Any, Optional
+import asyncio
+import time
+from typing import Any, Callable, Optional
 
 from .. import errors
 from ..api.stream import BaseStream
@@ -30,7 +32,7 @@ class Stream(BaseStream[MadeT]):
 
     async def _fetch(self) -> None:
         """More rows; none where it is over."""
-        if self._closed:
+        if not self._begin_reading():
             return
         try:
             if self._connection is None:
@@ -40,6 +42,8 @@ class Stream(BaseStream[MadeT]):
             translated = self._translate_error(error)
             self._end()
             errors.raise_translated(error, translated)
+        finally:
+            self._reading.release()
         self._rows = self._rows_in_time(rows)
         if not rows:
             self._end()
@@ -53,12 +57,10 @@ class Stream(BaseStream[MadeT]):
 
     async def _start(self) -> None:
         if not self._joins(await run_plan(execute.resolve_route(self._route), run_step)):
-            self._client, self._connection = await run_plan(
-                execute.check_out(self._route, until=self._until), run_step
-            )
+            await run_plan(self._check_out(), run_step)
         raw, limit = self._connection, self._until
         await run_plan(learn_limit(self._statement, raw), lambda command: raw.run(command, limit))
-        self._named(await self._connection.start_stream(self._command(), self._until))
+        self._made.begin(await self._connection.start_stream(self._command(), self._until))
 
     def close(self) -> None:
         """Leave it before its end."""
@@ -70,6 +72,6 @@ class Stream(BaseStream[MadeT]):
     async def __aexit__(self, *exc_info: Any) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if self.__dict__.get("_connection") is not None:
-            self._end(forgotten=True)
+    def _set_timer(self, at: float, function: Callable[[], None]) -> Any:
+        loop = asyncio.get_running_loop()
+        return loop.call_later(max(0.0, at - time.monotonic()), function)

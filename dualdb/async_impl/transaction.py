@@ -7,6 +7,7 @@ from typing import (
     Awaitable,
     Callable,
     Generator,
+    List,
     Optional,
     Type,
     TypeVar,
@@ -15,14 +16,15 @@ from typing import (
 
 from .. import deadlines, errors
 from ..api.transaction import BaseTransaction
+from ..api.transaction_state import TransactionState
 from ..api.typevars import MadeT
+from ..blocks import ends_block
 from ..execution import execute, retry
 from ..protocol.statements import Statement
-from ..protocol.transaction_commands import TransactionOptions
+from ..protocol.transaction_commands import TransactionOptions, Verdict, commands_for
 from ..results import Row
 from ..sql.parameters import Params
 from .borrowed_connection import BorrowedConnection
-from .connection import Connection
 from .results import Called, Column, Count, Int, OneRow, Rows, Value
 from .runner import Tasks, run_plan
 from .stream import Stream
@@ -146,60 +148,82 @@ class Transaction(
         return self
 
     def _new_transaction(self, options: TransactionOptions) -> "Transaction":
-        self._check()
-        return Transaction(lambda: self._client, self, options=options)  # type: ignore[arg-type, return-value]
+        state = self._check()
+        return Transaction(lambda: state.client, state, options=options)
 
     async def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
-        self._check()
-        until = self._clamp(until)
+        state = self._check()
+        if state.gate is None:
+            return await self._execute_now(state, statement, until)
+        async with state.gate:
+            return await self._execute_now(state, statement, until)
+
+    async def _execute_now(
+        self, state: TransactionState, statement: Any, until: Optional[float]
+    ) -> Any:
+        until = state.limit.clamp(until)
         try:
             return await run_plan(
-                self._exchange(statement, until),
-                lambda command: self._connection.run(command, until),
+                self._exchange(statement), lambda command: state.connection.run(command, until)
             )
         except BaseException as error:
             translated = self._on_error(error)
             errors.raise_translated(error, translated)
 
     async def __aenter__(self) -> "Transaction":
-        route, until = self._check_unused(), self._clamp(deadlines.deadline_after())
-        client = await self._run(execute.resolve_route(route, until))
-        outer = self._bind(client)
-        if outer is not None:
-            connection = outer._connection
-        else:
-            self._client, connection = await self._run(execute.check_out(route, until=until))
+        limit, state = self._check_unused(), None
+        until = limit.clamp(deadlines.deadline_after())
+        borrowed: List[Any] = []
         try:
+            client = await self._run(execute.resolve_route(self._find_client, until))
+            state = self._outer_state(client)
+            if state is None:
+                await self._run(execute.check_out(self._find_client, until=until, into=borrowed))
+                state = self._begin_outermost(borrowed, limit)
+            connection = state.connection
             await run_plan(
-                self._begin_exchange(connection), lambda command: connection.run(command, until)
+                self._begin_exchange(state), lambda command: connection.run(command, until)
             )
+            self._opened(state)
+            return self
         except BaseException as error:
-            self._release(connection)
-            translated = errors.translate_error(
-                error, self.name, self.shard_id, sent=connection.sent
-            )
+            translated = self._begin_failed(state, borrowed, error)
             errors.raise_translated(error, translated)
-        self._attach(connection)
-        return self
 
-    async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
-        unknown = None
+    @ends_block
+    async def __aexit__(
+        self, kind: Any, error: Optional[BaseException], trace: Any
+    ) -> Optional[bool]:
+        await self._leave(error)
+        return isinstance(error, errors.Rollback)
+
+    async def rollback(self) -> None:
+        """Roll back now what the block has done; in a savepoint, what that has done.
+
+        It is over then: nothing more can be sent in it, and its block ends without an
+        error.
+        """
+        self._check()
+        self._rolled_back = True
+        await self._leave(errors.Rollback())
+
+    async def _leave(self, error: Optional[BaseException]) -> None:
+        state, unknown = self._begun, None
+        verdict = Verdict.NOTHING
         try:
-            for command in self._finish_commands(error):
-                await self._connection.run(command, deadlines.deadline_after())
+            verdict = self._end(error)
+            until = state.end_until()
+            for command in commands_for(verdict, self._number):
+                await state.connection.run(command, until)
         except errors.DRIVER_ERRORS as failure:
-            unknown = self._on_finish_error(failure, error)
+            unknown = self._on_end_error(failure, verdict)
         finally:
-            connection, self._connection = self._connection, None
-            self._release(connection)
-        if unknown is not None:
-            await self._run(self._resolve_commit(unknown))
-        else:
-            await self._run(self._after_finish(error))
+            self._block_left()
+        await self._run(self._after_end(verdict, error, unknown))
 
-    def _set_timer(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._on_timeout)
+    def _set_timer(self, at: float, function: Callable[[], None]) -> Any:
+        loop = asyncio.get_running_loop()
+        return loop.call_later(max(0.0, at - time.monotonic()), function)
 
-    def _release(self, connection: Connection) -> None:
-        if self._outer is None and self._client is not None:
-            self._client.pool.release(connection)
+    def _new_gate(self) -> Any:
+        return asyncio.Lock()

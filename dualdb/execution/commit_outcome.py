@@ -20,12 +20,17 @@ COMMIT_LOOKUP_TIMEOUT = 30.0
 
 
 def resolve_commit_outcome(
-    client: Executor, token: str, clock: Callable[[], float] = time.monotonic
+    client: Executor,
+    token: str,
+    until: Optional[float] = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Plan[Optional[bool]]:
     """Whether the transaction that left this token was committed; None if that could
     not be found out.
+
+    It is tried until ``until``, by the clock, or for ``COMMIT_LOOKUP_TIMEOUT`` seconds.
     """
-    until = clock() + COMMIT_LOOKUP_TIMEOUT
+    until = min(until or float("inf"), clock() + COMMIT_LOOKUP_TIMEOUT)
     while clock() < until:
         try:
             results: List[ResultSet] = yield from execute_statement(

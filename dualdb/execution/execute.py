@@ -1,7 +1,7 @@
 """Running one statement where its route leads, and when it may be sent again."""
 
 import time
-from typing import Any, Callable, Optional, Tuple, Union
+from typing import Any, Callable, List, Optional, Tuple, Union
 
 from .. import deadlines, error_codes, errors
 from ..protocol.statements import Call, Statement
@@ -63,7 +63,11 @@ def execute_statement(
 
 
 def check_out(
-    route: Route, *, raw: bool = False, until: Optional[float] = None
+    route: Route,
+    *,
+    raw: bool = False,
+    until: Optional[float] = None,
+    into: Optional[List[Tuple[Any, Any]]] = None,
 ) -> Plan[Tuple[Any, Any]]:
     """A client by the route, and a connection out of its pool, before the deadline of
     the block is over.
@@ -79,7 +83,7 @@ def check_out(
         if raw and client._read_only:
             raise errors.shard_read_only(client.shard_id, "whoever borrows a connection may write")
         try:
-            return client, (yield CheckOut(client, until))
+            return client, (yield CheckOut(client, until, [] if into is None else into))
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
             if last or not (yield from _route_changed(route, client, error, until)):
                 raise

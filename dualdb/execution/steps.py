@@ -12,6 +12,7 @@ from typing import (
     Awaitable,
     Callable,
     Generator,
+    List,
     NamedTuple,
     Optional,
     Protocol,
@@ -140,11 +141,13 @@ class Open(NamedTuple):
 class CheckOut(NamedTuple):
     """Take a connection out of a client's pool.
 
-    For a plan whose result it is, and which ends with it.
+    For a plan whose result it is, and which ends with it. The client and the connection
+    are put into a list as well, where a caller who is interrupted finds them.
     """
 
     client: Any
     until: Optional[float]
+    into: List[Tuple[Any, Any]]
 
 
 class Close(NamedTuple):

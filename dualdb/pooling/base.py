@@ -119,6 +119,11 @@ class BasePool:
             "" if self.config.leak_threshold is None else _caller(),
         )
 
+    def checked_out_at(self, connection: Any) -> Optional[float]:
+        """When it was checked out, by ``time.monotonic()``; None if it is not out."""
+        entry = self._checked_out.get(connection)
+        return None if entry is None else entry[0]
+
     def _warn_of_leaks(self) -> None:
         """Say once of every connection that has been out for longer than
         ``leak_threshold``, who has it.

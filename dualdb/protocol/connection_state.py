@@ -231,7 +231,11 @@ class ConnectionState:
         """
         if not self._in_use.acquire(blocking=False):
             raise errors.ConcurrentUseError(
-                "another thread or task is using this connection: a transaction belongs to one at a time"
+                "a stream is being read on this connection: read it to its end, or close it, "
+                "before anything else is sent there"
+                if self.streaming
+                else "another thread or task is using this connection: "
+                "a transaction belongs to one at a time"
             )
         self.idle = self._written = False
 

@@ -82,6 +82,8 @@ def with_session_tracking(
     failed, or a lock timeout on a server that rolls back on one, shows only in the next
     OK packet. So after such an error the server is asked.
     """
+    if not in_transaction:
+        statement.check_outside_transaction()
     most = connection.max_rows if statement.max_rows is None else statement.max_rows
     # otherwise it is somebody else's, and the command will be refused
     idle = connection.idle

@@ -11,6 +11,17 @@ from ..results import CallResult
 from ..sql import bulk, classify, identifiers, parameters
 from .exchange import LONG_STATEMENT, Exchange, TextEncoding
 
+_OWN_SESSION = "connection(), which is one session for the whole of its block"
+#: What to use in place of a statement that is about its session, by its first word.
+_INSTEAD = {
+    "BEGIN": "a block of transaction(), which commits at its end, or rolls back",
+    "SAVEPOINT": "a transaction() inside another, which is a savepoint",
+    "RELEASE": "a transaction() inside another, which is a savepoint",
+    "LOCK": _OWN_SESSION,
+    "UNLOCK": _OWN_SESSION,
+    "XA": _OWN_SESSION,
+}
+
 
 class Statement:
     """One statement with its parameters.
@@ -101,6 +112,17 @@ class Statement:
         if classify.controls_transaction(self.sql):
             raise errors.InterfaceError(
                 f"{classify.first_word(self.sql)} inside a transaction: it is committed or rolled back by its block"
+            )
+
+    def check_outside_transaction(self) -> None:
+        """Raises: InterfaceError for a statement that is about its session, which the
+        next call may not get.
+        """
+        words = classify.session_bound(self.sql)
+        if words:
+            raise errors.InterfaceError(
+                f"{words} outside a transaction would do nothing, because each call may get "
+                f"another session: use {_INSTEAD.get(words.split()[0], _INSTEAD['BEGIN'])}"
             )
 
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
@@ -280,6 +302,9 @@ class Call:
 
     def check_in_transaction(self) -> None:
         """A procedure that ends the transaction is found out afterwards."""
+
+    def check_outside_transaction(self) -> None:
+        """What a procedure does to its session is found out afterwards."""
 
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
         """A procedure may have begun, committed or rolled back before it failed."""

@@ -1,8 +1,9 @@
 """The commands that begin and end a transaction, and the commit marker."""
 
+import enum
 import logging
 import random
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import pymysql.err
 
@@ -136,13 +137,33 @@ def marker(token: str) -> Statement:
     )
 
 
-def transaction_end(savepoint: int, *, commit: bool) -> Tuple[bytes, ...]:
-    """The commands that close what ``begin`` opened."""
-    if not savepoint:
-        return (b"COMMIT",) if commit else (b"ROLLBACK",)
-    name = b"`dualdb_%d`" % savepoint
-    return (
-        (b"RELEASE SAVEPOINT " + name,)
-        if commit
-        else (b"ROLLBACK TO SAVEPOINT " + name, b"RELEASE SAVEPOINT " + name)
-    )
+class Verdict(enum.Enum):
+    """What becomes of a transaction, or of a savepoint inside one, when its block ends."""
+
+    COMMIT = "commit"
+    ROLLBACK = "rollback"
+    RELEASE = "release"
+    ROLLBACK_TO = "rollback to"
+    #: Nothing is sent: it is over already, or an outer block decides.
+    NOTHING = "nothing"
+    #: The connection is closed, and the server rolls back.
+    CLOSE = "close"
+
+
+_ENDING: Dict[Verdict, Tuple[bytes, ...]] = {
+    Verdict.COMMIT: (b"COMMIT",),
+    Verdict.ROLLBACK: (b"ROLLBACK",),
+    Verdict.RELEASE: (b"RELEASE SAVEPOINT `dualdb_%d`",),
+    Verdict.ROLLBACK_TO: (
+        b"ROLLBACK TO SAVEPOINT `dualdb_%d`",
+        b"RELEASE SAVEPOINT `dualdb_%d`",
+    ),
+    Verdict.NOTHING: (),
+    Verdict.CLOSE: (),
+}
+
+
+def commands_for(verdict: Verdict, savepoint: int) -> Tuple[bytes, ...]:
+    """The commands that carry out a verdict on what ``begin`` opened."""
+    commands = _ENDING[verdict]
+    return tuple(command % savepoint for command in commands) if savepoint else commands

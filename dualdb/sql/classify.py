@@ -239,3 +239,56 @@ def _judge(sql: str) -> Tuple[str, bool]:
 
 
 _judge_short = lru_cache(maxsize=1024)(_judge)
+
+
+# A statement of this kind is about the session that runs it: outside a block the next
+# call may get another one.
+_SESSION_BOUND = re.compile(
+    r"""(?ix)^[\s(;]*(?:
+    BEGIN(?!\s+NOT\b) | START\s+TRANSACTION | COMMIT | ROLLBACK | SAVEPOINT | RELEASE\s+SAVEPOINT
+    | (?:UN)?LOCK\s+(?:TABLES?|INSTANCE) | XA\s+(?!RECOVER)\w+
+    | SET\b(?:.*,)?\s*(?:(?:SESSION|LOCAL)\s+|@@\s*(?:(?:SESSION|LOCAL)\s*\.\s*)?)?AUTOCOMMIT\s*:?=
+    )""",
+    re.S,
+)
+_EXECUTED_COMMENT = re.compile(
+    r"""/\*M?!\d*(.*?)\*/|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|/\*.*?\*/""", re.S
+)
+
+
+def session_bound(sql: str) -> str:
+    """The words of a statement that would begin or end a transaction, or lock tables,
+    in whichever session runs it; empty for any other statement.
+
+    Example:
+        >>> session_bound("set @a = 1, @@session.autocommit = 0")
+        'SET autocommit'
+        >>> session_bound("SELECT 'COMMIT'")
+        ''
+    """
+    return _session_bound_short(sql) if len(sql) < 10_000 else _session_bound(sql)
+
+
+_SESSION_WORDS = frozenset(
+    {"BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "LOCK", "UNLOCK", "XA", "SET"}
+)
+
+
+def _session_bound(sql: str) -> str:
+    first = _FIRST_WORD.match(sql)
+    if first and first[1].upper() not in _SESSION_WORDS:
+        return ""
+    # A comment that is executed is a part of the statement.
+    executed = _EXECUTED_COMMENT.sub(lambda found: f" {found[1]} " if found[1] else found[0], sql)
+    bare = _LEXEME.sub(
+        lambda found: " '' " if found["text"] else (found["name"] or " ").strip("`"), executed
+    ).strip()
+    inner = _FOR_ONE.match(bare)
+    found = _SESSION_BOUND.match(bare[inner.start(1) :] if inner else bare)
+    if not found:
+        return ""
+    words = " ".join(found[0].upper().split()).lstrip("( ;")
+    return "SET autocommit" if words.startswith("SET") else words
+
+
+_session_bound_short = lru_cache(maxsize=1024)(_session_bound)

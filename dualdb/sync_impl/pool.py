@@ -3,6 +3,7 @@ before it, and no I/O happens under a lock.
 """
 
 import contextlib
+import sys
 import threading
 import time
 from collections import deque
@@ -181,8 +182,12 @@ class Pool(BasePool):
         """Take back a connection that its borrower forgot.
 
         The garbage collector runs anywhere, also in a thread that holds this pool's
-        lock: whoever holds it does this afterwards.
+        lock: whoever holds it does this afterwards. A process that ends starts no
+        thread any more to end a session on the server.
         """
+        if sys.is_finalizing():
+            connection.abort()
+            return
         self._abandoned.append(connection)
         if self._lock.acquire(blocking=False):
             self._lock.release()

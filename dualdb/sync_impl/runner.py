@@ -1,7 +1,9 @@
 """Plans performed by threads."""
 
+import asyncio
 import inspect
 import logging
+import sys
 import threading
 import time
 from typing import Any, Callable, Generator, Literal, Set, TypeVar
@@ -45,7 +47,8 @@ def run_step(step: steps.Step) -> Any:  # noqa: C901 - one branch for each step
     if isinstance(step, steps.Open):
         return step.client.pool.open(step.until)
     if isinstance(step, steps.CheckOut):
-        return step.client.pool.checkout(step.until)
+        step.into.append((step.client, step.client.pool.checkout(step.until)))
+        return step.into[-1][1]
     if isinstance(step, steps.Close):
         for client in step.clients:
             client.pool.close()
@@ -149,7 +152,19 @@ class Threads:
     _colour: Literal["threads"] = "threads"
     _awaits = False
 
-    _owner = staticmethod(threading.current_thread)
+    @staticmethod
+    def _owner() -> Any:
+        """The greenlet or the task that is calling, or its thread where there is neither.
+
+        A greenlet or a task is one of several that share a thread.
+        """
+        greenlets = sys.modules.get("greenlet")
+        if greenlets is not None:
+            greenlet = greenlets.getcurrent()
+            if greenlet.parent is not None:
+                return greenlet
+        task = None if asyncio._get_running_loop() is None else asyncio.current_task()
+        return threading.current_thread() if task is None else task
 
     def _run(self, plan: "steps.Plan[Any]") -> Any:
         try:

@@ -47,7 +47,7 @@ class DatabaseService(
     def _new_client(
         self, config: DatabaseConfig, name: str, shard_id: Optional[int]
     ) -> MySQLClient:
-        return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared())
+        return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared)
 
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)

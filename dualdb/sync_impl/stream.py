@@ -1,6 +1,6 @@
 """Streams, in threads."""
 
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from .. import errors
 from ..api.stream import BaseStream
@@ -8,6 +8,7 @@ from ..api.typevars import MadeT
 from ..execution import execute
 from ..protocol.exchange import learn_limit
 from .runner import run_plan, run_step
+from .timers import timers
 
 
 class Stream(BaseStream[MadeT]):
@@ -30,7 +31,7 @@ class Stream(BaseStream[MadeT]):
 
     def _fetch(self) -> None:
         """More rows; none where it is over."""
-        if self._closed:
+        if not self._begin_reading():
             return
         try:
             if self._connection is None:
@@ -40,6 +41,8 @@ class Stream(BaseStream[MadeT]):
             translated = self._translate_error(error)
             self._end()
             errors.raise_translated(error, translated)
+        finally:
+            self._reading.release()
         self._rows = self._rows_in_time(rows)
         if not rows:
             self._end()
@@ -58,12 +61,10 @@ class Stream(BaseStream[MadeT]):
 
     def _start(self) -> None:
         if not self._joins(run_plan(execute.resolve_route(self._route), run_step)):
-            self._client, self._connection = run_plan(
-                execute.check_out(self._route, until=self._until), run_step
-            )
+            run_plan(self._check_out(), run_step)
         raw, limit = self._connection, self._until
         run_plan(learn_limit(self._statement, raw), lambda command: raw.run(command, limit))
-        self._named(self._connection.start_stream(self._command(), self._until))
+        self._made.begin(self._connection.start_stream(self._command(), self._until))
 
     def close(self) -> None:
         """Leave it before its end."""
@@ -75,6 +76,5 @@ class Stream(BaseStream[MadeT]):
     def __exit__(self, *exc_info: Any) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if self.__dict__.get("_connection") is not None:
-            self._end(forgotten=True)
+    def _set_timer(self, at: float, function: Callable[[], None]) -> Any:
+        return timers.call_at(at, function)

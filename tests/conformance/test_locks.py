@@ -27,9 +27,12 @@ def is_free(databases: Databases, name: str) -> bool:
     return bool(databases.value(1, f"SELECT IS_FREE_LOCK({written})"))
 
 
-def end_its_session(databases: Databases, name: str) -> None:
+def end_its_session(io: IO, databases: Databases, name: str) -> None:
+    """End the session that holds a lock, and wait until the lock is free."""
     (session,) = databases.run(1, f"SELECT IS_USED_LOCK('{name}') AS id")
     databases.run(1, f"KILL {session['id']}")
+    holder = f"SELECT IS_USED_LOCK('{name}')"
+    io.wait_for(lambda: databases.value(1, holder) is None)
 
 
 def test_it_is_held_inside_its_block_alone(client: Any, io: IO, databases: Databases) -> None:
@@ -109,14 +112,14 @@ def test_a_deadline_and_an_interrupt_end_the_wait(
 def test_who_has_lost_it_is_told(client: Any, io: IO, databases: Databases) -> None:
     lock = client.lock("lost", timeout=0)
     with pytest.raises(LockLost) as caught, io.entered(lock):
-        end_its_session(databases, "lost")
+        end_its_session(io, databases, "lost")
         with pytest.raises(LockLost):
             io(lock.check())
     assert caught.value.target == client.name
     assert caught.value.retryable is False
     # An error of the block goes first.
     with pytest.raises(ZeroDivisionError), io.entered(client.lock("lost", timeout=0)):
-        end_its_session(databases, "lost")
+        end_its_session(io, databases, "lost")
         raise ZeroDivisionError
     with io.entered(client.lock("lost", timeout=0)):
         pass

@@ -9,6 +9,7 @@ import pytest
 from apis import session
 from database_servers import Databases
 from io_kinds import IO
+from proxy import Fault, Proxy
 
 from dualdb import (
     ConcurrentUseError,
@@ -302,18 +303,47 @@ def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(
     assert io(db.shard(1).query_value("SELECT 1")) == 1
 
 
-def test_a_commit_whose_answer_is_lost_is_told_as_unknown(
-    db: Any, io: IO, databases: Databases
+def behind(io: Any, config: Any, proxy: Proxy, **more: Any) -> Any:
+    """A client whose line goes through the proxy."""
+    through = {"host": "127.0.0.1", "port": proxy.port, "ssl_mode": "disabled"}
+    return io.Client(config.model_copy(update={**through, **more}))
+
+
+def test_a_commit_whose_answer_is_lost_is_told_as_unknown(io: IO, databases: Databases) -> None:
+    config = databases.config_of(1)
+    with Proxy(config.host, config.port) as proxy:
+        client = behind(io, config, proxy)
+        with pytest.raises(OutcomeUnknown, match="COMMIT") as caught:
+            with io.entered(client.transaction()) as tx:
+                io(tx.execute(INSERT, (1,)))
+                proxy.set(Fault("down", 0, "cut"))
+        assert (caught.value.sent, caught.value.target) == (True, client.name)
+        io(client.close_pool())
+
+
+def test_a_session_that_ended_while_its_block_was_idle_has_committed_nothing(
+    db: Any, io: Any, databases: Any
 ) -> None:
-    with (
-        pytest.raises(OutcomeUnknown, match="COMMIT") as caught,
-        io.entered(db.shard(1).transaction()) as tx,
-    ):
+    with pytest.raises(TransactionAborted) as caught, io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         databases.run(1, f"KILL {io(tx.query_value('SELECT CONNECTION_ID()'))}")
-        io.sleep(0.2)
-    assert caught.value.sent is True
-    assert caught.value.shard_id == 1
+        io.wait_for(tx._connection.is_stale)
+    assert isinstance(caught.value.__cause__, ConnectionLost)
+    assert (caught.value.retryable, caught.value.__cause__.sent) == (True, False)
+    begun = []
+
+    def body(tx: Any) -> Any:
+        begun.append(1)
+        yield tx.execute(INSERT, (2,))
+        if len(begun) == 1:
+            databases.run(1, f"KILL {(yield tx.query_value('SELECT CONNECTION_ID()'))}")
+            while not tx._connection.is_stale():
+                yield client.query_value("SELECT SLEEP(0.01)")
+
+    client = io.Client(databases.config_of(2))
+    io(db.shard(1).run(function(io, body)))
+    assert (len(begun), users(databases)) == (2, [2])
+    io(client.close_pool())
 
 
 def test_two_callers_in_one_transaction_are_told_so(db: Any, io: IO) -> None:

@@ -41,7 +41,7 @@ TIMED_OUT = LockWaitTimeout(1205, "Lock wait timeout exceeded", sqlstate="HY000"
 )
 def test_what_became_of_a_commit(script: List[Tuple[Any, Any]], outcome: Any) -> None:
     assert (
-        follow(commit_outcome.resolve_commit_outcome(place(), "f00d", lambda: 0.0), script)
+        follow(commit_outcome.resolve_commit_outcome(place(), "f00d", clock=lambda: 0.0), script)
         is outcome
     )
 
@@ -50,7 +50,7 @@ def test_what_became_of_a_commit_is_not_asked_for_ever() -> None:
     times = itertools.count(0.0, 4.0)
     assert (
         follow(
-            commit_outcome.resolve_commit_outcome(place(), "f00d", lambda: next(times)),
+            commit_outcome.resolve_commit_outcome(place(), "f00d", clock=lambda: next(times)),
             [(steps.Execute, TIMED_OUT)] * 4,
         )
         is None

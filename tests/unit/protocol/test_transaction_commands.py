@@ -6,7 +6,7 @@ import pymysql.err
 import pytest
 from scripted_exchanges import OK, hold
 
-from dualdb.protocol.transaction_commands import _NEW_MARKERS, begin, transaction_end
+from dualdb.protocol.transaction_commands import _NEW_MARKERS, Verdict, begin, commands_for
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,12 @@ def test_transaction_commands(
     savepoint: int, opens: bytes, commit: Tuple[bytes, ...], rollback: Tuple[bytes, ...]
 ) -> None:
     hold(begin(savepoint, None), [(opens, [OK])])
-    assert transaction_end(savepoint, commit=True) == commit
-    assert transaction_end(savepoint, commit=False) == rollback
+    ends = (
+        (Verdict.RELEASE, Verdict.ROLLBACK_TO) if savepoint else (Verdict.COMMIT, Verdict.ROLLBACK)
+    )
+    assert [commands_for(verdict, savepoint) for verdict in ends] == [commit, rollback]
+    for verdict in (Verdict.NOTHING, Verdict.CLOSE):
+        assert commands_for(verdict, savepoint) == ()
 
 
 def test_a_marked_transaction_leaves_its_token_and_makes_the_table_where_it_is_missing() -> None:

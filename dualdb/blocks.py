@@ -1,0 +1,109 @@
+"""Blocks of the user's program: whose frame is in one, and that each one ends."""
+
+import functools
+import inspect
+import os
+import sys
+import weakref
+from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
+from types import FrameType
+from typing import Any, Callable, Optional, TypeVar, cast
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+#: Modules that resume a generator on behalf of a block of their caller.
+BLOCK_MAKERS = frozenset({"contextlib", "_pytest.fixtures"})
+
+
+def user_frame(also: "frozenset[str]" = frozenset()) -> Optional[FrameType]:
+    """The innermost frame outside this package and of none of the modules ``also``."""
+    frame: Optional[FrameType] = sys._getframe(1)
+    while frame is not None and (
+        frame.f_code.co_filename.startswith(_PACKAGE) or frame.f_globals.get("__name__") in also
+    ):
+        frame = frame.f_back
+    return frame
+
+
+def suspendable(frame: Optional[FrameType]) -> Optional[FrameType]:
+    """The generator, if any, that may be suspended inside a block entered by ``frame``."""
+    while True:
+        frame = _outside_block_makers(frame)
+        if frame is None or not frame.f_code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
+            return None
+        driver = frame.f_back
+        if _outside_block_makers(driver) is driver:
+            return frame
+        frame = driver
+
+
+def _outside_block_makers(frame: Optional[FrameType]) -> Optional[FrameType]:
+    while frame is not None and frame.f_globals.get("__name__") in BLOCK_MAKERS:
+        frame = frame.f_back
+    return frame
+
+
+def runs(wanted: FrameType) -> bool:
+    """True if this frame is one of those that are running now."""
+    frame: Optional[FrameType] = sys._getframe(1)
+    while frame is not None and frame is not wanted:
+        frame = frame.f_back
+    return frame is not None
+
+
+def current_place() -> str:
+    """File and line of the user's code that is calling."""
+    frame = user_frame()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("asyncio."):
+        frame = frame.f_back
+    return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+class _BlockEnd(functools.partial):  # type: ignore[type-arg]
+    """The ``__exit__`` that a ``with`` statement holds until it is over.
+
+    A signal may raise at the first instruction of ``__exit__``, or after ``__enter__``
+    has returned, where no ``try`` can catch it. The statement then drops this object,
+    whose finaliser ends what was not ended.
+    """
+
+    def __del__(self) -> None:
+        manager = self.args[0]
+        if manager._leaving is None:
+            manager._abandon()
+
+
+def _leave_in_task(manager: Any, function: Callable[..., Any], *exc_info: Any) -> Any:
+    """An ``async with`` statement holds the coroutine of its ``__aexit__`` in the end."""
+    coroutine = function(manager, *exc_info)
+    manager._leaving = weakref.ref(coroutine, lambda _: manager._abandon())
+    return coroutine
+
+
+class _EndsBlock:
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._awaited = inspect.iscoroutinefunction(function)
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+
+    def __get__(self, manager: Any, owner: Optional[type] = None) -> Any:
+        if manager is None:
+            return self._function
+        # A ``with`` statement takes it before it enters the block; who takes it later
+        # does not stand for the block.
+        if manager._entered:
+            return functools.partial(self._function, manager)
+        if self._awaited:
+            return _BlockEnd(_leave_in_task, manager, self._function)
+        return _BlockEnd(self._function, manager)
+
+
+def ends_block(function: FunctionT) -> FunctionT:
+    """Decorates an ``__exit__`` or ``__aexit__`` that must not be skipped.
+
+    Its class has ``_entered``, ``_abandon()`` for a block that was left without it, and
+    ``_leaving``, which is None.
+    """
+    return cast(FunctionT, _EndsBlock(function))
