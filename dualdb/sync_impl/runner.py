@@ -1,6 +1,5 @@
 """Plans performed by threads."""
 
-import asyncio
 import inspect
 import logging
 import sys
@@ -163,8 +162,11 @@ class Threads:
             greenlet = greenlets.getcurrent()
             if greenlet.parent is not None:
                 return greenlet
-        task = None if asyncio._get_running_loop() is None else asyncio.current_task()
-        return threading.current_thread() if task is None else task
+        # Where asyncio has not been imported, no task runs; and it is not imported for this.
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is None or asyncio._get_running_loop() is None:
+            return threading.current_thread()
+        return asyncio.current_task() or threading.current_thread()
 
     def _run(self, plan: "steps.Plan[Any]") -> Any:
         try:

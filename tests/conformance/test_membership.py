@@ -5,10 +5,10 @@ import contextvars
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Callable, Iterator, List
 
 import pytest
-from io_kinds import until
 
 import dualdb
 from dualdb import (
@@ -150,7 +150,7 @@ def in_child(io: Any, call: Callable[[], Any]) -> Any:
         return outcome[0]
 
     async def child() -> Any:
-        (outcome,) = await asyncio.gather(call(), return_exceptions=True)
+        outcome: Any = (await asyncio.gather(call(), return_exceptions=True))[0]
         return outcome
 
     return io(child())
@@ -161,7 +161,7 @@ def test_a_child_is_outside_and_that_is_logged_once(
 ) -> None:
     with pytest.raises(ZeroDivisionError), io.entered(db.shard(1).transaction()):
         for number in (1, 2):
-            assert in_child(io, lambda number=number: db.shard(1).execute(INSERT, (number,))) == 1
+            assert in_child(io, partial(db.shard(1).execute, INSERT, (number,))) == 1
         assert in_child(io, lambda: db.query_value("SELECT 7")) == 7, "another database"
         raise ZeroDivisionError
     assert users(databases) == [1, 2]
@@ -225,7 +225,7 @@ def test_a_transaction_that_nobody_holds_is_given_up(io: Any, databases: Any) ->
     gc.collect()
     assert io(client.execute(INSERT, (2,))) == 1
     assert users(databases) == [2]
-    assert until(io, lambda: client.stats().in_use == 0)
+    io.wait_for(lambda: client.stats().in_use == 0)
     io(client.close_pool())
 
 
@@ -302,7 +302,7 @@ def left_by_rollback(io: Any, db: Any) -> None:
             with db.shard(1).transaction() as inner:
                 inner.execute(INSERT, (2,))
                 raise Rollback
-            tx.execute(INSERT, (3,))
+            tx.execute(INSERT, (3,))  # type: ignore[unreachable]
         with db.shard(1).transaction() as tx:
             tx.execute(INSERT, (4,))
             raise Rollback
@@ -314,7 +314,7 @@ def left_by_rollback(io: Any, db: Any) -> None:
             async with db.shard(1).transaction() as inner:
                 await inner.execute(INSERT, (2,))
                 raise Rollback
-            await tx.execute(INSERT, (3,))
+            await tx.execute(INSERT, (3,))  # type: ignore[unreachable]
         async with db.shard(1).transaction() as tx:
             await tx.execute(INSERT, (4,))
             raise Rollback

@@ -341,7 +341,7 @@ def test_a_session_that_ended_while_its_block_was_idle_has_committed_nothing(
                 yield client.query_value("SELECT SLEEP(0.01)")
 
     client = io.Client(databases.config_of(2))
-    io(db.shard(1).run(function(io, body)))
+    io(db.shard(1).run(io.function(body)))
     assert (len(begun), users(databases)) == (2, [2])
     io(client.close_pool())
 

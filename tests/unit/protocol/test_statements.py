@@ -128,7 +128,6 @@ def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_aga
         ("SELECT @a := 1", True),
         (" SET @a = 1", True),
         ("USE other", True),
-        ("LOCK TABLES t READ", True),
         ("CREATE TEMPORARY TABLE t (a INT)", True),
         ("CREATE TABLE t (a INT)", False),
         ("SELECT 1" + " " * 10_000 + ":= 1", True),
