@@ -9,7 +9,7 @@ from typing import Any
 from .. import deadlines, errors
 from ..execution import steps
 from ..protocol.exchange import Exchange
-from ..sql import parameters
+from ..sql import literals
 
 #: The server must not end the session because its holder is busy elsewhere: 24 days,
 #: the most that MySQL takes on every platform.
@@ -82,7 +82,7 @@ class BaseLock:
 
     def _ask(self, connection: Any, function: str, more: str = "", compared: str = "") -> bytes:
         text_encoding = connection.text_encoding
-        name = parameters.literal(self.name, backslash_escapes=text_encoding.backslash_escapes)
+        name = literals.literal(self.name, text_encoding.style)
         asked: bytes = text_encoding.encode(f"SELECT {function}({name}{more}){compared} AS answer")
         return asked
 

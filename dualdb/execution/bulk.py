@@ -43,8 +43,8 @@ def executemany(
     until = deadlines.deadline_after(timeout)
     is_async = hasattr(rows, "__aiter__")
     _check_arguments(rows, chunk_rows, progress, awaits)
-    limit: Optional[int] = yield from execute_statement(route, PacketLimit(), timeout)
-    cut = Chunks(sql, chunk_rows, min(limit or LONGEST_CHUNK, LONGEST_CHUNK) - 64)
+    limit, style = yield from execute_statement(route, PacketLimit(), timeout)
+    cut = Chunks(sql, chunk_rows, min(limit or LONGEST_CHUNK, LONGEST_CHUNK) - 64, style)
     affected = written = lastrowid = warnings = 0
 
     def write(chunk: Chunk) -> Plan[None]:

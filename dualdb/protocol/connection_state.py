@@ -14,6 +14,7 @@ from pymysql.protocol import MysqlPacket
 
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
+from ..sql.literals import time_zone
 from .exchange import TextEncoding
 from .response import Response
 from .row_decoder import DecoderName, decoder_name
@@ -151,9 +152,9 @@ class ConnectionState:
     @property
     def text_encoding(self) -> TextEncoding:
         """How it wants text."""
-        return TextEncoding(
-            self.encoding, not self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
-        )
+        plain = self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
+        zone = time_zone(getattr(self._config, "time_zone", None))
+        return TextEncoding(self.encoding, not plain, zone)
 
     @property
     def in_transaction(self) -> bool:

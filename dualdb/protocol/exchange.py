@@ -5,12 +5,14 @@ sets that came back (or has the server's error thrown in) and returns the result
 whole.
 """
 
-from typing import Any, Generator, List, NamedTuple
+from datetime import tzinfo
+from typing import Any, Generator, List, NamedTuple, Optional
 
 import pymysql.err
 
 from .. import errors
 from ..results import ResultSet, described
+from ..sql.literals import LiteralStyle
 
 #: Commands out, result sets in, the exchange's result in the end.
 Exchange = Generator[bytes, List[ResultSet], Any]
@@ -24,12 +26,19 @@ class TextEncoding(NamedTuple):
     """How a connection wants text.
 
     Attributes:
-        encoding: of Python, for its character set.
+        encoding: Python's name of its character set.
         backslash_escapes: ``NO_BACKSLASH_ESCAPES`` is off.
+        time_zone: Of the session, where the configuration states it.
     """
 
     encoding: str
     backslash_escapes: bool
+    time_zone: Optional[tzinfo] = None
+
+    @property
+    def style(self) -> LiteralStyle:
+        """How its session reads literals."""
+        return LiteralStyle(self.backslash_escapes, self.time_zone)
 
     def encode(self, text: str) -> bytes:
         """Raises: ParameterError for a character that the connection's character set
@@ -102,7 +111,9 @@ def with_session_tracking(
             connection.dirty = True
         if statement.describes:
             return described(connection.fields, result[0])
-        return connection.max_packet if statement.asks_packet_limit else result
+        if statement.asks_packet_limit:
+            return connection.max_packet, connection.text_encoding.style
+        return result
     except pymysql.err.MySQLError as error:
         if errors.is_server_error(error):
             # An error packet does not tell either what was changed before it; a reset

@@ -1,6 +1,7 @@
 """Statements and calls, each with its exchange."""
 
 import re
+from datetime import timezone
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import pymysql.converters
@@ -8,7 +9,7 @@ import pymysql.err
 
 from .. import error_codes, errors
 from ..results import CallResult
-from ..sql import bulk, classify, identifiers, parameters
+from ..sql import bulk, classify, identifiers, literals, parameters
 from .exchange import LONG_STATEMENT, Exchange, TextEncoding
 
 _OWN_SESSION = "connection(), which is one session for the whole of its block"
@@ -29,7 +30,16 @@ class Statement:
     Bound at once, so that bad input is refused before a connection is asked for.
     """
 
-    __slots__ = ("_idempotent", "_read_only", "max_rows", "params", "sql", "text", "tuples")
+    __slots__ = (
+        "_by_style",
+        "_idempotent",
+        "_read_only",
+        "max_rows",
+        "params",
+        "sql",
+        "text",
+        "tuples",
+    )
 
     #: What is asked for are the columns: their types, beside their only row.
     describes = False
@@ -60,14 +70,12 @@ class Statement:
             raise errors.ParameterError(
                 f"max_rows is a number from 0 up, or None, not {max_rows!r}"
             )
-        self.text = parameters.bind(text, params)
+        self.text, self._by_style = parameters.bind_early(text, params)
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
-        text = (
-            self.text
-            if text_encoding.backslash_escapes
-            else parameters.bind(self.sql, self.params, backslash_escapes=False)
-        )
+        text = self.text
+        if self._by_style or not text_encoding.backslash_escapes:
+            text = parameters.bind(self.sql, self.params, text_encoding.style)
         return (yield text_encoding.encode(text))
 
     @property
@@ -93,7 +101,7 @@ class Statement:
     @property
     def commits(self) -> bool:
         """Commits an open transaction by itself, as DDL does."""
-        return classify.first_word(self.sql) in classify.COMMITTING
+        return classify.commits(self.sql)
 
     @property
     def changes_session(self) -> bool:
@@ -109,9 +117,10 @@ class Statement:
         """Raises: InterfaceError for a statement that would begin or end the
         transaction behind its block's back.
         """
-        if classify.controls_transaction(self.sql):
+        word = classify.control_word(self.sql)
+        if word:
             raise errors.InterfaceError(
-                f"{classify.first_word(self.sql)} inside a transaction: it is committed or rolled back by its block"
+                f"{word} inside a transaction: it is committed or rolled back by its block"
             )
 
     def check_outside_transaction(self) -> None:
@@ -135,7 +144,9 @@ class Statement:
 
 
 class PacketLimit(Statement):
-    """Asks the connection how long a statement may be."""
+    """Asks the connection how long a statement may be, in bytes, and how it reads
+    literals.
+    """
 
     __slots__ = ()
 
@@ -221,7 +232,9 @@ class Call:
         names = [mark.name for mark in self._marks.values()]
         if len(set(names)) != len(names):
             raise errors.ParameterError(f"two OUT parameters share a name: {names}")
-        self.is_long = sum([len(text) for text in self._literals(True)]) >= LONG_STATEMENT
+        # How the session reads literals is not known yet.
+        any_session = literals.LiteralStyle(time_zone=timezone.utc)
+        self.is_long = sum([len(text) for text in self._literals(any_session)]) >= LONG_STATEMENT
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
         assigned = [
@@ -263,24 +276,19 @@ class Call:
     def _call(
         self, text_encoding: TextEncoding, variables: List[int], assigned: List[int]
     ) -> Exchange:
-        literals = self._literals(text_encoding.backslash_escapes)
+        texts = self._literals(text_encoding.style)
         if assigned:
-            yield text_encoding.encode(
-                "SET "
-                + ",".join([f"{_variable(position)}={literals[position]}" for position in assigned])
-            )
+            values = [f"{_variable(position)}={texts[position]}" for position in assigned]
+            yield text_encoding.encode(f"SET {','.join(values)}")
         arguments = [
             _variable(position) if position in variables else text
-            for position, text in enumerate(literals)
+            for position, text in enumerate(texts)
         ]
         return (yield text_encoding.encode(f"CALL {self.name}({','.join(arguments)})"))
 
     def _out_parameters(self, text_encoding: TextEncoding) -> bytes:
         """Asks the catalogue for their positions, from 1, and their types."""
-        *schema, name = [
-            parameters.literal(part, backslash_escapes=text_encoding.backslash_escapes)
-            for part in self._parts
-        ]
+        *schema, name = [literals.literal(part, text_encoding.style) for part in self._parts]
         return text_encoding.encode(
             "SELECT ORDINAL_POSITION AS p, DATA_TYPE AS type FROM information_schema.PARAMETERS "
             "WHERE ROUTINE_TYPE = 'PROCEDURE' AND PARAMETER_MODE <> 'IN' "
@@ -288,10 +296,8 @@ class Call:
             f"AND SPECIFIC_NAME = {name}"
         )
 
-    def _literals(self, backslash_escapes: bool) -> List[str]:
-        return [
-            parameters.literal(value, backslash_escapes=backslash_escapes) for value in self._values
-        ]
+    def _literals(self, style: literals.LiteralStyle) -> List[str]:
+        return [literals.literal(value, style) for value in self._values]
 
     why_no_read = "a procedure that is not declared read_only may write"
 

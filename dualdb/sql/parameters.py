@@ -1,28 +1,13 @@
-"""Parameters: placeholders bound, and values written as SQL literals."""
+"""Parameters: placeholders bound."""
 
-import datetime
-import decimal
-import enum
-import math
 import re
-import time
-import uuid
+from datetime import timezone
 from functools import lru_cache
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterator,
-    List,
-    Mapping,
-    Sequence,
-    Tuple,
-    Union,
-)
-
-from pymysql.converters import encoders, escape_string
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from ..errors import ParameterError
+from . import lexer
+from .literals import DEFAULT_STYLE, EMPTY_LIST, LiteralStyle, StyleDependent, write
 
 #: Parameters of a statement: a tuple or list for ``%s``, a mapping for ``%(name)s``,
 #: None for a statement that is sent as it stands.
@@ -30,27 +15,32 @@ Params = Union[Sequence[Any], Mapping[str, Any], None]
 
 
 _PLACEHOLDER = re.compile(r"%(?:\((?P<name>[^()]*)\)s|(?P<plain>s)|(?P<percent>%)|)")
-
-
-# IN () is a syntax error and IN (NULL) makes NOT IN false as well; an empty subquery is
-# right for both.
 _AFTER_IN = re.compile(r"(?i)\bIN[\s(]*\Z")
+_NUMBER = re.compile(r"-?[0-9][0-9.e+-]*")
 
 
-_EMPTY_LIST = "(SELECT NULL FROM DUAL WHERE FALSE)"
-
-
-def bind(sql: str, params: Params, *, backslash_escapes: bool = True) -> str:
-    """The statement with its parameters written in.
+def bind(sql: str, params: Params, style: LiteralStyle = DEFAULT_STYLE) -> str:
+    """Write the parameters into a statement.
 
     The placeholders are the drivers': ``%s`` with a tuple or list, ``%(name)s`` with a
     mapping. With parameters, even empty ones, a literal percent sign is written ``%%``;
     with ``params=None`` the statement is sent as it stands. A sequence among the
-    parameters becomes ``(1,2,3)`` for ``IN``; an empty one matches nothing.
+    parameters becomes ``(1,2,3)`` for ``IN``; an empty one matches nothing. Within
+    quotes or a comment a placeholder takes a number alone: anything else would end the
+    quoted text.
+
+    Args:
+        sql: The statement.
+        params: Its parameters.
+        style: How the session reads literals.
 
     Raises:
-        ParameterError: wrong number, missing name, wrong kind or type of parameter.
-            Nothing has been sent.
+        ParameterError: Wrong number, missing name, wrong kind or type of parameter.
+        StyleDependent: The same, and a session of another style may take it.
+
+    Example:
+        >>> bind("SELECT %s, %s", (1, "a"))
+        "SELECT 1, 'a'"
     """
     if not isinstance(sql, str):
         raise ParameterError(f"a statement is a str, not {type(sql).__name__}")
@@ -58,196 +48,183 @@ def bind(sql: str, params: Params, *, backslash_escapes: bool = True) -> str:
         raise ParameterError("the statement is empty")
     if params is None:
         return sql
-    names, positions = _placeholders(sql)
+    found = _placeholders(sql, style.backslash_escapes)
     if isinstance(params, (tuple, list)):
-        if names:
-            raise ParameterError(
-                f"the statement names its parameters (%({names[0]})s): pass a mapping, not a {type(params).__name__}"
-            )
-        if len(params) != positions:
-            raise ParameterError(
-                f"the statement has {positions} placeholder(s) %s, but {len(params)} parameter(s) were given"
-            )
-        try:
-            texts = tuple([_literal(value, backslash_escapes) for value in params])
-        except (TypeError, ValueError, RecursionError) as error:
-            raise _refused(error) from None
-        if _EMPTY_LIST in texts:
-            _check_empty(sql, iter(texts))
+        texts = _positional(found, params, style)
+        if found.quoted or EMPTY_LIST in texts:
+            _check_places(sql, found, texts)
         return sql % texts
     if isinstance(params, Mapping):
-        if positions:
-            raise ParameterError(
-                "the statement has %s placeholders: pass a tuple or list, not a mapping"
-            )
-        missing = [name for name in names if name not in params]
-        if missing:
-            raise ParameterError(
-                f"no parameter named {missing[0]!r}; the names given are {sorted(map(str, params))}"
-            )
-        named = {}
-        for name in names:
-            try:
-                named[name] = _literal(params[name], backslash_escapes)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise _refused(error, f"parameter {name!r}: ") from None
-        if _EMPTY_LIST in named.values():
-            _check_empty(sql, (named[name] for name in names))
+        named = _named(found, params, style)
+        if found.quoted or EMPTY_LIST in named.values():
+            _check_places(sql, found, [named[name] for name in found.names])
         return sql % named
+    hint = ""
+    if isinstance(params, (str, bytes, int, float)):
+        hint = "; one parameter is written (value,)"
     raise ParameterError(
-        f"params is a tuple or list, a mapping, or None, not {type(params).__name__}"
-        + (
-            "; one parameter is written (value,)"
-            if isinstance(params, (str, bytes, int, float))
-            else ""
-        )
+        f"params is a tuple or list, a mapping, or None, not {type(params).__name__}{hint}"
     )
 
 
-def _check_empty(sql: str, texts: Iterator[str]) -> None:
-    """An empty sequence matches nothing after IN; in place of a value it would be NULL."""
-    for found in _PLACEHOLDER.finditer(sql):
-        if (
-            not found["percent"]
-            and next(texts) == _EMPTY_LIST
-            and not _AFTER_IN.search(sql, 0, found.start())
-        ):
-            raise ParameterError("an empty sequence is for IN alone, as in 'id IN %s'")
+def bind_early(sql: str, params: Params) -> Tuple[str, bool]:
+    """Write the parameters into a statement before it is known how the session reads
+    literals.
+
+    Returns:
+        The statement as most sessions take it, and whether its session must be known.
+
+    Raises:
+        ParameterError: No session takes it.
+    """
+    try:
+        return bind(sql, params), False
+    except StyleDependent as error:
+        refused = error
+    for backslash_escapes in (True, False):
+        try:
+            return bind(sql, params, LiteralStyle(backslash_escapes, timezone.utc)), True
+        except StyleDependent:
+            continue
+    raise refused
 
 
 def names(sql: str) -> List[str]:
     """The names of a statement's ``%(name)s`` placeholders."""
-    return _placeholders(sql)[0]
+    return list(_placeholders(sql, True).names)
 
 
-def _placeholders(sql: str) -> Tuple[List[str], int]:
-    # A long statement is one with its values written in: it will not be seen again, and
-    # would be kept for nothing.
-    return _kept_placeholders(sql) if len(sql) < 10_000 else _found_placeholders(sql)
+def has_placeholders(sql: str) -> bool:
+    """Whether there are any.
 
-
-def _found_placeholders(sql: str) -> Tuple[List[str], int]:
-    """The names of those that have one, and how many have none.
-
-    What is neither, nor ``%%``, is refused: Python's ``%`` can do the rest.
+    Raises:
+        ParameterError: There is a percent sign that is neither one nor written ``%%``.
     """
-    names: List[str] = []
-    positions = 0
-    for found in _PLACEHOLDER.finditer(sql):
-        if found["plain"]:
-            positions += 1
-        elif found["name"] is not None:
-            names.append(found["name"])
-        elif not found["percent"]:
-            raise ParameterError(
-                f"{sql[found.start() : found.start() + 2]!r} at character {found.start()} is no placeholder: "
-                "use %s or %(name)s, and write %% for a percent sign (or pass params=None)"
-            )
-    if names and positions:
-        raise ParameterError("the statement mixes %s and %(name)s")
-    return names, positions
+    found = _placeholders(sql, True)
+    return bool(found.names or found.positions)
 
 
-_kept_placeholders = lru_cache(maxsize=1024)(_found_placeholders)
+class _Placeholders(NamedTuple):
+    """The placeholders of a statement.
+
+    Attributes:
+        names: The names of those that have one, in order.
+        positions: How many have none.
+        quoted: The numbers, from 0, of those within quotes or a comment.
+    """
+
+    names: Tuple[str, ...]
+    positions: int
+    quoted: FrozenSet[int]
+
+
+def _positional(
+    found: _Placeholders, params: Sequence[Any], style: LiteralStyle
+) -> Tuple[str, ...]:
+    if found.names:
+        raise ParameterError(
+            f"the statement names its parameters (%({found.names[0]})s): pass a mapping, "
+            f"not a {type(params).__name__}"
+        )
+    # A subclass may count and list its items otherwise.
+    iterate: Any = tuple.__iter__ if isinstance(params, tuple) else list.__iter__
+    values: List[Any] = list(iterate(params))
+    if len(values) != found.positions:
+        raise ParameterError(
+            f"the statement has {found.positions} placeholder(s) %s, but {len(values)} "
+            "parameter(s) were given"
+        )
+    try:
+        return tuple([write(value, style) for value in values])
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _refused(error) from error.__cause__
+
+
+def _named(found: _Placeholders, params: Mapping[str, Any], style: LiteralStyle) -> Dict[str, str]:
+    if found.positions:
+        raise ParameterError(
+            "the statement has %s placeholders: pass a tuple or list, not a mapping"
+        )
+    missing = [name for name in found.names if name not in params]
+    if missing:
+        raise ParameterError(
+            f"no parameter named {missing[0]!r}; the names given are {sorted(map(str, params))}"
+        )
+    texts: Dict[str, str] = {}
+    for name in found.names:
+        try:
+            texts[name] = write(params[name], style)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _refused(error, f"parameter {name!r}: ") from error.__cause__
+    return texts
 
 
 def _refused(error: Exception, place: str = "") -> ParameterError:
-    # A ParameterError is a TypeError and a ValueError; an int of too many digits or a
-    # broken __index__ is one of these.
-    itself = isinstance(error, RecursionError)
-    return ParameterError(
-        f"{place}{'a sequence among the parameters contains itself' if itself else error}"
-    )
+    # A ParameterError is a TypeError and a ValueError.
+    if isinstance(error, RecursionError):
+        return ParameterError(f"{place}a sequence among the parameters contains itself")
+    cls = type(error) if isinstance(error, ParameterError) else ParameterError
+    return cls(f"{place}{error}")
 
 
-_Writer = Callable[[Any], str]
-
-
-def _finite(value: Any) -> str:
-    is_decimal = isinstance(value, decimal.Decimal)
-    if not (value.is_finite() if is_decimal else math.isfinite(value)):
-        raise ParameterError(f"{value} has no place in SQL: a number must be finite")
-    # Not the value's own methods: numpy's float64 and other subclasses write themselves
-    # in words of their own.
-    return (
-        decimal.Decimal.__format__(value, "f")
-        if is_decimal
-        else str(encoders[float](float.__float__(value)))
-    )
-
-
-def _whole(value: int) -> str:
-    try:
-        return int.__repr__(value)
-    except ValueError:  # Python writes no number of more than some thousand digits
-        raise ParameterError("an int has more digits than any column") from None
-
-
-def _moment(value: datetime.datetime) -> str:
-    if value.tzinfo is not None:  # which the drivers leave out, too
-        value = value.replace(tzinfo=None)
-    return f"'{datetime.datetime.isoformat(value, ' ')}'"
-
-
-_PLAIN: Dict[type, _Writer] = {
-    type(None): lambda value: "NULL",
-    bool: lambda value: "1" if value else "0",
-    int: _whole,
-    float: _finite,
-    decimal.Decimal: _finite,
-    bytes: lambda value: f"_binary X'{bytes.hex(value)}'",
-    bytearray: lambda value: f"_binary X'{bytearray.hex(value)}'",
-    memoryview: lambda value: f"_binary X'{memoryview.hex(value)}'",
-    datetime.datetime: _moment,
-    datetime.date: encoders[datetime.date],
-    datetime.time: encoders[datetime.time],
-    datetime.timedelta: encoders[datetime.timedelta],
-    time.struct_time: encoders[time.struct_time],
-    uuid.UUID: lambda value: f"'{uuid.UUID.__str__(value)}'",
-}
-
-
-def literal(value: Any, *, backslash_escapes: bool = True) -> str:
-    """One value as SQL text.
-
-    Known are None, bool, int, float, Decimal, str, bytes and their like, date, time,
-    datetime, timedelta, struct_time, UUID, an Enum (by its value), whatever is an
-    integer by ``__index__``, and a tuple, list, set or frozenset of these.
-
-    Raises:
-        ParameterError: any other type, or a number that is not finite.
+def _check_places(sql: str, found: _Placeholders, texts: Sequence[str]) -> None:
+    """An empty sequence matches nothing after IN; in place of a value it would be NULL.
+    Within quotes a value with quotes of its own would be SQL.
     """
-    try:
-        return _literal(value, backslash_escapes)
-    except RecursionError as error:
-        raise _refused(error) from None
+    places = [place for place in _PLACEHOLDER.finditer(sql) if not place["percent"]]
+    for number, (place, text) in enumerate(zip(places, texts)):
+        if number in found.quoted and not _NUMBER.fullmatch(text):
+            raise StyleDependent(
+                f"{place[0]!r} at character {place.start()} is within quotes or a comment: a "
+                "parameter brings its own quotes (only a number may stand there)"
+            )
+        if text == EMPTY_LIST and not _AFTER_IN.search(sql, 0, place.start()):
+            raise ParameterError("an empty sequence is for IN alone, as in 'id IN %s'")
 
 
-def _literal(value: Any, backslash_escapes: bool) -> str:
-    kind = type(value)
-    if kind is str:
-        return "'" + (escape_string(value) if backslash_escapes else value.replace("'", "''")) + "'"
-    writer = _PLAIN.get(kind)
-    if writer is not None:
-        return writer(value)
-    if isinstance(value, enum.Enum):
-        return _literal(value.value, backslash_escapes)
-    if isinstance(value, str):
-        return _literal(str.__str__(value), backslash_escapes)
-    for base in kind.__mro__[1:]:
-        if base in _PLAIN:
-            return _PLAIN[base](value)
-    if isinstance(value, (tuple, list, set, frozenset)):
-        return (
-            "(" + ",".join([_literal(item, backslash_escapes) for item in value]) + ")"
-            if value
-            else _EMPTY_LIST
-        )
-    if hasattr(value, "__index__"):
-        return repr(value.__index__())
-    raise ParameterError(
-        f"a {kind.__name__} cannot be a parameter: convert it to a str, a number, bytes, a date or a sequence of these"
-    )
+def _placeholders(sql: str, backslash_escapes: bool) -> _Placeholders:
+    # A long statement is one with its values written in: it will not be seen again, and
+    # would be kept for nothing.
+    find = _kept_placeholders if len(sql) < 10_000 else _found_placeholders
+    return find(sql, backslash_escapes)
+
+
+def _found_placeholders(sql: str, backslash_escapes: bool) -> _Placeholders:
+    """What is neither a placeholder nor ``%%`` is refused: Python's ``%`` can do the rest."""
+    names: List[str] = []
+    starts: List[int] = []
+    for found in _PLACEHOLDER.finditer(sql):
+        if found["percent"]:
+            continue
+        if found["name"] is not None:
+            names.append(found["name"])
+        elif not found["plain"]:
+            raise ParameterError(
+                f"{sql[found.start() : found.start() + 2]!r} at character {found.start()} is no "
+                "placeholder: use %s or %(name)s, and write %% for a percent sign (or pass "
+                "params=None)"
+            )
+        starts.append(found.start())
+    if names and len(names) < len(starts):
+        raise ParameterError("the statement mixes %s and %(name)s")
+    quoted = _within(sql, starts, backslash_escapes) if starts else frozenset()
+    return _Placeholders(tuple(names), len(starts) - len(names), quoted)
+
+
+def _within(sql: str, starts: List[int], backslash_escapes: bool) -> FrozenSet[int]:
+    """The numbers of the places that are within a token."""
+    inside: List[int] = []
+    number = 0
+    for token in lexer.tokens(sql, backslash_escapes=backslash_escapes):
+        while number < len(starts) and starts[number] < token.start:
+            number += 1
+        while number < len(starts) and starts[number] < token.stop:
+            inside.append(number)
+            number += 1
+    return frozenset(inside)
+
+
+_kept_placeholders = lru_cache(maxsize=1024)(_found_placeholders)
 
 
 class Out:

@@ -28,7 +28,7 @@ from dualdb import (
     ShardUnavailable,
     Sum,
 )
-from dualdb.sql.parameters import literal
+from dualdb.sql.literals import literal
 
 # By column: its type, of which those are left out that the server does not know, and
 # how its values are made.

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from dualdb import ParameterError, ProgrammingError
-from dualdb.sql.parameters import bind, literal
+from dualdb.sql.literals import LiteralStyle, literal
+from dualdb.sql.parameters import bind
 
 
 class Colour(enum.Enum):
@@ -113,8 +114,9 @@ def test_literals(value: Any, text: str) -> None:
 
 
 def test_without_backslash_escapes_only_the_quote_is_doubled() -> None:
-    assert literal("it's \\", backslash_escapes=False) == "'it''s \\'"
-    assert bind("SELECT %s", (["it's"],), backslash_escapes=False) == "SELECT ('it''s')"
+    plain = LiteralStyle(backslash_escapes=False)
+    assert literal("it's \\", plain) == "'it''s \\'"
+    assert bind("SELECT %s", (["it's"],), plain) == "SELECT ('it''s')"
 
 
 def test_values_that_cannot_be_written_are_refused() -> None:

@@ -1,0 +1,146 @@
+"""The one lexer of SQL: where quoted text, quoted names and comments are.
+
+It knows what hides other text, and no grammar. The rules are those of MySQL and
+MariaDB (MySQL manual, "String Literals", "Schema Object Names", "Comments").
+"""
+
+import enum
+import re
+from typing import Iterator, NamedTuple
+
+
+class Kind(enum.Enum):
+    """What a token is. Whatever is between two tokens is plain code."""
+
+    #: ``'text'``, with a quote written twice or, where backslashes escape, as ``\\'``.
+    TEXT = "text"
+    #: ``"text"``, or a name in the SQL mode ANSI_QUOTES.
+    DOUBLE_QUOTED = "double"
+    #: A name in backticks.
+    NAME = "name"
+    #: ``-- text`` and ``# text`` to the end of the line, and ``/* text */``.
+    COMMENT = "comment"
+    #: ``/*!``, ``/*M!`` and the version after it: some servers run what follows.
+    EXECUTABLE = "executable"
+
+
+class Token(NamedTuple):
+    """A part of a statement.
+
+    Attributes:
+        kind: What it is.
+        start: Its first character.
+        stop: The character after its last.
+        closed: It ends before the statement does, or with it.
+    """
+
+    kind: Kind
+    start: int
+    stop: int
+    closed: bool = True
+
+
+def _quoted(kind: Kind, quote: str, *, escapes: bool) -> str:
+    """A pattern of quoted text, to the end of the statement where it is not closed."""
+    if escapes:
+        inside = rf"[^{quote}\\]*(?:(?:{quote}{quote}|\\(?:.|\Z))[^{quote}\\]*)*"
+    else:
+        inside = rf"[^{quote}]*(?:{quote}{quote}[^{quote}]*)*"
+    return rf"(?P<{kind.name}>{quote}{inside}(?:(?P<{kind.name}_END>{quote})|\Z))"
+
+
+def _pattern(*, backslash_escapes: bool) -> "re.Pattern[str]":
+    # Whichever begins first hides what is in it. "--" begins a comment only before a
+    # space or control character.
+    parts = [
+        _quoted(Kind.TEXT, "'", escapes=backslash_escapes),
+        _quoted(Kind.DOUBLE_QUOTED, '"', escapes=backslash_escapes),
+        _quoted(Kind.NAME, "`", escapes=False),
+        rf"(?P<{Kind.EXECUTABLE.name}>/\*M?!\d*)",
+        rf"(?P<{Kind.COMMENT.name}>/\*.*?(?:(?P<{Kind.COMMENT.name}_END>\*/)|\Z)"
+        r"|(?:--(?=[\s\x00-\x1f\x7f]|\Z)|\#)[^\n]*)",
+    ]
+    return re.compile("|".join(parts), re.S)
+
+
+_PATTERNS = {escapes: _pattern(backslash_escapes=escapes) for escapes in (True, False)}
+
+
+def tokens(sql: str, *, backslash_escapes: bool = True) -> Iterator[Token]:
+    """Find what is quoted and what is a comment.
+
+    Args:
+        sql: The statement.
+        backslash_escapes: A backslash in quoted text escapes the next character, as it
+            does unless the SQL mode has NO_BACKSLASH_ESCAPES.
+
+    Yields:
+        The tokens, in order. The end of an executable comment, ``*/``, is plain code,
+        and so is what is in it.
+
+    Example:
+        >>> [token.kind.value for token in tokens("SELECT 'a', `b` -- c")]
+        ['text', 'name', 'comment']
+    """
+    for found in _PATTERNS[backslash_escapes].finditer(sql):
+        kind = Kind[found.lastgroup.removesuffix("_END")]  # type: ignore[union-attr]
+        yield Token(kind, found.start(), found.end(), _is_closed(kind, found))
+
+
+def _is_closed(kind: Kind, found: "re.Match[str]") -> bool:
+    if kind is Kind.EXECUTABLE:
+        return True
+    if kind is Kind.COMMENT and not found[0].startswith("/*"):
+        return True
+    return found[f"{kind.name}_END"] is not None
+
+
+#: What ``code`` puts in place of each kind.
+_STAND_INS = {
+    Kind.TEXT: " '' ",
+    Kind.DOUBLE_QUOTED: " quoted ",
+    Kind.NAME: " quoted ",
+    Kind.COMMENT: " ",
+    Kind.EXECUTABLE: " /*! ",
+}
+
+
+def code(sql: str, *, backslash_escapes: bool = True) -> str:
+    """A statement without what its comments and quoted texts say.
+
+    A text becomes ``''``, a quoted name ``quoted``, and a comment a space; what is not
+    closed stays as it is.
+
+    Args:
+        sql: The statement.
+        backslash_escapes: As for ``tokens``.
+
+    Example:
+        >>> code("SELECT 'INTO' /* x */ FROM `t`")
+        "SELECT  ''   FROM  quoted"
+    """
+    parts, position = [], 0
+    for token in tokens(sql, backslash_escapes=backslash_escapes):
+        parts.append(sql[position : token.start])
+        parts.append(_STAND_INS[token.kind] if token.closed else sql[token.start : token.stop])
+        position = token.stop
+    return "".join([*parts, sql[position:]]).strip()
+
+
+def masked(sql: str, *, backslash_escapes: bool = True) -> str:
+    """A statement in which every character of a quoted text or name is ``~``.
+
+    Every other character is where it was. Comments, and what is not closed, stay.
+
+    Example:
+        >>> masked("VALUES ('a)')")
+        'VALUES (~~~~)'
+    """
+    parts, position = [], 0
+    for token in tokens(sql, backslash_escapes=backslash_escapes):
+        hidden = token.closed and token.kind not in (Kind.COMMENT, Kind.EXECUTABLE)
+        parts.append(sql[position : token.start])
+        text = sql[token.start : token.stop]
+        parts.append("~" * len(text) if hidden else text)
+        position = token.stop
+    return "".join([*parts, sql[position:]])

@@ -1,0 +1,281 @@
+"""Values written as SQL literals.
+
+A value is written by what it is, never by how it describes itself: of an instance of a
+subclass a copy of the base type is made with the base type's own means, and the value is
+refused unless the copy equals it. So pandas' NaT is not the year 1, a duration that
+counts otherwise is not another one, and no method of a subclass writes SQL.
+"""
+
+import datetime
+import decimal
+import enum
+import math
+import re
+import time
+import uuid
+import zoneinfo
+from functools import lru_cache
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+
+from pymysql.converters import encoders, escape_string
+
+from ..errors import ParameterError
+
+
+class LiteralStyle(NamedTuple):
+    """How a session reads literals.
+
+    Attributes:
+        backslash_escapes: A backslash in a text escapes the next character.
+        time_zone: The session's time zone, into which aware datetimes are converted;
+            None where it is not known, and they are refused.
+    """
+
+    backslash_escapes: bool = True
+    time_zone: Optional[datetime.tzinfo] = None
+
+
+DEFAULT_STYLE = LiteralStyle()
+
+
+class StyleDependent(ParameterError):
+    """Refused in this style; another session may take it."""
+
+
+#: IN () is a syntax error and IN (NULL) makes NOT IN false as well; an empty subquery is
+#: right for both.
+EMPTY_LIST = "(SELECT NULL FROM DUAL WHERE FALSE)"
+
+#: Digits before the point: of more both servers make 99999..., with a warning.
+_MOST_DIGITS = 81
+#: Digits after the point: what a column does not hold is rounded, and this is enough.
+_MOST_DECIMALS = 1000
+
+_OFFSET = re.compile(r"([+-])(\d{1,2}):(\d{2})")
+
+
+@lru_cache(maxsize=64)
+def time_zone(name: Optional[str]) -> Optional[datetime.tzinfo]:
+    """The time zone that a session's ``time_zone`` names.
+
+    Args:
+        name: As the server has it: an offset such as "+02:00", or a name.
+
+    Returns:
+        None where nobody here knows it: for None and "SYSTEM", and for a name that
+        Python's database of time zones lacks.
+    """
+    offset = _OFFSET.fullmatch(name or "")
+    if offset is not None:
+        shift = datetime.timedelta(hours=int(offset[2]), minutes=int(offset[3]))
+        return datetime.timezone(-shift if offset[1] == "-" else shift)
+    if name is None or name.upper() == "SYSTEM":
+        return None
+    if name.upper() == "UTC":
+        return datetime.timezone.utc
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return None
+
+
+def literal(value: Any, style: LiteralStyle = DEFAULT_STYLE) -> str:
+    """Write one value as SQL text.
+
+    Args:
+        value: None, bool, int, float, Decimal, str, bytes, bytearray, memoryview, date,
+            time, datetime, timedelta, struct_time, UUID; an Enum member, by its value;
+            a scalar of numpy's, and whatever Python takes for an integer
+            (``__index__``); a tuple, list, set or frozenset of these.
+        style: How the session reads it.
+
+    Raises:
+        ParameterError: Any other type, a number that is not finite, a value that its
+            base type would write otherwise.
+        StyleDependent: An aware datetime, and the session's time zone is not known.
+
+    Example:
+        >>> literal(("it's", 5))
+        "('it\\\\'s',5)"
+    """
+    try:
+        return write(value, style)
+    except RecursionError:
+        raise ParameterError("a sequence among the parameters contains itself") from None
+
+
+def write(value: Any, style: LiteralStyle) -> str:
+    """As ``literal``; a RecursionError, TypeError or ValueError is the caller's."""
+    kind = type(value)
+    if kind is str:
+        if style.backslash_escapes:
+            return f"'{escape_string(value)}'"
+        doubled = value.replace("'", "''")
+        return f"'{doubled}'"
+    writer = _WRITERS.get(kind)
+    if writer is not None:
+        return writer(value)
+    if kind is datetime.datetime:
+        return _moment(value, style)
+    if kind in _SEQUENCES:
+        texts = [write(item, style) for item in value]
+        return f"({','.join(texts)})" if texts else EMPTY_LIST
+    return write(_plain(value), style)
+
+
+_SEQUENCES = frozenset({tuple, list, set, frozenset})
+
+
+# What makes a value of a built-in type out of one of a subclass. Only functions of the
+# built-in type itself are called: a subclass may have others under the same names.
+
+
+def _copy_of(base: Any, *names: str) -> Callable[[Any], Any]:
+    """What makes a copy by these fields, read by the base type's own descriptors."""
+    getters = [base.__dict__[name].__get__ for name in names]
+    return lambda value: base(*[get(value) for get in getters])
+
+
+_get_uuid = uuid.UUID.__dict__["int"].__get__
+_WHOLE = slice(None)
+
+_COPIES: Dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    decimal.Decimal: decimal.Decimal,
+    bytes: lambda value: bytes.__getitem__(value, _WHOLE),
+    bytearray: lambda value: bytearray.__getitem__(value, _WHOLE),
+    datetime.datetime: lambda value: datetime.datetime.combine(
+        datetime.datetime.date(value), datetime.datetime.timetz(value)
+    ),
+    datetime.date: _copy_of(datetime.date, "year", "month", "day"),
+    datetime.time: _copy_of(datetime.time, "hour", "minute", "second", "microsecond", "tzinfo"),
+    datetime.timedelta: _copy_of(datetime.timedelta, "days", "seconds", "microseconds"),
+    uuid.UUID: lambda value: uuid.UUID(int=_get_uuid(value)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    list: lambda value: list(list.__iter__(value)),
+    set: lambda value: set(set.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
+
+#: What a scalar of numpy's may be: one of nanoseconds gives an int, which says nothing.
+_OF_NUMPY = (bool, float, datetime.datetime, datetime.date, datetime.timedelta)
+
+
+def _plain(value: Any) -> Any:
+    """The same value, of a built-in type.
+
+    Raises:
+        ParameterError: There is none, or it does not equal the value.
+    """
+    kind = type(value)
+    try:
+        plain, must_equal = _unchecked(value, kind)
+        same = not must_equal or bool(plain == value)
+    except ParameterError:
+        raise
+    except Exception as error:  # a method of the value's own
+        raise ParameterError(
+            f"a {kind.__name__} cannot be a parameter: its own methods failed"
+        ) from error
+    if not same:
+        raise ParameterError(
+            f"a {kind.__name__} cannot be a parameter: written as a {type(plain).__name__} it "
+            "would be another value; convert it, or pass None for NULL"
+        )
+    return plain
+
+
+def _unchecked(value: Any, kind: Any) -> Tuple[Any, bool]:
+    """A built-in value for it, and whether that must equal it."""
+    if issubclass(kind, enum.Enum):
+        # A plain Enum equals nothing but itself; one that is an int or a str as well
+        # equals its value.
+        return value.value, any(base in _COPIES for base in kind.__mro__)
+    for base in kind.__mro__[1:]:
+        if base in _COPIES:
+            return _COPIES[base](value), True
+    if _is_numpy_scalar(kind):
+        plain = kind.item(value)
+        if type(plain) in _OF_NUMPY:
+            return plain, True
+    if hasattr(kind, "__index__"):
+        # Python's own promise that it is this integer; of what can be compared it is
+        # checked.
+        return int.__int__(kind.__index__(value)), kind.__eq__ is not object.__eq__
+    raise ParameterError(
+        f"a {kind.__name__} cannot be a parameter: convert it to a str, a number, bytes, a date "
+        "or a sequence of these"
+    )
+
+
+def _is_numpy_scalar(kind: type) -> bool:
+    return any(base.__module__ == "numpy" and base.__name__ == "generic" for base in kind.__mro__)
+
+
+# Of values of exactly these types.
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        raise ParameterError(f"{value} has no place in SQL: a number must be finite")
+    return str(encoders[float](value))
+
+
+def _decimal(value: decimal.Decimal) -> str:
+    if not value.is_finite():
+        raise ParameterError(f"{value} has no place in SQL: a number must be finite")
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)
+    if value.adjusted() >= _MOST_DIGITS or exponent >= _MOST_DIGITS:
+        raise ParameterError("a Decimal has more digits than any column")
+    if exponent < -_MOST_DECIMALS:
+        raise ParameterError(f"a Decimal has more than {_MOST_DECIMALS} decimals")
+    return format(value, "f")
+
+
+_LARGEST = 10**_MOST_DIGITS
+
+
+def _whole(value: int) -> str:
+    if not -_LARGEST < value < _LARGEST:
+        raise ParameterError("an int has more digits than any column: pass a float")
+    return repr(value)
+
+
+def _moment(value: datetime.datetime, style: LiteralStyle) -> str:
+    if value.tzinfo is not None:
+        if style.time_zone is None:
+            raise StyleDependent(
+                "a datetime with a time zone is written where the configuration states the "
+                'session\'s, as in DatabaseConfig(time_zone="+00:00"); elsewhere pass '
+                "value.astimezone(zone).replace(tzinfo=None)"
+            )
+        value = value.astimezone(style.time_zone).replace(tzinfo=None)
+    return f"'{value.isoformat(' ')}'"
+
+
+def _time(value: datetime.time) -> str:
+    if value.tzinfo is not None:
+        raise ParameterError(
+            "a time with a time zone has no place in SQL: pass value.replace(tzinfo=None)"
+        )
+    return f"'{value.isoformat()}'"
+
+
+_WRITERS: Dict[type, Callable[[Any], str]] = {
+    type(None): lambda value: "NULL",
+    bool: lambda value: "1" if value else "0",
+    int: _whole,
+    float: _number,
+    decimal.Decimal: _decimal,
+    bytes: lambda value: f"_binary X'{value.hex()}'",
+    bytearray: lambda value: f"_binary X'{value.hex()}'",
+    memoryview: lambda value: f"_binary X'{value.hex()}'",
+    datetime.date: lambda value: f"'{value.isoformat()}'",
+    datetime.time: _time,
+    datetime.timedelta: encoders[datetime.timedelta],
+    time.struct_time: encoders[time.struct_time],
+    uuid.UUID: lambda value: f"'{value}'",
+}
