@@ -2,35 +2,15 @@
 
 import re
 from functools import lru_cache
-from typing import AbstractSet, Tuple
+from typing import AbstractSet, NamedTuple
 
-from . import functions
+from . import functions, lexer
 
-# What comments and quoted text say is not what a statement does; a quoted name may be
-# any function's. MySQL runs /*! ... */. Whichever begins first has what is inside it,
-# so all are looked for at once.
-_COMMENT = r"/\*(?!M?!).*?\*/|--(?=\s|\Z)[^\n]*|\#[^\n]*"
-
-
-_LEXEME = re.compile(
-    r"""(?P<text>'(?:[^']|'')*')|(?P<name>"(?:[^"]|"")*"|`(?:[^`]|``)*`)|""" + _COMMENT, re.S
-)
-
-
-_FIRST_WORD = re.compile(rf"(?:[\s(;]|{_COMMENT})*([A-Za-z]+)", re.S)
+_FIRST_WORD = re.compile(r"[\s(;]*([A-Za-z]+)")
 
 
 # SET STATEMENT ... FOR is about the one statement that follows.
 _FOR_ONE = re.compile(r"(?:SET\s+STATEMENT\b.*?\bFOR\s+)+([A-Za-z]+)", re.S | re.I)
-
-
-def _bare(sql: str) -> str:
-    """A statement without its comments and texts, and with "quoted" for every quoted
-    name.
-    """
-    return _LEXEME.sub(
-        lambda found: " '' " if found["text"] else " quoted " if found["name"] else " ", sql
-    ).strip()
 
 
 _READS = frozenset({"SELECT", "SHOW", "DESC", "DESCRIBE", "EXPLAIN", "WITH", "TABLE", "VALUES"})
@@ -79,7 +59,7 @@ def why_no_read(sql: str) -> str:
         >>> why_no_read("SELECT GET_LOCK('a', 1)")
         'GET_LOCK() takes a lock'
     """
-    bare = _bare(sql).lstrip("( \n\t").rstrip("; \n\t")
+    bare = lexer.code(sql).lstrip("( \n\t").rstrip("; \n\t")
     first = re.match(r"[A-Za-z]+", bare)
     if first is None or first[0].upper() not in _READS:
         return f"{first[0].upper() if first else 'the statement'} is not known to be a read"
@@ -140,25 +120,40 @@ PLAIN = frozenset(
 )
 
 
-#: Statements that commit an open transaction before they begin.
+#: Statements that commit an open transaction before they begin (MySQL manual,
+#: "Statements That Cause an Implicit Commit"; MariaDB manual, "SQL statements That Cause
+#: an Implicit Commit").
 COMMITTING = frozenset(
     {
         "ALTER",
         "ANALYZE",
+        "BACKUP",
         "CACHE",
+        "CHANGE",
         "CHECK",
         "CREATE",
         "DROP",
         "FLUSH",
         "GRANT",
+        "IMPORT",
         "INSTALL",
         "LOCK",
         "OPTIMIZE",
         "RENAME",
         "REPAIR",
         "RESET",
+        "REVOKE",
+        "STOP",
+        "TRUNCATE",
+        "UNINSTALL",
     }
-    | {"REVOKE", "TRUNCATE", "UNINSTALL"}
+)
+
+# The others that do, by more than their first word.
+_COMMITS = re.compile(
+    r"(?i)^[\s(;]*(?:LOAD\s+INDEX|START\s+(?!TRANSACTION\b)|UNLOCK\s+TABLES?"
+    r"|SET\s+(?:PASSWORD|DEFAULT\s+ROLE)|SET\b.*\bAUTOCOMMIT)\b",
+    re.S,
 )
 
 
@@ -186,26 +181,63 @@ OPEN = (
 # What outlives a statement although the server does not say so by its flags, and what
 # it says only from MariaDB 10.2 and MySQL 5.7 on.
 _KEEPS = re.compile(
-    r"(?i)\bGET_LOCK\s*\(|\bLAST_INSERT_ID\s*\(\s*[^)\s]|:=|\bINTO\s+@|\bRETURNING\b|/\*!|/\*M!"
-    r"|^[\s(;]*(?:LOCK|HANDLER|FLUSH\s+TABLES|XA|SET|USE|PREPARE|CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY)\b"
+    r"(?i)\bGET_LOCK\s*\(|\bLAST_INSERT_ID\s*\(\s*[^)\s]|:=|\bINTO\s+@|\bRETURNING\b|/\*!"
+    r"|^[\s(;]*(?:LOCK|HANDLER|FLUSH\s+TABLES|XA|SET|USE|PREPARE"
+    r"|CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY)\b"
 )
+
+# Statements that call functions; those of a procedure are the server's to report.
+_CALLING = _READS | {"INSERT", "REPLACE", "UPDATE", "DELETE", "DO"}
+
+# The table and the columns of an INSERT look like a call.
+_INTO_TABLE = re.compile(
+    r"(?i)^[\s(;]*(?:INSERT|REPLACE)\s+(?:(?:LOW_PRIORITY|DELAYED|HIGH_PRIORITY|IGNORE|INTO)\s+)*"
+    r"[\w$]+(?:\s*\.\s*[\w$]+)?\s*(?=\()"
+)
+
+_CONTROL = re.compile(r"[\s(;]*(?:/\*!\s*)*(BEGIN|START|COMMIT|ROLLBACK|XA)\b", re.I)
+_NO_CONTROL = re.compile(
+    r"(?i)(?:BEGIN\s+NOT\s|START\s+(?!TRANSACTION)|ROLLBACK\s+(?:WORK\s+)?TO\s)"
+)
+
+
+class Judgement(NamedTuple):
+    """What a statement does to its session.
+
+    Attributes:
+        word: The word it begins with, in upper case; empty where that is anything else.
+        commits: It commits an open transaction before it begins, as DDL does.
+        changes_session: It may leave the session otherwise than it was.
+        control: The word by which it begins or ends a transaction; empty for others.
+    """
+
+    word: str
+    commits: bool
+    changes_session: bool
+    control: str
 
 
 def changes_session(sql: str) -> bool:
     """True if the statement may leave the session otherwise than it was: with a lock, a
     variable, a temporary table.
 
-    After rows the server does not say so, and what a stored function does the text does
-    not show.
+    After rows the server does not say so; of a lock it never does, and what a stored
+    function does the text does not show. A function behind a view or a trigger is not
+    seen here.
     """
-    return _judged(sql)[1]
+    return judge(sql).changes_session
 
 
 def first_word(sql: str) -> str:
     """The word a statement begins with, in upper case; empty where it begins with
     anything else than a word or a comment.
     """
-    return _judged(sql)[0]
+    return judge(sql).word
+
+
+def commits(sql: str) -> bool:
+    """True if the statement commits an open transaction before it begins."""
+    return judge(sql).commits
 
 
 def controls_transaction(sql: str) -> bool:
@@ -213,28 +245,52 @@ def controls_transaction(sql: str) -> bool:
 
     ROLLBACK TO a savepoint does neither.
     """
-    word = first_word(sql)
-    return word in ("BEGIN", "START", "COMMIT", "ROLLBACK", "XA") and not _NO_CONTROL.search(
-        _bare(sql)
-    )
+    return bool(judge(sql).control)
 
 
-_NO_CONTROL = re.compile(
-    r"(?i)^(?:BEGIN\s+NOT\s|START\s+(?!TRANSACTION)|ROLLBACK\s+(?:WORK\s+)?TO\s)"
-)
+def control_word(sql: str) -> str:
+    """The word by which a statement begins or ends a transaction; empty for others.
+
+    Example:
+        >>> control_word("/*!50000 commit */")
+        'COMMIT'
+    """
+    return judge(sql).control
 
 
-def _judged(sql: str) -> Tuple[str, bool]:
+def judge(sql: str) -> Judgement:
+    """What a statement does to its session, by its text.
+
+    Where a backslash makes it two statements, by the session's SQL mode, it does what
+    either does.
+    """
     return _judge_short(sql) if len(sql) < 10_000 else _judge(sql)
 
 
-def _judge(sql: str) -> Tuple[str, bool]:
-    bare = _bare(sql)
-    found = _FIRST_WORD.match(sql)
-    inner = _FOR_ONE.match(bare)
-    word = inner[1].upper() if inner else found[1].upper() if found else ""
-    return word, bool(_KEEPS.search(bare)) or (
-        word in _READS and bool(_unknown_call(_KEEPS_SESSION, bare))
+def _judge(sql: str) -> Judgement:
+    usual = _judged(lexer.code(sql))
+    if "\\" not in sql:
+        return usual
+    other = _judged(lexer.code(sql, backslash_escapes=False))
+    return Judgement(
+        usual.word,
+        usual.commits or other.commits,
+        usual.changes_session or other.changes_session,
+        usual.control or other.control,
+    )
+
+
+def _judged(bare: str) -> Judgement:
+    found = _FOR_ONE.match(bare) or _FIRST_WORD.match(bare)
+    word = found[1].upper() if found else ""
+    control = _CONTROL.match(bare)
+    ends = control is not None and not _NO_CONTROL.match(bare, control.start(1))
+    calls = word in _CALLING and _unknown_call(_KEEPS_SESSION, _INTO_TABLE.sub("IN ", bare, 1))
+    return Judgement(
+        word,
+        word in COMMITTING or _COMMITS.match(bare) is not None,
+        bool(_KEEPS.search(bare) or calls),
+        control[1].upper() if control is not None and ends else "",
     )
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from dualdb.sql.classify import (
     changes_session,
+    commits,
     controls_transaction,
     first_word,
     is_plain_read,
@@ -117,6 +118,24 @@ def test_why_a_statement_is_not_known_to_be_a_read(sql: str, why: str) -> None:
         ("rollback work to savepoint a", "ROLLBACK", False, False),
         ("XA START 'a'", "XA", True, True),
         ("SAVEPOINT a", "SAVEPOINT", False, False),
+        ("/*!50000 COMMIT */", "", True, True),
+        ("SELECT 'it\\'s', GET_LOCK('a', 1)", "SELECT", False, True),
+        ("SELECT 'a\\', GET_LOCK('a', 1), '", "SELECT", False, True),
+        ("SELECT 'it\\'s'", "SELECT", False, False),
+        ("SELECT place(1)", "SELECT", False, True),
+        ("INSERT INTO t (a, b) VALUES (1, NOW())", "INSERT", False, False),
+        ("INSERT IGNORE INTO shop . t(a) VALUES (1)", "INSERT", False, False),
+        ("INSERT INTO `t` (`a`) VALUES (1) AS new (b)", "INSERT", False, False),
+        ("REPLACE t (a) SELECT ABS(1)", "REPLACE", False, False),
+        ("INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = VALUES(a)", "INSERT", False, False),
+        ("UPDATE t SET a = REPLACE(a, 'x', 'y') WHERE b IN (1, 2)", "UPDATE", False, False),
+        ("DELETE FROM t USE INDEX (i) WHERE (a = 1)", "DELETE", False, False),
+        ("INSERT INTO t (a) VALUES (place(1))", "INSERT", False, True),
+        ("UPDATE t SET a = shop.place(a)", "UPDATE", False, True),
+        ("DO place(1)", "DO", False, True),
+        ("DO SLEEP(0)", "DO", False, False),
+        ("DO GET_LOCK('a', 1)", "DO", False, True),
+        ("SET ROLE admin", "SET", False, True),
     ],
 )
 def test_what_a_statement_does_to_its_session(
@@ -127,3 +146,30 @@ def test_what_a_statement_does_to_its_session(
         controls,
         keeps,
     )
+
+
+@pytest.mark.parametrize(
+    ("sql", "does"),
+    [
+        ("CREATE TABLE t (a INT)", True),
+        ("/* a */ truncate t", True),
+        ("SET PASSWORD = 'x'", True),
+        ("SET DEFAULT ROLE a TO b", True),
+        ("SET autocommit = 1", True),
+        ("SET @@session.autocommit = 1", True),
+        ("LOAD INDEX INTO CACHE t", True),
+        ("START REPLICA", True),
+        ("STOP SLAVE", True),
+        ("CHANGE MASTER TO MASTER_HOST = 'x'", True),
+        ("UNLOCK TABLES", True),
+        ("IMPORT TABLE FROM 'x'", True),
+        ("START TRANSACTION", False),
+        ("SET @a = 'autocommit'", False),
+        ("SET @password = 1", False),
+        ("LOAD DATA INFILE 'x' INTO TABLE t", False),
+        ("SELECT 'CREATE TABLE'", False),
+        ("INSERT INTO t VALUES (1)", False),
+    ],
+)
+def test_statements_that_commit(sql: str, does: bool) -> None:
+    assert commits(sql) is does
