@@ -42,6 +42,7 @@ from .errors import (
     StatementInterrupted,
     TooManyRows,
     TransactionAborted,
+    UndecodableText,
     WriteTimedOut,
 )
 from .pooling.base import PoolStats
@@ -114,5 +115,6 @@ __all__ = [
     "Sum",
     "TooManyRows",
     "TransactionAborted",
+    "UndecodableText",
     "WriteTimedOut",
 ]

@@ -113,6 +113,14 @@ class RowError(DataError):
     columns: Tuple[str, ...] = ()
 
 
+class UndecodableText(RowError):
+    """A text that came is not in the connection's character set.
+
+    The answer was read to its end: the statement has been performed, and the connection
+    and its transaction go on.
+    """
+
+
 class TooManyRows(DataError):
     """There are more rows than ``max_rows``, or than one for ``query_one(...,
     strict=True)``. What may write has been performed whole.
@@ -401,6 +409,29 @@ def is_server_error(error: BaseException) -> bool:
     return getattr(error, "sqlstate", None) is not None and code_of(error) not in closing
 
 
+def ends_answer(error: BaseException) -> bool:
+    """True if the server's whole answer was read, so that the connection can be used
+    again.
+    """
+    return isinstance(error, UndecodableText) or is_server_error(error)
+
+
+def undecodable_text(row: int, column: str, encoding: str) -> UndecodableText:
+    """What the caller sees of a text that is not in the connection's character set.
+
+    Args:
+        row: The number of its row, from 0.
+        column: The name of its column.
+        encoding: Python's name for the character set.
+    """
+    error = UndecodableText(
+        f"row {row}, column {column!r}: the text is not in the connection's character set "
+        f"({encoding}); read it as bytes, as by CAST({column} AS BINARY)"
+    )
+    error.row, error.columns = row, (column,)
+    return error
+
+
 def means_not_primary(error: BaseException) -> bool:
     """Whether a server refuses a statement because it is not the primary, or not in
     service, and not because the transaction was declared read-only.
@@ -446,10 +477,15 @@ def translate_error(
     A driver's error in dualdb's tree: what the server refused, or ConnectionLost.
     Anything else is the error itself.
     """
-    if isinstance(error, (DeadlineExceeded, TooManyRows)):
+    if isinstance(error, (DeadlineExceeded, TooManyRows, UndecodableText)):
         return error.with_context(target, shard_id, sent=sent)
     if isinstance(error, PacketTooLarge):
         return error.with_context(target, shard_id, sent=False)
+    if isinstance(error, UnicodeDecodeError):  # of the driver's own decoder
+        message = f"a text is not in the connection's character set ({error.encoding})"
+        undecodable = RowError(message).with_context(target, shard_id, sent=True)
+        undecodable.driver_error = error.with_traceback(None)
+        return undecodable
     if isinstance(error, Error) or not isinstance(error, DRIVER_ERRORS):
         return error
     if is_server_error(error) or code_of(error) in error_codes.TOO_BIG:

@@ -127,15 +127,38 @@ def described(fields: Iterable[Any], result: ResultSet) -> Described:
     return Described(result.rows[0], tuple(columns))
 
 
+#: A name with more prefixes than this is numbered instead.
+_MOST_PREFIXES = 100
+
+
 def column_names(fields: Iterable[Any]) -> List[str]:
-    names: List[str] = []
+    """The keys of a row: the columns' names, every one another.
+
+    The second column of a name is called ``table.name``, as the drivers' DictCursor has
+    it, and the third ``table.table.name``, or its value would take the second one's
+    place. From the 102nd on they are numbered, as ``table.name#102``: that many
+    prefixes would fill the memory.
+    """
+    names: Dict[str, None] = {}
+    # By table and name, how many other names are known to be in use: the next search
+    # begins there.
+    in_use: Dict[Tuple[str, str], int] = {}
     for field in fields:
         name = field.name
-        # and a third one longer still, or its value would take the second one's place
-        while name in names:
-            name = f"{field.table_name}.{name}"
-        names.append(name)
-    return names
+        if name in names:
+            key = (field.table_name, name)
+            number = in_use.get(key, 0) + 1
+            while _other_name(*key, number) in names:
+                number += 1
+            in_use[key], name = number, _other_name(*key, number)
+        names[name] = None
+    return list(names)
+
+
+def _other_name(table: str, name: str, number: int) -> str:
+    if number <= _MOST_PREFIXES:
+        return f"{table}." * number + name
+    return f"{table}.{name}#{number + 1}"
 
 
 def result_set(raw: Any, *, tuples: bool = False) -> ResultSet:

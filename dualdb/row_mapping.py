@@ -147,8 +147,13 @@ def _is_typed_dict(as_: Any) -> bool:
     return issubclass(as_, dict) and hasattr(as_, "__required_keys__")
 
 
-@lru_cache(maxsize=1024)
 def _maker(as_: Any, columns: Tuple[str, ...]) -> Maker:
+    # Very many columns are not seen often enough to be kept.
+    return _kept_maker(as_, columns) if len(columns) < 500 else _kind(as_)(columns)
+
+
+@lru_cache(maxsize=1024)
+def _kept_maker(as_: Any, columns: Tuple[str, ...]) -> Maker:
     return _kind(as_)(columns)
 
 

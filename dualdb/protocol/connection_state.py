@@ -256,7 +256,7 @@ class ConnectionState:
         """
         if isinstance(error, pymysql.err.MySQLError) and "MariaDB" in self.server_version:
             error.is_from_mariadb = True  # type: ignore[attr-defined]
-        self.idle = errors.is_server_error(error)
+        self.idle = errors.ends_answer(error)
         if errors.means_not_primary(error):
             self.refused_at = time.monotonic()
         gave_up = (

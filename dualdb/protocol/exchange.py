@@ -56,7 +56,8 @@ class TextEncoding(NamedTuple):
             for character in set(text):
                 if character > "\x7f" and character.encode(self.encoding)[0] < 0x80:
                     raise errors.ParameterError(
-                        f"{character!r} stands for an ASCII character in the connection's {self.encoding}"
+                        f"{character!r} stands for an ASCII character in the connection's "
+                        f"{self.encoding}"
                     )
         return encoded
 
@@ -115,7 +116,7 @@ def with_session_tracking(
             return connection.max_packet, connection.text_encoding.style
         return result
     except pymysql.err.MySQLError as error:
-        if errors.is_server_error(error):
+        if errors.ends_answer(error):
             # An error packet does not tell either what was changed before it; a reset
             # costs nobody's time.
             connection.dirty = connection.dirty or statement.changes_session or statement.calls

@@ -3,14 +3,14 @@ threads and by a stream in asyncio.
 """
 
 import struct
-from typing import Any, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import pymysql.err
 from pymysql.constants import CR, SERVER_STATUS
 
 from .. import errors
 from ..results import ResultSet
-from .row_decoder import Malformed, RowDecoder, row_decoder_of
+from .row_decoder import Malformed, RowDecoder, row_decoder_of, skip_rows
 
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _header = struct.Struct("<I").unpack_from
@@ -24,33 +24,39 @@ _MOST_COLUMNS = 65535
 class Response:
     """What a server answers to one command. ``feed`` it until it is complete.
 
+    A text that cannot be decoded ends the rows of its result, and not the reading: the
+    answer is read to its end, so that the connection can be used on, and then the error
+    is raised.
+
     Args:
         encoding: Python's name for the connection's character set.
-        number: the sequence number of the first packet.
-        tuples: rows are tuples and not dicts.
-        stream: the rows of the first result are taken as they come; those of others are
+        number: The sequence number of the first packet.
+        tuples: Rows are tuples and not dicts.
+        stream: The rows of the first result are taken as they come; those of others are
             dropped.
-        known: the layout of the answer before, which this one may have again.
-        most: the rows of a result after which no more are taken.
-        compiled: rows are decoded by the compiled decoder where it was built.
+        cached_decoder: Of the answer before, whose columns this one may have again.
+        most: The rows of a result after which no more are taken.
+        compiled: Rows are decoded by the compiled decoder where it was built.
 
     Attributes:
-        results: the result sets that are complete.
-        rows: the rows of the one that is not, which whoever reads a stream takes away.
-        layout: of these rows.
-        known: the layout of the last of them.
-        server_status, message: of the last OK packet; the message is None after rows.
-        complete: all has come.
-        surplus: something has come that no command has asked for.
-        failure: what it ended with, when the rows before have been taken.
+        results: The result sets that are complete.
+        rows: The rows of the one that is not, which whoever reads a stream takes away.
+        decoder: Of these rows.
+        cached_decoder: The last one.
+        server_status: Of the last OK packet.
+        message: The same; None after rows.
+        complete: All has come.
+        has_unexpected_data: Something has come that no command has asked for.
+        failure: What it ended with, when the rows before have been taken.
     """
 
     server_status: Optional[int] = None
     message: Optional[bytes] = None
-    row_decoder_of: Optional[RowDecoder] = None
+    decoder: Optional[RowDecoder] = None
     complete = has_unexpected_data = False
     failure: Optional[pymysql.err.MySQLError] = None
     _more = False  # another result follows
+    _skipping = False  # no more rows of this result are decoded
 
     # Of the result at hand:
     _columns = 0  # their number, where the definitions have not all come
@@ -76,26 +82,29 @@ class Response:
         self._pieces: List[bytes] = []
         self._missing = 0
         self._huge: List[bytes] = []
+        self._state: Callable[[bytes, int, int], Optional[int]] = self._at_head
+        self._position = 0
+        self._taken = 0  # rows of a stream
+        self._undecodable: Optional[errors.UndecodableText] = None
 
     @property
     def names(self) -> Optional[Tuple[str, ...]]:
         """Of the first result's columns; None while they are not known."""
-        return (
-            self.results[0].columns
-            if self.results
-            else None
-            if self.row_decoder_of is None
-            else self.row_decoder_of.names
-        )
+        if self.results:
+            return self.results[0].columns
+        return None if self.decoder is None else self.decoder.names
 
     def take(self) -> List[Any]:
         """The rows of the first result that have come and have not been taken yet.
 
-        Raises: what ended the answer, after the rows that came before.
+        Raises:
+            pymysql.err.MySQLError: What ended the answer, after the rows that came
+                before.
         """
         rows = self.results[0].rows if self.results else self.rows
         taken = rows[:]
         rows.clear()
+        self._taken += len(taken)
         if self.failure is not None and not taken:
             raise self.failure
         return taken
@@ -113,8 +122,9 @@ class Response:
         """Take what has come; True when the answer is complete.
 
         Raises:
-            TooManyRows: there are more than ``most``, and they have not all come.
-            pymysql.err.MySQLError: what the server said, which is an answer, too; or
+            TooManyRows: There are more than ``most``, and they have not all come.
+            UndecodableText: The answer is complete, and a text in it cannot be decoded.
+            pymysql.err.MySQLError: What the server said, which is an answer, too; or
                 with a code of the client library what is wrong with these packets,
                 after which the connection cannot be used.
         """
@@ -125,17 +135,15 @@ class Response:
                 return False
             data, self._pieces = b"".join(self._pieces), []
         try:
-            position, complete = self._parse(data)
-        except UnicodeDecodeError:
-            # of a text that is not in the connection's character set, as the drivers
-            # tell it
-            raise
+            position = self._parse(data)
         except (Malformed, IndexError, ValueError, TypeError, ArithmeticError) as error:
             raise pymysql.err.OperationalError(
                 CR.CR_MALFORMED_PACKET, f"Malformed packet: {error}"
             ) from error
-        if complete:
-            self.complete, self.has_unexpected_data = True, position < len(data)
+        if self.complete:
+            self.has_unexpected_data = position < len(data)
+            if self._undecodable is not None:
+                raise self._undecodable
             return True
         if self._most is not None:
             errors.check_rows(len(self.rows), self._most)
@@ -144,43 +152,105 @@ class Response:
         self._pieces = [rest] if rest else []
         return False
 
-    def _parse(self, data: bytes) -> Tuple[int, bool]:
-        """As much as is there; up to where, and whether the answer is complete."""
-        position, end = 0, len(data)
-        while True:
-            if self.row_decoder_of is None and not self._columns:
-                stop = self._packet_end(data, position, end)
-                if stop is None:
-                    return position, False
-                self._begin_result(data[position + 4 : stop])
-                position = stop
-                if not self._columns:
-                    if not self._more:
-                        return position, True
-                    continue
-            if self.row_decoder_of is None:
-                stop = self._definitions_end(data, position, end)
-                if stop is None:
-                    return position, False
-                position = stop
-            assert self.row_decoder_of is not None
-            over = False
-            if not self._huge:
-                position, self._number, over = self.row_decoder_of.read(
-                    data, position, end, self._number, self.rows
-                )
-                # nobody asks for what comes after the result that is streamed
-                if self._stream and self.results:
-                    self.rows.clear()
-            stop = self._packet_end(data, position, end)
-            if stop is None:
-                return position, False
-            payload = data[position + 4 : stop]
-            position = stop
-            if not over:
-                self._part_of_a_huge_row(payload)
-            elif self._end_result(payload):
-                return position, True
+    def _parse(self, data: bytes) -> int:
+        """Read as much as is there, and return up to where that is."""
+        position: Optional[int] = 0
+        self._position = 0
+        while position is not None and not self.complete:
+            self._position = position
+            position = self._state(data, position, len(data))
+        return self._position if position is None else position
+
+    # The states, each a part of the answer. They read from a position on and return
+    # where the next part begins; None where more must come, from ``_position`` on.
+
+    def _at_head(self, data: bytes, position: int, end: int) -> Optional[int]:
+        """The first packet of a result: an OK, or the number of columns."""
+        stop = self._packet_end(data, position, end)
+        if stop is None:
+            return None
+        self._begin_result(data[position + 4 : stop])
+        if self._columns:
+            self._state = self._at_definitions
+        else:
+            self.complete = not self._more
+        return stop
+
+    def _at_definitions(self, data: bytes, position: int, end: int) -> Optional[int]:
+        """The definitions of the columns, and the packet that ends them."""
+        cached, stop = self._cached_by(data, position), position + self._defined_to
+        if cached is not None:
+            self._number, self._defined = self._number + self._columns & 255, self._columns
+            stop = position + len(cached.definitions)
+        while self._defined < self._columns:
+            after = self._packet_end(data, stop, end)
+            if after is None:
+                return None
+            stop, self._defined, self._defined_to = after, self._defined + 1, after - position
+        after = self._packet_end(data, stop, end)
+        if after is None:
+            self._defined_to = stop - position
+            return None
+        if not 0 < after - stop - 4 < 9 or data[stop + 4] != 254:
+            raise Malformed("the column definitions do not end where they should")
+        self.decoder = self.cached_decoder = cached or row_decoder_of(
+            data[position:stop], self._encoding, tuples=self._tuples, compiled=self._compiled
+        )
+        self._columns, self.message = 0, None
+        self._state = self._at_rows
+        return after
+
+    def _cached_by(self, data: bytes, position: int) -> Optional[RowDecoder]:
+        """The decoder of the answer before, if these are the same columns."""
+        cached = self.cached_decoder
+        if cached is None or not data.startswith(cached.definitions, position):
+            return None
+        fits = cached.fits(self._columns, self._number, self._encoding, self._tuples)
+        return cached if fits else None
+
+    def _at_rows(self, data: bytes, position: int, end: int) -> Optional[int]:
+        """The rows, and the packet that ends them."""
+        over = False
+        if not self._huge:
+            position, over = self._read_rows(data, position, end)
+            self._position = position
+            # nobody asks for what comes after the result that is streamed
+            if self._stream and self.results:
+                self.rows.clear()
+        stop = self._packet_end(data, position, end)
+        if stop is None:
+            return None
+        payload = data[position + 4 : stop]
+        if over:
+            self._end_result(payload)
+        else:
+            self._part_of_a_huge_row(payload)
+        return stop
+
+    def _read_rows(self, data: bytes, position: int, end: int) -> Tuple[int, bool]:
+        """Read all rows that are there: up to where, and whether they were the last."""
+        assert self.decoder is not None
+        before, read = len(self.rows), skip_rows if self._skipping else self.decoder.read
+        try:
+            position, self._number, over = read(data, position, end, self._number, self.rows)
+            return position, over
+        except UnicodeDecodeError as error:
+            # The rows before it have been read.
+            for _ in range(len(self.rows) - before):
+                position += 4 + int.from_bytes(data[position : position + 3], "little")
+                self._number = self._number + 1 & 255
+            stop = position + 4 + int.from_bytes(data[position : position + 3], "little")
+            self._skip_rows(data[position + 4 : stop], error)
+            return self._read_rows(data, position, end)
+
+    def _skip_rows(self, payload: bytes, error: UnicodeDecodeError) -> None:
+        """A text of this row cannot be decoded: of this result no more rows are."""
+        assert self.decoder is not None
+        if self._undecodable is None:
+            column = self.decoder.undecodable_column(payload)
+            row = self._taken + len(self.rows)
+            self._undecodable = errors.undecodable_text(row, column, error.encoding)
+        self._skipping = True
 
     def _packet_end(self, data: bytes, position: int, end: int) -> Optional[int]:
         """Where the packet at this position ends, if all of it is there."""
@@ -227,62 +297,33 @@ class Response:
             raise Malformed("a result has no such number of columns")
         self._defined = self._defined_to = 0
 
-    def _definitions_end(self, data: bytes, position: int, end: int) -> Optional[int]:
-        """Reads the definitions and the packet that ends them, if all of it is there."""
-        cached_decoder, stop = self.cached_decoder, position + self._defined_to
-        begun = cached_decoder is not None and data.startswith(cached_decoder.definitions, position)
-        if (
-            cached_decoder is not None
-            and begun
-            and cached_decoder.fits(self._columns, self._number, self._encoding, self._tuples)
-        ):
-            self._number, self._defined = self._number + self._columns & 255, self._columns
-            stop = position + len(cached_decoder.definitions)
-        else:
-            cached_decoder = None
-        while self._defined < self._columns:
-            after = self._packet_end(data, stop, end)
-            if after is None:
-                return None
-            stop, self._defined, self._defined_to = after, self._defined + 1, after - position
-        after = self._packet_end(data, stop, end)
-        if after is None:
-            self._defined_to = stop - position
-            return None
-        if not 0 < after - stop - 4 < 9 or data[stop + 4] != 254:
-            raise Malformed("the column definitions do not end where they should")
-        self.row_decoder_of = self.cached_decoder = cached_decoder or row_decoder_of(
-            data[position:stop],
-            self._encoding,
-            tuples=self._tuples,
-            compiled=self._compiled,
-        )
-        self._columns, self.message = 0, None
-        return after
-
     def _part_of_a_huge_row(self, payload: bytes) -> None:
         self._huge.append(payload)
         if sum(map(len, self._huge)) > _LONGEST:
             raise Malformed("a row is longer than any can be")
         if len(payload) < 0xFFFFFF:
-            assert self.row_decoder_of is not None
+            assert self.decoder is not None
             huge, self._huge = b"".join(self._huge), []
-            self.rows.append(self.row_decoder_of.read_one(huge))
+            if self._skipping:
+                return
+            try:
+                self.rows.append(self.decoder.read_one(huge))
+            except UnicodeDecodeError as error:
+                self._skip_rows(huge, error)
 
-    def _end_result(self, payload: bytes) -> bool:
-        """The packet after the last row; True if it ends the answer."""
+    def _end_result(self, payload: bytes) -> None:
+        """The packet after the last row."""
         if payload[:1] == b"\xff":
             raise _server_error(payload)
         if len(payload) < 5 or payload[0] != 254:
             raise Malformed("what comes after the last row is not its end")
-        assert self.row_decoder_of is not None
+        assert self.decoder is not None
         warnings, status = struct.unpack_from("<HH", payload, 1)
-        self.results.append(
-            ResultSet(self.rows, self.row_decoder_of.names, len(self.rows), 0, warnings)
-        )
-        self.rows, self.row_decoder_of = [], None
+        self.results.append(ResultSet(self.rows, self.decoder.names, len(self.rows), 0, warnings))
+        self.rows, self.decoder, self._skipping = [], None, False
+        self._state = self._at_head
         self._more = bool(status & _MORE_RESULTS)
-        return not self._more
+        self.complete = not self._more
 
 
 def _number_at(payload: bytes, position: int) -> Tuple[int, int]:

@@ -66,18 +66,27 @@ class Malformed(Exception):
     """These are not the packets of an answer."""
 
 
+class UndecodableValue(UnicodeDecodeError):
+    """A text that is not in the connection's character set."""
+
+    #: The name of its column.
+    column = ""
+
+
 class RowDecoder(NamedTuple):
     """What the columns of a result are.
 
     Attributes:
-        definitions, encoding, tuples: what it was made from.
-        fields: the definitions, as the driver has them.
-        names: as the keys of a row.
-        read: makes the rows of all whole packets in a buffer: ``(buffer, position, end,
+        definitions: The bytes that it was made from.
+        encoding: Python's name for the connection's character set.
+        tuples: Rows are tuples and not dicts.
+        fields: The definitions, as the driver has them.
+        names: As the keys of a row.
+        read: Makes the rows of all whole packets in a buffer: ``(buffer, position, end,
             sequence number, rows) -> (position, sequence number, over)``, where it
             stops: at an incomplete packet, one of more than 16 MiB, or (over) one that
             is no row.
-        read_one: makes a row of a payload.
+        read_one: Makes a row of a payload.
     """
 
     definitions: bytes
@@ -94,6 +103,14 @@ class RowDecoder(NamedTuple):
         """
         same = len(self.names) == columns and self.definitions[3] == number
         return same and self.tuples is tuples and self.encoding == encoding
+
+    def undecodable_column(self, payload: bytes) -> str:
+        """The name of the first column of a row whose text cannot be decoded."""
+        try:
+            self.read_one(payload)
+        except UndecodableValue as error:
+            return error.column
+        return ""
 
 
 def row_decoder_of(
@@ -226,7 +243,8 @@ _NEXT = "buffer[(b := p + 1):(p := b + n)]"
 # A call of _datetime for each value would take as long as making it.
 _NEXT_DATETIME = f"""x = {_NEXT}
             try:
-                v{{i}} = fromisoformat(x.decode('ascii')) if n == 19 and x[4::3] == b"-- ::" else _datetime(x)
+                usual = n == 19 and x[4::3] == b"-- ::"
+                v{{i}} = fromisoformat(x.decode('ascii')) if usual else _datetime(x)
             except ValueError:
                 v{{i}} = _datetime(x)"""
 
@@ -234,13 +252,11 @@ _NEXT_DATETIME = f"""x = {_NEXT}
 def _decode_expression(number: int, encoding: Optional[str], converter: Any) -> str:
     if encoding == "ascii" and converter in _FAST:
         return _FAST[converter]
-    text = (
-        "x"
-        if encoding is None
-        else "x.decode()"
-        if encoding in ("utf8", "utf-8")
-        else f"x.decode({encoding!r})"
-    )
+    text = f"x.decode({encoding!r})"
+    if encoding is None:
+        text = "x"
+    elif encoding in ("utf8", "utf-8"):
+        text = "x.decode()"
     return text if converter is None else f"_convert{number}({text})"
 
 
@@ -291,9 +307,15 @@ _TAIL = """
 
 def _generated(names: Tuple[str, ...], columns: List[Any], tuples: bool) -> Any:
     known: Dict[str, Any] = {
-        "unpack": struct.Struct("<HH").unpack_from, "long": _long, "Malformed": Malformed, "Decimal": Decimal,
-        "_datetime": _datetime, "_date": _date, "_timedelta": _timedelta, "fromisoformat": datetime.datetime.fromisoformat,
-    }  # fmt: skip
+        "unpack": struct.Struct("<HH").unpack_from,
+        "long": _long,
+        "Malformed": Malformed,
+        "Decimal": Decimal,
+        "_datetime": _datetime,
+        "_date": _date,
+        "_timedelta": _timedelta,
+        "fromisoformat": datetime.datetime.fromisoformat,
+    }
     body = []
     for i, (encoding, converter) in enumerate(columns):
         known[f"_convert{i}"] = converter
@@ -349,7 +371,12 @@ def _reader_of_one(
                     raise Malformed("a value is longer than its packet")
             else:
                 begin, end = _long(payload, position, stop)
-            values.append(value_of(payload[begin:end]))
+            try:
+                values.append(value_of(payload[begin:end]))
+            except UnicodeDecodeError as error:
+                found = UndecodableValue(*error.args)
+                found.column = names[len(values)]
+                raise found from None
             position = end
         if position != stop:
             raise Malformed("a row is longer than its columns")
@@ -358,6 +385,9 @@ def _reader_of_one(
     return read_one
 
 
+# Of so many types are the columns of few results; each of a wide one would take as long
+# as reading its value a hundred times.
+@lru_cache(maxsize=256)
 def _converter(encoding: Optional[str], converter: Any) -> Callable[[bytes], Any]:
     known: Dict[str, Any] = {
         "Decimal": Decimal,
@@ -372,7 +402,8 @@ def _converter(encoding: Optional[str], converter: Any) -> Callable[[bytes], Any
     return made
 
 
-def _reader_of_many(read_one: Callable[[bytes], Any]) -> Any:
+def _reader_of_many(read_one: Optional[Callable[[bytes], Any]]) -> Any:
+    """What reads row by row; None for ``read_one`` reads over them."""
     unpack = struct.Struct("<I").unpack_from
 
     def read(
@@ -388,9 +419,14 @@ def _reader_of_many(read_one: Callable[[bytes], Any]) -> Any:
                 buffer[position + 4] == 255 or (buffer[position + 4] == 254 and length < 9)
             ):
                 return position, number, True
-            rows.append(read_one(buffer[position + 4 : stop]))
+            if read_one is not None:
+                rows.append(read_one(buffer[position + 4 : stop]))
             position = stop
             number = number + 1 & 255
         return position, number, False
 
     return read
+
+
+#: As ``RowDecoder.read``, but that no row is made.
+skip_rows = _reader_of_many(None)

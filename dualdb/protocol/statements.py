@@ -110,7 +110,7 @@ class Statement:
 
     @property
     def calls(self) -> bool:
-        """Does what its text does not show: calls a procedure, executes another text."""
+        """Does what its text does not show: calls a procedure, runs another text."""
         return classify.first_word(self.sql) not in classify.OPEN
 
     def check_in_transaction(self) -> None:
@@ -135,7 +135,7 @@ class Statement:
             )
 
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
-        """May have changed the session's transaction before it failed with ``error``."""
+        """May have changed the session's transaction before it failed."""
         if classify.first_word(self.sql) not in classify.PLAIN:
             return True
         return in_transaction and not isinstance(
@@ -219,7 +219,8 @@ class Call:
         self.reads, self.repeatable = read_only, idempotent or read_only
         if not isinstance(params, (tuple, list)):
             raise errors.ParameterError(
-                f"a procedure's params are a tuple or list, not {type(params).__name__}; one is written (value,)"
+                f"a procedure's params are a tuple or list, not {type(params).__name__}; "
+                "one is written (value,)"
             )
         self._marks = {
             position: value

@@ -24,7 +24,8 @@ MARKERS = "dualdb_commit"
 
 
 _NEW_MARKERS = (
-    f"CREATE TABLE IF NOT EXISTS {MARKERS} (token CHAR(32) CHARACTER SET ascii COLLATE ascii_bin PRIMARY KEY, "
+    f"CREATE TABLE IF NOT EXISTS {MARKERS} "
+    "(token CHAR(32) CHARACTER SET ascii COLLATE ascii_bin PRIMARY KEY, "
     "at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, KEY (at)) ENGINE=InnoDB"
 ).encode()
 
@@ -63,7 +64,8 @@ class TransactionOptions(NamedTuple):
             )
         if self.commit_marker and self.read_only:
             raise errors.ParameterError(
-                "a transaction that only reads has nothing to mark: commit_marker and read_only exclude each other"
+                "a transaction that only reads has nothing to mark: commit_marker and read_only "
+                "exclude each other"
             )
         return self
 

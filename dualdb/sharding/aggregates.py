@@ -131,7 +131,7 @@ class Avg(Aggregate):
 
 
 class Min(Aggregate):
-    """``MIN(expression)``, of texts by their collation; None where there is no value."""
+    """``MIN(expression)``, of texts by their collation; None without values."""
 
     _function = "MIN"
     _best: Callable[..., Any] = staticmethod(min)
@@ -156,7 +156,7 @@ class Min(Aggregate):
 
 
 class Max(Min):
-    """``MAX(expression)``, of texts by their collation; None where there is no value."""
+    """``MAX(expression)``, of texts by their collation; None without values."""
 
     _function = "MAX"
     _best = staticmethod(max)
@@ -227,7 +227,8 @@ class AggregateQuery:
         for name, aggregate in aggregates.items():
             if not isinstance(aggregate, Aggregate) or type(aggregate) is Aggregate:
                 raise ParameterError(
-                    f"{name} is a Count(), Sum(...), Avg(...), Min(...) or Max(...), not {aggregate!r}"
+                    f"{name} is a Count(), Sum(...), Avg(...), Min(...) or Max(...), "
+                    f"not {aggregate!r}"
                 )
         names = [name.lower() for name in (*self._groups, *aggregates)]
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -246,7 +247,7 @@ class AggregateQuery:
     def plan(
         self, ask_all: Callable[..., steps.Plan[ScatterResult]], timeout: Optional[float]
     ) -> steps.Plan[List[Row]]:
-        """Ask all shards by ``ask_all``, at first for types and then for their parts."""
+        """Ask all shards by ``ask_all``, first for types and then for their parts."""
         until = deadlines.deadline_after(timeout)
         looked = yield from ask_all(self._look, until)
         if not looked.by_shard:

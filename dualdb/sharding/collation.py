@@ -150,7 +150,7 @@ def _weights(pads: Sequence[Optional[bytes]]) -> Callable[[Any, Sequence[Any]], 
 
 
 def _members(what: str, *, single_bits: bool) -> Callable[[Any, Sequence[Any]], Any]:
-    """By number; the numbers must stand for the same members wherever they come from."""
+    """By number; everywhere a number must stand for the same member."""
     members: Dict[int, str] = {}
     numbers: Dict[str, int] = {}
 
@@ -245,7 +245,7 @@ def key(what: str, column: Column, told: Sequence[Any], *, of_minimum: bool = Fa
 
 
 class ColumnProbe(Subquery):
-    """What the server says of a query's columns, without running it. Gives a Described."""
+    """What the server says of a query's columns, without running it: a Described."""
 
     __slots__ = ("_columns", "_wanted")
 

@@ -64,9 +64,8 @@ def ordered(terms: Union[str, Sequence[str]], *, what: str, falling: bool = True
             term = _TERM.match(text, at)
             wrong = term is None or (term[1] and term[4]) or (term[5] and term.end() == len(text))
             if term is None or wrong or (not falling and (term[1] or term[4])):
-                raise ParameterError(
-                    f"{what} is a list of columns{' like -px, id' if falling else ''}, and not {text!r}"
-                )
+                like = " like -px, id" if falling else ""
+                raise ParameterError(f"{what} is a list of columns{like}, and not {text!r}")
             column = term[2].replace("``", "`") if term[2] else term[3]
             found.append(Order(column, bool(term[1]) or (term[4] or "").upper() == "DESC"))
             at = term.end()
@@ -135,7 +134,8 @@ class BaseMerge(ABC, Generic[StreamT]):
         self._errors: Dict[int, errors.Error] = {}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}, {'over' if self._over else 'not begun' if self._streams is None else 'open'}>"
+        state = "not begun" if self._streams is None else "open"
+        return f"<{type(self).__name__}, {'over' if self._over else state}>"
 
     @property
     def errors(self) -> Mapping[int, errors.Error]:

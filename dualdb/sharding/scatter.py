@@ -308,7 +308,8 @@ def _with_keys(make: Callable[[Any], Any], params: Any, keys: Sequence[Any]) -> 
     """A shard's own statement, in which ``%(keys)s`` are its keys."""
     if params is not None and not isinstance(params, Mapping):
         raise errors.ParameterError(
-            f"beside %(keys)s a statement's params are a mapping or None, not {type(params).__name__}"
+            "beside %(keys)s a statement's params are a mapping or None, "
+            f"not {type(params).__name__}"
         )
     if params is not None and "keys" in params:
         raise errors.ParameterError(

@@ -88,7 +88,8 @@ def body(text: str) -> str:
     if found is not None:
         word = " ".join(found[1].upper().split())
         raise ParameterError(
-            f"the statement has its own {word}, which would be about each shard's rows alone: {_INSTEAD.get(word, 'leave it out')}"
+            f"the statement has its own {word}, which would be about each shard's rows alone: "
+            f"{_INSTEAD.get(word, 'leave it out')}"
         )
     return text
 

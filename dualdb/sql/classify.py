@@ -121,8 +121,8 @@ PLAIN = frozenset(
 
 
 #: Statements that commit an open transaction before they begin (MySQL manual,
-#: "Statements That Cause an Implicit Commit"; MariaDB manual, "SQL statements That Cause
-#: an Implicit Commit").
+#: "Statements That Cause an Implicit Commit"; MariaDB manual, "SQL statements That
+#: Cause an Implicit Commit").
 COMMITTING = frozenset(
     {
         "ALTER",

@@ -1,8 +1,8 @@
 """Values written as SQL literals.
 
 A value is written by what it is, never by how it describes itself: of an instance of a
-subclass a copy of the base type is made with the base type's own means, and the value is
-refused unless the copy equals it. So pandas' NaT is not the year 1, a duration that
+subclass a copy of the base type is made with the base type's own means, and the value
+is refused unless the copy equals it. So pandas' NaT is not the year 1, a duration that
 counts otherwise is not another one, and no method of a subclass writes SQL.
 """
 
@@ -42,8 +42,8 @@ class StyleDependent(ParameterError):
     """Refused in this style; another session may take it."""
 
 
-#: IN () is a syntax error and IN (NULL) makes NOT IN false as well; an empty subquery is
-#: right for both.
+#: IN () is a syntax error and IN (NULL) makes NOT IN false as well; an empty subquery
+#: is right for both.
 EMPTY_LIST = "(SELECT NULL FROM DUAL WHERE FALSE)"
 
 #: Digits before the point: of more both servers make 99999..., with a warning.

@@ -190,7 +190,7 @@ def _placeholders(sql: str, backslash_escapes: bool) -> _Placeholders:
 
 
 def _found_placeholders(sql: str, backslash_escapes: bool) -> _Placeholders:
-    """What is neither a placeholder nor ``%%`` is refused: Python's ``%`` can do the rest."""
+    """What is neither one nor ``%%`` is refused: Python's ``%`` can do the rest."""
     names: List[str] = []
     starts: List[int] = []
     for found in _PLACEHOLDER.finditer(sql):

@@ -7,6 +7,7 @@ import pytest
 from database_servers import Databases
 from io_kinds import IO
 
+from dualdb import RowError, UndecodableText
 from dualdb.protocol import compiled_decoder
 
 #: Kinds of columns that both MariaDB and MySQL have, and expressions for their values.
@@ -179,3 +180,53 @@ def test_a_converter_set_on_a_cursor_is_honoured(db: Any, io: IO) -> None:
         connection = io.awaited(tx.cursor()).connection
         connection.decoders = {**connection.decoders, 8: float}
         assert type(io(tx.query_value("SELECT 9000000000"))) is float
+
+
+#: A character of MySQL's latin1 that Python's has not.
+UNDECODABLE = "SELECT 1 AS id, 'a' AS text UNION SELECT 2, _latin1 x'81' UNION SELECT 3, 'b'"
+
+
+@pytest.mark.parametrize("row_decoder", ["auto", "python"])
+def test_a_text_that_cannot_be_decoded_costs_nothing_else(
+    databases: Any, open_service: Any, io: Any, row_decoder: str
+) -> None:
+    config = databases.config.model_copy(
+        update={"charset": "latin1", "row_decoder": row_decoder, "pool_size": 1, "max_overflow": 0}
+    )
+    db = open_service(config)
+    session = io(db.query_value("SELECT CONNECTION_ID()"))
+    calls: List[Callable[[], Any]] = [
+        lambda: io(db.query(UNDECODABLE)),
+        lambda: io(db.query(UNDECODABLE, as_=tuple)),
+        lambda: io.taken(db.stream(UNDECODABLE)),
+    ]
+    for call in calls:
+        with pytest.raises(UndecodableText) as caught:
+            call()
+        assert (caught.value.row, caught.value.columns) == (1, ("text",))
+        assert (caught.value.target, caught.value.sent) == ("global", True)
+    assert io(db.query_value("SELECT CONNECTION_ID()")) == session
+    with io.entered(db.transaction()) as tx:
+        io(tx.execute("INSERT INTO accounts (email) VALUES ('kept')"))
+        for verb in (lambda: io(tx.query(UNDECODABLE)), lambda: io.taken(tx.stream(UNDECODABLE))):
+            with pytest.raises(UndecodableText):
+                verb()
+    assert io(db.query_column("SELECT email FROM accounts")) == ["kept"]
+
+
+def test_a_text_that_the_driver_cannot_decode_is_an_error_in_the_tree(
+    databases: Any, open_service: Any, io: Any
+) -> None:
+    config = databases.config.model_copy(update={"charset": "latin1", "row_decoder": "driver"})
+    db = open_service(config)
+    for call in (lambda: io(db.query(UNDECODABLE)), lambda: io.taken(db.stream(UNDECODABLE))):
+        with pytest.raises(RowError, match="not in the connection's character set"):
+            call()
+    assert io(db.query_value("SELECT 1")) == 1
+
+
+def test_very_many_columns_of_one_name(db: Any, io: Any) -> None:
+    row = io(db.query_one("SELECT " + ",".join(["NULL"] * 2000)))
+    assert len(row) == 2000
+    rows = io(db.query("SELECT " + ",".join(["1"] * 2000), as_=tuple))
+    assert rows == [(1,) * 2000]

@@ -1,5 +1,6 @@
 """Reading responses, against the driver's reader, on bytes made here."""
 
+import contextlib
 import random
 import struct
 from typing import Any, List, Tuple
@@ -9,7 +10,7 @@ import pytest
 from packets import END, MORE, answered, by_driver, column, kinds, packets, table, text
 from pymysql.constants import FIELD_TYPE
 
-from dualdb import NotSupportedError
+from dualdb import NotSupportedError, UndecodableText
 from dualdb.protocol.driver_check import _payloads
 from dualdb.protocol.response import Response
 
@@ -168,9 +169,7 @@ def test_bytes_gone_wrong_give_no_wrong_row(seed: int) -> None:
             assert kinds(response.results[0].rows) == kinds(result.rows)
             require_same_kind += 1
         elif not well:
-            assert isinstance(
-                response, (AssertionError, UnicodeDecodeError, pymysql.err.MySQLError)
-            ), response
+            assert isinstance(response, (AssertionError, pymysql.err.MySQLError)), response
     assert require_same_kind > 100
 
 
@@ -184,5 +183,64 @@ def test_bytes_at_random_come_to_an_end(seed: int) -> None:
         well, response = outcome(lambda payloads=payloads: answered(packets(payloads)))
         assert well or isinstance(
             response,
-            (AssertionError, UnicodeDecodeError, pymysql.err.MySQLError, NotSupportedError),
+            (AssertionError, pymysql.err.MySQLError, NotSupportedError),
         ), response
+
+
+BAD = b"caf\xe9"
+
+
+def undecodable(rows: List[List[bytes]], more: bool = False) -> List[bytes]:
+    """A result of an id and a text of that name, in UTF-8."""
+    kinds = [column("id"), column("text", FIELD_TYPE.VAR_STRING, 45)]
+    made = [b"".join([text(value) for value in row]) for row in rows]
+    return [b"\x02", *kinds, END, *made, MORE if more else END]
+
+
+@pytest.mark.parametrize("sizes", [[10**6], [1], [3], [60, 5, 200]])
+@pytest.mark.parametrize("tuples", [True, False])
+def test_a_text_that_cannot_be_decoded_ends_the_rows_and_not_the_reading(
+    sizes: List[int], tuples: bool
+) -> None:
+    rows = [[b"1", b"a"], [b"2", b"b" * 300], [b"3", BAD], [b"4", b"x"], [b"x", BAD]]
+    data = packets([*undecodable(rows, more=True), *table(["c"], [[b"5"]])])
+    response, position, parts = Response("utf8", tuples=tuples), 0, iter(sizes * len(data))
+    with pytest.raises(UndecodableText) as caught:
+        while True:
+            size = next(parts)
+            response.feed(data[position : position + size])
+            position += size
+    assert (caught.value.row, caught.value.columns) == (2, ("text",))
+    assert "row 2, column 'text'" in str(caught.value)
+    assert response.complete
+    assert not response.has_unexpected_data
+    assert [len(result.rows) for result in response.results] == [2, 1]
+
+
+def test_a_huge_row_that_cannot_be_decoded() -> None:
+    rows = [[b"1", b"a"], [b"2", b"b" * 0xFFFFFF + BAD], [b"3", b"c" * 0x1000000], [b"4", b"d"]]
+    response = Response("utf8")
+    with pytest.raises(UndecodableText) as caught:
+        response.feed(packets(undecodable(rows)))
+    assert (caught.value.row, caught.value.columns) == (1, ("text",))
+    assert response.complete
+
+
+def test_a_stream_gives_the_rows_before_a_text_that_cannot_be_decoded() -> None:
+    data = packets(undecodable([[b"1", b"a"], [b"2", b"b"], [b"3", BAD], [b"4", b"c"]]))
+    response, taken = Response("utf8", tuples=True, stream=True), []
+    for position in range(0, len(data), 7):
+        response.feed_stream(data[position : position + 7])
+        with contextlib.suppress(UndecodableText):
+            taken += response.take()
+    assert taken == [(1, "a"), (2, "b")]
+    assert response.complete
+    with pytest.raises(UndecodableText, match="row 2"):
+        response.take()
+
+
+def test_an_error_of_the_server_after_it_is_the_answer() -> None:
+    refused = b"\xff\x15\x04#42000no"
+    with pytest.raises(pymysql.err.MySQLError) as caught:
+        answered(packets([*undecodable([[b"1", BAD]])[:-1], refused]))
+    assert caught.value.args[0] == 1045

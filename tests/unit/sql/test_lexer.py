@@ -161,9 +161,7 @@ def _end_of_quoted(sql: str, position: int, escapes: bool) -> int:
     quote = sql[position]
     position += 1
     while position < len(sql):
-        if escapes and sql[position] == "\\":
-            position += 2
-        elif sql.startswith(quote * 2, position):
+        if (escapes and sql[position] == "\\") or sql.startswith(quote * 2, position):
             position += 2
         elif sql[position] == quote:
             return position + 1
