@@ -185,43 +185,76 @@ def probe_terms(expression: str) -> List[str]:
     ]
 
 
-def key(what: str, column: Column, told: Sequence[Any], *, of_minimum: bool = False) -> Key:
+def key(what: str, column: Column, answers: Sequence[Any], *, of_minimum: bool = False) -> Key:
     """How a column's values compare.
 
     Args:
-        told: what the server said to ``probe_terms``.
-        of_minimum: of a MIN or MAX, which sends a BIT as digits.
+        what: The column, for messages.
+        column: Its definition.
+        answers: What the server answered to ``probe_terms``.
+        of_minimum: It is a MIN or MAX, which sends a BIT as digits, and a member of an
+            ENUM as text.
 
     Raises:
-        ParameterError: its type has an order that is not known here.
+        ParameterError: Its type has an order that is not known here.
     """
-    type_code, flags = column.type, column.flags
-    # which is that of their texts, also of an ENUM
-    text = type_code in _TEXTS and not of_minimum
-    if type_code == FIELD_TYPE.BIT:
-        return Key("number", _first, ["{}+0"]) if of_minimum else Key("number", _whole)
-    if type_code in INTEGERS or type_code in DECIMALS:
-        return Key("number", _value)
-    if type_code in FLOATS:
-        # A FLOAT is sent with six digits, and a DOUBLE(10,2) with two behind the point.
-        return Key("floating point number", _first, ["{}+0e0"])
-    if type_code in (FIELD_TYPE.DATE, FIELD_TYPE.NEWDATE):
-        return Key("DATE", _date)
-    if type_code == FIELD_TYPE.DATETIME:
-        return Key(f"DATETIME({column.scale})", _date)
-    if type_code == FIELD_TYPE.TIMESTAMP:
-        # What is sent comes twice in the hour when summer ends.
-        return Key("timestamp", _moment, ["UNIX_TIMESTAMP({})"])
-    if type_code == FIELD_TYPE.TIME:
-        return Key("time", _value)
-    if type_code == FIELD_TYPE.ENUM or (text and flags & FLAG.ENUM):
-        return Key("ENUM", _members(what, single_bits=False), ["{}+0"])
-    if type_code == FIELD_TYPE.SET or (text and flags & FLAG.SET):
-        return Key("SET", _members(what, single_bits=True), ["{}+0"])
-    if (type_code in _TEXTS and column.charset == _BINARY) or type_code == FIELD_TYPE.NULL:
-        return Key("binary text", _value)
-    collation, padded, space, *levels = told
-    if type_code not in _TEXTS or padded is None:
+    known = _KEYS.get(column.type)
+    if known is not None:
+        return known
+    probed = _Probed(what, column, answers, of_minimum)
+    return _MAKERS.get(column.type, _key_of_text)(probed)
+
+
+class _Probed(NamedTuple):
+    """A column and what the server said of it; see ``key``."""
+
+    what: str
+    column: Column
+    answers: Sequence[Any]
+    of_minimum: bool
+
+
+#: By type, of those that always compare in one way. A FLOAT is sent with six digits,
+#: and a DOUBLE(10,2) with two behind the point; a TIMESTAMP comes twice in the hour when
+#: summer ends.
+_KEYS: Dict[int, Key] = {
+    **dict.fromkeys(INTEGERS | DECIMALS, Key("number", _value)),
+    **dict.fromkeys(FLOATS, Key("floating point number", _first, ["{}+0e0"])),
+    FIELD_TYPE.DATE: Key("DATE", _date),
+    FIELD_TYPE.NEWDATE: Key("DATE", _date),
+    FIELD_TYPE.TIMESTAMP: Key("timestamp", _moment, ["UNIX_TIMESTAMP({})"]),
+    FIELD_TYPE.TIME: Key("time", _value),
+    FIELD_TYPE.NULL: Key("binary text", _value),
+}
+
+
+def _key_of_bits(probed: _Probed) -> Key:
+    return Key("number", _first, ["{}+0"]) if probed.of_minimum else Key("number", _whole)
+
+
+def _key_of_datetime(probed: _Probed) -> Key:
+    return Key(f"DATETIME({probed.column.scale})", _date)
+
+
+def _key_of_enum(probed: _Probed) -> Key:
+    return Key("ENUM", _members(probed.what, single_bits=False), ["{}+0"])
+
+
+def _key_of_set(probed: _Probed) -> Key:
+    return Key("SET", _members(probed.what, single_bits=True), ["{}+0"])
+
+
+def _key_of_text(probed: _Probed) -> Key:
+    what, column = probed.what, probed.column
+    if column.type in _TEXTS:
+        if column.flags & FLAG.ENUM and not probed.of_minimum:
+            return _key_of_enum(probed)
+        if column.flags & FLAG.SET and not probed.of_minimum:
+            return _key_of_set(probed)
+        if column.charset == _BINARY:
+            return Key("binary text", _value)
+    collation, padded, space, *levels = probed.answers
+    if column.type not in _TEXTS or padded is None:
         raise ParameterError(
             f"{what} is of a type whose order is not known here: CAST it to another"
         )
@@ -231,17 +264,35 @@ def key(what: str, column: Column, told: Sequence[Any], *, of_minimum: bool = Fa
             f"{what} is in {collation}, whose order is not known here: give it another by COLLATE"
         )
     pads = [level if padded and level else None for level in levels[:rounds]]
-    if rounds == 1:
-        return Key(f"text in {collation}", _weights(pads), ["WEIGHT_STRING({})"])
+    return _key_of_weights(f"text in {collation}", pads)
+
+
+def _key_of_weights(kind: str, pads: Sequence[Optional[bytes]]) -> Key:
+    """Of a text by the rounds in which its collation compares.
+
+    Args:
+        kind: As for ``Key``.
+        pads: The weights with which each round goes on; None where it does not.
+    """
+    if len(pads) == 1:
+        return Key(kind, _weights(pads), ["WEIGHT_STRING({})"])
     # A server sorts by so many bytes for all rounds together (max_sort_length, or fewer
     # with a LIMIT), into which only the first round fits where a column is long:
     # letters without accents and case. So it is told to sort by each round.
-    terms = [f"WEIGHT_STRING({{}} /*M! LEVEL {number} */)" for number in range(1, rounds + 1)]
+    terms = [f"WEIGHT_STRING({{}} /*M! LEVEL {number} */)" for number in range(1, len(pads) + 1)]
     by = [
         term if pad is None else f"RPAD({term}, {ROUND}, X'{pad.hex()}')"
         for term, pad in zip(terms, pads)
     ]
-    return Key(f"text in {collation}", _weights(pads), terms, by)
+    return Key(kind, _weights(pads), terms, by)
+
+
+_MAKERS: Dict[int, Callable[[_Probed], Key]] = {
+    FIELD_TYPE.BIT: _key_of_bits,
+    FIELD_TYPE.DATETIME: _key_of_datetime,
+    FIELD_TYPE.ENUM: _key_of_enum,
+    FIELD_TYPE.SET: _key_of_set,
+}
 
 
 class ColumnProbe(Subquery):

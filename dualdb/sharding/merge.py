@@ -47,10 +47,15 @@ _TERM = re.compile(r"(?is)\s*(-?)\s*(?:`((?:[^`]|``)+)`|([^\s,`]+))(?:\s+(ASC|DE
 
 
 def ordered(terms: Union[str, Sequence[str]], *, what: str, falling: bool = True) -> List[Order]:
-    """``"-px, id"``, ``"px DESC, id"`` or a list of such as columns.
+    """Read ``"-px, id"``, ``"px DESC, id"`` or a list of such.
 
-    Raises: ParameterError for anything else, and for a column that falls where
-        ``falling`` is False.
+    Args:
+        terms: The text or texts.
+        what: The name of the argument, for messages.
+        falling: A column may fall.
+
+    Raises:
+        ParameterError: It is anything else, or a column falls that may not.
     """
     texts = [terms] if isinstance(terms, str) else terms
     if not isinstance(texts, (list, tuple)) or not all(isinstance(each, str) for each in texts):
@@ -59,16 +64,28 @@ def ordered(terms: Union[str, Sequence[str]], *, what: str, falling: bool = True
         )
     found: List[Order] = []
     for text in texts:
-        at = 0
-        while at < len(text) or not text:
-            term = _TERM.match(text, at)
-            wrong = term is None or (term[1] and term[4]) or (term[5] and term.end() == len(text))
-            if term is None or wrong or (not falling and (term[1] or term[4])):
-                like = " like -px, id" if falling else ""
-                raise ParameterError(f"{what} is a list of columns{like}, and not {text!r}")
-            column = term[2].replace("``", "`") if term[2] else term[3]
-            found.append(Order(column, bool(term[1]) or (term[4] or "").upper() == "DESC"))
-            at = term.end()
+        columns = _columns(text, falling=falling)
+        if columns is None:
+            like = " like -px, id" if falling else ""
+            raise ParameterError(f"{what} is a list of columns{like}, and not {text!r}")
+        found += columns
+    return found
+
+
+def _columns(text: str, *, falling: bool) -> Optional[List[Order]]:
+    """The columns of one text; None where it is anything else."""
+    found: List[Order] = []
+    position, more = 0, True
+    while more:
+        term = _TERM.match(text, position)
+        if term is None:
+            return None
+        sign, quoted, bare, word, comma = term.groups()
+        if (sign and word) or (not falling and (sign or word)):
+            return None
+        column = quoted.replace("``", "`") if quoted else bare
+        found.append(Order(column, bool(sign) or (word or "").upper() == "DESC"))
+        position, more = term.end(), bool(comma)
     return found
 
 

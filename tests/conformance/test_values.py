@@ -208,9 +208,13 @@ def test_a_text_that_cannot_be_decoded_costs_nothing_else(
     assert io(db.query_value("SELECT CONNECTION_ID()")) == session
     with io.entered(db.transaction()) as tx:
         io(tx.execute("INSERT INTO accounts (email) VALUES ('kept')"))
-        for verb in (lambda: io(tx.query(UNDECODABLE)), lambda: io.taken(tx.stream(UNDECODABLE))):
+        calls = [
+            lambda: io(tx.query(UNDECODABLE)),
+            lambda: io.taken(tx.stream(UNDECODABLE)),
+        ]
+        for call in calls:
             with pytest.raises(UndecodableText):
-                verb()
+                call()
     assert io(db.query_column("SELECT email FROM accounts")) == ["kept"]
 
 
@@ -219,7 +223,11 @@ def test_a_text_that_the_driver_cannot_decode_is_an_error_in_the_tree(
 ) -> None:
     config = databases.config.model_copy(update={"charset": "latin1", "row_decoder": "driver"})
     db = open_service(config)
-    for call in (lambda: io(db.query(UNDECODABLE)), lambda: io.taken(db.stream(UNDECODABLE))):
+    calls: List[Callable[[], Any]] = [
+        lambda: io(db.query(UNDECODABLE)),
+        lambda: io.taken(db.stream(UNDECODABLE)),
+    ]
+    for call in calls:
         with pytest.raises(RowError, match="not in the connection's character set"):
             call()
     assert io(db.query_value("SELECT 1")) == 1
