@@ -307,9 +307,6 @@ _SESSION_BOUND = re.compile(
     )""",
     re.S,
 )
-_EXECUTED_COMMENT = re.compile(
-    r"""/\*M?!\d*(.*?)\*/|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|/\*.*?\*/""", re.S
-)
 
 
 def session_bound(sql: str) -> str:
@@ -331,14 +328,16 @@ _SESSION_WORDS = frozenset(
 
 
 def _session_bound(sql: str) -> str:
-    first = _FIRST_WORD.match(sql)
-    if first and first[1].upper() not in _SESSION_WORDS:
+    words = _session_words(lexer.executed_code(sql))
+    if words or "\\" not in sql:
+        return words
+    return _session_words(lexer.executed_code(sql, backslash_escapes=False))
+
+
+def _session_words(bare: str) -> str:
+    first = _FIRST_WORD.match(bare)
+    if first is None or first[1].upper() not in _SESSION_WORDS:
         return ""
-    # A comment that is executed is a part of the statement.
-    executed = _EXECUTED_COMMENT.sub(lambda found: f" {found[1]} " if found[1] else found[0], sql)
-    bare = _LEXEME.sub(
-        lambda found: " '' " if found["text"] else (found["name"] or " ").strip("`"), executed
-    ).strip()
     inner = _FOR_ONE.match(bare)
     found = _SESSION_BOUND.match(bare[inner.start(1) :] if inner else bare)
     if not found:

@@ -127,6 +127,27 @@ def code(sql: str, *, backslash_escapes: bool = True) -> str:
     return "".join([*parts, sql[position:]]).strip()
 
 
+def executed_code(sql: str, *, backslash_escapes: bool = True) -> str:
+    """As ``code``, but that executable comments are run and names are not quoted.
+
+    Example:
+        >>> executed_code("/*!40101 SET `autocommit` = 0 */").split()
+        ['SET', 'autocommit', '=', '0']
+    """
+    parts, position = [], 0
+    for token in tokens(sql, backslash_escapes=backslash_escapes):
+        parts.append(sql[position : token.start].replace("*/", " "))
+        text = sql[token.start : token.stop]
+        if token.kind is Kind.NAME and text[1:-1].isidentifier():
+            parts.append(text[1:-1])
+        elif token.kind is Kind.EXECUTABLE:
+            parts.append(" ")
+        else:
+            parts.append(_STAND_INS[token.kind] if token.closed else text)
+        position = token.stop
+    return "".join([*parts, sql[position:].replace("*/", " ")]).strip()
+
+
 def masked(sql: str, *, backslash_escapes: bool = True) -> str:
     """A statement in which every character of a quoted text or name is ``~``.
 

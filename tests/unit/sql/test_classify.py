@@ -8,6 +8,7 @@ from dualdb.sql.classify import (
     controls_transaction,
     first_word,
     is_plain_read,
+    session_bound,
     why_no_read,
 )
 
@@ -173,3 +174,38 @@ def test_what_a_statement_does_to_its_session(
 )
 def test_statements_that_commit(sql: str, does: bool) -> None:
     assert commits(sql) is does
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("begin", "BEGIN"),
+        ("/* a */ START  TRANSACTION READ ONLY", "START TRANSACTION"),
+        ("commit; ", "COMMIT"),
+        ("-- a\nROLLBACK", "ROLLBACK"),
+        ("rollback to savepoint a", "ROLLBACK"),
+        ("SAVEPOINT a", "SAVEPOINT"),
+        ("RELEASE SAVEPOINT a", "RELEASE SAVEPOINT"),
+        ("LOCK TABLES t READ", "LOCK TABLES"),
+        ("UNLOCK TABLES", "UNLOCK TABLES"),
+        ("XA START 'a'", "XA START"),
+        ("SET autocommit = 0", "SET autocommit"),
+        ("set @a = 'it''s, x', @@session.autocommit = 0", "SET autocommit"),
+        ("SET LOCAL `autocommit` := 0", "SET autocommit"),
+        ("/*!40101 SET autocommit = 0 */", "SET autocommit"),
+        ("/*M!100100 COMMIT */", "COMMIT"),
+        ("SET STATEMENT max_statement_time = 1 FOR COMMIT", "COMMIT"),
+        ("SET @a = 'it\\\\', autocommit = 0", "SET autocommit"),
+        ("SET GLOBAL autocommit = 0", ""),
+        ("SET @a = ', autocommit = 0'", ""),
+        ('SET @a = ", autocommit = 0"', ""),
+        ("SET @autocommit = 0", ""),
+        ("SELECT 'COMMIT'", ""),
+        ("BEGIN NOT ATOMIC SELECT 1; END", ""),
+        ("XA RECOVER", ""),
+        ("START REPLICA", ""),
+        ("INSERT INTO begin VALUES (1)", ""),
+    ],
+)
+def test_statements_about_the_session_that_runs_them(sql: str, words: str) -> None:
+    assert session_bound(sql) == words
