@@ -569,9 +569,13 @@ def shard_read_only(shard_id: int, why: str, retry_after: Optional[float] = None
     return error
 
 
-def scatter_error(result: Any, of: int) -> ScatterError:
-    """What a call to ``of`` shards raises, of which those in the ScatterResult's
-    ``errors`` failed.
+def scatter_error(result: Any, of: int, least: Optional[int] = None) -> ScatterError:
+    """What a call to several shards raises, of which too few answered.
+
+    Args:
+        result: The ScatterResult, with the errors of the others.
+        of: How many shards there are.
+        least: How many must answer, where not all must.
     """
     failed = ", ".join(
         [
@@ -579,6 +583,9 @@ def scatter_error(result: Any, of: int) -> ScatterError:
             for shard_id, error in sorted(result.errors.items())
         ]
     )
-    error = ScatterError(f"{len(result.errors)} of {of} shards failed: {failed}")
+    needed = "" if least is None else f", and {least} must answer"
+    error = ScatterError(
+        f"{len(result.errors)} of {of} shards failed{needed}: {failed}".rstrip(": ")
+    )
     error.result = result
     return error

@@ -1,6 +1,9 @@
 """What a statement gives back, the same in both colours."""
 
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Tuple
+from operator import itemgetter
+from typing import Any, Dict, Generic, Iterable, Iterator, List, Mapping, NamedTuple, Tuple
+
+import typing_extensions
 
 from . import errors
 
@@ -69,32 +72,64 @@ class CallResult(NamedTuple):
         return [row for result in self.sets for row in result.rows]
 
 
-class ScatterResult(NamedTuple):
+#: What one shard gave, and a row of it.
+GivenT = typing_extensions.TypeVar("GivenT", default=Any)
+RowT = typing_extensions.TypeVar("RowT", default=Row)
+
+
+class ScatterResult(typing_extensions.NamedTuple, Generic[GivenT, RowT]):
     """What several shards gave.
 
     Attributes:
-        by_shard: by shard id: the rows of a query, a RowCount, a CallResult; of the
-            shards that answered.
-        errors: by shard id, of the others.
+        by_shard: By shard id, of the shards that answered: the rows of a query, a
+            value, a RowCount, a CallResult.
+        errors: By shard id, of the others.
     """
 
-    by_shard: Mapping[int, Any]
+    by_shard: Mapping[int, GivenT]
     errors: Mapping[int, errors.Error]
 
     @property
-    def rows(self) -> List[Row]:
-        """The rows of all shards that answered, one shard after the other by their
-        ids.
+    def rows(self) -> List[RowT]:
+        """The rows of all shards that answered, one shard after the other by their ids;
+        of ``query_column`` the values.
+
+        Raises:
+            InterfaceError: They gave no rows, but a value or a count.
         """
         return [row for _, row in self._rows()]
 
-    def rows_with_shard(self, name: str = "_shard") -> List[Row]:
-        """The same rows, each with its shard's id under this name."""
-        return [{**row, name: shard_id} for shard_id, row in self._rows()]
+    @property
+    def values(self) -> List[GivenT]:
+        """What each shard that answered gave, by their ids."""
+        return [given for _, given in sorted(self.by_shard.items(), key=itemgetter(0))]
 
-    def _rows(self) -> Iterator[Tuple[int, Row]]:
-        for shard_id, given in sorted(self.by_shard.items()):
-            for row in getattr(given, "rows", given):
+    def rows_with_shard(self, name: str = "_shard") -> List[Row]:
+        """The same rows, which are dicts, each with its shard's id under this name.
+
+        Args:
+            name: The key of the shard's id.
+
+        Raises:
+            InterfaceError: They are no dicts: see ``by_shard``.
+        """
+        rows: List[Row] = []
+        for shard_id, row in self._rows():
+            if not isinstance(row, dict):
+                raise errors.InterfaceError(
+                    f"a {type(row).__name__} takes no {name!r}: see by_shard"
+                )
+            rows.append({**row, name: shard_id})
+        return rows
+
+    def _rows(self) -> Iterator[Tuple[int, RowT]]:
+        for shard_id, given in sorted(self.by_shard.items(), key=itemgetter(0)):
+            rows: Any = given.rows if isinstance(given, CallResult) else given
+            if not isinstance(rows, list):
+                raise errors.InterfaceError(
+                    f"shard {shard_id} gave no rows, but a {type(rows).__name__}: see by_shard"
+                )
+            for row in rows:
                 yield shard_id, row
 
 

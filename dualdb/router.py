@@ -35,7 +35,7 @@ from .deadlines import Deadline
 from .errors import CrossShardError, ParameterError, RoutingError
 from .execution import steps, verbs
 from .pooling.base import PoolStats
-from .sharding.scatter import OnError
+from .sharding.scatter import OnError, Policy
 from .sql.parameters import Params
 from .topology import admin, lifecycle, routing
 from .topology.allowed_hosts import AllowedHosts
@@ -180,9 +180,7 @@ class Router(
         """A target that goes where ``route`` says."""
 
     @abstractmethod
-    def _new_scatter(
-        self, routes: Any, check: Any, on_error: OnError, max_concurrency: int, keys: Any = None
-    ) -> ScatterT:
+    def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> ScatterT:
         """A target of several shards, with its own ``keys`` for each of them where it
         is one of keys.
         """
@@ -278,6 +276,7 @@ class Router(
         shard_ids: Optional[Iterable[int]] = None,
         *,
         on_error: OnError = "raise",
+        min_ok: Optional[int] = None,
         max_concurrency: int = 16,
     ) -> ScatterT:
         """Several shards as one target: all that are in the shard table and not
@@ -287,7 +286,9 @@ class Router(
             on_error: what becomes of a call that fails on some of them: "raise" a
                 ScatterError that has what the others gave, or "partial", to be given
                 that with the errors beside it.
-            at_once: the most shards that are called at the same time.
+            min_ok: how many shards must answer, where not all must; the others are
+                in the result's ``errors``.
+            max_concurrency: the most shards that are called at the same time.
 
         Raises:
             ParameterError: an id is not an int, or one of the others is none of these.
@@ -297,7 +298,7 @@ class Router(
             if shard_ids is None
             else sorted({routing.shard_id_of(shard_id) for shard_id in shard_ids})
         )
-        return self._scatter(named, on_error, max_concurrency)
+        return self._scatter(named, Policy(on_error, max_concurrency, min_ok))
 
     def key(self, key: Any) -> TargetT:
         """The shard of a key, by the service's ``shard_of_key``; otherwise as
@@ -310,7 +311,12 @@ class Router(
         return self.shard(self._shard_id_of_key(key))
 
     def keys(
-        self, keys: Iterable[Any], *, on_error: OnError = "raise", max_concurrency: int = 16
+        self,
+        keys: Iterable[Any],
+        *,
+        on_error: OnError = "raise",
+        min_ok: Optional[int] = None,
+        max_concurrency: int = 16,
     ) -> ScatterT:
         """The shards of several keys as one target, each of which is asked for its own
         keys alone, with one statement.
@@ -321,7 +327,7 @@ class Router(
 
         Args:
             keys: any iterable of what ``shard_of_key`` takes.
-            on_error, at_once: as for ``shards``.
+            on_error, min_ok, max_concurrency: as for ``shards``.
 
         Raises:
             ParameterError: as ``key``, or these are no keys.
@@ -337,7 +343,7 @@ class Router(
             raise ParameterError(f"a key is hashable: {error}") from None
         for key in distinct:
             owned.setdefault(self._shard_id_of_key(key), []).append(key)
-        return self._scatter(sorted(owned), on_error, max_concurrency, owned)
+        return self._scatter(sorted(owned), Policy(on_error, max_concurrency, min_ok), owned)
 
     def _shard_id_of_key(self, key: Any) -> int:
         if self._shard_of_key is None:
@@ -355,23 +361,13 @@ class Router(
     def _scatter(
         self,
         named: Optional[List[int]],
-        on_error: OnError,
-        max_concurrency: int,
+        policy: Policy,
         keys: Optional[Dict[int, List[Any]]] = None,
     ) -> ScatterT:
-        if on_error not in ("raise", "partial"):
-            raise ParameterError(f"on_error is 'raise' or 'partial', not {on_error!r}")
-        if (
-            not isinstance(max_concurrency, int)
-            or isinstance(max_concurrency, bool)
-            or max_concurrency < 1
-        ):
-            raise ParameterError(f"at_once is a number from 1 up, not {max_concurrency!r}")
         return self._new_scatter(
             lambda: self._routes(named),
             self._refuse_inside_transaction,
-            on_error,
-            max_concurrency,
+            policy.checked(named),
             keys,
         )
 

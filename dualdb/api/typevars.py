@@ -17,7 +17,6 @@ CallR = TypeVar("CallR")  # CallResult
 IntR = TypeVar("IntR")  # int
 IdsR = TypeVar("IdsR")  # list[int]
 ReportR = TypeVar("ReportR")  # dict[str, Any]
-ScatterR = TypeVar("ScatterR")  # ScatterResult
 DrainR = TypeVar("DrainR")  # DrainReport
 NoneR = TypeVar("NoneR")  # None
 

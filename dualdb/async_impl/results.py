@@ -2,7 +2,7 @@
 
 from typing import Any, Coroutine, Dict, List, Optional
 
-from ..results import CallResult, Row, RowCount, ScatterResult
+from ..results import CallResult, Row, RowCount
 from ..topology.admin import DrainReport
 
 Rows = Coroutine[Any, Any, List[Row]]
@@ -30,9 +30,6 @@ Ids = Coroutine[Any, Any, List[int]]
 
 
 Report = Coroutine[Any, Any, Dict[str, Any]]
-
-
-Scattered = Coroutine[Any, Any, ScatterResult]
 
 
 Drained = Coroutine[Any, Any, DrainReport]

@@ -8,7 +8,7 @@ from ..sharding.collation import Order
 from ..sharding.merge import BaseMerge
 from ..sharding.scatter import BaseScatter
 from ..sharding.subquery import Query, Subquery
-from .results import Rows, Scattered
+from .results import Rows
 from .runner import Tasks
 from .stream import Stream
 
@@ -41,7 +41,7 @@ class Merge(Tasks, BaseMerge[Stream[Row]]):
         self.close()
 
 
-class Scatter(Tasks, BaseScatter[Scattered, Rows, Merge]):
+class Scatter(Tasks, BaseScatter[Rows, Merge]):
     """Several shards as one target, in asyncio."""
 
     def _new_merge(

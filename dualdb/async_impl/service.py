@@ -11,7 +11,7 @@ from typing import (
 from ..config import DatabaseConfig
 from ..execution import steps
 from ..router import Router
-from ..sharding.scatter import OnError
+from ..sharding.scatter import Policy
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
 from .results import Called, Column, Count, Done, Drained, Ids, Int, OneRow, Report, Rows, Value
@@ -78,10 +78,8 @@ class DatabaseService(
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)
 
-    def _new_scatter(
-        self, routes: Any, check: Any, on_error: OnError, max_concurrency: int, keys: Any = None
-    ) -> Scatter:
-        return Scatter(routes, check, on_error, max_concurrency, keys=keys)
+    def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> Scatter:
+        return Scatter(routes, check, policy, keys=keys)
 
     async def _run_exclusive(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:
         loop = asyncio.get_running_loop()

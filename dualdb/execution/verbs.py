@@ -11,6 +11,60 @@ from .execute import execute_statement
 from .steps import Plan, Route
 
 
+def reading(sql: str, params: Params, as_: Any = None, **declared: Any) -> Statement:
+    """A statement whose rows are wanted.
+
+    Args:
+        sql: The statement.
+        params: Its parameters.
+        as_: What its rows are made; None for dicts.
+        declared: As for ``Statement``.
+
+    Raises:
+        ParameterError: Rows cannot be made as that, or the statement is wrong.
+    """
+    tuples = False
+    if as_ is not None:
+        check_kind(as_)
+        tuples = takes_tuples(as_)
+    return Statement(sql, params, tuples=tuples, **declared)
+
+
+def rows_of(result: ResultSet, as_: Any = None) -> List[Any]:
+    """The rows of a result.
+
+    Raises:
+        RowError: They cannot be made as ``as_``.
+    """
+    return result.rows if as_ is None else typed(result, as_)
+
+
+def first_row(result: ResultSet, as_: Any = None, *, strict: bool = False) -> Optional[Any]:
+    """The first row of a result, or None.
+
+    Raises:
+        TooManyRows: It is ``strict``, and there are more.
+        RowError: It cannot be made as ``as_``.
+    """
+    if strict and len(result.rows) > 1:
+        raise errors.TooManyRows(
+            f"{len(result.rows)} rows came where one at most is asked for"
+        ).with_context(None, sent=True)
+    first = rows_of(result._replace(rows=result.rows[:1]), as_)
+    return first[0] if first else None
+
+
+def first_value(result: ResultSet) -> Any:
+    """The first column of the first row of a result, or None."""
+    row = first_row(result)
+    return next(iter(row.values())) if row else None
+
+
+def first_column(result: ResultSet) -> List[Any]:
+    """The values of the first column of a result."""
+    return [next(iter(row.values())) for row in result.rows]
+
+
 def query(
     route: Route,
     sql: str,
@@ -20,14 +74,9 @@ def query(
     as_: Any = None,
     **declared: Any,
 ) -> Plan[List[Any]]:
-    tuples = False
-    if as_ is not None:
-        check_kind(as_)
-        tuples = takes_tuples(as_)
-    results: List[ResultSet] = yield from execute_statement(
-        route, Statement(sql, params, tuples=tuples, **declared), timeout
-    )
-    return results[0].rows if as_ is None else typed(results[0], as_)
+    """See ``Target.query``."""
+    results = yield from execute_statement(route, reading(sql, params, as_, **declared), timeout)
+    return rows_of(results[0], as_)
 
 
 def query_one(
@@ -40,35 +89,25 @@ def query_one(
     strict: bool = False,
     **declared: bool,
 ) -> Plan[Optional[Any]]:
-    tuples = False
-    if as_ is not None:
-        check_kind(as_)
-        tuples = takes_tuples(as_)
-    results: List[ResultSet] = yield from execute_statement(
-        route, Statement(sql, params, tuples=tuples, **declared), timeout
-    )
-    if strict and len(results[0].rows) > 1:
-        raise errors.TooManyRows(
-            f"{len(results[0].rows)} rows came where one at most is asked for"
-        ).with_context(None, sent=True)
-    first = results[0].rows[:1]
-    if as_ is not None:
-        first = typed(results[0]._replace(rows=first), as_)
-    return first[0] if first else None
+    """See ``Target.query_one``."""
+    results = yield from execute_statement(route, reading(sql, params, as_, **declared), timeout)
+    return first_row(results[0], as_, strict=strict)
 
 
 def query_value(
     route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool
 ) -> Plan[Any]:
-    row = yield from query_one(route, sql, params, timeout, **declared)
-    return next(iter(row.values())) if row else None
+    """See ``Target.query_value``."""
+    results = yield from execute_statement(route, reading(sql, params, **declared), timeout)
+    return first_value(results[0])
 
 
 def query_column(
     route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: Any
 ) -> Plan[List[Any]]:
-    rows = yield from query(route, sql, params, timeout, **declared)
-    return [next(iter(row.values())) for row in rows]
+    """See ``Target.query_column``."""
+    results = yield from execute_statement(route, reading(sql, params, **declared), timeout)
+    return first_column(results[0])
 
 
 def execute(

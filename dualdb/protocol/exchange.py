@@ -85,8 +85,7 @@ def learn_limit(statement: Any, connection: Any) -> Exchange:
 def with_session_tracking(
     statement: Any, connection: Any, *, in_transaction: bool = False
 ) -> Exchange:
-    """A statement's talk, after which what the connection knows of its session is true
-    even if it failed.
+    """Run a statement and keep the session flags correct even if it fails.
 
     An error packet carries no flags: what a procedure did to the transaction before it
     failed, or a lock timeout on a server that rolls back on one, shows only in the next
@@ -110,11 +109,7 @@ def with_session_tracking(
                 errors.check_rows(len(each.rows), most)
         if statement.changes_session or (connection.reset_after_call and statement.calls):
             connection.dirty = True
-        if statement.describes:
-            return described(connection.fields, result[0])
-        if statement.asks_packet_limit:
-            return connection.max_packet, connection.text_encoding.style
-        return result
+        return _result_of(statement, connection, result)
     except pymysql.err.MySQLError as error:
         if errors.ends_answer(error):
             # An error packet does not tell either what was changed before it; a reset
@@ -126,3 +121,12 @@ def with_session_tracking(
     finally:
         if idle:
             connection.tuple_rows = False
+
+
+def _result_of(statement: Any, connection: Any, result: Any) -> Any:
+    """The result of a statement that may ask for something else than its rows."""
+    if statement.describes:
+        return described(connection.fields, result[0])
+    if statement.asks_packet_limit:
+        return connection.max_packet, connection.text_encoding.style
+    return result

@@ -215,8 +215,8 @@ class _Probed(NamedTuple):
 
 
 #: By type, of those that always compare in one way. A FLOAT is sent with six digits,
-#: and a DOUBLE(10,2) with two behind the point; a TIMESTAMP comes twice in the hour when
-#: summer ends.
+#: and a DOUBLE(10,2) with two behind the point; a TIMESTAMP comes twice in the hour
+#: when summer ends.
 _KEYS: Dict[int, Key] = {
     **dict.fromkeys(INTEGERS | DECIMALS, Key("number", _value)),
     **dict.fromkeys(FLOATS, Key("floating point number", _first, ["{}+0e0"])),

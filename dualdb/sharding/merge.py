@@ -227,7 +227,7 @@ class BaseMerge(ABC, Generic[StreamT]):
             self._streams[shard_id]._until = self._until
         outcomes = yield steps.Gather(
             tuple([steps.FetchRow(stream) for stream in self._streams.values()]),
-            scatter._max_concurrency,
+            scatter._policy.max_concurrency,
         )
         rows = dict(zip(list(self._streams), outcomes))
         for shard_id, outcome in rows.items():
@@ -236,8 +236,7 @@ class BaseMerge(ABC, Generic[StreamT]):
                 del self._streams[shard_id]
             elif isinstance(outcome, BaseException):
                 raise outcome
-        if self._errors and scatter._on_error == "raise":
-            raise errors.scatter_error(ScatterResult({}, self._errors), len(routes))
+        scatter._policy.check(ScatterResult({}, self._errors), len(self._streams))
         for shard_id in self._streams:
             self._put(shard_id, rows[shard_id])
 

@@ -4,14 +4,29 @@ silently short.
 
 import time
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Dict, Generic, Literal, Mapping, Optional, Sequence, Union
+from typing import (
+    Any,
+    Callable,
+    Coroutine,
+    Dict,
+    Generic,
+    List,
+    Literal,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Type,
+    Union,
+    overload,
+)
 
 from .. import deadlines, errors
-from ..api.typevars import MergeT, RowsR, ScatterR
-from ..execution import execute, steps
+from ..api.typevars import InTasks, InThreads, MadeT, MergeT, RowsR
+from ..execution import execute, steps, verbs
 from ..execution.detached import DetachedExecutor
 from ..protocol.statements import Call, Statement
-from ..results import ScatterResult, row_count
+from ..results import CallResult, Row, RowCount, ScatterResult, row_count
 from ..sql.parameters import Params, names
 from . import collation, merge, subquery
 from .aggregates import Aggregate, AggregateQuery
@@ -23,37 +38,91 @@ OnError = Literal["raise", "partial"]
 Routes = Mapping[int, steps.Route]
 
 
-class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
+class Policy(NamedTuple):
+    """How a scatter goes.
+
+    Attributes:
+        on_error: What becomes of it where a shard fails.
+        max_concurrency: The most shards that are called at the same time.
+        min_ok: How many shards must answer, where not all must.
+    """
+
+    on_error: OnError = "raise"
+    max_concurrency: int = 16
+    min_ok: Optional[int] = None
+
+    def checked(self, named: Optional[Sequence[int]] = None) -> "Policy":
+        """The policy itself.
+
+        Args:
+            named: The shards, where they are named.
+
+        Raises:
+            ParameterError: It is none.
+        """
+        on_error, most, least = self
+        if on_error not in ("raise", "partial"):
+            raise errors.ParameterError(f"on_error is 'raise' or 'partial', not {on_error!r}")
+        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+            raise errors.ParameterError(f"max_concurrency is a number from 1 up, not {most!r}")
+        if least is None:
+            return self
+        if not isinstance(least, int) or isinstance(least, bool) or least < 0:
+            raise errors.ParameterError(f"min_ok is a number of shards from 0 up, not {least!r}")
+        if named is not None and least > len(named):
+            raise errors.ParameterError(
+                f"min_ok={least} of {len(named)} shards can never be reached"
+            )
+        return self
+
+    @property
+    def takes_parts(self) -> bool:
+        """Some shards may fail."""
+        return self.on_error == "partial" or self.min_ok is not None
+
+    def check(self, result: ScatterResult[Any, Any], answered: int) -> None:
+        """Check what came of a call.
+
+        Args:
+            result: With the errors.
+            answered: How many shards answered.
+
+        Raises:
+            ScatterError: Too few did.
+        """
+        of = answered + len(result.errors)
+        if self.min_ok is not None:
+            if answered < self.min_ok:
+                raise errors.scatter_error(result, of, self.min_ok)
+        elif result.errors and self.on_error == "raise":
+            raise errors.scatter_error(result, of)
+
+
+class BaseScatter(ABC, Generic[RowsR, MergeT]):
     """Several shards as one target: ``db.shards()`` for all that are in the table and
     not inactive, ``db.shards([1, 3])`` for some.
 
-    A call is made on all of them at the same time, ``max_concurrency`` at most. Where one
-    fails, a ScatterError carries what the others gave; with ``on_error="partial"`` they
-    are given, with the errors beside them. A shard that is suspended or cannot be
-    reached is such an error, and never left out. There is no transaction over several
-    shards, and none of these calls is taken inside one.
+    A call is made on all of them at the same time, ``max_concurrency`` at most. Where
+    one fails, a ScatterError carries what the others gave; with ``on_error="partial"``,
+    or where ``min_ok`` of them answered, they are given, with the errors beside them. A
+    shard that is suspended or cannot be reached is such an error, and never left out.
+    There is no transaction over several shards, and none of these calls is taken inside
+    one.
     """
 
     def __init__(
         self,
         routes: Callable[[], Routes],
         check: Callable[[], None],
-        on_error: OnError,
-        max_concurrency: int,
+        policy: Policy,
         *,
         keys: Optional[Mapping[int, Sequence[Any]]] = None,
     ) -> None:
-        self._routes, self._check, self._on_error, self._max_concurrency, self._keys = (
-            routes,
-            check,
-            on_error,
-            max_concurrency,
-            keys,
-        )
+        self._routes, self._check, self._policy, self._keys = routes, check, policy, keys
 
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any:
-        """Perform a plan the colour's way: its result, or a coroutine of it."""
+        """Run a plan as the implementation does: its result, or a coroutine of it."""
 
     @abstractmethod
     def _new_merge(
@@ -63,9 +132,208 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
         limit: Optional[int],
         until: Optional[float],
     ) -> MergeT:
-        """The colour's stream of all shards' rows."""
+        """The implementation's stream of all shards' rows."""
+
+    @overload
+    def query(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        max_rows: Optional[int] = None,
+        timeout: Optional[float] = None,
+    ) -> ScatterResult[List[Row], Row]: ...
+
+    @overload
+    def query(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        max_rows: Optional[int] = None,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, ScatterResult[List[Row], Row]]: ...
+
+    @overload
+    def query(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        idempotent: bool = False,
+        read_only: bool = False,
+        max_rows: Optional[int] = None,
+        timeout: Optional[float] = None,
+    ) -> ScatterResult[List[MadeT], MadeT]: ...
+
+    @overload
+    def query(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        idempotent: bool = False,
+        read_only: bool = False,
+        max_rows: Optional[int] = None,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, ScatterResult[List[MadeT], MadeT]]: ...
 
     def query(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        idempotent: bool = False,
+        read_only: bool = False,
+        max_rows: Optional[int] = None,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        """The rows of a query on each; see ``Target.query``.
+
+        Args:
+            sql: The statement.
+            params: Its parameters.
+            as_: What each row is made; a shard whose rows do not fit has failed.
+            idempotent: It may be sent twice.
+            read_only: It only reads.
+            max_rows: More rows of one shard are an error.
+            timeout: Seconds for each shard.
+
+        Raises:
+            ScatterError: Too few shards answered.
+        """
+        return self._run(
+            self._plan(
+                lambda params: verbs.reading(
+                    sql,
+                    params,
+                    as_,
+                    idempotent=idempotent,
+                    read_only=read_only,
+                    max_rows=max_rows,
+                ),
+                params,
+                lambda results: verbs.rows_of(results[0], as_),
+                timeout,
+            )
+        )
+
+    @overload
+    def query_one(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        strict: bool = False,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> ScatterResult[Optional[Row]]: ...
+
+    @overload
+    def query_one(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        strict: bool = False,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, ScatterResult[Optional[Row]]]: ...
+
+    @overload
+    def query_one(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        strict: bool = False,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> ScatterResult[Optional[MadeT]]: ...
+
+    @overload
+    def query_one(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        strict: bool = False,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, ScatterResult[Optional[MadeT]]]: ...
+
+    def query_one(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        strict: bool = False,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        """The first row on each, or None; see ``Target.query_one``.
+
+        Args:
+            sql: The statement.
+            params: Its parameters.
+            as_: What the row is made; a shard whose row does not fit has failed.
+            strict: A shard with more than one row has failed.
+            idempotent: It may be sent twice.
+            read_only: It only reads.
+            timeout: Seconds for each shard.
+
+        Raises:
+            ScatterError: Too few shards answered.
+        """
+        return self._run(
+            self._plan(
+                lambda params: verbs.reading(
+                    sql, params, as_, idempotent=idempotent, read_only=read_only
+                ),
+                params,
+                lambda results: verbs.first_row(results[0], as_, strict=strict),
+                timeout,
+            )
+        )
+
+    @overload
+    def query_value(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> ScatterResult[Any, Any]: ...
+
+    @overload
+    def query_value(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, ScatterResult[Any, Any]]: ...
+
+    def query_value(
         self,
         sql: str,
         params: Params = None,
@@ -73,19 +341,112 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
         idempotent: bool = False,
         read_only: bool = False,
         timeout: Optional[float] = None,
-    ) -> ScatterR:
-        """The rows of a query on each; see ``Target.query``.
+    ) -> Any:
+        """The first column of the first row on each, or None; see
+        ``Target.query_value``.
 
-        The timeout is each shard's own.
+        Args:
+            sql: The statement.
+            params: Its parameters.
+            idempotent: It may be sent twice.
+            read_only: It only reads.
+            timeout: Seconds for each shard.
+
+        Raises:
+            ScatterError: Too few shards answered.
+
+        Example:
+            >>> sum(db.shards().query_value("SELECT COUNT(*) FROM trades").values)
+            3
         """
         return self._run(
             self._plan(
-                lambda params: Statement(sql, params, idempotent=idempotent, read_only=read_only),
+                lambda params: verbs.reading(
+                    sql, params, idempotent=idempotent, read_only=read_only
+                ),
                 params,
-                _rows,
+                lambda results: verbs.first_value(results[0]),
                 timeout,
             )
         )
+
+    @overload
+    def query_column(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        max_rows: Optional[int] = None,
+        timeout: Optional[float] = None,
+    ) -> ScatterResult[List[Any], Any]: ...
+
+    @overload
+    def query_column(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        max_rows: Optional[int] = None,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, ScatterResult[List[Any], Any]]: ...
+
+    def query_column(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        max_rows: Optional[int] = None,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        """The values of the first column on each; see ``Target.query_column``.
+
+        Args:
+            sql: The statement.
+            params: Its parameters.
+            idempotent: It may be sent twice.
+            read_only: It only reads.
+            max_rows: More rows of one shard are an error.
+            timeout: Seconds for each shard.
+
+        Raises:
+            ScatterError: Too few shards answered.
+        """
+        return self._run(
+            self._plan(
+                lambda params: verbs.reading(
+                    sql, params, idempotent=idempotent, read_only=read_only, max_rows=max_rows
+                ),
+                params,
+                lambda results: verbs.first_column(results[0]),
+                timeout,
+            )
+        )
+
+    @overload
+    def execute(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> ScatterResult[RowCount]: ...
+
+    @overload
+    def execute(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        idempotent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, ScatterResult[RowCount]]: ...
 
     def execute(
         self,
@@ -94,19 +455,50 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
         *,
         idempotent: bool = False,
         timeout: Optional[float] = None,
-    ) -> ScatterR:
+    ) -> Any:
         """The affected rows on each; see ``Target.execute``.
 
         Each shard commits by itself: where one fails, the others are not undone.
+
+        Args:
+            sql: The statement.
+            params: Its parameters.
+            idempotent: It may be sent twice.
+            timeout: Seconds for each shard.
+
+        Raises:
+            ScatterError: Too few shards answered.
         """
         return self._run(
             self._plan(
                 lambda params: Statement(sql, params, idempotent=idempotent),
                 params,
-                _count,
+                lambda results: row_count(results[0]),
                 timeout,
             )
         )
+
+    @overload
+    def call(
+        self: InThreads,
+        procedure: str,
+        params: Sequence[Any] = (),
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> ScatterResult[CallResult]: ...
+
+    @overload
+    def call(
+        self: InTasks,
+        procedure: str,
+        params: Sequence[Any] = (),
+        *,
+        idempotent: bool = False,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, ScatterResult[CallResult]]: ...
 
     def call(
         self,
@@ -116,8 +508,19 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
         idempotent: bool = False,
         read_only: bool = False,
         timeout: Optional[float] = None,
-    ) -> ScatterR:
-        """A procedure's CallResult on each; see ``Target.call``. Not of ``db.keys()``."""
+    ) -> Any:
+        """A procedure's CallResult on each; see ``Target.call``. Not of ``db.keys()``.
+
+        Args:
+            procedure: Its name.
+            params: Its parameters.
+            idempotent: It may be called twice.
+            read_only: It only reads.
+            timeout: Seconds for each shard.
+
+        Raises:
+            ScatterError: Too few shards answered.
+        """
 
         def make(keys: Any) -> Call:
             if keys is not None:
@@ -220,9 +623,10 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
             InterfaceError: a type or collation is not the same on all shards.
         """
         self._not_by_keys()
-        if self._on_error != "raise":
+        if self._policy.takes_parts:
             raise errors.ParameterError(
-                'a total of some shards is not the total: aggregate has no on_error="partial"'
+                'a total of some shards is not the total: aggregate has no on_error="partial" '
+                "and no min_ok"
             )
         asked = AggregateQuery((subquery.body(sql), params, read_only), group_by, aggregates)
         return self._run(
@@ -231,7 +635,7 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
 
     def _ask(
         self, statement: Statement, until: Optional[float], routes: Optional[Routes] = None
-    ) -> steps.Plan[ScatterResult]:
+    ) -> steps.Plan[ScatterResult[Any, Any]]:
         """What the statement gave on each, before ``until``; the ParameterError of one
         is raised as it is.
         """
@@ -263,7 +667,7 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
         *,
         until: Optional[float] = None,
         routes: Optional[Routes] = None,
-    ) -> steps.Plan[ScatterResult]:
+    ) -> steps.Plan[ScatterResult[Any, Any]]:
         # All are bound before any is sent; those of no keys at all too, for what is
         # wrong with them.
         whole = make(params) if self._keys is None else _with_keys(make, params, ())
@@ -290,17 +694,20 @@ class BaseScatter(ABC, Generic[ScatterR, RowsR, MergeT]):
             calls.append(
                 steps.RunPlan(_run_on_shard(apart, own.get(shard_id, whole), timeout, block))
             )
-        outcomes = yield steps.Gather(tuple(calls), self._max_concurrency)
+        outcomes = yield steps.Gather(tuple(calls), self._policy.max_concurrency)
         for shard_id, outcome in zip(found, outcomes):
             if isinstance(outcome, errors.Error):
                 failed[shard_id] = outcome
             elif isinstance(outcome, BaseException):
                 raise outcome
             else:
-                answered[shard_id] = value(outcome)
-        result = ScatterResult(answered, failed)
-        if failed and self._on_error == "raise":
-            raise errors.scatter_error(result, len(answered) + len(failed))
+                try:
+                    answered[shard_id] = value(outcome)
+                except errors.Error as error:  # the rows do not fit
+                    executor = found[shard_id]
+                    failed[shard_id] = error.with_context(executor.name, shard_id, sent=True)
+        result: ScatterResult[Any, Any] = ScatterResult(answered, failed)
+        self._policy.check(result, len(answered))
         return result
 
 
@@ -330,14 +737,6 @@ def _run_on_shard(
         left = max(0.0, block - time.monotonic())
         timeout = left if timeout is None else min(left, timeout)
     return (yield from execute.execute_statement(lambda: executor, statement, timeout))
-
-
-def _rows(results: Any) -> Any:
-    return results[0].rows
-
-
-def _count(results: Any) -> Any:
-    return row_count(results[0])
 
 
 def _whole(result: Any) -> Any:

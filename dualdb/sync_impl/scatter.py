@@ -3,7 +3,7 @@
 from typing import Any, List, Optional, Sequence
 
 from ..execution import steps
-from ..results import Row, ScatterResult
+from ..results import Row
 from ..sharding.collation import Order
 from ..sharding.merge import BaseMerge
 from ..sharding.scatter import BaseScatter
@@ -40,7 +40,7 @@ class Merge(Threads, BaseMerge[Stream[Row]]):
         self.close()
 
 
-class Scatter(Threads, BaseScatter[ScatterResult, List[Row], Merge]):
+class Scatter(Threads, BaseScatter[List[Row], Merge]):
     """Several shards as one target, in threads."""
 
     def _new_merge(

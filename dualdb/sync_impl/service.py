@@ -7,7 +7,7 @@ from ..config import DatabaseConfig
 from ..execution import steps
 from ..results import CallResult, Row, RowCount
 from ..router import Router
-from ..sharding.scatter import OnError
+from ..sharding.scatter import Policy
 from ..topology.admin import DrainReport
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
@@ -52,10 +52,8 @@ class DatabaseService(
     def _new_target(self, route: Callable[[], Any]) -> Target:
         return Target(route)
 
-    def _new_scatter(
-        self, routes: Any, check: Any, on_error: OnError, max_concurrency: int, keys: Any = None
-    ) -> Scatter:
-        return Scatter(routes, check, on_error, max_concurrency, keys=keys)
+    def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> Scatter:
+        return Scatter(routes, check, policy, keys=keys)
 
     def _run_exclusive(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:
         if not self._alone.acquire(timeout=-1 if wait is None else wait):

@@ -92,7 +92,7 @@ def test_an_aware_datetime_is_converted_to_the_time_zone_of_the_configuration(
     local = datetime.datetime(2024, 7, 2, 8, 34, 5, 6)
     sql = "SELECT CAST(%s AS DATETIME(6))"
     assert io(db.query_value(sql, (AWARE,))) == local
-    assert [row for (row,) in io.taken(db.stream(sql, (AWARE,), as_=tuple))] == [local]
+    assert [row for (row,) in io.collect(db.stream(sql, (AWARE,), as_=tuple))] == [local]
     io(db.executemany("INSERT INTO accounts (email) VALUES (%s)", [(AWARE,), (AWARE.date(),)]))
     emails = io(db.query_column("SELECT email FROM accounts ORDER BY id"))
     assert emails == ["2024-07-02 08:34:05.000006", "2024-07-02"]

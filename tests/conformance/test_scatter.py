@@ -1,13 +1,24 @@
 """One call to several shards."""
 
 import pickle
-from typing import Any, Callable
+from dataclasses import dataclass
+from typing import Any, Callable, List, NamedTuple
 
 import pytest
 from database_servers import Databases
 from io_kinds import IO
 
-from dualdb import CrossShardError, DeadlineExceeded, ParameterError, ScatterError, ShardUnavailable
+from dualdb import (
+    Count,
+    CrossShardError,
+    DeadlineExceeded,
+    InterfaceError,
+    ParameterError,
+    RowError,
+    ScatterError,
+    ShardUnavailable,
+    TooManyRows,
+)
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
@@ -97,7 +108,15 @@ def test_a_slow_shard_is_late_alone(db: Any, io: IO, databases: Databases) -> No
 def test_bad_input_is_refused_before_anything_is_sent(
     db: Any, io: IO, databases: Databases
 ) -> None:
-    wrongs: Any = [{"shard_ids": ["1"]}, {"on_error": "perhaps"}, {"max_concurrency": 0}]
+    wrongs: Any = [
+        {"shard_ids": ["1"]},
+        {"on_error": "perhaps"},
+        {"max_concurrency": 0},
+        {"min_ok": -1},
+        {"min_ok": True},
+        {"min_ok": "1"},
+        {"shard_ids": [1, 2], "min_ok": 3},
+    ]
     for wrong in wrongs:
         with pytest.raises(ParameterError):
             db.shards(**wrong)
@@ -106,3 +125,87 @@ def test_bad_input_is_refused_before_anything_is_sent(
     with io.entered(db.shard(1).transaction()), pytest.raises(CrossShardError):
         io(db.shards().execute(INSERT, (1,)))
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
+
+
+class Trade(NamedTuple):
+    user_id: int
+    qty: int
+
+
+@dataclass
+class User:
+    user_id: int
+
+
+def test_the_verbs_that_read_give_what_they_give_of_one_shard(db: Any, io: Any) -> None:
+    for shard_id in (1, 2):
+        for user_id in (shard_id, shard_id + 10):
+            io(db.shard(shard_id).execute(INSERT, (user_id,)))
+    shards, sql = db.shards(), "SELECT user_id, qty FROM trades ORDER BY user_id"
+    made = io(shards.query(sql, as_=Trade))
+    assert made.by_shard == {1: [Trade(1, 1), Trade(11, 1)], 2: [Trade(2, 1), Trade(12, 1)]}
+    assert made.rows == [Trade(1, 1), Trade(11, 1), Trade(2, 1), Trade(12, 1)]
+    assert io(shards.query(sql, as_=tuple)).by_shard[2] == [(2, 1), (12, 1)]
+    assert io(shards.query_one(sql)).by_shard[1] == {"user_id": 1, "qty": 1}
+    assert io(shards.query_one(sql, as_=Trade)).values == [Trade(1, 1), Trade(2, 1)]
+    nobody = "SELECT user_id FROM trades WHERE user_id = 7"
+    assert io(shards.query_one(nobody)).values == [None, None]
+    assert io(shards.query_value("SELECT COUNT(*) FROM trades")).values == [2, 2]
+    assert io(shards.query_value(nobody)).by_shard == {1: None, 2: None}
+    columns = io(shards.query_column(sql))
+    assert columns.by_shard == {1: [1, 11], 2: [2, 12]}
+    assert columns.rows == [1, 11, 2, 12]
+    by_keys = db.shards([1]).query_column("SELECT user_id FROM trades WHERE qty = %(n)s", {"n": 1})
+    assert io(by_keys).by_shard == {1: [1, 11]}
+
+
+def test_rows_that_do_not_fit_are_their_shards_failure(db: Any, io: Any) -> None:
+    io(db.shard(1).execute(INSERT, (1,)))
+    io(db.shard(2).execute(INSERT, (2,)))
+    io(db.shard(2).execute(INSERT, (3,)))
+    sql = "SELECT user_id, qty FROM trades"
+    with pytest.raises(ScatterError, match="2 of 2 shards failed") as caught:
+        io(db.shards().query(sql, as_=User))
+    error = caught.value.result.errors[2]
+    assert isinstance(error, RowError)
+    assert (error.target, error.shard_id, error.columns) == ("shard 2", 2, ("qty",))
+    part = io(db.shards(on_error="partial").query_one(sql, as_=Trade, strict=True))
+    assert part.by_shard == {1: Trade(1, 1)}
+    assert isinstance(part.errors[2], TooManyRows)
+    part = io(db.shards(on_error="partial").query(sql, max_rows=1))
+    assert (list(part.by_shard), type(part.errors[2])) == ([1], TooManyRows)
+    with pytest.raises(ParameterError):
+        io(db.shards().query(sql, as_=int))
+
+
+def test_enough_shards_must_answer(four: Any, open_service: Any, io: Any, databases: Any) -> None:
+    databases.set_row(2, status="maintenance")
+    db = open_service()
+    part = io(db.shards(min_ok=3).query_value("SELECT 7"))
+    assert (part.by_shard, list(part.errors)) == ({1: 7, 3: 7, 4: 7}, [2])
+    for on_error in ("raise", "partial"):
+        with pytest.raises(ScatterError, match="1 of 4 shards failed, and 4 must answer") as caught:
+            io(db.shards(min_ok=4, on_error=on_error).query_value("SELECT 7"))
+        assert caught.value.result.values == [7, 7, 7]
+    assert io(db.shards([2], min_ok=0).query_value("SELECT 7")).by_shard == {}
+    with pytest.raises(ScatterError, match="must answer"):
+        io(db.shards(min_ok=9).execute("DELETE FROM trades"))
+    merged = io.collect(db.shards(min_ok=3).merge("SELECT 7 AS n", order_by="n"))
+    assert [row["n"] for row in merged] == [7, 7, 7]
+    with pytest.raises(ScatterError, match="4 must answer"):
+        io.collect(db.shards(min_ok=4).merge("SELECT 7 AS n", order_by="n"))
+    with pytest.raises(ParameterError, match="no min_ok"):
+        io(db.shards(min_ok=1).aggregate("SELECT 1 AS n", n=Count()))
+
+
+def test_what_is_no_row_is_not_given_as_one(db: Any, io: Any) -> None:
+    names = io(db.shards().query_value("SELECT 'name'"))
+    given: List[Callable[[], Any]] = [
+        lambda: names.rows,
+        lambda: io(db.shards().execute("DO 0")).rows,
+    ]
+    for give in given:
+        with pytest.raises(InterfaceError, match="see by_shard"):
+            give()
+    with pytest.raises(InterfaceError, match="takes no '_shard'"):
+        io(db.shards().query("SELECT 1", as_=tuple)).rows_with_shard()

@@ -198,7 +198,7 @@ def test_a_text_that_cannot_be_decoded_costs_nothing_else(
     calls: List[Callable[[], Any]] = [
         lambda: io(db.query(UNDECODABLE)),
         lambda: io(db.query(UNDECODABLE, as_=tuple)),
-        lambda: io.taken(db.stream(UNDECODABLE)),
+        lambda: io.collect(db.stream(UNDECODABLE)),
     ]
     for call in calls:
         with pytest.raises(UndecodableText) as caught:
@@ -210,7 +210,7 @@ def test_a_text_that_cannot_be_decoded_costs_nothing_else(
         io(tx.execute("INSERT INTO accounts (email) VALUES ('kept')"))
         calls = [
             lambda: io(tx.query(UNDECODABLE)),
-            lambda: io.taken(tx.stream(UNDECODABLE)),
+            lambda: io.collect(tx.stream(UNDECODABLE)),
         ]
         for call in calls:
             with pytest.raises(UndecodableText):
@@ -225,7 +225,7 @@ def test_a_text_that_the_driver_cannot_decode_is_an_error_in_the_tree(
     db = open_service(config)
     calls: List[Callable[[], Any]] = [
         lambda: io(db.query(UNDECODABLE)),
-        lambda: io.taken(db.stream(UNDECODABLE)),
+        lambda: io.collect(db.stream(UNDECODABLE)),
     ]
     for call in calls:
         with pytest.raises(RowError, match="not in the connection's character set"):

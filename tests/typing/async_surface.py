@@ -86,16 +86,28 @@ async def service(db: AsyncDatabaseService, client_session: object) -> None:
 
 async def scatter(db: AsyncDatabaseService) -> None:
     assert_type(db.shards(), Scatter)
-    assert_type(
-        await db.shards([1, 3], on_error="partial", max_concurrency=4).query("q", (1,)),
-        ScatterResult,
-    )
-    assert_type(await db.shards().execute("q"), ScatterResult)
-    assert_type(await db.shards().call("p", (1,), timeout=1), ScatterResult)
-    assert_type((await db.shards().query("q")).rows, List[Row])
-    assert_type(db.keys([1, 2], on_error="partial", max_concurrency=4), Scatter)
-    assert_type(await db.keys([1, 2]).query("q", {"a": 1}), ScatterResult)
-    assert_type(await db.keys({"ann"}).execute("q"), ScatterResult)
+    some = db.shards([1, 3], on_error="partial", min_ok=1, max_concurrency=4)
+    rows = await some.query("q", (1,))
+    assert_type(rows, ScatterResult[List[Row], Row])
+    assert_type(rows.by_shard, Mapping[int, List[Row]])
+    assert_type(rows.rows, List[Row])
+    assert_type(rows.errors, Mapping[int, Error])
+    trades = await some.query("q", as_=Point, max_rows=5)
+    assert_type(trades, ScatterResult[List[Point], Point])
+    assert_type(trades.rows, List[Point])
+    assert_type(await some.query_one("q", strict=True), ScatterResult[Optional[Row]])
+    assert_type((await some.query_one("q", as_=Point)).values, List[Optional[Point]])
+    assert_type(await some.query_value("q", read_only=True), ScatterResult[Any, Any])
+    assert_type((await some.query_column("q", idempotent=True)).rows, List[Any])
+    assert_type(await db.shards().execute("q"), ScatterResult[RowCount])
+    assert_type((await db.shards().execute("q")).by_shard[1].lastrowid, int)
+    assert_type(await db.shards().call("p", (1,), timeout=1), ScatterResult[CallResult])
+    assert_type((await db.shards().call("p")).rows, List[Row])
+    assert_type(db.keys([1, 2], on_error="partial", min_ok=1, max_concurrency=4), Scatter)
+    assert_type(await db.keys([1, 2]).query("q", {"a": 1}), ScatterResult[List[Row], Row])
+    assert_type(await db.keys({"ann"}).execute("q"), ScatterResult[RowCount])
+    db.shards().query("q", as_=1)  # type: ignore[call-overload]
+    db.shards(min_ok="1")  # type: ignore[arg-type]
     merge = db.shards().merge("q", (1,), order_by="-a, b", limit=3, timeout=5, read_only=True)
     assert_type(merge, Merge)
     async for row in merge:

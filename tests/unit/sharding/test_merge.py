@@ -16,6 +16,7 @@ from dualdb.execution.steps import FetchRow, Gather
 from dualdb.results import Column, Described, ScatterResult
 from dualdb.sharding.collation import Descending, Order, Padded, beyond
 from dualdb.sharding.merge import BaseMerge, most, ordered
+from dualdb.sharding.scatter import Policy
 
 
 @pytest.mark.parametrize(
@@ -94,9 +95,8 @@ def merged(
         )
         return ScatterResult(dict.fromkeys(shards, described), {})
 
-    scatter = SimpleNamespace(
-        _routes=lambda: shards, _ask=looked, _on_error=on_error, _max_concurrency=32
-    )
+    policy = Policy(on_error)  # type: ignore[arg-type]
+    scatter = SimpleNamespace(_routes=lambda: shards, _ask=looked, _policy=policy)
     merge = Merge(
         scatter, ("SELECT 1 AS a", None, False), ordered(order, what="order_by"), limit, None
     )
