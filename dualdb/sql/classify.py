@@ -4,7 +4,9 @@ import re
 from functools import lru_cache
 from typing import AbstractSet, Tuple
 
+from .. import errors
 from . import functions
+from .charset import changes_charset
 
 # What comments and quoted text say is not what a statement does; a quoted name may be
 # any function's. MySQL runs /*! ... */. Whichever begins first has what is inside it,
@@ -199,6 +201,27 @@ def changes_session(sql: str) -> bool:
     not show.
     """
     return _judged(sql)[1]
+
+
+def refuse_charset_change(sql: str) -> None:
+    """Check that a statement leaves the session's character set as it is: in another
+    one a bound parameter may become SQL.
+
+    Raises:
+        InterfaceError: It would change it.
+    """
+    if isinstance(sql, str) and _set_charset(sql):
+        raise errors.InterfaceError(
+            "the character set of a pooled session is not changed: set charset in the "
+            "configuration, and use CONVERT(... USING ...) for a single value"
+        ).with_context(None, sent=False)
+
+
+def _set_charset(sql: str) -> bool:
+    return _set_charset_short(sql) if len(sql) < 10_000 else changes_charset(sql)
+
+
+_set_charset_short = lru_cache(maxsize=1024)(changes_charset)
 
 
 def first_word(sql: str) -> str:
