@@ -12,6 +12,8 @@ from .. import errors
 from ..results import ResultSet
 from .row_decoder import Malformed, RowDecoder, row_decoder_of
 
+#: The statement changed what is tracked of the session. After rows MariaDB says so.
+SERVER_SESSION_STATE_CHANGED = 0x4000
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _header = struct.Struct("<I").unpack_from
 _status_and_warnings = struct.Struct("<HH").unpack_from
@@ -48,7 +50,7 @@ class Response:
     server_status: Optional[int] = None
     message: Optional[bytes] = None
     row_decoder_of: Optional[RowDecoder] = None
-    complete = has_unexpected_data = False
+    complete = has_unexpected_data = state_changed = False
     failure: Optional[pymysql.err.MySQLError] = None
     _more = False  # another result follows
 
@@ -277,6 +279,7 @@ class Response:
             raise Malformed("what comes after the last row is not its end")
         assert self.row_decoder_of is not None
         warnings, status = struct.unpack_from("<HH", payload, 1)
+        self.state_changed = bool(status & SERVER_SESSION_STATE_CHANGED)
         self.results.append(
             ResultSet(self.rows, self.row_decoder_of.names, len(self.rows), 0, warnings)
         )
