@@ -34,13 +34,21 @@ log = logging.getLogger("dualdb")
 _REUSE, _RESETTING = Disposition.REUSE, WireState.RESETTING
 
 
+class _Ref(weakref.ref):  # type: ignore[type-arg]
+    """A weak reference that is itself and nothing else, also when its object is gone."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
 class _Lease:
     """The right to a slot; ``ref`` stands for it in the pool's slots."""
 
     __slots__ = ("__weakref__", "ref")
 
-    def __init__(self, lost: "Deque[weakref.ReferenceType[_Lease]]") -> None:
-        self.ref = weakref.ref(self, lost.append)
+    def __init__(self, lost: Deque[_Ref]) -> None:
+        self.ref = _Ref(self, lost.append)
 
 
 class _Waiter:
@@ -83,7 +91,7 @@ class Pool(BasePool):
         self._lock = threading.Lock()
         self._slots: Slots[_Waiter] = Slots(self.config.pool_size + self.config.max_overflow)
         self._store = IdleStore(self.config)
-        self._lost: Deque[weakref.ReferenceType[_Lease]] = deque()
+        self._lost: Deque[_Ref] = deque()
         self._abandoned: Deque[Connection] = deque()
         self._killer: Optional[threading.Thread] = None
         self._unused: Deque[_Waiter] = deque()
