@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import time
 from contextvars import ContextVar
 from typing import Any, Awaitable, Callable, Generator, List, Literal, Set, TypeVar
 
@@ -66,6 +67,10 @@ async def run_step(step: steps.Step) -> Any:  # noqa: C901 - one branch for each
     if isinstance(step, steps.WaitForKills):
         for client in step.clients:
             await client.pool.wait_for_kills(shutdown.KILL_GRACE)
+        return None
+    if isinstance(step, steps.WaitUnused):
+        for client in step.clients:
+            await client.pool.wait_unused(step.until - time.monotonic())
         return None
     if isinstance(step, steps.PruneIdle):
         for client in step.clients:

@@ -58,7 +58,7 @@ def connecting(
                 pool.name, pool.shard_id, sent=False
             ) from failed
         passing = failed.retryable and now - began < limit and attempt + 1 < CONNECT_ATTEMPTS
-        if not passing or breaker.is_open or not breaker.spend():
+        if not passing or breaker.is_open or not pool.retry_budget.spend():
             raise _no_connection(pool, failed, None)
         pause = retry.backoff(attempt)
         yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))

@@ -23,6 +23,7 @@ from typing import (
 
 from ..config import DatabaseConfig
 from ..pooling.circuit_breaker import CircuitBreaker
+from ..pooling.retry_budget import RetryBudget
 from ..protocol.statements import Call, Statement
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class Pool(Protocol):
     name: str
     shard_id: Optional[int]
     breaker: CircuitBreaker
+    retry_budget: RetryBudget
 
 
 class Pooled(Protocol):
@@ -171,6 +173,15 @@ class WaitForKills(NamedTuple):
     clients: Tuple["Pooled", ...]
 
 
+class WaitUnused(NamedTuple):
+    """Wait until none of the clients' connections is in use, but not longer than
+    ``until``, by time.monotonic().
+    """
+
+    clients: Tuple["Pooled", ...]
+    until: float
+
+
 class PruneIdle(NamedTuple):
     """Have the clients' pools close what nobody has used for long, and warn of
     connections that seem to be forgotten.
@@ -241,7 +252,7 @@ class StopBackground(NamedTuple):
 
 
 Step = Union[
-    Execute, Sleep, Connect, Open, CheckOut, Close, AbortInUse, WaitForKills, PruneIdle,
+    Execute, Sleep, Connect, Open, CheckOut, Close, AbortInUse, WaitForKills, WaitUnused, PruneIdle,
     Gather, FetchRow, RunPlan, AwaitUser, Spawn, Exclusive, CallHooks, StopBackground,
 ]  # fmt: skip
 

@@ -70,6 +70,7 @@ class Statement:
             raise errors.ParameterError(
                 f"max_rows is a number from 0 up, or None, not {max_rows!r}"
             )
+        classify.refuse_charset_change(text)
         self.text, self._by_style = parameters.bind_early(text, params)
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:

@@ -4,7 +4,9 @@ import re
 from functools import lru_cache
 from typing import AbstractSet, NamedTuple
 
+from .. import errors
 from . import functions, lexer
+from .charset import changes_charset
 
 _FIRST_WORD = re.compile(r"[\s(;]*([A-Za-z]+)")
 
@@ -226,6 +228,27 @@ def changes_session(sql: str) -> bool:
     seen here.
     """
     return judge(sql).changes_session
+
+
+def refuse_charset_change(sql: str) -> None:
+    """Check that a statement leaves the session's character set as it is: in another
+    one a bound parameter may become SQL.
+
+    Raises:
+        InterfaceError: It would change it.
+    """
+    if isinstance(sql, str) and _set_charset(sql):
+        raise errors.InterfaceError(
+            "the character set of a pooled session is not changed: set charset in the "
+            "configuration, and use CONVERT(... USING ...) for a single value"
+        ).with_context(None, sent=False)
+
+
+def _set_charset(sql: str) -> bool:
+    return _set_charset_short(sql) if len(sql) < 10_000 else changes_charset(sql)
+
+
+_set_charset_short = lru_cache(maxsize=1024)(changes_charset)
 
 
 def first_word(sql: str) -> str:

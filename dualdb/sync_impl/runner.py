@@ -64,6 +64,10 @@ def run_step(step: steps.Step) -> Any:  # noqa: C901 - one branch for each step
         for client in step.clients:
             client.pool.wait_for_kills(shutdown.KILL_GRACE)
         return None
+    if isinstance(step, steps.WaitUnused):
+        for client in step.clients:
+            client.pool.wait_unused(step.until - time.monotonic())
+        return None
     if isinstance(step, steps.PruneIdle):
         for client in step.clients:
             client.pool.prune_idle()

@@ -151,7 +151,6 @@ CHANGES = {
         "SELECT @@SESSION.{isolation}",
         "REPEATABLE-READ",
     ),
-    "names": ("SET NAMES latin1", "SELECT @@character_set_client", "utf8mb4"),
     "database": ("USE information_schema", "SELECT DATABASE()", "{database}"),
     "temporary table": ("CREATE TEMPORARY TABLE trades (a INT)", "SELECT COUNT(id) FROM trades", 0),
     "lock": ("SELECT GET_LOCK('left_behind', 0)", "SELECT IS_USED_LOCK('left_behind')", None),
@@ -383,13 +382,13 @@ def test_a_forgotten_connection_may_be_collected_while_the_pool_is_locked(
     client = dualdb.MySQLClient(databases.config_of(1, pool_size=1, max_overflow=0))
     forgotten: Any = [client.connection()]
     forgotten.append(forgotten)
-    earn = client.pool.breaker.earn
+    earn = client.pool.retry_budget.earn
 
     def collect() -> None:
         gc.collect()
         earn()
 
-    monkeypatch.setattr(client.pool.breaker, "earn", collect)
+    monkeypatch.setattr(client.pool.retry_budget, "earn", collect)
     answers: List[Any] = []
     del forgotten
     asking = threading.Thread(

@@ -14,6 +14,7 @@ from dualdb.errors import (
 )
 from dualdb.execution import connect, steps
 from dualdb.pooling.circuit_breaker import CircuitBreaker
+from dualdb.pooling.retry_budget import RetryBudget
 
 REFUSED = ConnectionFailed(2003, "refused")
 
@@ -21,7 +22,11 @@ REFUSED = ConnectionFailed(2003, "refused")
 def endpoint(shard_id: Any = 1) -> Any:
     config = DatabaseConfig(database="d", user="u", password="p", connect_timeout=10.0)
     return SimpleNamespace(
-        name="it", shard_id=shard_id, config=config, breaker=CircuitBreaker(lambda: 1.0)
+        name="it",
+        shard_id=shard_id,
+        config=config,
+        breaker=CircuitBreaker(lambda: 1.0),
+        retry_budget=RetryBudget(),
     )
 
 
