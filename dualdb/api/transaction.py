@@ -71,7 +71,7 @@ class BaseTransaction(
         if state is None:
             return
         if not self._number:
-            if state.connection is not None:
+            if state.connection is not None or state.is_open:
                 state.abandon()
                 membership.leave(self)
         elif state.savepoints.is_open(self._number):
@@ -449,10 +449,17 @@ class BaseTransaction(
             return unknown
         errors.raise_translated(failure, translated)
 
-    def _block_left(self) -> None:
-        """Give the connection back, if it was the whole that ended."""
+    def _block_left(self, *, finished: bool) -> None:
+        """Give the connection back, if it was the whole that ended; it is not
+        ``finished`` where an exception from outside interrupted the end.
+        """
+        state = self._begun
         if not self._number:
-            self._begun.give_back()
+            state.ends(None)
+            state.give_back()
+        elif not finished:
+            state.savepoints.close(self._number)
+            state.fail("the end of a savepoint of this transaction was interrupted")
 
     def _after_end(
         self,

@@ -209,16 +209,18 @@ class Transaction(
 
     async def _leave(self, error: Optional[BaseException]) -> None:
         state, unknown = self._begun, None
-        verdict = Verdict.NOTHING
+        verdict, finished = Verdict.NOTHING, False
         try:
             verdict = self._end(error)
             until = state.end_until()
             for command in commands_for(verdict, self._number):
                 await state.connection.run(command, until)
+            finished = True
         except errors.DRIVER_ERRORS as failure:
+            finished = True
             unknown = self._on_end_error(failure, verdict)
         finally:
-            self._block_left()
+            self._block_left(finished=finished)
         await self._run(self._after_end(verdict, error, unknown))
 
     def _set_timer(self, at: float, function: Callable[[], None]) -> Any:
