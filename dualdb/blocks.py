@@ -78,8 +78,13 @@ class _BlockEnd(functools.partial):  # type: ignore[type-arg]
 def _leave_in_task(manager: Any, function: Callable[..., Any], *exc_info: Any) -> Any:
     """An ``async with`` statement holds the coroutine of its ``__aexit__`` in the end."""
     coroutine = function(manager, *exc_info)
-    manager._leaving = weakref.ref(coroutine, lambda _: manager._abandon())
-    return coroutine
+    try:
+        manager._leaving = weakref.ref(coroutine, lambda _: manager._abandon())
+        return coroutine
+    except BaseException:
+        manager._leaving = None
+        coroutine.close()
+        raise
 
 
 class _EndsBlock:
