@@ -69,7 +69,7 @@ class BaseLock:
         return translated
 
     def _until(self, client: Any, wait: float = 0.0) -> float:
-        """When an answer must have come that may take ``wait`` seconds on the server."""
+        """When the answer to what may take ``wait`` seconds must have come."""
         limit = wait + (client.config.read_timeout or ANSWER_TIMEOUT)
         until = deadlines.deadline_after(limit)
         assert until is not None

@@ -223,7 +223,8 @@ class TransactionState:
         return Ending(
             Verdict.NOTHING,
             errors.OperationalError(
-                "an implicit commit has swept this savepoint away, so what follows it cannot be undone alone"
+                "an implicit commit has swept this savepoint away, "
+                "so what follows it cannot be undone alone"
             ),
         )
 

@@ -31,7 +31,7 @@ async def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Awaitable
                 step = plan.send(response)
     except StopIteration as done:
         result: T = done.value
-        return result
+        return result  # noqa: RET504 - None where Rollback left the block
 
 
 async def run_step(step: steps.Step) -> Any:  # noqa: C901 - one branch for each step
@@ -71,6 +71,11 @@ async def run_step(step: steps.Step) -> Any:  # noqa: C901 - one branch for each
         for client in step.clients:
             client.pool.prune_idle()
         return None
+    if isinstance(step, steps.RunBlock):
+        result = None
+        async with step.transaction as tx:
+            result = await step.function(tx)
+        return result  # noqa: RET504 - None where Rollback left the block
     if isinstance(step, steps.RunPlan):
         return await run_plan(step.plan, run_step)
     if isinstance(step, steps.Exclusive):
