@@ -71,7 +71,7 @@ class BaseTransaction(
         if state is None:
             return
         if not self._number:
-            if state.connection is not None:
+            if state.connection is not None or state.is_open:
                 state.abandon()
                 membership.leave(self)
         elif state.savepoints.is_open(self._number):
@@ -138,7 +138,8 @@ class BaseTransaction(
             raise state.timeout_error().with_context(self.name, self.shard_id, sent=False)
         if state.failure is not None:
             raise errors.TransactionAborted(
-                "this transaction is gone, so nothing more is sent in it: leave the block and begin again"
+                "this transaction is gone, so nothing more is sent in it: "
+                "leave the block and begin again"
             ).with_context(self.name, self.shard_id, sent=False) from state.failure
         return state
 
@@ -182,7 +183,8 @@ class BaseTransaction(
 
     def _new_connection(self) -> ConnectionT:
         raise errors.InterfaceError(
-            "a transaction's connection is not lent: use cursor(), or connection() of the database itself"
+            "a transaction's connection is not lent: "
+            "use cursor(), or connection() of the database itself"
         )
 
     def on_commit(self, function: Callable[[], Any]) -> None:
@@ -224,7 +226,8 @@ class BaseTransaction(
             outer = joined._check()
         if self._options != DEFAULT_OPTIONS:
             raise errors.InterfaceError(
-                "how a transaction is opened is said of the outermost, and this one is inside another"
+                "how a transaction is opened is said of the outermost, "
+                "and this one is inside another"
             )
         outer.savepoints.check_innermost(client._owner())
         self._outer = outer
@@ -293,7 +296,7 @@ class BaseTransaction(
 
     @abstractmethod
     def _set_timer(self, at: float, function: Callable[[], None]) -> Any:
-        """Have a function called at a time of ``time.monotonic()``; has ``cancel()``."""
+        """Have a function called at this ``time.monotonic()``; it has ``cancel()``."""
 
     @abstractmethod
     def _new_gate(self) -> Any:
@@ -302,7 +305,7 @@ class BaseTransaction(
     # What a statement does to it.
 
     def _exchange(self, statement: Any) -> exchange.Exchange:
-        """Send a statement, and see whether the transaction is still there afterwards."""
+        """Send a statement; find out whether the transaction is still there."""
         state = self._begun
         statement.check_in_transaction()
         if state.status is Status.LAPSED:
@@ -318,7 +321,8 @@ class BaseTransaction(
                 # As it would be with autocommit off: what was done is committed, and
                 # what follows is a new transaction.
                 log.warning(
-                    "%s: a statement inside a transaction committed it; what follows is a transaction of its own",
+                    "%s: a statement inside a transaction committed it; "
+                    "what follows is a transaction of its own",
                     self.name,
                 )
                 state.lapse()
@@ -358,7 +362,8 @@ class BaseTransaction(
             if errors.code_of(error) != error_codes.NO_SUCH_SAVEPOINT:
                 raise
             state.fail(
-                "a procedure inside the transaction has ended it, or rolled back a part of it, and begun another"
+                "a procedure inside the transaction has ended it, or rolled back a part of it, "
+                "and begun another"
             )
 
     def _clamp(self, until: Optional[float]) -> Optional[float]:
@@ -447,12 +452,19 @@ class BaseTransaction(
             unknown = execute.outcome_unknown(cast(errors.Error, translated), "COMMIT")
             unknown.__cause__ = translated
             return unknown
-        errors.raise_translated(failure, translated)
+        return errors.raise_translated(failure, translated)
 
-    def _block_left(self) -> None:
-        """Give the connection back, if it was the whole that ended."""
+    def _block_left(self, *, finished: bool) -> None:
+        """Give the connection back, if it was the whole that ended; it is not
+        ``finished`` where an exception from outside interrupted the end.
+        """
+        state = self._begun
         if not self._number:
-            self._begun.give_back()
+            state.ends(None)
+            state.give_back()
+        elif not finished:
+            state.savepoints.close(self._number)
+            state.fail("the end of a savepoint of this transaction was interrupted")
 
     def _after_end(
         self,

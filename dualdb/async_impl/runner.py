@@ -76,6 +76,11 @@ async def run_step(step: steps.Step) -> Any:  # noqa: C901 - one branch for each
         for client in step.clients:
             client.pool.prune_idle()
         return None
+    if isinstance(step, steps.RunBlock):
+        result = None
+        async with step.transaction as tx:
+            result = await step.function(tx)
+        return result  # noqa: RET504 - None where Rollback left the block
     if isinstance(step, steps.RunPlan):
         return await run_plan(step.plan, run_step)
     if isinstance(step, steps.Exclusive):

@@ -215,6 +215,15 @@ class RunPlan(NamedTuple):
     plan: "Plan[Any]"
 
 
+class RunBlock(NamedTuple):
+    """Call a function inside the block of a transaction. Gives what it returns; None
+    where it has left the block by Rollback.
+    """
+
+    transaction: Any
+    function: Callable[[Any], Any]
+
+
 class AwaitUser(NamedTuple):
     """Await what the caller has given: his next row, his progress. In asyncio alone."""
 
@@ -253,7 +262,7 @@ class StopBackground(NamedTuple):
 
 Step = Union[
     Execute, Sleep, Connect, Open, CheckOut, Close, AbortInUse, WaitForKills, WaitUnused, PruneIdle,
-    Gather, FetchRow, RunPlan, AwaitUser, Spawn, Exclusive, CallHooks, StopBackground,
+    Gather, FetchRow, RunPlan, RunBlock, AwaitUser, Spawn, Exclusive, CallHooks, StopBackground,
 ]  # fmt: skip
 
 

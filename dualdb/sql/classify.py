@@ -324,8 +324,8 @@ _judge_short = lru_cache(maxsize=1024)(_judge)
 # call may get another one.
 _SESSION_BOUND = re.compile(
     r"""(?ix)^[\s(;]*(?:
-    BEGIN(?!\s+NOT\b) | START\s+TRANSACTION | COMMIT | ROLLBACK | SAVEPOINT | RELEASE\s+SAVEPOINT
-    | (?:UN)?LOCK\s+(?:TABLES?|INSTANCE) | XA\s+(?!RECOVER)\w+
+    BEGIN\b(?!\s+NOT\b) | START\s+TRANSACTION\b | COMMIT\b | ROLLBACK\b | SAVEPOINT\b
+    | RELEASE\s+SAVEPOINT\b | (?:UN)?LOCK\s+(?:TABLES?|INSTANCE)\b | XA\s+(?!RECOVER\b)\w+
     | SET\b(?:.*,)?\s*(?:(?:SESSION|LOCAL)\s+|@@\s*(?:(?:SESSION|LOCAL)\s*\.\s*)?)?AUTOCOMMIT\s*:?=
     )""",
     re.S,

@@ -72,6 +72,11 @@ def run_step(step: steps.Step) -> Any:  # noqa: C901 - one branch for each step
         for client in step.clients:
             client.pool.prune_idle()
         return None
+    if isinstance(step, steps.RunBlock):
+        result = None
+        with step.transaction as tx:
+            result = step.function(tx)
+        return result  # noqa: RET504 - None where Rollback left the block
     if isinstance(step, steps.RunPlan):
         return run_plan(step.plan, run_step)
     if isinstance(step, steps.Exclusive):
@@ -157,7 +162,7 @@ class Threads:
 
     @staticmethod
     def _owner() -> Any:
-        """The greenlet or the task that is calling, or its thread where there is neither.
+        """The greenlet or task that is calling; its thread where there is neither.
 
         A greenlet or a task is one of several that share a thread.
         """
