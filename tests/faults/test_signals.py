@@ -9,6 +9,7 @@ import threading
 from typing import Any, Callable, Iterator, List
 
 import pytest
+from waiting import wait_for
 
 import dualdb
 
