@@ -3,8 +3,9 @@
 >>> from dualdb import AsyncDatabaseService, DatabaseConfig, DatabaseService
 """
 
-from .async_impl import DatabaseService as AsyncDatabaseService
-from .async_impl import MySQLClient as AsyncMySQLClient
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .config import DatabaseConfig
 from .errors import (
     ConcurrentUseError,
@@ -52,6 +53,10 @@ from .sql.parameters import InOut, Out, Params
 from .sync_impl import DatabaseService, MySQLClient
 from .topology.admin import DrainReport
 from .topology.status import Event, ServiceStatus, ShardStatus
+
+if TYPE_CHECKING:
+    from .async_impl import DatabaseService as AsyncDatabaseService
+    from .async_impl import MySQLClient as AsyncMySQLClient
 
 __version__ = "0.1.0"
 
@@ -118,3 +123,18 @@ __all__ = [
     "UndecodableText",
     "WriteTimedOut",
 ]
+
+_ASYNCIO = {"AsyncDatabaseService": "DatabaseService", "AsyncMySQLClient": "MySQLClient"}
+
+
+def __getattr__(name: str) -> Any:
+    """The classes for asyncio, which threads need not wait for: they are imported when
+    they are asked for.
+    """
+    if name != "async_impl" and name not in _ASYNCIO:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(".async_impl", __name__)
+    if name == "async_impl":
+        return module
+    found = globals()[name] = getattr(module, _ASYNCIO[name])
+    return found

@@ -15,7 +15,7 @@ from ..sharding.scatter import Policy
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
 from .results import Called, Column, Count, Done, Drained, Ids, Int, OneRow, Report, Rows, Value
-from .runner import Background, run_plan, run_step
+from .runner import Background, acquire, run_plan, run_step
 from .scatter import Scatter
 from .transaction import Transaction
 
@@ -89,19 +89,17 @@ class DatabaseService(
         # a hook that calls the service
         if section is not None and section.service is self and section.is_open:
             return await run_plan(plan, self._run_step)
-        until = None if wait is None else loop.time() + wait
-        while until is not None and self._alone.locked():
-            if loop.time() >= until:
-                return plan.close()
-            await asyncio.sleep(0.005)
-        async with self._alone:
-            section = _Section(self)
-            token = _section.set(section)
-            try:
-                return await run_plan(plan, self._run_step)
-            finally:
-                section.is_open = False
-                _section.reset(token)
+        lock = self._alone
+        if not await acquire(lock, wait):
+            return plan.close()
+        section = _Section(self)
+        token = _section.set(section)
+        try:
+            return await run_plan(plan, self._run_step)
+        finally:
+            section.is_open = False
+            _section.reset(token)
+            lock.release()
 
     async def _run_own(self, plan: "steps.Plan[Any]") -> Any:
         return await run_plan(plan, self._run_step)

@@ -397,9 +397,8 @@ class Pool(BasePool):
         """Under the lock: hand a connection to who waits, or to the store. False where
         it must be closed first, because no more are kept.
         """
-        if not self._slots.waiting and connection.open:
-            if self.closed or self._store.is_full:
-                return False
+        if (self.closed or self._store.is_full) and not self._slots.waiting and connection.open:
+            return False
         connection.lease = None
         if not self._slots.waiting:
             self._store.put(connection)

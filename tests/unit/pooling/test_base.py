@@ -18,6 +18,7 @@ class Connection(ConnectionState):
     open, server_status = True, AUTOCOMMIT
 
     def __init__(self, **changes: Any) -> None:
+        self._config = DatabaseConfig(database="d", user="u", password="p")
         super().__init__()
         self.wire = WireState.IDLE
         for name, value in changes.items():
