@@ -118,3 +118,14 @@ __all__ = [
     "UndecodableText",
     "WriteTimedOut",
 ]
+
+
+def _show_as_public() -> None:
+    """Have every public class say its public name, in tracebacks, logs and pickles."""
+    for name in __all__:
+        value = globals()[name]
+        if isinstance(value, type) and value.__module__.startswith("dualdb."):
+            value.__module__, value.__name__, value.__qualname__ = __name__, name, name
+
+
+_show_as_public()

@@ -70,6 +70,11 @@ class Error(pymysql.err.Error):
         """What happened, without the code and the target."""
         return str(self.args[-1]) if self.args else type(self).__name__
 
+    @property
+    def summary(self) -> str:
+        """The message with the code, for the text of another error."""
+        return self.message if self.errno is None else f"{self.message} ({self.errno})"
+
     def __str__(self) -> str:
         # Not the next class's: an OSError with a code writes "[Errno 2013] ...".
         text = BaseException.__str__(self)
@@ -579,7 +584,7 @@ def scatter_error(result: Any, of: int, least: Optional[int] = None) -> ScatterE
     """
     failed = ", ".join(
         [
-            f"shard {shard_id}: {getattr(error, 'reason', None) or error}"
+            f"shard {shard_id}: {getattr(error, 'reason', None) or error.summary}"
             for shard_id, error in sorted(result.errors.items())
         ]
     )
