@@ -127,6 +127,12 @@ __all__ = [
 _ASYNCIO = {"AsyncDatabaseService": "DatabaseService", "AsyncMySQLClient": "MySQLClient"}
 
 
+def _show_as_public(name: str, value: Any) -> None:
+    """Have a public class say its public name, in tracebacks, logs and pickles."""
+    if isinstance(value, type) and value.__module__.startswith("dualdb."):
+        value.__module__, value.__name__, value.__qualname__ = __name__, name, name
+
+
 def __getattr__(name: str) -> Any:
     """The classes for asyncio, which threads need not wait for: they are imported when
     they are asked for.
@@ -137,4 +143,9 @@ def __getattr__(name: str) -> Any:
     if name == "async_impl":
         return module
     found = globals()[name] = getattr(module, _ASYNCIO[name])
+    _show_as_public(name, found)
     return found
+
+
+for _name in set(__all__) - set(_ASYNCIO):
+    _show_as_public(_name, globals()[_name])

@@ -53,7 +53,7 @@ def connecting(
             breaker.record_cancelled()
             raise
         if late:
-            message = f"the deadline passed while connecting ({failed})"
+            message = f"the deadline passed while connecting ({failed.summary})"
             raise errors.DeadlineExceeded(message).with_context(
                 pool.name, pool.shard_id, sent=False
             ) from failed
@@ -67,15 +67,17 @@ def connecting(
 def _no_connection(
     pool: Pool, failure: errors.ConnectionFailed, retry_after: Optional[float]
 ) -> errors.Error:
-    why = str(failure)
-    if retry_after is not None:
-        why += f"; tried again in {retry_after:.1f} s"
+    later = "" if retry_after is None else f"; tried again in {retry_after:.1f} s"
     if pool.shard_id is not None:
-        unavailable = errors.shard_unavailable(pool.shard_id, f"no connection: {why}")
+        unavailable = errors.shard_unavailable(
+            pool.shard_id, f"no connection: {failure.summary}{later}"
+        )
         unavailable.retry_after, unavailable.__cause__ = retry_after, failure
         return unavailable
     if retry_after is None:
         return failure
-    failed = errors.ConnectionFailed(failure.errno, why).with_context(pool.name, None, sent=False)
+    failed = errors.ConnectionFailed(failure.errno, failure.message + later).with_context(
+        pool.name, None, sent=False
+    )
     failed.retry_after, failed.__cause__ = retry_after, failure
     return failed

@@ -126,7 +126,7 @@ class Response:
         Raises:
             TooManyRows: There are more than ``most``, and they have not all come.
             UndecodableText: The answer is complete, and a text in it cannot be decoded.
-            pymysql.err.MySQLError: What the server said, which is an answer, too; or
+            pymysql.err.MySQLError: The server's error, which is an answer, too; or
                 with a code of the client library what is wrong with these packets,
                 after which the connection cannot be used.
         """
