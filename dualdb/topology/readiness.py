@@ -13,6 +13,10 @@ from .lifecycle import ServiceLifecycle
 #: What must answer: all shards in service, none of them, so many, or these.
 Require = Union[Literal["all", "global"], int, Iterable[int]]
 
+#: Why a database does not answer, None for one that does, by shard id; the global one's
+#: is None.
+Failures = Dict[Optional[int], Optional[str]]
+
 #: Seconds that one attempt may take, after which the others are looked at again.
 ATTEMPT_TIMEOUT = 5.0
 
@@ -47,9 +51,11 @@ def wait_ready(
         NotReady: It did not within ``timeout`` seconds.
     """
     wanted, until, attempt = checked(require), clock() + deadlines.seconds(timeout), 0
+    failures: Failures = {}
     while True:
         limit = min(until, clock() + ATTEMPT_TIMEOUT)
-        failures = yield from _failures(lifecycle, exclusive, wanted, limit)
+        found = yield from _outcomes(lifecycle, exclusive, wanted, limit)
+        failures = reasons_of(found, failures if limit == until else {})
         missing = unmet(wanted, failures)
         if missing is None:
             return
@@ -59,14 +65,14 @@ def wait_ready(
         attempt += 1
 
 
-def _failures(
+def _outcomes(
     lifecycle: ServiceLifecycle,
     exclusive: Callable[[steps.Plan[None]], steps.Step],
     wanted: Union[str, int, List[int]],
     until: float,
-) -> steps.Plan[Dict[Optional[int], Optional[str]]]:
-    """Why a database does not answer, None for one that does, by shard id; the global
-    one's is None.
+) -> steps.Plan[Dict[Optional[int], Any]]:
+    """What each database answered, an exception where it did not, by shard id; the
+    global one's is None.
     """
     try:
         if lifecycle.topology is None:
@@ -75,33 +81,40 @@ def _failures(
             yield exclusive(lifecycle.refresh(ATTEMPT_TIMEOUT))
         topology = lifecycle.require_open()
     except errors.Error as error:
-        return {None: str(error)}
-    clients: Dict[Optional[int], Any] = {None: topology.global_client}
-    for each in topology.clients.values():
-        clients[each.shard_id] = each
-    probe = Statement("SELECT 1")
-    outcomes = yield steps.Gather(
-        tuple([steps.Execute(DetachedExecutor(each), probe, until) for each in clients.values()])
-    )
-    found: Dict[Optional[int], Optional[str]] = {
-        shard_id: f"it is {shard.status.value}"
+        return {None: error}
+    found: Dict[Optional[int], Any] = {
+        shard_id: errors.shard_unavailable(shard_id, f"it is {shard.status.value}")
         for shard_id, shard in topology.shard_map.shards.items()
         if isinstance(wanted, list)
     }
-    for shard_id, outcome in zip(clients, outcomes):
-        failed = isinstance(outcome, BaseException)
-        found[shard_id] = (getattr(outcome, "reason", None) or str(outcome)) if failed else None
+    probe, clients = Statement("SELECT 1"), topology.all_clients
+    outcomes = yield steps.Gather(
+        tuple([steps.Execute(DetachedExecutor(each), probe, until) for each in clients])
+    )
+    found.update({client.shard_id: each for client, each in zip(clients, outcomes)})
     return found
 
 
-def unmet(
-    wanted: Union[str, int, List[int]], failures: Dict[Optional[int], Optional[str]]
-) -> Optional[str]:
-    """What is wanted and does not answer, in words; None if all of it does.
+def reasons_of(outcomes: Dict[Optional[int], Any], before: Failures) -> Failures:
+    """Why each database does not answer, None where it does.
 
-    ``failures`` has the reason of each database that does not answer, None for one that
-    does; the global database's key is None.
+    An attempt that was cut short says less of a database than the one ``before``.
     """
+    found: Failures = {}
+    for shard_id, outcome in outcomes.items():
+        late = isinstance(outcome, errors.DeadlineExceeded)
+        failed_before = before.get(shard_id) is not None
+        if isinstance(outcome, BaseException) and shard_id in before and (late or failed_before):
+            found[shard_id] = before[shard_id]
+        elif isinstance(outcome, BaseException):
+            found[shard_id] = getattr(outcome, "reason", None) or str(outcome)
+        else:
+            found[shard_id] = None
+    return found
+
+
+def unmet(wanted: Union[str, int, List[int]], failures: Failures) -> Optional[str]:
+    """What is wanted and does not answer, in words; None if all of it does."""
     reasons = [f"global: {failures[None]}"] if failures.get(None) else []
     shards = dict(sorted(_shards(failures).items()))
     if isinstance(wanted, int):
@@ -117,5 +130,5 @@ def unmet(
     return "; ".join(reasons) or None
 
 
-def _shards(failures: Dict[Optional[int], Optional[str]]) -> Dict[int, Optional[str]]:
+def _shards(failures: Failures) -> Dict[int, Optional[str]]:
     return {key: reason for key, reason in failures.items() if key is not None}
