@@ -8,7 +8,7 @@ from .runner import Tasks
 
 
 class Scope(Tasks, BaseScope[Target]):
-    """A block with a current database, in asyncio: ``async with db.scope(session):``."""
+    """A block with a current database, in asyncio: ``async with db.scope(s):``."""
 
     async def __aenter__(self) -> "Scope":
         await self._run(self._prepare())

@@ -1,8 +1,8 @@
 """Ids that are unique everywhere, ordered by time, and name their shard.
 
-An id is a positive signed BIGINT of 63 bits: milliseconds, a sequence number, the worker
-(a process) and the shard, from the highest bit to the lowest. A worker's number is
-leased from a table of the global database, so no two processes have the same at a time.
+An id is a positive signed BIGINT of 63 bits: milliseconds, a sequence number, the
+worker (a process) and the shard, from the highest bit to the lowest. A worker's number
+is leased from a table of the global database, so no two processes have the same one.
 """
 
 import datetime
@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, Callable, Generic, List, NamedTuple, Optional, Union
 
-from .. import errors
+from .. import error_codes, errors
 from ..api.typevars import IntR
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
@@ -168,8 +168,8 @@ class Lease(NamedTuple):
 
 
 def choose_worker(rows: List[Any], workers: int, now_ms: int, pick: Callable[[int], int]) -> int:
-    """The number of a worker to try: one that nobody has had, or else one whose lease is
-    over and whose ids are all in the past.
+    """The number of a worker to try: one that nobody has had, or else one whose lease
+    is over and whose ids are all in the past.
 
     Args:
         rows: Those of the table: worker, expired, last_ms.
@@ -253,7 +253,7 @@ class IdGenerator:
                     if type(taken) is int:
                         return taken
                     wait = float(taken)
-            # a burst waits for a millisecond or two, a clock that was set back for longer
+            # a burst waits for a millisecond or two, a clock set back for longer
             if wait > 10 * AHEAD_MS / 1000.0 and self._monotonic() + wait > give_up:
                 raise errors.ClockMovedBack(
                     f"the clock is {wait:.1f} s behind the last id that was made"
@@ -338,7 +338,7 @@ class IdGenerator:
         try:
             return (yield from verbs.query(self._route, sql, None, read_only=True))
         except errors.ProgrammingError as error:
-            if error.errno != errors.NO_SUCH_TABLE:
+            if error.errno != error_codes.NO_SUCH_TABLE:
                 raise
         yield from self._execute(WORKER_DDL.format(table=self._table), None)
         return (yield from verbs.query(self._route, sql, None, read_only=True))

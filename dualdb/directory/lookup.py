@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
-from .. import errors
+from .. import error_codes, errors
 from ..execution import execute, retry, steps, verbs
 from ..execution.detached import DetachedExecutor
 from ..protocol.statements import Statement
@@ -361,7 +361,7 @@ class KeyDirectory:
         try:
             yield from self._write(aliases.delete_of_key, (tables.alias_value(stored),))
         except errors.ProgrammingError as error:
-            if error.errno != errors.NO_SUCH_TABLE:
+            if error.errno != error_codes.NO_SUCH_TABLE:
                 raise
         try:
             yield from self._write(table.delete, (stored,))

@@ -8,7 +8,7 @@ from .runner import Threads
 
 
 class Scope(Threads, BaseScope[Target]):
-    """A block with a current database, in threads: ``with db.scope(session):``."""
+    """A block with a current database, in threads: ``with db.scope(s):``."""
 
     def __enter__(self) -> "Scope":
         self._run(self._prepare())
