@@ -404,7 +404,7 @@ class Router(
         return "global"
 
     @property
-    def shard_id(self) -> Optional[int]:
+    def shard_id(self) -> None:
         """None: as a target the service is the global database."""
         return None
 

@@ -417,7 +417,7 @@ class ServiceRooms(Generic[DirectoryT, IdsT, NoneR]):
 
     @property
     def ids(self) -> IdsT:
-        """Ids that are unique in all databases, in the order of time, and name a shard."""
+        """Ids that are unique in all databases, ordered by time, and name a shard."""
         return self._new_ids(self._ids)
 
     def wait_ready(self, timeout: float, require: readiness.Require = "all") -> NoneR:
