@@ -41,6 +41,9 @@ CLOCK_WAIT = 2.0
 #: How many milliseconds ids may be ahead of the clock while many are made at once.
 AHEAD_MS = 5
 
+#: How often it is looked again for a free number where there is none.
+FULL_ATTEMPTS = 3
+
 #: How many numbers of workers are tried while others take them at the same time.
 LEASE_ATTEMPTS = 50
 
@@ -167,7 +170,9 @@ class Lease(NamedTuple):
     until_ms: int
 
 
-def choose_worker(rows: List[Any], workers: int, now_ms: int, pick: Callable[[int], int]) -> int:
+def choose_worker(
+    rows: List[Any], workers: int, now_ms: int, pick: Callable[[int], int]
+) -> Optional[int]:
     """The number of a worker to try: one that nobody has had, or else one whose lease
     is over and whose ids are all in the past.
 
@@ -177,8 +182,8 @@ def choose_worker(rows: List[Any], workers: int, now_ms: int, pick: Callable[[in
         now_ms: The time.
         pick: Gives a number below its argument, at random.
 
-    Raises:
-        OperationalError: All are in use.
+    Returns:
+        A number, or None if all are in use.
     """
     taken = {int(row["worker"]) for row in rows}
     free = [number for number in range(workers) if number not in taken] or [
@@ -186,12 +191,7 @@ def choose_worker(rows: List[Any], workers: int, now_ms: int, pick: Callable[[in
         for row in rows
         if row["expired"] and int(row["last_ms"]) < now_ms and int(row["worker"]) < workers
     ]
-    if not free:
-        raise errors.OperationalError(
-            f"all {workers} worker numbers for ids are in use: an IdLayout with more "
-            "worker_bits allows more processes"
-        )
-    return free[pick(len(free))]
+    return free[pick(len(free))] if free else None
 
 
 class IdGenerator:
@@ -321,6 +321,15 @@ class IdGenerator:
             began, now_ms = self._monotonic(), self._now_ms()
             rows = yield from self._workers()
             worker = choose_worker(rows, self.layout.workers, now_ms, secrets.randbelow)
+            if worker is None:
+                if attempt >= FULL_ATTEMPTS:
+                    raise errors.OperationalError(
+                        f"all {self.layout.workers} worker numbers for ids are in use: "
+                        "an IdLayout with more worker_bits allows more processes"
+                    )
+                # one may have been given back whose last ids are a little ahead
+                yield steps.Sleep(AHEAD_MS / 1000.0)
+                continue
             until_ms = now_ms + int(LEASE_SECONDS * 1000)
             taken = yield from self._take(worker, until_ms, now_ms)
             if taken:
@@ -370,7 +379,8 @@ class IdGenerator:
             return
         try:
             yield from self._execute(
-                f"UPDATE {self._table} SET expires_at = UTC_TIMESTAMP(3), last_ms = %s "
+                f"UPDATE {self._table} SET expires_at = UTC_TIMESTAMP(3) - INTERVAL 1 SECOND, "
+                "last_ms = %s "
                 "WHERE worker = %s AND owner = %s",
                 (sequence.last_ms, lease.worker, self._owner),
                 1.0,

@@ -11,7 +11,9 @@ import pytest
 
 import dualdb
 from dualdb import (
+    AsyncDatabaseService,
     Candidate,
+    DatabaseService,
     HashBuckets,
     IntegrityError,
     InterfaceError,
@@ -185,7 +187,7 @@ def test_many_callers_assign_the_same_keys_once(keyed: Any, io: Any, mapping: An
         return lambda: keyed.directory.assign(key)
 
     calls = [assign(keys[n % len(keys)]) for n in range(50)]
-    answers = io.max_concurrency(calls)
+    answers = io.concurrently(calls)
     assert all(isinstance(answer, int) for answer in answers), answers
     rows = mapping.run(
         "global",
@@ -203,7 +205,7 @@ def test_threads_and_tasks_assign_the_same_keys_once(mapping: Any) -> None:
     start = threading.Barrier(51)
 
     async def tasks() -> None:
-        async with dualdb.AsyncDatabaseService(mapping.config, directory=directory) as db:
+        async with AsyncDatabaseService(mapping.config, directory=directory) as db:
             await asyncio.get_running_loop().run_in_executor(None, start.wait, 30)
 
             async def one(n: int) -> None:
@@ -212,7 +214,7 @@ def test_threads_and_tasks_assign_the_same_keys_once(mapping: Any) -> None:
 
             await asyncio.gather(*[one(n) for n in range(50)])
 
-    with dualdb.DatabaseService(mapping.config, directory=directory) as db:
+    with DatabaseService(mapping.config, directory=directory) as db:
 
         def one(n: int) -> None:
             start.wait(30)
@@ -480,7 +482,23 @@ def test_hash_buckets(mapping: Any, io: Any, open_service: Any) -> None:
             io(ask())
 
 
-def test_functions_that_wait_are_for_asyncio(io: Any, databases: Any, open_service: Any) -> None:
+def test_functions_that_wait_are_refused_by_threads(databases: Any) -> None:
+    async def one(key: int) -> int:
+        return 1
+
+    wrong: List[Dict[str, Any]] = [{"shard_of_key": one}, {"directory": KeyFunction(one)}]
+    for options in wrong:
+        with pytest.raises(TypeError, match="only the asyncio service"):
+            DatabaseService(databases.config, **options)
+    with DatabaseService(databases.config, shard_of_key=lambda key: one(key)) as db:  # noqa: PLW0108
+        hidden = KeyFunction(lambda key: one(key), ttl=1)  # noqa: PLW0108
+        with DatabaseService(databases.config, directory=hidden) as other:
+            with pytest.raises(ParameterError, match="only the asyncio service"):
+                other.shard_id_of(1)
+        assert db.shards().query("SELECT 1").errors == {}
+
+
+def test_functions_that_wait_are_awaited_by_tasks(databases: Any) -> None:
     calls: List[Any] = []
 
     async def one(key: int) -> int:
@@ -488,20 +506,19 @@ def test_functions_that_wait_are_for_asyncio(io: Any, databases: Any, open_servi
         await asyncio.sleep(0)
         return 1 + key % 2
 
-    if io.name == "sync":
-        for source in ({"shard_of_key": one}, {"directory": KeyFunction(one)}):
-            with pytest.raises(TypeError, match="only the asyncio service"):
-                io.Service(databases.config, **source)
-        return
-    db = open_service(shard_of_key=one)
-    assert io(db.shard_id_of(3)) == 2
-    assert io(db.key(4).query_value("SELECT DATABASE()")).endswith("1")
-    assert sorted(io(db.keys([1, 2, 3]).query(SELECT)).by_shard) == [1, 2]
-    assert calls[:2] == [3, 4]
-    cached = open_service(directory=KeyFunction(one, ttl=60))
-    calls.clear()
-    assert [io(cached.shard_id_of(3)) for _ in range(3)] == [2, 2, 2]
-    assert calls == [3]
+    async def main() -> None:
+        async with AsyncDatabaseService(databases.config, shard_of_key=one) as db:
+            assert await db.shard_id_of(3) == 2
+            assert (await db.key(4).query_value("SELECT DATABASE()")).endswith("1")
+            assert sorted((await db.keys([1, 2, 3]).query(SELECT)).by_shard) == [1, 2]
+        assert calls == [3, 4, 1, 2, 3]
+        calls.clear()
+        cached = KeyFunction(one, ttl=60)
+        async with AsyncDatabaseService(databases.config, directory=cached) as db:
+            assert [await db.shard_id_of(3) for _ in range(3)] == [2, 2, 2]
+        assert calls == [3]
+
+    asyncio.run(main())
 
 
 def _always(answer: Any, keys: Any) -> Any:
@@ -584,17 +601,14 @@ def test_writes_by_key_stop_when_the_map_is_too_old(
     with monkeypatch.context() as patch:
         _cut_off_from_global(db, patch)
 
-        def refused() -> bool:
-            return not _takes_writes(io, key)
-
-        assert _eventually(io, refused)
+        io.wait_for(lambda: not _takes_writes(io, key))
         with pytest.raises(StaleMap) as caught:
             io(key.execute(*write))
         error = caught.value
         assert (error.sent, error.shard_id, error.retryable) == (False, 1, True)
         asks: List[Callable[[], Any]] = [
             lambda: key.call("buy", (1, "B", 1)),
-            lambda: io.awaited(_begin(io, key)),
+            lambda: io.enter(key.transaction()),
             lambda: db.keys([1]).execute("DELETE FROM trades WHERE user_id IN %(keys)s"),
         ]
         for ask in asks:
@@ -604,9 +618,7 @@ def test_writes_by_key_stop_when_the_map_is_too_old(
         assert io(db.keys([1]).query(SELECT)).errors == {}
         io(db.shard(1).execute(*write))
 
-    assert _eventually(io, lambda: _takes_writes(io, key)), (
-        "it goes on when the map can be read again"
-    )
+    io.wait_for(lambda: _takes_writes(io, key))  # the map can be read again
 
 
 def _takes_writes(io: Any, target: Any) -> bool:
@@ -615,19 +627,6 @@ def _takes_writes(io: Any, target: Any) -> bool:
     except StaleMap:
         return False
     return True
-
-
-def _begin(io: Any, target: Any) -> Any:
-    with io.entered(target.transaction()):
-        pass
-
-
-def _eventually(io: Any, condition: Callable[[], bool]) -> bool:
-    for _ in range(300):
-        if condition():
-            return True
-        io.sleep(0.05)
-    return False
 
 
 def test_a_lease_shorter_than_the_refresh_is_refused(io: Any, databases: Any) -> None:

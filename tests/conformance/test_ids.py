@@ -7,7 +7,15 @@ from typing import Any, Callable, Dict, Iterator, List, Set
 
 import pytest
 
-from dualdb import ClockMovedBack, Error, IdLayout, OperationalError, ParameterError
+from dualdb import (
+    AsyncDatabaseService,
+    ClockMovedBack,
+    DatabaseService,
+    Error,
+    IdLayout,
+    OperationalError,
+    ParameterError,
+)
 from dualdb.directory import ids
 
 WORKERS = "dualdb_worker"
@@ -42,7 +50,7 @@ def test_ids_fit_a_bigint_column(numbered: Any, io: Any, workers: Any) -> None:
 
 
 def test_callers_of_one_process_have_one_worker(numbered: Any, io: Any, workers: Any) -> None:
-    made: List[int] = io.max_concurrency([lambda: numbered.ids.next(1)] * 100)
+    made: List[int] = io.concurrently([lambda: numbered.ids.next(1)] * 100)
     assert len(set(made)) == 100
     assert workers.value("global", f"SELECT COUNT(*) FROM {WORKERS}") == 1
 
@@ -174,7 +182,7 @@ def _environment(config: Any) -> Dict[str, str]:
 
 @pytest.mark.slow
 def test_processes_make_no_id_twice(workers: Any, io: Any) -> None:
-    program = PROGRAM if io.name == "sync" else ASYNC_PROGRAM
+    program = {DatabaseService: PROGRAM, AsyncDatabaseService: ASYNC_PROGRAM}[io.Service]
     each, processes = 100_000, 8
     running = [
         subprocess.Popen(

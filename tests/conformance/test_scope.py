@@ -2,14 +2,22 @@
 
 import asyncio
 import contextvars
-import inspect
-import threading
-from typing import Any, Callable, List
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Callable, Generator, List
 
 import pytest
 from apis import session
 
-from dualdb import CrossShardError, InterfaceError, KeyNotFound, LookupTable, ParameterError
+from dualdb import (
+    AsyncDatabaseService,
+    CrossShardError,
+    DatabaseService,
+    InterfaceError,
+    KeyNotFound,
+    LookupTable,
+    ParameterError,
+)
 
 DATABASE = "SELECT DATABASE()"
 
@@ -18,14 +26,11 @@ def here(io: Any, call: Callable[[], Any]) -> Any:
     """The value of a call that is made by the caller of the test, who is a task in
     asyncio, and has a context of its own.
     """
-    if io.name == "sync":
-        return call()
 
-    async def ask() -> Any:
-        answer = call()
-        return await answer if inspect.isawaitable(answer) else answer
+    def body() -> Generator[Any, Any, Any]:
+        return (yield call())
 
-    return io(ask())
+    return io(io.function(body)())
 
 
 def shard_here(io: Any, db: Any) -> Any:
@@ -136,88 +141,68 @@ def test_a_scope_that_cannot_begin_leaves_nothing(db: Any, io: Any) -> None:
 
 
 def test_two_hundred_callers_never_cross(db: Any, io: Any) -> None:
-    def ask(n: int) -> Callable[[], Any]:
-        if io.name == "sync":
+    def body(scope: Any) -> Generator[Any, Any, Any]:
+        first = yield db.current.query_value(DATABASE)
+        yield io.pause(0)
+        return first[-1], (yield db.current.query_value(DATABASE))[-1]
 
-            def in_thread() -> Any:
-                with db.scope(shard_id=1 + n % 2, lock=True):
-                    first = db.current.query_value(DATABASE)
-                    return first, db.current.query_value(DATABASE)
-
-            return in_thread
-
-        async def in_task() -> Any:
-            async with db.scope(shard_id=1 + n % 2, lock=True):
-                first = await db.current.query_value(DATABASE)
-                await asyncio.sleep(0)
-                return first, await db.current.query_value(DATABASE)
-
-        return in_task
-
-    for n, answer in enumerate(io.max_concurrency([ask(n) for n in range(200)])):
-        assert [each[-1] for each in answer] == [str(1 + n % 2)] * 2
+    blocks = [
+        io.block(partial(db.scope, shard_id=shard_id, lock=True), body) for shard_id in (1, 2)
+    ]
+    answers = io.concurrently(blocks * 100)
+    assert answers == [("1", "1"), ("2", "2")] * 100
 
 
-def test_it_follows_those_who_copy_the_context_until_it_is_over(db: Any, io: Any) -> None:
-    if io.name == "async":
+def test_a_scope_entered_elsewhere_is_not_here_and_ends_for_all(db: Any, io: Any) -> None:
+    scope = db.scope(shard_id=1, lock=True)
+    io.in_other_caller(lambda: io.enter(scope))
+    with pytest.raises(InterfaceError, match="no scope here"):
+        here(io, lambda: db.current)
+    io(io.leave(scope))
+    assert io(db.shard(2).query_value(DATABASE))[-1] == "2"
 
-        async def main() -> None:
-            async def child() -> str:
-                return str(db.current.name)
 
-            async def late() -> str:
+def test_it_follows_tasks_until_it_is_over(databases: Any) -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def child(*, late: bool) -> str:
+            if late:
                 await ended.wait()
-                return str(db.current.name)
+            return str(db.current.name)
 
-            ended = asyncio.Event()
+        async with AsyncDatabaseService(databases.config) as db:
             async with db.scope(shard_id=2):
-                assert await asyncio.create_task(child()) == "shard 2"
+                assert await asyncio.create_task(child(late=False)) == "shard 2"
                 assert await asyncio.to_thread(lambda: db.current.name) == "shard 2"
-                waiting = asyncio.create_task(late())
+                waiting = asyncio.create_task(child(late=True))
                 await asyncio.sleep(0)
             ended.set()
             with pytest.raises(InterfaceError, match="is over"):
                 await waiting
 
-        io(main())
-        return
-    found: List[Any] = []
-
-    def note() -> None:
-        try:
-            found.append(db.current.name)
-        except InterfaceError as error:
-            found.append(str(error))
-
-    with db.scope(shard_id=2):
-        context = contextvars.copy_context()
-        for target in (note, lambda: context.run(note)):
-            thread = threading.Thread(target=target)
-            thread.start()
-            thread.join()
-    context.run(note)
-    assert "no scope here" in found[0]
-    assert found[1] == "shard 2"
-    assert "is over" in found[2]
+    asyncio.run(main())
 
 
-def test_a_scope_left_in_another_context_is_over_in_both(db: Any, io: Any) -> None:
-    scope = db.scope(shard_id=1, lock=True)
-    here = contextvars.copy_context()
-    if io.name == "async":
-
-        async def main() -> None:
-            await asyncio.create_task(scope.__aenter__())
+def test_it_follows_threads_that_copy_the_context_until_it_is_over(databases: Any) -> None:
+    with DatabaseService(databases.config) as db, ThreadPoolExecutor(1) as executor:
+        with db.scope(shard_id=2):
+            context = contextvars.copy_context()
+            found = executor.submit(context.run, lambda: db.current.name).result()
+            assert found == "shard 2"
             with pytest.raises(InterfaceError, match="no scope here"):
-                _ = db.current
-            await scope.__aexit__(None, None, None)
-            await db.shard(2).query(DATABASE)
+                executor.submit(lambda: db.current).result()
+        with pytest.raises(InterfaceError, match="is over"):
+            context.run(lambda: db.current)
 
-        io(main())
-        return
-    here.run(scope.__enter__)
-    assert here.run(lambda: db.current.name) == "shard 1"
-    scope.__exit__(None, None, None)
-    with pytest.raises(InterfaceError, match="is over"):
-        here.run(lambda: db.current)
-    assert here.run(lambda: db.shard(2).query_value(DATABASE))[-1] == "2"
+
+def test_a_context_that_a_scope_was_entered_in_is_free_when_it_is_over(databases: Any) -> None:
+    context = contextvars.copy_context()
+    with DatabaseService(databases.config) as db:
+        scope = db.scope(shard_id=1, lock=True)
+        context.run(scope.__enter__)
+        assert context.run(lambda: db.current.name) == "shard 1"
+        scope.__exit__()
+        with pytest.raises(InterfaceError, match="is over"):
+            context.run(lambda: db.current)
+        assert context.run(db.shard(2).query_value, DATABASE)[-1] == "2"
