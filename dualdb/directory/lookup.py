@@ -387,7 +387,7 @@ class KeyDirectory:
 
     def _owners(self) -> steps.Plan[Dict[int, int]]:
         rows = yield from self._rows(tables.mapping_table(self.source).all_rows)
-        return {int(row["stored"]): int(row["shard_id"]) for row in rows}
+        return {int(row["found_key"]): int(row["shard_id"]) for row in rows}
 
     def _fill(self, source: HashBuckets) -> steps.Plan[None]:
         table, owners = tables.mapping_table(source), (yield from self._owners())
@@ -478,7 +478,7 @@ class KeyDirectory:
             self._counted_at = self._clock()
             rows = yield from self._rows(tables.mapping_table(self.source).counts)
             self._counts = {
-                int(row["shard_id"]): int(row["count"])
+                int(row["shard_id"]): int(row["key_count"])
                 for row in rows
                 if row["shard_id"] is not None
             }

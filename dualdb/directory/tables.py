@@ -75,14 +75,14 @@ class MappingTable:
     def counts(self) -> str:
         """How many keys each shard has."""
         return (
-            f"SELECT {self._shard} AS shard_id, COUNT(*) AS count FROM {self._table} "
+            f"SELECT {self._shard} AS shard_id, COUNT(*) AS key_count FROM {self._table} "
             f"GROUP BY {self._shard}"
         )
 
     @property
     def all_rows(self) -> str:
         """The whole table."""
-        return f"SELECT {self._key} AS stored, {self._shard} AS shard_id FROM {self._table}"
+        return f"SELECT {self._key} AS found_key, {self._shard} AS shard_id FROM {self._table}"
 
     def lookup(self, column: KeyColumn, stored: Sequence[StoredKey]) -> Tuple[str, Tuple[Any, ...]]:
         """The statement that finds the rows of these keys, with its parameters.
@@ -92,7 +92,7 @@ class MappingTable:
         """
         if column.kind is not KeyKind.TEXT:
             return f"{self.all_rows} WHERE {self._key} IN %s", (tuple(stored),)
-        one = f"(SELECT {{}} AS stored, {self._shard} AS shard_id FROM {self._table} "
+        one = f"(SELECT {{}} AS found_key, {self._shard} AS shard_id FROM {self._table} "
         one += f"WHERE {self._key} = %s)"
         return " UNION ALL ".join([one.format(n) for n in range(len(stored))]), tuple(stored)
 
@@ -106,13 +106,13 @@ class MappingTable:
         """
         shards: Dict[Any, int] = {}
         for row in rows:
-            shard_id, key = row["shard_id"], row["stored"]
+            shard_id, key = row["shard_id"], row["found_key"]
             if shard_id is None:
                 continue
             if shards.setdefault(key, int(shard_id)) != int(shard_id):
                 key = stored[key] if column.kind is KeyKind.TEXT else key
                 raise RoutingError(
-                    f"{self.name} has rows for shards {shards[row['stored']]} and {shard_id} "
+                    f"{self.name} has rows for shards {shards[row['found_key']]} and {shard_id} "
                     f"with the key {key!r}: add a unique index on {self.key_column}"
                 )
         names: Iterable[Any] = range(len(stored)) if column.kind is KeyKind.TEXT else stored
