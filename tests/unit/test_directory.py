@@ -287,7 +287,8 @@ def test_a_lookup_is_one_statement_whatever_the_keys() -> None:
     integer = key_column("name", "bigint", "bigint", None)
     sql, params = table.lookup(integer, [1, 2])
     assert (
-        sql == "SELECT `name` AS found_key, `home` AS shard_id FROM `app`.`homes` WHERE `name` IN %s"
+        sql
+        == "SELECT `name` AS found_key, `home` AS shard_id FROM `app`.`homes` WHERE `name` IN %s"
     )
     assert params == ((1, 2),)
     text = key_column("name", "varchar", "varchar(9)", 9)
@@ -302,7 +303,10 @@ def test_a_lookup_is_one_statement_whatever_the_keys() -> None:
 def test_rows_are_found_by_their_keys() -> None:
     table = tables.MappingTable("homes", "k", "s")
     integer = key_column("k", "int", "int", None)
-    rows: List[Dict[str, Any]] = [{"found_key": 2, "shard_id": 9}, {"found_key": 1, "shard_id": None}]
+    rows: List[Dict[str, Any]] = [
+        {"found_key": 2, "shard_id": 9},
+        {"found_key": 1, "shard_id": None},
+    ]
     assert table.found(integer, [1, 2, 3], rows) == [None, 9, None]
     text = key_column("k", "varchar", "varchar(9)", 9)
     found: List[Optional[int]] = table.found(text, ["a", "b"], [{"found_key": 1, "shard_id": 4}])
