@@ -28,6 +28,9 @@ PLACE_ATTEMPTS = 10
 #: what this process has placed since is added.
 COUNTS_INTERVAL = 10.0
 
+#: ER_TABLEACCESS_DENIED_ERROR, also for a table that does not exist.
+TABLE_ACCESS_DENIED = 1142
+
 #: What a lookup ends with where the global database cannot be asked.
 UNREACHABLE = (errors.ConnectionFailed, errors.ConnectionLost, errors.PoolTimeout)
 
@@ -349,6 +352,7 @@ class KeyDirectory:
             yield from self._write(table.move, (column.stored(name), shard_id, shard_id))
         finally:
             self.cache.clear()
+        self.cache.assigned(name, shard_id)
 
     def forget(self, key: Any) -> steps.Plan[None]:
         """Remove a key and its aliases."""
@@ -363,6 +367,10 @@ class KeyDirectory:
         except errors.ProgrammingError as error:
             if error.errno != error_codes.NO_SUCH_TABLE:
                 raise
+        except errors.DatabaseError as error:
+            if error.errno != TABLE_ACCESS_DENIED:
+                raise
+            log.warning("the aliases of a forgotten key, if any, are left: %s", error)
         try:
             yield from self._write(table.delete, (stored,))
         finally:
