@@ -233,6 +233,35 @@ class ShardNotFound(RoutingError):
     """
 
 
+class KeyNotFound(RoutingError):
+    """The key has no shard: it is not in the lookup table.
+
+    ``db.directory.assign(key)`` gives it one.
+    """
+
+
+class StaleMap(RoutingError):
+    """A write by key was refused, because this process has not been able to confirm for
+    ``max_staleness`` seconds where the keys are. Reads go on.
+    """
+
+    retryable = True
+
+
+class NotReady(OperationalError):
+    """``wait_ready`` waited in vain; the message says for what."""
+
+    retryable = True
+
+
+class ClockMovedBack(OperationalError):
+    """The clock shows a time for which ids have been made, and waiting for it to catch
+    up would take too long. No id was made.
+    """
+
+    retryable = True
+
+
 class CrossShardError(RoutingError, InterfaceError):
     """A call to one shard inside a transaction on another, of the same thread or task:
     the transaction cannot cover both.

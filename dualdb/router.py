@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Callable, Dict, Generic, Iterable, List, Optional, Sequence, Set, Union
 
 from . import deadlines, fork_safety
-from .api import membership
+from .api import membership, session_scope
 from .api.client import Shared, last_insert
 from .api.membership import ChildTasks, LastInserts
 from .api.target import Target
@@ -32,7 +32,12 @@ from .api.typevars import (
 )
 from .config import DatabaseConfig
 from .deadlines import Deadline
-from .errors import CrossShardError, ParameterError, RoutingError
+from .directory import keys as key_types
+from .directory.ids import IdGenerator, IdLayout
+from .directory.lookup import Environment, KeyDirectory
+from .directory.routes import DirectoryT, IdsT, KeyRoutes, ScopeT, ServiceRooms
+from .directory.sources import HashBuckets, KeyFunction, LookupTable, Source
+from .errors import CrossShardError, RoutingError
 from .execution import steps, verbs
 from .pooling.base import PoolStats
 from .sharding.scatter import OnError, Policy
@@ -46,6 +51,8 @@ log = logging.getLogger("dualdb")
 
 
 class Router(
+    KeyRoutes[TargetT, ScatterT, IntR, ScopeT],
+    ServiceRooms[DirectoryT, IdsT, NoneR],
     Target[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT],
     Generic[
         RowsR,
@@ -64,6 +71,9 @@ class Router(
         TargetT,
         ScatterT,
         ClientT,
+        DirectoryT,
+        IdsT,
+        ScopeT,
     ],
 ):
     """A sharded database behind one object: a global database and the shards in its
@@ -91,11 +101,18 @@ class Router(
             (``*.db.internal``), addresses, networks (``10.0.0.0/8``). None for all.
         shard_of_key: gives the shard_id of a key, for ``key`` and ``keys``: ``lambda
             user_id: user_id % 4``. It does no I/O, and gives the same for the same key
-            always.
+            always. In asyncio it may be a coroutine function.
         child_tasks: what becomes of a call that another task or thread makes in a
             context which has a transaction open on the database that is called: "warn"
             (outside, with one WARNING for each place), "error" (InterfaceError), or
             "join" (inside, one at a time).
+        directory: where the shards of keys are found instead: a LookupTable,
+            HashBuckets, or a KeyFunction.
+        max_staleness: seconds after which a process that could not read the shard table
+            or the directory refuses writes by key (StaleMap); None to go on with what
+            it read last.
+        id_layout: how the bits of ``ids`` are shared; the same in all processes.
+        worker_table: the table of the processes that make ids.
     """
 
     def __init__(
@@ -107,8 +124,12 @@ class Router(
         refresh_interval: Optional[float] = 5.0,
         drain_timeout: float = 30.0,
         allowed_hosts: Optional[Iterable[str]] = None,
-        shard_of_key: Optional[Callable[[Any], int]] = None,
+        shard_of_key: Optional[Callable[[Any], Any]] = None,
         child_tasks: ChildTasks = "warn",
+        directory: Optional[Source] = None,
+        max_staleness: Optional[float] = None,
+        id_layout: Optional[IdLayout] = None,
+        worker_table: str = "dualdb_worker",
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
             raise TypeError(
@@ -118,10 +139,9 @@ class Router(
             raise ValueError(f"absent_shard is 'global' or 'error', not {absent_shard!r}")
         if not re.fullmatch(r"[\w$]+(\.[\w$]+)?", shard_table):
             raise ValueError(f"shard_table is name or schema.name, not {shard_table!r}")
-        if shard_of_key is not None and not callable(shard_of_key):
-            raise TypeError(f"shard_of_key is a function, not {type(shard_of_key).__name__}")
         self.global_config = global_config
-        self._shard_of_key = shard_of_key
+        self._max_staleness = _max_staleness(max_staleness, refresh_interval)
+        self._directory = self._make_directory(directory, shard_of_key)
         self.absent_shard = absent_shard
         self.shard_table = shard_table
         if refresh_interval is not None and not deadlines.seconds(refresh_interval):
@@ -135,6 +155,12 @@ class Router(
             drain_timeout=deadlines.seconds(drain_timeout),
             allowed=AllowedHosts(allowed_hosts),
         )
+        self._ids = IdGenerator(
+            id_layout or IdLayout(),
+            key_types.table_name(worker_table, "worker_table"),
+            lambda: self._lifecycle.require_open().global_client,
+            self._run_exclusive,
+        )
         self._inserts = LastInserts()
         self._shared = Shared(
             self._inserts,
@@ -147,9 +173,35 @@ class Router(
         self._init_runtime()
         fork_safety.register(self)
 
+    def _make_directory(
+        self, source: Optional[Source], shard_of_key: Optional[Callable[[Any], Any]]
+    ) -> Optional[KeyDirectory]:
+        if shard_of_key is not None:
+            if source is not None:
+                raise TypeError("give the service shard_of_key or directory, not both")
+            source = KeyFunction(shard_of_key)
+        if source is None:
+            return None
+        if not isinstance(source, (LookupTable, HashBuckets, KeyFunction)):
+            raise TypeError(
+                "directory must be a LookupTable, HashBuckets or KeyFunction, "
+                f"not {type(source).__name__}"
+            )
+        environment = Environment(
+            lambda: self._lifecycle.require_open().global_client,
+            self._candidates,
+            lambda: self._lifecycle.require_open().shard_map.shards,
+            self._awaits,
+            self._max_staleness,
+        )
+        return KeyDirectory(source, environment)
+
     def _forked(self) -> Any:
         self._init_runtime()
         self._lifecycle.forked()
+        self._ids.forked()
+        if self._directory is not None:
+            self._directory.forked()
         return self._restart_after_fork
 
     def _restart_after_fork(self) -> None:
@@ -176,8 +228,10 @@ class Router(
         """A client with a pool of its own, not yet connected."""
 
     @abstractmethod
-    def _new_target(self, route: Any) -> TargetT:
-        """A target that goes where ``route`` says."""
+    def _new_target(self, route: Any, identify: Any) -> TargetT:
+        """A target that goes where ``route`` says, and is the database whose shard id
+        ``identify`` gives without I/O.
+        """
 
     @abstractmethod
     def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> ScatterT:
@@ -228,6 +282,7 @@ class Router(
             retry_after=life.retry_after,
         )
         if chosen is not None:
+            session_scope.check_lock(self, chosen)
             client = topology.clients[chosen]
             return client._check_cross_shard(transactions) if transactions else client
         if shard_id is not None and shard_id not in self._warned:
@@ -269,7 +324,7 @@ class Router(
             ParameterError: the id is not an int.
         """
         number = routing.shard_id_of(shard_id)
-        return self._new_target(lambda: self._route_to(number, named=True))
+        return self._new_target(lambda: self._route_to(number, named=True), lambda: number)
 
     def shards(
         self,
@@ -300,69 +355,11 @@ class Router(
         )
         return self._scatter(named, Policy(on_error, max_concurrency, min_ok))
 
-    def key(self, key: Any) -> TargetT:
-        """The shard of a key, by the service's ``shard_of_key``; otherwise as
-        ``shard``.
-
-        Raises:
-            ParameterError: the service has no ``shard_of_key``, or it gives something
-                else than an int. What it raises itself goes through.
-        """
-        return self.shard(self._shard_id_of_key(key))
-
-    def keys(
-        self,
-        keys: Iterable[Any],
-        *,
-        on_error: OnError = "raise",
-        min_ok: Optional[int] = None,
-        max_concurrency: int = 16,
-    ) -> ScatterT:
-        """The shards of several keys as one target, each of which is asked for its own
-        keys alone, with one statement.
-
-        ``%(keys)s`` in the statement is them: ``db.keys([1, 2, 9]).query("SELECT * FROM
-        trades WHERE user_id IN %(keys)s")``. Other parameters are a mapping. It has
-        ``query`` and ``execute``. A key that is given twice is sent once.
-
-        Args:
-            keys: any iterable of what ``shard_of_key`` takes.
-            on_error, min_ok, max_concurrency: as for ``shards``.
-
-        Raises:
-            ParameterError: as ``key``, or these are no keys.
-        """
-        if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
-            raise ParameterError(
-                f"keys is an iterable of keys, not {type(keys).__name__}; one key is written [key]"
-            )
-        owned: Dict[int, List[Any]] = {}
-        try:
-            distinct = dict.fromkeys(keys)
-        except TypeError as error:
-            raise ParameterError(f"a key is hashable: {error}") from None
-        for key in distinct:
-            owned.setdefault(self._shard_id_of_key(key), []).append(key)
-        return self._scatter(sorted(owned), Policy(on_error, max_concurrency, min_ok), owned)
-
-    def _shard_id_of_key(self, key: Any) -> int:
-        if self._shard_of_key is None:
-            raise ParameterError(
-                "this service does not know the shards of keys: give it shard_of_key=, a function from a key to a shard_id"
-            )
-        shard_id: Any = self._shard_of_key(key)
-        try:
-            return routing.shard_id_of(shard_id)
-        except ParameterError:
-            raise ParameterError(
-                f"shard_of_key gives the shard_id of a key, an int, and not {shard_id!r}"
-            ) from None
-
     def _scatter(
         self,
         named: Optional[List[int]],
         policy: Policy,
-        keys: Optional[Dict[int, List[Any]]] = None,
+        keys: Any = None,
     ) -> ScatterT:
         return self._new_scatter(
             lambda: self._routes(named),
@@ -378,6 +375,8 @@ class Router(
             if named is None
             else named
         )
+        for shard_id in ids:
+            session_scope.check_lock(self, shard_id)
         return {shard_id: partial(self._route_to, shard_id, named=True) for shard_id in ids}
 
     def _refuse_inside_transaction(self) -> None:
@@ -395,8 +394,19 @@ class Router(
         suspended or cannot be reached: ShardUnavailable, never another database.
         """
         return self._new_target(
-            lambda: self._route_to(routing.shard_of(client_session), named=False)
+            lambda: self._route_to(routing.shard_of(client_session), named=False),
+            partial(self._identity_of_session, client_session),
         )
+
+    @property
+    def name(self) -> str:
+        """``"global"``: as a target the service is the global database."""
+        return "global"
+
+    @property
+    def shard_id(self) -> None:
+        """None: as a target the service is the global database."""
+        return None
 
     # Life.
 
@@ -423,7 +433,11 @@ class Router(
         With a ``timeout`` in seconds it waits that long for what is in use, and then
         breaks it.
         """
-        return self._run_own(self._lifecycle.stop(timeout))
+        return self._run_own(self._stop(timeout))
+
+    def _stop(self, timeout: Optional[float]) -> steps.Plan[None]:
+        yield from self._ids.release()
+        yield from self._lifecycle.stop(timeout)
 
     def deadline(self, timeout: float) -> Deadline:
         """A limit, in seconds, over all that is done inside a block: ``with
@@ -775,4 +789,19 @@ class Router(
         return self._run(self._lifecycle.health())
 
 
-AnyRouter = Router[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
+def _max_staleness(
+    max_staleness: Optional[float], refresh_interval: Optional[float]
+) -> Optional[float]:
+    if max_staleness is None:
+        return None
+    seconds = deadlines.seconds(max_staleness)
+    if refresh_interval is None or seconds <= refresh_interval:
+        raise ValueError(
+            "max_staleness must be above refresh_interval, within which the map is confirmed"
+        )
+    return seconds
+
+
+AnyRouter = Router[
+    Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any
+]

@@ -17,7 +17,7 @@ class IdleStore:
 
     def __init__(self, config: DatabaseConfig) -> None:
         self._idle: Deque[Connection] = deque()
-        self._most = config.pool_size
+        self._most = config.most_idle
 
     @property
     def is_full(self) -> bool:

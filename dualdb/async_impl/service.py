@@ -9,14 +9,19 @@ from typing import (
 )
 
 from ..config import DatabaseConfig
+from ..directory.ids import IdGenerator
+from ..directory.lookup import KeyDirectory
 from ..execution import steps
 from ..router import Router
 from ..sharding.scatter import Policy
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
+from .directory import Directory
+from .directory import Ids as IdSource
 from .results import Called, Column, Count, Done, Drained, Ids, Int, OneRow, Report, Rows, Value
 from .runner import Background, acquire, run_plan, run_step
 from .scatter import Scatter
+from .scope import Scope
 from .transaction import Transaction
 
 
@@ -51,6 +56,9 @@ class DatabaseService(
         Target,
         Scatter,
         MySQLClient,
+        Directory,
+        IdSource,
+        Scope,
     ],
 ):
     """The sharded database for web handlers and other tasks.
@@ -75,8 +83,19 @@ class DatabaseService(
     ) -> MySQLClient:
         return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared)
 
-    def _new_target(self, route: Callable[[], Any]) -> Target:
-        return Target(route)
+    def _new_target(
+        self, route: Callable[[], Any], identify: Callable[[], Optional[int]]
+    ) -> Target:
+        return Target(route, identify)
+
+    def _new_directory(self, directory: KeyDirectory) -> Directory:
+        return Directory(directory)
+
+    def _new_ids(self, generator: IdGenerator) -> IdSource:
+        return IdSource(generator)
+
+    def _new_scope(self, target: Any, resolve: Any, identify: Any, lock: bool) -> Scope:
+        return Scope(self, target, resolve, identify, lock=lock)
 
     def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> Scatter:
         return Scatter(routes, check, policy, keys=keys)

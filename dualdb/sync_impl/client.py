@@ -4,6 +4,7 @@ from typing import Any, Callable, List, Optional
 
 from .. import errors
 from ..api.client import BaseClient
+from ..api.identity import Identified
 from ..api.target import Target as BaseTarget
 from ..execution import steps
 from ..protocol.exchange import with_session_tracking
@@ -58,6 +59,7 @@ class _Verbs(_Runs):
 
 class Target(
     _Verbs,
+    Identified,
     BaseTarget[
         List[Row],
         Optional[Row],
@@ -71,8 +73,11 @@ class Target(
 ):
     """A shard or a session's database, found at each call."""
 
-    def __init__(self, route: Callable[[], Any]) -> None:
-        self._find = route
+    def __init__(self, route: Callable[[], Any], identify: Callable[[], Optional[int]]) -> None:
+        self._find, self._identify = route, identify
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__}>"
 
     def _route(self) -> steps.Executor:
         place: steps.Executor = self._find()

@@ -50,7 +50,7 @@ class IdleStore:
             failures=(_NeverRaised,),
         )
         self._pool._lock = _Lock()
-        self._most = config.pool_size
+        self._most = config.most_idle
 
     @property
     def is_full(self) -> bool:

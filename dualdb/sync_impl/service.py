@@ -4,6 +4,8 @@ import threading
 from typing import Any, Callable, Dict, List, Optional
 
 from ..config import DatabaseConfig
+from ..directory.ids import IdGenerator
+from ..directory.lookup import KeyDirectory
 from ..execution import steps
 from ..results import CallResult, Row, RowCount
 from ..router import Router
@@ -12,8 +14,10 @@ from ..topology.admin import DrainReport
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
 from .concurrency import workers
+from .directory import Directory, Ids
 from .runner import Background, run_plan, run_step
 from .scatter import Scatter
+from .scope import Scope
 from .transaction import Transaction
 
 
@@ -23,6 +27,7 @@ class DatabaseService(
         List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, Transaction,
         BorrowedConnection, int, List[int], Dict[str, Any], DrainReport, None,
         Target, Scatter, MySQLClient,
+        Directory, Ids, Scope,
     ],
 ):  # fmt: skip
     """The sharded database for scripts, Celery workers and other threads.
@@ -49,8 +54,19 @@ class DatabaseService(
     ) -> MySQLClient:
         return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared)
 
-    def _new_target(self, route: Callable[[], Any]) -> Target:
-        return Target(route)
+    def _new_target(
+        self, route: Callable[[], Any], identify: Callable[[], Optional[int]]
+    ) -> Target:
+        return Target(route, identify)
+
+    def _new_directory(self, directory: KeyDirectory) -> Directory:
+        return Directory(directory)
+
+    def _new_ids(self, generator: IdGenerator) -> Ids:
+        return Ids(generator)
+
+    def _new_scope(self, target: Any, resolve: Any, identify: Any, lock: bool) -> Scope:
+        return Scope(self, target, resolve, identify, lock=lock)
 
     def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> Scatter:
         return Scatter(routes, check, policy, keys=keys)

@@ -120,6 +120,8 @@ class ServiceLifecycle:
         self.topology: Optional[Topology] = None
         #: The map as last loaded, which ``apply`` puts into use.
         self.loaded = EMPTY
+        #: When the shard table was last read, by the clock; a forked child keeps it.
+        self._confirmed_at = float("-inf")
         #: The clients of shards that have moved or are out of service, as long as they
         #: have work in progress.
         self.draining: Tuple[DrainingClient, ...] = ()
@@ -157,6 +159,11 @@ class ServiceLifecycle:
     def parse(self, rows: List[Row]) -> ShardMap:
         """What rows mean to this service, as a map with the next version."""
         return parse_shard_table(rows, self._config, self.loaded.version + 1, self._allowed)
+
+    @property
+    def map_age(self) -> float:
+        """Seconds since the shard table was last read; infinite if it never was."""
+        return self._clock() - self._confirmed_at
 
     @property
     def retry_after(self) -> Optional[float]:
@@ -304,7 +311,7 @@ class ServiceLifecycle:
         has seen none: taking anything else for that would send the sessions of every
         shard to the global database.
         """
-        before = self.loaded
+        before, began = self.loaded, self._clock()
         try:
             rows = yield from self._rows(client, timeout)
         except errors.ProgrammingError as error:
@@ -320,6 +327,7 @@ class ServiceLifecycle:
         if self._failure is not None:
             log.info("the shard table can be read again")
         self._read_at, self._failure, self._failures = self._clock(), None, 0
+        self._confirmed_at = began
         if before.version and found == before._replace(version=found.version):
             return before
         for problem in found.problems:
