@@ -1,4 +1,4 @@
-"""What the connections of both implementations know of themselves, beside the socket."""
+"""What both implementations' connections know of themselves, beside the socket."""
 
 import enum
 import random
@@ -320,7 +320,7 @@ class ConnectionState:
 
     @abstractmethod
     def _close_descriptor(self) -> None:
-        """Close this process's descriptor of the socket, without touching the session."""
+        """Close this process's descriptor of the socket; the session goes on."""
 
     # One command.
 
@@ -574,7 +574,7 @@ class ConnectionState:
 
 
 def _facts(probe: Any, lock: Optional[str]) -> session_setup.SessionFacts:
-    """What is known of a session by the answer to ``PROBE``; it fails on old servers."""
+    """What the answer to ``PROBE`` says of a session; old servers refuse it."""
     if isinstance(probe, BaseException) or not probe.rows:
         return session_setup.SessionFacts(lock)
     init_connect, roles, *charsets = probe.rows[0]

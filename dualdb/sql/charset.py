@@ -56,7 +56,7 @@ _BEFORE = frozenset({";", "(", "FOR", "ATOMIC", "BEGIN", "THEN", "ELSE", "DO", "
 
 
 def _words(sql: str) -> Iterator[str]:
-    """Upper-case words and signs; a quoted text is ``''`` and a quoted name its words."""
+    """Words in upper case and signs; a quoted text is ``''``, a quoted name itself."""
     for found in _TOKEN.finditer(sql):
         if found["text"] is not None:
             # a name, where ANSI_QUOTES is on

@@ -313,8 +313,8 @@ class Connection(
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
     def receive_deadline(self) -> float:
-        """When ``receive_response`` is to be told that nothing has come in time, if nothing comes
-        from now on; by time.monotonic().
+        """When to call ``receive_response(in_time=False)`` if nothing comes from now on;
+        by time.monotonic().
         """
         silence = (
             float("inf") if self._read_timeout is None else time.monotonic() + self._read_timeout
