@@ -313,7 +313,7 @@ class Connection(
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
     def receive_deadline(self) -> float:
-        """When to call ``receive_response(in_time=False)`` if nothing comes from now on;
+        """When to call ``receive_response(in_time=False)`` if nothing comes until then;
         by time.monotonic().
         """
         silence = (
