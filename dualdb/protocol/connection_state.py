@@ -262,7 +262,7 @@ class ConnectionState:
     def text_encoding(self) -> TextEncoding:
         """How it wants text."""
         plain = self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
-        zone = time_zone(getattr(self._config, "time_zone", None))
+        zone = time_zone(self._config.time_zone)
         return TextEncoding(self.encoding, not plain, zone)
 
     @property

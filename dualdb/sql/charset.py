@@ -3,17 +3,9 @@
 import re
 from typing import Iterator, List
 
-#: Comments, texts and names; MySQL and MariaDB run what is in ``/*! ... */``, so of
-#: those the marks alone are skipped.
-_TOKEN = re.compile(
-    r"""
-    /\*M?!\d* | \*/ | /\*.*?(?:\*/|\Z) | --(?=[\s\x00-\x20]|\Z)[^\n]* | \#[^\n]*
-    | (?P<text>'(?:[^'\\]|''|\\.)*'|"(?:[^"\\]|""|\\.)*")
-    | (?P<name>`(?:[^`]|``)*`)
-    | (?P<word>@@|:=|[@=,;()]|[\w$]+|[^\s\w])
-    """,
-    re.S | re.X,
-)
+from . import lexer
+
+_WORD = re.compile(r"\*/|(?P<word>@@|:=|[@=,;()]|[\w$]+|[^\s\w])")
 
 #: The variables by which a server reads a statement, or writes its answer.
 _VARIABLES = frozenset(
@@ -57,13 +49,25 @@ _BEFORE = frozenset({";", "(", "FOR", "ATOMIC", "BEGIN", "THEN", "ELSE", "DO", "
 
 def _words(sql: str) -> Iterator[str]:
     """Words in upper case and signs; a quoted text is ``''``, a quoted name itself."""
-    for found in _TOKEN.finditer(sql):
-        if found["text"] is not None:
-            # a name, where ANSI_QUOTES is on
-            yield found["text"][1:-1].upper() if found["text"][0] == '"' else "''"
-        elif found["name"] is not None:
-            yield found["name"][1:-1].replace("``", "`").upper()
-        elif found["word"] is not None:
+    position = 0
+    for token in lexer.tokens(sql):
+        yield from _words_of_code(sql[position : token.start])
+        text = sql[token.start : token.stop]
+        if not token.closed:
+            yield from _words_of_code(text)
+        elif token.kind is lexer.Kind.TEXT:
+            yield "''"
+        elif token.kind is lexer.Kind.DOUBLE_QUOTED:  # a name, where ANSI_QUOTES is on
+            yield text[1:-1].upper()
+        elif token.kind is lexer.Kind.NAME:
+            yield text[1:-1].replace("``", "`").upper()
+        position = token.stop
+    yield from _words_of_code(sql[position:])
+
+
+def _words_of_code(text: str) -> Iterator[str]:
+    for found in _WORD.finditer(text):
+        if found["word"] is not None:
             yield found["word"].upper()
 
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, List
 
 import pytest
 
-from dualdb import DatabaseConfig, ParameterError
+from dualdb import ParameterError
 from dualdb.sql import lexer
 
 AWARE = datetime.datetime(2024, 7, 2, 3, 4, 5, 6, tzinfo=datetime.timezone.utc)
@@ -84,7 +84,6 @@ def test_an_aware_datetime_is_refused_without_a_time_zone_in_the_configuration(
         assert io(tx.query_value("SELECT 1")) == 1
 
 
-@pytest.mark.skipif("time_zone" not in DatabaseConfig.model_fields, reason="no such option yet")
 def test_an_aware_datetime_is_converted_to_the_time_zone_of_the_configuration(
     databases: Any, open_service: Any, io: Any
 ) -> None:
