@@ -1,10 +1,11 @@
-"""Where a database is and how to reach it: one pydantic model, the same in both
-colours.
+"""Where a database is and how to reach it: one pydantic model, the same for threads
+and asyncio.
 """
 
 import os
+import re
 from difflib import get_close_matches
-from typing import Any, Callable, Dict, Literal, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Literal, Mapping, Optional
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import (
@@ -12,12 +13,23 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    SerializationInfo,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails
 from pymysql.charset import charset_by_name
+
+from .passwords import LookedUpPassword, Password, as_secret
+
+#: Isolation levels of the servers, in their own words.
+IsolationLevel = Literal["READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+#: Schemes of a database URL: ours, and those that other libraries' URLs have.
+URL_SCHEMES = ("mysql", "mariadb")
+URL_DRIVERS = ("pymysql", "aiomysql", "mysqldb", "mysqlconnector", "asyncmy", "mariadbconnector")
 
 #: TLS by MySQL's own words. "preferred" uses TLS where the server offers it and does
 #: not check the certificate; "required" refuses a server without TLS; "verify_ca" also
@@ -33,41 +45,65 @@ class DatabaseConfig(BaseModel):
 
     Attributes:
         type: "mysql", for MySQL and MariaDB alike.
-        host, port, unix_socket: the address; a unix socket's path is used in place of
-            host and port.
-        database, user, password: as the server knows them. The password is a SecretStr
-            and is never shown.
-        charset: the connection's character set, by MySQL's name.
-        pool_size: connections kept open once they were needed.
-        max_overflow: connections beyond these under load, closed after use; at most
+        host: Name or address of the server.
+        port: TCP port.
+        unix_socket: Path of a unix socket, used in place of host and port.
+        database: The database, as the server knows it.
+        user: The account.
+        password: A SecretStr, never shown. May also be given as ``env:NAME`` or
+            ``file:PATH``, or as a function without arguments that returns it: these are
+            looked up for each new connection, so that the password can be rotated
+            without a restart. In asyncio a lookup runs in a thread.
+        charset: The connection's character set, by MySQL's name.
+        pool_size: Connections kept open once they were needed.
+        max_overflow: Connections beyond these under load, closed after use; at most
             ``pool_size + max_overflow`` are ever open.
-        pool_timeout: the longest wait for a connection to become free.
-        warm_up: connections made when the pool is opened, at most ``pool_size``.
-        max_lifetime: the greatest age of a pooled connection; None for no limit. Spread
+        pool_timeout: The longest wait for a connection to become free.
+        warm_up: Connections made when the pool is opened, at most ``pool_size``.
+        max_lifetime: The greatest age of a pooled connection; None for no limit. Spread
             over its last tenth.
-        max_idle: how long a service keeps a connection that nobody uses; None for no
+        max_idle: How long a service keeps a connection that nobody uses; None for no
             limit.
-        leak_threshold: a connection that is out for longer is logged, with the place
-            where it was taken; None to look for none.
-        connect_timeout: one limit over TCP, TLS, authentication and session set-up.
-        reset_after_call: reset a session after each procedure, for those that leave
-            locks or user variables behind of which the server does not tell. Nobody
+        leak_threshold: A connection that is in use for longer is logged, with the place
+            where it was taken; None to log none.
+        connect_timeout: One limit over TCP, TLS, authentication and session set-up.
+        reset_after_call: Reset a session after each procedure, for those that leave
+            locks or user variables behind that the server does not report. Nobody
             waits for it, but the server has three commands more.
-        row_decoder: what decodes rows, all to the same values. "auto": this package's
+        row_decoder: What decodes rows, all to the same values. "auto": this package's
             decoder, compiled if it was built and in Python otherwise; "python": the one
             in Python; "driver": PyMySQL or aiomysql, which are slower. The drivers also
             do it where their release does not fit the package's decoder.
-        max_rows: more rows of one result that is read whole are an error (TooManyRows)
-            before they fill the memory; None for no limit. A ``stream`` has none. Where
-            the drivers read, the rows are counted when they have come.
-        read_timeout, write_timeout: the longest silence of the server while an answer
-            is awaited, the longest stall while a statement is sent; None for no limit.
-        ssl_mode, ssl_ca, ssl_cert, ssl_key: TLS; the files are PEM. Without ``ssl_ca``
-            the verify modes trust the system's authorities.
+        max_rows: More rows of one result that is read whole raise TooManyRows before
+            they fill the memory; None for no limit. A ``stream`` has none. Where the
+            drivers read, the rows are counted when they have come.
+        read_timeout: The longest silence of the server while an answer is awaited; None
+            for no limit.
+        write_timeout: The longest stall while a statement is sent; None for no limit.
+        ssl_mode: TLS, by MySQL's own words; see ``SslMode``.
+        ssl_ca: PEM file with the authorities to trust. It makes the modes "preferred"
+            and "required" ``verify_ca``. Without it the verify modes trust the system's
+            authorities.
+        ssl_cert: PEM file with the client's certificate.
+        ssl_key: PEM file with the key of ``ssl_cert``.
+        server_public_key: PEM file with the server's RSA key, for
+            ``caching_sha2_password`` and ``sha256_password`` without TLS.
+        get_server_public_key: Without TLS, encrypt the password for whatever RSA key
+            the server presents. False allows that on loopback only.
+        init_command: A statement that each session begins with.
+        time_zone: The session's time zone: an offset such as "+00:00", or a name.
+        sql_mode: The session's ``sql_mode``, a list of words separated by commas.
+        isolation: The session's isolation level, "READ COMMITTED" for instance.
+        reset: When the session is reset after use: "changed", if a statement changed
+            it; "always", after each use, recommended where tenants share servers.
 
     Raises:
-        pydantic.ValidationError: (a ValueError) naming each field that is wrong,
-            missing or unknown, and never showing its value.
+        pydantic.ValidationError: (A ValueError) it names each field that is wrong,
+            missing or unknown, and never shows its value.
+
+    Example:
+        >>> DatabaseConfig(database="app", user="app", password="env:DUALDB_PW").port
+        3306
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -79,7 +115,7 @@ class DatabaseConfig(BaseModel):
     port: int = Field(default=3306, ge=1, le=65535)
     database: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00]+$")
     user: str = Field(min_length=1, pattern=r"^[^\x00]+$")
-    password: Union[SecretStr, str]
+    password: Password
     charset: str = "utf8mb4"
     pool_size: int = Field(default=10, ge=1)
     max_overflow: int = Field(default=20, ge=0)
@@ -99,10 +135,19 @@ class DatabaseConfig(BaseModel):
     ssl_ca: Optional[str] = None
     ssl_cert: Optional[str] = None
     ssl_key: Optional[str] = None
+    server_public_key: Optional[str] = None
+    get_server_public_key: bool = False
+    init_command: Optional[str] = Field(default=None, pattern=r"^[^\x00]*[^\x00;\s][^\x00]*$")
+    time_zone: Optional[str] = Field(
+        default=None, pattern=r"^([+-]\d{1,2}:\d{2}|[A-Za-z][A-Za-z0-9_+/-]*)$"
+    )
+    sql_mode: Optional[str] = Field(default=None, pattern=r"^[A-Za-z0-9_, ]*$")
+    isolation: Optional[IsolationLevel] = None
+    reset: Literal["changed", "always"] = "changed"
 
     @model_validator(mode="wrap")
     @classmethod
-    def _tell_no_values(
+    def _hide_values(
         cls, values: Any, check: Callable[[Any], "DatabaseConfig"]
     ) -> "DatabaseConfig":
         # hide_input_in_errors is for the message alone: errors() and json() would show
@@ -111,13 +156,13 @@ class DatabaseConfig(BaseModel):
             return check(values)
         except ValidationError as error:
             found = error.errors(include_url=False)
-        told = [
+        shown = [
             InitErrorDetails(
                 type=each["type"], loc=each["loc"], input=None, ctx=each.get("ctx", {})
             )
             for each in found
         ]
-        raise ValidationError.from_exception_data(cls.__name__, told, hide_input=True)
+        raise ValidationError.from_exception_data(cls.__name__, shown, hide_input=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -134,7 +179,8 @@ class DatabaseConfig(BaseModel):
     def _known_type(cls, value: Any) -> Any:
         if value != "mysql":
             raise ValueError(
-                f"Unsupported database type: {value!r}; 'mysql' is the one there is, for MySQL and MariaDB alike"
+                f"Unsupported database type: {value!r}; 'mysql' is the one there is, "
+                "for MySQL and MariaDB alike"
             )
         return value
 
@@ -155,10 +201,27 @@ class DatabaseConfig(BaseModel):
             ) from None
         return value
 
-    @field_validator("password")
+    @field_validator("password", mode="plain")
     @classmethod
-    def _hidden(cls, value: Union[SecretStr, str]) -> SecretStr:
-        return value if isinstance(value, SecretStr) else SecretStr(value)
+    def _hidden(cls, value: Any) -> SecretStr:
+        return as_secret(value)
+
+    @field_serializer("password")
+    def _masked(self, value: Any, info: SerializationInfo) -> Any:
+        return str(value) if info.mode == "json" else value
+
+    @field_validator("isolation", mode="before")
+    @classmethod
+    def _isolation_words(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return re.sub(r"[\s_-]+", " ", value.strip()).upper()
+
+    @model_validator(mode="after")
+    def _authority_is_used(self) -> "DatabaseConfig":
+        if self.ssl_ca is not None and self.ssl_mode in ("preferred", "required"):
+            object.__setattr__(self, "ssl_mode", "verify_ca")
+        return self
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> "DatabaseConfig":
@@ -168,82 +231,74 @@ class DatabaseConfig(BaseModel):
             )
         return self
 
+    if not TYPE_CHECKING:  # checkers know the fields from pydantic
+
+        def __init__(self, **fields: Any) -> None:
+            # A str would stand in the local variables of a traceback.
+            if isinstance(fields.get("password"), str):
+                fields["password"] = SecretStr(fields["password"])
+            super().__init__(**fields)
+
     @classmethod
     def from_url(cls, url: str, **overrides: Any) -> "DatabaseConfig":
-        """From ``mysql://user:password@host:3306/database?pool_size=5``; ``mariadb://``
-        is the same.
+        """From ``mysql://user:password@host:3306/database?pool_size=5``.
 
-        Reserved characters in user, password and database are percent-encoded. Query
-        arguments and ``overrides`` are this class's fields.
+        ``mariadb://`` is the same, and so are the names with a driver that other
+        libraries use: ``mysql+pymysql://``, ``mysql+aiomysql://``. The driver named
+        there is not looked at.
+
+        Args:
+            url: The URL. Reserved characters in user, password and database are
+                percent-encoded; query arguments are this class's fields.
+            overrides: This class's fields; they win over the URL.
+
+        Returns:
+            The configuration.
 
         Raises:
-            ValueError: not such a URL. The message does not show it, for it may hold a
+            ValueError: Not such a URL. The message does not show it, for it may hold a
                 password.
-            pydantic.ValidationError: a field is wrong.
+            pydantic.ValidationError: A field is wrong.
+
+        Example:
+            >>> DatabaseConfig.from_url("mysql://app:secret@db1/app_global").address
+            'db1:3306/app_global'
         """
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            raise ValueError(
-                "the address in the database URL cannot be read: is an [IPv6 address] left open?"
-            ) from None
-        if parts.scheme not in ("mysql", "mariadb"):
-            raise ValueError("a database URL begins with mysql:// or mariadb://")
-        try:
-            port = parts.port
-        except ValueError:
-            raise ValueError(
-                "the port in the database URL is not a number from 0 to 65535"
-            ) from None
-        fields: Dict[str, Any] = {
-            "host": parts.hostname,
-            "port": port,
-            "database": unquote(parts.path[1:]),
-            "user": unquote(parts.username or ""),
-            "password": unquote(parts.password or ""),
-        }
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        twice = sorted(query.keys() & fields.keys())
-        if twice:
-            raise ValueError(f"{twice[0]} belongs in the URL's address, not in its query")
-        return cls(
-            **{
-                **{name: value for name, value in fields.items() if value is not None},
-                **query,
-                **overrides,
-            }
-        )
+        fields: Dict[str, Any] = {}
+        problem = _fields_of_url(str(url), fields)
+        del url
+        if problem is not None:
+            raise ValueError(problem)
+        return cls(**{**fields, **overrides})
 
     @classmethod
     def from_env(
         cls, prefix: str = "DUALDB_", environ: Optional[Mapping[str, str]] = None
     ) -> "DatabaseConfig":
         """From ``DUALDB_URL``, or ``DUALDB_HOST``, ``DUALDB_USER`` and so on, one
-        variable a field; a field's variable wins over the URL.
+        variable for each field.
+
+        Args:
+            prefix: What the names of the variables begin with.
+            environ: The variables; by default those of the process. A field's variable
+                wins over the URL.
+
+        Returns:
+            The configuration.
 
         Raises:
-            ValueError: a variable with this prefix names no field.
-            pydantic.ValidationError: a field is wrong or missing.
+            ValueError: There is no variable with this prefix, or one names no field.
+            pydantic.ValidationError: A field is wrong or missing.
         """
-        source = os.environ if environ is None else environ
-        fields = {
-            name[len(prefix) :].lower(): value
-            for name, value in source.items()
-            if name.startswith(prefix)
-        }
+        fields = _fields_of_environment(prefix, environ)
+        del environ
         url = fields.pop("url", None)
-        for name in fields:
-            if name not in cls.model_fields:
-                near = get_close_matches(name, cls.model_fields, 1)
-                hint = (
-                    f"did you mean {prefix}{near[0].upper()}?"
-                    if near
-                    else f"the fields are {', '.join(cls.model_fields)}"
-                )
-                raise ValueError(
-                    f"{prefix}{name.upper()} names no field of the configuration: {hint}"
-                )
-        return cls.from_url(url, **fields) if url is not None else cls(**fields)  # type: ignore[arg-type]
+        problem = _problem_of_environment(prefix, [*fields], [*cls.model_fields], url)
+        if problem is not None:
+            raise ValueError(problem)
+        if url is None:
+            return cls(**fields)
+        return cls.from_url(url.get_secret_value(), **fields)
 
     @property
     def address(self) -> str:
@@ -256,21 +311,27 @@ class DatabaseConfig(BaseModel):
         """This configuration with other values for some fields, which are checked as in
         the constructor.
         """
-        return type(self)(
-            **{**{name: getattr(self, name) for name in type(self).model_fields}, **(update or {})}
-        )
+        kept = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**kept, **(update or {})})
 
     def reveal_password(self) -> str:
-        """The password in plain text, for the driver that logs in with it."""
-        return (
-            self.password.get_secret_value()
-            if isinstance(self.password, SecretStr)
-            else self.password
-        )
+        """The password in plain text, for the driver that logs in with it.
+
+        Raises:
+            ValueError: It is a reference or a function, and could not be looked up.
+        """
+        secret = self.password
+        return secret.get_secret_value() if isinstance(secret, SecretStr) else str(secret)
+
+    @property
+    def looks_up_password(self) -> bool:
+        """Whether the password is looked up for each connection, which may take time."""
+        return isinstance(self.password, LookedUpPassword)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError(
-            "a DatabaseConfig holds a password and is not pickled: let the other process make its own, from_env for instance"
+            "a DatabaseConfig holds a password and is not pickled: "
+            "let the other process make its own, from_env for instance"
         )
 
     def __copy__(self) -> "DatabaseConfig":
@@ -278,3 +339,72 @@ class DatabaseConfig(BaseModel):
 
     def __deepcopy__(self, memo: Optional[Dict[int, Any]] = None) -> "DatabaseConfig":
         return self
+
+
+def _fields_of_url(url: str, fields: Dict[str, Any]) -> Optional[str]:
+    """Fill in what a URL says; what is wrong with it, without showing it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the address in the database URL cannot be read: is an [IPv6 address] left open?"
+    scheme, _, driver = parts.scheme.partition("+")
+    if scheme not in URL_SCHEMES or (driver and driver not in URL_DRIVERS):
+        return (
+            "a database URL begins with mysql:// or mariadb://, or with the name of a driver "
+            "as in mysql+pymysql://"
+        )
+    if "@" in parts.path + parts.query or parts.fragment:
+        return (
+            "the database URL has a character in its user, password or database that must be "
+            "percent-encoded: / is %2F, ? is %3F, # is %23, @ is %40"
+        )
+    try:
+        port = parts.port
+    except ValueError:
+        return "the port in the database URL is not a number from 0 to 65535"
+    address = {
+        "host": parts.hostname,
+        "port": port,
+        "database": unquote(parts.path[1:]),
+        "user": unquote(parts.username or ""),
+        "password": SecretStr(unquote(parts.password or "")),
+    }
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    twice = sorted(query.keys() & address.keys())
+    if twice:
+        return f"{twice[0]} belongs in the URL's address, not in its query"
+    fields.update({name: value for name, value in address.items() if value is not None})
+    fields.update(query)
+    return None
+
+
+def _fields_of_environment(prefix: str, environ: Optional[Mapping[str, str]]) -> Dict[str, Any]:
+    source = os.environ if environ is None else environ
+    fields: Dict[str, Any] = {
+        name[len(prefix) :].lower(): value
+        for name, value in source.items()
+        if name.startswith(prefix)
+    }
+    for name in ("url", "password"):
+        if name in fields:
+            fields[name] = SecretStr(fields[name])
+    return fields
+
+
+def _problem_of_environment(
+    prefix: str, given: List[str], known: List[str], url: Optional[SecretStr]
+) -> Optional[str]:
+    """What is wrong with the names of variables."""
+    if not given and url is None:
+        return (
+            f"no environment variable begins with {prefix}: set {prefix}URL, or {prefix}HOST, "
+            f"{prefix}DATABASE, {prefix}USER and {prefix}PASSWORD"
+        )
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"the fields are {', '.join(known)}"
+            if near:
+                hint = f"did you mean {prefix}{near[0].upper()}?"
+            return f"{prefix}{name.upper()} names no field of the configuration: {hint}"
+    return None

@@ -18,7 +18,7 @@ from pymysql.protocol import FieldDescriptorPacket, MysqlPacket, OKPacketWrapper
 
 from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
-from ..protocol import driver_check, tls
+from ..protocol import authentication, driver_check, tls
 from ..protocol.connection_state import ConnectionState, password_for_driver
 from ..protocol.row_decoder import ColumnDefinition
 
@@ -38,7 +38,11 @@ def _rows_by_driver() -> Any:
     return result.rows
 
 
-class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
+class Connection(
+    authentication.Authentication,
+    ConnectionState,
+    aiomysql.Connection,  # type: ignore[misc]
+):
     """One session with a server.
 
     Made inside a running loop, without I/O; ``open_session`` connects it, once.
@@ -67,7 +71,7 @@ class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
             port=config.port,
             unix_socket=config.unix_socket,
             user=config.user,
-            password=password_for_driver(config),
+            password="",  # looked up when it connects
             db=config.database,
             charset=config.charset,
             autocommit=True,
@@ -104,11 +108,15 @@ class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
             opening.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             opening.cancel()
             self.abort()
-            if isinstance(error, pymysql.err.OperationalError) and error.__cause__ is not None:
+            authentication.forget_locals(error)
+            if isinstance(error, pymysql.err.OperationalError) and isinstance(
+                error.__cause__, (OSError, UnicodeError)
+            ):
                 error = error.__cause__  # aiomysql leaves out why it cannot connect
             # UnicodeError: a host that is no name
             if isinstance(error, (OSError, UnicodeError)):
-                message = f"Can't connect to MySQL server on {self._config.unix_socket or self._config.host!r} ({error})"
+                server = self._config.unix_socket or self._config.host
+                message = f"Can't connect to MySQL server on {server!r} ({error})"
                 errors.raise_translated(
                     error, errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message)
                 )
@@ -122,6 +130,15 @@ class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
         )
 
     async def _open_session(self) -> None:
+        try:
+            if self._config.looks_up_password:
+                self._password = await self._loop.run_in_executor(
+                    None, password_for_driver, self._config
+                )
+            else:
+                self._password = password_for_driver(self._config)
+        except ValueError as error:
+            raise authentication.lookup_failed(error) from error
         await self._connect()
         await self.query(self.setup)
 
@@ -153,7 +170,16 @@ class Connection(ConnectionState, aiomysql.Connection):  # type: ignore[misc]
             self._ssl_context = None
             self.client_flag &= ~CLIENT.SSL
         self.track_changes()
+        self.prepare_authentication(self._writer.transport.get_extra_info("peername"))
+        # aiomysql answers the greeting's plugin at once, after it has begun TLS.
+        authentication.check_plugin(
+            self._server_auth_plugin, self._config, encrypted=self._ssl_context is not None
+        )
         await super()._request_authentication()
+
+    async def _process_auth(self, plugin_name: Any, auth_packet: Any) -> Any:
+        self.check_plugin(plugin_name)
+        return await super()._process_auth(plugin_name, auth_packet)
 
     @property
     def open(self) -> bool:

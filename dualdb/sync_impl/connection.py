@@ -14,7 +14,7 @@ from pymysql.protocol import FieldDescriptorPacket, MysqlPacket, OKPacketWrapper
 
 from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
-from ..protocol import driver_check, tls
+from ..protocol import authentication, driver_check, tls
 from ..protocol.connection_state import ConnectionState, password_for_driver
 from ..protocol.row_decoder import ColumnDefinition
 
@@ -32,7 +32,11 @@ def _rows_by_driver() -> Any:
     return result.rows
 
 
-class Connection(ConnectionState, pymysql.connections.Connection):
+class Connection(
+    authentication.Authentication,
+    ConnectionState,
+    pymysql.connections.Connection,
+):
     """One session with a server.
 
     Made without I/O; ``open`` connects it, and connects it again after it was closed.
@@ -66,7 +70,7 @@ class Connection(ConnectionState, pymysql.connections.Connection):
             port=config.port,
             unix_socket=config.unix_socket,
             user=config.user,
-            password=password_for_driver(config),
+            password="",  # looked up when it connects
             database=config.database,
             charset=config.charset,
             autocommit=True,
@@ -91,15 +95,20 @@ class Connection(ConnectionState, pymysql.connections.Connection):
             context,
             tls.is_required(self._config),
         )
-        self._until = until
+        self._until, self._secure = until, False
         try:
+            self.password = self._look_up_password()
             self.connect(self._open_socket(until))
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
-            message = f"Can't connect to MySQL server on {self._config.unix_socket or self.host!r} ({error})"
+            authentication.forget_locals(error)
+            server = self._config.unix_socket or self.host
+            message = f"Can't connect to MySQL server on {server!r} ({error})"
             errors.raise_translated(error, errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message))
         except errors.DRIVER_ERRORS as error:
+            authentication.forget_locals(error)
             errors.raise_translated(error, errors.from_driver(error, errors.ConnectionFailed))
-        except BaseException:
+        except BaseException as error:
+            authentication.forget_locals(error)
             self._force_close()
             raise
         self._until = None
@@ -107,9 +116,20 @@ class Connection(ConnectionState, pymysql.connections.Connection):
         self._poll = select.poll()
         self._poll.register(self._sock, select.POLLIN | HANGS_UP)
 
+    def _look_up_password(self) -> bytes:
+        try:
+            return password_for_driver(self._config).encode("latin1")
+        except ValueError as error:
+            raise authentication.lookup_failed(error) from error
+
     def _request_authentication(self) -> None:
         self.track_changes()
+        self.prepare_authentication(self._sock.getpeername())
         super()._request_authentication()  # type: ignore[misc]
+
+    def _process_auth(self, plugin_name: Any, auth_packet: Any, handler: Any = None) -> Any:
+        self.check_plugin(plugin_name)
+        return super()._process_auth(plugin_name, auth_packet, handler)  # type: ignore[misc]
 
     def set_character_set(self, charset: str, collation: Any = None) -> None:
         """What PyMySQL says first on a new session."""

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tup
 from pydantic import ValidationError
 
 from ..config import DatabaseConfig
-from . import passwords
+
 from .allowed_hosts import ALL_HOSTS, AllowedHosts
 
 #: The shard table as the original service has it, with one more status. Further columns
@@ -146,7 +146,7 @@ def _shard(
         "port": _number(row, "port"),
         "database": _text(row, "database_name"),
         "user": _text(row, "username"),
-        "password": passwords.resolve(row.get("password")) or "",
+        "password": row.get("password") or "",
         "unix_socket": None,
     }
     if row.get("max_connections") is not None:

@@ -1,0 +1,147 @@
+"""Which authentication plugins may be answered over which line: no password leaves in
+clear, or for a key that anybody may have made.
+
+A server chooses the plugin, in its greeting or in an authentication switch request, and
+so does whoever answers in its place.
+"""
+
+import ipaddress
+import traceback
+from typing import Any, Optional, Set, Union
+
+import pymysql.err
+from pymysql.constants import CR
+
+from ..config import DatabaseConfig
+
+#: Plugins that send the password as it is (PAM, LDAP): MySQL manual, "Client-Side
+#: Cleartext Pluggable Authentication"; MariaDB, "Authentication Plugin - PAM".
+CLEAR_TEXT = frozenset({"mysql_clear_password", "dialog"})
+
+#: Plugins of which an answer gives the password away in seconds.
+BROKEN = frozenset({"mysql_old_password"})
+
+CR_AUTH_PLUGIN_ERR = 2061
+
+
+def refused(message: str) -> pymysql.err.OperationalError:
+    """The error of a login that was not tried."""
+    return pymysql.err.OperationalError(CR_AUTH_PLUGIN_ERR, message)
+
+
+def check_plugin(plugin: Union[str, bytes], config: DatabaseConfig, *, encrypted: bool) -> None:
+    """Check that a plugin may be answered.
+
+    Args:
+        plugin: The plugin's name, as the server sent it.
+        config: Says whether certificates are verified.
+        encrypted: Whether the connection is inside TLS by now.
+
+    Raises:
+        pymysql.err.OperationalError: It may not, and nothing of the password was sent.
+    """
+    name = plugin.decode("ascii", "replace") if isinstance(plugin, bytes) else plugin
+    if name in BROKEN:
+        raise refused(f"the server asks for {name}, which does not protect a password")
+    verified = encrypted and config.ssl_mode in ("verify_ca", "verify_identity")
+    if name in CLEAR_TEXT and not verified:
+        raise refused(
+            f"the server asks for the password in clear ({name}): that is sent over TLS with a "
+            "verified certificate only; set ssl_mode to verify_identity or verify_ca"
+        )
+
+
+def check_presented_key(config: DatabaseConfig, peer: Any) -> None:
+    """Check that the password may be encrypted for a key that the server has presented.
+
+    Args:
+        config: Allows it for every server with ``get_server_public_key``.
+        peer: The address of the other end, as ``getpeername`` returns it.
+
+    Raises:
+        pymysql.err.OperationalError: It may not.
+    """
+    if config.get_server_public_key or is_local(peer):
+        return
+    raise refused(
+        "the server asks for the password, encrypted for a key that anybody in its place could "
+        "have made: use TLS, name the key's file in server_public_key, or set "
+        "get_server_public_key"
+    )
+
+
+def is_local(peer: Any) -> bool:
+    """Whether an address is this machine's: loopback, or a unix socket."""
+    if not isinstance(peer, tuple):
+        return isinstance(peer, (str, bytes))
+    try:
+        address = ipaddress.ip_address(peer[0].partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+class Authentication:
+    """Mixed into a driver's connection: checks what the server asks for."""
+
+    _config: DatabaseConfig
+    _secure: bool
+    _peer: Any = None
+    _key: Optional[bytes] = None
+
+    @property
+    def server_public_key(self) -> Optional[bytes]:
+        """The RSA key that the drivers encrypt the password for.
+
+        They set it to what the server presents.
+        """
+        return self._key
+
+    @server_public_key.setter
+    def server_public_key(self, key: Optional[bytes]) -> None:
+        if key is not None:
+            check_presented_key(self._config, self._peer)
+        self._key = key
+
+    def prepare_authentication(self, peer: Any) -> None:
+        """Call it when the server's greeting has been read."""
+        self._peer, self._key = peer, _pinned_key(self._config)
+
+    def check_plugin(self, plugin: Union[str, bytes]) -> None:
+        """Raises: pymysql.err.OperationalError, before anything is sent."""
+        encrypted = self._secure and self._config.unix_socket is None
+        check_plugin(plugin, self._config, encrypted=encrypted)
+
+
+def _pinned_key(config: DatabaseConfig) -> Optional[bytes]:
+    if config.server_public_key is None:
+        return None
+    try:
+        with open(config.server_public_key, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise refused(
+            f"server_public_key {config.server_public_key!r} cannot be read "
+            f"({type(error).__name__})"
+        ) from None
+
+
+def forget_locals(error: BaseException) -> None:
+    """Clear the local variables of all frames that an error has left, and of those
+    before it: the drivers keep the password in theirs.
+    """
+    seen: Set[int] = set()
+    pending = [error]
+    while pending:
+        each = pending.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        traceback.clear_frames(each.__traceback__)
+        pending += [other for other in (each.__cause__, each.__context__) if other is not None]
+
+
+def lookup_failed(error: Exception) -> pymysql.err.OperationalError:
+    """The error of a login whose password could not be looked up."""
+    return pymysql.err.OperationalError(CR.CR_UNKNOWN_ERROR, str(error))
