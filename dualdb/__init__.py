@@ -51,7 +51,8 @@ from .sharding.aggregates import Aggregate, Avg, Count, Max, Min, Sum
 from .sql.parameters import InOut, Out, Params
 from .sync_impl import DatabaseService, MySQLClient
 from .topology.admin import DrainReport
-from .topology.status import Event, ServiceStatus, ShardStatus
+from .topology.routing import ClientSession
+from .topology.status import Event, ServiceStats, ServiceStatus, ShardStatus
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ __all__ = [
     "AsyncMySQLClient",
     "Avg",
     "CallResult",
+    "ClientSession",
     "ConcurrentUseError",
     "ConnectionFailed",
     "ConnectionLost",
@@ -106,6 +108,7 @@ __all__ = [
     "ScatterError",
     "ScatterResult",
     "ServiceNotOpen",
+    "ServiceStats",
     "ServiceStatus",
     "ShardNotFound",
     "ShardReadOnly",

@@ -21,7 +21,7 @@ class _Verbs(_Runs):
     ``_route``.
     """
 
-    _route: Callable[[], Any]
+    _route: Callable[..., Any]
 
     def _new_transaction(self, options: TransactionOptions) -> Transaction:
         return Transaction(self._route, options=options)
@@ -61,12 +61,14 @@ class Target(
 ):
     """A shard or a session's database, found at each call."""
 
-    def __init__(self, route: Callable[[], Any]) -> None:
-        self._find = route
+    def __init__(self, route: steps.Route) -> None:
+        self._resolve = route
 
-    def _route(self) -> steps.Executor:
-        place: steps.Executor = self._find()
-        return place
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self._resolve}>"
+
+    def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
+        return self._resolve(until)
 
 
 class MySQLClient(

@@ -4,13 +4,13 @@ import asyncio
 from contextvars import ContextVar
 from typing import (
     Any,
-    Callable,
     Optional,
 )
 
+from ..api.target import Target as BaseTarget
 from ..config import DatabaseConfig
 from ..execution import steps
-from ..router import Router
+from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
 from ..sharding.scatter import Policy
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
@@ -34,24 +34,12 @@ _section: ContextVar[Optional[_Section]] = ContextVar("dualdb_section", default=
 
 class DatabaseService(
     _Verbs,
-    Router[
-        Rows,
-        OneRow,
-        Value,
-        Column,
-        Count,
-        Called,
-        Transaction,
-        BorrowedConnection,
-        Int,
-        Ids,
-        Report,
-        Drained,
-        Done,
-        Target,
-        Scatter,
-        MySQLClient,
-    ],
+    Router,
+    ServiceLife[Done, Ids, Report, MySQLClient],
+    ShardAdmin[Done, Drained],
+    Routing[Target, Scatter, MySQLClient],
+    Legacy[Rows, Count, Int, Transaction],
+    BaseTarget[Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection],
 ):
     """The sharded database for web handlers and other tasks.
 
@@ -75,7 +63,7 @@ class DatabaseService(
     ) -> MySQLClient:
         return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared)
 
-    def _new_target(self, route: Callable[[], Any]) -> Target:
+    def _new_target(self, route: steps.Route) -> Target:
         return Target(route)
 
     def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> Scatter:

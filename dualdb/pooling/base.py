@@ -5,7 +5,7 @@ import os
 import ssl
 import sys
 import time
-from typing import Any, Dict, NamedTuple, Optional, Set, Tuple, Type
+from typing import Any, Callable, Dict, NamedTuple, Optional, Set, Tuple, Type
 
 from pymysql.constants import CR
 
@@ -43,6 +43,10 @@ class PoolStats(NamedTuple):
     timeouts: int
     circuit: str
 
+    def as_dict(self) -> Dict[str, Any]:
+        """The same as a dict of plain values, ready for ``json.dumps``."""
+        return self._asdict()
+
 
 class BasePool:
     """One database's connections: who has them, and whether the server is there."""
@@ -53,6 +57,9 @@ class BasePool:
     _slots: Any
     #: The driver's connection with this package's state.
     _connection_type: Type[ConnectionState]
+
+    #: Called when the circuit opens, with the failure, and when it closes, with None.
+    on_outage: Optional[Callable[[Optional[Exception]], None]] = None
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         self.config, self.name, self.shard_id = config, name, shard_id

@@ -1,12 +1,13 @@
 """The service, in threads."""
 
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
+from ..api.target import Target as BaseTarget
 from ..config import DatabaseConfig
 from ..execution import steps
 from ..results import CallResult, Row, RowCount
-from ..router import Router
+from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
 from ..sharding.scatter import Policy
 from ..topology.admin import DrainReport
 from .borrowed_connection import BorrowedConnection
@@ -19,12 +20,22 @@ from .transaction import Transaction
 
 class DatabaseService(
     _Verbs,
-    Router[
-        List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, Transaction,
-        BorrowedConnection, int, List[int], Dict[str, Any], DrainReport, None,
-        Target, Scatter, MySQLClient,
+    Router,
+    ServiceLife[None, List[int], Dict[str, Any], MySQLClient],
+    ShardAdmin[None, DrainReport],
+    Routing[Target, Scatter, MySQLClient],
+    Legacy[List[Row], RowCount, int, Transaction],
+    BaseTarget[
+        List[Row],
+        Optional[Row],
+        Any,
+        List[Any],
+        RowCount,
+        CallResult,
+        Transaction,
+        BorrowedConnection,
     ],
-):  # fmt: skip
+):
     """The sharded database for scripts, Celery workers and other threads.
 
     One for all threads of a process.
@@ -35,7 +46,7 @@ class DatabaseService(
         self._alone = threading.RLock()
 
     def _restart_after_fork(self) -> None:
-        run_plan(self._lifecycle.ensure_maintenance(), self._run_step)
+        run_plan(self._lifecycle.maintenance.ensure(), self._run_step)
 
     def __enter__(self) -> "DatabaseService":
         self.init_service()
@@ -49,7 +60,7 @@ class DatabaseService(
     ) -> MySQLClient:
         return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared)
 
-    def _new_target(self, route: Callable[[], Any]) -> Target:
+    def _new_target(self, route: steps.Route) -> Target:
         return Target(route)
 
     def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> Scatter:

@@ -24,6 +24,7 @@ from dualdb import (
     Row,
     RowCount,
     ScatterResult,
+    ServiceStats,
     ServiceStatus,
     ShardStatus,
     Sum,
@@ -45,8 +46,11 @@ async def service(db: AsyncDatabaseService, client_session: object) -> None:
     assert_type(await db.drain_shard(3, timeout=5), DrainReport)
     assert_type(await db.remove_shard(3), None)
     db.on("shard_added", lambda event: event.after)
-    db.on("shard_add", lambda event: event.after)  # type: ignore[arg-type]
-    assert_type(db.stats(), Dict[Union[str, int], PoolStats])
+    db.on("shard_add", lambda event: event.after)  # type: ignore[call-overload]
+    assert_type(db.stats(), ServiceStats)
+    assert_type(db.stats()[1], PoolStats)
+    assert_type(db.stats().as_dict(), Dict[str, Dict[str, Any]])
+    assert_type(db.status().as_dict(), Dict[str, Any])
     with db.deadline(1.5) as deadline:
         assert_type(deadline, Deadline)
     assert_type(await db.load_shard_configs(), None)

@@ -21,7 +21,11 @@ REFUSED = ConnectionFailed(2003, "refused")
 def endpoint(shard_id: Any = 1) -> Any:
     config = DatabaseConfig(database="d", user="u", password="p", connect_timeout=10.0)
     return SimpleNamespace(
-        name="it", shard_id=shard_id, config=config, breaker=CircuitBreaker(lambda: 1.0)
+        name="it",
+        shard_id=shard_id,
+        config=config,
+        breaker=CircuitBreaker(lambda: 1.0),
+        on_outage=None,
     )
 
 
