@@ -11,9 +11,9 @@ from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Option
 from .. import errors
 from ..config import DatabaseConfig
 from ..execution import steps
-from .shard_map import EMPTY, Shard, ShardMap, Status, changes_between
+from .shard_map import EMPTY, Shard, ShardMap, Status, change_of
 from .slices import in_slices
-from .status import EVENTS, Event, EventName, Hook, events
+from .status import EVENTS, Event, EventName, Hook, shard_events
 
 log = logging.getLogger("dualdb")
 
@@ -119,48 +119,44 @@ class TopologyManager:
         before = self.topology
         if before is None or before.shard_map is shard_map:
             return ()
-        changed: List[int] = []
-        yield from in_slices(
-            {**before.shard_map.shards, **shard_map.shards},
-            partial(_note_change, changed, before.shard_map, shard_map),
-        )
-        changes = changes_between(before.shard_map, shard_map, changed)
-        clients = dict(before.clients)
-        for shard_id in changes.close:
-            del clients[shard_id]
-        yield from in_slices(changes.open, partial(self._add_client, clients, shard_map))
-        after = Topology(before.global_client, shard_map, MappingProxyType(clients))
-        if not self._replace(before, after, changed, changes.close):
+        change = _Change(before, shard_map)
+        shard_ids = sorted({**before.shard_map.shards, **shard_map.shards})
+        yield from in_slices(shard_ids, change.compare)
+        for shard_id in change.closed:
+            del change.clients[shard_id]
+        yield from in_slices(change.opened, partial(self._add_client, change))
+        after = Topology(before.global_client, shard_map, MappingProxyType(change.clients))
+        if not self._replace(before, after, change):
             return ()  # closed meanwhile
         try:
-            yield steps.Close(tuple([before.clients[shard_id] for shard_id in changes.close]))
+            yield steps.Close(tuple([before.clients[shard_id] for shard_id in change.closed]))
         finally:
-            found = events(before.shard_map, shard_map, changed)
+            found = change.events
+            if before.shard_map.version != shard_map.version:
+                found.append(Event("map_refreshed", shard_map.version))
             yield from in_slices(found, _log_event)
             self._pending_events.extend(found)
             yield from self.dispatch()
-        return changes.open
+        return tuple(change.opened)
 
-    def _add_client(self, clients: Dict[int, Any], shard_map: ShardMap, shard_id: int) -> None:
-        config = shard_map.shards[shard_id].config
+    def _add_client(self, change: "_Change", shard_id: int) -> None:
+        config = change.after.shards[shard_id].config
         assert config is not None  # of a shard in service
         client = self.new_client(config, f"shard {shard_id}", shard_id)
         client.pool.on_outage = partial(self._on_outage, shard_id)
-        clients[shard_id] = client
+        change.clients[shard_id] = client
 
-    def _replace(
-        self, before: Topology, after: Topology, changed: List[int], closed: Tuple[int, ...]
-    ) -> bool:
+    def _replace(self, before: Topology, after: Topology, change: "_Change") -> bool:
         with self._swap:
             if self.topology is not before:
                 return False
-            for shard_id in changed:
+            for shard_id in change.shard_ids:
                 if shard_id in after.clients:
                     status = after.shard_map.shards[shard_id].status
                     after.clients[shard_id]._shard_read_only = status is Status.READONLY
             until = self._clock() + self._drain_timeout
             self.draining += tuple(
-                [DrainingClient(before.clients[shard_id], until) for shard_id in closed]
+                [DrainingClient(before.clients[shard_id], until) for shard_id in change.closed]
             )
             self.topology = after
         return True
@@ -232,9 +228,26 @@ class TopologyManager:
         self._pending_events.append(Event(name, version, shard_id, shard, shard, reason))
 
 
-def _note_change(changed: List[int], before: ShardMap, after: ShardMap, shard_id: int) -> None:
-    if before.shards.get(shard_id) is not after.shards.get(shard_id):
-        changed.append(shard_id)
+class _Change:
+    """What changes from the map in use to another."""
+
+    def __init__(self, topology: Topology, after: ShardMap) -> None:
+        self.before, self.after = topology.shard_map, after
+        self.clients = dict(topology.clients)
+        self.shard_ids: List[int] = []
+        self.opened: List[int] = []
+        self.closed: List[int] = []
+        self.events: List[Event] = []
+
+    def compare(self, shard_id: int) -> None:
+        """Note what changes for a shard. One that is the same object has not changed."""
+        if self.before.shards.get(shard_id) is self.after.shards.get(shard_id):
+            return
+        self.shard_ids.append(shard_id)
+        opens, closes = change_of(self.before, self.after, shard_id)
+        self.opened += [shard_id] * opens
+        self.closed += [shard_id] * closes
+        self.events += shard_events(self.before, self.after, shard_id)
 
 
 def _log_event(event: Event) -> None:

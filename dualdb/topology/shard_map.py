@@ -343,29 +343,26 @@ class Changes(NamedTuple):
     close: Tuple[int, ...]
 
 
-def changes_between(
-    old: ShardMap, new: ShardMap, shard_ids: Optional[Iterable[int]] = None
-) -> Changes:
+def changes_between(old: ShardMap, new: ShardMap) -> Changes:
     """What the second map asks for.
 
     A shard whose address, account and pool settings are the same keeps its pool.
-
-    Args:
-        old: The map before.
-        new: The map after.
-        shard_ids: The shards that may have changed; by default all.
     """
     opened: List[int] = []
     closed: List[int] = []
-    for shard_id in sorted({*old.shards, *new.shards} if shard_ids is None else shard_ids):
-        before, after = _pool_of(old, shard_id), _pool_of(new, shard_id)
-        if before == after:
-            continue
-        if after is not None:
-            opened.append(shard_id)
-        if before is not None:
-            closed.append(shard_id)
+    for shard_id in sorted({*old.shards, *new.shards}):
+        opens, closes = change_of(old, new, shard_id)
+        opened += [shard_id] * opens
+        closed += [shard_id] * closes
     return Changes(tuple(opened), tuple(closed))
+
+
+def change_of(old: ShardMap, new: ShardMap, shard_id: int) -> Tuple[bool, bool]:
+    """Whether a shard needs a new pool, and whether its old one is to be closed."""
+    before, after = _pool_of(old, shard_id), _pool_of(new, shard_id)
+    if before == after:
+        return False, False
+    return after is not None, before is not None
 
 
 def _pool_of(shard_map: ShardMap, shard_id: int) -> Optional[DatabaseConfig]:

@@ -4,7 +4,6 @@ from typing import (
     Any,
     Callable,
     Dict,
-    Iterable,
     List,
     Literal,
     Mapping,
@@ -140,33 +139,30 @@ class ServiceStats(Dict[Union[str, int], PoolStats]):
         return {str(key): figures._asdict() for key, figures in self.items()}
 
 
-def events(
-    before: ShardMap, after: ShardMap, shard_ids: Optional[Iterable[int]] = None
-) -> List[Event]:
-    """The events of one map following another, by shard id.
-
-    Args:
-        before: The map that was in use.
-        after: The map that is.
-        shard_ids: The shards that may have changed; by default all.
-    """
-    changed_events: List[Event] = []
-    for shard_id in sorted({*before.shards, *after.shards} if shard_ids is None else shard_ids):
-        old, new = before.shards.get(shard_id), after.shards.get(shard_id)
-        if old is None:
-            changed_events.append(Event("shard_added", after.version, shard_id, old, new))
-        elif new is None:
-            changed_events.append(Event("shard_removed", after.version, shard_id, old, new))
-        else:
-            if old.config != new.config and old.config is not None and new.config is not None:
-                changed_events.append(Event("shard_moved", after.version, shard_id, old, new))
-            if old.status is not new.status:
-                changed_events.append(
-                    Event("shard_state_changed", after.version, shard_id, old, new)
-                )
+def events(before: ShardMap, after: ShardMap) -> List[Event]:
+    """The events of one map following another, by shard id."""
+    found: List[Event] = []
+    for shard_id in sorted({*before.shards, *after.shards}):
+        found += shard_events(before, after, shard_id)
     if before.version != after.version:
-        changed_events.append(Event("map_refreshed", after.version))
-    return changed_events
+        found.append(Event("map_refreshed", after.version))
+    return found
+
+
+def shard_events(before: ShardMap, after: ShardMap, shard_id: int) -> List[Event]:
+    """The events of one shard when one map follows another."""
+    old, new = before.shards.get(shard_id), after.shards.get(shard_id)
+    names: List[EventName] = []
+    if old is None:
+        names = [] if new is None else ["shard_added"]
+    elif new is None:
+        names = ["shard_removed"]
+    else:
+        if old.config is not None and new.config is not None and old.config != new.config:
+            names.append("shard_moved")
+        if old.status is not new.status:
+            names.append("shard_state_changed")
+    return [Event(name, after.version, shard_id, old, new) for name in names]
 
 
 def shard_status(shard: Shard, client: Any) -> ShardStatus:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .. import error_codes, errors
 from ..execution import execute, steps
@@ -11,20 +11,13 @@ from ..passwords import is_reference
 from ..protocol.statements import Statement
 from ..results import ResultSet, Row
 from . import passwords
-from .shard_map import EMPTY, MapBuilder, ParsedRow, RowRules, ShardMap, Status, parse_row
+from .shard_map import EMPTY, MapBuilder, ParsedRow, RowRules, Shard, ShardMap, Status, parse_row
 from .slices import in_slices
 
 log = logging.getLogger("dualdb")
 
 #: More rows than these are an error, if the service is not told otherwise.
 DEFAULT_MAX_SHARDS = 100_000
-
-
-class _Known(NamedTuple):
-    """A row as it came, and what it says."""
-
-    raw: Row
-    parsed: ParsedRow
 
 
 class TableReader:
@@ -60,7 +53,8 @@ class TableReader:
     def reset(self) -> None:
         """As before the first reading."""
         self.loaded = EMPTY
-        self._known: Dict[Any, _Known] = {}
+        #: The rows of ``loaded`` by shard id, as far as that is an integer column.
+        self._known: Dict[int, Row] = {}
         self.forget_readings()
 
     def forget_readings(self) -> None:
@@ -157,39 +151,40 @@ class TableReader:
             builder.add(number, parse_row(raw, self.rules))
         return builder.build(self.loaded.version + 1)
 
-    def _parse(self, rows: List[Row]) -> steps.Plan[Tuple[ShardMap, Dict[Any, _Known]]]:
+    def _parse(self, rows: List[Row]) -> steps.Plan[Tuple[ShardMap, Dict[int, Row]]]:
         builder = MapBuilder(self.rules.base)
-        known: Dict[Any, _Known] = {}
+        known: Dict[int, Row] = {}
         columns = {str(name).lower(): name for name in (rows[0] if rows else ())}
         id_column, password_column = columns.get("shard_id", ""), columns.get("password", "")
 
         def visit(item: Tuple[int, Row]) -> None:
             number, raw = item
-            parsed = self._known_row(raw.get(id_column), raw, raw.get(password_column))
-            if parsed is None:
-                parsed = self._same_shard(parse_row(raw, self.rules))
-            _remember(known, raw.get(id_column), _Known(raw, parsed))
-            builder.add(number, parsed)
+            shard_id: Any = raw.get(id_column)
+            if type(shard_id) is int:
+                shard = self._unchanged(shard_id, raw, raw.get(password_column))
+                known[shard_id] = raw if shard is None else self._known[shard_id]
+                if shard is not None:
+                    builder.add(number, ParsedRow(shard_id, shard))
+                    return
+            builder.add(number, self._same_shard(parse_row(raw, self.rules)))
 
         yield from in_slices(enumerate(rows, 1), visit, self._clock)
         return builder.build(self.loaded.version + 1), known
 
-    def _known_row(self, key: Any, raw: Row, password: Any) -> Optional[ParsedRow]:
-        """What this row said the last time, if it would say the same now."""
+    def _unchanged(self, shard_id: int, raw: Row, password: Any) -> Optional[Shard]:
+        """The shard of the map before, if its row would say the same now."""
+        shard = self.loaded.shards.get(shard_id)
+        if shard is None or shard.status is Status.INVALID:
+            return None  # a variable or file may be there by now
         try:
-            known = self._known.get(key)
-            if known is None or known.raw != raw:
+            if self._known.get(shard_id) != raw:
                 return None
-            shard = known.parsed.shard
-            if shard is None or shard.status is Status.INVALID:
-                return None  # a variable or file may be there by now
             if shard.config is not None and is_reference(password):
                 current = passwords.of_row(password, self.rules.references)
-                if current != shard.config.password:
-                    return None
+                return shard if current == shard.config.password else None
         except Exception:
             return None  # a value that cannot be compared, or a reference that is gone
-        return known.parsed
+        return shard
 
     def _same_shard(self, parsed: ParsedRow) -> ParsedRow:
         """With the very shard of the map before, if it is equal."""
@@ -225,13 +220,3 @@ class TableReader:
 def _new(found: Tuple[str, ...], before: Tuple[str, ...]) -> List[str]:
     known = set(before)
     return [each for each in found if each not in known]
-
-
-def _remember(known: Dict[Any, _Known], key: Any, row: _Known) -> None:
-    try:
-        if key in known:
-            known[key] = _Known({}, row.parsed)  # several rows of one id: parse them again
-        else:
-            known[key] = row
-    except Exception:
-        pass  # an id that cannot be hashed
