@@ -86,7 +86,7 @@ def as_secret(value: Any) -> SecretStr:
 
 
 def split_reference(value: Any) -> Tuple[str, str]:
-    """``("env", NAME)`` or ``("file", PATH)``; ``("", "")`` for what is no reference."""
+    """``("env", NAME)`` or ``("file", PATH)``; ``("", "")`` if it is neither."""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     kind, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")

@@ -4,11 +4,12 @@ from typing import Any, Callable, Dict, Generic, Optional, TypeVar, overload
 
 from ..config import DatabaseConfig
 from ..deadlines import Deadline
-from ..topology.status import EventName, Hook, ServiceStats, ServiceStatus, service_stats
+from ..topology.status import Event, EventName, Hook, ServiceStats, ServiceStatus, service_stats
 from .service_base import ServicePart
 from .typevars import ClientT, IdsR, NoneR, ReportR
 
 HookT = TypeVar("HookT", bound=Hook)
+ResultT = TypeVar("ResultT")
 
 
 class ServiceLife(ServicePart, Generic[NoneR, IdsR, ReportR, ClientT]):
@@ -88,7 +89,9 @@ class ServiceLife(ServicePart, Generic[NoneR, IdsR, ReportR, ClientT]):
         return self._lifecycle.status()
 
     @overload
-    def on(self, event: EventName, hook: HookT) -> HookT: ...
+    def on(
+        self, event: EventName, hook: Callable[[Event], ResultT]
+    ) -> Callable[[Event], ResultT]: ...
 
     @overload
     def on(self, event: EventName, hook: None = None) -> Callable[[HookT], HookT]: ...

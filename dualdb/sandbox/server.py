@@ -172,7 +172,8 @@ class Server:
         self._process: Optional[subprocess.Popen[bytes]] = None
 
     def __repr__(self) -> str:
-        return f"<Server {self.name} on {self.host}:{self.port}, {'up' if self.is_running else 'down'}>"
+        state = "up" if self.is_running else "down"
+        return f"<Server {self.name} on {self.host}:{self.port}, {state}>"
 
     @property
     def is_running(self) -> bool:
@@ -218,7 +219,8 @@ class Server:
             except (OSError, pymysql.err.OperationalError) as error:
                 if not self.is_running or time.monotonic() > deadline:
                     raise RuntimeError(
-                        f"the server {self.name} did not start ({error.args[-1]}):\n{self.log()[-2000:]}"
+                        f"the server {self.name} did not start ({error.args[-1]}):\n"
+                        f"{self.log()[-2000:]}"
                     ) from None
             time.sleep(0.02)
 

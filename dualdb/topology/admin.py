@@ -104,8 +104,10 @@ def _check(client: Any, privileges: Sequence[str]) -> steps.Plan[None]:
         version = yield from _value(client, "SELECT VERSION()")
         granted: List[Row] = yield from verbs.query(
             steps.fixed_route(client),
-            "SELECT PRIVILEGE_TYPE AS p FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = {me} UNION SELECT PRIVILEGE_TYPE FROM "
-            "information_schema.SCHEMA_PRIVILEGES WHERE GRANTEE = {me} AND DATABASE() LIKE TABLE_SCHEMA".format(
+            "SELECT PRIVILEGE_TYPE AS p FROM information_schema.USER_PRIVILEGES "
+            "WHERE GRANTEE = {me} UNION "
+            "SELECT PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES "
+            "WHERE GRANTEE = {me} AND DATABASE() LIKE TABLE_SCHEMA".format(
                 me="CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')"
             ),
             None,
@@ -117,7 +119,8 @@ def _check(client: Any, privileges: Sequence[str]) -> steps.Plan[None]:
     ]
     if missing:
         raise errors.ParameterError(
-            f"the account of {client.name} has not been granted {', '.join(missing)} on {client.config.address}"
+            f"the account of {client.name} has not been granted {', '.join(missing)} "
+            f"on {client.config.address}"
         )
     log.info("%s can be added: %s at %s", client.name, version, client.config.address)
 
@@ -136,7 +139,8 @@ def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan
     schema, _, table = life.reader.table.rpartition(".")
     kind = yield from _value(
         client,
-        "SELECT COLUMN_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = COALESCE(%s, DATABASE()) AND TABLE_NAME = %s "
+        "SELECT COLUMN_TYPE FROM information_schema.COLUMNS "
+        "WHERE TABLE_SCHEMA = COALESCE(%s, DATABASE()) AND TABLE_NAME = %s "
         "AND COLUMN_NAME = 'status'",
         (schema or None, table),
     )
@@ -145,7 +149,8 @@ def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan
     text = status.strip().lower()
     if kind is not None and kind.lower().startswith("enum") and f"'{text}'" not in kind.lower():
         raise errors.ParameterError(
-            f"the column status of {life.reader.table} is {kind} and does not take {text!r}: alter it first"
+            f"the column status of {life.reader.table} is {kind} and does not take {text!r}: "
+            "alter it first"
         )
     if not (
         yield from _value(
@@ -190,7 +195,10 @@ def drain(
 
 def _sessions(life: ServiceLifecycle, before: Any) -> steps.Plan[Optional[int]]:
     client = life.manager.new_client(before.config, before.name, before.shard_id)
-    sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
+    sql = (
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST "
+        "WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
+    )
     try:
         found = yield from verbs.query_value(
             steps.fixed_route(DetachedExecutor(client)),

@@ -240,7 +240,7 @@ class _Change:
         self.events: List[Event] = []
 
     def compare(self, shard_id: int) -> None:
-        """Note what changes for a shard. One that is the same object has not changed."""
+        """Note what changes for a shard; the same object means that nothing does."""
         if self.before.shards.get(shard_id) is self.after.shards.get(shard_id):
             return
         self.shard_ids.append(shard_id)

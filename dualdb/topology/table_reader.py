@@ -8,6 +8,7 @@ from .. import error_codes, errors
 from ..execution import execute, steps
 from ..execution.detached import DetachedExecutor
 from ..passwords import is_reference
+from ..protocol import authentication
 from ..protocol.statements import Statement
 from ..results import ResultSet, Row
 from . import passwords
@@ -94,6 +95,7 @@ class TableReader:
             found, known = yield from self._parse(rows)
         except Exception as error:
             rows = []  # they hold passwords, and a traceback shows local variables
+            authentication.forget_locals(error)
             self.failures += 1
             if isinstance(error, errors.Error):
                 self.failure = str(error)

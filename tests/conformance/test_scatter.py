@@ -25,7 +25,7 @@ INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 @pytest.fixture
 def four(databases: Databases) -> Iterator[Any]:
-    """Shards 1 to 4, of which 3 and 4 are databases of their own on shard 1's server."""
+    """Shards 1 to 4, of which 3 and 4 are other databases on shard 1's server."""
     config = databases.config_of(1)
     names = {shard_id: f"{config.database}_{shard_id}" for shard_id in (3, 4)}
     for shard_id, name in names.items():

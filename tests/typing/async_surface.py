@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from pydantic import BaseModel
 from typing_extensions import TypedDict, assert_type
@@ -16,6 +16,7 @@ from dualdb import (
     DatabaseConfig,
     DrainReport,
     Error,
+    Event,
     InOut,
     Max,
     Min,
@@ -49,8 +50,6 @@ async def service(db: AsyncDatabaseService, client_session: object) -> None:
     db.on("shard_add", lambda event: event.after)  # type: ignore[call-overload]
     assert_type(db.stats(), ServiceStats)
     assert_type(db.stats()[1], PoolStats)
-    assert_type(db.stats().as_dict(), Dict[str, Dict[str, Any]])
-    assert_type(db.status().as_dict(), Dict[str, Any])
     with db.deadline(1.5) as deadline:
         assert_type(deadline, Deadline)
     assert_type(await db.load_shard_configs(), None)
@@ -264,3 +263,14 @@ async def mistakes(db: AsyncDatabaseService) -> None:
         assert_type(tx, Transaction)
     task = asyncio.create_task(db.query("SELECT 1"))
     assert_type(await task, List[Row])
+
+
+def reports(db: AsyncDatabaseService, event: Event) -> None:
+    assert_type(db.stats().as_dict(), Dict[str, Dict[str, Any]])
+    assert_type(db.status().as_dict(), Dict[str, Any])
+
+    @db.on("shard_down")
+    def hook(event: Event) -> str:
+        return event.name
+
+    assert_type(hook(event), str)

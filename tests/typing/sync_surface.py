@@ -1,7 +1,7 @@
 """What a type checker sees of the threaded face. Checked, never run."""
 
 from dataclasses import dataclass
-from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from pydantic import BaseModel
 from typing_extensions import TypedDict, assert_type
@@ -14,6 +14,7 @@ from dualdb import (
     DatabaseService,
     DrainReport,
     Error,
+    Event,
     InOut,
     Max,
     Min,
@@ -48,8 +49,6 @@ def service(db: DatabaseService, client_session: object) -> None:
     db.on("shard_add", lambda event: event.after)  # type: ignore[call-overload]
     assert_type(db.stats(), ServiceStats)
     assert_type(db.stats()[1], PoolStats)
-    assert_type(db.stats().as_dict(), Dict[str, Dict[str, Any]])
-    assert_type(db.status().as_dict(), Dict[str, Any])
     with db.deadline(1.5) as deadline:
         assert_type(deadline, Deadline)
     assert_type(db.load_shard_configs(), None)
@@ -246,3 +245,14 @@ def configuration() -> None:
     )
     DatabaseService(DatabaseConfig.from_env(), absent_shard="maybe")  # type: ignore[arg-type]
     DatabaseService(DatabaseConfig.from_env()).query(1)  # type: ignore[call-overload]
+
+
+def reports(db: DatabaseService, event: Event) -> None:
+    assert_type(db.stats().as_dict(), Dict[str, Dict[str, Any]])
+    assert_type(db.status().as_dict(), Dict[str, Any])
+
+    @db.on("shard_down")
+    def hook(event: Event) -> str:
+        return event.name
+
+    assert_type(hook(event), str)
