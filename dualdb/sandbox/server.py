@@ -101,9 +101,7 @@ class Engine:
             )
         small = ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M"]
         command = [install, "--no-defaults", f"--datadir={datadir}", *small]
-        self._run(
-            [*command, "--auth-root-authentication-method=normal", "--skip-test-db"], datadir
-        )
+        self._run([*command, "--auth-root-authentication-method=normal", "--skip-test-db"], datadir)
         # In bootstrap mode, where nobody can connect: no account without a password is
         # ever to be reached.
         accounts = (

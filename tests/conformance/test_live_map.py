@@ -626,11 +626,11 @@ def test_a_strange_row_does_not_end_the_refreshing(live: Any, io: Any, databases
     databases.run(
         "global", "UPDATE table_shard_config SET max_connections = POW(10, 30) WHERE shard_id = 2"
     )
-    assert until(io, lambda: live.status().shards[2].state == "invalid")
+    io.wait_for(lambda: live.status().shards[2].state == "invalid")
     assert io(live.shard(1).query_value("SELECT 1")) == 1
     databases.run("global", "UPDATE table_shard_config SET max_connections = NULL")
     databases.set_row(1, status="maintenance")
-    assert until(io, lambda: live.status().shards[1].state == "maintenance")
+    io.wait_for(lambda: live.status().shards[1].state == "maintenance")
     assert live.status().shards[2].state == "active"
 
 

@@ -219,6 +219,7 @@ def test_a_session_of_another_shape_is_never_the_global_database(
         1,
         "1",
     ]
+
     def attempts(db: Any, shape: Any) -> List[Callable[[], Any]]:
         return [
             lambda: io(db.session(shape).query(WHERE_AM_I)),

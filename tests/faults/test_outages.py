@@ -4,7 +4,6 @@ import logging
 from typing import Any, List
 
 import pytest
-from io_kinds import until
 
 from dualdb import ShardUnavailable
 from dualdb.sandbox import Sandbox
@@ -26,10 +25,10 @@ def test_an_outage_is_logged_once_and_told(
                 for _ in range(20):
                     with pytest.raises(ShardUnavailable, match="^Shard 2 not available: "):
                         io(db.shard(2).query("SELECT 1"))
-                assert until(io, lambda: told)
+                io.wait_for(lambda: told)
                 assert db.status().shards[2].state == "unreachable"
                 sandbox.servers[2].start()
-                assert until(io, lambda: len(told) == 2)
+                io.wait_for(lambda: len(told) == 2)
                 assert io(db.shard(2).query_value("SELECT 1")) == 1
             assert [(name, shard_id) for name, shard_id, _ in told] == [
                 ("shard_down", 2),
