@@ -135,11 +135,17 @@ class BaseTransaction(
         state = self._begun
         if not self.is_open:
             raise errors.InterfaceError("this transaction is over")
+        if getattr(state.connection, "inherited", False):
+            raise errors.InterfaceError(
+                f"this transaction belongs to process {state.connection.owner_pid}, from which "
+                "this one was forked inside its block: leave the block, and begin one here"
+            )
         if state.limit.is_over():
             raise state.timeout_error().with_context(self.name, self.shard_id, sent=False)
         if state.failure is not None:
             raise errors.TransactionAborted(
-                "this transaction is gone, so nothing more is sent in it: leave the block and begin again"
+                "this transaction is gone, so nothing more is sent in it: "
+                "leave the block and begin again"
             ).with_context(self.name, self.shard_id, sent=False) from state.failure
         return state
 

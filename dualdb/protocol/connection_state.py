@@ -1,5 +1,6 @@
 """What both colours' connections know of themselves, beside the socket."""
 
+import os
 import random
 import struct
 import threading
@@ -91,8 +92,9 @@ class ConnectionState:
         super().__init__(**driver_options)
         fork_safety.register(self)
 
-    #: The session is that of the process this one was forked from.
+    #: The session is that of the process this one was forked from, and that process.
     inherited = False
+    owner_pid = 0
     #: time.monotonic() when the session was opened, when it is too old, and when it was
     #: last given back.
     connected_at = expires_at = last_used_at = 0.0
@@ -176,6 +178,7 @@ class ConnectionState:
 
     def session_opened(self) -> None:
         """As the object may have had another session before."""
+        self.owner_pid = os.getpid()
         self.connected_at = self.last_used_at = time.monotonic()
         self.idle, self.sent, self._written, self.ended = True, False, False, None
         self.needs_kill = self.aborted = self.dirty = self.resetting = False

@@ -150,3 +150,11 @@ def test_a_module_s_service_is_opened_first_after_the_fork(databases: Databases,
         return asked(io, io.block(lambda: db, body))
 
     assert [in_child(work) for _ in range(2)] == ["2", "2"]
+
+
+def test_a_transaction_in_a_child_says_whose_it_is(databases: Databases) -> None:
+    with DatabaseService(databases.config) as db:
+        with db.shard(1).transaction() as tx:
+            for use in (lambda: tx.query("SELECT 1"), lambda: db.shard(1).query("SELECT 1")):
+                assert f"belongs to process {os.getpid()}" in in_child(use)
+            assert tx.query_value("SELECT 1") == 1
