@@ -3,10 +3,16 @@
 >>> from dualdb import AsyncDatabaseService, DatabaseConfig, DatabaseService
 """
 
-from .async_impl import DatabaseService as AsyncDatabaseService
-from .async_impl import MySQLClient as AsyncMySQLClient
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .config import DatabaseConfig
+from .directory.explain import RouteExplanation, RouteReason
+from .directory.ids import IdLayout
+from .directory.placement import Candidate
+from .directory.sources import HashBuckets, KeyFunction, LookupTable
 from .errors import (
+    ClockMovedBack,
     ConcurrentUseError,
     ConnectionFailed,
     ConnectionLost,
@@ -19,10 +25,12 @@ from .errors import (
     IntegrityError,
     InterfaceError,
     InternalError,
+    KeyNotFound,
     LockLost,
     LockNotAvailable,
     LockWaitTimeout,
     NotPrimary,
+    NotReady,
     NotSupportedError,
     OperationalError,
     OutcomeUnknown,
@@ -39,6 +47,7 @@ from .errors import (
     ShardNotFound,
     ShardReadOnly,
     ShardUnavailable,
+    StaleMap,
     StatementInterrupted,
     TooManyRows,
     TransactionAborted,
@@ -54,6 +63,10 @@ from .topology.admin import DrainReport
 from .topology.routing import ClientSession
 from .topology.status import Event, ServiceStats, ServiceStatus, ShardStatus
 
+if TYPE_CHECKING:
+    from .async_impl import DatabaseService as AsyncDatabaseService
+    from .async_impl import MySQLClient as AsyncMySQLClient
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -62,7 +75,9 @@ __all__ = [
     "AsyncMySQLClient",
     "Avg",
     "CallResult",
+    "Candidate",
     "ClientSession",
+    "ClockMovedBack",
     "ConcurrentUseError",
     "ConnectionFailed",
     "ConnectionLost",
@@ -77,17 +92,23 @@ __all__ = [
     "DrainReport",
     "Error",
     "Event",
+    "HashBuckets",
+    "IdLayout",
     "InOut",
     "IntegrityError",
     "InterfaceError",
     "InternalError",
+    "KeyFunction",
+    "KeyNotFound",
     "LockLost",
     "LockNotAvailable",
     "LockWaitTimeout",
+    "LookupTable",
     "Max",
     "Min",
     "MySQLClient",
     "NotPrimary",
+    "NotReady",
     "NotSupportedError",
     "OperationalError",
     "Out",
@@ -101,6 +122,8 @@ __all__ = [
     "ReadOnlyServer",
     "ResultSet",
     "Rollback",
+    "RouteExplanation",
+    "RouteReason",
     "RoutingError",
     "Row",
     "RowCount",
@@ -114,6 +137,7 @@ __all__ = [
     "ShardReadOnly",
     "ShardStatus",
     "ShardUnavailable",
+    "StaleMap",
     "StatementInterrupted",
     "Sum",
     "TooManyRows",
@@ -121,3 +145,29 @@ __all__ = [
     "UndecodableText",
     "WriteTimedOut",
 ]
+
+_ASYNCIO = {"AsyncDatabaseService": "DatabaseService", "AsyncMySQLClient": "MySQLClient"}
+
+
+def _show_as_public(name: str, value: Any) -> None:
+    """Have a public class say its public name, in tracebacks, logs and pickles."""
+    if isinstance(value, type) and value.__module__.startswith("dualdb."):
+        value.__module__, value.__name__, value.__qualname__ = __name__, name, name
+
+
+def __getattr__(name: str) -> Any:
+    """The classes for asyncio, which threads need not wait for: they are imported when
+    they are asked for.
+    """
+    if name != "async_impl" and name not in _ASYNCIO:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(".async_impl", __name__)
+    if name == "async_impl":
+        return module
+    found = globals()[name] = getattr(module, _ASYNCIO[name])
+    _show_as_public(name, found)
+    return found
+
+
+for _name in set(__all__) - set(_ASYNCIO):
+    _show_as_public(_name, globals()[_name])

@@ -28,7 +28,7 @@ def user_frame(also: "frozenset[str]" = frozenset()) -> Optional[FrameType]:
 
 
 def suspendable(frame: Optional[FrameType]) -> Optional[FrameType]:
-    """The generator, if any, that may be suspended inside a block entered by ``frame``."""
+    """The generator that may be suspended inside a block entered by ``frame``."""
     while True:
         frame = _outside_block_makers(frame)
         if frame is None or not frame.f_code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
@@ -76,10 +76,15 @@ class _BlockEnd(functools.partial):  # type: ignore[type-arg]
 
 
 def _leave_in_task(manager: Any, function: Callable[..., Any], *exc_info: Any) -> Any:
-    """An ``async with`` statement holds the coroutine of its ``__aexit__`` in the end."""
+    """An ``async with`` holds the coroutine of its ``__aexit__`` in the end."""
     coroutine = function(manager, *exc_info)
-    manager._leaving = weakref.ref(coroutine, lambda _: manager._abandon())
-    return coroutine
+    try:
+        manager._leaving = weakref.ref(coroutine, lambda _: manager._abandon())
+        return coroutine
+    except BaseException:
+        manager._leaving = None
+        coroutine.close()
+        raise
 
 
 class _EndsBlock:

@@ -96,6 +96,8 @@ class DatabaseConfig(BaseModel):
         isolation: The session's isolation level, "READ COMMITTED" for instance.
         reset: When the session is reset after use: "changed", if a statement changed
             it; "always", after each use, recommended where tenants share servers.
+        pool: "standard" keeps ``pool_size`` connections open; "null" keeps none, for
+            scripts and behind a proxy that pools itself. The limit is the same.
 
     Raises:
         pydantic.ValidationError: (A ValueError) it names each field that is wrong,
@@ -144,6 +146,7 @@ class DatabaseConfig(BaseModel):
     sql_mode: Optional[str] = Field(default=None, pattern=r"^[A-Za-z0-9_, ]*$")
     isolation: Optional[IsolationLevel] = None
     reset: Literal["changed", "always"] = "changed"
+    pool: Literal["standard", "null"] = "standard"
 
     @model_validator(mode="wrap")
     @classmethod
@@ -299,6 +302,11 @@ class DatabaseConfig(BaseModel):
         if url is None:
             return cls(**fields)
         return cls.from_url(url.get_secret_value(), **fields)
+
+    @property
+    def most_idle(self) -> int:
+        """How many connections are kept open while nobody uses them."""
+        return 0 if self.pool == "null" else self.pool_size
 
     @property
     def address(self) -> str:

@@ -126,23 +126,23 @@ class Deadline:
         return self._limit is not None
 
     def _abandon(self) -> None:
-        """Its block is over, although its end was interrupted."""
-        limit, self._limit = self._limit, None
-        if limit is not None:
-            limit.left = True
+        """It holds nowhere any more, whatever context still has it."""
+        if self._limit is not None:
+            self._limit.left = True
+            self._limit = None
 
     @blocks.ends_block
     def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
-        limit, self._limit = self._limit, None
+        limit, current = self._limit, _current.get()
         if limit is None:
             raise errors.InterfaceError("this deadline is not held by a block")
         limit.generator = None
-        current = _current.get()
         if _holds(current, limit):
             assert current is not None
             _current.set(current.without(limit))
+            self._limit = None
             return
-        limit.left = True
+        self._abandon()
         message = (
             "a deadline was left in another context than it was entered in: what was called "
             "in between was not limited by it"

@@ -1,6 +1,6 @@
 """The one error tree: PEP 249 shaped, the same in threads and asyncio.
 
-What a server said keeps PyMySQL's class and the server's own code in ``args[0]``, so
+A server's error keeps PyMySQL's class and the server's own code in ``args[0]``, so
 ``except pymysql.err.IntegrityError`` goes on working; the classes here add *where* it
 happened (``target``, ``shard_id``) and whether the statement may have been applied
 (``sent``). Every error can be pickled (Celery does), and none carries a password or a
@@ -22,26 +22,27 @@ class Error(pymysql.err.Error):
     """Base of every error raised by dualdb.
 
     Attributes:
-        target: the database it concerns: ``"global"``, ``"shard 7"``, or
+        target: The database it concerns: ``"global"``, ``"shard 7"``, or
             ``"host:port/database"`` for a client of its own.
-        shard_id: the shard's id; None for the global database.
+        shard_id: The shard's id; None for the global database.
         sent: False where nothing of the statement reached a server, True where it may
             have been applied, None where that is no question.
         retryable: True where nothing of it was applied and the same may succeed later:
             a statement outside a transaction, else the transaction as a whole.
-        sqlstate: the five characters the server sent, or None.
+        sqlstate: The five characters the server sent, or None.
+        rows: Of ``executemany``: the numbers of the first and the last row of the chunk
+            that failed, from 0.
+        partially_committed: Part of the transaction had been committed by then, by DDL
+            in its block.
+        driver_error: The driver's own exception that this one stands for, or None. It
+            is not pickled.
     """
 
     target: Optional[str] = None
     shard_id: Optional[int] = None
     sent: Optional[bool] = None
-    #: Of ``executemany``: the numbers of the first and the last row of the chunk that
-    #: failed, from 0.
     rows: Optional[Tuple[int, int]] = None
-    #: Part of the transaction had been committed by then, by DDL in its block.
     partially_committed = False
-    #: The driver's own exception that this one stands for, None where there was none.
-    #: It is not pickled.
     driver_error: Optional[BaseException] = None
 
     @property
@@ -69,6 +70,11 @@ class Error(pymysql.err.Error):
     def message(self) -> str:
         """What happened, without the code and the target."""
         return str(self.args[-1]) if self.args else type(self).__name__
+
+    @property
+    def summary(self) -> str:
+        """The message with the code, for the text of another error."""
+        return self.message if self.errno is None else f"{self.message} ({self.errno})"
 
     def __str__(self) -> str:
         # Not the next class's: an OSError with a code writes "[Errno 2013] ...".
@@ -225,6 +231,35 @@ class ShardNotFound(RoutingError):
     """The session names a shard that is not in the shard table or is inactive, and
     ``absent_shard="error"`` is set.
     """
+
+
+class KeyNotFound(RoutingError):
+    """The key has no shard: it is not in the lookup table.
+
+    ``db.directory.assign(key)`` gives it one.
+    """
+
+
+class StaleMap(RoutingError):
+    """A write by key was refused, because this process has not been able to confirm for
+    ``max_staleness`` seconds where the keys are. Reads go on.
+    """
+
+    retryable = True
+
+
+class NotReady(OperationalError):
+    """``wait_ready`` waited in vain; the message says for what."""
+
+    retryable = True
+
+
+class ClockMovedBack(OperationalError):
+    """The clock shows a time for which ids have been made, and waiting for it to catch
+    up would take too long. No id was made.
+    """
+
+    retryable = True
 
 
 class CrossShardError(RoutingError, InterfaceError):
@@ -475,11 +510,17 @@ def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
 def translate_error(
     error: BaseException, target: str, shard_id: Optional[int], *, sent: bool = True
 ) -> BaseException:
-    """What the caller is to be told of an error that ended a statement, of which
-    everything or not everything was ``sent``.
+    """Translate the error that ended a statement.
 
-    A driver's error in dualdb's tree: what the server refused, or ConnectionLost.
-    Anything else is the error itself.
+    Args:
+        error: What was caught.
+        target: The name of the database.
+        shard_id: The shard; None for the global database.
+        sent: All of the statement had been sent.
+
+    Returns:
+        Of a driver's error the one of this tree: what the server refused, or
+        ConnectionLost. Any other is returned as it is.
     """
     if isinstance(error, (DeadlineExceeded, TooManyRows, UndecodableText)):
         return error.with_context(target, shard_id, sent=sent)
@@ -583,7 +624,7 @@ def scatter_error(result: Any, of: int, least: Optional[int] = None) -> ScatterE
     """
     failed = ", ".join(
         [
-            f"shard {shard_id}: {getattr(error, 'reason', None) or error}"
+            f"shard {shard_id}: {getattr(error, 'reason', None) or error.summary}"
             for shard_id, error in sorted(result.errors.items())
         ]
     )

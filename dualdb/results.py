@@ -1,4 +1,4 @@
-"""What a statement gives back, the same in both colours."""
+"""What a statement gives back, the same in threads and asyncio."""
 
 from operator import itemgetter
 from typing import Any, Dict, Generic, Iterable, Iterator, List, Mapping, NamedTuple, Tuple
@@ -16,8 +16,8 @@ class RowCount(int):
     """The number of affected rows: an int that carries more.
 
     Attributes:
-        lastrowid: the AUTO_INCREMENT id this statement made, 0 if none.
-        warnings: the number of warnings it left.
+        lastrowid: The AUTO_INCREMENT id this statement made, 0 if none.
+        warnings: The number of warnings it left.
     """
 
     lastrowid: int
@@ -33,13 +33,21 @@ class RowCount(int):
 
 
 def row_count(result: "ResultSet") -> RowCount:
+    """The affected rows of a statement, with what else its OK packet says."""
     return RowCount(result.rowcount, result.lastrowid, result.warnings)
 
 
 class ResultSet(NamedTuple):
     """One result set of one statement.
 
-    A statement without rows (an UPDATE, a procedure's last word) has no columns.
+    A statement without rows (an UPDATE, the end of a procedure) has no columns.
+
+    Attributes:
+        rows: Dicts by column name; tuples where they were asked for.
+        columns: The names, in order; see ``column_names``.
+        rowcount: The number of rows, or of affected rows.
+        lastrowid: The AUTO_INCREMENT id that the statement made, 0 if none.
+        warnings: The number of warnings it left.
     """
 
     rows: List[Row]
@@ -53,10 +61,10 @@ class CallResult(NamedTuple):
     """What a stored procedure gave back.
 
     Attributes:
-        sets: every result set with its own columns, in order, empty ones too.
-        out: the values of the parameters marked ``Out`` or ``InOut``, by name.
-        rowcount: the affected rows of the procedure's last statement.
-        warnings: the number of warnings the call left.
+        sets: Every result set with its own columns, in order, empty ones too.
+        out: The values of the parameters marked ``Out`` or ``InOut``, by name.
+        rowcount: The affected rows of the procedure's last statement.
+        warnings: The number of warnings the call left.
     """
 
     sets: List[ResultSet]

@@ -2,10 +2,11 @@
 
 import re
 from abc import abstractmethod
+from functools import partial
 from typing import Any, Callable, Dict, Generic, Iterable, List, Optional, Sequence
 
 from . import deadlines, fork_safety
-from .api import membership
+from .api import membership, session_scope
 from .api.client import Shared
 from .api.legacy import Legacy
 from .api.membership import ChildTasks, LastInserts
@@ -14,7 +15,11 @@ from .api.service_life import ServiceLife
 from .api.shard_admin import ShardAdmin
 from .api.typevars import ClientT, ScatterT, TargetT
 from .config import DatabaseConfig
-from .errors import CrossShardError, ParameterError
+from .errors import CrossShardError
+from .directory import keys as key_types
+from .directory.ids import IdGenerator, IdLayout
+from .directory.lookup import Environment, KeyDirectory
+from .directory.sources import HashBuckets, KeyFunction, LookupTable, Source
 from .execution import steps
 from .sharding.scatter import OnError, Policy
 from .topology import passwords, routing
@@ -30,12 +35,15 @@ SessionShard = Callable[[Any], Optional[int]]
 class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
     """What names databases: shards, keys, sessions, and the clients behind them."""
 
-    _shard_of_key: Optional[Callable[[Any], int]]
     _shard_of_session: SessionShard
 
     @abstractmethod
-    def _new_target(self, route: steps.Route) -> TargetT:
-        """A target that goes where ``route`` leads."""
+    def _new_target(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> TargetT:
+        """A target that goes where ``route`` leads, and is the database whose shard id
+        ``identify`` gives without I/O.
+        """
+
+    _identity_of_session: Callable[..., Optional[int]]
 
     @abstractmethod
     def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> ScatterT:
@@ -69,7 +77,8 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
             >>> db.shard(2).query("SELECT symbol FROM trades WHERE user_id = %s", (7,))
             [{'symbol': 'ABC'}]
         """
-        return self._new_target(self._shard_route(routing.shard_id_of(shard_id)))
+        number = routing.shard_id_of(shard_id)
+        return self._new_target(self._shard_route(number), lambda: number)
 
     def shards(
         self,
@@ -102,56 +111,6 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         )
         return self._scatter(named, Policy(on_error, max_concurrency, min_ok))
 
-    def key(self, key: Any) -> TargetT:
-        """The shard of a key, by the service's ``shard_of_key``; otherwise as
-        ``shard``.
-
-        Args:
-            key: What ``shard_of_key`` takes.
-
-        Raises:
-            ParameterError: The service has no ``shard_of_key``, or it gives something
-                else than an int. What it raises itself goes through.
-        """
-        return self.shard(self._shard_id_of_key(key))
-
-    def keys(
-        self,
-        keys: Iterable[Any],
-        *,
-        on_error: OnError = "raise",
-        min_ok: Optional[int] = None,
-        max_concurrency: int = 16,
-    ) -> ScatterT:
-        """The shards of several keys as one target, each of which is asked for its own
-        keys alone, with one statement.
-
-        ``%(keys)s`` in the statement is them: ``db.keys([1, 2, 9]).query("SELECT * FROM
-        trades WHERE user_id IN %(keys)s")``. Other parameters are a mapping. It has
-        ``query`` and ``execute``. A key that is given twice is sent once.
-
-        Args:
-            keys: Any iterable of what ``shard_of_key`` takes.
-            on_error: As for ``shards``.
-            min_ok: As for ``shards``.
-            max_concurrency: As for ``shards``.
-
-        Raises:
-            ParameterError: As ``key``, or these are no keys.
-        """
-        if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
-            raise ParameterError(
-                f"keys is an iterable of keys, not {type(keys).__name__}; one key is written [key]"
-            )
-        owned: Dict[int, List[Any]] = {}
-        try:
-            distinct = dict.fromkeys(keys)
-        except TypeError as error:
-            raise ParameterError(f"a key is hashable: {error}") from None
-        for key in distinct:
-            owned.setdefault(self._shard_id_of_key(key), []).append(key)
-        return self._scatter(sorted(owned), Policy(on_error, max_concurrency, min_ok), owned)
-
     def session(self, client_session: Any) -> TargetT:
         """The database of a session, by its ``client_session.session.shard_id``, read
         at each call.
@@ -175,7 +134,10 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
             >>> db.session(client_session).call("get_portfolio", (7,)).rows
             [{'symbol': 'ABC', 'quantity': 10}]
         """
-        return self._new_target(self._session_route(client_session))
+        return self._new_target(
+            self._session_route(client_session),
+            partial(self._identity_of_session, client_session),
+        )
 
     def get_global_client(self) -> ClientT:
         """The global database's client.
@@ -215,25 +177,11 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         client: ClientT = self._resolver.find(self._shard_of_session(client_session), named=False)
         return client
 
-    def _shard_id_of_key(self, key: Any) -> int:
-        if self._shard_of_key is None:
-            raise ParameterError(
-                "this service does not know the shards of keys: give it shard_of_key=, "
-                "a function from a key to a shard_id"
-            )
-        shard_id: Any = self._shard_of_key(key)
-        try:
-            return routing.shard_id_of(shard_id)
-        except ParameterError:
-            raise ParameterError(
-                f"shard_of_key gives the shard_id of a key, an int, and not {shard_id!r}"
-            ) from None
-
     def _scatter(
         self,
         named: Optional[List[int]],
         policy: Policy,
-        keys: Optional[Dict[int, List[Any]]] = None,
+        keys: Any = None,
     ) -> ScatterT:
         return self._new_scatter(
             lambda: self._routes(named),
@@ -245,6 +193,8 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
     def _routes(self, named: Optional[List[int]]) -> Dict[int, steps.Route]:
         shard_map = self._lifecycle.manager.require_open().shard_map
         ids = routing.scatter_ids(shard_map, named)
+        for shard_id in ids:
+            session_scope.check_lock(self, shard_id)
         return {shard_id: self._shard_route(shard_id) for shard_id in ids}
 
     def _refuse_inside_transaction(self) -> None:
@@ -288,7 +238,14 @@ class Router(ServicePart):
             ``client_session.session.shard_id``, or None for the global database.
         shard_of_key: Gives the shard_id of a key, for ``key`` and ``keys``: ``lambda
             user_id: user_id % 4``. It does no I/O, and gives the same for the same key
-            always.
+            always. In asyncio it may be a coroutine function.
+        directory: Where the shards of keys are found instead: a LookupTable,
+            HashBuckets, or a KeyFunction.
+        max_staleness: Seconds after which a process that could not read the shard table
+            or the directory refuses writes by key (StaleMap); None to go on with what
+            it read last.
+        id_layout: How the bits of ``ids`` are shared; the same in all processes.
+        worker_table: The table of the processes that make ids.
         child_tasks: What becomes of a call that another task or thread makes in a
             context which has a transaction open on the database that is called: "warn"
             (outside, with one WARNING for each place), "error" (InterfaceError), or
@@ -312,7 +269,11 @@ class Router(ServicePart):
         allowed_references: Optional[Iterable[str]] = passwords.DEFAULT_REFERENCES,
         max_shards: int = DEFAULT_MAX_SHARDS,
         session_shard: Optional[SessionShard] = None,
-        shard_of_key: Optional[Callable[[Any], int]] = None,
+        shard_of_key: Optional[Callable[[Any], Any]] = None,
+        directory: Optional[Source] = None,
+        max_staleness: Optional[float] = None,
+        id_layout: Optional[IdLayout] = None,
+        worker_table: str = "dualdb_worker",
         child_tasks: ChildTasks = "warn",
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
@@ -321,13 +282,12 @@ class Router(ServicePart):
                 "see DatabaseConfig.from_url"
             )
         _check_options(absent_shard, shard_table, refresh_interval, max_shards)
-        for name, function in (("shard_of_key", shard_of_key), ("session_shard", session_shard)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} is a function, not {type(function).__name__}")
+        if session_shard is not None and not callable(session_shard):
+            raise TypeError(f"session_shard is a function, not {type(session_shard).__name__}")
         self.global_config = global_config
         self.absent_shard = absent_shard
         self.shard_table = shard_table
-        self._shard_of_key = shard_of_key
+        self._max_staleness = _max_staleness(max_staleness, refresh_interval)
         self._shard_of_session = routing.session_reader(
             session_shard, strict=absent_shard == "error"
         )
@@ -343,7 +303,17 @@ class Router(ServicePart):
             max_shards=max_shards,
         )
         self._resolver = routing.RouteResolver(
-            self._lifecycle, absent_shard, self._callers_transactions
+            self._lifecycle,
+            absent_shard,
+            self._callers_transactions,
+            partial(session_scope.check_lock, self),
+        )
+        self._directory = self._make_directory(directory, shard_of_key)
+        self._ids = IdGenerator(
+            id_layout or IdLayout(),
+            key_types.table_name(worker_table, "worker_table"),
+            lambda: self._lifecycle.require_open().global_client,
+            self._run_exclusive,
         )
         self._inserts = LastInserts()
         self._shared = Shared(
@@ -359,6 +329,9 @@ class Router(ServicePart):
     def _forked(self) -> Any:
         self._init_runtime()
         self._lifecycle.forked()
+        self._ids.forked()
+        if self._directory is not None:
+            self._directory.forked()
         return self._restart_after_fork
 
     def _restart_after_fork(self) -> None:
@@ -379,6 +352,47 @@ class Router(ServicePart):
     @abstractmethod
     def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> Any:
         """A client with a pool of its own, not yet connected."""
+
+    def _make_directory(
+        self, source: Optional[Source], shard_of_key: Optional[Callable[[Any], Any]]
+    ) -> Optional[KeyDirectory]:
+        if shard_of_key is not None:
+            if source is not None:
+                raise TypeError("give the service shard_of_key or directory, not both")
+            source = KeyFunction(shard_of_key)
+        if source is None:
+            return None
+        if not isinstance(source, (LookupTable, HashBuckets, KeyFunction)):
+            raise TypeError(
+                "directory must be a LookupTable, HashBuckets or KeyFunction, "
+                f"not {type(source).__name__}"
+            )
+        environment = Environment(
+            lambda: self._lifecycle.require_open().global_client,
+            self._candidates,
+            lambda: self._lifecycle.require_open().shard_map.shards,
+            self._awaits,
+            self._max_staleness,
+        )
+        return KeyDirectory(source, environment)
+
+    @property
+    def name(self) -> str:
+        """``"global"``: as a target the service is the global database."""
+        return "global"
+
+    @property
+    def shard_id(self) -> None:
+        """None: as a target the service is the global database."""
+        return None
+
+    def _stop(self, timeout: Optional[float]) -> steps.Plan[None]:
+        yield from self._ids.release()
+        yield from self._lifecycle.stop(timeout)
+
+    _awaits: bool
+
+    _candidates: Callable[..., Any]
 
     def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
         yield from ()
@@ -405,3 +419,16 @@ def _check_options(
         raise ValueError("refresh_interval is a number of seconds above 0, or None")
     if type(max_shards) is not int or max_shards < 1:
         raise ValueError(f"max_shards is a number from 1 up, not {max_shards!r}")
+
+
+def _max_staleness(
+    max_staleness: Optional[float], refresh_interval: Optional[float]
+) -> Optional[float]:
+    if max_staleness is None:
+        return None
+    seconds = deadlines.seconds(max_staleness)
+    if refresh_interval is None or seconds <= refresh_interval:
+        raise ValueError(
+            "max_staleness must be above refresh_interval, within which the map is confirmed"
+        )
+    return seconds

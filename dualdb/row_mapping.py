@@ -97,7 +97,7 @@ def _as_dicts(result: ResultSet) -> Iterable[Row]:
 
 
 def misfit(as_: Any, columns: Tuple[str, ...], number: int, error: Exception) -> RowError:
-    """What the caller is told of the row whose values a constructor has refused.
+    """The error about the row whose values a constructor has refused.
 
     Says the columns, and no values.
     """

@@ -101,68 +101,8 @@ class KnownFailure(NamedTuple):
 FAILING: List[KnownFailure] = [
     KnownFailure(
         "init_connect",
-        frozenset(
-            {
-                "test_a_borrowed_connection_is_the_driver_s_and_comes_back",
-                "test_a_call_keeps_every_set_apart",
-                "test_a_transaction_left_open_by_a_statement_is_not_the_next_borrower_s",
-                "test_all_rows_come_and_the_connection_goes_back",
-                "test_an_error_after_a_set_leaves_a_usable_connection_and_one_row",
-                "test_calls_of_the_same_caller_take_part_and_others_do_not",
-                "test_every_shard_is_asked_and_each_answer_is_its_own",
-                "test_other_statements_are_sent_row_by_row",
-                "test_out_and_inout_values_by_name",
-                "test_pool_size_is_kept_and_overflow_closed_after_use",
-                "test_rows_are_a_list_of_dicts_and_counts_are_affected_rows",
-                "test_rows_of_any_iterable_are_written_in_chunks",
-                "test_the_connection_comes_back_clean",
-            }
-        ),
-        "autocommit stays off in asyncio where init_connect turns it off",
-        io="async",
-    ),
-    KnownFailure(
-        "init_connect",
         frozenset({"test_what_a_borrower_changed_is_as_before_for_the_next"}),
-        "a reset does not run init_connect",
-        io="async",
-        always=False,
-    ),
-    KnownFailure(
-        "chain",
-        frozenset({"test_the_connection_comes_back_clean"}),
-        "COMMIT begins another transaction, and the connection is replaced",
-    ),
-    KnownFailure(
-        "chain",
-        frozenset(
-            {
-                "test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums",
-                "test_what_a_borrower_changed_is_as_before_for_the_next",
-            }
-        ),
-        "COMMIT begins another transaction, and the connection is replaced",
-        always=False,
-    ),
-    KnownFailure(
-        "release",
-        frozenset(
-            {
-                "test_a_procedure_that_ends_the_transaction_is_found_out",
-                "test_the_connection_comes_back_clean",
-            }
-        ),
-        "COMMIT and ROLLBACK end the session",
-    ),
-    KnownFailure(
-        "release",
-        frozenset(
-            {
-                "test_a_commit_marker_is_left_with_the_transaction",
-                "test_what_a_borrower_changed_is_as_before_for_the_next",
-            }
-        ),
-        "COMMIT and ROLLBACK end the session",
+        "a session that begins with init_connect is replaced, because a reset does not run it",
         always=False,
     ),
 ]

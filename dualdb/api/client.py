@@ -129,7 +129,7 @@ class BaseClient(
         return self._shard_read_only if joined is None else bool(joined._read_only)
 
     def _take_retry_token(self) -> bool:
-        return bool(self.pool.breaker.spend())
+        return bool(self.pool.retry_budget.spend())
 
     def stats(self) -> PoolStats:
         """The pool's figures, without I/O."""

@@ -4,7 +4,7 @@ once.
 
 import math
 import time
-from typing import Any
+from typing import Any, List, Tuple
 
 from .. import deadlines, errors
 from ..execution import steps
@@ -14,6 +14,11 @@ from ..sql import literals
 #: The server must not end the session because its holder is busy elsewhere: 24 days,
 #: the most that MySQL takes on every platform.
 _STAY = b"SET SESSION wait_timeout = 2147483"
+
+
+#: Seconds that the server may take to answer where neither a deadline nor
+#: ``read_timeout`` limits it.
+ANSWER_TIMEOUT = 60.0
 
 
 class BaseLock:
@@ -32,7 +37,43 @@ class BaseLock:
         self._connection: Any = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}, {'not held' if self._connection is None else f'held on {self._client.name}'}>"
+        held = "not held" if self._connection is None else f"held on {self._client.name}"
+        return f"<{type(self).__name__} {self.name!r}, {held}>"
+
+    def __del__(self) -> None:
+        if "_connection" in self.__dict__:
+            self._abandon()
+
+    _leaving: Any = None
+
+    @property
+    def _entered(self) -> bool:
+        return self._connection is not None
+
+    def _abandon(self) -> None:
+        """Its block was not left as it should have been: the session ends, and with it
+        the lock.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._client.pool.abandon(connection)
+
+    def _not_acquired(self, error: BaseException, borrowed: List[Tuple[Any, Any]]) -> BaseException:
+        """Give back what was checked out; the error to raise."""
+        self._connection = None
+        if not borrowed:
+            return error
+        self._client, connection = borrowed[0]
+        translated = self._translate_error(error, connection)
+        self._client.pool.release(connection)
+        return translated
+
+    def _until(self, client: Any, wait: float = 0.0) -> float:
+        """When the answer to what may take ``wait`` seconds must have come."""
+        limit = wait + (client.config.read_timeout or ANSWER_TIMEOUT)
+        until = deadlines.deadline_after(limit)
+        assert until is not None
+        return until
 
     def _check_unused(self) -> None:
         if self._connection is not None:
@@ -49,7 +90,8 @@ class BaseLock:
         (answer,) = yield b"SHOW VARIABLES LIKE 'wsrep_on'"
         if answer.rows and answer.rows[0]["Value"] == "ON":
             raise errors.NotSupportedError(
-                "a node of a Galera cluster keeps its locks to itself: GET_LOCK excludes nobody on the others"
+                "a node of a Galera cluster keeps its locks to itself: "
+                "GET_LOCK excludes nobody on the others"
             )
         yield _STAY
         # A longer silence would be taken for a lost connection.
@@ -106,7 +148,10 @@ class BaseLock:
         return self._lost_error() if broken else self._translate_error(error, connection)
 
     def _lost_error(self) -> errors.LockLost:
-        message = f"the lock {self.name!r} was lost before its block ended: its session is gone, and somebody else may hold it"
+        message = (
+            f"the lock {self.name!r} was lost before its block ended: its session is gone, "
+            "and somebody else may hold it"
+        )
         return errors.LockLost(message).with_context(
             self._client.name, self._client.shard_id, sent=True
         )

@@ -99,7 +99,7 @@ def open_transactions() -> List[Any]:
 
 
 class LastInserts:
-    """The last AUTO_INCREMENT id of each caller, who asks for it in the same context."""
+    """The last AUTO_INCREMENT id of each caller, which its own context alone has."""
 
     def __init__(self) -> None:
         self._ids: WeakKeyDictionary[Any, Tuple[object, int]] = WeakKeyDictionary()

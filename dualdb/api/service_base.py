@@ -32,6 +32,10 @@ class ServicePart(ABC):
         """
 
     @abstractmethod
+    def _stop(self, timeout: Optional[float]) -> steps.Plan[None]:
+        """Close what the service has open."""
+
+    @abstractmethod
     def _run_own(self, plan: steps.Plan[Any]) -> Any:
         """Run a plan with the steps that are a service's own, whatever else runs:
         closing waits for nobody who opens or loads.

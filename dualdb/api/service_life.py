@@ -40,7 +40,7 @@ class ServiceLife(ServicePart, Generic[NoneR, IdsR, ReportR, ClientT]):
             timeout: Seconds to wait for what is in use, which is then aborted; None to
                 wait for nothing and abort nothing.
         """
-        result: NoneR = self._run_own(self._lifecycle.stop(timeout))
+        result: NoneR = self._run_own(self._stop(timeout))
         return result
 
     def deadline(self, timeout: float) -> Deadline:

@@ -79,7 +79,7 @@ class BaseStream(Generic[MadeT]):
 
     @abstractmethod
     def _set_timer(self, at: float, function: Callable[[], None]) -> Any:
-        """Have a function called at a time of ``time.monotonic()``; has ``cancel()``."""
+        """Have a function called at this ``time.monotonic()``; it has ``cancel()``."""
 
     def _joins(self, client: Any) -> bool:
         """Whether it is part of the caller's transaction on the client; what is not

@@ -34,7 +34,7 @@ class TimeLimit:
     def start(
         self, set_timer: Callable[[float, Callable[[], None]], Any], end: Callable[[], None]
     ) -> None:
-        """Have the method ``end`` called at the limit; ``set_timer`` makes the timer."""
+        """Have the method ``end`` called at the limit by a timer of ``set_timer``."""
         if self.at is not None:
             method = weakref.WeakMethod(end)  # a timer does not keep a transaction
             self._timer = set_timer(self.at, lambda: self._fire(method))

@@ -71,7 +71,7 @@ class BaseTransaction(
         if state is None:
             return
         if not self._number:
-            if state.connection is not None:
+            if state.connection is not None or state.is_open:
                 state.abandon()
                 membership.leave(self)
         elif state.savepoints.is_open(self._number):
@@ -189,7 +189,8 @@ class BaseTransaction(
 
     def _new_connection(self) -> ConnectionT:
         raise errors.InterfaceError(
-            "a transaction's connection is not lent: use cursor(), or connection() of the database itself"
+            "a transaction's connection is not lent: "
+            "use cursor(), or connection() of the database itself"
         )
 
     def on_commit(self, function: Callable[[], Any]) -> None:
@@ -231,7 +232,8 @@ class BaseTransaction(
             outer = joined._check()
         if self._options != DEFAULT_OPTIONS:
             raise errors.InterfaceError(
-                "how a transaction is opened is said of the outermost, and this one is inside another"
+                "how a transaction is opened is said of the outermost, "
+                "and this one is inside another"
             )
         outer.savepoints.check_innermost(client._owner())
         self._outer = outer
@@ -300,7 +302,7 @@ class BaseTransaction(
 
     @abstractmethod
     def _set_timer(self, at: float, function: Callable[[], None]) -> Any:
-        """Have a function called at a time of ``time.monotonic()``; has ``cancel()``."""
+        """Have a function called at this ``time.monotonic()``; it has ``cancel()``."""
 
     @abstractmethod
     def _new_gate(self) -> Any:
@@ -309,7 +311,7 @@ class BaseTransaction(
     # What a statement does to it.
 
     def _exchange(self, statement: Any) -> exchange.Exchange:
-        """Send a statement, and see whether the transaction is still there afterwards."""
+        """Send a statement; find out whether the transaction is still there."""
         state = self._begun
         statement.check_in_transaction()
         if state.status is Status.LAPSED:
@@ -325,7 +327,8 @@ class BaseTransaction(
                 # As it would be with autocommit off: what was done is committed, and
                 # what follows is a new transaction.
                 log.warning(
-                    "%s: a statement inside a transaction committed it; what follows is a transaction of its own",
+                    "%s: a statement inside a transaction committed it; "
+                    "what follows is a transaction of its own",
                     self.name,
                 )
                 state.lapse()
@@ -365,7 +368,8 @@ class BaseTransaction(
             if errors.code_of(error) != error_codes.NO_SUCH_SAVEPOINT:
                 raise
             state.fail(
-                "a procedure inside the transaction has ended it, or rolled back a part of it, and begun another"
+                "a procedure inside the transaction has ended it, or rolled back a part of it, "
+                "and begun another"
             )
 
     def _clamp(self, until: Optional[float]) -> Optional[float]:
@@ -454,12 +458,19 @@ class BaseTransaction(
             unknown = execute.outcome_unknown(cast(errors.Error, translated), "COMMIT")
             unknown.__cause__ = translated
             return unknown
-        errors.raise_translated(failure, translated)
+        return errors.raise_translated(failure, translated)
 
-    def _block_left(self) -> None:
-        """Give the connection back, if it was the whole that ended."""
+    def _block_left(self, *, finished: bool) -> None:
+        """Give the connection back, if it was the whole that ended; it is not
+        ``finished`` where an exception from outside interrupted the end.
+        """
+        state = self._begun
         if not self._number:
-            self._begun.give_back()
+            state.ends(None)
+            state.give_back()
+        elif not finished:
+            state.savepoints.close(self._number)
+            state.fail("the end of a savepoint of this transaction was interrupted")
 
     def _after_end(
         self,

@@ -81,9 +81,10 @@ class Savepoints:
         """Its block is left, and with it what is open inside."""
         if number in self._open:
             first = self._open.index(number)
-            for inner in self._open[first:]:
-                self._entries.pop(inner).left()
+            closed = self._open[first:]
             del self._open[first:]
+            for inner in closed:
+                self._entries.pop(inner).left()
 
     def lose_all(self) -> None:
         """An implicit commit has removed what has been made so far."""
@@ -222,7 +223,8 @@ class TransactionState:
         return Ending(
             Verdict.NOTHING,
             errors.OperationalError(
-                "an implicit commit has swept this savepoint away, so what follows it cannot be undone alone"
+                "an implicit commit has swept this savepoint away, "
+                "so what follows it cannot be undone alone"
             ),
         )
 

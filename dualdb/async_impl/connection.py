@@ -14,13 +14,20 @@ import aiomysql
 import pymysql.converters
 import pymysql.err
 from pymysql.constants import CLIENT, COMMAND, CR
-from pymysql.protocol import FieldDescriptorPacket, MysqlPacket, OKPacketWrapper
+from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
 from ..protocol import authentication, driver_check, tls
-from ..protocol.connection_state import ConnectionState, password_for_driver
+from ..protocol.connection_state import (
+    ConnectionState,
+    WireState,
+    handshake_error,
+    is_unreadable,
+    password_for_driver,
+)
 from ..protocol.row_decoder import ColumnDefinition
+from ..protocol.session_setup import STATE_CHANGED, new_lock_name, packets
 
 #: What poll() says of a socket whose other end is closed.
 HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
@@ -54,6 +61,8 @@ class Connection(
 
     #: Decoding them takes a few milliseconds, for which the loop's other tasks wait.
     CHUNK = 16384
+    #: How many answers to a reset are to be read.
+    _reset_answers = 0
 
     #: The deadline, or a limit on silence, has passed.
     _timed_out = False
@@ -77,7 +86,7 @@ class Connection(
             password="",  # looked up when it connects
             db=config.database,
             charset=config.charset,
-            autocommit=True,
+            autocommit=None,
             local_infile=False,
             ssl=context,
             program_name="dualdb",
@@ -125,6 +134,10 @@ class Connection(
                 )
             if isinstance(error, errors.DRIVER_ERRORS):
                 errors.raise_translated(error, errors.from_driver(error, errors.ConnectionFailed))
+            if is_unreadable(error):
+                errors.raise_translated(
+                    error, errors.from_driver(handshake_error(error), errors.ConnectionFailed)
+                )
             raise
         self.session_opened()
         self._poll = select.poll()
@@ -143,7 +156,47 @@ class Connection(
         except ValueError as error:
             raise authentication.lookup_failed(error) from error
         await self._connect()
-        await self.query(self.setup)
+        for lock in (new_lock_name(), None):
+            commands = self.setup_commands(lock)
+            self._write_bytes(packets(commands))
+            if self.finish_setup(await self._read_answers(len(commands)), lock):
+                return
+
+    async def _read_answers(self, count: int) -> List[Any]:
+        """The results of commands that were sent at once, or a server's errors."""
+        answers: List[Any] = []
+        for _ in range(count):
+            self._next_seq_id = 1
+            try:
+                await super()._read_query_result()
+                answers.append(self._result)
+            except pymysql.err.MySQLError as error:
+                if not errors.is_server_error(error):
+                    raise
+                answers.append(error)
+        self._result = None
+        return answers
+
+    async def query(self, sql: Any, unbuffered: bool = False) -> Any:
+        """Send a statement; aiomysql's cursors do so.
+
+        Args:
+            sql: Text, or bytes in the connection's character set.
+            unbuffered: The rows are read as they are asked for.
+
+        Raises:
+            InterfaceError: It would change the character set; nothing was sent.
+            pymysql.err.MySQLError: As aiomysql.
+        """
+        if not self._in_use.locked():
+            self.check_cursor_statement(sql)
+        return await super().query(sql, unbuffered)
+
+    async def _read_query_result(self, unbuffered: bool = False) -> None:
+        await super()._read_query_result(unbuffered)
+        status = self._result.server_status
+        if status is not None and status & STATE_CHANGED and not self._in_use.locked():
+            self.record_change(self._result.message or b"")
 
     def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
         is_column = packet_type is FieldDescriptorPacket
@@ -253,10 +306,11 @@ class Connection(
                 raise self.gone_away()
             if until is not None and time.monotonic() >= until:
                 raise self.deadline_exceeded()
-            response, said = await (
+            response, info = await (
                 self._ask(command) if self.uses_own_decoder else self._ask_driver(command)
             )
-        except BaseException as error:
+        except BaseException as raised:
+            error = self.readable(raised)
             self.break_command(error, gave_up=self._timed_out)
             if (
                 until is not None
@@ -265,11 +319,11 @@ class Connection(
                 and time.monotonic() > until - 0.001
             ):
                 raise self.deadline_exceeded() from None
-            raise
+            raise error  # noqa: B904
         finally:
             if timer is not None:
                 timer.cancel()
-        self.end_command(said)
+        self.end_command(info, response[-1].warnings)
         return response
 
     async def _ask(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
@@ -297,7 +351,7 @@ class Connection(
         """
         self.check_length(command)
         self.begin_command()
-        self.sent, self.streaming, self._timed_out = False, True, False
+        self.sent, self._timed_out, self.wire = False, False, WireState.STREAMING
         self._stream_until = until
         self._timer = (
             None
@@ -348,6 +402,7 @@ class Connection(
         return [] if row is None else [row]
 
     def _stream_failed(self, error: BaseException) -> BaseException:
+        error = self.readable(error)
         until = self._stream_until
         self._stop_timer()
         self._end_stream(error)
@@ -434,26 +489,38 @@ class Connection(
         elif self._reader is not None:
             self._reader.set_exception(socket.timeout("timed out"))
 
-    def begin_reset(self) -> None:
+    def begin_reset(self, *, only_diagnostics: bool = False) -> None:
         """Send what makes the session as new; the answers are read before it is used
         again, and have come by then.
+
+        Args:
+            only_diagnostics: Nothing but the last statement's warnings is forgotten.
         """
-        self.dirty, self.resetting = False, True
-        self._write_bytes(self.reset_packets)
+        commands = self.reset_commands(only_diagnostics=only_diagnostics)
+        self.dirty, self.wire = False, WireState.RESETTING
+        self._reset_answers = len(commands)
+        self._write_bytes(packets(commands))
 
     async def finish_reset(self, until: float) -> None:
-        """Raises: pymysql.err.MySQLError, and the connection must not be used."""
-        self.resetting, self._written = False, True
+        """Read the answers to ``begin_reset``.
+
+        Args:
+            until: When that must be over, by time.monotonic().
+
+        Raises:
+            pymysql.err.MySQLError: The connection must not be used.
+        """
+        self.wire, self._written = WireState.CLOSED, True
         if self._writer is None:
             raise self.gone_away()
         timer = self._loop.call_later(until - time.monotonic(), self._time_out)
         try:
-            for _ in range(self.RESET_RESPONSES):
-                self._next_seq_id = 1
-                response = await self._read_packet()
+            answers = await self._read_answers(self._reset_answers)
+        except Exception as error:
+            raise self.readable(error) from error
         finally:
             timer.cancel()
-        self.server_status = OKPacketWrapper(response).server_status
+        self.finish_reset_with(answers)
 
     def quit(self) -> None:
         """Close it: with a word to the server where it is at rest, without one where an
@@ -467,6 +534,7 @@ class Connection(
             except RuntimeError:
                 pass  # its loop is closed
         self.abort()
+        self.wire = WireState.CLOSED
 
     def _close_descriptor(self) -> None:
         # The transport would take the socket out of the parent's selector, which is the

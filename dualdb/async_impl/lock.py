@@ -1,9 +1,10 @@
 """Advisory locks, in asyncio."""
 
-from typing import Any, Optional
+from typing import Any, List, Optional, Tuple
 
 from .. import deadlines, errors
 from ..api.lock import BaseLock
+from ..blocks import ends_block
 from ..execution import execute
 from ..protocol.exchange import Exchange
 from .connection import Connection
@@ -18,19 +19,18 @@ class Lock(BaseLock):
     async def __aenter__(self) -> "Lock":
         self._check_unused()
         until = deadlines.deadline_after()
-        self._client, connection = await run_plan(
-            execute.check_out(self._route, until=until), run_step
-        )
+        borrowed: List[Tuple[Any, Any]] = []
         try:
+            await run_plan(execute.check_out(self._route, until=until, into=borrowed), run_step)
+            self._client, connection = borrowed[0]
             await run_plan(
-                self._acquire_exchange(connection), lambda command: connection.run(command, until)
+                self._acquire_exchange(connection),
+                lambda command: connection.run(command, self._until(self._client, self._timeout)),
             )
+            self._connection = connection
+            return self
         except BaseException as error:
-            translated = self._translate_error(error, connection)
-            self._client.pool.release(connection)
-            errors.raise_translated(error, translated)
-        self._connection = connection
-        return self
+            errors.raise_translated(error, self._not_acquired(error, borrowed))
 
     async def check(self) -> None:
         """Ask the server whether the lock is still held. Raises: LockLost."""
@@ -38,6 +38,7 @@ class Lock(BaseLock):
         if not await self._answer(self._check_exchange(connection), connection):
             raise self._lost_error()
 
+    @ends_block
     async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
         connection = self._held()
         self._connection = None
@@ -57,13 +58,8 @@ class Lock(BaseLock):
     async def _answer(self, exchange: Exchange, connection: Connection) -> Any:
         try:
             return await run_plan(
-                exchange, lambda command: connection.run(command, deadlines.deadline_after())
+                exchange, lambda command: connection.run(command, self._until(self._client))
             )
         except BaseException as error:
             translated = self._translate_while_held(error, connection)
             errors.raise_translated(error, translated)
-
-    def __del__(self) -> None:
-        connection = self.__dict__.get("_connection")
-        if connection is not None:
-            self._client.pool.abandon(connection)

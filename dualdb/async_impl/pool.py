@@ -13,10 +13,13 @@ from typing import Deque, List, Optional
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
 from ..execution import connect, steps
-from ..pooling.base import BasePool
+from ..pooling.base import BasePool, Disposition
+from ..pooling.session_killer import KillJob
 from ..pooling.slots import Slots
 from ..protocol import kill
+from ..protocol.connection_state import KillState, WireState
 from .connection import Connection
+from .idle_store import IdleStore
 from .runner import run_plan
 
 
@@ -37,19 +40,23 @@ class Pool(BasePool):
         self._slots: Slots[asyncio.Future[Optional[Connection]]] = Slots(
             self.config.pool_size + self.config.max_overflow
         )
-        self._idle: Deque[Connection] = deque()
-        self._to_kill: Deque[Connection] = deque()
+        self._store = IdleStore(self.config)
         self._killer: Optional[asyncio.Task[None]] = None
+        self._unused: Deque[asyncio.Future[None]] = deque()
 
     def _forked(self) -> None:
-        fork_safety.never_finalize(self._slots, self._to_kill, self._killer)
+        fork_safety.never_finalize(self._slots, self._kills, self._killer, self._unused)
         self._reset()
 
     def _idle_count(self) -> int:
-        return len(self._idle)
+        return self._store.count()
 
     async def open(self, until: Optional[float] = None) -> None:
-        """Make the first ``warm_up`` connections where there are none."""
+        """Make the first ``warm_up`` connections where there are none.
+
+        Args:
+            until: When that must be over, by time.monotonic().
+        """
         made: List[Connection] = []
         try:
             for _ in range(self.config.warm_up):
@@ -59,8 +66,8 @@ class Pool(BasePool):
                 self.release(connection)
 
     def close(self) -> None:
-        """Close idle connections now and those in use as they come back; whoever waits
-        is told.
+        """Close idle connections now and those in use as they come back; callers who
+        wait get ServiceNotOpen.
         """
         self.closed = True
         waiters = self._slots.dismiss()
@@ -68,61 +75,73 @@ class Pool(BasePool):
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_exception(self._closed_error())
-        while self._idle:
-            self._idle.pop().quit()
-
-    def abort_in_use(self) -> int:
-        """Break the connections that are still in use; how many there were."""
-        lent = list(self._checked_out)
-        for connection in lent:
-            connection.abort_in_use()
-        return len(lent)
+        for connection in self._store.prune(float("inf")):
+            connection.quit()
 
     def prune_idle(self) -> None:
-        """Close what has been idle for too long, and say which connections seem to be
+        """Close what has been idle for too long, and log which connections seem to be
         forgotten.
         """
-        limit = self.config.max_idle
-        # The oldest are on the left: the last to come back is the first to be used.
-        while (
-            limit is not None
-            and self._idle
-            and self._idle[0].last_used_at < time.monotonic() - limit
-        ):
-            self._idle.popleft().quit()
+        if self.config.max_idle is not None:
+            for connection in self._store.prune(time.monotonic() - self.config.max_idle):
+                connection.quit()
         self._warn_of_leaks()
 
+    async def wait_unused(self, seconds: float) -> None:
+        """Wait until no slot is taken.
+
+        Args:
+            seconds: How long at most.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._slots.in_use or self._loop is not loop:
+            return
+        unused: asyncio.Future[None] = loop.create_future()
+        self._unused.append(unused)
+        await asyncio.wait({unused}, timeout=max(0.0, seconds))
+
     async def wait_for_kills(self, seconds: float) -> None:
-        """Wait until what was given up has been ended on the server."""
-        ender = self._killer
-        if ender is not None and ender.get_loop() is asyncio.get_running_loop():
-            await asyncio.wait({ender}, timeout=seconds)
-            ender.cancel()
+        """Wait until what was given up has been ended on the server; what could not be
+        is given up altogether.
+
+        Args:
+            seconds: How long at most.
+        """
+        killer = self._killer
+        if killer is not None and killer.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait({killer}, timeout=seconds)
+            killer.cancel()
 
     async def checkout(self, until: Optional[float] = None) -> Connection:
-        """A connection at rest, connected and alive, for the caller alone until
+        """An idle connection, connected and alive, for the caller alone until
         ``release``.
 
+        Args:
+            until: When it must be there, by time.monotonic(); None for no limit but
+                ``pool_timeout`` and ``connect_timeout``.
+
         Raises:
-            PoolTimeout: none became free within ``pool_timeout``.
-            DeadlineExceeded: none before ``until``, by time.monotonic().
-            ShardUnavailable, ConnectionFailed: it could not be connected.
-            ServiceNotOpen: the pool is closed.
-            InterfaceError: the pool belongs to another event loop.
+            PoolTimeout: None became free within ``pool_timeout``.
+            DeadlineExceeded: None before ``until``.
+            ShardUnavailable: It could not be connected, and is a shard's.
+            ConnectionFailed: It could not be connected.
+            ServiceNotOpen: The pool is closed.
+            InterfaceError: The pool belongs to another event loop.
         """
-        connection = await self._acquire_slot(until)
+        lease = object()
+        connection = await self._acquire_slot(lease, until)
         try:
             now = time.monotonic()
-            while connection is not None or self._idle:
-                connection = connection or self._idle.pop()
-                if connection.resetting:
+            connection = connection or self._store.take()
+            while connection is not None:
+                if connection.wire is WireState.RESETTING:
                     await self._finish_reset(
                         connection, now + self.config.connect_timeout if until is None else until
                     )
                 if not connection.is_stale() and not connection.is_too_old(now, self._opened_after):
                     break
                 connection.quit()
-                connection = None
+                connection = self._store.take()
             if connection is None:
                 made: List[Connection] = []
                 await run_plan(
@@ -130,23 +149,30 @@ class Pool(BasePool):
                 )
                 connection = made[0]
                 self.opened += 1
+            connection.lease = lease
             self._record_checkout(connection, now)
             return connection
         except BaseException:
-            self._check_in(connection)
+            self._return(lease, connection)
             raise
 
     def release(self, connection: Connection) -> None:
-        """Take a connection back.
-
-        One that is not as it was handed out is closed, or made so.
+        """Take a connection back; one that is not as it was handed out is closed, or
+        made so.
 
         Never waits, so a cancelled task can do it.
+
+        Args:
+            connection: What ``checkout`` gave; returned a second time nothing is done.
         """
         self._check_in(connection)
 
     def discard(self, connection: Connection) -> None:
-        """Take a connection back and close it, whatever state it is in."""
+        """Take a connection back and close it, whatever state it is in.
+
+        Args:
+            connection: What ``checkout`` gave.
+        """
         if not connection.needs_kill:
             connection.quit()
         self._check_in(connection)
@@ -155,6 +181,9 @@ class Pool(BasePool):
         """Take back a connection that its borrower forgot.
 
         The garbage collector runs in any thread.
+
+        Args:
+            connection: What ``checkout`` gave.
         """
         if self._loop is None or self._loop.is_closed() or sys.is_finalizing():
             connection.abort()
@@ -182,22 +211,23 @@ class Pool(BasePool):
         except errors.DRIVER_ERRORS:
             connection.abort()
 
-    async def _acquire_slot(self, until: Optional[float]) -> Optional[Connection]:
+    async def _acquire_slot(self, lease: object, until: Optional[float]) -> Optional[Connection]:
         """Wait for a slot.
 
-        Gives the connection of whoever had it before, if there was no slot free at
-        once.
+        Returns:
+            The connection of whoever had it before, if there was no slot free at once.
         """
         if self.closed:
             raise self._closed_error()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._adopt(loop)
-        self.breaker.earn()
-        if self._slots.take():
+        self.retry_budget.earn()
+        if self._slots.take(lease):
             return None
-        waiter = loop.create_future()
-        self._slots.queue(waiter)
+        waiter: asyncio.Future[Optional[Connection]] = loop.create_future()
+        self._slots.queue(waiter, lease)
+        self._start_killer()
         began = time.monotonic()
         limit = (
             self.config.pool_timeout
@@ -208,106 +238,151 @@ class Pool(BasePool):
             await asyncio.wait({waiter}, timeout=limit)
         except BaseException:
             if not self._slots.withdraw(waiter) and waiter.done() and waiter.exception() is None:
-                self._check_in(waiter.result())
+                self._return(lease, waiter.result())
             raise
         if self._slots.withdraw(waiter):
             if limit < self.config.pool_timeout:
                 raise self._deadline_error("waiting for a connection")
             raise self._timeout(time.monotonic() - began)
-        given: Optional[Connection] = waiter.result()
-        return given
+        return waiter.result()
 
-    def _check_in(self, connection: Optional[Connection]) -> None:
-        """Give the slot to the next who waits, with the connection; or lay the
-        connection to rest, and free the slot.
+    def _return(self, lease: object, connection: Optional[Connection]) -> None:
+        """What was being checked out is not used."""
+        if connection is None:
+            self._give(lease, None)
+        else:
+            connection.lease = lease
+            self._check_in(connection)
+
+    def _check_in(self, connection: Connection) -> None:
+        """Give the slot to the next who waits, with the connection; or keep the
+        connection, and free the slot.
         """
-        if connection is not None:
-            self._checked_out.pop(connection, None)
-            if connection.refused_at:
-                self.retire_older(connection.refused_at)
-            if connection.inherited:
-                return
-            if connection.ended is False:
-                connection.ended = None  # who ends its session does the rest
-                return
-            if connection.ended:
-                connection.abort()
-            elif connection.needs_kill:
-                self._kill(connection)
-                return
-            if self.closed or not connection.open or not connection.reusable:
-                connection.quit()
-                connection = None
-            elif connection.dirty:
-                connection.begin_reset()
-        waiter = self._slots.give()
-        if waiter is not None:
-            waiter.set_result(connection)
-        elif connection is not None and len(self._idle) < self.config.pool_size:
-            connection.last_used_at = time.monotonic()
-            self._idle.append(connection)
-        elif connection is not None:
+        lease = connection.lease
+        if lease is None:
+            return
+        self._checked_out.pop(id(connection), None)
+        if connection.refused_at:
+            self.retire_older(connection.refused_at)
+        disposition = self.disposition(connection)
+        if disposition is Disposition.DROP:
+            return
+        if disposition is Disposition.KILLER_OWNS_IT:
+            connection.kill_state = KillState.NONE
+            return
+        if disposition is Disposition.KILL:
+            self._kills.add(connection)
+            self._start_killer()
+            return
+        connection.lease = None
+        if disposition is Disposition.CLOSE or (self._store.is_full and not self._slots.waiting):
             connection.quit()
+            self._give(lease, None)
+            return
+        if disposition is not Disposition.REUSE:
+            connection.begin_reset(only_diagnostics=disposition is Disposition.CLEAR)
+        if not self._slots.waiting:
+            self._store.put(connection)
+        self._give(lease, connection)
 
-    # What was given up on this side and goes on on the server is ended there, over a
-    # connection of its own. Until that is done the slot is not free, so that the server
-    # has never more of these sessions than it should.
+    def _give(self, lease: object, connection: Optional[Connection]) -> None:
+        """The slot to who waits, or to nobody."""
+        waiter = self._slots.give(lease)
+        if waiter is not None:
+            self._slots.served(waiter)
+            waiter.set_result(connection)
+        while not self._slots.in_use and self._unused:
+            unused = self._unused.popleft()
+            if not unused.done():
+                unused.set_result(None)
+
+    # Sessions that are killed on the server; see SessionKiller.
 
     def kill_checked_out(self, connection: Connection) -> None:
-        """End the session of a connection whose borrower may still hold it, and may
-        wait on it. It is released once he lets go of it.
-        """
-        connection.ended = False
-        self._kill(connection)
+        """Kill the session of a connection whose borrower may still hold it, and may
+        wait on it. It is checked in once he has returned it.
 
-    def _kill(self, connection: Connection) -> None:
-        self._to_kill.append(connection)
-        if self._killer is None:
+        Args:
+            connection: What ``checkout`` gave.
+        """
+        connection.kill_state = KillState.PENDING
+        self._kills.add(connection)
+        self._start_killer()
+
+    def _start_killer(self) -> None:
+        """Have a task work on the sessions to be killed."""
+        if self._kills and (self._killer is None or self._killer.done()):
             assert self._loop is not None
             self._killer = self._loop.create_task(self._kill_sessions(), name="dualdb-kill")
 
     async def _kill_sessions(self) -> None:
         spare: List[Connection] = []
-        limit = self.config.connect_timeout
+        job: Optional[KillJob] = None
         try:
-            while self._to_kill:
-                connection = self._to_kill.popleft()
-                ended = True
-                try:
-                    if not connection.peer_closed() and not self.breaker.is_open:
-                        if not spare:
-                            await self._connect(steps.Connect(time.monotonic() + limit), spare)
-                        end = kill.end_session(
-                            connection.session_id, time.monotonic() - connection.connected_at
-                        )
-                        ended = (
-                            await run_plan(
-                                end, lambda command: spare[0].run(command, time.monotonic() + limit)
-                            )
-                            or self.closed
-                        )
-                except (errors.Error, *errors.DRIVER_ERRORS) as error:
-                    self._warn_kill_failed(connection, error)
-                    while spare:
-                        spare.pop().abort()
-                except BaseException:
-                    self._to_kill.append(connection)
-                    raise
-                if not ended:
-                    self._warn_still_running(connection)
-                    self._to_kill.append(connection)
-                    await asyncio.sleep(self.KILL_RETRY_INTERVAL)
-                    continue
-                if connection.ended is False:
-                    connection.ended = True  # its borrower does the rest
-                    continue
-                connection.abort()
-                connection.needs_kill = False
-                self._check_in(connection)
+            while self._kills:
+                job = self._kills.next()
+                assert job is not None
+                over = await self._kill_one(job, spare)
+                job = None
+                if not over:
+                    await asyncio.sleep(self._kills.retry_interval)
         finally:
-            self._killer = None
-            for connection in (*spare, *self._to_kill):
+            # cancelled: the pool is closed, and whoever waits for these has gone
+            if job is not None:
+                self._kills.put_back(job)
+            for connection in spare:
                 connection.quit()
+            if self.closed:
+                while self._kills:
+                    left = self._kills.next()
+                    if left is not None:
+                        left.connection.quit()
+
+    async def _kill_one(self, job: KillJob, spare: List[Connection]) -> bool:
+        """One attempt.
+
+        Returns:
+            Whether nothing more is done about the session.
+        """
+        connection, over = job.connection, True
+        try:
+            if not connection.peer_closed() and not self.breaker.is_open:
+                outcome = await self._send_kill(job, spare)
+                over = self._kills.is_over(job, outcome, closed=self.closed)
+        except Exception as error:  # whatever it is, the next session is to be killed
+            self._kills.warn_failed(job, error)
+            while spare:
+                spare.pop().abort()
+        if over:
+            self._finish_kill(job)
+        return over
+
+    async def _send_kill(self, job: KillJob, spare: List[Connection]) -> kill.KillOutcome:
+        lock = job.connection.facts.lock
+        if lock is None:
+            self._kills.warn_unproven(job)
+            return kill.KillOutcome.ENDED
+        limit = self.config.connect_timeout
+        if not spare:
+            await self._connect(steps.Connect(time.monotonic() + limit), spare)
+        outcome: kill.KillOutcome = await run_plan(
+            kill.end_session(lock), lambda command: spare[0].run(command, time.monotonic() + limit)
+        )
+        if outcome is kill.KillOutcome.NOT_FOUND:
+            spare.pop().quit()  # another connection may reach another server
+        return outcome
+
+    def _finish_kill(self, job: KillJob) -> None:
+        """The session has ended, or is given up. Who borrowed the connection checks it
+        in, if he has not returned it yet.
+        """
+        connection = job.connection
+        if connection.kill_state is KillState.PENDING:
+            connection.kill_state, connection.wire = KillState.DONE, WireState.CLOSED
+            return
+        connection.abort()
+        connection.wire = WireState.CLOSED
+        self._check_in(connection)
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -317,7 +392,12 @@ class Pool(BasePool):
             )
         if self._loop is not None:
             # Its loop is gone, and with it whoever had or awaited one of these.
-            for connection in (*self._idle, *self._checked_out, *self._to_kill):
+            left = [*self._store.prune(float("inf")), *self._connections_out()]
+            while self._kills:
+                job = self._kills.next()
+                if job is not None:
+                    left.append(job.connection)
+            for connection in left:
                 connection.inherited = True
                 connection.abort()
             self._reset()

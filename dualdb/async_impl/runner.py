@@ -3,8 +3,9 @@
 import asyncio
 import inspect
 import logging
+import time
 from contextvars import ContextVar
-from typing import Any, Awaitable, Callable, Generator, List, Literal, Set, TypeVar
+from typing import Any, Awaitable, Callable, Dict, Generator, List, Literal, Optional, Set, TypeVar
 
 from .. import errors
 from ..execution import shutdown, steps
@@ -34,54 +35,89 @@ async def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Awaitable
         return result
 
 
-async def run_step(step: steps.Step) -> Any:  # noqa: C901 - one branch for each step
-    """Perform one step; those of a service's background and of a pool are performed by
-    them.
+async def run_step(step: steps.Step) -> Any:
+    """Run one step; those of a service's background and of a pool are run by them.
+
+    Args:
+        step: One of ``HANDLERS``.
     """
-    if isinstance(step, steps.Execute):
-        return await step.executor._execute(step.statement, step.until)
-    if isinstance(step, steps.AwaitUser):
-        return await step.given
-    if isinstance(step, steps.FetchRow):
-        return await step.stream._read()
-    if isinstance(step, steps.Sleep):
-        return await asyncio.sleep(step.seconds)
-    if isinstance(step, steps.Open):
-        return await step.client.pool.open(step.until)
-    if isinstance(step, steps.CheckOut):
-        step.into.append((step.client, await step.client.pool.checkout(step.until)))
-        return step.into[-1][1]
-    if isinstance(step, steps.Close):
-        for client in step.clients:
-            client.pool.close()
-        return await asyncio.sleep(0)  # lets the transports close their sockets
-    if isinstance(step, steps.AbortInUse):
-        for client in step.clients:
-            cut = client.pool.abort_in_use()
-            if cut:
-                log.warning(
-                    "%s: %d connections were still in use and have been cut", client.name, cut
-                )
-        return None
-    if isinstance(step, steps.WaitForKills):
-        for client in step.clients:
-            await client.pool.wait_for_kills(shutdown.KILL_GRACE)
-        return None
-    if isinstance(step, steps.PruneIdle):
-        for client in step.clients:
-            client.pool.prune_idle()
-        return None
-    if isinstance(step, steps.RunPlan):
-        return await run_plan(step.plan, run_step)
-    if isinstance(step, steps.Exclusive):
-        return await step.run(step.plan, step.wait)
-    if isinstance(step, steps.CallHooks):
-        for hook in step.calls:
-            await _notify(hook)
-        return None
-    if isinstance(step, steps.Gather):
-        return await _gather(step.steps, step.max_concurrency)
-    raise TypeError(f"nobody here performs {step!r}")
+    handler = HANDLERS.get(type(step))
+    if handler is None:
+        raise TypeError(f"nobody here runs {step!r}")
+    return await handler(step)
+
+
+async def _await_user(step: steps.AwaitUser) -> Any:
+    return await step.given
+
+
+async def _execute(step: steps.Execute) -> Any:
+    return await step.executor._execute(step.statement, step.until)
+
+
+async def _fetch_row(step: steps.FetchRow) -> Any:
+    return await step.stream._read()
+
+
+async def _sleep(step: steps.Sleep) -> None:
+    await asyncio.sleep(step.seconds)
+
+
+async def _open(step: steps.Open) -> None:
+    await step.client.pool.open(step.until)
+
+
+async def _check_out(step: steps.CheckOut) -> Any:
+    step.into.append((step.client, await step.client.pool.checkout(step.until)))
+    return step.into[-1][1]
+
+
+async def _run_block(step: steps.RunBlock) -> Any:
+    result = None
+    async with step.transaction as tx:
+        result = await step.function(tx)
+    return result  # noqa: RET504 - None where Rollback left the block
+
+
+async def _close(step: steps.Close) -> None:
+    for client in step.clients:
+        client.pool.close()
+    await asyncio.sleep(0)  # lets the transports close their sockets
+
+
+async def _abort_in_use(step: steps.AbortInUse) -> None:
+    for client in step.clients:
+        cut = client.pool.abort_in_use()
+        if cut:
+            log.warning("%s: %d connections were still in use and have been cut", client.name, cut)
+
+
+async def _wait_for_kills(step: steps.WaitForKills) -> None:
+    for client in step.clients:
+        await client.pool.wait_for_kills(shutdown.KILL_GRACE)
+
+
+async def _wait_unused(step: steps.WaitUnused) -> None:
+    for client in step.clients:
+        await client.pool.wait_unused(step.until - time.monotonic())
+
+
+async def _prune_idle(step: steps.PruneIdle) -> None:
+    for client in step.clients:
+        client.pool.prune_idle()
+
+
+async def _run_inner(step: steps.RunPlan) -> Any:
+    return await run_plan(step.plan, run_step)
+
+
+async def _exclusive(step: steps.Exclusive) -> Any:
+    return await step.run(step.plan, step.wait)
+
+
+async def _call_hooks(step: steps.CallHooks) -> None:
+    for hook in step.calls:
+        await _notify(hook)
 
 
 async def _notify(hook: Callable[[], Any]) -> None:
@@ -105,14 +141,14 @@ async def _notify(hook: Callable[[], Any]) -> None:
         )
 
 
-async def _gather(members: "tuple[steps.Step, ...]", max_concurrency: int) -> List[Any]:
-    room = asyncio.Semaphore(max_concurrency)
+async def _gather(gathering: steps.Gather) -> List[Any]:
+    room = asyncio.Semaphore(gathering.max_concurrency)
 
     async def one(step: steps.Step) -> Any:
         async with room:
             return await _attempt(step)
 
-    return await asyncio.gather(*[one(step) for step in members])
+    return await asyncio.gather(*[one(step) for step in gathering.steps])
 
 
 async def _attempt(step: steps.Step) -> Any:
@@ -120,6 +156,53 @@ async def _attempt(step: steps.Step) -> Any:
         return await run_step(step)
     except Exception as error:
         return error
+
+
+#: Who runs which step.
+HANDLERS: Dict[type, Callable[[Any], Awaitable[Any]]] = {
+    steps.AbortInUse: _abort_in_use,
+    steps.AwaitUser: _await_user,
+    steps.CallHooks: _call_hooks,
+    steps.CheckOut: _check_out,
+    steps.Close: _close,
+    steps.Exclusive: _exclusive,
+    steps.Execute: _execute,
+    steps.FetchRow: _fetch_row,
+    steps.Gather: _gather,
+    steps.Open: _open,
+    steps.PruneIdle: _prune_idle,
+    steps.RunBlock: _run_block,
+    steps.RunPlan: _run_inner,
+    steps.Sleep: _sleep,
+    steps.WaitForKills: _wait_for_kills,
+    steps.WaitUnused: _wait_unused,
+}
+
+
+async def acquire(lock: asyncio.Lock, seconds: Optional[float] = None) -> bool:
+    """Acquire a lock.
+
+    Args:
+        lock: To be released by the caller.
+        seconds: How long to wait at most; None for no limit.
+
+    Returns:
+        False if it was not free in time.
+    """
+    if seconds is None or not lock.locked():
+        return await lock.acquire()
+    # Not wait_for: before Python 3.12 it may lose the lock it has just been given.
+    acquiring = asyncio.ensure_future(lock.acquire())
+    try:
+        await asyncio.wait({acquiring}, timeout=seconds)
+        if not acquiring.done():
+            acquiring.cancel()
+            await asyncio.wait({acquiring})
+    except BaseException:
+        acquiring.add_done_callback(lambda done: None if done.cancelled() else lock.release())
+        acquiring.cancel()
+        raise
+    return not acquiring.cancelled()
 
 
 class Background:

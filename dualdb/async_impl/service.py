@@ -4,19 +4,26 @@ import asyncio
 from contextvars import ContextVar
 from typing import (
     Any,
+    Callable,
     Optional,
 )
 
 from ..api.target import Target as BaseTarget
 from ..config import DatabaseConfig
+from ..directory.ids import IdGenerator
+from ..directory.lookup import KeyDirectory
+from ..directory.routes import KeyRoutes, ServiceRooms
 from ..execution import steps
 from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
 from ..sharding.scatter import Policy
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
+from .directory import Directory
+from .directory import Ids as IdSource
 from .results import Called, Column, Count, Done, Drained, Ids, Int, OneRow, Report, Rows, Value
-from .runner import Background, run_plan, run_step
+from .runner import Background, acquire, run_plan, run_step
 from .scatter import Scatter
+from .scope import Scope
 from .transaction import Transaction
 
 
@@ -38,6 +45,8 @@ class DatabaseService(
     ServiceLife[Done, Ids, Report, MySQLClient],
     ShardAdmin[Done, Drained],
     Routing[Target, Scatter, MySQLClient],
+    KeyRoutes[Target, Scatter, Int, Scope],
+    ServiceRooms[Directory, IdSource, Done],
     Legacy[Rows, Count, Int, Transaction],
     BaseTarget[Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection],
 ):
@@ -63,8 +72,17 @@ class DatabaseService(
     ) -> MySQLClient:
         return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared)
 
-    def _new_target(self, route: steps.Route) -> Target:
-        return Target(route)
+    def _new_target(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> Target:
+        return Target(route, identify)
+
+    def _new_directory(self, directory: KeyDirectory) -> Directory:
+        return Directory(directory)
+
+    def _new_ids(self, generator: IdGenerator) -> IdSource:
+        return IdSource(generator)
+
+    def _new_scope(self, target: Any, resolve: Any, identify: Any, lock: bool) -> Scope:
+        return Scope(self, target, resolve, identify, lock=lock)
 
     def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> Scatter:
         return Scatter(routes, check, policy, keys=keys)
@@ -77,19 +95,17 @@ class DatabaseService(
         # a hook that calls the service
         if section is not None and section.service is self and section.is_open:
             return await run_plan(plan, self._run_step)
-        until = None if wait is None else loop.time() + wait
-        while until is not None and self._alone.locked():
-            if loop.time() >= until:
-                return plan.close()
-            await asyncio.sleep(0.005)
-        async with self._alone:
-            section = _Section(self)
-            token = _section.set(section)
-            try:
-                return await run_plan(plan, self._run_step)
-            finally:
-                section.is_open = False
-                _section.reset(token)
+        lock = self._alone
+        if not await acquire(lock, wait):
+            return plan.close()
+        section = _Section(self)
+        token = _section.set(section)
+        try:
+            return await run_plan(plan, self._run_step)
+        finally:
+            section.is_open = False
+            _section.reset(token)
+            lock.release()
 
     async def _run_own(self, plan: "steps.Plan[Any]") -> Any:
         return await run_plan(plan, self._run_step)

@@ -59,12 +59,12 @@ def connecting(
             breaker.record_cancelled()
             raise
         if late:
-            message = f"the deadline passed while connecting ({failed})"
+            message = f"the deadline passed while connecting ({failed.summary})"
             raise errors.DeadlineExceeded(message).with_context(
                 pool.name, pool.shard_id, sent=False
             ) from failed
         passing = failed.retryable and now - began < limit and attempt + 1 < CONNECT_ATTEMPTS
-        if not passing or breaker.is_open or not breaker.spend():
+        if not passing or breaker.is_open or not pool.retry_budget.spend():
             raise _no_connection(pool, failed, None)
         pause = retry.backoff(attempt)
         yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))
@@ -95,16 +95,17 @@ def _no_connection(
         retry_after: Seconds until it is tried again; None where nobody was told to
             wait.
     """
-    why = str(failure.args[-1])
-    if retry_after is not None:
-        why += f"; tried again in {retry_after:.1f} s"
+    later = "" if retry_after is None else f"; tried again in {retry_after:.1f} s"
     if pool.shard_id is not None:
-        code = "" if failure.errno is None else f" (error {failure.errno})"
-        unavailable = errors.shard_unavailable(pool.shard_id, f"no connection: {why}{code}")
+        unavailable = errors.shard_unavailable(
+            pool.shard_id, f"no connection: {failure.summary}{later}"
+        )
         unavailable.retry_after, unavailable.__cause__ = retry_after, failure
         return unavailable
     if retry_after is None:
         return failure
-    failed = errors.ConnectionFailed(failure.errno, why).with_context(pool.name, None, sent=False)
+    failed = errors.ConnectionFailed(failure.errno, failure.message + later).with_context(
+        pool.name, None, sent=False
+    )
     failed.retry_after, failed.__cause__ = retry_after, failure
     return failed

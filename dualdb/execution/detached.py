@@ -13,6 +13,8 @@ class DetachedExecutor:
     ) -> None:
         self._client, self.name, self.shard_id = client, client.name, client.shard_id
         self._read_only, self._refresh_on_miss = read_only, refresh_on_miss
+        #: What a write is refused with, where the client says so itself.
+        self.write_refusal = getattr(client, "write_refusal", None)
 
     def _record_insert_id(self, lastrowid: int) -> None:
         """It is nobody's insert."""

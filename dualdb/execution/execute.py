@@ -34,8 +34,7 @@ def execute_statement(
     for last in (False, True):
         executor = yield from route(until)
         if executor._read_only and not statement.reads:
-            assert executor.shard_id is not None
-            raise errors.shard_read_only(executor.shard_id, statement.why_no_read)
+            raise write_refusal(executor, statement.why_no_read)
         if until is not None and clock() >= until:
             raise errors.DeadlineExceeded(
                 "the deadline had passed before the statement was sent"
@@ -77,14 +76,23 @@ def check_out(
     until = deadlines.deadline_after() if until is None else until
     for last in (False, True):
         client: Any = yield from route(until)
-        if raw and client._read_only:
-            raise errors.shard_read_only(client.shard_id, "whoever borrows a connection may write")
+        if (raw and client._read_only) or getattr(client, "write_refusal", None) is not None:
+            raise write_refusal(client, "whoever borrows a connection may write")
         try:
             return client, (yield CheckOut(client, until, [] if into is None else into))
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
             if last or not (yield from _route_changed(route, client, error, until)):
                 raise
     raise AssertionError("unreachable")
+
+
+def write_refusal(executor: Any, why: str) -> errors.Error:
+    """What a write is refused with where only reads are taken; ``why`` it is one."""
+    refusal = getattr(executor, "write_refusal", None)
+    if refusal is not None:
+        refused: errors.Error = refusal()
+        return refused
+    return errors.shard_read_only(executor.shard_id, why)
 
 
 def resolve_route(route: Route, until: Optional[float] = None) -> Plan[Executor]:

@@ -1,10 +1,13 @@
 """What may be tried again, how often, and after which pause."""
 
+import itertools
 import random
 import time
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from .. import deadlines, errors
+from ..protocol.transaction_commands import TransactionOptions
+from .steps import Plan, RunBlock, Sleep
 
 
 def backoff(
@@ -33,6 +36,33 @@ RUN_AGAIN = (
 
 #: How often a transaction is begun at most.
 RUN_ATTEMPTS = 5
+
+
+def run(
+    new_transaction: Callable[[TransactionOptions], Any],
+    function: Callable[[Any], Any],
+    options: TransactionOptions,
+    attempts: int,
+) -> Plan[Any]:
+    """Call a function with a transaction, and begin again as a whole where the server
+    has rolled it back for a conflict; see ``run`` of a target.
+    """
+    options.checked()
+    timeout = options.timeout
+    until = None if timeout is None else time.monotonic() + deadlines.seconds(timeout)
+    for attempt in itertools.count():
+        left = None if until is None else max(0.0, until - time.monotonic())
+        transaction = new_transaction(options._replace(timeout=left))
+        try:
+            return (yield RunBlock(transaction, function))
+        except errors.Error as error:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            pause = pause_before_run(error, attempt, attempts, left)
+            # only the whole can begin again, not a savepoint
+            if pause is None or transaction._outer is not None:
+                raise
+        yield Sleep(pause)
+    raise AssertionError("unreachable")
 
 
 def pause_before_run(

@@ -4,7 +4,7 @@ import time
 from typing import Callable, Optional, Tuple
 
 from .. import deadlines
-from .steps import AbortInUse, Close, Plan, Pooled, Sleep, WaitForKills
+from .steps import AbortInUse, Close, Plan, Pooled, WaitForKills, WaitUnused
 
 #: Seconds that closing waits for what callers have given up to be ended on the server.
 KILL_GRACE = 2.0
@@ -25,14 +25,7 @@ def closing(
     # closed its pools.
     yield Close(clients)
     if until is not None:
-        yield from _until_unused(clients, until, clock)
+        yield WaitUnused(clients, until)
         yield AbortInUse(clients)
-        yield from _until_unused(clients, clock() + KILL_GRACE, clock)
+        yield WaitUnused(clients, clock() + KILL_GRACE)
     yield WaitForKills(clients)
-
-
-def _until_unused(
-    clients: Tuple[Pooled, ...], until: float, clock: Callable[[], float]
-) -> Plan[None]:
-    while any(client.pool.in_use for client in clients) and clock() < until:
-        yield Sleep(0.02)

@@ -23,6 +23,7 @@ from typing import (
 
 from ..config import DatabaseConfig
 from ..pooling.circuit_breaker import CircuitBreaker
+from ..pooling.retry_budget import RetryBudget
 from ..protocol.statements import Call, Statement
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ class Pool(Protocol):
     shard_id: Optional[int]
     breaker: CircuitBreaker
     on_outage: "Optional[Callable[[Optional[Exception]], None]]"
+    retry_budget: RetryBudget
 
 
 class Pooled(Protocol):
@@ -147,6 +149,15 @@ class WaitForKills(NamedTuple):
     clients: Tuple["Pooled", ...]
 
 
+class WaitUnused(NamedTuple):
+    """Wait until none of the clients' connections is in use, but not longer than
+    ``until``, by time.monotonic().
+    """
+
+    clients: Tuple["Pooled", ...]
+    until: float
+
+
 class PruneIdle(NamedTuple):
     """Have the clients' pools close what nobody has used for long, and warn of
     connections that seem to be forgotten.
@@ -178,6 +189,15 @@ class RunPlan(NamedTuple):
     """Perform a plan, as one step of a Gather."""
 
     plan: "Plan[Any]"
+
+
+class RunBlock(NamedTuple):
+    """Call a function inside the block of a transaction. Gives what it returns; None
+    where it has left the block by Rollback.
+    """
+
+    transaction: Any
+    function: Callable[[Any], Any]
 
 
 class AwaitUser(NamedTuple):
@@ -217,8 +237,8 @@ class StopBackground(NamedTuple):
 
 
 Step = Union[
-    Execute, Sleep, Connect, Open, CheckOut, Close, AbortInUse, WaitForKills, PruneIdle,
-    Gather, FetchRow, RunPlan, AwaitUser, Spawn, Exclusive, CallHooks, StopBackground,
+    Execute, Sleep, Connect, Open, CheckOut, Close, AbortInUse, WaitForKills, WaitUnused, PruneIdle,
+    Gather, FetchRow, RunPlan, RunBlock, AwaitUser, Spawn, Exclusive, CallHooks, StopBackground,
 ]  # fmt: skip
 
 

@@ -113,6 +113,7 @@ def query_column(
 def execute(
     route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool
 ) -> Plan[RowCount]:
+    """See ``Target.execute``."""
     results: List[ResultSet] = yield from execute_statement(
         route, Statement(sql, params, **declared), timeout
     )
@@ -126,6 +127,7 @@ def call(
     timeout: Optional[float] = None,
     **declared: bool,
 ) -> Plan[CallResult]:
+    """See ``Target.call``."""
     result: CallResult = yield from execute_statement(
         route, Call(procedure, params, **declared), timeout
     )

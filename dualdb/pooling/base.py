@@ -1,20 +1,24 @@
-"""What both colours' pools decide and keep, beside the waiting."""
+"""What the pools of both implementations decide and keep, beside the waiting."""
 
+import enum
 import logging
 import os
 import ssl
 import sys
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Set, Tuple, Type
+import weakref
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
 from pymysql.constants import CR
 
 from .. import errors
 from ..config import DatabaseConfig
 from ..protocol import tls
-from ..protocol.connection_state import ConnectionState
+from ..protocol.connection_state import ConnectionState, KillState
 from ..protocol.row_decoder import DecoderName
 from .circuit_breaker import CircuitBreaker
+from .retry_budget import RetryBudget
+from .session_killer import SessionKiller
 
 log = logging.getLogger("dualdb")
 
@@ -48,8 +52,39 @@ class PoolStats(NamedTuple):
         return self._asdict()
 
 
+class Disposition(enum.Enum):
+    """What is to be done with a connection that was returned.
+
+    Attributes:
+        DROP: Forget it: it is the parent process's.
+        KILLER_OWNS_IT: Nothing: the killer checks it in when it is done.
+        KILL: Kill its session; the slot stays taken until then.
+        CLOSE: Close it.
+        RESET: Have the server make its session as new.
+        CLEAR: Have the server forget the last statement's warnings and errors.
+        REUSE: Nothing: the next borrower finds it as it was.
+    """
+
+    DROP = "drop"
+    KILLER_OWNS_IT = "killer owns it"
+    KILL = "kill"
+    CLOSE = "close"
+    RESET = "reset"
+    CLEAR = "clear"
+    REUSE = "reuse"
+
+
+_REUSE = Disposition.REUSE
+
+
 class BasePool:
-    """One database's connections: who has them, and whether the server is there."""
+    """One database's connections: who has them, and whether the server is there.
+
+    Args:
+        config: The database's, and the pool's limits.
+        name: The database's, for messages.
+        shard_id: None for a database that is no shard.
+    """
 
     #: Seconds between attempts to end a session that cannot be ended yet.
     KILL_RETRY_INTERVAL = 0.1
@@ -64,6 +99,7 @@ class BasePool:
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         self.config, self.name, self.shard_id = config, name, shard_id
         self.closed = False
+        self._resets_always = config.reset == "always"
         self._tls: Optional[ssl.SSLContext] = None
         self.opened = self._timeouts = 0
         self.breaker = CircuitBreaker()
@@ -72,19 +108,23 @@ class BasePool:
         self._reset()
 
     def retire_older(self, now: float) -> None:
-        """Replace the connections that were opened before ``now``, by
-        time.monotonic(): idle ones when they are asked for, others after their
-        return.
+        """Replace the connections that were opened before a moment: idle ones when they
+        are asked for, others after their return.
+
+        Args:
+            now: The moment, by time.monotonic().
         """
         self._opened_after = max(self._opened_after, now)
 
     def _reset(self) -> None:
-        """As a pool that has no connection."""
+        """Be a pool that has no connection."""
         self.breaker = CircuitBreaker(failure=self.breaker.failure)
-        self._warned_sessions: Set[int] = set()
-        #: The connections in use: since when, and by which line of whose program where
-        #: leaks are looked for.
-        self._checked_out: Dict[Any, Tuple[float, str]] = {}
+        self.retry_budget = RetryBudget()
+        self._kills = SessionKiller(self.name, self.KILL_RETRY_INTERVAL)
+        #: By the id of each connection in use: a weak reference to it, since when, and
+        #: by which line of whose program where leaks are looked for. Whoever loses a
+        #: connection must not have it kept alive here.
+        self._checked_out: Dict[int, Tuple[weakref.ReferenceType[Any], float, str]] = {}
 
     @property
     def row_decoder(self) -> DecoderName:
@@ -97,6 +137,23 @@ class BasePool:
         ended on the server.
         """
         return int(self._slots.in_use)
+
+    def disposition(self, connection: Any) -> Disposition:
+        """What to do with a returned connection. Pure; called under the pool's lock."""
+        if connection.untouched and connection.open and not (self.closed or self._resets_always):
+            return _REUSE
+        if connection.inherited:
+            return Disposition.DROP
+        if connection.kill_state is KillState.PENDING:
+            return Disposition.KILLER_OWNS_IT
+        if connection.open and connection.needs_kill:
+            return Disposition.KILL
+        if self.closed or not connection.open or not connection.reusable:
+            return Disposition.CLOSE
+        if connection.dirty or self._resets_always:
+            # a reset does not run what the server runs in each new session
+            return Disposition.CLOSE if connection.facts.runs_init_connect else Disposition.RESET
+        return Disposition.CLEAR
 
     def stats(self) -> PoolStats:
         return PoolStats(
@@ -121,22 +178,40 @@ class BasePool:
             ) from error
 
     def _record_checkout(self, connection: Any, now: float) -> None:
-        self._checked_out[connection] = (
+        self._checked_out[id(connection)] = (
+            weakref.ref(connection),
             now,
             "" if self.config.leak_threshold is None else _caller(),
         )
 
     def checked_out_at(self, connection: Any) -> Optional[float]:
-        """When it was checked out, by ``time.monotonic()``; None if it is not out."""
-        entry = self._checked_out.get(connection)
-        return None if entry is None else entry[0]
+        """When a connection was checked out, by time.monotonic(); None if it is not
+        out.
+        """
+        entry = self._checked_out.get(id(connection))
+        return None if entry is None else entry[1]
+
+    def _connections_out(self) -> List[Any]:
+        found = [entry[0]() for entry in list(self._checked_out.values())]
+        return [connection for connection in found if connection is not None]
+
+    def abort_in_use(self) -> int:
+        """Cut the connections that are still in use.
+
+        Returns:
+            How many there were.
+        """
+        connections = self._connections_out()
+        for connection in connections:
+            connection.abort_in_use()
+        return len(connections)
 
     def _warn_of_leaks(self) -> None:
         """Say once of every connection that has been out for longer than
         ``leak_threshold``, who has it.
         """
         limit, now = self.config.leak_threshold, time.monotonic()
-        for connection, (since, place) in list(self._checked_out.items()):
+        for key, (connection, since, place) in list(self._checked_out.items()):
             if limit is not None and place and now - since > limit:
                 log.warning(
                     "%s: a connection has been in use for %.1f s, since it was taken at %s",
@@ -144,7 +219,7 @@ class BasePool:
                     now - since,
                     place,
                 )
-                self._checked_out[connection] = (since, "")
+                self._checked_out[key] = (connection, since, "")
 
     def _timeout(self, waited: float) -> errors.PoolTimeout:
         self._timeouts += 1
@@ -160,23 +235,6 @@ class BasePool:
     def _closed_error(self) -> errors.ServiceNotOpen:
         return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").with_context(
             self.name, self.shard_id, sent=False
-        )
-
-    def _warn_still_running(self, connection: Any) -> None:
-        if connection.session_id not in self._warned_sessions:
-            self._warned_sessions.add(connection.session_id)
-            log.warning(
-                "%s: session %d goes on with a definer's rights and cannot be ended yet",
-                self.name,
-                connection.session_id,
-            )
-
-    def _warn_kill_failed(self, connection: Any, error: BaseException) -> None:
-        log.warning(
-            "%s: what session %d was doing could not be ended on the server: %s",
-            self.name,
-            connection.session_id,
-            error,
         )
 
 

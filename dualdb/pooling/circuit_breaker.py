@@ -1,4 +1,4 @@
-"""Whether an endpoint is worth another attempt: a circuit breaker and a retry budget.
+"""Whether an endpoint is worth another attempt to connect: a circuit breaker.
 
 Pure; the time is given.
 """
@@ -13,9 +13,6 @@ from .. import errors
 THRESHOLD = 3
 #: Seconds that an open circuit stays open, at first and at most.
 SHORTEST, LONGEST = 0.5, 10.0
-#: Retries that may be made at once, and those earned by each call: when everything
-#: fails, retries must not multiply the load.
-BUDGET, PER_CALL = 10.0, 0.1
 
 
 class CircuitBreaker:
@@ -36,7 +33,6 @@ class CircuitBreaker:
         self._opened = 0  # how often since it was last closed
         self._until = 0.0
         self._probing = False
-        self._budget = BUDGET
         self._reported = False
         #: What the last connect failed with; None if it did not.
         self.failure = failure
@@ -96,15 +92,3 @@ class CircuitBreaker:
         with self._lock:
             reported, self._reported = self._reported, False
             return reported
-
-    def earn(self) -> None:
-        """A call was made."""
-        self._budget = min(BUDGET, self._budget + PER_CALL)
-
-    def spend(self) -> bool:
-        """True if something may be tried a second time."""
-        with self._lock:
-            if self._budget < 1.0:
-                return False
-            self._budget -= 1.0
-            return True

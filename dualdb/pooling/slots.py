@@ -4,7 +4,7 @@ Pure; the caller brings the lock and does the waiting.
 """
 
 from collections import deque
-from typing import Deque, Generic, List, Optional, TypeVar
+from typing import Deque, Generic, Hashable, List, Optional, Set, Tuple, TypeVar
 
 from .. import errors
 
@@ -16,56 +16,71 @@ class Slots(Generic[W]):
     came.
 
     A slot that is given back while somebody waits passes to the first of them and is
-    never free in between, so a newcomer cannot
-    overtake. ``W`` is whatever the caller wakes: an event in threads, a future in
-        asyncio.
+    never free in between, so a newcomer cannot overtake. A slot is its holder's entry
+    in a set: to free it twice does nothing. ``W`` is whatever the caller wakes.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.in_use = 0
-        self._waiting: Deque[W] = deque()
+        self._holders: Set[Hashable] = set()
+        self._waiting: Deque[Tuple[W, Hashable]] = deque()
+
+    @property
+    def in_use(self) -> int:
+        """How many slots are taken."""
+        return len(self._holders)
 
     @property
     def waiting(self) -> int:
         """How many wait for a slot."""
         return len(self._waiting)
 
-    def take(self) -> bool:
-        """True: the slot is yours. False: none is free; ``queue`` for one."""
-        if self.in_use < self.limit:
-            self.in_use += 1
+    def take(self, holder: Hashable) -> bool:
+        """Take a slot if one is free; otherwise ``queue`` for one."""
+        if len(self._holders) < self.limit:
+            self._holders.add(holder)
             return True
         return False
 
-    def queue(self, waiter: W) -> None:
+    def queue(self, waiter: W, holder: Hashable) -> None:
         """Stand in line. The slot is yours when ``give`` has returned this waiter."""
-        self._waiting.append(waiter)
+        self._waiting.append((waiter, holder))
 
-    def give(self) -> Optional[W]:
-        """Give a slot back: to the waiter returned, who is to be woken, or to nobody."""
-        if self._waiting:
-            return self._waiting.popleft()
-        self.in_use -= 1
-        return None
+    def give(self, holder: Hashable) -> Optional[W]:
+        """Give a slot back.
+
+        Returns:
+            Who has it now and is to be woken and then passed to ``served``; None where
+            the slot is free.
+        """
+        if not self._waiting or holder not in self._holders:
+            self._holders.discard(holder)
+            return None
+        waiter, next_holder = self._waiting[0]
+        self._holders.add(next_holder)
+        self._holders.discard(holder)
+        return waiter
+
+    def served(self, waiter: W) -> None:
+        """The waiter has been woken and leaves the line."""
+        if self._waiting and self._waiting[0][0] is waiter:
+            self._waiting.popleft()
 
     def withdraw(self, waiter: W) -> bool:
         """Stop waiting.
 
-        False: too late, the slot has been given to this waiter, who must use it or give
-        it back.
+        Returns:
+            False: too late, the waiter has a slot, which must be used or given back.
         """
-        try:
-            self._waiting.remove(waiter)
-        except ValueError:
-            return False
-        return True
+        for entry in self._waiting:
+            if entry[0] is waiter:
+                self._waiting.remove(entry)
+                return entry[1] not in self._holders
+        return False
 
     def dismiss(self) -> List[W]:
-        """Everybody who waits, taken out of the line without a slot: for a pool that
-        closes.
-        """
-        waiters = list(self._waiting)
+        """Take everybody who waits out of the line, without a slot: the pool closes."""
+        waiters = [waiter for waiter, _ in self._waiting]
         self._waiting.clear()
         return waiters
 

@@ -1,32 +1,51 @@
-"""What both colours' connections know of themselves, beside the socket."""
+"""What the connections of both implementations know of themselves, beside the socket."""
 
+import enum
 import os
 import random
 import struct
 import threading
 import time
 from abc import abstractmethod
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import pymysql.converters
 import pymysql.err
 from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
-from pymysql.protocol import MysqlPacket
 
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
+from ..sql import classify
 from ..sql.literals import time_zone
+from . import session_setup
 from .exchange import TextEncoding
 from .response import Response
 from .row_decoder import DecoderName, decoder_name
 
-_COM_RESET_CONNECTION = 31
 _SESSION_TRACK = CLIENT.SESSION_TRACK
-#: In the flags of an OK packet: the statement has changed what is tracked.
-_STATE_CHANGED = 0x4000
-#: What is tracked: a variable, the database, a temporary table or a prepared statement.
-#: MySQL tracks transactions as well, unasked.
-_SESSION_TRACK_STATE_CHANGE = 2
+_AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
+_STATUS_OF_TRANSACTIONS = _AUTOCOMMIT | SERVER_STATUS.SERVER_STATUS_IN_TRANS
+
+#: What a driver raises where the server's bytes are not what it expects, by exact type:
+#: an exception of the application's own may come out of a signal handler at any time.
+_UNREADABLE = frozenset(
+    {
+        AssertionError,
+        AttributeError,
+        ImportError,
+        IndexError,
+        KeyError,
+        ModuleNotFoundError,
+        NotImplementedError,
+        OverflowError,
+        RuntimeError,
+        TypeError,
+        UnboundLocalError,
+        UnicodeDecodeError,
+        ValueError,
+        struct.error,
+    }
+)
 
 
 def password_for_driver(config: DatabaseConfig) -> str:
@@ -36,23 +55,84 @@ def password_for_driver(config: DatabaseConfig) -> str:
     return config.reveal_password().encode("utf-8", "surrogateescape").decode("latin1")
 
 
-def _tells_of_a_change(said: bytes) -> bool:
-    """What an OK packet says after its flags: a text, then a list of (kind, value)."""
-    packet: Any = MysqlPacket(said, "latin1")
-    packet.read_length_coded_string()
-    tracked = packet.read_length_coded_string()
-    while tracked:
-        if tracked[0] == _SESSION_TRACK_STATE_CHANGE:
-            return True
-        packet = MysqlPacket(tracked[1:], "latin1")
-        packet.read_length_coded_string()
-        tracked = packet.read_all()
-    return False
+def is_unreadable(error: BaseException) -> bool:
+    """Whether a driver raised this because it could not make sense of what it read."""
+    return type(error) in _UNREADABLE
+
+
+def handshake_error(error: BaseException) -> pymysql.err.OperationalError:
+    """A driver's error in place of what it raised over an unreadable handshake, or for
+    an authentication plugin whose library is missing.
+    """
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, (RuntimeError, ImportError)):
+        return pymysql.err.OperationalError(
+            CR.CR_AUTH_PLUGIN_CANNOT_LOAD, f"the server's way to log in cannot be followed ({what})"
+        )
+    return pymysql.err.OperationalError(
+        CR.CR_SERVER_HANDSHAKE_ERR, f"the server's handshake cannot be read ({what})"
+    )
+
+
+class WireState(enum.Enum):
+    """What is on its way between this process and the server.
+
+    Attributes:
+        CLOSED: There is no session, or it must not be used any more.
+        IDLE: Nothing; the next command can be sent.
+        BUSY: A command, or its answer.
+        STREAMING: The rows of a stream.
+        RESETTING: The answers to a reset, which are read before the next use.
+        ABANDONED: An answer that nobody waits for; the server may still be at work.
+    """
+
+    CLOSED = "closed"
+    IDLE = "idle"
+    BUSY = "busy"
+    STREAMING = "streaming"
+    RESETTING = "resetting"
+    ABANDONED = "abandoned"
+
+
+class KillState(enum.Enum):
+    """Whether a session is being killed although its borrower still holds it.
+
+    Attributes:
+        NONE: It is not.
+        PENDING: The kill is to be done; the borrower has not returned it.
+        DONE: The session has ended; the borrower has not returned it.
+    """
+
+    NONE = "none"
+    PENDING = "pending"
+    DONE = "done"
+
+
+# An enum's member takes longer to look up than a name of the module.
+_IDLE, _BUSY, _NO_KILL = WireState.IDLE, WireState.BUSY, KillState.NONE
+
+
+class Lifetime:
+    """When a connection was opened and last used, and when it is too old; by
+    time.monotonic().
+    """
+
+    __slots__ = ("expires_at", "last_used_at", "opened_at")
+
+    def __init__(self, max_lifetime: Optional[float] = None) -> None:
+        self.opened_at = self.last_used_at = time.monotonic()
+        # Spread over a tenth, so that connections made together are not all replaced
+        # together.
+        self.expires_at = (
+            float("inf")
+            if max_lifetime is None
+            else self.opened_at + max_lifetime * random.uniform(0.9, 1)
+        )
 
 
 class ConnectionState:
-    """Mixed into a driver's connection: is it at rest, is it clean, was it changed, how
-    does it want its text.
+    """Mixed into a driver's connection: what is on the wire, whether the session is
+    clean, how it wants its text.
 
     ``server_status``, ``client_flag``, ``server_capabilities`` and ``encoding`` are the
     driver's. The flags come from the OK packets
@@ -76,56 +156,84 @@ class ConnectionState:
     #: The most bytes of an answer that are taken at once.
     CHUNK = 65536
 
-    #: Whether this package's reader fits the driver; the layout of the last answer it
-    #: read, and the answer to a stream's command.
+    #: Whether this package's row decoder fits the driver; the decoder of the last
+    #: result, and the response that is being read.
     MATCHES_DRIVER = False
     _cached_decoder: Any = None
+    response: Any = None
     #: More rows than these of the command at hand are an error; None for no such limit.
     most_rows: Optional[int] = None
     #: Its rows are tuples, not dicts.
     tuple_rows = False
-    response: Any = None
-
-    def __init__(self, **driver_options: Any) -> None:
-        self._in_use = threading.Lock()
-        self._row_decoder = self.decoder_for(self._config)
-        super().__init__(**driver_options)
-        fork_safety.register(self)
-
-    #: The session is that of the process this one was forked from, and that process.
-    inherited = False
     owner_pid = 0
-    #: time.monotonic() when the session was opened, when it is too old, and when it was
-    #: last given back.
-    connected_at = expires_at = last_used_at = 0.0
     #: When its server said that it is not the primary, or not in service; 0 if it has
     #: not.
     refused_at = 0.0
-    #: False from the first byte of a command to the last packet of its answer: what is
-    #: read next would be somebody else's.
-    idle = True
+    #: The server's limit on one packet, as far as it was asked for (``learn_limit``).
+    #: The session keeps the one it began with.
+    max_packet: Optional[int] = None
+
+    #: What of the pool goes with it while it is out: its slot, and in threads DBUtils'
+    #: handle.
+    lease: Any = None
+    wire = WireState.CLOSED
+    kill_state = KillState.NONE
+    #: A borrower has changed the session beyond a transaction.
+    dirty = False
+    #: A statement left warnings or an error, which SHOW WARNINGS shows.
+    has_diagnostics = False
+    #: The session is that of the process this one was forked from.
+    inherited = False
+    #: The pool has cut it, for a borrower that would not end.
+    aborted = False
     #: The whole of the last command has left this process.
     _written = False
     #: The same of any command of the statement or the transaction's end that is on its
     #: way; whoever begins one sets it to False.
     sent = False
-    #: Nobody waits for the answer any more, but the server may still be working on it.
-    needs_kill = False
-    #: The pool has broken it, for a borrower that would not end.
-    aborted = False
-    #: A borrower has changed the session beyond a transaction.
-    dirty = False
-    #: Its session is being ended on the server although its borrower still holds it:
-    #: whether that is done. None where it is not.
-    ended: Optional[bool] = None
-    #: The rows of a stream are being read.
-    streaming = False
-    #: A reset has been sent, and its answer not yet been read; the connection may have
-    #: been closed or lost since.
-    resetting = False
+    #: Why nothing more may be sent in this session although the server would take it.
+    failure: Optional[str] = None
+
+    def __init__(self, **driver_options: Any) -> None:
+        self._in_use = threading.Lock()
+        self._row_decoder = self.decoder_for(self._config)
+        self.facts = session_setup.SessionFacts()
+        self.lifetime = Lifetime()
+        super().__init__(**driver_options)
+        fork_safety.register(self)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is on its way. Set it to False to have the session closed."""
+        return self.wire is _IDLE
+
+    @idle.setter
+    def idle(self, value: bool) -> None:
+        if self.wire is WireState.IDLE and not value:
+            self.wire = WireState.CLOSED
+
+    @property
+    def streaming(self) -> bool:
+        """The rows of a stream are being read."""
+        return self.wire is WireState.STREAMING
+
+    @property
+    def resetting(self) -> bool:
+        """A reset has been sent, and its answers not yet been read."""
+        return self.wire is WireState.RESETTING
+
+    @property
+    def needs_kill(self) -> bool:
+        """The server may still be working on a command whose answer nobody reads."""
+        if self.kill_state is KillState.DONE:
+            return False
+        return self.wire is WireState.ABANDONED or (
+            self._written and self.wire in (WireState.BUSY, WireState.STREAMING)
+        )
 
     @property
     def reset_after_call(self) -> bool:
+        """See ``DatabaseConfig``."""
         return self._config.reset_after_call
 
     @classmethod
@@ -135,8 +243,8 @@ class ConnectionState:
 
     @property
     def uses_own_decoder(self) -> bool:
-        """Whether answers are read by ``reader`` and not by the driver, which honours
-        converters that a cursor's user has set.
+        """Whether responses are decoded by this package and not by the driver, which
+        honours converters that a cursor's user has set.
         """
         if self._row_decoder == "driver":
             return False
@@ -144,11 +252,12 @@ class ConnectionState:
 
     @property
     def max_rows(self) -> Optional[int]:
+        """See ``DatabaseConfig``."""
         return self._config.max_rows
 
     @property
     def session_id(self) -> int:
-        """The server's CONNECTION_ID() of it."""
+        """The server's CONNECTION_ID() of it, as the greeting said."""
         return self.server_thread_id[0]
 
     @property
@@ -160,68 +269,70 @@ class ConnectionState:
 
     @property
     def in_transaction(self) -> bool:
+        """The server says that a transaction is open."""
         return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
     @property
     def reusable(self) -> bool:
-        """At rest, in autocommit and outside a transaction: the next borrower finds it
-        as it was, if it is not ``dirty``.
+        """Idle, in autocommit and outside a transaction: the next borrower finds it as
+        it was, if it is not ``dirty``.
         """
-        # an exception came just when its command began or ended
-        if self._in_use.locked():
-            return False
         return (
-            self.idle
-            and bool(self.server_status & SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT)
-            and not self.in_transaction
+            self.wire is _IDLE
+            and self.server_status & _STATUS_OF_TRANSACTIONS == _AUTOCOMMIT
+            # or an exception came just when its command began or ended
+            and not self._in_use.locked()
+        )
+
+    @property
+    def untouched(self) -> bool:
+        """Reusable, and nothing is to be done before: what it mostly is."""
+        return (
+            self.reusable
+            and self.kill_state is _NO_KILL
+            and not (self.dirty or self.has_diagnostics or self.inherited)
         )
 
     def session_opened(self) -> None:
-        """As the object may have had another session before."""
+        """Begin with a new session; the object may have had another one before."""
         self.owner_pid = os.getpid()
-        self.connected_at = self.last_used_at = time.monotonic()
-        self.idle, self.sent, self._written, self.ended = True, False, False, None
-        self.needs_kill = self.aborted = self.dirty = self.resetting = False
-        self.refused_at, self.max_packet = 0.0, None
+        self.wire, self.kill_state = WireState.IDLE, KillState.NONE
+        self.sent = self._written = self.aborted = self.dirty = self.has_diagnostics = False
+        self.failure = self.max_packet = None
+        self.refused_at = 0.0
         self._in_use = threading.Lock()
-        # Spread over a tenth, so that connections made together are not all replaced
-        # together.
-        self.expires_at = (
-            float("inf")
-            if self._config.max_lifetime is None
-            else self.connected_at + self._config.max_lifetime * random.uniform(0.9, 1)
-        )
+        self.lifetime = Lifetime(self._config.max_lifetime)
 
     def is_too_old(self, now: float, opened_after: float) -> bool:
         """Whether it is to be replaced: by its own age, or because the pool has retired
         those that were opened before.
+
+        Args:
+            now: By time.monotonic().
+            opened_after: The same, of the pool.
         """
-        return self.expires_at < now or self.connected_at <= opened_after
+        return self.lifetime.expires_at < now or self.lifetime.opened_at <= opened_after
 
     def _forked(self) -> None:
-        self.inherited, self.idle, self._in_use = True, False, threading.Lock()
+        self.inherited, self.wire, self._in_use = True, WireState.CLOSED, threading.Lock()
         self._close_descriptor()
 
     @abstractmethod
     def abort(self) -> None:
-        """Drop the socket at once, without a word."""
+        """Close the socket at once, without a word to the server."""
 
     @abstractmethod
     def _close_descriptor(self) -> None:
-        """Drop this process's descriptor of the socket, without a word and without
-        touching the session.
-        """
+        """Close this process's descriptor of the socket, without touching the session."""
 
     # One command.
 
-    #: The server's limit on one packet, as far as it was asked for (``learn_limit``).
-    #: The session keeps the one it began with.
-    max_packet: Optional[int] = None
-
     def check_length(self, command: bytes) -> None:
-        """Raises: PacketTooLarge before any byte is written. The server takes less than
-        its limit, with a byte for the kind of command (measured with MariaDB 10.11 and
-        MySQL 9.7).
+        """Check that the server takes a command: less than its limit, with a byte for
+        the kind of command (measured with MariaDB 10.11 and MySQL 9.7).
+
+        Raises:
+            PacketTooLarge: It does not; no byte was written.
         """
         if self.max_packet is not None and len(command) + 1 >= self.max_packet:
             raise errors.PacketTooLarge(
@@ -230,9 +341,15 @@ class ConnectionState:
             )
 
     def begin_command(self) -> None:
-        """Raises: ConcurrentUseError before any byte is written, if another thread or
-        task is in the middle of a command.
+        """Take the wire for a command.
+
+        Raises:
+            ConcurrentUseError: Another thread or task is in the middle of a command;
+                nothing was written.
+            TransactionAborted: The session must not be used any more.
         """
+        if self.failure is not None:
+            raise errors.TransactionAborted(self.failure).with_context(None, sent=False)
         if not self._in_use.acquire(blocking=False):
             raise errors.ConcurrentUseError(
                 "a stream is being read on this connection: read it to its end, or close it, "
@@ -241,25 +358,48 @@ class ConnectionState:
                 else "another thread or task is using this connection: "
                 "a transaction belongs to one at a time"
             )
-        self.idle = self._written = False
+        self._written = False
+        self.wire = _BUSY
 
-    def end_command(self, said: Optional[bytes]) -> None:
-        """The answer is complete.
+    def end_command(self, info: Optional[bytes], warnings: int = 0) -> None:
+        """The response is complete.
 
-        ``said`` is the rest of an OK packet; None after rows, which tell of no change.
+        Args:
+            info: The rest of an OK packet; None after rows.
+            warnings: How many the server counts.
         """
-        if said is not None and self.server_status & _STATE_CHANGED and _tells_of_a_change(said):
-            self.dirty = True
-        self.idle = True
+        if warnings:
+            self.has_diagnostics = True
+        if info is not None and self.server_status & session_setup.STATE_CHANGED:
+            self.record_change(info)
+        self.wire = _IDLE if self.failure is None else WireState.CLOSED
         self._in_use.release()
 
+    def record_change(self, info: bytes) -> None:
+        """Keep what an OK packet reports of the session.
+
+        Args:
+            info: What follows its flags.
+        """
+        change = session_setup.session_change(info)
+        self.dirty = self.dirty or change.dirty
+        if self.facts.changes_charset(change.charsets):
+            self.failure = (
+                "a statement changed the character set of the session, in which a parameter "
+                "would not stay a value: nothing more is sent in it. Set charset in the "
+                "configuration instead"
+            )
+
     def break_command(self, error: BaseException, *, gave_up: bool) -> None:
-        """An error ended it: a server's refusal, which is an answer too, or a lost
-        connection, or nobody waits any more (``gave_up``).
+        """An error ended the command: a server's refusal, which is a response too, or a
+        lost connection, or nobody waits any more.
+
+        Args:
+            error: What is raised.
+            gave_up: This side did not wait for the response.
         """
         if isinstance(error, pymysql.err.MySQLError) and "MariaDB" in self.server_version:
             error.is_from_mariadb = True  # type: ignore[attr-defined]
-        self.idle = errors.ends_answer(error)
         if errors.means_not_primary(error):
             self.refused_at = time.monotonic()
         gave_up = (
@@ -268,15 +408,34 @@ class ConnectionState:
             or isinstance(error, errors.TooManyRows)
             or not isinstance(error, errors.DRIVER_ERRORS)
         )
-        self.needs_kill = gave_up and self._written and not self.idle
+        if errors.ends_answer(error):
+            self.has_diagnostics, self.wire = True, WireState.IDLE
+        elif gave_up and self._written:
+            self.wire = WireState.ABANDONED
+        else:
+            self.wire = WireState.CLOSED
         self._in_use.release()
 
+    def readable(self, error: BaseException) -> BaseException:
+        """The error to raise in place of one that a driver raised over bytes that it
+        could not read.
+        """
+        # A text in another character set is an error of its row; see errors.
+        if not is_unreadable(error) or isinstance(error, UnicodeDecodeError):
+            return error
+        malformed = pymysql.err.OperationalError(
+            CR.CR_MALFORMED_PACKET,
+            f"the server's answer cannot be read ({type(error).__name__}: {error})",
+        )
+        malformed.__cause__ = error
+        return malformed
+
     def drop_stream(self) -> None:
-        """Nobody reads on."""
+        """Read no further."""
         self._end_stream(GeneratorExit())
 
     def _end_stream(self, error: Optional[BaseException]) -> None:
-        self.streaming, result, response = False, self._result, self.response
+        result, response = self._result, self.response
         if response is not None:
             self.response = None
             self.apply_response(response)
@@ -287,9 +446,28 @@ class ConnectionState:
             result.unbuffered_active = False  # or the driver would read the rest of it
         self.break_command(error, gave_up=self._timed_out)
 
-    # The answer, where it is not the driver that reads it.
+    # Statements of a cursor, which nobody here sends.
+
+    def check_cursor_statement(self, sql: Any) -> None:
+        """Check what a driver's cursor is about to send.
+
+        Raises:
+            InterfaceError: It would change the character set.
+            TransactionAborted: The session must not be used any more.
+        """
+        if self.failure is not None:
+            raise errors.TransactionAborted(self.failure).with_context(None, sent=False)
+        text = sql.decode("latin1") if isinstance(sql, (bytes, bytearray)) else sql
+        classify.refuse_charset_change(text)
+
+    # The response, where it is not the driver that reads it.
 
     def new_response(self, *, stream: bool = False) -> Any:
+        """What is fed with the bytes of the next response.
+
+        Args:
+            stream: Its rows are taken as they come.
+        """
         return Response(
             self.encoding,
             self._next_seq_id,
@@ -301,10 +479,12 @@ class ConnectionState:
         )
 
     def apply_response(self, response: Any) -> None:
-        """What it has told of the session, whole or not."""
+        """Keep what a response, whole or not, says of the session."""
         self._cached_decoder = response.cached_decoder
         if response.server_status is not None:
             self.server_status = response.server_status
+        if response.state_changed:
+            self.dirty = True
         # the server has said something unasked, as it does when it shuts down
         if response.has_unexpected_data:
             self.abort()
@@ -315,9 +495,11 @@ class ConnectionState:
         return self._cached_decoder.fields if self.uses_own_decoder else self._result.fields
 
     def gone_away(self) -> pymysql.err.OperationalError:
+        """The error of a connection that was found closed."""
         return pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
 
     def deadline_exceeded(self) -> errors.DeadlineExceeded:
+        """The error of a deadline that passed before the response was complete."""
         return errors.DeadlineExceeded(
             CR.CR_SERVER_LOST, "the deadline passed before the answer was complete"
         )
@@ -325,30 +507,87 @@ class ConnectionState:
     # What a session is given when it is opened, and again when it is reset.
 
     def track_changes(self) -> None:
-        """Before authentication: have the server say when a statement changes the
+        """Before authentication: have the server report when a statement changes the
         session.
         """
         if self.server_capabilities & _SESSION_TRACK:
             self.client_flag |= _SESSION_TRACK
 
-    @property
-    def setup(self) -> str:
-        # Without SET NAMES the collation is the handshake's, which is not the server's
-        # default in MySQL 8 and later.
-        tracking = ", session_track_state_change=1" if self.client_flag & _SESSION_TRACK else ""
-        return f"SET NAMES {self._config.charset}{tracking}"
-
-    @property
-    def reset_packets(self) -> bytes:
-        """Three commands at once: all but the database and autocommit as in a new
-        session, and then these.
-        """
-        commands = (
-            bytes([_COM_RESET_CONNECTION]),
-            bytes([COMMAND.COM_INIT_DB]) + self._config.database.encode(self.encoding),
-            bytes([COMMAND.COM_QUERY]) + f"{self.setup}, autocommit=1".encode("ascii"),
+    def _setup_statement(self, lock: Optional[str]) -> str:
+        return session_setup.setup_statement(
+            self._config,
+            mariadb="MariaDB" in self.server_version,
+            tracks=bool(self.client_flag & _SESSION_TRACK),
+            lock=lock,
         )
-        return b"".join([struct.pack("<I", len(command)) + command for command in commands])
 
-    #: How many answers ``reset_packets`` has.
-    RESET_RESPONSES = 3
+    def setup_commands(self, lock: Optional[str]) -> List[Tuple[int, bytes]]:
+        """The commands of a new session; see ``session_setup``."""
+        return session_setup.setup_commands(self._config, self._setup_statement(lock))
+
+    def finish_setup(self, answers: Sequence[Any], lock: Optional[str]) -> bool:
+        """Keep what the answers to ``setup_commands`` say.
+
+        Args:
+            answers: For each command its result, or the server's error.
+            lock: What ``setup_commands`` was given.
+
+        Returns:
+            False where the set-up is to be tried without the lock.
+        """
+        *before, setup, probe = answers
+        for answer in before:
+            if isinstance(answer, BaseException):
+                raise answer
+        if isinstance(setup, BaseException):
+            if lock is None:
+                raise setup
+            return False
+        self.facts = _facts(probe, lock)
+        return True
+
+    def reset_commands(self, *, only_diagnostics: bool) -> List[Tuple[int, bytes]]:
+        """The commands that make the session as new, or that clear the diagnostics
+        area alone.
+        """
+        if only_diagnostics:
+            return [(COMMAND.COM_QUERY, session_setup.CLEAR_DIAGNOSTICS)]
+        return session_setup.reset_commands(
+            self._config, self._setup_statement(self.facts.lock), self.encoding
+        )
+
+    def finish_reset_with(self, answers: Sequence[Any]) -> None:
+        """Check the answers to ``reset_commands``.
+
+        Raises:
+            pymysql.err.MySQLError: The session is not as new.
+        """
+        *before, last = answers
+        for answer in before:
+            if isinstance(answer, BaseException):
+                raise answer
+        if before:
+            if _facts(last, self.facts.lock) != self.facts:
+                raise _not_as_new("the session's roles are not those of a new session")
+        elif isinstance(last, BaseException):
+            raise last
+        elif last.server_status & session_setup.STATE_CHANGED:
+            raise _not_as_new("a statement changed the session and did not report it")
+        self.wire, self.has_diagnostics = WireState.IDLE, False
+
+
+def _facts(probe: Any, lock: Optional[str]) -> session_setup.SessionFacts:
+    """What is known of a session by the answer to ``PROBE``; it fails on old servers."""
+    if isinstance(probe, BaseException) or not probe.rows:
+        return session_setup.SessionFacts(lock)
+    init_connect, roles, *charsets = probe.rows[0]
+    return session_setup.SessionFacts(
+        lock,
+        dict(zip(session_setup.CHARSET_VARIABLES, charsets)),
+        roles,
+        bool(init_connect),
+    )
+
+
+def _not_as_new(why: str) -> pymysql.err.OperationalError:
+    return pymysql.err.OperationalError(CR.CR_SERVER_LOST, why)

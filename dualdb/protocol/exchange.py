@@ -73,11 +73,13 @@ def learn_limit(statement: Any, connection: Any) -> Exchange:
     """Before a long statement, once in a session: ask how long one may be."""
     if not statement.is_long or connection.max_packet is not None or not connection.idle:
         return
-    most, connection.most_rows = connection.most_rows, None
+    asked = connection.most_rows, connection.tuple_rows
+    connection.most_rows, connection.tuple_rows = None, False
     try:
         (answer,) = yield ASK_PACKET_LIMIT
     finally:
-        connection.most_rows, connection.sent = most, False
+        connection.most_rows, connection.tuple_rows = asked
+        connection.sent = False
     if answer.rows:
         connection.max_packet = int(answer.rows[0]["n"])
 

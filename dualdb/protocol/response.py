@@ -12,6 +12,8 @@ from .. import errors
 from ..results import ResultSet
 from .row_decoder import Malformed, RowDecoder, row_decoder_of, skip_rows
 
+#: The statement changed what is tracked of the session. After rows MariaDB says so.
+SERVER_SESSION_STATE_CHANGED = 0x4000
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _header = struct.Struct("<I").unpack_from
 _status_and_warnings = struct.Struct("<HH").unpack_from
@@ -53,7 +55,7 @@ class Response:
     server_status: Optional[int] = None
     message: Optional[bytes] = None
     decoder: Optional[RowDecoder] = None
-    complete = has_unexpected_data = False
+    complete = has_unexpected_data = state_changed = False
     failure: Optional[pymysql.err.MySQLError] = None
     _more = False  # another result follows
     _skipping = False  # no more rows of this result are decoded
@@ -124,7 +126,7 @@ class Response:
         Raises:
             TooManyRows: There are more than ``most``, and they have not all come.
             UndecodableText: The answer is complete, and a text in it cannot be decoded.
-            pymysql.err.MySQLError: What the server said, which is an answer, too; or
+            pymysql.err.MySQLError: The server's error, which is an answer, too; or
                 with a code of the client library what is wrong with these packets,
                 after which the connection cannot be used.
         """
@@ -319,6 +321,7 @@ class Response:
             raise Malformed("what comes after the last row is not its end")
         assert self.decoder is not None
         warnings, status = struct.unpack_from("<HH", payload, 1)
+        self.state_changed = bool(status & SERVER_SESSION_STATE_CHANGED)
         self.results.append(ResultSet(self.rows, self.decoder.names, len(self.rows), 0, warnings))
         self.rows, self.decoder, self._skipping = [], None, False
         self._state = self._at_head

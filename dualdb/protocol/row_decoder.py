@@ -3,7 +3,7 @@ their packets.
 
 The values are the drivers' own, to the last type: which encoding and which converter a
 column has is decided as the drivers decide it, and what is converted faster here is
-what looks as a server always writes it; anything else goes to the driver's converter.
+what has the form that a server always writes; anything else goes to the driver's converter.
 """
 
 import datetime
@@ -229,7 +229,7 @@ def _timedelta(text: bytes) -> Any:
     return pymysql.converters.convert_timedelta(text.decode("ascii"))
 
 
-#: What is said in the generated function for a converter of ASCII text; ``x`` stands
+#: What stands in the generated function for a converter of ASCII text; ``x`` stands
 #: for the bytes, once.
 _FAST = {
     int: "int(x)",  # which takes ASCII digits of bytes as of text
@@ -319,12 +319,12 @@ def _generated(names: Tuple[str, ...], columns: List[Any], tuples: bool) -> Any:
     body = []
     for i, (encoding, converter) in enumerate(columns):
         known[f"_convert{i}"] = converter
-        said = f"v{i} = " + re.sub(r"\bx\b", "{x}", _decode_expression(i, encoding, converter))
+        assign = f"v{i} = " + re.sub(r"\bx\b", "{x}", _decode_expression(i, encoding, converter))
         is_datetime = encoding == "ascii" and converter is pymysql.converters.convert_datetime
-        short = _NEXT_DATETIME.format(i=i) if is_datetime else said.format(x=_NEXT)
+        short = _NEXT_DATETIME.format(i=i) if is_datetime else assign.format(x=_NEXT)
         body.append(
             _COLUMN.format(
-                i=i, short=short, long=said.format(x="buffer[begin:p]"), first="" if i else _FIRST
+                i=i, short=short, long=assign.format(x="buffer[begin:p]"), first="" if i else _FIRST
             )
         )
     pairs = [f"v{i}," if tuples else f"{name!r}: v{i}," for i, name in enumerate(names)]

@@ -28,6 +28,17 @@ class Statement:
     """One statement with its parameters.
 
     Bound at once, so that bad input is refused before a connection is asked for.
+
+    Args:
+        text: The statement, with placeholders.
+        params: A tuple or list, a mapping, or None.
+        idempotent: It may be sent again after its connection was lost.
+        read_only: It only reads, whatever its text says.
+        max_rows: More rows are an error.
+        tuples: Its rows are wanted as tuples.
+
+    Raises:
+        ParameterError: No session takes it.
     """
 
     __slots__ = (
@@ -70,6 +81,7 @@ class Statement:
             raise errors.ParameterError(
                 f"max_rows is a number from 0 up, or None, not {max_rows!r}"
             )
+        classify.refuse_charset_change(text)
         self.text, self._by_style = parameters.bind_early(text, params)
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
@@ -163,23 +175,22 @@ class PacketLimit(Statement):
 class Bulk(Statement):
     """Many rows of one INSERT."""
 
-    __slots__ = ("_chunk",)
+    __slots__ = ("_chunk", "_escapes")
 
     def __init__(self, chunk: bulk.Chunk, *, idempotent: bool = False) -> None:
-        super().__init__(chunk.text(), idempotent=idempotent)
+        escapes = None not in chunk.texts
+        super().__init__(chunk.text(backslash_escapes=escapes), idempotent=idempotent)
         # which says what kind of statement it is, in fewer words
-        self._chunk, self.sql = chunk, chunk.sql
+        self._chunk, self.sql, self._escapes = chunk, chunk.sql, escapes
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
-        text = (
-            self.text
-            if text_encoding.backslash_escapes
-            else self._chunk.text(backslash_escapes=False)
-        )
+        text = self.text
+        if text_encoding.backslash_escapes is not self._escapes:
+            text = self._chunk.text(backslash_escapes=text_encoding.backslash_escapes)
         return (yield text_encoding.encode(text))
 
 
-# What the text of a date, a time or both looks like, of a year with a sign, too.
+# The form of a date, a time or both, of a year with a sign, too.
 _MOMENT = re.compile(r"-?\d+[-:]\d\d[-:]\d\d")
 
 #: What makes the value of the text, by the type's name in the catalogue.
@@ -302,7 +313,7 @@ class Call:
 
     why_no_read = "a procedure that is not declared read_only may write"
 
-    #: What a procedure does to a transaction is not said beforehand; what to the
+    #: What a procedure does to a transaction is not known beforehand; what to the
     #: session, the server says if it succeeds.
     commits = changes_session = describes = asks_packet_limit = tuples = False
     calls, max_rows = True, None

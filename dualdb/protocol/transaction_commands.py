@@ -97,7 +97,7 @@ def begin(
     spread: Callable[[], float] = random.random,
 ) -> Exchange:
     """Open a transaction, or savepoint number 1 and up inside one; with a token, leave
-    it where ``marker`` looks for it.
+    it where ``marker`` finds it.
 
     First and not last: where the table is missing it can still be made, and from here
     on the token's row is locked until it is certain what became of it.

@@ -29,7 +29,7 @@ _EXACT = decimal.Context(prec=1000, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN
 
 
 class Part(NamedTuple):
-    """How one aggregate is asked of a shard, and made of what they all said.
+    """How one aggregate is asked of a shard, and made of what they all gave.
 
     Attributes:
         kind: what must be the same on all shards, in words.
@@ -56,14 +56,14 @@ class Aggregate:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.expression!r})"
 
-    def _look(self) -> List[str]:
+    def _probe(self) -> List[str]:
         """What has to be known of its result's type."""
         return []
 
     def _part(
-        self, what: str, columns: Sequence[Column], told: Sequence[Any], increment: int
+        self, what: str, columns: Sequence[Column], answers: Sequence[Any], increment: int
     ) -> Part:
-        """How it is asked, by what was said to ``_look``."""
+        """How it is asked, by the types and the values of ``_probe``."""
         raise NotImplementedError
 
 
@@ -74,7 +74,7 @@ class Count(Aggregate):
         self.expression = "*" if expression == "*" else subquery.expression(expression)
 
     def _part(
-        self, what: str, columns: Sequence[Column], told: Sequence[Any], increment: int
+        self, what: str, columns: Sequence[Column], answers: Sequence[Any], increment: int
     ) -> Part:
         return Part(
             "a number",
@@ -88,11 +88,11 @@ class Sum(Aggregate):
     where there is no value.
     """
 
-    def _look(self) -> List[str]:
+    def _probe(self) -> List[str]:
         return [f"SUM({self.expression})"]
 
     def _part(
-        self, what: str, columns: Sequence[Column], told: Sequence[Any], increment: int
+        self, what: str, columns: Sequence[Column], answers: Sequence[Any], increment: int
     ) -> Part:
         return Part(
             _numeric(what, columns[0]),
@@ -106,11 +106,11 @@ class Avg(Aggregate):
     None where there is no value.
     """
 
-    def _look(self) -> List[str]:
+    def _probe(self) -> List[str]:
         return [f"AVG({self.expression})", f"SUM({self.expression})"]
 
     def _part(
-        self, what: str, columns: Sequence[Column], told: Sequence[Any], increment: int
+        self, what: str, columns: Sequence[Column], answers: Sequence[Any], increment: int
     ) -> Part:
         mean, total = columns
         kind = _numeric(what, mean)
@@ -136,15 +136,15 @@ class Min(Aggregate):
     _function = "MIN"
     _best: Callable[..., Any] = staticmethod(min)
 
-    def _look(self) -> List[str]:
+    def _probe(self) -> List[str]:
         best = f"{self._function}({self.expression})"
         return [best, *probe_terms(best)]
 
     def _part(
-        self, what: str, columns: Sequence[Column], told: Sequence[Any], increment: int
+        self, what: str, columns: Sequence[Column], answers: Sequence[Any], increment: int
     ) -> Part:
         best = f"{self._function}({self.expression})"
-        by = key(what, columns[0], told[1:], of_minimum=True)
+        by = key(what, columns[0], answers[1:], of_minimum=True)
 
         def extreme(parts: List[Sequence[Any]]) -> Any:
             values = [part for part in parts if part[0] is not None]
@@ -236,8 +236,8 @@ class AggregateQuery:
             raise ParameterError(f"two columns of the result are called {twice!r}")
         self._columns = [f"q.{subquery.name(group)}" for group in self._groups]
         what = [text for column in self._columns for text in (column, *probe_terms(column))]
-        what += [text for aggregate in aggregates.values() for text in aggregate._look()]
-        self._look = ColumnProbe(
+        what += [text for aggregate in aggregates.values() for text in aggregate._probe()]
+        self._types = ColumnProbe(
             _named([*what, "@@div_precision_increment"]), query, self._by(), self._groups
         )
 
@@ -249,8 +249,8 @@ class AggregateQuery:
     ) -> steps.Plan[List[Row]]:
         """Ask all shards by ``ask_all``, first for types and then for their parts."""
         until = deadlines.deadline_after(timeout)
-        looked = yield from ask_all(self._look, until)
-        if not looked.by_shard:
+        probed = yield from ask_all(self._types, until)
+        if not probed.by_shard:
             return (
                 []
                 if self._groups
@@ -261,7 +261,7 @@ class AggregateQuery:
                     }
                 ]
             )
-        keys, parts = self._resolve_types(looked.by_shard)
+        keys, parts = self._resolve_types(probed.by_shard)
         terms = [
             text
             for column, each in zip(self._columns, keys)
@@ -278,10 +278,10 @@ class AggregateQuery:
         ]
         return self._total(rows, keys, parts)
 
-    def _resolve_types(self, looked: Mapping[int, Described]) -> Tuple[List[Key], List[Part]]:
-        told = {
+    def _resolve_types(self, probed: Mapping[int, Described]) -> Tuple[List[Key], List[Part]]:
+        answers = {
             shard_id: (list(row.values()), list(columns))
-            for shard_id, (row, columns) in sorted(looked.items())
+            for shard_id, (row, columns) in sorted(probed.items())
         }
         keys: List[Key] = []
         at = 0
@@ -289,17 +289,17 @@ class AggregateQuery:
             what = f"the column {group!r}"
             found = {
                 shard_id: key(what, columns[at], values[at + 1 : at + 1 + ASKED])
-                for shard_id, (values, columns) in told.items()
+                for shard_id, (values, columns) in answers.items()
             }
             require_same_kind(what, {shard_id: each.kind for shard_id, each in found.items()})
             keys += list(found.values())[:1]
             at += 1 + ASKED
         parts: List[Part] = []
         for name, aggregate in self._aggregates.items():
-            end = at + len(aggregate._look())
+            end = at + len(aggregate._probe())
             each_part = {
                 shard_id: aggregate._part(name, columns[at:end], values[at:end], values[-1])
-                for shard_id, (values, columns) in told.items()
+                for shard_id, (values, columns) in answers.items()
             }
             require_same_kind(name, {shard_id: part.kind for shard_id, part in each_part.items()})
             parts += list(each_part.values())[:1]
@@ -319,14 +319,18 @@ class AggregateQuery:
                 shown.append(row[at])
                 ranks.append(each.of(row[at], row[at + 1 : end]))
                 at = end
-            _, said = groups.setdefault(tuple(ranks), (shown, [[] for _ in parts]))
-            for part, values in zip(parts, said):
+            _, values_of = groups.setdefault(tuple(ranks), (shown, [[] for _ in parts]))
+            for part, values in zip(parts, values_of):
                 values.append(row[at : at + len(part.terms)])
                 at += len(part.terms)
         names = [*self._groups, *self._aggregates]
         return [
-            dict(zip(names, [*shown, *[part.total(values) for part, values in zip(parts, said)]]))
-            for _, (shown, said) in sorted(groups.items(), key=lambda group: group[0])
+            dict(
+                zip(
+                    names, [*shown, *[part.total(values) for part, values in zip(parts, values_of)]]
+                )
+            )
+            for _, (shown, values_of) in sorted(groups.items(), key=lambda group: group[0])
         ]
 
 

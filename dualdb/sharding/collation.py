@@ -206,7 +206,7 @@ def key(what: str, column: Column, answers: Sequence[Any], *, of_minimum: bool =
 
 
 class _Probed(NamedTuple):
-    """A column and what the server said of it; see ``key``."""
+    """A column and the server's answers about it; see ``key``."""
 
     what: str
     column: Column
@@ -278,7 +278,7 @@ def _key_of_weights(kind: str, pads: Sequence[Optional[bytes]]) -> Key:
         return Key(kind, _weights(pads), ["WEIGHT_STRING({})"])
     # A server sorts by so many bytes for all rounds together (max_sort_length, or fewer
     # with a LIMIT), into which only the first round fits where a column is long:
-    # letters without accents and case. So it is told to sort by each round.
+    # letters without accents and case. So it is made to sort by each round.
     terms = [f"WEIGHT_STRING({{}} /*M! LEVEL {number} */)" for number in range(1, len(pads) + 1)]
     by = [
         term if pad is None else f"RPAD({term}, {ROUND}, X'{pad.hex()}')"
@@ -349,11 +349,11 @@ def require_same_kind(what: str, kinds: Dict[int, str]) -> None:
     that it does not compare.
     """
     if len(set(kinds.values())) > 1:
-        told = ", ".join(
+        found = ", ".join(
             [f"{kind} on shard {shard_id}" for shard_id, kind in sorted(kinds.items())]
         )
         raise errors.InterfaceError(
-            f"{what} is not the same on all shards, and does not compare: {told}"
+            f"{what} is not the same on all shards, and does not compare: {found}"
         )
 
 

@@ -1,5 +1,5 @@
-"""The rows of several shards as one sorted stream: what a merge of either colour
-decides, beside the waiting.
+"""The rows of several shards as one sorted stream: what a merge decides, beside the
+waiting.
 """
 
 import contextlib
@@ -136,7 +136,7 @@ class BaseMerge(ABC, Generic[StreamT]):
                 [text for column in columns for text in probe_terms(column)]
             )
         ]
-        self._look = ColumnProbe(["q.*", *asked], query, "", [each.column for each in order])
+        self._probe = ColumnProbe(["q.*", *asked], query, "", [each.column for each in order])
         self._keys: List[Key] = []
         #: By shard, what the columns are called there: in upper or in lower case.
         self._names: Dict[int, List[str]] = {}
@@ -163,7 +163,7 @@ class BaseMerge(ABC, Generic[StreamT]):
 
     @abstractmethod
     def _new_stream(self, route: steps.Route, statement: subquery.Subquery) -> StreamT:
-        """The colour's stream of one shard."""
+        """The implementation's stream of one shard."""
 
     def close(self) -> None:
         """Leave it before its end."""
@@ -215,14 +215,14 @@ class BaseMerge(ABC, Generic[StreamT]):
             [each for each in (self._until, deadlines.deadline_after()) if each is not None],
             default=None,
         )
-        looked: ScatterResult = yield from scatter._ask(self._look, self._until, routes)
-        self._errors.update(looked.errors)
+        probed: ScatterResult = yield from scatter._ask(self._probe, self._until, routes)
+        self._errors.update(probed.errors)
         self._streams = {}
-        if not looked.by_shard:
+        if not probed.by_shard:
             return
-        self._resolve_types(looked.by_shard)
+        self._resolve_types(probed.by_shard)
         statement = self._statement()
-        for shard_id in sorted(looked.by_shard):
+        for shard_id in sorted(probed.by_shard):
             self._streams[shard_id] = self._new_stream(routes[shard_id], statement)
             self._streams[shard_id]._until = self._until
         outcomes = yield steps.Gather(
@@ -240,12 +240,12 @@ class BaseMerge(ABC, Generic[StreamT]):
         for shard_id in self._streams:
             self._put(shard_id, rows[shard_id])
 
-    def _resolve_types(self, looked: Mapping[int, Described]) -> None:
+    def _resolve_types(self, probed: Mapping[int, Described]) -> None:
         """How the columns compare; they must do so in the same way on all shards."""
         for number, order in enumerate(self._order):
             found: Dict[int, Key] = {}
-            for shard_id, (row, columns) in sorted(looked.items()):
-                told = list(row.values())[len(columns) - ASKED * (len(self._order) - number) :][
+            for shard_id, (row, columns) in sorted(probed.items()):
+                answers = list(row.values())[len(columns) - ASKED * (len(self._order) - number) :][
                     :ASKED
                 ]
                 column = next(
@@ -256,7 +256,7 @@ class BaseMerge(ABC, Generic[StreamT]):
                         f"write the column {order.column!r} as it is called in the result"
                     )
                 self._names.setdefault(shard_id, []).append(column.name)
-                found[shard_id] = key(f"the column {order.column!r}", column, told)
+                found[shard_id] = key(f"the column {order.column!r}", column, answers)
             require_same_kind(
                 f"the column {order.column!r}",
                 {shard_id: each.kind for shard_id, each in found.items()},

@@ -16,6 +16,7 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
+    Tuple,
     Type,
     Union,
     overload,
@@ -36,6 +37,12 @@ from .aggregates import Aggregate, AggregateQuery
 OnError = Literal["raise", "partial"]
 
 Routes = Mapping[int, steps.Route]
+
+#: The keys of each shard; or what looks them up, with the routes to their shards.
+Keys = Union[
+    Mapping[int, Sequence[Any]],
+    Callable[[], steps.Plan[Tuple[Mapping[int, Sequence[Any]], Routes]]],
+]
 
 
 class Policy(NamedTuple):
@@ -116,7 +123,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         check: Callable[[], None],
         policy: Policy,
         *,
-        keys: Optional[Mapping[int, Sequence[Any]]] = None,
+        keys: Optional[Keys] = None,
     ) -> None:
         self._routes, self._check, self._policy, self._keys = routes, check, policy, keys
 
@@ -671,10 +678,11 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         # All are bound before any is sent; those of no keys at all too, for what is
         # wrong with them.
         whole = make(params) if self._keys is None else _with_keys(make, params, ())
-        own = {
-            shard_id: _with_keys(make, params, keys)
-            for shard_id, keys in (self._keys or {}).items()
-        }
+        keys = {} if self._keys is None else self._keys
+        if callable(keys):
+            self._check()
+            keys, routes = yield from keys()
+        own = {shard_id: _with_keys(make, params, each) for shard_id, each in keys.items()}
         self._check()
         found: Dict[int, Any] = {}
         answered: Dict[int, Any] = {}

@@ -1,6 +1,6 @@
 """A caller's query inside another one, ``SELECT ...
 
-FROM (query) AS q``: what may stand there, and how the whole is said. Pure.
+FROM (query) AS q``: what may stand there, and how the whole is written. Pure.
 """
 
 import re

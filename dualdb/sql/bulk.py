@@ -5,7 +5,7 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 
 from ..errors import ParameterError
 from . import lexer
-from .literals import DEFAULT_STYLE, LiteralStyle
+from .literals import DEFAULT_STYLE, LiteralStyle, StyleDependent
 from .parameters import bind, has_placeholders
 
 # One table, its columns, VALUES, one row, and ON DUPLICATE KEY UPDATE or the like. ~
@@ -59,20 +59,32 @@ class Chunk(NamedTuple):
 
     Attributes:
         sql: The statement, with its placeholders.
-        texts: The rows as SQL.
+        texts: The rows as SQL; None for one that such a session does not take.
         plain: The same where a backslash is no more than a backslash.
         first: The number of the first row, from 0, of all that were given.
     """
 
     sql: str
-    texts: Tuple[str, ...]
-    plain: Tuple[str, ...]
+    texts: Tuple[Optional[str], ...]
+    plain: Tuple[Optional[str], ...]
     first: int
 
     def text(self, *, backslash_escapes: bool = True) -> str:
-        """The statement with its rows."""
+        """The statement with its rows.
+
+        Args:
+            backslash_escapes: As the session reads it.
+
+        Raises:
+            StyleDependent: Such a session does not take it.
+        """
         head, _, tail = _parts(self.sql) or ("", self.sql, "")
-        return head + ",".join(self.texts if backslash_escapes else self.plain) + tail
+        rows: List[str] = []
+        for row in self.texts if backslash_escapes else self.plain:
+            if row is None:
+                raise StyleDependent("a placeholder is within quotes, as this session reads it")
+            rows.append(row)
+        return head + ",".join(rows) + tail
 
 
 class Chunks:
@@ -96,10 +108,9 @@ class Chunks:
         self._sql = sql
         self._most_rows = most_rows if parts else 1
         self._room = most_bytes - len(head + tail) * 4
-        self._style = style._replace(backslash_escapes=True)
-        self._plain_style = style._replace(backslash_escapes=False)
-        self._texts: List[str] = []
-        self._plain: List[str] = []
+        self._style = style
+        self._texts: List[Optional[str]] = []
+        self._plain: List[Optional[str]] = []
         self._first = self._size = 0
 
     def add(self, params: Any) -> Optional[Chunk]:
@@ -119,21 +130,27 @@ class Chunks:
             raise ParameterError(f"row {number}: a row is a tuple, list or mapping, not None")
         try:
             text = bind(self._template, params, self._style)
+            # How it is read is certain when it is sent, and the caller may use his row
+            # for the next one until then.
+            other = self._in_the_other_style(params) if "\\" in text else text
         except ParameterError as error:
             raise ParameterError(f"row {number}: {error.args[0]}") from error.__cause__
         length = (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) + 1
         full = None
         if len(self._texts) >= self._most_rows or self._size + length > self._room:
             full = self.rest()
-        self._texts.append(text)
-        # Which of the two is right is known when it is sent, and the caller may use his
-        # row for the next one until then.
-        if "\\" in text:
-            self._plain.append(bind(self._template, params, self._plain_style))
-        else:
-            self._plain.append(text)
+        escapes = self._style.backslash_escapes
+        self._texts.append(text if escapes else other)
+        self._plain.append(other if escapes else text)
         self._size += length
         return full
+
+    def _in_the_other_style(self, params: Any) -> Optional[str]:
+        style = self._style._replace(backslash_escapes=not self._style.backslash_escapes)
+        try:
+            return bind(self._template, params, style)
+        except StyleDependent:
+            return None
 
     def rest(self) -> Optional[Chunk]:
         """The chunk of what has been taken and not yet given."""

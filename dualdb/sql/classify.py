@@ -4,7 +4,9 @@ import re
 from functools import lru_cache
 from typing import AbstractSet, NamedTuple
 
+from .. import errors
 from . import functions, lexer
+from .charset import changes_charset
 
 _FIRST_WORD = re.compile(r"[\s(;]*([A-Za-z]+)")
 
@@ -228,6 +230,27 @@ def changes_session(sql: str) -> bool:
     return judge(sql).changes_session
 
 
+def refuse_charset_change(sql: str) -> None:
+    """Check that a statement leaves the session's character set as it is: in another
+    one a bound parameter may become SQL.
+
+    Raises:
+        InterfaceError: It would change it.
+    """
+    if isinstance(sql, str) and _set_charset(sql):
+        raise errors.InterfaceError(
+            "the character set of a pooled session is not changed: set charset in the "
+            "configuration, and use CONVERT(... USING ...) for a single value"
+        ).with_context(None, sent=False)
+
+
+def _set_charset(sql: str) -> bool:
+    return _set_charset_short(sql) if len(sql) < 10_000 else changes_charset(sql)
+
+
+_set_charset_short = lru_cache(maxsize=1024)(changes_charset)
+
+
 def first_word(sql: str) -> str:
     """The word a statement begins with, in upper case; empty where it begins with
     anything else than a word or a comment.
@@ -301,8 +324,8 @@ _judge_short = lru_cache(maxsize=1024)(_judge)
 # call may get another one.
 _SESSION_BOUND = re.compile(
     r"""(?ix)^[\s(;]*(?:
-    BEGIN(?!\s+NOT\b) | START\s+TRANSACTION | COMMIT | ROLLBACK | SAVEPOINT | RELEASE\s+SAVEPOINT
-    | (?:UN)?LOCK\s+(?:TABLES?|INSTANCE) | XA\s+(?!RECOVER)\w+
+    BEGIN\b(?!\s+NOT\b) | START\s+TRANSACTION\b | COMMIT\b | ROLLBACK\b | SAVEPOINT\b
+    | RELEASE\s+SAVEPOINT\b | (?:UN)?LOCK\s+(?:TABLES?|INSTANCE)\b | XA\s+(?!RECOVER\b)\w+
     | SET\b(?:.*,)?\s*(?:(?:SESSION|LOCAL)\s+|@@\s*(?:(?:SESSION|LOCAL)\s*\.\s*)?)?AUTOCOMMIT\s*:?=
     )""",
     re.S,

@@ -4,18 +4,23 @@ Only I/O lives here; what it decides by is in ``dualdb`` itself.
 """
 
 from .client import MySQLClient, Target
+from .directory import Directory, Ids
 from .lock import Lock
 from .scatter import Merge, Scatter
+from .scope import Scope
 from .service import DatabaseService
 from .stream import Stream
 from .transaction import Transaction
 
 __all__ = [
     "DatabaseService",
+    "Directory",
+    "Ids",
     "Lock",
     "Merge",
     "MySQLClient",
     "Scatter",
+    "Scope",
     "Stream",
     "Target",
     "Transaction",

@@ -4,6 +4,7 @@ from typing import Any, Callable, List, Optional
 
 from .. import errors
 from ..api.client import BaseClient
+from ..api.identity import Identified
 from ..api.target import Target as BaseTarget
 from ..execution import steps
 from ..protocol.exchange import with_session_tracking
@@ -58,6 +59,7 @@ class _Verbs(_Runs):
 
 class Target(
     _Verbs,
+    Identified,
     BaseTarget[
         List[Row],
         Optional[Row],
@@ -71,8 +73,8 @@ class Target(
 ):
     """A shard or a session's database, found at each call."""
 
-    def __init__(self, route: steps.Route) -> None:
-        self._resolve = route
+    def __init__(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> None:
+        self._resolve, self._identify = route, identify
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} {self._resolve}>"

@@ -246,23 +246,42 @@ class Workers:
         self._threads: Set[threading.Thread] = set()
 
     def begin(self, work: Callable[[], None], times: int) -> Callable[[], None]:
-        """Have so many threads do the work. Gives what waits until they have."""
+        """Have so many threads do the work, or as many as can be started.
+
+        Returns:
+            What waits until they have; where there is none, it does the work itself.
+        """
         done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        begun = 0
         for _ in range(times):
             try:
                 self._idle.pop().put((work, done))
             except IndexError:
-                thread = threading.Thread(
-                    target=self._serve, args=(work, done), name="dualdb-gather", daemon=True
-                )
-                self._threads.add(thread)
-                thread.start()
+                if not self._start(work, done):
+                    break
+            begun += 1
 
         def wait() -> None:
-            for _ in range(times):
+            if times and not begun:
+                work()
+            for _ in range(begun):
                 done.get()
 
         return wait
+
+    def _start(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> bool:
+        thread = threading.Thread(
+            target=self._serve, args=(work, done), name="dualdb-gather", daemon=True
+        )
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except BaseException as error:
+            self._threads.discard(thread)
+            if isinstance(error, RuntimeError):
+                return False
+            raise
+        return True
 
     def dismiss(self) -> None:
         """End those that have nothing to do."""
@@ -271,7 +290,8 @@ class Workers:
             while True:
                 self._idle.pop().put(None)
         for thread in threads:
-            thread.join(0.1)
+            if thread.is_alive():
+                thread.join(0.1)
 
     def _serve(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> None:
         inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()

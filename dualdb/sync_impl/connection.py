@@ -10,13 +10,20 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import pymysql.connections
 import pymysql.err
 from pymysql.constants import COMMAND, CR
-from pymysql.protocol import FieldDescriptorPacket, MysqlPacket, OKPacketWrapper
+from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
 from ..protocol import authentication, driver_check, tls
-from ..protocol.connection_state import ConnectionState, password_for_driver
+from ..protocol.connection_state import (
+    ConnectionState,
+    WireState,
+    handshake_error,
+    is_unreadable,
+    password_for_driver,
+)
 from ..protocol.row_decoder import ColumnDefinition
+from ..protocol.session_setup import STATE_CHANGED, new_lock_name, packets
 
 #: What poll() says of a socket whose other end is closed.
 HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
@@ -46,8 +53,10 @@ class Connection(
         pymysql.connections.Connection, _rows_by_driver, pymysql.__version__
     )
 
-    #: DBUtils' handle while the connection is out of the pool.
-    pooled: Any = None
+    #: DBUtils' handle while the connection is out of the store.
+    handle: Any = None
+    #: How many answers to a reset are to be read.
+    _reset_answers = 0
 
     #: When what is being read or written must be over; and that it, or a limit on
     #: silence, has passed.
@@ -73,7 +82,7 @@ class Connection(
             password="",  # looked up when it connects
             database=config.database,
             charset=config.charset,
-            autocommit=True,
+            autocommit=None,
             local_infile=False,
             connect_timeout=config.connect_timeout,
             read_timeout=config.read_timeout,
@@ -110,6 +119,10 @@ class Connection(
         except BaseException as error:
             authentication.forget_locals(error)
             self._force_close()
+            if is_unreadable(error):
+                errors.raise_translated(
+                    error, errors.from_driver(handshake_error(error), errors.ConnectionFailed)
+                )
             raise
         self._until = None
         self.session_opened()
@@ -132,8 +145,54 @@ class Connection(
         return super()._process_auth(plugin_name, auth_packet, handler)  # type: ignore[misc]
 
     def set_character_set(self, charset: str, collation: Any = None) -> None:
-        """What PyMySQL says first on a new session."""
-        self.query(self.setup)
+        """What PyMySQL sends first in a new session.
+
+        Args:
+            charset: The configuration's is used.
+            collation: The character set's is used.
+        """
+        for lock in (new_lock_name(), None):
+            commands = self.setup_commands(lock)
+            self._write_bytes(packets(commands))
+            if self.finish_setup(self._read_answers(len(commands)), lock):
+                return
+
+    def _read_answers(self, count: int) -> List[Any]:
+        """The results of commands that were sent at once, or a server's errors."""
+        answers: List[Any] = []
+        for _ in range(count):
+            self._next_seq_id = 1
+            try:
+                super()._read_query_result()  # type: ignore[misc]
+                answers.append(self._result)
+            except pymysql.err.MySQLError as error:
+                if not errors.is_server_error(error):
+                    raise
+                answers.append(error)
+        self._result = None
+        return answers
+
+    def query(self, sql: Any, unbuffered: bool = False) -> Any:
+        """Send a statement; PyMySQL's cursors do so.
+
+        Args:
+            sql: Text, or bytes in the connection's character set.
+            unbuffered: The rows are read as they are asked for.
+
+        Raises:
+            InterfaceError: It would change the character set; nothing was sent.
+            pymysql.err.MySQLError: As PyMySQL.
+        """
+        if not self._in_use.locked():
+            self.check_cursor_statement(sql)
+        return super().query(sql, unbuffered)
+
+    def _read_query_result(self, unbuffered: bool = False) -> Any:
+        affected = super()._read_query_result(unbuffered)  # type: ignore[misc]
+        status = self._result.server_status
+        if status is not None and status & STATE_CHANGED and not self._in_use.locked():
+            self.record_change(self._result.message or b"")
+        return affected
 
     def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
         is_column = packet_type is FieldDescriptorPacket
@@ -235,8 +294,8 @@ class Connection(
             raise self._failed(error) from None
         self._until = self.response = None
         self.apply_response(response)
-        self.end_command(response.message)
         sets: List[results.ResultSet] = response.results
+        self.end_command(response.message, sets[-1].warnings)
         return sets
 
     def drop_command(self) -> None:
@@ -270,6 +329,7 @@ class Connection(
 
     def _failed(self, error: BaseException) -> BaseException:
         """What is to be raised in place of the error that ended a command."""
+        error = self.readable(error)
         until, response = self._until, self.response
         self._until = self.response = None
         if response is not None:
@@ -293,7 +353,7 @@ class Connection(
         except BaseException as error:
             raise self._failed(error) from None
         self._until = None
-        self.end_command(self._result.message)
+        self.end_command(self._result.message, self._result.warning_count)
         return response
 
     def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
@@ -303,7 +363,7 @@ class Connection(
         """
         self.check_length(command)
         self.begin_command()
-        self.sent, self.streaming, self._timed_out = False, True, False
+        self.sent, self._timed_out, self.wire = False, False, WireState.STREAMING
         self._until = until
         try:
             if self._sock is None or self.aborted:
@@ -347,6 +407,7 @@ class Connection(
         return [] if row is None else [row]
 
     def _stream_failed(self, error: BaseException) -> BaseException:
+        error = self.readable(error)
         until, self._until = self._until, None
         self._end_stream(error)
         late = self._timed_out and until is not None and time.monotonic() > until - 0.001
@@ -442,27 +503,40 @@ class Connection(
         self._sock.settimeout(left if limit is None else min(left, limit))
         self._current_timeout = -1.0  # not known to PyMySQL, which sets its own again
 
-    def begin_reset(self) -> None:
+    def begin_reset(self, *, only_diagnostics: bool = False) -> None:
         """Send what makes the session as new; the answers are read before it is used
         again, and have come by then.
+
+        Args:
+            only_diagnostics: Nothing but the last statement's warnings is forgotten.
         """
-        self.dirty, self.resetting = False, True
-        self._until = None
-        self._write_bytes(self.reset_packets)
+        commands = self.reset_commands(only_diagnostics=only_diagnostics)
+        self.dirty, self.wire = False, WireState.RESETTING
+        self._until, self._reset_answers = None, len(commands)
+        self._write_bytes(packets(commands))
 
     def finish_reset(self, until: float) -> None:
-        """Raises: pymysql.err.MySQLError, and the connection must not be used."""
-        self.resetting, self._until = False, until
+        """Read the answers to ``begin_reset``.
+
+        Args:
+            until: When that must be over, by time.monotonic().
+
+        Raises:
+            pymysql.err.MySQLError: The connection must not be used.
+        """
+        self.wire, self._until = WireState.CLOSED, until
         if self._sock is None:
             raise self.gone_away()
-        for _ in range(self.RESET_RESPONSES):
-            self._next_seq_id = 1
-            response = self._read_packet()
-        self.server_status = OKPacketWrapper(response).server_status
+        try:
+            answers = self._read_answers(self._reset_answers)
+        except Exception as error:
+            raise self.readable(error) from error
+        self.finish_reset_with(answers)
+        self._until = None
 
     def quit(self) -> None:
-        """Close it: with a word to the server where it is at rest, without one where an
-        answer is still on its way.
+        """Close it: with COM_QUIT where it is idle, without where an answer is still on
+        its way.
         """
         if self._sock is None:
             return
@@ -470,9 +544,10 @@ class Connection(
             self.close()
         else:
             self.abort()
+        self.wire = WireState.CLOSED
 
     def _close_descriptor(self) -> None:
-        fork_safety.never_finalize(self.pooled, self._rfile)
+        fork_safety.never_finalize(self.handle, self._rfile)
         if self._sock is not None:
             fork_safety.close_fd(self._sock)
         self._sock = self._rfile = None

@@ -1,6 +1,8 @@
 """DBUtils' pool as the store of idle connections."""
 
-from typing import List
+import time
+from _thread import RLock
+from typing import Any, List
 
 from dbutils.pooled_db import PooledDB
 
@@ -14,15 +16,30 @@ class _NeverRaised(Exception):
     """
 
 
-class IdleStore(PooledDB):  # type: ignore[misc]
-    """DBUtils' pool as the place where idle connections rest.
+class _Lock(RLock):  # type: ignore[misc]  # final in typeshed alone
+    """In place of DBUtils' Condition, on which nobody waits here.
 
-    Without ping, reset, usage limit or replay, and with connections that are made
-    unconnected, it does no I/O under its lock.
+    A Condition is entered in Python code: a signal handler that raises there leaves it
+    locked for ever.
+    """
+
+    def notify(self) -> None:
+        """Nobody waits."""
+
+
+class IdleStore:
+    """Where idle connections are kept: without ping, reset, usage limit or replay, and
+    without I/O, because new connections are made unconnected.
+
+    A connection that is out has no reference to DBUtils' handle of it that would make a
+    circle: who loses one frees its slot at once.
+
+    Args:
+        config: How connections are made, and how many are kept.
     """
 
     def __init__(self, config: DatabaseConfig) -> None:
-        super().__init__(
+        self._pool = PooledDB(
             lambda: Connection(config),
             maxcached=config.pool_size,
             maxconnections=0,
@@ -32,21 +49,44 @@ class IdleStore(PooledDB):  # type: ignore[misc]
             reset=False,
             failures=(_NeverRaised,),
         )
+        self._pool._lock = _Lock()
+        self._most = config.most_idle
 
+    @property
     def is_full(self) -> bool:
-        return bool(len(self._idle_cache) >= self._maxcached)
+        """No more are kept."""
+        return len(self._pool._idle_cache) >= self._most
+
+    def take(self) -> Connection:
+        """One of the store's, where there is none a new one that is not connected."""
+        pooled = self._pool.connection(shareable=False)
+        handle, pooled._con = pooled._con, None
+        connection: Connection = handle._con
+        connection.handle, handle._con = handle, None
+        return connection
+
+    def put(self, connection: Connection) -> None:
+        """Keep a connection until it is taken."""
+        handle, connection.handle = connection.handle, None
+        connection.lifetime.last_used_at = time.monotonic()
+        handle._con = connection
+        self._pool.cache(handle)
 
     def count(self) -> int:
-        return sum(stored._con.open for stored in list(self._idle_cache))
+        """How many are connected."""
+        return sum([handle._con.open for handle in list(self._pool._idle_cache)])
 
-    def take_idle(self, before: float) -> List[Connection]:
-        """Those that have not been used since ``before``, taken out of the store."""
-        with self._lock:
+    def prune(self, before: float) -> List[Connection]:
+        """Those that have not been used since ``before``, by time.monotonic(); they are
+        taken out of the store.
+        """
+        idle: List[Any] = self._pool._idle_cache
+        with self._pool._lock:
             old = [
-                stored
-                for stored in self._idle_cache
-                if stored._con.open and stored._con.last_used_at < before
+                handle
+                for handle in idle
+                if handle._con.open and handle._con.lifetime.last_used_at < before
             ]
-            for stored in old:
-                self._idle_cache.remove(stored)
-        return [stored._con for stored in old]
+            for handle in old:
+                idle.remove(handle)
+        return [handle._con for handle in old]

@@ -1,9 +1,10 @@
 """Advisory locks, in threads."""
 
-from typing import Any, Optional
+from typing import Any, List, Optional, Tuple
 
 from .. import deadlines, errors
 from ..api.lock import BaseLock
+from ..blocks import ends_block
 from ..execution import execute
 from ..protocol.exchange import Exchange
 from .connection import Connection
@@ -11,22 +12,23 @@ from .runner import run_plan, run_step
 
 
 class Lock(BaseLock):
-    """An advisory lock, in threads: ``with db.lock("rebalance", timeout=5) as lock:``."""
+    """An advisory lock, in threads: ``with db.lock("rebalance", timeout=5):``."""
 
     def __enter__(self) -> "Lock":
         self._check_unused()
         until = deadlines.deadline_after()
-        self._client, connection = run_plan(execute.check_out(self._route, until=until), run_step)
+        borrowed: List[Tuple[Any, Any]] = []
         try:
+            run_plan(execute.check_out(self._route, until=until, into=borrowed), run_step)
+            self._client, connection = borrowed[0]
             run_plan(
-                self._acquire_exchange(connection), lambda command: connection.run(command, until)
+                self._acquire_exchange(connection),
+                lambda command: connection.run(command, self._until(self._client, self._timeout)),
             )
+            self._connection = connection
+            return self
         except BaseException as error:
-            translated = self._translate_error(error, connection)
-            self._client.pool.release(connection)
-            errors.raise_translated(error, translated)
-        self._connection = connection
-        return self
+            errors.raise_translated(error, self._not_acquired(error, borrowed))
 
     def check(self) -> None:
         """Ask the server whether the lock is still held. Raises: LockLost."""
@@ -34,6 +36,7 @@ class Lock(BaseLock):
         if not self._answer(self._check_exchange(connection), connection):
             raise self._lost_error()
 
+    @ends_block
     def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
         connection = self._held()
         self._connection = None
@@ -53,13 +56,8 @@ class Lock(BaseLock):
     def _answer(self, exchange: Exchange, connection: Connection) -> Any:
         try:
             return run_plan(
-                exchange, lambda command: connection.run(command, deadlines.deadline_after())
+                exchange, lambda command: connection.run(command, self._until(self._client))
             )
         except BaseException as error:
             translated = self._translate_while_held(error, connection)
             errors.raise_translated(error, translated)
-
-    def __del__(self) -> None:
-        connection = self.__dict__.get("_connection")
-        if connection is not None:
-            self._client.pool.abandon(connection)

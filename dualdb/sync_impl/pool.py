@@ -1,25 +1,78 @@
 """The threaded pool: DBUtils keeps the idle connections, a fair and timed bound stands
 before it, and no I/O happens under a lock.
+
+Signal handlers raise between any two instructions of the main thread (a time limit of
+Celery's does). So a slot belongs to a ``_Lease`` that goes with its connection: when
+both are lost on the way, its weak reference frees the slot, by code in C alone, as are
+the locks and what waits on them.
 """
 
 import contextlib
+import logging
 import sys
 import threading
 import time
+import weakref
 from collections import deque
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as WaitTimeout
-from typing import Any, Deque, List, Optional
+from typing import Deque, List, Optional
 
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
 from ..execution import connect, steps
-from ..pooling.base import BasePool
+from ..pooling.base import BasePool, Disposition
+from ..pooling.session_killer import KillJob
 from ..pooling.slots import Slots
 from ..protocol import kill
+from ..protocol.connection_state import KillState, WireState
 from .connection import Connection
 from .idle_store import IdleStore
 from .runner import run_plan
+
+log = logging.getLogger("dualdb")
+
+# An enum's member takes longer to look up than a name of the module.
+_REUSE, _RESETTING = Disposition.REUSE, WireState.RESETTING
+
+
+class _Ref(weakref.ref):  # type: ignore[type-arg]
+    """A weak reference that is itself and nothing else, also when its object is gone."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+class _Lease:
+    """The right to a slot; ``ref`` stands for it in the pool's slots."""
+
+    __slots__ = ("__weakref__", "ref")
+
+    def __init__(self, lost: Deque[_Ref]) -> None:
+        self.ref = _Ref(self, lost.append)
+
+
+class _Waiter:
+    """A caller who waits for a slot, and what is handed to him."""
+
+    __slots__ = ("_ready", "connection", "error")
+
+    def __init__(self) -> None:
+        self.connection: Optional[Connection] = None
+        self.error: Optional[BaseException] = None
+        self._ready = threading.Lock()
+        self._ready.acquire()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait to be woken; False if that did not happen in time."""
+        return self._ready.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+    def wake(
+        self, connection: Optional[Connection] = None, error: Optional[BaseException] = None
+    ) -> None:
+        """Hand over a connection, or leave to take one; or an error."""
+        self.connection, self.error = connection, error
+        with contextlib.suppress(RuntimeError):  # woken before
+            self._ready.release()
 
 
 class Pool(BasePool):
@@ -36,23 +89,26 @@ class Pool(BasePool):
     def _reset(self) -> None:
         super()._reset()
         self._lock = threading.Lock()
-        self._slots: Slots[Future[Optional[Connection]]] = Slots(
-            self.config.pool_size + self.config.max_overflow
-        )
+        self._slots: Slots[_Waiter] = Slots(self.config.pool_size + self.config.max_overflow)
         self._store = IdleStore(self.config)
-        self._to_kill: Deque[Connection] = deque()
+        self._lost: Deque[_Ref] = deque()
         self._abandoned: Deque[Connection] = deque()
         self._killer: Optional[threading.Thread] = None
+        self._unused: Deque[_Waiter] = deque()
 
     def _forked(self) -> None:
-        fork_safety.never_finalize(self._store, self._slots, self._to_kill, self._abandoned)
+        fork_safety.never_finalize(self._store, self._slots, self._kills, self._abandoned)
         self._reset()
 
     def _idle_count(self) -> int:
         return self._store.count()
 
     def open(self, until: Optional[float] = None) -> None:
-        """Make the first ``warm_up`` connections where there are none."""
+        """Make the first ``warm_up`` connections where there are none.
+
+        Args:
+            until: When that must be over, by time.monotonic().
+        """
         made: List[Connection] = []
         try:
             for _ in range(self.config.warm_up):
@@ -62,56 +118,72 @@ class Pool(BasePool):
                 self.release(connection)
 
     def close(self) -> None:
-        """Close idle connections now and those in use as they come back; whoever waits
-        is told.
+        """Close idle connections now and those in use as they come back; callers who
+        wait get ServiceNotOpen.
         """
         with self._lock:
             self.closed = True
             waiters = self._slots.dismiss()
         for waiter in waiters:
-            waiter.set_exception(self._closed_error())
-        self._store.close()
-
-    def abort_in_use(self) -> int:
-        """Break the connections that are still in use; how many there were."""
-        lent = list(self._checked_out)
-        for connection in lent:
-            connection.abort_in_use()
-        return len(lent)
+            waiter.wake(error=self._closed_error())
+        for connection in self._store.prune(float("inf")):
+            connection.quit()
 
     def prune_idle(self) -> None:
-        """Close what has been idle for too long, and say which connections seem to be
+        """Close what has been idle for too long, and log which connections seem to be
         forgotten.
         """
         if self.config.max_idle is not None:
-            for connection in self._store.take_idle(time.monotonic() - self.config.max_idle):
+            for connection in self._store.prune(time.monotonic() - self.config.max_idle):
                 connection.quit()
         self._warn_of_leaks()
+        self._start_killer()
+
+    def wait_unused(self, seconds: float) -> None:
+        """Wait until no slot is taken.
+
+        Args:
+            seconds: How long at most.
+        """
+        waiter = _Waiter()
+        with self._lock:
+            self._free_lost()
+            if not self._slots.in_use:
+                return
+            self._unused.append(waiter)
+        waiter.wait(max(0.0, seconds))
 
     def wait_for_kills(self, seconds: float) -> None:
-        """Wait until what was given up has been ended on the server."""
-        ender = self._killer
-        if ender is not None:
-            ender.join(seconds)
+        """Wait until what was given up has been ended on the server.
+
+        Args:
+            seconds: How long at most.
+        """
+        killer = self._killer
+        if killer is not None and killer.is_alive():
+            killer.join(seconds)
 
     def checkout(self, until: Optional[float] = None) -> Connection:
-        """A connection at rest, connected and alive, for the caller alone until
+        """An idle connection, connected and alive, for the caller alone until
         ``release``.
 
+        Args:
+            until: When it must be there, by time.monotonic(); None for no limit but
+                ``pool_timeout`` and ``connect_timeout``.
+
         Raises:
-            PoolTimeout: none became free within ``pool_timeout``.
-            DeadlineExceeded: none before ``until``, by time.monotonic().
-            ShardUnavailable, ConnectionFailed: it could not be connected.
-            ServiceNotOpen: the pool is closed.
+            PoolTimeout: None became free within ``pool_timeout``.
+            DeadlineExceeded: None before ``until``.
+            ShardUnavailable: It could not be connected, and is a shard's.
+            ConnectionFailed: It could not be connected.
+            ServiceNotOpen: The pool is closed.
         """
-        entered, connection = False, None
+        lease, connection = _Lease(self._lost), None
         try:
-            connection = self._acquire_slot(until)
-            entered = True
-            if connection is None:
-                connection = self._take_idle()
+            connection = self._acquire_slot(lease, until) or self._store.take()
+            connection.lease = lease
             now = time.monotonic()
-            if connection.resetting:
+            if connection.wire is _RESETTING:
                 self._finish_reset(
                     connection, now + self.config.connect_timeout if until is None else until
                 )
@@ -120,32 +192,30 @@ class Pool(BasePool):
             ):
                 connection.quit()
             if not connection.open:
-                run_plan(
-                    connect.connecting(self, until), lambda step: self._connect(step, connection)
-                )
-                self.opened += 1
+                self._open_session(connection, until)
             self._record_checkout(connection, now)
             return connection
         except BaseException:
-            if entered:
-                self._check_in(connection)
+            self._return(lease, connection)
             raise
 
     def checkout_idle(self) -> Optional[Connection]:
         """A connection that is there at once, so that nobody waits for it; None where
         there is none. See ``checkout``.
         """
+        lease, connection = _Lease(self._lost), None
         with self._lock:
-            if self.closed or not self._slots.take():
+            self._free_lost()
+            if self.closed or not self._slots.take(lease.ref):
                 return None
-            self.breaker.earn()
-        connection: Optional[Connection] = None
+            self.retry_budget.earn()
         try:
-            connection = self._take_idle()
+            connection = self._store.take()
+            connection.lease = lease
             now = time.monotonic()
             ready = (
                 connection.open
-                and not connection.resetting
+                and connection.wire is WireState.IDLE
                 and not connection.is_too_old(now, self._opened_after)
                 and not connection.is_stale()
             )
@@ -153,27 +223,26 @@ class Pool(BasePool):
                 self._record_checkout(connection, now)
                 return connection
         except BaseException:
-            self._check_in(connection)
+            self._return(lease, connection)
             raise
-        self._check_in(connection)
+        self._return(lease, connection)
         return None
 
-    def _take_idle(self) -> Connection:
-        """One out of the store, where there is none a new one that is not connected."""
-        pooled = self._store.connection(shareable=False)
-        connection: Connection = pooled.dbapi_connection
-        connection.pooled = pooled
-        return connection
-
     def release(self, connection: Connection) -> None:
-        """Take a connection back.
+        """Take a connection back; one that is not as it was handed out is closed, or
+        made so.
 
-        One that is not as it was handed out is closed, or made so.
+        Args:
+            connection: What ``checkout`` gave; returned a second time nothing is done.
         """
         self._check_in(connection)
 
     def discard(self, connection: Connection) -> None:
-        """Take a connection back and close it, whatever state it is in."""
+        """Take a connection back and close it, whatever state it is in.
+
+        Args:
+            connection: What ``checkout`` gave.
+        """
         if not connection.needs_kill:
             connection.quit()
         self._check_in(connection)
@@ -184,6 +253,9 @@ class Pool(BasePool):
         The garbage collector runs anywhere, also in a thread that holds this pool's
         lock: whoever holds it does this afterwards. A process that ends starts no
         thread any more to end a session on the server.
+
+        Args:
+            connection: What ``checkout`` gave.
         """
         if sys.is_finalizing():
             connection.abort()
@@ -198,7 +270,11 @@ class Pool(BasePool):
             with contextlib.suppress(IndexError):
                 self.discard(self._abandoned.popleft())
 
-    def _connect(self, step: steps.Step, connection: Any) -> None:
+    def _open_session(self, connection: Connection, until: Optional[float]) -> None:
+        run_plan(connect.connecting(self, until), lambda step: self._connect(step, connection))
+        self.opened += 1
+
+    def _connect(self, step: steps.Step, connection: Connection) -> None:
         if isinstance(step, steps.Sleep):
             time.sleep(step.seconds)
             return
@@ -217,21 +293,24 @@ class Pool(BasePool):
         except errors.DRIVER_ERRORS:
             connection.abort()
 
-    def _acquire_slot(self, until: Optional[float]) -> Optional[Connection]:
+    def _acquire_slot(self, lease: _Lease, until: Optional[float]) -> Optional[Connection]:
         """Wait for a slot.
 
-        Gives the connection of whoever had it before, if there was no slot free at
-        once.
+        Returns:
+            The connection of whoever had it before, if there was no slot free at once.
         """
         with self._lock:
             if self.closed:
                 raise self._closed_error()
-            self.breaker.earn()
-            if self._slots.take():
+            if self._lost:
+                self._free_lost()
+            self.retry_budget.earn()
+            if self._slots.take(lease.ref):
                 return None
-            waiter: Future[Optional[Connection]] = Future()
-            self._slots.queue(waiter)
+            waiter = _Waiter()
+            self._slots.queue(waiter, lease.ref)
         self._collect()
+        self._start_killer(waiting=True)
         began = time.monotonic()
         limit = (
             self.config.pool_timeout
@@ -239,152 +318,215 @@ class Pool(BasePool):
             else min(self.config.pool_timeout, max(0.0, until - began))
         )
         try:
-            return waiter.result(limit)
-        except BaseException as error:
+            in_time = waiter.wait(limit)
             with self._lock:
+                if not in_time:
+                    self._free_lost()
                 withdrawn = self._slots.withdraw(waiter)
-            if isinstance(error, WaitTimeout):
-                if not withdrawn:
-                    # given at the last moment, or the pool was closed
-                    return waiter.result()
-                if limit < self.config.pool_timeout:
-                    raise self._deadline_error("waiting for a connection") from None
-                raise self._timeout(time.monotonic() - began) from None
-            if not withdrawn and waiter.exception() is None:
-                self._check_in(waiter.result())
-            raise
-
-    def _check_in(self, connection: Optional[Connection]) -> None:
-        """Give the slot to the next who waits, with the connection; or lay the
-        connection to rest, and free the slot.
-        """
-        if connection is not None:
-            self._checked_out.pop(connection, None)
-            if connection.refused_at:
-                self.retire_older(connection.refused_at)
-            if connection.inherited:
-                return
-            if connection.ended is not None and self._release_during_kill(connection):
-                return
-            if connection.needs_kill:
-                self._kill(connection)
-                return
-            try:
-                if connection.open and (self.closed or not connection.reusable):
-                    connection.quit()
-                elif connection.open and connection.dirty:
-                    self._begin_reset(connection)
-            except BaseException:  # a signal handler's: the slot must not be lost over it
-                connection.abort()
-                self._hand_over(connection)
-                raise
-        self._hand_over(connection)
-
-    def _hand_over(self, connection: Optional[Connection]) -> None:
-        waiter = None
-        if self._slots.waiting:
+        except BaseException:
             with self._lock:
-                waiter = self._slots.give() if self._slots.waiting else None
-        if waiter is None:
-            try:
-                self._store_idle(connection)
-            finally:
-                connection = None
-                with self._lock:
-                    waiter = self._slots.give()
-                if waiter is not None:
-                    waiter.set_result(None)
-        else:
-            waiter.set_result(connection)
-        self._collect()
+                self._slots.withdraw(waiter)
+            self._return(lease, waiter.connection)
+            raise
+        if waiter.error is not None:
+            raise waiter.error
+        if not withdrawn:
+            return waiter.connection
+        if limit < self.config.pool_timeout:
+            raise self._deadline_error("waiting for a connection")
+        raise self._timeout(time.monotonic() - began)
 
-    def _store_idle(self, connection: Optional[Connection]) -> None:
+    def _return(self, lease: _Lease, connection: Optional[Connection]) -> None:
+        """What was being checked out is not used."""
         if connection is None:
-            return
-        pooled, connection.pooled = connection.pooled, None
-        if connection.open and (self.closed or self._store.is_full()):
-            connection.quit()
-        connection.last_used_at = time.monotonic()
-        pooled.close()
+            with self._lock:
+                self._give(lease, None)
+        else:
+            connection.lease = lease
+            self._check_in(connection)
 
-    def _begin_reset(self, connection: Connection) -> None:
+    def _check_in(self, connection: Connection) -> None:
+        """Give the slot to the next who waits, with the connection; or keep the
+        connection, and free the slot.
+        """
+        lease: Optional[_Lease] = connection.lease
+        if lease is None:
+            return
+        self._checked_out.pop(id(connection), None)
+        if connection.refused_at:
+            self.retire_older(connection.refused_at)
+        if self._abandoned:
+            self._collect()
+        with self._lock:
+            disposition = self.disposition(connection)
+            if disposition is _REUSE:
+                if self._pass_on(lease, connection):
+                    return
+            elif disposition is Disposition.KILLER_OWNS_IT:
+                connection.kill_state = KillState.NONE
+        if disposition in (Disposition.DROP, Disposition.KILLER_OWNS_IT):
+            return
+        if disposition is Disposition.KILL:
+            self._kills.add(connection)
+            self._start_killer()
+            return
         try:
-            connection.begin_reset()
+            self._carry_out(disposition, connection)
+        except BaseException:
+            connection.abort()
+            with self._lock:
+                self._give(lease, None)
+            raise
+        with self._lock:
+            if self._pass_on(lease, connection):
+                return
+        connection.quit()
+        with self._lock:
+            self._pass_on(lease, connection)
+
+    def _carry_out(self, disposition: Disposition, connection: Connection) -> None:
+        if disposition in (Disposition.CLOSE, Disposition.REUSE):
+            connection.quit()
+            return
+        try:
+            connection.begin_reset(only_diagnostics=disposition is Disposition.CLEAR)
         except errors.DRIVER_ERRORS:
             connection.abort()
 
-    # What was given up on this side and goes on on the server is ended there, over a
-    # connection of its own. Until that is done the slot is not free, so that the server
-    # has never more of these sessions than it should.
+    def _pass_on(self, lease: _Lease, connection: Connection) -> bool:
+        """Under the lock: hand a connection to who waits, or to the store. False where
+        it must be closed first, because no more are kept.
+        """
+        if (self.closed or self._store.is_full) and not self._slots.waiting and connection.open:
+            return False
+        connection.lease = None
+        if not self._slots.waiting:
+            self._store.put(connection)
+        self._give(lease, connection)
+        return True
+
+    def _give(self, lease: _Lease, connection: Optional[Connection]) -> None:
+        """Under the lock: the slot to who waits, or to nobody."""
+        waiter = self._slots.give(lease.ref)
+        if waiter is not None:
+            waiter.wake(connection)
+            self._slots.served(waiter)
+        elif not self._slots.in_use:
+            self._wake_unused()
+
+    def _free_lost(self) -> None:
+        """Under the lock: free the slots whose leases are gone."""
+        while self._lost:
+            waiter = self._slots.give(self._lost.popleft())
+            if waiter is not None:
+                waiter.wake()
+                self._slots.served(waiter)
+        if not self._slots.in_use:
+            self._wake_unused()
+
+    def _wake_unused(self) -> None:
+        while self._unused:
+            self._unused.popleft().wake()
+
+    # Sessions that are killed on the server; see SessionKiller.
 
     def kill_checked_out(self, connection: Connection) -> None:
-        """End the session of a connection whose borrower may still hold it, and may
-        wait on it. It is released once he lets go of it.
-        """
-        connection.ended = False
-        self._kill(connection)
+        """Kill the session of a connection whose borrower may still hold it, and may
+        wait on it. It is checked in once he has returned it.
 
-    def _release_during_kill(self, connection: Connection) -> bool:
-        """Its borrower lets go of it; who ends its session does the rest, where that is
-        not done yet.
+        Args:
+            connection: What ``checkout`` gave.
         """
-        with self._lock:
-            done, connection.ended = connection.ended, None
-        if done:
-            connection.needs_kill = False
-            connection.abort()
-        return not done
+        connection.kill_state = KillState.PENDING
+        self._kills.add(connection)
+        self._start_killer()
 
-    def _finish_kill(self, connection: Connection) -> bool:
-        """Its session has been ended; its borrower does the rest, where he has not let
-        go of it yet.
+    def _start_killer(self, *, waiting: bool = False) -> None:
+        """Have a thread work on the sessions to be killed.
+
+        Where none can be started now, the next kill, the next caller who finds no
+        connection free, or the service's maintenance tries again; a caller who waits
+        has the connections closed if that fails, too.
         """
+        if not self._kills:
+            return
         with self._lock:
-            held = connection.ended is False
-            if held:
-                connection.ended = True
-        return held
+            if self._killer is not None and self._killer.is_alive():
+                return
+            self._killer = killer = threading.Thread(
+                target=self._kill_sessions, name="dualdb-kill", daemon=True
+            )
+        try:
+            killer.start()
+        except RuntimeError as error:
+            log.warning("%s: sessions cannot be killed for now: %s", self.name, error)
+            self._give_up_kills(0 if waiting else 1)
 
-    def _kill(self, connection: Connection) -> None:
-        with self._lock:
-            self._to_kill.append(connection)
-            if self._killer is None:
-                self._killer = threading.Thread(
-                    target=self._kill_sessions, name="dualdb-kill", daemon=True
-                )
-                self._killer.start()
+    def _give_up_kills(self, kept: int) -> None:
+        """Close the connections that wait for a kill, all but so many."""
+        while len(self._kills) > kept:
+            job = self._kills.next()
+            if job is not None:
+                self._finish_kill(job)
 
     def _kill_sessions(self) -> None:
-        spare, limit = Connection(self.config), self.config.connect_timeout
-        while True:
-            with self._lock:
-                if not self._to_kill:
-                    self._killer = None
-                    break
-                connection = self._to_kill.popleft()
-            ended = True
-            try:
-                if not connection.peer_closed() and not self.breaker.is_open:
-                    if not spare.open:
-                        self._connect(steps.Connect(time.monotonic() + limit), spare)
-                    end = kill.end_session(
-                        connection.session_id, time.monotonic() - connection.connected_at
-                    )
-                    ended = (
-                        run_plan(end, lambda command: spare.run(command, time.monotonic() + limit))
-                        or self.closed
-                    )
-            except (errors.Error, *errors.DRIVER_ERRORS) as error:
-                self._warn_kill_failed(connection, error)
-                spare.abort()
-            if not ended:
-                self._warn_still_running(connection)
-                self._to_kill.append(connection)
-                time.sleep(self.KILL_RETRY_INTERVAL)
-                continue
-            if self._finish_kill(connection):
-                continue
+        spare = Connection(self.config)
+        try:
+            while True:
+                with self._lock:
+                    job = self._kills.next()
+                    if job is None:
+                        self._killer = None
+                        return
+                if not self._kill_one(job, spare):
+                    time.sleep(self._kills.retry_interval)
+        finally:
+            spare.quit()
+
+    def _kill_one(self, job: KillJob, spare: Connection) -> bool:
+        """One attempt.
+
+        Returns:
+            Whether nothing more is done about the session.
+        """
+        connection, over = job.connection, True
+        try:
+            if not connection.peer_closed() and not self.breaker.is_open:
+                over = self._kills.is_over(job, self._send_kill(job, spare), closed=self.closed)
+        except BaseException as error:  # whatever it is, the next session is to be killed
+            self._kills.warn_failed(job, error)
+            spare.abort()
+        if over:
+            self._finish_kill(job)
+        return over
+
+    def _send_kill(self, job: KillJob, spare: Connection) -> kill.KillOutcome:
+        lock = job.connection.facts.lock
+        if lock is None:
+            self._kills.warn_unproven(job)
+            return kill.KillOutcome.ENDED
+        limit = self.config.connect_timeout
+        if not spare.open:
+            self._connect(steps.Connect(time.monotonic() + limit), spare)
+        outcome: kill.KillOutcome = run_plan(
+            kill.end_session(lock), lambda command: spare.run(command, time.monotonic() + limit)
+        )
+        if outcome is kill.KillOutcome.NOT_FOUND:
+            spare.quit()  # another connection may reach another server
+        return outcome
+
+    def _finish_kill(self, job: KillJob) -> None:
+        """The session has ended, or is given up. Who borrowed the connection checks it
+        in, if he has not returned it yet.
+        """
+        connection = job.connection
+        with self._lock:
+            held = connection.kill_state is KillState.PENDING
+            if held:
+                connection.kill_state, connection.wire = KillState.DONE, WireState.CLOSED
+        if held:
+            return
+        with contextlib.suppress(Exception):
             connection.abort()
-            connection.needs_kill = False
-            self._check_in(connection)
-        spare.quit()
+        connection.wire = WireState.CLOSED
+        self._check_in(connection)

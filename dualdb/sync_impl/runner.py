@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 import time
-from typing import Any, Callable, Generator, Literal, Set, TypeVar
+from typing import Any, Callable, Dict, Generator, List, Literal, Set, TypeVar
 
 from .. import errors
 from ..execution import shutdown, steps
@@ -33,52 +33,88 @@ def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Any]) -> T:
         return result
 
 
-def run_step(step: steps.Step) -> Any:  # noqa: C901 - one branch for each step
-    """Perform one step; those of a service's background and of a pool are performed by
-    them.
+def run_step(step: steps.Step) -> Any:
+    """Run one step; those of a service's background and of a pool are run by them.
+
+    Args:
+        step: One of ``HANDLERS``.
     """
-    if isinstance(step, steps.Execute):
-        return step.executor._execute(step.statement, step.until)
-    if isinstance(step, steps.FetchRow):
-        return step.stream._read()
-    if isinstance(step, steps.Sleep):
-        return time.sleep(step.seconds)
-    if isinstance(step, steps.Open):
-        return step.client.pool.open(step.until)
-    if isinstance(step, steps.CheckOut):
-        step.into.append((step.client, step.client.pool.checkout(step.until)))
-        return step.into[-1][1]
-    if isinstance(step, steps.Close):
-        for client in step.clients:
-            client.pool.close()
-        return None
-    if isinstance(step, steps.AbortInUse):
-        for client in step.clients:
-            cut = client.pool.abort_in_use()
-            if cut:
-                log.warning(
-                    "%s: %d connections were still in use and have been cut", client.name, cut
-                )
-        return None
-    if isinstance(step, steps.WaitForKills):
-        for client in step.clients:
-            client.pool.wait_for_kills(shutdown.KILL_GRACE)
-        return None
-    if isinstance(step, steps.PruneIdle):
-        for client in step.clients:
-            client.pool.prune_idle()
-        return None
-    if isinstance(step, steps.RunPlan):
-        return run_plan(step.plan, run_step)
-    if isinstance(step, steps.Exclusive):
-        return step.run(step.plan, step.wait)
-    if isinstance(step, steps.CallHooks):
-        for hook in step.calls:
-            _notify(hook)
-        return None
-    if isinstance(step, steps.Gather):
-        return gather(step.steps, step.max_concurrency, _attempt)
-    raise TypeError(f"nobody here performs {step!r}")
+    handler = HANDLERS.get(type(step))
+    if handler is None:
+        raise TypeError(f"nobody here runs {step!r}")
+    return handler(step)
+
+
+def _execute(step: steps.Execute) -> Any:
+    return step.executor._execute(step.statement, step.until)
+
+
+def _fetch_row(step: steps.FetchRow) -> Any:
+    return step.stream._read()
+
+
+def _sleep(step: steps.Sleep) -> None:
+    time.sleep(step.seconds)
+
+
+def _open(step: steps.Open) -> None:
+    step.client.pool.open(step.until)
+
+
+def _check_out(step: steps.CheckOut) -> Any:
+    step.into.append((step.client, step.client.pool.checkout(step.until)))
+    return step.into[-1][1]
+
+
+def _run_block(step: steps.RunBlock) -> Any:
+    result = None
+    with step.transaction as tx:
+        result = step.function(tx)
+    return result  # noqa: RET504 - None where Rollback left the block
+
+
+def _close(step: steps.Close) -> None:
+    for client in step.clients:
+        client.pool.close()
+
+
+def _abort_in_use(step: steps.AbortInUse) -> None:
+    for client in step.clients:
+        cut = client.pool.abort_in_use()
+        if cut:
+            log.warning("%s: %d connections were still in use and have been cut", client.name, cut)
+
+
+def _wait_for_kills(step: steps.WaitForKills) -> None:
+    for client in step.clients:
+        client.pool.wait_for_kills(shutdown.KILL_GRACE)
+
+
+def _wait_unused(step: steps.WaitUnused) -> None:
+    for client in step.clients:
+        client.pool.wait_unused(step.until - time.monotonic())
+
+
+def _prune_idle(step: steps.PruneIdle) -> None:
+    for client in step.clients:
+        client.pool.prune_idle()
+
+
+def _run_inner(step: steps.RunPlan) -> Any:
+    return run_plan(step.plan, run_step)
+
+
+def _exclusive(step: steps.Exclusive) -> Any:
+    return step.run(step.plan, step.wait)
+
+
+def _call_hooks(step: steps.CallHooks) -> None:
+    for hook in step.calls:
+        _notify(hook)
+
+
+def _gather(step: steps.Gather) -> List[Any]:
+    return gather(step.steps, step.max_concurrency, _attempt)
 
 
 def _notify(hook: Callable[[], Any]) -> None:
@@ -97,6 +133,26 @@ def _attempt(step: steps.Step) -> Any:
         return error
 
 
+#: Who runs which step.
+HANDLERS: Dict[type, Callable[[Any], Any]] = {
+    steps.AbortInUse: _abort_in_use,
+    steps.CallHooks: _call_hooks,
+    steps.CheckOut: _check_out,
+    steps.Close: _close,
+    steps.Exclusive: _exclusive,
+    steps.Execute: _execute,
+    steps.FetchRow: _fetch_row,
+    steps.Gather: _gather,
+    steps.Open: _open,
+    steps.PruneIdle: _prune_idle,
+    steps.RunBlock: _run_block,
+    steps.RunPlan: _run_inner,
+    steps.Sleep: _sleep,
+    steps.WaitForKills: _wait_for_kills,
+    steps.WaitUnused: _wait_unused,
+}
+
+
 class _Halted(BaseException):
     """Thrown into a background plan when its service closes."""
 
@@ -109,11 +165,17 @@ class Background:
         self._threads: Set[threading.Thread] = set()
 
     def spawn(self, plan: "steps.Plan[None]") -> None:
+        """Run a plan in a thread of its own, until it ends or ``halt`` is called."""
+        # Its event is handed over: the thread may begin after ``halt`` has been called.
         thread = threading.Thread(
-            target=self._work, args=(plan,), name="dualdb-background", daemon=True
+            target=self._work, args=(plan, self._halt), name="dualdb-background", daemon=True
         )
         self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            self._threads.discard(thread)
+            raise
 
     def halt(self) -> None:
         """Ends every plan at its next step.
@@ -123,13 +185,11 @@ class Background:
         self._halt.set()
         for thread in list(self._threads):
             # a hook that closes its service: the plan ends when the hook has
-            if thread is not threading.current_thread():
+            if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(1.0)
         self._halt = threading.Event()
 
-    def _work(self, plan: "steps.Plan[None]") -> None:
-        halt = self._halt
-
+    def _work(self, plan: "steps.Plan[None]", halt: threading.Event) -> None:
         def perform_or_halt(step: steps.Step) -> Any:
             if halt.wait(step.seconds if isinstance(step, steps.Sleep) else 0):
                 raise _Halted
@@ -153,7 +213,7 @@ class Threads:
 
     @staticmethod
     def _owner() -> Any:
-        """The greenlet or the task that is calling, or its thread where there is neither.
+        """The greenlet or task that is calling; its thread where there is neither.
 
         A greenlet or a task is one of several that share a thread.
         """

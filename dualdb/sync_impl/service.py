@@ -1,10 +1,13 @@
 """The service, in threads."""
 
 import threading
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from ..api.target import Target as BaseTarget
 from ..config import DatabaseConfig
+from ..directory.ids import IdGenerator
+from ..directory.lookup import KeyDirectory
+from ..directory.routes import KeyRoutes, ServiceRooms
 from ..execution import steps
 from ..results import CallResult, Row, RowCount
 from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
@@ -13,8 +16,10 @@ from ..topology.admin import DrainReport
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
 from .concurrency import workers
+from .directory import Directory, Ids
 from .runner import Background, run_plan, run_step
 from .scatter import Scatter
+from .scope import Scope
 from .transaction import Transaction
 
 
@@ -24,6 +29,8 @@ class DatabaseService(
     ServiceLife[None, List[int], Dict[str, Any], MySQLClient],
     ShardAdmin[None, DrainReport],
     Routing[Target, Scatter, MySQLClient],
+    KeyRoutes[Target, Scatter, int, Scope],
+    ServiceRooms[Directory, Ids, None],
     Legacy[List[Row], RowCount, int, Transaction],
     BaseTarget[
         List[Row],
@@ -60,8 +67,17 @@ class DatabaseService(
     ) -> MySQLClient:
         return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared)
 
-    def _new_target(self, route: steps.Route) -> Target:
-        return Target(route)
+    def _new_target(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> Target:
+        return Target(route, identify)
+
+    def _new_directory(self, directory: KeyDirectory) -> Directory:
+        return Directory(directory)
+
+    def _new_ids(self, generator: IdGenerator) -> Ids:
+        return Ids(generator)
+
+    def _new_scope(self, target: Any, resolve: Any, identify: Any, lock: bool) -> Scope:
+        return Scope(self, target, resolve, identify, lock=lock)
 
     def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> Scatter:
         return Scatter(routes, check, policy, keys=keys)

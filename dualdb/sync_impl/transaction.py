@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from typing import Any, Callable, List, Optional, Type, TypeVar, overload
 
 from .. import deadlines, errors
@@ -99,29 +98,9 @@ class _Runs(Threads):
         Raises: what the function raises, and what COMMIT says; after the last attempt,
             what that ended with.
         """
-        attempt, left = 0, timeout
-        until = None if timeout is None else time.monotonic() + deadlines.seconds(timeout)
-        while True:
-            transaction = self._new_transaction(
-                TransactionOptions(commit_marker, isolation, timeout=left).checked()
-            )
-            try:
-                with transaction as tx:
-                    return function(tx)
-            except errors.Error as error:
-                left = None if until is None else max(0.0, until - time.monotonic())
-                pause = (
-                    None
-                    if transaction._outer is not None
-                    else retry.pause_before_run(error, attempt, attempts, left)
-                )
-                if pause is None:
-                    raise
-            time.sleep(pause)
-            attempt, left = (
-                attempt + 1,
-                None if until is None else max(0.0, until - time.monotonic()),
-            )
+        options = TransactionOptions(commit_marker, isolation, timeout=timeout)
+        result: T = self._run(retry.run(self._new_transaction, function, options, attempts))
+        return result
 
 
 class Transaction(
@@ -191,16 +170,18 @@ class Transaction(
 
     def _leave(self, error: Optional[BaseException]) -> None:
         state, unknown = self._begun, None
-        verdict = Verdict.NOTHING
+        verdict, finished = Verdict.NOTHING, False
         try:
             verdict = self._end(error)
             until = state.end_until()
             for command in commands_for(verdict, self._number):
                 state.connection.run(command, until)
+            finished = True
         except errors.DRIVER_ERRORS as failure:
+            finished = True
             unknown = self._on_end_error(failure, verdict)
         finally:
-            self._block_left()
+            self._block_left(finished=finished)
         self._run(self._after_end(verdict, error, unknown))
 
     def _set_timer(self, at: float, function: Callable[[], None]) -> Any:

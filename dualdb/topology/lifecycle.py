@@ -9,9 +9,9 @@ from ..config import DatabaseConfig
 from ..execution import shutdown, steps
 from .allowed_hosts import ALL_HOSTS, AllowedHosts
 from .maintenance import Maintenance, Timing
-from .manager import NewClient, TopologyManager
+from .manager import NewClient, Topology, TopologyManager
 from .passwords import ALL_REFERENCES, AllowedReferences
-from .shard_map import RowRules
+from .shard_map import RowRules, ShardMap
 from .status import ServiceStatus, health, service_status
 from .table_reader import DEFAULT_MAX_SHARDS, TableReader
 
@@ -98,6 +98,29 @@ class ServiceLifecycle:
     def retry_after(self) -> Optional[float]:
         """Seconds after which the map may say something else."""
         return self._refresh_interval
+
+    @property
+    def topology(self) -> Optional[Topology]:
+        """What is in use; None while the service is not open."""
+        return self.manager.topology
+
+    def require_open(self) -> Topology:
+        """What is in use.
+
+        Raises:
+            ServiceNotOpen: Nothing is.
+        """
+        return self.manager.require_open()
+
+    @property
+    def loaded(self) -> ShardMap:
+        """The map as last read."""
+        return self.reader.loaded
+
+    @property
+    def map_age(self) -> float:
+        """Seconds since the shard table was last read; infinite if it never was."""
+        return self._clock() - self.reader.confirmed_at
 
     # Start and stop.
 

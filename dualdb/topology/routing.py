@@ -194,6 +194,7 @@ class RouteResolver:
         absent: What becomes of a session whose shard is absent.
         transactions: Gives the outermost transactions that the caller has open on the
             service.
+        check: Refuses a shard that the scope around a call is not locked to.
     """
 
     def __init__(
@@ -201,8 +202,10 @@ class RouteResolver:
         lifecycle: ServiceLifecycle,
         absent: AbsentShard,
         transactions: Callable[[], Sequence[Any]],
+        check: Callable[[int], None] = lambda shard_id: None,
     ) -> None:
         self._lifecycle, self._absent, self._transactions = lifecycle, absent, transactions
+        self._check = check
         self._warned: Set[int] = set()
 
     def resolve(
@@ -254,6 +257,7 @@ class RouteResolver:
             retry_after=life.retry_after,
         )
         if chosen is not None:
+            self._check(chosen)
             return topology.clients[chosen]
         if shard_id is not None and shard_id not in self._warned:
             self._warned.add(shard_id)

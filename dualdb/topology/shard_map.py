@@ -77,6 +77,9 @@ class Shard(NamedTuple):
     config: Optional[DatabaseConfig] = None
     name: Optional[str] = None
     reason: Optional[str] = None
+    #: Of new keys: its share beside the other shards', and whether it takes any.
+    weight: float = 1.0
+    accepts_new: bool = True
 
     @property
     def in_service(self) -> bool:
@@ -276,7 +279,26 @@ def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
         fields["max_overflow"] = min(base.max_overflow, limit - fields["pool_size"])
         fields["warm_up"] = min(base.warm_up, fields["pool_size"])
     inherited = {name: getattr(base, name) for name in DatabaseConfig.model_fields}
-    return Shard(shard_id, status, DatabaseConfig(**{**inherited, **fields}), name)
+    return Shard(
+        shard_id,
+        status,
+        DatabaseConfig(**{**inherited, **fields}),
+        name,
+        weight=_weight(row),
+        accepts_new=row.get("accepts_new") is None or bool(_number(row, "accepts_new")),
+    )
+
+
+def _weight(row: Mapping[str, Any]) -> float:
+    """The column ``weight``; 1 where there is none."""
+    value = row.get("weight")
+    try:
+        weight = 1.0 if value is None else float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"weight is {value!r}, not a number") from None
+    if not 0 <= weight < float("inf"):
+        raise ValueError(f"weight is {value!r}; it is a number from 0 up")
+    return weight
 
 
 def _number(row: Mapping[str, Any], column: str) -> int:

@@ -56,6 +56,8 @@ class TableReader:
         self.loaded = EMPTY
         #: The rows of ``loaded`` by shard id, as far as that is an integer column.
         self._known: Dict[int, Row] = {}
+        #: When the last reading without an error began; a forked child keeps it.
+        self.confirmed_at = float("-inf")
         self.forget_readings()
 
     def forget_readings(self) -> None:
@@ -109,6 +111,7 @@ class TableReader:
         if self.failure is not None:
             log.info("the shard table can be read again")
         self.read_at, self.failure, self.failures = self._clock(), None, 0
+        self.confirmed_at = self.begun
         if self._is_believed(found, force):
             self._known = known
             self._keep(found)

@@ -195,3 +195,64 @@ def test_its_time_is_for_the_whole_loop_and_not_for_what_has_come(
     with pytest.raises(DeadlineExceeded):
         io.next_row(stream)
     io.wait_for(lambda: client.stats().in_use == 0)
+
+
+def test_one_that_nobody_reads_gives_its_connection_back_in_time(
+    client: Any, io: IO, databases: Databases
+) -> None:
+    stream = client.stream(MANY, timeout=0.5)
+    io.next_row(stream)
+    assert client.stats().in_use == 1
+    io.wait_for(lambda: client.stats().in_use == 0)
+    io.wait_for(lambda: busy(databases) == 0)
+    with pytest.raises(DeadlineExceeded):
+        io.collect(stream)
+    assert io.collect(stream) == [], "it is over"
+    assert io(client.query_value("SELECT 7")) == 7
+
+
+def test_it_is_named_where_it_is_in_the_way(client: Any, io: IO) -> None:
+    with io.entered(client.transaction()) as tx:
+        stream = tx.stream(MANY + " LIMIT 100")
+        io.next_row(stream)
+        with pytest.raises(ConcurrentUseError, match="a stream is being read"):
+            io(tx.execute("DO 1"))
+        assert len(io.collect(stream)) == 99
+
+
+ENDS = {
+    "sync": """
+        from dualdb import DatabaseConfig, MySQLClient
+        client = MySQLClient(DatabaseConfig.from_url({url!r}))
+        rows = iter(client.stream({sql!r}))
+        next(rows)
+        held = client.lock("ends", timeout=0)
+        held.__enter__()
+        tx = client.transaction(timeout=60)
+        tx.__enter__()
+    """,
+    "async": """
+        import asyncio
+        from dualdb import AsyncMySQLClient, DatabaseConfig
+        client = AsyncMySQLClient(DatabaseConfig.from_url({url!r}))
+        async def main():
+            global rows, tx
+            rows = client.stream({sql!r})
+            await rows.__anext__()
+            tx = client.transaction(timeout=60)
+            await tx.__aenter__()
+            await client.query("SELECT 1")
+        asyncio.run(main())
+    """,
+}
+
+
+def test_a_process_that_ends_with_one_open_ends_in_silence(io: IO, databases: Databases) -> None:
+    config = databases.config_of(1)
+    account = f"{config.user}:{config.reveal_password()}"
+    url = f"mysql://{account}@{config.host}:{config.port}/{config.database}"
+    program = textwrap.dedent(ENDS[io.name]).format(url=url, sql=MANY)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -729,3 +729,37 @@ def test_another_shard_inside_a_transaction_is_refused_unless_asked_for(
     with io.entered(db.transaction()):
         assert io(db.shard(2).execute(INSERT, (8,))) == 1
     assert (users(databases, 1), users(databases, 2)) == ([1, 3, 4], [5, 6, 7, 8])
+
+
+@pytest.mark.parametrize(
+    ("sql", "instead"),
+    [
+        ("BEGIN", r"transaction\(\)"),
+        ("/* so */ start transaction", r"transaction\(\)"),
+        ("COMMIT", r"transaction\(\)"),
+        ("ROLLBACK", r"transaction\(\)"),
+        ("SAVEPOINT a", "savepoint"),
+        ("SET @a = 1, @@session.autocommit = 0", r"transaction\(\)"),
+        ("LOCK TABLES trades WRITE", r"connection\(\)"),
+        ("XA START 'a'", r"connection\(\)"),
+    ],
+)
+def test_words_about_a_session_are_refused_outside_a_block(
+    db: Any, io: Any, sql: str, instead: str
+) -> None:
+    calls: List[Callable[[], Any]] = [
+        lambda: db.shard(1).execute(sql),
+        lambda: db.execute_shard_query(1, sql),
+        lambda: db.execute_global_query(sql),
+        lambda: db.get_shard_client(1).execute_non_query(sql),
+        lambda: db.shard(1).query(sql),
+    ]
+    for call in calls:
+        with pytest.raises(InterfaceError, match=instead) as caught:
+            io(call())
+        assert caught.value.sent is not True
+    with pytest.raises(InterfaceError, match=instead):
+        io.collect(db.shard(1).stream(sql))
+    with pytest.raises(Exception, match=instead):
+        io(db.shards().execute(sql))
+    assert io(db.shard(1).query_value("SELECT 7")) == 7

@@ -234,7 +234,17 @@ def test_a_text_that_the_driver_cannot_decode_is_an_error_in_the_tree(
 
 
 def test_very_many_columns_of_one_name(db: Any, io: Any) -> None:
-    row = io(db.query_one("SELECT " + ",".join(["NULL"] * 2000)))
-    assert len(row) == 2000
     rows = io(db.query("SELECT " + ",".join(["1"] * 2000), as_=tuple))
     assert rows == [(1,) * 2000]
+    row = io(db.query_one("SELECT " + ",".join(["NULL"] * 2000)))
+    assert len(row) == 2000
+
+
+def test_the_first_long_statement_of_a_session_may_ask_for_tuples(
+    databases: Any, open_service: Any, io: Any
+) -> None:
+    db = open_service(databases.config.model_copy(update={"pool_size": 1, "max_overflow": 0}))
+    long = "x" * 100_000
+    assert io(db.query("SELECT %s AS text", (long,), as_=tuple)) == [(long,)]
+    with io.entered(db.shard(1).transaction()) as tx:
+        assert io(tx.query("SELECT %s AS text", (long,), as_=tuple)) == [(long,)]

@@ -7,7 +7,15 @@ from typing import Any, Callable, Iterator, List, Tuple
 import pytest
 from waiting import wait_for
 
-from dualdb import DatabaseConfig, DatabaseService, DeadlineExceeded, MySQLClient, Out
+from dualdb import (
+    DatabaseConfig,
+    DatabaseService,
+    DeadlineExceeded,
+    HashBuckets,
+    LookupTable,
+    MySQLClient,
+    Out,
+)
 from dualdb.sandbox import Sandbox
 
 TABLE = "app_shard_1.trades"
@@ -132,3 +140,62 @@ def test_what_the_service_needs_on_its_table(sandbox: Sandbox, account: Account)
     with DatabaseService(account("global", f"SELECT, DELETE ON {SHARD_TABLE}")) as db:
         db.remove_shard(2)
         assert db.get_active_shard_ids() == [1]
+
+
+def assigning(db: DatabaseService) -> None:
+    assert db.directory.assign(7) == 1
+    db.directory.set(7, 1)
+    assert db.key(7).shard_id == 1
+
+
+def forgetting(db: DatabaseService) -> None:
+    db.directory.forget(7)
+    assert db.directory.get(7) is None
+
+
+def aliases(db: DatabaseService) -> None:
+    db.directory.set_alias("email", "ann@example.com", 7)
+    assert db.directory.alias("email", "ann@example.com") == 7
+    db.directory.remove_alias("email", "ann@example.com")
+
+
+def made_tables(db: DatabaseService) -> None:
+    db.directory.create_tables()
+
+
+def buckets(db: DatabaseService) -> None:
+    db.directory.create_tables()
+    db.directory.set_bucket(0, 1)
+    assert db.shard_id_of("ann") == 1
+
+
+def ids(db: DatabaseService) -> None:
+    assert db.ids.shard_of(db.ids.next(1)) == 1
+
+
+MAPPING = "app_global.table_user_shard_mapping"
+ALIASES = "app_global.dualdb_key_alias"
+BUCKETS = "app_global.dualdb_bucket"
+IN_THE_GLOBAL_DATABASE = [
+    (assigning, [f"SELECT, INSERT, UPDATE ON {MAPPING}"]),
+    (forgetting, [f"SELECT, DELETE ON {MAPPING}"]),
+    (aliases, [f"SELECT ON {MAPPING}", f"SELECT, INSERT, UPDATE, DELETE ON {ALIASES}"]),
+    (made_tables, [f"CREATE ON {MAPPING}", f"CREATE ON {ALIASES}"]),
+    (buckets, [f"CREATE, SELECT, INSERT, UPDATE ON {BUCKETS}", f"CREATE ON {ALIASES}"]),
+    (ids, ["CREATE, SELECT, INSERT, UPDATE ON app_global.dualdb_worker"]),
+]
+
+
+@pytest.mark.parametrize(("feature", "grants"), IN_THE_GLOBAL_DATABASE)
+def test_what_a_feature_needs_in_the_global_database(
+    feature: Callable[[DatabaseService], None],
+    grants: List[str],
+    sandbox: Sandbox,
+    account: Account,
+) -> None:
+    with DatabaseService(sandbox.config, directory=LookupTable()) as db:
+        db.directory.create_tables()
+    config = account("global", f"SELECT ON {SHARD_TABLE}", *grants)
+    directory = HashBuckets(64) if feature is buckets else LookupTable()
+    with DatabaseService(config, directory=directory) as db:
+        feature(db)

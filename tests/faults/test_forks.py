@@ -14,7 +14,7 @@ from database_servers import Databases
 from io_kinds import IO
 from waiting import wait_for
 
-from dualdb import DatabaseService, MySQLClient, TransactionAborted
+from dualdb import DatabaseService, LookupTable, MySQLClient, TransactionAborted
 from dualdb.sandbox import Sandbox
 
 
@@ -158,3 +158,35 @@ def test_a_transaction_in_a_child_says_whose_it_is(databases: Databases) -> None
             for use in (lambda: tx.query("SELECT 1"), lambda: db.shard(1).query("SELECT 1")):
                 assert f"belongs to process {os.getpid()}" in in_child(use)
             assert tx.query_value("SELECT 1") == 1
+
+
+def test_a_child_makes_ids_under_a_number_of_its_own(databases: Databases) -> None:
+    databases.run("global", "DROP TABLE IF EXISTS dualdb_worker")
+    with DatabaseService(databases.config) as db:
+        made = [db.ids.next(1) for _ in range(10)]
+        said = in_child(lambda: [db.ids.next(1) for _ in range(10)])
+        made += [db.ids.next(1) for _ in range(10)]
+        workers = {db._ids.layout.unpack(each).worker for each in made}
+    child = json.loads(said)
+    assert len({*made, *child}) == 30
+    assert len(workers) == 1
+    assert not workers & {db._ids.layout.unpack(each).worker for each in child}
+    databases.run("global", "DROP TABLE dualdb_worker")
+
+
+def test_a_child_looks_keys_up_although_a_lookup_was_in_progress(databases: Databases) -> None:
+    databases.run(
+        "global",
+        "CREATE TABLE homes (account_db_key BIGINT PRIMARY KEY, shard_id INT)",
+        "INSERT INTO homes VALUES (7, 2)",
+    )
+    try:
+        source = LookupTable("homes", placement="round_robin")
+        with DatabaseService(databases.config, directory=source) as db:
+            directory = db._directory
+            assert directory is not None
+            with directory.cache._lock, directory._rotation._lock, db._ids._lock:
+                said = in_child(lambda: (db.shard_id_of(7), db.directory.assign(8)))
+            assert said in ("(2, 1)", "(2, 2)")
+    finally:
+        databases.run("global", "DROP TABLE homes", "DROP TABLE IF EXISTS dualdb_worker")

@@ -11,7 +11,13 @@ from database_servers import Databases
 from io_kinds import IO
 from proxy import Fault, Proxy
 
-from dualdb import DeadlineExceeded, InterfaceError, ParameterError, TransactionAborted
+from dualdb import (
+    DeadlineExceeded,
+    InterfaceError,
+    OutcomeUnknown,
+    ParameterError,
+    TransactionAborted,
+)
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
 SLOW = "INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', 1 FROM DUAL WHERE SLEEP(%s) = 0"
@@ -143,6 +149,38 @@ def test_a_commit_that_has_begun_is_not_cut(client: Any, io: IO, databases: Data
             proxy.set(Fault("down", 0, "delay", 1.2))
         assert proxy.happened
         assert io(behind.query_value("SELECT COUNT(*) FROM trades")) == 1
+        io(behind.close_pool())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["timeout", "run", "deadline", "read_timeout", "marker"])
+def test_a_commit_that_is_never_answered_ends_with_its_time(
+    io: IO, databases: Databases, how: str
+) -> None:
+    config = databases.config_of(1)
+    with Proxy(config.host, config.port) as proxy:
+        silent = 0.5 if how == "read_timeout" else None
+        through = {"host": "127.0.0.1", "port": proxy.port, "ssl_mode": "disabled"}
+        behind = io.Client(config.model_copy(update={**through, "read_timeout": silent}))
+        io(behind.init_pool())
+
+        def body(tx: Any) -> Any:
+            yield tx.execute(INSERT)
+            proxy.set(Fault("down", 0, "swallow"))
+
+        function = io.function(body)
+        options: Any = {"timeout": {"timeout": 0.5}, "marker": {"timeout": 0.5}}.get(how, {})
+        with pytest.raises(OutcomeUnknown) as caught:
+            if how == "run":
+                io(behind.run(function, timeout=0.5))
+            elif how == "deadline":
+                with io.deadline(0.5), io.entered(behind.transaction()) as tx:
+                    io(function(tx))
+            else:
+                options["commit_marker"] = how == "marker"
+                with io.entered(behind.transaction(**options)) as tx:
+                    io(function(tx))
+        assert caught.value.retryable is False
         io(behind.close_pool())
 
 

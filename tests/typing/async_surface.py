@@ -1,6 +1,7 @@
 """What a type checker sees of the asyncio face. Checked, never run."""
 
 import asyncio
+import datetime
 from dataclasses import dataclass
 from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -22,6 +23,8 @@ from dualdb import (
     Min,
     Out,
     PoolStats,
+    RouteExplanation,
+    RouteReason,
     Row,
     RowCount,
     ScatterResult,
@@ -30,7 +33,17 @@ from dualdb import (
     ShardStatus,
     Sum,
 )
-from dualdb.async_impl import Lock, Merge, Scatter, Stream, Target, Transaction
+from dualdb.async_impl import (
+    Directory,
+    Ids,
+    Lock,
+    Merge,
+    Scatter,
+    Scope,
+    Stream,
+    Target,
+    Transaction,
+)
 from dualdb.async_impl.borrowed_connection import BorrowedConnection
 from dualdb.deadlines import Deadline
 
@@ -274,3 +287,44 @@ def reports(db: AsyncDatabaseService, event: Event) -> None:
         return event.name
 
     assert_type(hook(event), str)
+
+
+async def directory(db: AsyncDatabaseService, client_session: object) -> None:
+    keys = db.directory
+    assert_type(keys, Directory)
+    assert_type(await keys.get(7), Optional[int])
+    assert_type(await keys.assign(7), int)
+    assert_type(await keys.set(7, 2), None)
+    assert_type(await keys.set_bucket(7, 2), None)
+    assert_type(await keys.bucket_moves(), Any)
+    assert_type(await keys.forget(7), None)
+    assert_type(await keys.alias("email", "ann@example.com"), Any)
+    assert_type(await keys.set_alias("email", "ann@example.com", 7), None)
+    assert_type(await keys.remove_alias("email", "ann@example.com"), None)
+    assert_type(await keys.create_tables(), None)
+    assert_type(keys.clear_cache(), None)
+    assert_type(await db.shard_id_of(7), int)
+    assert_type(db.explain_route(session=client_session), RouteExplanation)
+    assert_type(db.explain_route(key=7).reason, RouteReason)
+    assert_type(await db.wait_ready(5, require=[1]), None)
+    assert_type(await db.wait_ready(5, require="all"), None)
+    await db.wait_ready(5, require="some")  # type: ignore[arg-type]
+
+
+async def ids(db: AsyncDatabaseService) -> None:
+    assert_type(db.ids, Ids)
+    made = await db.ids.next(2)
+    assert_type(made, int)
+    assert_type(db.ids.shard_of(made), int)
+    assert_type(db.ids.time_of(made), datetime.datetime)
+
+
+async def scope(db: AsyncDatabaseService, client_session: object) -> None:
+    async with db.scope(client_session, lock=True) as scope:
+        assert_type(scope, Scope)
+        assert_type(db.current, Target)
+        assert_type(await db.current.query("q"), List[Row])
+        assert_type(db.current.shard_id, Optional[int])
+        assert_type(db.current.name, str)
+    assert_type(db.shard_id, None)
+    assert_type(db.name, str)

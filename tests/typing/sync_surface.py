@@ -1,5 +1,6 @@
 """What a type checker sees of the threaded face. Checked, never run."""
 
+import datetime
 from dataclasses import dataclass
 from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -21,6 +22,8 @@ from dualdb import (
     MySQLClient,
     Out,
     PoolStats,
+    RouteExplanation,
+    RouteReason,
     Row,
     RowCount,
     ScatterResult,
@@ -30,7 +33,17 @@ from dualdb import (
     Sum,
 )
 from dualdb.deadlines import Deadline
-from dualdb.sync_impl import Lock, Merge, Scatter, Stream, Target, Transaction
+from dualdb.sync_impl import (
+    Directory,
+    Ids,
+    Lock,
+    Merge,
+    Scatter,
+    Scope,
+    Stream,
+    Target,
+    Transaction,
+)
 from dualdb.sync_impl.borrowed_connection import BorrowedConnection
 
 
@@ -256,3 +269,44 @@ def reports(db: DatabaseService, event: Event) -> None:
         return event.name
 
     assert_type(hook(event), str)
+
+
+def directory(db: DatabaseService, client_session: object) -> None:
+    keys = db.directory
+    assert_type(keys, Directory)
+    assert_type(keys.get(7), Optional[int])
+    assert_type(keys.assign(7), int)
+    assert_type(keys.set(7, 2), None)
+    assert_type(keys.set_bucket(7, 2), None)
+    assert_type(keys.bucket_moves(), Any)
+    assert_type(keys.forget(7), None)
+    assert_type(keys.alias("email", "ann@example.com"), Any)
+    assert_type(keys.set_alias("email", "ann@example.com", 7), None)
+    assert_type(keys.remove_alias("email", "ann@example.com"), None)
+    assert_type(keys.create_tables(), None)
+    assert_type(keys.clear_cache(), None)
+    assert_type(db.shard_id_of(7), int)
+    assert_type(db.explain_route(session=client_session), RouteExplanation)
+    assert_type(db.explain_route(key=7).reason, RouteReason)
+    assert_type(db.wait_ready(5, require=[1]), None)
+    assert_type(db.wait_ready(5, require="all"), None)
+    db.wait_ready(5, require="some")  # type: ignore[arg-type]
+
+
+def ids(db: DatabaseService) -> None:
+    assert_type(db.ids, Ids)
+    made = db.ids.next(2)
+    assert_type(made, int)
+    assert_type(db.ids.shard_of(made), int)
+    assert_type(db.ids.time_of(made), datetime.datetime)
+
+
+def scope(db: DatabaseService, client_session: object) -> None:
+    with db.scope(client_session, lock=True) as scope:
+        assert_type(scope, Scope)
+        assert_type(db.current, Target)
+        assert_type(db.current.query("q"), List[Row])
+        assert_type(db.current.shard_id, Optional[int])
+        assert_type(db.current.name, str)
+    assert_type(db.shard_id, None)
+    assert_type(db.name, str)

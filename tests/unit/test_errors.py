@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import struct
+import traceback
 from typing import Any
 
 import pymysql.err
@@ -266,3 +267,58 @@ def test_shard_errors_are_runtime_errors_as_the_original_s_were() -> None:
     assert error.args == ("Shard 7 not available",)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert error.errno is None
+
+
+@pytest.mark.parametrize(
+    "cls", [errors.DeadlineExceeded, errors.WriteTimedOut, errors.ConnectionLost]
+)
+def test_the_text_is_that_of_every_other_error(cls: Any) -> None:
+    error = cls(2013, "it took too long").with_context("shard 7", 7, sent=True)
+    assert str(error) == "(2013, 'it took too long') [shard 7]"
+    assert (error.message, error.summary) == ("it took too long", "it took too long (2013)")
+    assert str(cls("it took too long")) == "it took too long"
+    copied = pickle.loads(pickle.dumps(error))
+    assert (str(copied), copied.args) == (str(error), error.args)
+
+
+def test_public_classes_say_their_public_names() -> None:
+    for name in dualdb.__all__:
+        value = getattr(dualdb, name)
+        if isinstance(value, type):
+            assert f"{value.__module__}.{value.__qualname__}" in (f"dualdb.{name}", "builtins.dict")
+            assert pickle.loads(pickle.dumps(value)) is value
+
+
+def test_the_drivers_error_is_kept_and_not_pickled() -> None:
+    refused = pymysql.err.ProgrammingError(1064, "syntax")
+    translated = errors.from_driver(refused)
+    assert translated.driver_error is refused
+    assert pickle.loads(pickle.dumps(translated)).driver_error is None
+
+
+def test_raising_in_place_of_an_error_shows_one_exception() -> None:
+    refused = pymysql.err.ProgrammingError(1064, "syntax")
+    with pytest.raises(dualdb.ProgrammingError) as caught:
+        try:
+            raise refused
+        except pymysql.err.ProgrammingError as error:
+            errors.raise_translated(error, errors.from_driver(error))
+    shown = "".join(traceback.format_exception(type(caught.value), caught.value, caught.tb))
+    assert "syntax" in shown
+    assert shown.count("Traceback") == 1
+    assert refused.__traceback__ is None
+
+
+def test_a_cause_that_was_given_is_shown() -> None:
+    aborted = dualdb.TransactionAborted("it is over")
+    aborted.__cause__ = dualdb.Deadlock(1213, "deadlock")
+    with pytest.raises(dualdb.TransactionAborted) as caught:
+        errors.raise_translated(aborted, aborted)
+    assert isinstance(caught.value.__cause__, dualdb.Deadlock)
+
+
+def test_what_is_no_error_of_the_tree_is_raised_as_it_is() -> None:
+    fault = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError) as caught:
+        errors.raise_translated(fault, fault)
+    assert caught.value is fault

@@ -6,12 +6,17 @@ import ast
 import configparser
 import inspect
 import pathlib
-from typing import Any, Iterator, Set
+import subprocess
+import sys
+from typing import Any, Iterator, Set, get_args
 
 import pytest
 
 import dualdb
 from dualdb import async_impl, sync_impl
+from dualdb.async_impl import runner as async_runner
+from dualdb.execution import steps
+from dualdb.sync_impl import runner as sync_runner
 
 ROOT = pathlib.Path(dualdb.__file__).parent
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -146,3 +151,27 @@ def test_each_implementation_keeps_to_itself() -> None:
 
 def test_the_package_is_typed() -> None:
     assert (ROOT / "py.typed").exists()
+
+
+def test_threads_load_nothing_of_asyncio() -> None:
+    script = (
+        "import sys, dualdb.sync_impl; "
+        "print(*[name for name in ('asyncio', 'aiomysql', 'dualdb.async_impl') "
+        "if name in sys.modules]); "
+        "import dualdb; print(dualdb.AsyncMySQLClient is dualdb.async_impl.MySQLClient)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    assert ran.stdout.split("\n")[:2] == ["", "True"]
+
+
+def test_every_step_is_run_in_both_implementations() -> None:
+    elsewhere = {steps.Connect, steps.Spawn, steps.StopBackground}  # by pools and services
+    members = set(get_args(steps.Step))
+    assert set(async_runner.HANDLERS) | elsewhere == members
+    assert set(sync_runner.HANDLERS) | elsewhere == members - {steps.AwaitUser}

@@ -14,6 +14,7 @@ from dualdb.errors import (
 )
 from dualdb.execution import connect, steps
 from dualdb.pooling.circuit_breaker import CircuitBreaker
+from dualdb.pooling.retry_budget import RetryBudget
 
 REFUSED = ConnectionFailed(2003, "refused")
 
@@ -26,6 +27,7 @@ def endpoint(shard_id: Any = 1) -> Any:
         config=config,
         breaker=CircuitBreaker(lambda: 1.0),
         on_outage=None,
+        retry_budget=RetryBudget(),
     )
 
 

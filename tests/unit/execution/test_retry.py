@@ -1,15 +1,15 @@
 """The pause between attempts."""
 
 from dualdb.execution import retry
-from dualdb.pooling.circuit_breaker import CircuitBreaker
+from dualdb.pooling.retry_budget import RetryBudget
 
 
 def test_when_everything_fails_retries_are_a_tenth_of_the_calls() -> None:
-    health = CircuitBreaker()
+    budget = RetryBudget()
     spent = 0
     for _ in range(1000):
-        health.earn()
-        spent += health.spend()
+        budget.earn()
+        spent += budget.spend()
     assert 100 <= spent <= 110
 
 

@@ -1,31 +1,32 @@
 """Ending a session on the server."""
 
+from typing import Any
+
 import pymysql.err
 import pytest
-from scripted_exchanges import OK, hold, rows
+from scripted_exchanges import OK, hold
 
-from dualdb.protocol.kill import end_session
+from dualdb.protocol.kill import KillOutcome, end_session
+
+KILL = b"KILL IS_USED_LOCK('dd12')"
 
 
-def test_a_session_is_ended_unless_the_server_has_been_started_since() -> None:
-    uptime = (b"SHOW GLOBAL STATUS LIKE 'Uptime'", [rows({"Value": "70"})])
-    hold(end_session(9, 70.9), [uptime, (b"KILL 9", [OK])])
-    hold(
-        end_session(9, 70.9),
-        [
-            uptime,
-            (
-                b"KILL 9",
-                pymysql.err.OperationalError(1094, "Unknown thread id: 9", sqlstate="HY000"),
-            ),
-        ],
-    )
-    hold(end_session(9, 71.0), [uptime])
-    with pytest.raises(pymysql.err.OperationalError, match="not owner"):
-        hold(
-            end_session(9, 1.0),
-            [
-                uptime,
-                (b"KILL 9", pymysql.err.OperationalError(1290, "not owner", sqlstate="HY000")),
-            ],
-        )
+def refused(code: int) -> Any:
+    return pymysql.err.OperationalError(code, "refused", sqlstate="HY000")
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ([OK], KillOutcome.ENDED),
+        (refused(1094), KillOutcome.NOT_FOUND),
+        (refused(1095), KillOutcome.NOT_YET),
+    ],
+)
+def test_a_session_is_ended_by_its_lock_alone(answer: Any, outcome: KillOutcome) -> None:
+    assert hold(end_session("dd12"), [(KILL, answer)]) is outcome
+
+
+def test_another_refusal_is_an_error() -> None:
+    with pytest.raises(pymysql.err.OperationalError, match="refused"):
+        hold(end_session("dd12"), [(KILL, refused(1290))])

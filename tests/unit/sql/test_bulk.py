@@ -5,7 +5,10 @@ from typing import Any, Iterator
 import pytest
 
 from dualdb import ParameterError
+from dualdb.protocol.exchange import TextEncoding
+from dualdb.protocol.statements import Bulk
 from dualdb.sql.bulk import Chunk, Chunks
+from dualdb.sql.literals import LiteralStyle, StyleDependent
 
 
 def chunks(sql: str, rows: Any, most_rows: int, most_bytes: int) -> Iterator[Chunk]:
@@ -125,3 +128,22 @@ def test_a_row_that_does_not_fit_is_named() -> None:
     ):
         with pytest.raises(ParameterError, match=says):
             list(chunks("INSERT INTO t (a) VALUES (%s)", rows, 10, 300))
+
+
+def test_a_row_of_a_statement_that_only_one_kind_of_session_takes() -> None:
+    escaped, plain = "INSERT INTO t SELECT 'it\\'s', %s", "INSERT INTO t SELECT 'a\\', %s"
+    for sql, escapes in ((escaped, True), (plain, False)):
+        cut = Chunks(sql, 10, 1000, LiteralStyle(backslash_escapes=escapes))
+        assert cut.add(("x",)) is None
+        chunk = cut.rest()
+        assert chunk is not None
+        assert chunk.text(backslash_escapes=escapes) == sql.replace("%s", "'x'")
+        with pytest.raises(StyleDependent):
+            chunk.text(backslash_escapes=not escapes)
+        for reads in (True, False):
+            exchange = Bulk(chunk).exchange(TextEncoding("utf8", reads))
+            if reads is escapes:
+                assert next(exchange) == sql.replace("%s", "'x'").encode()
+            else:
+                with pytest.raises(StyleDependent):
+                    next(exchange)

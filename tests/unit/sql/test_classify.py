@@ -205,6 +205,8 @@ def test_statements_that_commit(sql: str, does: bool) -> None:
         ("XA RECOVER", ""),
         ("START REPLICA", ""),
         ("INSERT INTO begin VALUES (1)", ""),
+        ("COMMITTED", ""),
+        ("RELEASE/*x*/SAVEPOINT a", "RELEASE SAVEPOINT"),
     ],
 )
 def test_statements_about_the_session_that_runs_them(sql: str, words: str) -> None:

@@ -1,0 +1,1 @@
+"""Keys to shards: lookup tables, hash buckets, placement of new keys, and ids."""

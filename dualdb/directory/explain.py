@@ -1,0 +1,106 @@
+"""Where a call would go, and why."""
+
+import enum
+from typing import NamedTuple, Optional
+
+from ..api.identity import database_name
+from ..topology.routing import AbsentShard
+from ..topology.shard_map import Shard, Status
+
+
+class RouteReason(enum.Enum):
+    """Why a call goes where it goes, or goes nowhere."""
+
+    #: No shard was asked for: no session, no shard_id in it, or no argument at all.
+    NO_SHARD = "no_shard"
+    #: The shard is active.
+    ACTIVE = "active"
+    #: The shard takes known reads.
+    READ_ONLY = "read_only"
+    #: The last attempt to connect failed; the call tries again.
+    UNREACHABLE = "unreachable"
+    #: The shard is not in the map, or inactive, and sessions of such shards use the
+    #: global database (``absent_shard="global"``).
+    ABSENT = "absent"
+    #: The same, and the call is refused.
+    ABSENT_REFUSED = "absent_refused"
+    #: The shard is suspended.
+    MAINTENANCE = "maintenance"
+    #: The row of the shard cannot be used.
+    INVALID = "invalid"
+    #: A transaction on another shard is open.
+    OTHER_TRANSACTION = "other_transaction"
+    #: A scope around this is locked to another database.
+    LOCKED_SCOPE = "locked_scope"
+    #: The key has not been looked up, or not lately: the call does so.
+    KEY_NOT_CACHED = "key_not_cached"
+    #: The key is known to have no shard.
+    KEY_NOT_FOUND = "key_not_found"
+
+
+class RouteExplanation(NamedTuple):
+    """Where a call would go now.
+
+    Attributes:
+        target: ``"global"`` or ``"shard 7"``; None if the call would be refused, or is
+            not known without I/O.
+        shard_id: The shard that was asked for, or found by the key; None for none.
+        reason: Why.
+        detail: The same for people.
+        map_version: The version of the shard map that was looked at.
+    """
+
+    target: Optional[str]
+    shard_id: Optional[int]
+    reason: RouteReason
+    detail: str
+    map_version: int
+
+
+_STATUS_REASONS = {
+    Status.ACTIVE: RouteReason.ACTIVE,
+    Status.READONLY: RouteReason.READ_ONLY,
+    Status.MAINTENANCE: RouteReason.MAINTENANCE,
+    Status.INVALID: RouteReason.INVALID,
+}
+
+
+def explain(
+    shard: Optional[Shard],
+    shard_id: Optional[int],
+    version: int,
+    *,
+    named: bool,
+    absent: AbsentShard,
+    failure: Optional[str],
+) -> RouteExplanation:
+    """Where the map leads, and why; by the rules of ``routing.choose``.
+
+    Args:
+        shard: The row of the shard, None if the map has none.
+        shard_id: The shard that is asked for.
+        version: The map's.
+        named: The caller named the shard outright.
+        absent: What a session gets whose shard is absent.
+        failure: How the last connect to the shard failed.
+    """
+    if shard_id is None:
+        return RouteExplanation(
+            "global", None, RouteReason.NO_SHARD, "no shard is asked for", version
+        )
+    if shard is None or shard.status is Status.INACTIVE:
+        state = "is not in the shard table" if shard is None else "is inactive"
+        text = f"shard {shard_id} {state}"
+        if named or absent == "error":
+            return RouteExplanation(None, shard_id, RouteReason.ABSENT_REFUSED, text, version)
+        text += ", and sessions of absent shards use the global database"
+        return RouteExplanation("global", shard_id, RouteReason.ABSENT, text, version)
+    reason = _STATUS_REASONS[shard.status]
+    name: Optional[str] = database_name(shard_id)
+    text = f"shard {shard_id} is {shard.status.value}"
+    if not shard.in_service:
+        name = None
+        text += f": {shard.reason}" if shard.reason else ""
+    elif failure is not None:
+        reason, text = RouteReason.UNREACHABLE, f"{text}, but cannot be reached: {failure}"
+    return RouteExplanation(name, shard_id, reason, text, version)

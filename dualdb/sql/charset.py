@@ -1,0 +1,99 @@
+"""Whether a statement changes the character set of its session."""
+
+import re
+from typing import Iterator, List
+
+#: Comments, texts and names; MySQL and MariaDB run what is in ``/*! ... */``, so of
+#: those the marks alone are skipped.
+_TOKEN = re.compile(
+    r"""
+    /\*M?!\d* | \*/ | /\*.*?(?:\*/|\Z) | --(?=[\s\x00-\x20]|\Z)[^\n]* | \#[^\n]*
+    | (?P<text>'(?:[^'\\]|''|\\.)*'|"(?:[^"\\]|""|\\.)*")
+    | (?P<name>`(?:[^`]|``)*`)
+    | (?P<word>@@|:=|[@=,;()]|[\w$]+|[^\s\w])
+    """,
+    re.S | re.X,
+)
+
+#: The variables by which a server reads a statement, or writes its answer.
+_VARIABLES = frozenset(
+    {
+        "CHARACTER_SET_CLIENT",
+        "CHARACTER_SET_CONNECTION",
+        "CHARACTER_SET_RESULTS",
+        "COLLATION_CONNECTION",
+    }
+)
+_SESSION = frozenset({"SESSION", "LOCAL"})
+_ELSEWHERE = frozenset({"GLOBAL", "PERSIST", "PERSIST_ONLY"})
+
+
+def changes_charset(sql: str) -> bool:
+    """Whether a SET among the statement's words changes how the server reads text.
+
+    Errs on the safe side for programs (``BEGIN NOT ATOMIC ... END``): each of their
+    statements is looked at.
+
+    Args:
+        sql: The statement, with whatever comments.
+    """
+    if _QUICK.search(sql) is None:
+        return False
+    words = list(_words(sql))
+    if words[0] in ("CREATE", "ALTER"):  # of a program that is stored and not run
+        return False
+    starts = [
+        number
+        for number, word in enumerate(words)
+        if word == "SET" and (number == 0 or words[number - 1] in _BEFORE)
+    ]
+    return any(_sets_charset(words[start + 1 :]) for start in starts)
+
+
+_QUICK = re.compile(r"(?i)\bSET\b")
+#: What a statement may come after; another SET is a part of one (``UPDATE t SET``).
+_BEFORE = frozenset({";", "(", "FOR", "ATOMIC", "BEGIN", "THEN", "ELSE", "DO", "LOOP", "REPEAT"})
+
+
+def _words(sql: str) -> Iterator[str]:
+    """Upper-case words and signs; a quoted text is ``''`` and a quoted name its words."""
+    for found in _TOKEN.finditer(sql):
+        if found["text"] is not None:
+            # a name, where ANSI_QUOTES is on
+            yield found["text"][1:-1].upper() if found["text"][0] == '"' else "''"
+        elif found["name"] is not None:
+            yield found["name"][1:-1].replace("``", "`").upper()
+        elif found["word"] is not None:
+            yield found["word"].upper()
+
+
+def _sets_charset(words: List[str]) -> bool:
+    """Of the words after SET, up to the end of the statement."""
+    item: List[str] = []
+    depth = 0
+    for word in [*words, ";"]:
+        depth += (word == "(") - (word == ")")
+        ends = word == ";" or (word in (",", "FOR") and depth == 0)
+        if not ends:
+            item.append(word)
+            continue
+        if _item_sets_charset(item[1:] if item[:1] == ["STATEMENT"] else item):
+            return True
+        if word == ";":
+            return False
+        item = []
+    return False
+
+
+def _item_sets_charset(item: List[str]) -> bool:
+    """Of one assignment of a list."""
+    if item[:1] == ["NAMES"] and item[1:2] not in (["="], [":="]):
+        return True
+    if item[:2] == ["CHARACTER", "SET"] or item[:1] == ["CHARSET"]:
+        return True
+    if item[:1] == ["CHAR"] and item[1:2] == ["SET"]:
+        return True
+    if item[:1] == ["@"]:
+        return False
+    name = [word for word in item[:5] if word not in ("@@", ".") and word not in _SESSION]
+    return bool(name) and name[0] in _VARIABLES and not _ELSEWHERE & set(item[:2])
