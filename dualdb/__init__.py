@@ -60,7 +60,8 @@ from .sharding.aggregates import Aggregate, Avg, Count, Max, Min, Sum
 from .sql.parameters import InOut, Out, Params
 from .sync_impl import DatabaseService, MySQLClient
 from .topology.admin import DrainReport
-from .topology.status import Event, ServiceStatus, ShardStatus
+from .topology.routing import ClientSession
+from .topology.status import Event, ServiceStats, ServiceStatus, ShardStatus
 
 if TYPE_CHECKING:
     from .async_impl import DatabaseService as AsyncDatabaseService
@@ -75,6 +76,7 @@ __all__ = [
     "Avg",
     "CallResult",
     "Candidate",
+    "ClientSession",
     "ClockMovedBack",
     "ConcurrentUseError",
     "ConnectionFailed",
@@ -129,6 +131,7 @@ __all__ = [
     "ScatterError",
     "ScatterResult",
     "ServiceNotOpen",
+    "ServiceStats",
     "ServiceStatus",
     "ShardNotFound",
     "ShardReadOnly",

@@ -333,7 +333,7 @@ class DatabaseConfig(BaseModel):
 
     @property
     def looks_up_password(self) -> bool:
-        """Whether the password is looked up for each connection, which may take time."""
+        """Whether the password is looked up for each connection (it may take time)."""
         return isinstance(self.password, LookedUpPassword)
 
     def __reduce_ex__(self, protocol: Any) -> Any:

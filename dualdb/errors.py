@@ -293,6 +293,10 @@ class ShardUnavailable(RoutingError, OperationalError):
     retry_after: Optional[float] = None
     retryable = True
 
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.reason is None else f"{text}: {self.reason}"
+
 
 class ShardReadOnly(ShardUnavailable):
     """The shard is read-only for now, and the statement is not known to be a read.

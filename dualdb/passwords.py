@@ -55,6 +55,10 @@ class LookedUpPassword(SecretStr):
         return "**********"
 
 
+class KnownPassword(SecretStr):
+    """A password that is known already, even if it reads like a reference."""
+
+
 def as_secret(value: Any) -> SecretStr:
     """What was given as a password, as something that does not show it.
 
@@ -65,7 +69,7 @@ def as_secret(value: Any) -> SecretStr:
     Raises:
         ValueError: None of these. The message does not show the value.
     """
-    if isinstance(value, LookedUpPassword):
+    if isinstance(value, (LookedUpPassword, KnownPassword)):
         return value
     if isinstance(value, SecretStr):
         return LookedUpPassword(value.get_secret_value()) if is_reference(value) else value
@@ -82,7 +86,7 @@ def as_secret(value: Any) -> SecretStr:
 
 
 def split_reference(value: Any) -> Tuple[str, str]:
-    """``("env", NAME)`` or ``("file", PATH)``; ``("", "")`` for what is no reference."""
+    """``("env", NAME)`` or ``("file", PATH)``; ``("", "")`` if it is neither."""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     kind, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")

@@ -33,7 +33,7 @@ class App:
                 await self.answer(scope["path"], dict(parse_qsl(scope["query_string"].decode()))),
             )
         except RoutingError as error:
-            status, answer = 503, {"error": str(error)}
+            status, answer = 503, {"error": error.args[0]}
         except Error as error:
             status, answer = 500, {"error": str(error)}
         headers = [(b"content-type", b"application/json")]

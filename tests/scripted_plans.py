@@ -3,7 +3,7 @@ loop, no mocks.
 """
 
 from types import SimpleNamespace
-from typing import Any, List, Tuple
+from typing import Any, Callable, List, Tuple
 
 from dualdb.errors import (
     ConnectionFailed,
@@ -49,3 +49,13 @@ def lost(in_transaction: bool = False, *, sent: bool = True) -> ConnectionLost:
 
 READ, WRITE = "SELECT 1", "UPDATE t SET a = 1"
 DENIED = ConnectionFailed(1045, "denied")
+
+
+def routed(find: Callable[[], Any]) -> Any:
+    """The route that asks ``find`` for each call."""
+
+    def route(until: Any = None) -> Any:
+        yield from ()
+        return find()
+
+    return route

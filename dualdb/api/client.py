@@ -136,7 +136,8 @@ class BaseClient(
         figures: PoolStats = self.pool.stats()
         return figures
 
-    def _route(self) -> steps.Executor:
+    def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
+        yield from ()
         if self._shared is None:
             return self
         return self._check_cross_shard(self._callers_transactions())

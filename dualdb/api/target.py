@@ -52,11 +52,8 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
     _awaits: bool
 
     @abstractmethod
-    def _route(self) -> steps.Executor:
-        """Where a call goes now.
-
-        Raises a RoutingError or ServiceNotOpen where it cannot go anywhere.
-        """
+    def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
+        """Where a call goes now; see ``steps.Route``."""
 
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any:

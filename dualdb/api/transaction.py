@@ -37,12 +37,12 @@ class BaseTransaction(
 
     def __init__(
         self,
-        find_client: Callable[[], AnyClient],
+        route: steps.Route,
         outer: Optional[TransactionState] = None,
         *,
         options: TransactionOptions = DEFAULT_OPTIONS,
     ) -> None:
-        self._find_client = find_client
+        self._resolve = route
         self._outer, self._options = outer, options
         self._state: Optional[TransactionState] = None
         self._number = 0  # of the savepoint; 0 for the transaction itself
@@ -126,7 +126,8 @@ class BaseTransaction(
     def _current_transaction(self) -> Any:
         return self
 
-    def _route(self) -> steps.Executor:
+    def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
+        yield from ()
         self._check()
         return self
 
@@ -134,6 +135,11 @@ class BaseTransaction(
         state = self._begun
         if not self.is_open:
             raise errors.InterfaceError("this transaction is over")
+        if getattr(state.connection, "inherited", False):
+            raise errors.InterfaceError(
+                f"this transaction belongs to process {state.connection.owner_pid}, from which "
+                "this one was forked inside its block: leave the block, and begin one here"
+            )
         if state.limit.is_over():
             raise state.timeout_error().with_context(self.name, self.shard_id, sent=False)
         if state.failure is not None:

@@ -22,7 +22,7 @@ class _Verbs(_Runs):
     ``_route``.
     """
 
-    _route: Callable[[], Any]
+    _route: Callable[..., Any]
 
     def _new_transaction(self, options: TransactionOptions) -> Transaction:
         return Transaction(self._route, options=options)
@@ -64,15 +64,14 @@ class Target(
 ):
     """A shard or a session's database, found at each call."""
 
-    def __init__(self, route: Callable[[], Any], identify: Callable[[], Optional[int]]) -> None:
-        self._find, self._identify = route, identify
+    def __init__(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> None:
+        self._resolve, self._identify = route, identify
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__qualname__}>"
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self._resolve}>"
 
-    def _route(self) -> steps.Executor:
-        place: steps.Executor = self._find()
-        return place
+    def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
+        return self._resolve(until)
 
 
 class MySQLClient(

@@ -59,6 +59,8 @@ class Connection(
         aiomysql.Connection, _rows_by_driver, aiomysql.__version__
     )
 
+    #: Decoding them takes a few milliseconds, for which the loop's other tasks wait.
+    CHUNK = 16384
     #: How many answers to a reset are to be read.
     _reset_answers = 0
 
@@ -444,6 +446,8 @@ class Connection(
 
     async def _receive(self) -> bytes:
         """What has come of an answer."""
+        if self._reader is not None and self._reader._buffer:
+            await asyncio.sleep(0)  # read() would return at once, and others have to wait
         data: bytes = await self._read(self._reader.read(self.CHUNK))
         if not data:
             raise pymysql.err.OperationalError(

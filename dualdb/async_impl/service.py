@@ -8,11 +8,13 @@ from typing import (
     Optional,
 )
 
+from ..api.target import Target as BaseTarget
 from ..config import DatabaseConfig
 from ..directory.ids import IdGenerator
 from ..directory.lookup import KeyDirectory
+from ..directory.routes import KeyRoutes, ServiceRooms
 from ..execution import steps
-from ..router import Router
+from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
 from ..sharding.scatter import Policy
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
@@ -39,27 +41,14 @@ _section: ContextVar[Optional[_Section]] = ContextVar("dualdb_section", default=
 
 class DatabaseService(
     _Verbs,
-    Router[
-        Rows,
-        OneRow,
-        Value,
-        Column,
-        Count,
-        Called,
-        Transaction,
-        BorrowedConnection,
-        Int,
-        Ids,
-        Report,
-        Drained,
-        Done,
-        Target,
-        Scatter,
-        MySQLClient,
-        Directory,
-        IdSource,
-        Scope,
-    ],
+    Router,
+    ServiceLife[Done, Ids, Report, MySQLClient],
+    ShardAdmin[Done, Drained],
+    Routing[Target, Scatter, MySQLClient],
+    KeyRoutes[Target, Scatter, Int, Scope],
+    ServiceRooms[Directory, IdSource, Done],
+    Legacy[Rows, Count, Int, Transaction],
+    BaseTarget[Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection],
 ):
     """The sharded database for web handlers and other tasks.
 
@@ -83,9 +72,7 @@ class DatabaseService(
     ) -> MySQLClient:
         return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared)
 
-    def _new_target(
-        self, route: Callable[[], Any], identify: Callable[[], Optional[int]]
-    ) -> Target:
+    def _new_target(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> Target:
         return Target(route, identify)
 
     def _new_directory(self, directory: KeyDirectory) -> Directory:

@@ -19,7 +19,7 @@ from ..api.transaction import BaseTransaction
 from ..api.transaction_state import TransactionState
 from ..api.typevars import MadeT
 from ..blocks import ends_block
-from ..execution import execute, retry
+from ..execution import execute, retry, steps
 from ..protocol.statements import Statement
 from ..protocol.transaction_commands import TransactionOptions, Verdict, commands_for
 from ..results import Row
@@ -36,7 +36,7 @@ class _Runs(Tasks):
     """Whatever a transaction can be begun on."""
 
     _new_transaction: Callable[[TransactionOptions], Any]
-    _route: Callable[[], Any]
+    _route: Callable[..., Any]
 
     @overload
     def stream(
@@ -129,7 +129,7 @@ class Transaction(
 
     def _new_transaction(self, options: TransactionOptions) -> "Transaction":
         state = self._check()
-        return Transaction(lambda: state.client, state, options=options)
+        return Transaction(steps.fixed_route(state.client), state, options=options)
 
     async def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
         state = self._check()
@@ -155,10 +155,10 @@ class Transaction(
         until = limit.clamp(deadlines.deadline_after())
         borrowed: List[Any] = []
         try:
-            client = await self._run(execute.resolve_route(self._find_client, until))
+            client = await self._run(execute.resolve_route(self._resolve, until))
             state = self._outer_state(client)
             if state is None:
-                await self._run(execute.check_out(self._find_client, until=until, into=borrowed))
+                await self._run(execute.check_out(self._resolve, until=until, into=borrowed))
                 state = self._begin_outermost(borrowed, limit)
             connection = state.connection
             await run_plan(

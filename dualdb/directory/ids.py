@@ -388,7 +388,8 @@ class IdGenerator:
         except errors.Error as error:
             log.debug("worker %d was not given back: %s", lease.worker, error)
 
-    def _route(self) -> Any:
+    def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
+        yield from ()
         return DetachedExecutor(self._global_client())
 
     def _execute(self, sql: str, params: Any, timeout: Optional[float] = None) -> steps.Plan[Any]:

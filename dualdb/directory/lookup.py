@@ -233,10 +233,11 @@ class KeyDirectory:
 
     # The global database.
 
-    def _route(self) -> Any:
+    def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
         """The global database, outside of any transaction: what a directory says is
         true for everybody, and stays so when the caller's transaction is rolled back.
         """
+        yield from ()
         return DetachedExecutor(self._environment.global_client())
 
     def _rows(

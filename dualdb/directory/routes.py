@@ -23,20 +23,6 @@ IdsT = TypeVar("IdsT")  # the Ids of threads or of asyncio
 ScopeT = TypeVar("ScopeT")  # the Scope of threads or of asyncio
 
 
-class KeyMiss(steps.UnknownShard):
-    """The shard of a key must be looked up."""
-
-    def __init__(self, routes: "KeyRoutes[Any, Any, Any, Any]", key: Any) -> None:
-        self._routes, self._key = routes, key
-
-    def settle(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
-        shard_id = (yield from self._routes._require_directory().require([self._key], until))[
-            self._key
-        ]
-        executor: steps.Executor = yield from self._routes._settle(shard_id, self._key, until)
-        return executor
-
-
 class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
     """Targets by key and by scope, and where a call would go."""
 
@@ -49,10 +35,10 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any: ...
 
+    _shard_of_session: Any
+
     @abstractmethod
-    def _route_to(
-        self, shard_id: Optional[int], *, named: bool, refresh_on_miss: bool = True
-    ) -> Any: ...
+    def _shard_route(self, shard_id: int) -> steps.Route: ...
 
     @abstractmethod
     def _callers_transactions(self) -> Sequence[Any]: ...
@@ -100,7 +86,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
                 partial(self._route_of_key, key), partial(self._identity_of_key, key)
             )
         return self._new_target(
-            lambda: self._keyed(self._route_to(shard_id, named=True)), lambda: shard_id
+            partial(self._keyed_route, self._shard_route(shard_id), None), lambda: shard_id
         )
 
     def keys(
@@ -180,15 +166,17 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             )
         return self._directory
 
-    def _route_of_key(self, key: Any) -> Any:
+    def _route_of_key(self, key: Any, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
         self._lifecycle.require_open()
         directory = self._require_directory()
         entry = directory.cached(key)
         if entry is None:
-            raise KeyMiss(self, key)
-        if entry.shard_id is None:
+            shard_id: int = (yield from directory.require([key], until))[key]
+        elif entry.shard_id is None:
             raise key_not_found(key, directory.where)
-        return self._keyed_route(partial(self._route_to, entry.shard_id, named=True), key)
+        else:
+            shard_id = entry.shard_id
+        return (yield from self._keyed_route(self._shard_route(shard_id), key, until))
 
     def _identity_of_key(self, key: Any) -> int:
         directory = self._require_directory()
@@ -201,17 +189,12 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             raise key_not_found(key, directory.where)
         return entry.shard_id
 
-    def _keyed_route(self, route: steps.Route, key: Any) -> Any:
-        return self._keyed(route(), key)
-
-    def _settle(
-        self, shard_id: int, key: Any, until: Optional[float]
+    def _keyed_route(
+        self, route: steps.Route, key: Any, until: Optional[float] = None
     ) -> steps.Plan[steps.Executor]:
-        try:
-            executor: Any = self._route_to(shard_id, named=True)
-        except steps.UnknownShard as unknown:
-            executor = yield from unknown.settle(until)
-        return self._keyed(executor, key)
+        executor = yield from route(until)
+        found: steps.Executor = self._keyed(executor, key)
+        return found
 
     def _keyed(self, executor: Any, key: Any = None) -> Any:
         """Where a call by key goes: read-only if it was not confirmed for too long that
@@ -245,7 +228,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
     # Where a call would go.
 
     def _identity_of_session(self, client_session: Any) -> Optional[int]:
-        shard_id = routing.shard_of(client_session)
+        shard_id = self._shard_of_session(client_session)
         topology = self._lifecycle.topology
         if shard_id is None or topology is None or self.absent_shard != "global":
             return shard_id
@@ -290,7 +273,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         elif shard_id is not None:
             asked = routing.shard_id_of(shard_id)
         else:
-            asked = routing.shard_of(session)
+            asked = self._shard_of_session(session)
         failure = None if asked is None else self._failure_of(asked)
         found = explain(
             None if asked is None else topology.shard_map.shards.get(asked),

@@ -9,7 +9,7 @@ from ..protocol.transaction_commands import marker
 from ..results import ResultSet
 from . import retry
 from .execute import execute_statement
-from .steps import Executor, Plan, Sleep
+from .steps import Executor, Plan, Sleep, fixed_route
 
 log = logging.getLogger("dualdb")
 
@@ -34,7 +34,7 @@ def resolve_commit_outcome(
     while clock() < until:
         try:
             results: List[ResultSet] = yield from execute_statement(
-                lambda: client, marker(token), until - clock(), clock
+                fixed_route(client), marker(token), until - clock(), clock
             )
             return bool(results[0].rows)
         except errors.LockWaitTimeout:

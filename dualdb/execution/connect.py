@@ -1,11 +1,14 @@
 """Opening a connection: how often it is tried, and what a failure means."""
 
+import logging
 import time
 from typing import Callable, Optional
 
 from .. import error_codes, errors
 from . import retry
 from .steps import Connect, Plan, Pool, Sleep
+
+log = logging.getLogger("dualdb")
 
 #: How often a connect is tried before the caller is told.
 CONNECT_ATTEMPTS = 3
@@ -38,6 +41,7 @@ def connecting(
         try:
             yield Connect(latest if until is None else min(latest, until))
             breaker.record_success()
+            _report_recovery(pool)
             return
         except errors.ConnectionFailed as error:
             now = clock()
@@ -46,8 +50,10 @@ def connecting(
                 breaker.record_cancelled()
             elif error.errno in error_codes.UNREACHABLE:
                 breaker.record_failure(now, error)
+                _report_outage(pool, error)
             else:
                 breaker.record_success(error)
+                _report_recovery(pool)
             failed = error
         except BaseException:
             breaker.record_cancelled()
@@ -64,9 +70,31 @@ def connecting(
         yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))
 
 
+def _report_outage(pool: Pool, failure: errors.ConnectionFailed) -> None:
+    if pool.breaker.report_outage():
+        log.warning("%s cannot be reached: %s", pool.name, failure.args[-1])
+        if pool.on_outage is not None:
+            pool.on_outage(failure)
+
+
+def _report_recovery(pool: Pool) -> None:
+    if pool.breaker.report_recovery():
+        log.info("%s can be reached again", pool.name)
+        if pool.on_outage is not None:
+            pool.on_outage(None)
+
+
 def _no_connection(
     pool: Pool, failure: errors.ConnectionFailed, retry_after: Optional[float]
 ) -> errors.Error:
+    """The error for a caller who gets no connection.
+
+    Args:
+        pool: The pool that could not connect.
+        failure: Why.
+        retry_after: Seconds until it is tried again; None where nobody was told to
+            wait.
+    """
     later = "" if retry_after is None else f"; tried again in {retry_after:.1f} s"
     if pool.shard_id is not None:
         unavailable = errors.shard_unavailable(

@@ -5,7 +5,7 @@ from typing import Any, Callable, List, Optional, Tuple, Union
 
 from .. import deadlines, error_codes, errors
 from ..protocol.statements import Call, Statement
-from .steps import CheckOut, Execute, Executor, Plan, Route, UnknownShard
+from .steps import CheckOut, Execute, Executor, Plan, Route
 
 
 def execute_statement(
@@ -32,10 +32,7 @@ def execute_statement(
     """
     until = deadlines.deadline_after(timeout)
     for last in (False, True):
-        try:
-            executor = route()
-        except UnknownShard as unmapped:
-            executor = yield from unmapped.settle(until)
+        executor = yield from route(until)
         if executor._read_only and not statement.reads:
             raise write_refusal(executor, statement.why_no_read)
         if until is not None and clock() >= until:
@@ -78,7 +75,7 @@ def check_out(
     """
     until = deadlines.deadline_after() if until is None else until
     for last in (False, True):
-        client: Any = yield from resolve_route(route, until)
+        client: Any = yield from route(until)
         if (raw and client._read_only) or getattr(client, "write_refusal", None) is not None:
             raise write_refusal(client, "whoever borrows a connection may write")
         try:
@@ -99,12 +96,13 @@ def write_refusal(executor: Any, why: str) -> errors.Error:
 
 
 def resolve_route(route: Route, until: Optional[float] = None) -> Plan[Executor]:
-    """Where the route leads."""
-    yield from ()
-    try:
-        return route()
-    except UnknownShard as unmapped:
-        return (yield from unmapped.settle(until))
+    """Where the route leads, before ``until`` by time.monotonic().
+
+    Raises:
+        RoutingError: Nowhere.
+        ServiceNotOpen: Its service is not open.
+    """
+    return (yield from route(until))
 
 
 def _route_changed(
@@ -120,7 +118,7 @@ def _route_changed(
         if not refused or executor._refresh_on_miss is None:
             return False
         yield from executor._refresh_on_miss(None, until)
-    return (yield from resolve_route(route, until)) is not executor
+    return (yield from route(until)) is not executor
 
 
 def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:

@@ -68,6 +68,7 @@ class Pool(Protocol):
     name: str
     shard_id: Optional[int]
     breaker: CircuitBreaker
+    on_outage: "Optional[Callable[[Optional[Exception]], None]]"
     retry_budget: RetryBudget
 
 
@@ -79,31 +80,6 @@ class Pooled(Protocol):
 
     @property
     def pool(self) -> Any: ...
-
-
-#: Where a call goes, decided when the plan runs. Raises a RoutingError or
-#: ServiceNotOpen where it cannot go anywhere, and Unmapped where it would be worth
-#: while to look first whether the map is still true.
-Route = Callable[[], Executor]
-
-
-class UnknownShard(Exception):
-    """The map does not know the shard that is asked for: perhaps its row is new.
-
-    Args:
-        look: reads the shard table again.
-        decide: the route by the map as it is then.
-    """
-
-    def __init__(
-        self, refresh_on_miss: "Callable[[Optional[float]], Plan[None]]", decide: Route
-    ) -> None:
-        super().__init__()
-        self._refresh_on_miss, self._decide = refresh_on_miss, decide
-
-    def settle(self, until: Optional[float] = None) -> "Plan[Executor]":
-        yield from self._refresh_on_miss(until)
-        return self._decide()
 
 
 class Execute(NamedTuple):
@@ -267,3 +243,19 @@ Step = Union[
 
 
 Plan = Generator[Step, Any, T]
+
+#: Where a call goes: a plan that is made and run for each call, with the time by which it
+#: must be over (by time.monotonic(), None for no limit). It raises a RoutingError or
+#: ServiceNotOpen where the call cannot go anywhere.
+Route = Callable[[Optional[float]], Plan[Executor]]
+
+
+def fixed_route(executor: Any) -> Route:
+    """The route of a call whose database is known already."""
+
+    def route(until: Optional[float] = None) -> Plan[Executor]:
+        yield from ()
+        found: Executor = executor
+        return found
+
+    return route

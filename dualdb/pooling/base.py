@@ -7,7 +7,7 @@ import ssl
 import sys
 import time
 import weakref
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Type
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
 from pymysql.constants import CR
 
@@ -46,6 +46,10 @@ class PoolStats(NamedTuple):
     opened: int
     timeouts: int
     circuit: str
+
+    def as_dict(self) -> Dict[str, Any]:
+        """The same as a dict of plain values, ready for ``json.dumps``."""
+        return self._asdict()
 
 
 class Disposition(enum.Enum):
@@ -88,6 +92,9 @@ class BasePool:
     _slots: Any
     #: The driver's connection with this package's state.
     _connection_type: Type[ConnectionState]
+
+    #: Called when the circuit opens, with the failure, and when it closes, with None.
+    on_outage: Optional[Callable[[Optional[Exception]], None]] = None
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         self.config, self.name, self.shard_id = config, name, shard_id

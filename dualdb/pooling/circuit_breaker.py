@@ -33,6 +33,7 @@ class CircuitBreaker:
         self._opened = 0  # how often since it was last closed
         self._until = 0.0
         self._probing = False
+        self._reported = False
         #: What the last connect failed with; None if it did not.
         self.failure = failure
 
@@ -77,3 +78,17 @@ class CircuitBreaker:
         """The attempt was broken off, which says nothing about the server."""
         with self._lock:
             self._probing = False
+
+    def report_outage(self) -> bool:
+        """True once for an outage: the circuit is open, and nobody has reported it."""
+        with self._lock:
+            if self._reported or not self._opened:
+                return False
+            self._reported = True
+            return True
+
+    def report_recovery(self) -> bool:
+        """True once after an outage that was reported."""
+        with self._lock:
+            reported, self._reported = self._reported, False
+            return reported

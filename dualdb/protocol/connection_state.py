@@ -1,6 +1,7 @@
 """What both implementations' connections know of themselves, beside the socket."""
 
 import enum
+import os
 import random
 import struct
 import threading
@@ -164,6 +165,7 @@ class ConnectionState:
     most_rows: Optional[int] = None
     #: Its rows are tuples, not dicts.
     tuple_rows = False
+    owner_pid = 0
     #: When its server said that it is not the primary, or not in service; 0 if it has
     #: not.
     refused_at = 0.0
@@ -293,6 +295,7 @@ class ConnectionState:
 
     def session_opened(self) -> None:
         """Begin with a new session; the object may have had another one before."""
+        self.owner_pid = os.getpid()
         self.wire, self.kill_state = WireState.IDLE, KillState.NONE
         self.sent = self._written = self.aborted = self.dirty = self.has_diagnostics = False
         self.failure = self.max_packet = None

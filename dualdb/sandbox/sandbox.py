@@ -177,7 +177,8 @@ class Sandbox:
             connection.cursor() as cursor,
         ):
             cursor.execute(
-                "INSERT INTO table_shard_config (shard_id, host, port, database_name, username, password, status) "
+                "INSERT INTO table_shard_config "
+                "(shard_id, host, port, database_name, username, password, status) "
                 "VALUES (%s, %s, %s, %s, %s, %s, %s)",
                 (
                     shard_id,

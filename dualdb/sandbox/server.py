@@ -2,6 +2,7 @@
 
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -36,13 +37,28 @@ def which(*names: str) -> Optional[str]:
 
 
 class Engine:
-    """The server program that there is, and how it is told things."""
+    """The server program that there is, and how it is started.
+
+    Args:
+        program: The program; by default ``mariadbd`` or else ``mysqld`` on PATH.
+
+    Raises:
+        ServerMissing: No server is installed.
+
+    Attributes:
+        program: The program's path.
+        is_mariadb: Whether it is MariaDB's.
+        root_password: The password of root on the servers of the data directory that
+            ``prepare`` makes: on a port of loopback any local user might be root
+            without one.
+    """
 
     def __init__(self, program: Optional[str] = None) -> None:
         found = program or which("mariadbd", "mysqld")
         if found is None:
             raise ServerMissing(
-                "no MariaDB or MySQL server on PATH: install one (Debian and Ubuntu: apt-get install mariadb-server)"
+                "no MariaDB or MySQL server on PATH: install one "
+                "(Debian and Ubuntu: apt-get install mariadb-server)"
             )
         self.program: str = found
         version = subprocess.run(
@@ -53,38 +69,57 @@ class Engine:
                 f"{found} --version failed: {(version.stderr or version.stdout).strip()}"
             )
         self.is_mariadb = "mariadb" in version.stdout.lower()
+        self.root_password = secrets.token_urlsafe(18)
         # A server refuses to run as root unless it is told to.
         self._user = ["--user=root"] if os.geteuid() == 0 else []
 
     def prepare(self, datadir: str) -> None:
-        """Make a data directory with the system tables and an account root@localhost
-        without a password.
+        """Make a data directory with the system tables and one account, root@localhost
+        with ``root_password``.
+
+        Args:
+            datadir: The directory to make, in one that only this user can enter.
+
+        Raises:
+            ServerMissing: A program of the server's package is missing.
+            RuntimeError: It failed; with the last lines of what it printed.
         """
-        if self.is_mariadb:
-            script = which("mariadb-install-db", "mysql_install_db")
-            if script is None:
-                raise ServerMissing(
-                    "mariadb-install-db is missing: it comes with the server's package (apt-get install mariadb-server)"
-                )
-            command = [
-                script,
-                "--no-defaults",
-                f"--datadir={datadir}",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-            ]
-            command += ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M"]
-        else:
-            command = [
-                self.program,
-                "--no-defaults",
-                f"--datadir={datadir}",
-                "--initialize-insecure",
-                *_MYSQL,
-            ]
-        environment = self.environment(os.path.dirname(datadir))
+        password = f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{self.root_password}';\n"
+        if not self.is_mariadb:
+            script = f"{datadir}.sql"
+            with open(script, "w", encoding="ascii", opener=_private) as file:
+                file.write(password)
+            command = [self.program, "--no-defaults", f"--datadir={datadir}", *_MYSQL]
+            self._run([*command, "--initialize-insecure", f"--init-file={script}"], datadir)
+            os.unlink(script)
+            return
+        install = which("mariadb-install-db", "mysql_install_db")
+        if install is None:
+            raise ServerMissing(
+                "mariadb-install-db is missing: it comes with the server's package "
+                "(apt-get install mariadb-server)"
+            )
+        small = ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M"]
+        command = [install, "--no-defaults", f"--datadir={datadir}", *small]
+        self._run([*command, "--auth-root-authentication-method=normal", "--skip-test-db"], datadir)
+        # In bootstrap mode, where nobody can connect: no account without a password is
+        # ever to be reached.
+        accounts = (
+            "DELETE FROM mysql.global_priv WHERE User <> 'mariadb.sys' "
+            "AND NOT (User = 'root' AND Host = 'localhost');\n"
+        )
+        flush = "FLUSH PRIVILEGES;\n"
+        command = [self.program, "--no-defaults", f"--datadir={datadir}", "--bootstrap", *small]
+        self._run(command, datadir, flush + accounts + flush + password)
+
+    def _run(self, command: List[str], datadir: str, script: Optional[str] = None) -> None:
         made = subprocess.run(
-            command + self._user, env=environment, capture_output=True, text=True, check=False
+            command + self._user,
+            env=self.environment(os.path.dirname(datadir)),
+            input="" if script is None else script,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if made.returncode != 0:
             raise RuntimeError(f"{command[0]} failed:\n{(made.stdout + made.stderr)[-2000:]}")
@@ -135,7 +170,8 @@ class Server:
         self._process: Optional[subprocess.Popen[bytes]] = None
 
     def __repr__(self) -> str:
-        return f"<Server {self.name} on {self.host}:{self.port}, {'up' if self.is_running else 'down'}>"
+        state = "up" if self.is_running else "down"
+        return f"<Server {self.name} on {self.host}:{self.port}, {state}>"
 
     @property
     def is_running(self) -> bool:
@@ -152,7 +188,7 @@ class Server:
             self.port = free_port(self)
         # A session of its own, so that Ctrl-C reaches the program that uses the sandbox
         # and not the servers.
-        with open(f"{self.directory}/log", "ab") as log:
+        with open(f"{self.directory}/log", "ab", opener=_private) as log:
             self._process = subprocess.Popen(
                 self._engine.command(self.directory, self.port, self._options),
                 env=self._engine.environment(self.directory),
@@ -181,7 +217,8 @@ class Server:
             except (OSError, pymysql.err.OperationalError) as error:
                 if not self.is_running or time.monotonic() > deadline:
                     raise RuntimeError(
-                        f"the server {self.name} did not start ({error.args[-1]}):\n{self.log()[-2000:]}"
+                        f"the server {self.name} did not start ({error.args[-1]}):\n"
+                        f"{self.log()[-2000:]}"
                     ) from None
             time.sleep(0.02)
 
@@ -209,6 +246,7 @@ class Server:
         return pymysql.connect(
             unix_socket=f"{self.directory}/s",
             user="root",
+            password=self._engine.root_password,
             database=database,
             autocommit=True,
             cursorclass=pymysql.cursors.DictCursor,
@@ -239,6 +277,10 @@ class Server:
     def _signal(self, number: int) -> None:
         if self._process is not None and self.is_running:
             self._process.send_signal(number)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def free_port(holder: Any) -> int:

@@ -744,7 +744,7 @@ def _run_on_shard(
     if block is not None:
         left = max(0.0, block - time.monotonic())
         timeout = left if timeout is None else min(left, timeout)
-    return (yield from execute.execute_statement(lambda: executor, statement, timeout))
+    return (yield from execute.execute_statement(steps.fixed_route(executor), statement, timeout))
 
 
 def _whole(result: Any) -> Any:

@@ -3,12 +3,14 @@
 import threading
 from typing import Any, Callable, Dict, List, Optional
 
+from ..api.target import Target as BaseTarget
 from ..config import DatabaseConfig
 from ..directory.ids import IdGenerator
 from ..directory.lookup import KeyDirectory
+from ..directory.routes import KeyRoutes, ServiceRooms
 from ..execution import steps
 from ..results import CallResult, Row, RowCount
-from ..router import Router
+from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
 from ..sharding.scatter import Policy
 from ..topology.admin import DrainReport
 from .borrowed_connection import BorrowedConnection
@@ -23,13 +25,24 @@ from .transaction import Transaction
 
 class DatabaseService(
     _Verbs,
-    Router[
-        List[Row], Optional[Row], Any, List[Any], RowCount, CallResult, Transaction,
-        BorrowedConnection, int, List[int], Dict[str, Any], DrainReport, None,
-        Target, Scatter, MySQLClient,
-        Directory, Ids, Scope,
+    Router,
+    ServiceLife[None, List[int], Dict[str, Any], MySQLClient],
+    ShardAdmin[None, DrainReport],
+    Routing[Target, Scatter, MySQLClient],
+    KeyRoutes[Target, Scatter, int, Scope],
+    ServiceRooms[Directory, Ids, None],
+    Legacy[List[Row], RowCount, int, Transaction],
+    BaseTarget[
+        List[Row],
+        Optional[Row],
+        Any,
+        List[Any],
+        RowCount,
+        CallResult,
+        Transaction,
+        BorrowedConnection,
     ],
-):  # fmt: skip
+):
     """The sharded database for scripts, Celery workers and other threads.
 
     One for all threads of a process.
@@ -40,7 +53,7 @@ class DatabaseService(
         self._alone = threading.RLock()
 
     def _restart_after_fork(self) -> None:
-        run_plan(self._lifecycle.ensure_maintenance(), self._run_step)
+        run_plan(self._lifecycle.maintenance.ensure(), self._run_step)
 
     def __enter__(self) -> "DatabaseService":
         self.init_service()
@@ -54,9 +67,7 @@ class DatabaseService(
     ) -> MySQLClient:
         return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared)
 
-    def _new_target(
-        self, route: Callable[[], Any], identify: Callable[[], Optional[int]]
-    ) -> Target:
+    def _new_target(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> Target:
         return Target(route, identify)
 
     def _new_directory(self, directory: KeyDirectory) -> Directory:

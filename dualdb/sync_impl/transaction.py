@@ -8,7 +8,7 @@ from .. import deadlines, errors
 from ..api.transaction import BaseTransaction
 from ..api.typevars import MadeT
 from ..blocks import ends_block
-from ..execution import execute, retry
+from ..execution import execute, retry, steps
 from ..protocol.statements import Statement
 from ..protocol.transaction_commands import TransactionOptions, Verdict, commands_for
 from ..results import CallResult, Row, RowCount
@@ -25,7 +25,7 @@ class _Runs(Threads):
     """Whatever a transaction can be begun on."""
 
     _new_transaction: Callable[[TransactionOptions], Any]
-    _route: Callable[[], Any]
+    _route: Callable[..., Any]
 
     @overload
     def stream(
@@ -121,7 +121,7 @@ class Transaction(
 
     def _new_transaction(self, options: TransactionOptions) -> "Transaction":
         state = self._check()
-        return Transaction(lambda: state.client, state, options=options)
+        return Transaction(steps.fixed_route(state.client), state, options=options)
 
     def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
         state = self._check()
@@ -140,10 +140,10 @@ class Transaction(
         until = limit.clamp(deadlines.deadline_after())
         borrowed: List[Any] = []
         try:
-            client = self._run(execute.resolve_route(self._find_client, until))
+            client = self._run(execute.resolve_route(self._resolve, until))
             state = self._outer_state(client)
             if state is None:
-                self._run(execute.check_out(self._find_client, until=until, into=borrowed))
+                self._run(execute.check_out(self._resolve, until=until, into=borrowed))
                 state = self._begin_outermost(borrowed, limit)
             connection = state.connection
             run_plan(self._begin_exchange(state), lambda command: connection.run(command, until))

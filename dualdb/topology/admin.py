@@ -6,9 +6,12 @@ import logging
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from pydantic import SecretStr
+
 from .. import deadlines, errors
 from ..execution import shutdown, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..protocol import authentication
 from ..results import Row
 from .lifecycle import ServiceLifecycle
 from .shard_map import STATUS_WORDS, status_of
@@ -43,7 +46,7 @@ class DrainReport(NamedTuple):
 def _value(client: Any, sql: str, params: Tuple[Any, ...] = ()) -> steps.Plan[Any]:
     return (
         yield from verbs.query_value(
-            lambda: DetachedExecutor(client), sql, params, ADMIN_QUERY_TIMEOUT
+            steps.fixed_route(DetachedExecutor(client)), sql, params, ADMIN_QUERY_TIMEOUT
         )
     )
 
@@ -58,7 +61,7 @@ def add(life: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]) 
         ShardUnavailable: the shard cannot be connected to.
         Error: what the global database says to the row.
     """
-    global_client = life.require_open().global_client
+    global_client = life.manager.require_open().global_client
     if isinstance(privileges, str):
         raise errors.ParameterError(f"privileges are a list of words, not {privileges!r}")
     row = {
@@ -67,21 +70,32 @@ def add(life: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]) 
         if isinstance(row["status"], str)
         else row["status"],
     }
-    found = life.parse([row])
+    found = life.reader.parse([row])
     shard_id = next(iter(found.shards), None)
     if found.problems or shard_id is None:
         raise errors.ParameterError(f"the row would be unusable: {'; '.join(found.problems)}")
     yield from life.refresh()
-    if shard_id in life.loaded.shards:
+    if shard_id in life.reader.loaded.shards:
         raise errors.ParameterError(f"shard {shard_id} is in the shard table already")
     config = found.shards[shard_id].config
     if config is not None:
-        yield from _check(life.new_client(config, f"shard {shard_id}", shard_id), privileges)
+        yield from _check(
+            life.manager.new_client(config, f"shard {shard_id}", shard_id), privileges
+        )
     written = {name: value for name, value in row.items() if value is not None}
     marks = ", ".join(["%s"] * len(written))
-    sql = f"INSERT INTO {life.table} ({', '.join(written)}) VALUES ({marks})"
-    yield from verbs.execute(lambda: DetachedExecutor(global_client), sql, tuple(written.values()))
+    sql = f"INSERT INTO {life.reader.quoted_table} ({', '.join(written)}) VALUES ({marks})"
+    route = steps.fixed_route(DetachedExecutor(global_client))
+    try:
+        yield from verbs.execute(route, sql, tuple([_plain(each) for each in written.values()]))
+    except errors.Error as error:
+        authentication.forget_locals(error)  # the password is among the parameters
+        raise
     yield from life.refresh()
+
+
+def _plain(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def _check(client: Any, privileges: Sequence[str]) -> steps.Plan[None]:
@@ -89,9 +103,11 @@ def _check(client: Any, privileges: Sequence[str]) -> steps.Plan[None]:
         yield steps.Open(client)
         version = yield from _value(client, "SELECT VERSION()")
         granted: List[Row] = yield from verbs.query(
-            lambda: client,
-            "SELECT PRIVILEGE_TYPE AS p FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = {me} UNION SELECT PRIVILEGE_TYPE FROM "
-            "information_schema.SCHEMA_PRIVILEGES WHERE GRANTEE = {me} AND DATABASE() LIKE TABLE_SCHEMA".format(
+            steps.fixed_route(client),
+            "SELECT PRIVILEGE_TYPE AS p FROM information_schema.USER_PRIVILEGES "
+            "WHERE GRANTEE = {me} UNION "
+            "SELECT PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES "
+            "WHERE GRANTEE = {me} AND DATABASE() LIKE TABLE_SCHEMA".format(
                 me="CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')"
             ),
             None,
@@ -103,7 +119,8 @@ def _check(client: Any, privileges: Sequence[str]) -> steps.Plan[None]:
     ]
     if missing:
         raise errors.ParameterError(
-            f"the account of {client.name} has not been granted {', '.join(missing)} on {client.config.address}"
+            f"the account of {client.name} has not been granted {', '.join(missing)} "
+            f"on {client.config.address}"
         )
     log.info("%s can be added: %s at %s", client.name, version, client.config.address)
 
@@ -118,11 +135,12 @@ def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan
     word = status_of(status)
     if word is None:
         raise errors.ParameterError(f"status {status!r} is none of {', '.join(STATUS_WORDS)}")
-    client = life.require_open().global_client
-    schema, _, table = life.shard_table.rpartition(".")
+    client = life.manager.require_open().global_client
+    schema, _, table = life.reader.table.rpartition(".")
     kind = yield from _value(
         client,
-        "SELECT COLUMN_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = COALESCE(%s, DATABASE()) AND TABLE_NAME = %s "
+        "SELECT COLUMN_TYPE FROM information_schema.COLUMNS "
+        "WHERE TABLE_SCHEMA = COALESCE(%s, DATABASE()) AND TABLE_NAME = %s "
         "AND COLUMN_NAME = 'status'",
         (schema or None, table),
     )
@@ -131,17 +149,20 @@ def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan
     text = status.strip().lower()
     if kind is not None and kind.lower().startswith("enum") and f"'{text}'" not in kind.lower():
         raise errors.ParameterError(
-            f"the column status of {life.shard_table} is {kind} and does not take {text!r}: alter it first"
+            f"the column status of {life.reader.table} is {kind} and does not take {text!r}: "
+            "alter it first"
         )
     if not (
         yield from _value(
-            client, f"SELECT COUNT(*) FROM {life.table} WHERE shard_id = %s", (shard_id,)
+            client,
+            f"SELECT COUNT(*) FROM {life.reader.quoted_table} WHERE shard_id = %s",
+            (shard_id,),
         )
     ):
         raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
     yield from verbs.execute(
-        lambda: DetachedExecutor(client),
-        f"UPDATE {life.table} SET status = %s WHERE shard_id = %s",
+        steps.fixed_route(DetachedExecutor(client)),
+        f"UPDATE {life.reader.quoted_table} SET status = %s WHERE shard_id = %s",
         (text, shard_id),
     )
     yield from life.refresh()
@@ -158,11 +179,11 @@ def drain(
     of that after ``timeout`` seconds.
     """
     until = clock() + deadlines.seconds(timeout)
-    before = life.require_open().clients.get(shard_id)
+    before = life.manager.require_open().clients.get(shard_id)
     yield alone(set_status(life, shard_id, "inactive"))
     if before is None:
         return DrainReport(shard_id, 0, 0, None)
-    life.set_drain_deadline(before, until)
+    life.manager.set_drain_deadline(before, until)
     in_use = before.pool.in_use
     while before.pool.in_use and clock() < until:
         yield steps.Sleep(0.02)
@@ -173,11 +194,17 @@ def drain(
 
 
 def _sessions(life: ServiceLifecycle, before: Any) -> steps.Plan[Optional[int]]:
-    client = life.new_client(before.config, before.name, before.shard_id)
-    sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
+    client = life.manager.new_client(before.config, before.name, before.shard_id)
+    sql = (
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST "
+        "WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
+    )
     try:
         found = yield from verbs.query_value(
-            lambda: DetachedExecutor(client), sql, (before.config.user, before.config.database), 1.0
+            steps.fixed_route(DetachedExecutor(client)),
+            sql,
+            (before.config.user, before.config.database),
+            1.0,
         )
         return int(found)
     except errors.Error as error:
@@ -193,9 +220,9 @@ def remove(life: ServiceLifecycle, shard_id: int) -> steps.Plan[None]:
     Raises:
         ParameterError: no such row, or its shard is in service: drain it first.
     """
-    client = life.require_open().global_client
+    client = life.manager.require_open().global_client
     yield from life.refresh()
-    shard = life.loaded.shards.get(shard_id)
+    shard = life.reader.loaded.shards.get(shard_id)
     if shard is None:
         raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
     if shard.in_service:
@@ -203,8 +230,8 @@ def remove(life: ServiceLifecycle, shard_id: int) -> steps.Plan[None]:
             f"shard {shard_id} is {shard.status.value}: drain it before it is removed"
         )
     yield from verbs.execute(
-        lambda: DetachedExecutor(client),
-        f"DELETE FROM {life.table} WHERE shard_id = %s",
+        steps.fixed_route(DetachedExecutor(client)),
+        f"DELETE FROM {life.reader.quoted_table} WHERE shard_id = %s",
         (shard_id,),
     )
-    yield from life.refresh()
+    yield from life.refresh(force=True)

@@ -1,9 +1,19 @@
-"""Which hosts a row of the shard table may name."""
+"""Which hosts and ports a row of the shard table may name."""
 
 import ipaddress
 import re
-from fnmatch import fnmatchcase
-from typing import Any, Iterable, List, Optional
+from typing import Any, Iterable, List, NamedTuple, Optional, Pattern, Tuple, Union
+
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+#: ``host:port`` and ``host:from-to``; an IPv6 address with a port is in brackets.
+_WITH_PORTS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+)(:(?P<low>\d+)(-(?P<high>\d+))?)?")
+
+
+class _Rule(NamedTuple):
+    network: Optional[Network]
+    name: Optional[Pattern[str]]
+    ports: Optional[Tuple[int, int]]
 
 
 class AllowedHosts:
@@ -11,41 +21,87 @@ class AllowedHosts:
     have credentials sent elsewhere.
 
     Args:
-        hosts: names (``*`` and ``?`` as in file names, without regard to case),
-            addresses, and networks such as ``10.0.0.0/8``. A name is compared as it
-            stands and not looked up. None allows every host.
+        hosts: Names, addresses, and networks such as ``10.0.0.0/8``, each with a port
+            (``db1:3306``) or a range of ports (``db1:3306-3310``) if it is for these
+            alone. In a name ``*`` and ``?`` stand for any characters but a dot, without
+            regard to case: ``*.db.internal`` allows ``a.db.internal``, and not
+            ``a.b.db.internal``. A name is compared as it stands and not looked up. An
+            IPv6 address or network with a port is in brackets: ``[fd00::/8]:3306``.
+            None allows every host.
 
     Raises:
-        ValueError: none of these.
+        ValueError: One is none of these.
+
+    Example:
+        >>> AllowedHosts(["*.db.internal", "10.0.0.0/8:3306"]).allows("10.1.2.3", 3306)
+        True
     """
 
     def __init__(self, hosts: Optional[Iterable[str]]) -> None:
         if isinstance(hosts, str):
             raise ValueError(f"allowed_hosts is a list of hosts, not {hosts!r}")
-        self._names: Optional[List[str]] = None if hosts is None else []
-        self._networks: List[Any] = []
-        for host in hosts or ():
-            try:
-                self._networks.append(ipaddress.ip_network(host))
-            except ValueError:
-                if (
-                    not isinstance(host, str)
-                    or not re.fullmatch(r"[\w.*?-]+", host)
-                    or re.fullmatch(r"[\d./]+", host)
-                ):
-                    raise ValueError(
-                        f"allowed_hosts has {host!r}, which is no host, address or network"
-                    ) from None
-                self._names.append(host.lower())  # type: ignore[union-attr]
+        self._rules: Optional[List[_Rule]] = (
+            None if hosts is None else [_rule(host) for host in hosts]
+        )
 
-    def __contains__(self, host: str) -> bool:
-        if self._names is None or any(fnmatchcase(host, name) for name in self._names):
+    def allows(self, host: str, port: int) -> bool:
+        """Whether a row may name this host and port.
+
+        Args:
+            host: A name or address, in lower case.
+            port: The TCP port.
+        """
+        if self._rules is None:
             return True
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return any(address in network for network in self._networks)
+        address = _address(host)
+        return any(
+            _matches(rule, host, address)
+            for rule in self._rules
+            if rule.ports is None or rule.ports[0] <= port <= rule.ports[1]
+        )
+
+
+def _rule(text: Any) -> _Rule:
+    wrong = ValueError(f"allowed_hosts has {text!r}, which is no host, address or network")
+    if not isinstance(text, str):
+        raise wrong
+    network = _network(text)
+    if network is not None:
+        return _Rule(network, None, None)
+    found = _WITH_PORTS.fullmatch(text)
+    if found is None:
+        raise wrong
+    host, low, high = found["host"], found["low"], found["high"] or found["low"]
+    ports = None if low is None else (int(low), int(high))
+    if ports is not None and not 1 <= ports[0] <= ports[1] <= 65535:
+        raise wrong
+    network = _network(host.strip("[]"))
+    if network is not None:
+        return _Rule(network, None, ports)
+    if not re.fullmatch(r"[\w.*?-]+", host) or re.fullmatch(r"[\d./]+", host):
+        raise wrong
+    pattern = re.escape(host.lower()).replace(r"\*", "[^.]*").replace(r"\?", "[^.]")
+    return _Rule(None, re.compile(pattern), ports)
+
+
+def _network(text: str) -> Optional[Network]:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        return None
+
+
+def _address(text: str) -> Any:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _matches(rule: _Rule, host: str, address: Any) -> bool:
+    if rule.name is not None:
+        return rule.name.fullmatch(host) is not None
+    return rule.network is not None and address is not None and address in rule.network
 
 
 ALL_HOSTS = AllowedHosts(None)

@@ -4,12 +4,25 @@ import enum
 import operator
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from pydantic import ValidationError
 
 from ..config import DatabaseConfig
+from . import passwords
 from .allowed_hosts import ALL_HOSTS, AllowedHosts
+from .passwords import ALL_REFERENCES, AllowedReferences
 
 #: The shard table as the original service has it, with one more status. Further columns
 #: are allowed.
@@ -75,14 +88,21 @@ class Shard(NamedTuple):
 
 
 class ShardMap(NamedTuple):
-    """All shards at one moment.
+    """All shards at one moment. Never changed, only replaced.
 
-    Never changed, only replaced; ``problems`` holds what was wrong with which row.
+    Attributes:
+        version: Grows with every change.
+        shards: By shard id.
+        problems: What is wrong with which row.
+        warnings: What is suspicious about rows that can be used.
+        repeats: Shards on the database of a shard with a smaller id.
     """
 
     version: int
     shards: Mapping[int, Shard]
     problems: Tuple[str, ...] = ()
+    warnings: Tuple[str, ...] = ()
+    repeats: FrozenSet[int] = frozenset()
 
     @property
     def active(self) -> List[int]:
@@ -94,61 +114,161 @@ class ShardMap(NamedTuple):
 
 EMPTY = ShardMap(0, MappingProxyType({}))
 
+#: The largest number that a row may have, and the most characters of a bad value that a
+#: message shows.
+_MAX_NUMBER, _MAX_SHOWN = 2**63 - 1, 60
+
+#: The most shard ids that a warning lists.
+_MAX_LISTED = 10
+
+
+class RowRules(NamedTuple):
+    """What rows are read by.
+
+    Attributes:
+        base: The global database's configuration. A shard takes from it what its row
+            does not say: character set, pool sizes, timeouts, TLS.
+        hosts: The hosts that rows may name.
+        references: The references that rows may hold in place of a password.
+    """
+
+    base: DatabaseConfig
+    hosts: AllowedHosts = ALL_HOSTS
+    references: AllowedReferences = ALL_REFERENCES
+
+
+class ParsedRow(NamedTuple):
+    """What one row says.
+
+    Attributes:
+        shard_id: None if it cannot be read.
+        shard: None where the id is.
+        problem: What is wrong with the row; None if nothing is.
+    """
+
+    shard_id: Optional[int]
+    shard: Optional[Shard]
+    problem: Optional[str] = None
+
+
+def parse_row(raw: Mapping[str, Any], rules: RowRules) -> ParsedRow:
+    """What a row of the shard table says.
+
+    Hosts and status words are taken without regard to case and surrounding space; an
+    unknown status word makes a row unusable. A password ``env:NAME`` or ``file:PATH``
+    is looked up here. Whatever is wrong with a value is this row's problem alone: no
+    exception leaves.
+    """
+    try:
+        row = {str(name).lower(): value for name, value in raw.items()}
+        shard_id = _number(row, "shard_id")
+    except Exception as error:
+        return ParsedRow(None, None, _reason(error))
+    try:
+        return ParsedRow(shard_id, _shard(shard_id, row, rules))
+    except Exception as error:
+        reason = _reason(error)
+        return ParsedRow(shard_id, Shard(shard_id, Status.INVALID, reason=reason), reason)
+
+
+class MapBuilder:
+    """A shard map in the making, row by row."""
+
+    def __init__(self, base: DatabaseConfig) -> None:
+        self._global = database_of(base)
+        self._shards: Dict[int, Shard] = {}
+        self._problems: List[str] = []
+        self._on: Dict[Tuple[str, int, str], List[int]] = {}
+        self._shared: Set[Tuple[str, int, str]] = set()
+
+    def add(self, number: int, row: ParsedRow) -> None:
+        """Add a row; ``number`` counts them from 1."""
+        if row.shard_id is None or row.shard is None:
+            self._problems.append(f"row {number} of the shard table: {row.problem}")
+            return
+        shard, problem = row.shard, row.problem
+        if row.shard_id in self._shards:
+            problem = "more than one row has this shard_id"
+            shard = Shard(row.shard_id, Status.INVALID, reason=problem)
+        self._shards[row.shard_id] = shard
+        if problem is not None:
+            self._problems.append(f"shard {row.shard_id}: {problem}")
+        if shard.config is not None:
+            where = database_of(shard.config)
+            ids = self._on.setdefault(where, [])
+            ids.append(row.shard_id)
+            if len(ids) > 1 or where == self._global:
+                self._shared.add(where)
+
+    def build(self, version: int) -> ShardMap:
+        """The map of the rows so far."""
+        warnings: List[str] = []
+        repeats: List[int] = []
+        for where in sorted(self._shared):
+            ids = sorted(self._on[where])
+            names = f"shard {ids[0]} is" if len(ids) == 1 else f"shards {_listed(ids)} are"
+            what = "the global database" if where == self._global else "one database"
+            warnings.append(f"{names} {what}, {where[2]} at {where[0]}:{where[1]}")
+            repeats += ids[1:]
+        return ShardMap(
+            version,
+            MappingProxyType(self._shards),
+            tuple(self._problems),
+            tuple(warnings),
+            frozenset(repeats),
+        )
+
 
 def parse_shard_table(
     rows: Iterable[Mapping[str, Any]],
     base: DatabaseConfig,
     version: int = 1,
     allowed: AllowedHosts = ALL_HOSTS,
+    references: AllowedReferences = ALL_REFERENCES,
 ) -> ShardMap:
     """The map that the shard table's rows describe.
 
-    A shard takes what its row does not say (character set, pool sizes, timeouts, TLS)
-    from ``base``, the global database's configuration. A row that cannot be used makes
-    its shard INVALID, with the reason, and hurts no other; a row whose id cannot be
-    read is reported only. Hosts and status words are taken without regard to case and
-    surrounding space; an unknown status word makes a row unusable. A password
-    ``env:NAME`` or ``file:PATH`` is looked up here.
+    A row that cannot be used makes its shard INVALID, with the reason, and hurts no
+    other; a row whose id cannot be read is reported only.
     """
-    shards: Dict[int, Shard] = {}
-    problems: List[str] = []
+    builder, rules = MapBuilder(base), RowRules(base, allowed, references)
     for number, raw in enumerate(rows, 1):
-        row = {str(name).lower(): value for name, value in raw.items()}
-        try:
-            shard_id = _number(row, "shard_id")
-        except ValueError as error:
-            problems.append(f"row {number} of the shard table: {error}")
-            continue
-        try:
-            if shard_id in shards:
-                raise ValueError("more than one row has this shard_id")
-            shards[shard_id] = _shard(shard_id, row, base, allowed)
-        except ValueError as error:
-            shards[shard_id] = Shard(shard_id, Status.INVALID, reason=_reason(error))
-            problems.append(f"shard {shard_id}: {_reason(error)}")
-    return ShardMap(version, MappingProxyType(shards), tuple(problems))
+        builder.add(number, parse_row(raw, rules))
+    return builder.build(version)
 
 
-def _shard(
-    shard_id: int, row: Mapping[str, Any], base: DatabaseConfig, allowed: AllowedHosts
-) -> Shard:
-    word = row.get("status")
+def database_of(config: DatabaseConfig) -> Tuple[str, int, str]:
+    """What two configurations of one database have in common."""
+    if config.unix_socket is not None:
+        return config.unix_socket, 0, config.database
+    host = config.host.lower().rstrip(".")
+    local = host in ("localhost", "::1") or host.startswith("127.")
+    return ("localhost" if local else host), config.port, config.database
+
+
+def _listed(ids: List[int]) -> str:
+    shown = ", ".join(map(str, ids[:_MAX_LISTED]))
+    return shown if len(ids) <= _MAX_LISTED else f"{shown} and {len(ids) - _MAX_LISTED} more"
+
+
+def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
+    base, word = rules.base, row.get("status")
     status = status_of(word)
     if status is None:
-        raise ValueError(f"status {word!r} is none of {', '.join(sorted(STATUS_WORDS))}")
+        raise ValueError(f"status {_shown(word)} is none of {', '.join(sorted(STATUS_WORDS))}")
     name = row.get("shard_name")
     name = str(name) if name is not None else None
     if status is Status.INACTIVE:
         return Shard(shard_id, status, name=name)
-    host = _text(row, "host").strip().lower()
-    if host not in allowed:
-        raise ValueError(f"host {host!r} is not among the allowed hosts")
+    host, port = _text(row, "host").strip().lower(), _number(row, "port")
+    if not rules.hosts.allows(host, port):
+        raise ValueError(f"host {_shown(host)} is not among the allowed hosts")
     fields: Dict[str, Any] = {
         "host": host,
-        "port": _number(row, "port"),
+        "port": port,
         "database": _text(row, "database_name"),
         "user": _text(row, "username"),
-        "password": row.get("password") or "",
+        "password": passwords.of_row(row.get("password"), rules.references),
         "unix_socket": None,
     }
     if row.get("max_connections") is not None:
@@ -186,16 +306,30 @@ def _number(row: Mapping[str, Any], column: str) -> int:
     name shard 7.
     """
     value = row.get(column)
-    if isinstance(value, (float, Decimal)) and value == value // 1:
-        return int(value)
-    if isinstance(value, (str, bytes)) and value.strip().isdigit():
-        return int(value)
+    found = _whole(value)
+    if found is None:
+        shown = "NULL" if value is None else _shown(value)
+        raise ValueError(f"{column} is {shown}, not a whole number")
+    if abs(found) > _MAX_NUMBER:
+        raise ValueError(f"{column} is {_shown(value)}, which is too large")
+    return found
+
+
+def _whole(value: Any) -> Optional[int]:
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, Decimal):
+        # Not int() of a large exponent, which takes as many digits.
+        if not value.is_finite() or value.adjusted() > 18:
+            return None
+        return int(value) if value == value.to_integral_value() else None
+    if isinstance(value, (str, bytes)):
+        text = value.strip()
+        return int(text) if len(text) <= 19 and text.isdigit() else None
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        return operator.index(value)
     except TypeError:
-        raise ValueError(
-            f"{column} is {'NULL' if value is None else repr(value)}, not a whole number"
-        ) from None
+        return None
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:
@@ -207,11 +341,19 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return value
 
 
-def _reason(error: ValueError) -> str:
+def _shown(value: Any) -> str:
+    """A value as a message shows it, at a length that a log can hold."""
+    text = repr(value[:_MAX_SHOWN] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= _MAX_SHOWN + 3 else f"{text[:_MAX_SHOWN]}..."
+
+
+def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         found = error.errors(include_input=False, include_url=False)
         return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found)
-    return str(error)
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"its values cannot be read ({type(error).__name__})"
 
 
 class Changes(NamedTuple):
@@ -224,21 +366,27 @@ class Changes(NamedTuple):
 
 
 def changes_between(old: ShardMap, new: ShardMap) -> Changes:
-    """A shard whose address, account and pool settings are the same keeps its pool."""
+    """What the second map asks for.
 
-    def pools(shard_map: ShardMap) -> Dict[int, Optional[DatabaseConfig]]:
-        return {
-            shard_id: shard.config
-            for shard_id, shard in shard_map.shards.items()
-            if shard.in_service
-        }
+    A shard whose address, account and pool settings are the same keeps its pool.
+    """
+    opened: List[int] = []
+    closed: List[int] = []
+    for shard_id in sorted({*old.shards, *new.shards}):
+        opens, closes = change_of(old, new, shard_id)
+        opened += [shard_id] * opens
+        closed += [shard_id] * closes
+    return Changes(tuple(opened), tuple(closed))
 
-    before, after = pools(old), pools(new)
-    return Changes(
-        open=tuple(
-            sorted(shard_id for shard_id in after if before.get(shard_id) != after[shard_id])
-        ),
-        close=tuple(
-            sorted(shard_id for shard_id in before if before[shard_id] != after.get(shard_id))
-        ),
-    )
+
+def change_of(old: ShardMap, new: ShardMap, shard_id: int) -> Tuple[bool, bool]:
+    """Whether a shard needs a new pool, and whether its old one is to be closed."""
+    before, after = _pool_of(old, shard_id), _pool_of(new, shard_id)
+    if before == after:
+        return False, False
+    return after is not None, before is not None
+
+
+def _pool_of(shard_map: ShardMap, shard_id: int) -> Optional[DatabaseConfig]:
+    shard = shard_map.shards.get(shard_id)
+    return shard.config if shard is not None and shard.in_service else None

@@ -1,16 +1,38 @@
-"""What a service says of itself without asking anybody, and what it tells those who
-listen.
-"""
+"""What a service reports: its status, its events, and its databases' health."""
 
-from typing import Any, Callable, Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Literal,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Union,
+)
 
+from .. import deadlines
+from ..execution import steps
+from ..execution.detached import DetachedExecutor
 from ..pooling.base import PoolStats
 from ..protocol.row_decoder import DecoderName
-from .shard_map import Shard, ShardMap
+from ..protocol.statements import Statement
+from .shard_map import EMPTY, Shard, ShardMap, Status
+
+#: How long an answer to the health check may take, in seconds.
+HEALTH_TIMEOUT = 5.0
 
 #: What can be listened to with ``on``.
 EventName = Literal[
-    "shard_added", "shard_removed", "shard_moved", "shard_state_changed", "map_refreshed"
+    "shard_added",
+    "shard_removed",
+    "shard_moved",
+    "shard_state_changed",
+    "map_refreshed",
+    "shard_down",
+    "shard_up",
 ]
 EVENTS: Tuple[EventName, ...] = (
     "shard_added",
@@ -18,20 +40,25 @@ EVENTS: Tuple[EventName, ...] = (
     "shard_moved",
     "shard_state_changed",
     "map_refreshed",
+    "shard_down",
+    "shard_up",
 )
 
 
 class Event(NamedTuple):
-    """A change of the shard map, told when it is in use.
+    """A change of the shard map that is in use, or an outage that began or ended.
 
     Attributes:
         name: "shard_added" and "shard_removed" for rows; "shard_moved" for another
             address, account or pool setting; "shard_state_changed" for another status;
-            "map_refreshed" once for every new version, after the others.
+            "map_refreshed" once for every new version, after the others; "shard_down"
+            when a shard's server cannot be reached any more, "shard_up" when it can
+            again.
         version: of the map that is in use now.
         shard_id: None for "map_refreshed".
         before, after: the shard's row as it was and as it is; None where there was or
             is none.
+        reason: of "shard_down": why the server cannot be reached.
     """
 
     name: EventName
@@ -39,6 +66,7 @@ class Event(NamedTuple):
     shard_id: Optional[int] = None
     before: Optional[Shard] = None
     after: Optional[Shard] = None
+    reason: Optional[str] = None
 
 
 Hook = Callable[[Event], Any]
@@ -61,20 +89,25 @@ class ShardStatus(NamedTuple):
     address: Optional[str] = None
     pool: Optional[PoolStats] = None
 
+    def as_dict(self) -> Dict[str, Any]:
+        """The same as dicts and plain values, ready for ``json.dumps``."""
+        return {**self._asdict(), "pool": None if self.pool is None else self.pool._asdict()}
+
 
 class ServiceStatus(NamedTuple):
-    """A service at one moment, told without I/O.
+    """A service at one moment, known without I/O.
 
     Attributes:
-        version: of the shard map in use; it grows with every change.
-        age: seconds since the shard table was last read; None if it never was.
-        failure: why it could not be read the last time; None if it could.
-        problems: what is wrong with which row.
-        global_pool: the figures of the global database's pool.
-        shards: by shard id.
-        draining: what is left of pools that are not used any more, by address: how many
+        version: Of the shard map in use; it grows with every change.
+        age: Seconds since the shard table was last read; None if it never was.
+        failure: Why it could not be read the last time; None if it could.
+        problems: What is wrong with which row, and what is suspicious: shards on one
+            database, a table that has lost all its rows.
+        global_pool: The figures of the global database's pool.
+        shards: By shard id.
+        draining: What is left of pools that are not used any more, by address: how many
             connections are still in use.
-        row_decoder: what decodes the rows of results: "compiled", "python" or "driver";
+        row_decoder: What decodes the rows of results: "compiled", "python" or "driver";
             None while the service is not open.
     """
 
@@ -87,29 +120,53 @@ class ServiceStatus(NamedTuple):
     draining: Mapping[str, int]
     row_decoder: Optional[DecoderName]
 
+    def as_dict(self) -> Dict[str, Any]:
+        """The same as dicts, lists and plain values, ready for ``json.dumps``."""
+        return {
+            **self._asdict(),
+            "problems": list(self.problems),
+            "global_pool": None if self.global_pool is None else self.global_pool._asdict(),
+            "shards": {str(key): shard.as_dict() for key, shard in self.shards.items()},
+            "draining": dict(self.draining),
+        }
+
+
+class ServiceStats(Dict[Union[str, int], PoolStats]):
+    """The figures of every pool, by "global" and shard id."""
+
+    def as_dict(self) -> Dict[str, Dict[str, Any]]:
+        """The same as dicts of plain values, ready for ``json.dumps``."""
+        return {str(key): figures._asdict() for key, figures in self.items()}
+
 
 def events(before: ShardMap, after: ShardMap) -> List[Event]:
-    """What there is to tell when one map follows another, by shard id."""
-    changed_events: List[Event] = []
+    """The events of one map following another, by shard id."""
+    found: List[Event] = []
     for shard_id in sorted({*before.shards, *after.shards}):
-        old, new = before.shards.get(shard_id), after.shards.get(shard_id)
-        if old is None:
-            changed_events.append(Event("shard_added", after.version, shard_id, old, new))
-        elif new is None:
-            changed_events.append(Event("shard_removed", after.version, shard_id, old, new))
-        else:
-            if old.config != new.config and old.config is not None and new.config is not None:
-                changed_events.append(Event("shard_moved", after.version, shard_id, old, new))
-            if old.status is not new.status:
-                changed_events.append(
-                    Event("shard_state_changed", after.version, shard_id, old, new)
-                )
+        found += shard_events(before, after, shard_id)
     if before.version != after.version:
-        changed_events.append(Event("map_refreshed", after.version))
-    return changed_events
+        found.append(Event("map_refreshed", after.version))
+    return found
+
+
+def shard_events(before: ShardMap, after: ShardMap, shard_id: int) -> List[Event]:
+    """The events of one shard when one map follows another."""
+    old, new = before.shards.get(shard_id), after.shards.get(shard_id)
+    names: List[EventName] = []
+    if old is None:
+        names = [] if new is None else ["shard_added"]
+    elif new is None:
+        names = ["shard_removed"]
+    else:
+        if old.config is not None and new.config is not None and old.config != new.config:
+            names.append("shard_moved")
+        if old.status is not new.status:
+            names.append("shard_state_changed")
+    return [Event(name, after.version, shard_id, old, new) for name in names]
 
 
 def shard_status(shard: Shard, client: Any) -> ShardStatus:
+    """One shard and its pool."""
     failure = None if client is None else client.pool.breaker.failure
     return ShardStatus(
         "unreachable" if failure is not None else shard.status.value,
@@ -120,8 +177,61 @@ def shard_status(shard: Shard, client: Any) -> ShardStatus:
     )
 
 
-def shard_statuses(shard_map: ShardMap, clients: Mapping[int, Any]) -> Dict[int, ShardStatus]:
-    return {
-        shard_id: shard_status(shard, clients.get(shard_id))
-        for shard_id, shard in sorted(shard_map.shards.items())
+def service_status(manager: Any, reader: Any, now: float) -> ServiceStatus:
+    """The service as its topology manager and its table reader know it."""
+    topology = manager.topology
+    shard_map = EMPTY if topology is None else topology.shard_map
+    clients: Mapping[int, Any] = {} if topology is None else topology.clients
+    suspicious = () if reader.warning is None else (reader.warning,)
+    return ServiceStatus(
+        version=shard_map.version,
+        age=None if reader.read_at is None else now - reader.read_at,
+        failure=reader.failure,
+        problems=(*shard_map.problems, *shard_map.warnings, *suspicious),
+        global_pool=None if topology is None else topology.global_client.stats(),
+        shards={
+            shard_id: shard_status(shard, clients.get(shard_id))
+            for shard_id, shard in sorted(shard_map.shards.items())
+        },
+        draining={each.client.config.address: each.client.pool.in_use for each in manager.draining},
+        row_decoder=None if topology is None else topology.global_client.pool.row_decoder,
+    )
+
+
+def service_stats(topology: Any) -> ServiceStats:
+    """The figures of every pool; none while the service is not open."""
+    stats = ServiceStats()
+    if topology is not None:
+        stats["global"] = topology.global_client.stats()
+        stats.update({key: client.stats() for key, client in topology.clients.items()})
+    return stats
+
+
+def health(topology: Any) -> steps.Plan[Dict[str, Any]]:
+    """Ask every database for an answer, all at the same time."""
+    until = deadlines.deadline_after(HEALTH_TIMEOUT)
+    probes = tuple(
+        [
+            steps.Execute(DetachedExecutor(client), Statement("SELECT 1"), until)
+            for client in topology.all_clients
+        ]
+    )
+    answers = dict(zip((None, *topology.clients), (yield steps.Gather(probes))))
+    parts = {
+        shard_id: _part_of_health(shard, answers.get(shard_id))
+        for shard_id, shard in sorted(topology.shard_map.shards.items())
     }
+    whole = _part_of_health(Shard(0, Status.ACTIVE), answers[None])
+    suspended = (Status.INACTIVE.value, Status.MAINTENANCE.value)
+    healthy = whole["healthy"] and all(
+        part["healthy"] or part["status"] in suspended for part in parts.values()
+    )
+    return {"healthy": healthy, "global": whole, "shards": parts}
+
+
+def _part_of_health(shard: Shard, answer: Any) -> Dict[str, Any]:
+    if shard.in_service and not isinstance(answer, Exception):
+        return {"healthy": True, "status": shard.status.value}
+    found: Dict[str, Any] = {"healthy": False, "status": shard.status.value}
+    reason = (getattr(answer, "reason", None) or str(answer)) if shard.in_service else shard.reason
+    return {**found, "error": reason} if reason else found

@@ -1,6 +1,7 @@
 """Where calls go when shards are away."""
 
 import logging
+from types import SimpleNamespace
 from typing import Any, Callable, List
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_strict_service_refuses_it(
 
 def test_named_outright_it_is_not_available(absent: int, api: Verbs, db: Any) -> None:
     for attempt in (api.rows, api.count):
-        with pytest.raises(RuntimeError, match=f"^Shard {absent} not available$") as caught:
+        with pytest.raises(RuntimeError, match=f"^Shard {absent} not available: ") as caught:
             attempt(absent, WHERE_AM_I)
         assert isinstance(caught.value, ShardUnavailable)
     with pytest.raises(ShardUnavailable):
@@ -69,7 +70,7 @@ def test_a_shard_in_maintenance_is_refused_and_never_another_database(
     databases.set_row(2, status="maintenance")
     reload(db, io)
     for where in (2, session(2)):
-        with pytest.raises(ShardUnavailable, match="^Shard 2 not available$") as caught:
+        with pytest.raises(ShardUnavailable, match="^Shard 2 not available: ") as caught:
             api.count(where, "INSERT INTO accounts (email) VALUES ('lost')")
         assert caught.value.reason == "it is in maintenance"
     with pytest.raises(ShardUnavailable):
@@ -205,3 +206,52 @@ def test_reloading_keeps_the_pools_of_unchanged_shards(
     assert io(db.shard(3).query(WHERE_AM_I)) == name_of(databases, 1)
     with pytest.raises(ServiceNotOpen):
         io(before[2].query("SELECT 1"))
+
+
+def test_a_session_of_another_shape_is_never_the_global_database(
+    open_service: Any, io: Any, databases: Any
+) -> None:
+    shapes: List[Any] = [
+        SimpleNamespace(shard_id=1),
+        SimpleNamespace(session=SimpleNamespace(shardId=1)),
+        {"shard_id": 1},
+        {"session": {"shardId": 1}},
+        1,
+        "1",
+    ]
+
+    def attempts(db: Any, shape: Any) -> List[Callable[[], Any]]:
+        return [
+            lambda: io(db.session(shape).query(WHERE_AM_I)),
+            lambda: io(db.session(shape).execute("DELETE FROM trades")),
+            lambda: io(db.execute_query_by_session(shape, WHERE_AM_I)),
+            lambda: io(db.call_procedure_by_session(shape, "portfolio", (1,))),
+            lambda: db.get_client_by_session(shape),
+        ]
+
+    services: List[Any] = [open_service(), open_service(absent_shard="error")]
+    for db in services:
+        for shape in shapes:
+            for attempt in attempts(db, shape):
+                with pytest.raises(ParameterError, match="a client session is None or"):
+                    attempt()
+            with pytest.raises(ParameterError), io.entered(db.session(shape).transaction()):
+                raise AssertionError("it was begun")
+        mapping = {"session": {"shard_id": 2}}
+        assert io(db.session(mapping).query(WHERE_AM_I)) == name_of(databases, 2)
+        assert io(db.session(None).query(WHERE_AM_I)) == name_of(databases, "global")
+        assert "shard 2" in repr(db.session(mapping))
+        assert "shard 1" in repr(db.shard(1))
+
+
+def test_a_function_reads_sessions_of_other_shapes(
+    open_service: Any, io: Any, databases: Any
+) -> None:
+    db = open_service(session_shard=lambda claims: claims["shard"])
+    assert io(db.session({"shard": 2}).query(WHERE_AM_I)) == name_of(databases, 2)
+    assert io(db.session({"shard": None}).query(WHERE_AM_I)) == name_of(databases, "global")
+    assert io(db.execute_query_by_session({"shard": 1}, WHERE_AM_I)) == name_of(databases, 1)
+    with pytest.raises(ParameterError, match="a shard_id is an int"):
+        io(db.session({"shard": "1"}).query(WHERE_AM_I))
+    with pytest.raises(TypeError, match="session_shard is a function"):
+        open_service(session_shard="shard")

@@ -2,7 +2,7 @@
 
 import pickle
 from dataclasses import dataclass
-from typing import Any, Callable, List, NamedTuple
+from typing import Any, Callable, Iterator, List, NamedTuple
 
 import pytest
 from database_servers import Databases
@@ -24,30 +24,40 @@ INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 
 @pytest.fixture
-def four(databases: Databases) -> Any:
-    """Shards 1 to 4, of which 3 and 4 are shard 1's database under other numbers."""
-    databases.set_row(3)
-    databases.set_row(4)
-    return databases
+def four(databases: Databases) -> Iterator[Any]:
+    """Shards 1 to 4, of which 3 and 4 are other databases on shard 1's server."""
+    config = databases.config_of(1)
+    names = {shard_id: f"{config.database}_{shard_id}" for shard_id in (3, 4)}
+    for shard_id, name in names.items():
+        databases.run(
+            1,
+            f"CREATE DATABASE {name}",
+            f"CREATE TABLE {name}.trades LIKE trades",
+            f"GRANT ALL ON {name}.* TO {config.user}@'%'",
+        )
+        databases.set_row(shard_id, database_name=name)
+    yield databases
+    for name in names.values():
+        databases.run(1, f"DROP DATABASE {name}", f"REVOKE ALL ON {name}.* FROM {config.user}@'%'")
 
 
 def test_every_shard_is_asked_and_each_answer_is_its_own(
     four: Any, open_service: Callable[..., Any], io: IO
 ) -> None:
     db = open_service()
-    for shard_id in (1, 2):
+    for shard_id in (1, 2, 3, 4):
         io(db.shard(shard_id).execute(INSERT, (shard_id,)))
     result = io(db.shards().query("SELECT user_id FROM trades WHERE user_id > %s", (0,)))
     assert result.by_shard == {
         1: [{"user_id": 1}],
         2: [{"user_id": 2}],
-        3: [{"user_id": 1}],
-        4: [{"user_id": 1}],
+        3: [{"user_id": 3}],
+        4: [{"user_id": 4}],
     }
-    assert [row["user_id"] for row in result.rows] == [1, 2, 1, 1]
+    assert [row["user_id"] for row in result.rows] == [1, 2, 3, 4]
     assert result.rows_with_shard()[1:3] == [
         {"user_id": 2, "_shard": 2},
-        {"user_id": 1, "_shard": 3},
+        {"user_id": 3, "_shard": 3},
     ]
     assert result.errors == {}
     done = io(db.shards([2, 1]).execute(INSERT, (9,)))
@@ -56,6 +66,27 @@ def test_every_shard_is_asked_and_each_answer_is_its_own(
     assert [len(called.by_shard[shard_id].rows) for shard_id in (1, 2)] == [2, 2]
     assert len(called.rows) == 4
     assert io(db.shards([]).query("SELECT 1")).rows == []
+
+
+def test_a_database_of_two_shards_is_counted_once_and_reported(
+    databases: Any, open_service: Any, io: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    databases.set_row(3)
+    there = databases.config
+    databases.set_row(4, host=there.host, port=there.port, database_name=there.database)
+    databases.run("global", "CREATE TABLE trades (user_id INT)")
+    try:
+        db = open_service()
+        io(db.shard(1).execute(INSERT, (1,)))
+        found = io(db.shards().query("SELECT user_id FROM trades"))
+        assert (found.by_shard[1], sorted(found.by_shard)) == ([{"user_id": 1}], [1, 2, 4])
+        assert sorted(io(db.shards([1, 3]).query("SELECT 1")).by_shard) == [1, 3], "as named"
+        shared, globally = sorted(db.status().problems, reverse=True)
+        assert shared.startswith("shards 1, 3 are one database")
+        assert globally.startswith("shard 4 is the global database")
+        assert shared in caplog.text
+    finally:
+        databases.run("global", "DROP TABLE trades")
 
 
 def test_shards_are_asked_at_the_same_time(

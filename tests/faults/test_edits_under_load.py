@@ -15,10 +15,11 @@ from database_servers import Databases
 from io_kinds import IO
 
 from dualdb import DatabaseConfig, ShardNotFound, ShardUnavailable
-from dualdb.execution.steps import CallHooks, Close
+from dualdb.execution.steps import CallHooks, Close, Sleep
 from dualdb.sync_impl.runner import run_plan
 from dualdb.topology import shard_map
-from dualdb.topology.lifecycle import ServiceLifecycle
+from dualdb.topology.maintenance import Maintenance, Timing
+from dualdb.topology.manager import Topology, TopologyManager
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, %s, 1)"
 CALLERS = 6
@@ -184,7 +185,7 @@ def client(config: DatabaseConfig, name: str, shard_id: Any) -> Any:
 
 
 def performed(step: Any) -> Any:
-    assert isinstance(step, (Close, CallHooks))
+    assert isinstance(step, (Close, CallHooks, Sleep))
     for each in step.clients if isinstance(step, Close) else ():
         each.pool.closed = True
 
@@ -192,13 +193,20 @@ def performed(step: Any) -> Any:
 def test_ten_thousand_edits_show_nobody_half_a_change(seed: int) -> None:
     base = DatabaseConfig(database="g", user="u", password="")
     table, chance = Table(), random.Random(seed)
-    life = ServiceLifecycle(base, "t", client, lambda plan, wait=None: None)
+    manager = TopologyManager(client, drain_timeout=30.0)
+    maintenance = Maintenance(
+        manager,
+        SimpleNamespace(),  # type: ignore[arg-type]
+        lambda timeout: Sleep(0),
+        None,
+        timing=Timing(),
+    )
     done, wrong = threading.Event(), []
     looks: Counter[int] = Counter()
 
     def read() -> None:
         while not done.is_set():
-            topology: Any = life.topology
+            topology: Any = manager.topology
             before = topology.shard_map.version
             for shard_id, shard in topology.shard_map.shards.items():
                 config, found = shard.config, topology.clients.get(shard_id)
@@ -215,21 +223,19 @@ def test_ten_thousand_edits_show_nobody_half_a_change(seed: int) -> None:
             looks[before] += 1
             time.sleep(0.0005)
 
-    life.topology = SimpleNamespace(
-        global_client=client(base, "global", None), shard_map=shard_map.EMPTY, clients={}
-    )  # type: ignore[assignment]
-    run_plan(life._activate(shard_map.EMPTY._replace(version=1)), performed)
+    manager.topology = Topology(client(base, "global", None), shard_map.EMPTY, {})
+    run_plan(manager.activate(shard_map.EMPTY._replace(version=1)), performed)
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
     for version in range(2, 10_002):
         table.edit(chance)
-        before: Any = life.topology
+        before: Any = manager.topology
         run_plan(
-            life._activate(shard_map.parse_shard_table(list(table.rows.values()), base, version)),
+            manager.activate(shard_map.parse_shard_table(list(table.rows.values()), base, version)),
             performed,
         )
-        after: Any = life.topology
+        after: Any = manager.topology
         for shard_id, kept in before.clients.items():
             same = after.clients.get(shard_id)
             if (
@@ -240,16 +246,16 @@ def test_ten_thousand_edits_show_nobody_half_a_change(seed: int) -> None:
                 assert same is kept, "an unchanged row keeps its very pool"
             else:
                 assert kept.pool.closed
-        run_plan(life._reap_draining(), performed)
+        run_plan(maintenance.reap_draining(), performed)
     done.set()
     for reader in readers:
         reader.join()
     assert wrong == []
     assert len(looks) > 50
     fresh = shard_map.parse_shard_table(list(table.rows.values()), base, 10_001)
-    last: Any = life.topology
+    last: Any = manager.topology
     assert last.shard_map == fresh
     assert {key: each.config for key, each in last.clients.items()} == {
         key: shard.config for key, shard in fresh.shards.items() if shard.in_service
     }
-    assert life.draining == ()
+    assert manager.draining == ()

@@ -152,6 +152,14 @@ def test_a_module_s_service_is_opened_first_after_the_fork(databases: Databases,
     assert [in_child(work) for _ in range(2)] == ["2", "2"]
 
 
+def test_a_transaction_in_a_child_says_whose_it_is(databases: Databases) -> None:
+    with DatabaseService(databases.config) as db:
+        with db.shard(1).transaction() as tx:
+            for use in (lambda: tx.query("SELECT 1"), lambda: db.shard(1).query("SELECT 1")):
+                assert f"belongs to process {os.getpid()}" in in_child(use)
+            assert tx.query_value("SELECT 1") == 1
+
+
 def test_a_child_makes_ids_under_a_number_of_its_own(databases: Databases) -> None:
     databases.run("global", "DROP TABLE IF EXISTS dualdb_worker")
     with DatabaseService(databases.config) as db:

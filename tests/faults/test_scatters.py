@@ -147,7 +147,7 @@ def test_a_read_whose_connection_is_lost_is_sent_again(
 
 
 def test_connections_that_died_idle_are_replaced(db: Any, io: IO, databases: Databases) -> None:
-    user = db.shard(1)._route().config.user
+    user = db.get_shard_client(1).config.user
     for each in databases.run(
         1, f"SELECT id FROM information_schema.processlist WHERE user = '{user}'"
     ):
@@ -201,7 +201,7 @@ def test_nothing_is_mixed_up_while_sessions_are_killed(
     db: Any, io: IO, databases: Databases, seed: int
 ) -> None:
     chance = random.Random(seed)
-    user = db.shard(1)._route().config.user
+    user = db.get_shard_client(1).config.user
     over = threading.Event()
 
     def kill() -> None:

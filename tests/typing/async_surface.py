@@ -3,7 +3,7 @@
 import asyncio
 import datetime
 from dataclasses import dataclass
-from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from pydantic import BaseModel
 from typing_extensions import TypedDict, assert_type
@@ -17,6 +17,7 @@ from dualdb import (
     DatabaseConfig,
     DrainReport,
     Error,
+    Event,
     InOut,
     Max,
     Min,
@@ -27,6 +28,7 @@ from dualdb import (
     Row,
     RowCount,
     ScatterResult,
+    ServiceStats,
     ServiceStatus,
     ShardStatus,
     Sum,
@@ -58,8 +60,9 @@ async def service(db: AsyncDatabaseService, client_session: object) -> None:
     assert_type(await db.drain_shard(3, timeout=5), DrainReport)
     assert_type(await db.remove_shard(3), None)
     db.on("shard_added", lambda event: event.after)
-    db.on("shard_add", lambda event: event.after)  # type: ignore[arg-type]
-    assert_type(db.stats(), Dict[Union[str, int], PoolStats])
+    db.on("shard_add", lambda event: event.after)  # type: ignore[call-overload]
+    assert_type(db.stats(), ServiceStats)
+    assert_type(db.stats()[1], PoolStats)
     with db.deadline(1.5) as deadline:
         assert_type(deadline, Deadline)
     assert_type(await db.load_shard_configs(), None)
@@ -273,6 +276,17 @@ async def mistakes(db: AsyncDatabaseService) -> None:
         assert_type(tx, Transaction)
     task = asyncio.create_task(db.query("SELECT 1"))
     assert_type(await task, List[Row])
+
+
+def reports(db: AsyncDatabaseService, event: Event) -> None:
+    assert_type(db.stats().as_dict(), Dict[str, Dict[str, Any]])
+    assert_type(db.status().as_dict(), Dict[str, Any])
+
+    @db.on("shard_down")
+    def hook(event: Event) -> str:
+        return event.name
+
+    assert_type(hook(event), str)
 
 
 async def directory(db: AsyncDatabaseService, client_session: object) -> None:

@@ -2,7 +2,7 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from pydantic import BaseModel
 from typing_extensions import TypedDict, assert_type
@@ -15,6 +15,7 @@ from dualdb import (
     DatabaseService,
     DrainReport,
     Error,
+    Event,
     InOut,
     Max,
     Min,
@@ -26,6 +27,7 @@ from dualdb import (
     Row,
     RowCount,
     ScatterResult,
+    ServiceStats,
     ServiceStatus,
     ShardStatus,
     Sum,
@@ -57,8 +59,9 @@ def service(db: DatabaseService, client_session: object) -> None:
     assert_type(db.drain_shard(3, timeout=5), DrainReport)
     assert_type(db.remove_shard(3), None)
     db.on("shard_added", lambda event: event.after)
-    db.on("shard_add", lambda event: event.after)  # type: ignore[arg-type]
-    assert_type(db.stats(), Dict[Union[str, int], PoolStats])
+    db.on("shard_add", lambda event: event.after)  # type: ignore[call-overload]
+    assert_type(db.stats(), ServiceStats)
+    assert_type(db.stats()[1], PoolStats)
     with db.deadline(1.5) as deadline:
         assert_type(deadline, Deadline)
     assert_type(db.load_shard_configs(), None)
@@ -255,6 +258,17 @@ def configuration() -> None:
     )
     DatabaseService(DatabaseConfig.from_env(), absent_shard="maybe")  # type: ignore[arg-type]
     DatabaseService(DatabaseConfig.from_env()).query(1)  # type: ignore[call-overload]
+
+
+def reports(db: DatabaseService, event: Event) -> None:
+    assert_type(db.stats().as_dict(), Dict[str, Dict[str, Any]])
+    assert_type(db.status().as_dict(), Dict[str, Any])
+
+    @db.on("shard_down")
+    def hook(event: Event) -> str:
+        return event.name
+
+    assert_type(hook(event), str)
 
 
 def directory(db: DatabaseService, client_session: object) -> None:

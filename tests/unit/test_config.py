@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 import ssl
+import traceback
 from typing import Any, Dict
 
 import pytest
@@ -218,3 +219,119 @@ def test_ssl_modes(
     assert (found is not None) is tls
     if found is not None:
         assert (found.verify_mode, found.check_hostname) == (verifies, hostname)
+
+
+@pytest.mark.parametrize(
+    ("field", "right", "wrong"),
+    [
+        ("init_command", ["SET @a = 1", "CALL begin_session()"], ["", " ; ", "SET @a\x00"]),
+        ("time_zone", ["+00:00", "-9:30", "SYSTEM", "Europe/Berlin"], ["", "x'y", "+1", "a b"]),
+        ("sql_mode", ["", "ANSI_QUOTES", "STRICT_ALL_TABLES, ANSI"], ["a'b", "x;y"]),
+        ("isolation", ["READ COMMITTED", "read-committed", "Serializable"], ["", "READ"]),
+        ("reset", ["changed", "always"], ["never", ""]),
+    ],
+)
+def test_what_a_session_begins_with(field: str, right: Any, wrong: Any) -> None:
+    for value in right:
+        config(**{field: value})
+    for value in wrong:
+        with pytest.raises(ValidationError, match=field):
+            config(**{field: value})
+    assert config(isolation="read-committed").isolation == "READ COMMITTED"
+    assert (config().isolation, config().reset, config().init_command) == (None, "changed", None)
+
+
+@pytest.mark.parametrize("mode", [{}, {"ssl_mode": "preferred"}, {"ssl_mode": "required"}])
+def test_an_authority_is_there_to_verify(mode: Any) -> None:
+    assert config(ssl_ca="/ca.pem", **mode).ssl_mode == "verify_ca"
+    assert config(**mode).model_copy(update={"ssl_ca": "/ca.pem"}).ssl_mode == "verify_ca"
+    assert config(ssl_ca="/ca.pem").model_copy(update={"ssl_ca": None}).ssl_mode == "preferred"
+    assert config(ssl_ca="/ca.pem", ssl_mode="verify_identity").ssl_mode == "verify_identity"
+
+
+def test_a_password_is_looked_up_when_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    given = [CANARY]
+    (tmp_path / "secret").write_text(CANARY + "\n")
+    monkeypatch.setenv("APP_SECRET", CANARY)
+    made = [
+        config(password=lambda: given[0]),
+        config(password=lambda: SecretStr(given[0])),
+        config(password=f"file:{tmp_path}/secret"),
+        config(password=SecretStr("env:APP_SECRET")),
+        DatabaseConfig.from_url("mysql://u:env%3AAPP_SECRET@h/d"),
+        DatabaseConfig.from_env(
+            environ={
+                "DUALDB_DATABASE": "d",
+                "DUALDB_USER": "u",
+                "DUALDB_PASSWORD": "env:APP_SECRET",
+            }
+        ),
+    ]
+    assert {each.reveal_password() for each in made} == {CANARY}
+    given[0] = "rotated"
+    (tmp_path / "secret").write_text("rotated")
+    monkeypatch.setenv("APP_SECRET", "rotated")
+    assert {each.reveal_password() for each in made} == {"rotated"}
+    for each in made:
+        shown = repr(each) + each.model_dump_json() + repr(each.model_dump())
+        assert "rotated" not in shown
+        assert "APP_SECRET" not in shown
+        assert each.model_copy() == each
+        assert hash(each) == hash(each.model_copy())
+        assert each.looks_up_password
+    assert not config().looks_up_password
+
+
+def test_a_password_that_cannot_be_looked_up_is_an_error_without_it() -> None:
+    def fails() -> str:
+        raise KeyError(CANARY)
+
+    wrongs: Any = [fails, lambda: 7, "env:NO_SUCH_VARIABLE", "file:/nowhere"]
+    for wrong in wrongs:
+        with pytest.raises(ValueError, match="^password: ") as caught:
+            config(password=wrong).reveal_password()
+        assert CANARY not in str(caught.value)
+
+    async def later() -> str:
+        return CANARY
+
+    with pytest.raises(ValidationError, match="must not be a coroutine function"):
+        config(password=later)
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "mariadb", "mysql+pymysql", "mysql+aiomysql"])
+def test_urls_of_other_libraries_are_taken(scheme: str) -> None:
+    made = DatabaseConfig.from_url(f"{scheme}://u:p@h:3307/d")
+    assert (made.host, made.port, made.reveal_password()) == ("h", 3307, "p")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mysql+psycopg://u:c4nary@h/d", "mysql://u:c4n?ary@h/d", "mysql://u:c4n#ary@h/d"],
+)
+def test_a_url_is_not_shown_in_parts_either(url: str) -> None:
+    with pytest.raises(ValueError, match="a database URL|percent-encoded") as caught:
+        DatabaseConfig.from_url(url)
+    assert not {"c4nary", "c4n", "ary@h"} & set(str(caught.value).split())
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(caught.tb)][1:]
+    assert "c4n" not in repr(frames)
+
+
+def test_an_empty_environment_names_the_variables() -> None:
+    with pytest.raises(ValueError, match="no environment variable begins with APP_: set APP_URL"):
+        DatabaseConfig.from_env("APP_", {"PATH": "/"})
+
+
+def test_no_traceback_of_a_wrong_field_holds_the_password() -> None:
+    for wrong in ({"port": 0}, {"hots": 1}, {"database": ""}):
+        with pytest.raises(ValidationError) as caught:
+            config(**wrong)
+        frames = [
+            frame.f_locals
+            for frame, _ in traceback.walk_tb(caught.tb)
+            if not frame.f_code.co_filename.endswith("test_config.py")
+        ]
+        assert frames
+        assert CANARY not in repr(frames)

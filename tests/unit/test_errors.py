@@ -263,8 +263,9 @@ def test_shard_errors_are_runtime_errors_as_the_original_s_were() -> None:
     for cls in (errors.ShardNotFound, errors.ShardUnavailable, errors.ServiceNotOpen):
         assert issubclass(cls, RuntimeError)
     error = errors.shard_unavailable(7, "it is in maintenance")
-    assert str(error) == "Shard 7 not available"
-    assert pickle.loads(pickle.dumps(error)).reason == "it is in maintenance"
+    assert str(error) == "Shard 7 not available: it is in maintenance"
+    assert error.args == ("Shard 7 not available",)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert error.errno is None
 
 

@@ -26,6 +26,7 @@ def endpoint(shard_id: Any = 1) -> Any:
         shard_id=shard_id,
         config=config,
         breaker=CircuitBreaker(lambda: 1.0),
+        on_outage=None,
         retry_budget=RetryBudget(),
     )
 

@@ -4,7 +4,7 @@ import time
 from typing import Any, List
 
 import pytest
-from scripted_plans import DENIED, READ, ROWS, UPDATED, WRITE, follow, lost, place
+from scripted_plans import DENIED, READ, ROWS, UPDATED, WRITE, follow, lost, place, routed
 
 from dualdb.errors import (
     ConnectionLost,
@@ -55,10 +55,10 @@ def late(in_transaction: bool = False, *, sent: bool = True) -> DeadlineExceeded
 def test_what_is_sent_twice(sql: str, idempotent: bool, answers: List[Any], outcome: Any) -> None:
     script = [(steps.Execute, response) for response in answers]
     if outcome is None:
-        follow(verbs.query(place, sql, None, idempotent=idempotent), script)
+        follow(verbs.query(routed(place), sql, None, idempotent=idempotent), script)
         return
     with pytest.raises(outcome) as caught:
-        follow(verbs.query(place, sql, None, idempotent=idempotent), script)
+        follow(verbs.query(routed(place), sql, None, idempotent=idempotent), script)
     assert type(caught.value) is outcome
     if outcome is OutcomeUnknown:
         assert (caught.value.args[0], caught.value.shard_id, caught.value.sent) == (2013, 1, True)
@@ -75,7 +75,7 @@ def test_a_call_goes_where_the_route_says_each_time() -> None:
         return found
 
     with pytest.raises(ShardUnavailable):
-        follow(verbs.query(route, READ, None), [(steps.Execute, lost())])
+        follow(verbs.query(routed(route), READ, None), [(steps.Execute, lost())])
 
 
 def test_a_place_that_was_closed_meanwhile_is_looked_for_once_more() -> None:
@@ -84,13 +84,13 @@ def test_a_place_that_was_closed_meanwhile_is_looked_for_once_more() -> None:
     routes = iter(places)
     assert (
         follow(
-            verbs.query_value(lambda: next(routes), READ, None),
+            verbs.query_value(routed(lambda: next(routes)), READ, None),
             [(steps.Execute, closed), (steps.Execute, ROWS)],
         )
         == 1
     )
     with pytest.raises(ServiceNotOpen):
-        follow(verbs.query(lambda: places[0], READ, None), [(steps.Execute, closed)])
+        follow(verbs.query(routed(lambda: places[0]), READ, None), [(steps.Execute, closed)])
 
 
 def test_a_shard_that_the_map_does_not_know_is_looked_for() -> None:
@@ -100,8 +100,9 @@ def test_a_shard_that_the_map_does_not_know_is_looked_for() -> None:
         looked.append(1)
         yield steps.Sleep(0)
 
-    def route() -> Any:
-        raise steps.UnknownShard(look, place)
+    def route(until: Any = None) -> Any:
+        yield from look()
+        return place()
 
     assert follow(
         verbs.query(route, "SELECT 1", None), [(steps.Sleep, None), (steps.Execute, ROWS)]
@@ -123,7 +124,7 @@ def test_a_server_that_turns_the_account_away_may_not_be_the_shard_s_any_more(mo
     old, new = place(), place()
     old._refresh_on_miss = look
     ways = iter([old, new, new])
-    route: Any = (lambda: next(ways)) if moved else (lambda: old)
+    route: Any = routed((lambda: next(ways)) if moved else (lambda: old))
     for plan, step, response in (
         (verbs.query(route, WRITE, None), steps.Execute, UPDATED),
         (execute.check_out(route), steps.CheckOut, "raw"),
@@ -140,15 +141,15 @@ def test_a_server_that_turns_the_account_away_may_not_be_the_shard_s_any_more(mo
 def test_a_read_only_place_is_sent_reads_alone() -> None:
     there = place()
     there._read_only = True
-    assert follow(verbs.query(lambda: there, READ, None), [(steps.Execute, ROWS)])
+    assert follow(verbs.query(routed(lambda: there), READ, None), [(steps.Execute, ROWS)])
     follow(
-        verbs.call(lambda: there, "p", (), read_only=True),
+        verbs.call(routed(lambda: there), "p", (), read_only=True),
         [(steps.Execute, CallResult([], {}, 0, 0))],
     )
     for plan in (
-        verbs.execute(lambda: there, WRITE, None),
-        verbs.call(lambda: there, "p", ()),
-        execute.check_out(lambda: there, raw=True),
+        verbs.execute(routed(lambda: there), WRITE, None),
+        verbs.call(routed(lambda: there), "p", ()),
+        execute.check_out(routed(lambda: there), raw=True),
     ):
         with pytest.raises(ShardReadOnly) as caught:
             follow(plan, [])
@@ -159,15 +160,15 @@ def test_what_the_retry_budget_does_not_allow_is_not_sent_twice() -> None:
     poor = place()
     poor._take_retry_token = lambda: False
     with pytest.raises(ConnectionLost):
-        follow(verbs.query(lambda: poor, READ, None), [(steps.Execute, lost())])
+        follow(verbs.query(routed(lambda: poor), READ, None), [(steps.Execute, lost())])
 
 
 def test_a_timeout_sets_the_step_s_limit_and_nothing_is_sent_after_it() -> None:
     times = iter([0.0, 10.0])
-    plan = execute.execute_statement(place, Statement(READ), 5.0, lambda: next(times))
+    plan = execute.execute_statement(routed(place), Statement(READ), 5.0, lambda: next(times))
     began = time.monotonic()
     step: Any = next(plan)
     assert began + 5.0 <= step.until <= time.monotonic() + 5.0
     with pytest.raises(DeadlineExceeded) as caught:
-        follow(verbs.query(place, WRITE, None, timeout=0), [])
+        follow(verbs.query(routed(place), WRITE, None, timeout=0), [])
     assert caught.value.sent is False

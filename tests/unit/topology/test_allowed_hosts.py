@@ -46,3 +46,38 @@ def test_only_allowed_hosts_are_shards(
 def test_an_allowed_host_is_a_name_an_address_or_a_network(hosts: Any) -> None:
     with pytest.raises(ValueError, match="allowed_hosts"):
         AllowedHosts(hosts)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "port", "is_allowed"),
+    [
+        ("*.db.internal", "a.db.internal", 1, True),
+        ("*.db.internal", "a.b.db.internal", 1, False),
+        ("*.db.internal", "evil.example.db.internal", 1, False),
+        ("db?.internal", "db1.internal", 1, True),
+        ("db?.internal", "db.internal", 1, False),
+        ("db1", "db1", 3306, True),
+        ("db1:3306", "db1", 3306, True),
+        ("db1:3306", "db1", 22, False),
+        ("db1:3306-3310", "db1", 3308, True),
+        ("db1:3306-3310", "db1", 3311, False),
+        ("*.internal:3306", "db1.internal", 3307, False),
+        ("10.0.0.0/8:3306", "10.1.2.3", 3306, True),
+        ("10.0.0.0/8:3306", "10.1.2.3", 3307, False),
+        ("10.1.2.3:3306", "10.1.2.3", 3306, True),
+        ("[fd00::/8]:3306", "fd00::1", 3306, True),
+        ("[fd00::/8]:3306", "fd00::1", 3307, False),
+        ("fd00::1", "fd00::1", 3307, True),
+        ("db.internal", "dbxinternal", 1, False),
+    ],
+)
+def test_patterns_keep_to_a_part_of_the_name_and_to_ports(
+    pattern: str, host: str, port: int, is_allowed: bool
+) -> None:
+    assert AllowedHosts([pattern]).allows(host, port) is is_allowed
+
+
+@pytest.mark.parametrize("pattern", ["db1:0", "db1:9-8", "db1:70000", "db1:x", "db1:", ":3306"])
+def test_a_wrong_port_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="allowed_hosts"):
+        AllowedHosts([pattern])

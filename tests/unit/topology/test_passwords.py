@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from shard_rows import BASE, row
 
+from dualdb.topology.passwords import DEFAULT_REFERENCES, AllowedReferences
 from dualdb.topology.shard_map import parse_shard_table
 
 
@@ -31,3 +32,29 @@ def test_a_password_may_be_named_and_not_held(
     os.mkfifo(tmp_path / "pipe")
     assert "there is no file" in password(f"file:{tmp_path}/pipe")
     assert "is longer than" in password(f"file:{tmp_path}/long")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "reference", "is_allowed"),
+    [
+        (DEFAULT_REFERENCES, "env:DUALDB_SHARD_1", True),
+        (DEFAULT_REFERENCES, "env:CLOUD_SECRET", False),
+        (DEFAULT_REFERENCES, "env:XDUALDB_A", False),
+        (DEFAULT_REFERENCES, "env:dualdb_a", False),
+        (DEFAULT_REFERENCES, "file:/run/secrets/a", False),
+        (["file:/run/secrets/*"], "file:/run/secrets/a", True),
+        (["file:/run/secrets/*"], "file:/run/secrets/../../etc/shadow", False),
+        (["file:/run/secrets/*"], "file:/run/secrets/a/b", False),
+        (["file:/run/*/../x"], "file:/run/a/../x", False),
+        ([], "env:DUALDB_A", False),
+        (None, "env:ANY", True),
+    ],
+)
+def test_a_row_refers_to_what_is_allowed(allowed: Any, reference: str, is_allowed: bool) -> None:
+    assert AllowedReferences(allowed).allows(reference) is is_allowed
+
+
+@pytest.mark.parametrize("wrong", ["env:A", ["A"], ["env:"], ["vault:x"], [None]])
+def test_what_is_no_reference_cannot_be_allowed(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="allowed_references"):
+        AllowedReferences(wrong)

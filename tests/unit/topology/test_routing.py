@@ -92,7 +92,7 @@ def test_where_a_call_goes(shard_id: Optional[int], absent: Any, named: bool, ou
     assert type(error) is outcome
     assert (error.shard_id, error.target, error.sent) == (shard_id, f"shard {shard_id}", False)
     if outcome is ShardUnavailable:
-        assert str(error) == f"Shard {shard_id} not available"
+        assert str(error) == f"Shard {shard_id} not available: {error.reason}"
         assert error.reason
 
 

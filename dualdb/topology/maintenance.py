@@ -1,0 +1,221 @@
+"""The background of a service: keeps the map true, tries again what cannot be reached,
+and keeps the pools tidy.
+"""
+
+import logging
+import random
+import time
+from typing import Any, Callable, NamedTuple, Optional, Set, Tuple
+
+from .. import errors
+from ..execution import retry, steps
+from .manager import TopologyManager
+from .table_reader import TableReader
+
+log = logging.getLogger("dualdb")
+
+#: So many clients are connected, or their pools tidied, in one step.
+_BATCH = 128
+
+
+class Timing(NamedTuple):
+    """How often the background does what. All in seconds.
+
+    Attributes:
+        interval: Between two looks at the pools.
+        reconnect_timeout: The longest wait for servers that do not answer, while
+            everything else in the background waits too.
+        refresh_timeout: For reading the shard table.
+        max_refresh_pause: The longest pause between attempts to read a shard table that
+            cannot be read.
+    """
+
+    interval: float = 1.0
+    reconnect_timeout: float = 1.0
+    refresh_timeout: float = 5.0
+    max_refresh_pause: float = 10.0
+
+
+class Maintenance:
+    """The plan that runs in the background of an open service.
+
+    Args:
+        manager: What is in use.
+        reader: The shard table.
+        refresh: Reads the shard table and puts it into use, for (timeout in seconds),
+            while nobody else does.
+        refresh_interval: Seconds between two readings; None for none by itself.
+        timing: How often it does the rest.
+        clock: Seconds from any start.
+    """
+
+    def __init__(
+        self,
+        manager: TopologyManager,
+        reader: TableReader,
+        refresh: Callable[[float], steps.Step],
+        refresh_interval: Optional[float],
+        *,
+        timing: Timing,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._manager, self._reader, self._refresh = manager, reader, refresh
+        self._refresh_interval, self.timing, self._clock = refresh_interval, timing, clock
+        self._mark: Optional[object] = None
+        self._failing: Set[str] = set()
+
+    def forked(self) -> None:
+        """As in a process where nothing runs in the background."""
+        self._mark = None
+
+    def stop(self) -> None:
+        """Have the loop end at its next step."""
+        self._mark = None
+
+    def ensure(self) -> steps.Plan[None]:
+        """Start the loop, unless it runs or the service is not open."""
+        if self._mark is not None or self._manager.topology is None:
+            return
+        mark = self._mark = object()
+        try:
+            yield steps.Spawn(self.loop(mark))
+        except Exception as error:
+            # The next call that reads the shard table tries again.
+            self._mark = None
+            log.error("the background cannot be started: %s", error)
+
+    def loop(self, mark: object) -> steps.Plan[None]:
+        """Run until the service is closed, whatever fails meanwhile."""
+        attempt, retry_at = 0, float("inf")
+        refresh_at = self._clock() + self.next_refresh_delay()
+        try:
+            while self._manager.topology is not None and self._mark is mark:
+                now = self._clock()
+                pause = min(self.timing.interval, refresh_at - now, retry_at - now)
+                yield steps.Sleep(max(0.0, pause))
+                if self._clock() >= refresh_at:
+                    yield from self._guarded("reading the shard table", self._refresh_table())
+                    refresh_at = self._clock() + self.next_refresh_delay()
+                away = self.unreachable_shards()
+                if away and (attempt == 0 or self._clock() >= retry_at):
+                    start = attempt * _BATCH % len(away)
+                    plan = self.connect(
+                        away[start:] + away[:start], self._clock() + self.timing.reconnect_timeout
+                    )
+                    yield from self._guarded("connecting to shards", plan)
+                    attempt += 1
+                    retry_at = self._clock() + retry.backoff(attempt, base=0.25, cap=5.0)
+                elif not away:
+                    attempt, retry_at = 0, float("inf")
+                yield from self._guarded("closing idle connections", self._prune())
+                yield from self._guarded("draining pools", self.reap_draining())
+                yield from self._guarded("calling hooks", self._manager.dispatch())
+        finally:
+            if self._mark is mark:
+                self._mark = None
+
+    def _guarded(self, what: str, plan: steps.Plan[None]) -> steps.Plan[None]:
+        """Run a part of the loop. Whatever it raises is logged once, until the part
+        works again, and does not end the loop.
+        """
+        try:
+            yield from plan
+        except Exception:
+            if what not in self._failing:
+                self._failing.add(what)
+                log.exception("the background goes on although %s failed", what)
+        else:
+            self._failing.discard(what)
+
+    def next_refresh_delay(self) -> float:
+        """Seconds until the shard table is read again; spread, lest all processes of an
+        application read it at once.
+        """
+        failures, limit = self._reader.failures, self.timing.max_refresh_pause
+        if self._refresh_interval is None:
+            return limit if failures else float("inf")
+        longest = min(
+            self._refresh_interval * 2.0 ** min(failures, 16), max(limit, self._refresh_interval)
+        )
+        return longest * random.uniform(0.75, 1.0)
+
+    def _refresh_table(self) -> steps.Plan[None]:
+        known = self._reader.failure
+        try:
+            yield self._refresh(self.timing.refresh_timeout)
+        except errors.ServiceNotOpen:
+            pass
+        except errors.Error as error:
+            if known is None:
+                log.warning(
+                    "the shard table cannot be read, so the last map stays in use: %s", error
+                )
+
+    def unreachable_shards(self) -> Tuple[int, ...]:
+        """The shards without a connection: new, or not reached the last time."""
+        topology = self._manager.topology
+        clients = {} if topology is None else topology.clients
+        return tuple(
+            [
+                key
+                for key, client in clients.items()
+                if client.pool.breaker.failure is not None or not client.pool.opened
+            ]
+        )
+
+    def connect(self, shard_ids: Tuple[int, ...], until: Optional[float]) -> steps.Plan[None]:
+        """Connect to shards, many at the same time, and log which cannot be reached.
+
+        Args:
+            shard_ids: The shards.
+            until: When it must be over, by time.monotonic(); None for no limit.
+        """
+        topology = self._manager.topology
+        if topology is None:
+            return
+        clients = [topology.clients[key] for key in shard_ids if key in topology.clients]
+        for start in range(0, len(clients), _BATCH):
+            if start and until is not None and self._clock() >= until:
+                return
+            batch = clients[start : start + _BATCH]
+            known = [client.pool.breaker.failure for client in batch]
+            outcomes = yield steps.Gather(tuple([steps.Open(each, until) for each in batch]))
+            for client, failure, outcome in zip(batch, known, outcomes):
+                _report(client, failure, outcome)
+
+    def _prune(self) -> steps.Plan[None]:
+        topology = self._manager.topology
+        if topology is not None:
+            clients = topology.all_clients
+            for start in range(0, len(clients), _BATCH):
+                yield steps.PruneIdle(clients[start : start + _BATCH])
+                if start + _BATCH < len(clients):
+                    yield steps.Sleep(0.0)
+
+    def reap_draining(self) -> steps.Plan[None]:
+        """Let go of pools whose work is done, and abort what others have not finished
+        in time.
+        """
+        now = self._clock()
+        late = tuple(
+            [
+                each.client
+                for each in self._manager.draining
+                if each.client.pool.in_use and now >= each.until
+            ]
+        )
+        if late:
+            yield steps.AbortInUse(late)
+        self._manager.drop_drained(late, now + self.timing.max_refresh_pause)
+
+
+def _report(client: Any, failure: Optional[Exception], outcome: Any) -> None:
+    if outcome is None:
+        if failure is None:
+            log.info("%s database initialized: %s", client.name, client.config.address)
+        return
+    if failure is None and not isinstance(outcome, errors.ServiceNotOpen):
+        reason = getattr(outcome, "reason", None) or outcome
+        log.error(
+            "%s cannot be reached and is tried again in the background: %s", client.name, reason
+        )

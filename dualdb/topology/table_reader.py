@@ -1,0 +1,227 @@
+"""Reading the shard table: the whole of it each time, parsing only what has changed."""
+
+import logging
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from .. import error_codes, errors
+from ..execution import execute, steps
+from ..execution.detached import DetachedExecutor
+from ..passwords import is_reference
+from ..protocol import authentication
+from ..protocol.statements import Statement
+from ..results import ResultSet, Row
+from . import passwords
+from .shard_map import EMPTY, MapBuilder, ParsedRow, RowRules, Shard, ShardMap, Status, parse_row
+from .slices import in_slices
+
+log = logging.getLogger("dualdb")
+
+#: More rows than these are an error, if the service is not told otherwise.
+DEFAULT_MAX_SHARDS = 100_000
+
+
+class TableReader:
+    """The shard table, and the map as it was last read.
+
+    Args:
+        table: The table's name, ``name`` or ``schema.name``.
+        rules: What rows are read by.
+        max_shards: The most rows; more are an error, and the last map stays.
+        clock: Seconds from any start.
+
+    Attributes:
+        loaded: The map as last read.
+        begun: When the last reading began.
+        ended: When the last reading ended.
+        read_at: When the table was last read without an error; None if it never was.
+        failure: Why it could not be read the last time; None if it could.
+        failures: How often in a row it could not be read.
+        warning: Why what was read is not used; None if it is.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        rules: RowRules,
+        *,
+        max_shards: int = DEFAULT_MAX_SHARDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.table, self.rules, self._max_shards, self._clock = table, rules, max_shards, clock
+        self.reset()
+
+    def reset(self) -> None:
+        """As before the first reading."""
+        self.loaded = EMPTY
+        #: The rows of ``loaded`` by shard id, as far as that is an integer column.
+        self._known: Dict[int, Row] = {}
+        #: When the last reading without an error began; a forked child keeps it.
+        self.confirmed_at = float("-inf")
+        self.forget_readings()
+
+    def forget_readings(self) -> None:
+        """As in a forked child: the map stays, and nothing is being read."""
+        self.begun = self.ended = float("-inf")
+        self.read_at: Optional[float] = None
+        self.failure: Optional[str] = None
+        self.warning: Optional[str] = None
+        self.failures = 0
+
+    @property
+    def quoted_table(self) -> str:
+        """The table's name, as a statement has it."""
+        return ".".join([f"`{part}`" for part in self.table.split(".")])
+
+    def read(
+        self, client: Any, timeout: Optional[float] = None, *, force: bool = False
+    ) -> steps.Plan[None]:
+        """Read the table into ``loaded``, which stays as it is if nothing changed.
+
+        The whole table is its own probe: it has a row for each shard, and nothing less
+        would do. MAX(updated_at) is when a row was written, and not when that was
+        committed.
+
+        Args:
+            client: The global database's client.
+            timeout: Seconds for it.
+            force: Believe a table without shards, too.
+
+        Raises:
+            Error: The table cannot be read; ``loaded`` stays as it is.
+        """
+        self.begun = self._clock()
+        rows: List[Row] = []
+        try:
+            rows = yield from self.rows(client, timeout)
+            found, known = yield from self._parse(rows)
+        except Exception as error:
+            rows = []  # they hold passwords, and a traceback shows local variables
+            authentication.forget_locals(error)
+            self.failures += 1
+            if isinstance(error, errors.Error):
+                self.failure = str(error)
+                raise
+            self.failure = f"{type(error).__name__}: {error}"
+            raise errors.InternalError(
+                f"the shard table {self.table} cannot be read ({self.failure})"
+            ) from error
+        finally:
+            self.ended = self._clock()
+        if self.failure is not None:
+            log.info("the shard table can be read again")
+        self.read_at, self.failure, self.failures = self._clock(), None, 0
+        self.confirmed_at = self.begun
+        if self._is_believed(found, force):
+            self._known = known
+            self._keep(found)
+
+    def rows(self, client: Any, timeout: Optional[float] = None) -> steps.Plan[List[Row]]:
+        """The rows as they are.
+
+        Only a table that does not exist means "no shards", and only to a service that
+        has seen none: taking anything else for that would send the sessions of every
+        shard to the global database.
+
+        Raises:
+            TooManyRows: There are more than ``max_shards``.
+            Error: The table cannot be read.
+        """
+        statement = Statement(
+            f"SELECT * FROM {self.quoted_table} ORDER BY shard_id", max_rows=self._max_shards
+        )
+        try:
+            results: List[ResultSet] = yield from execute.execute_statement(
+                steps.fixed_route(DetachedExecutor(client)), statement, timeout
+            )
+        except errors.TooManyRows as error:
+            raise errors.TooManyRows(
+                f"the shard table {self.table} has more than {self._max_shards} rows (max_shards)"
+            ) from error
+        except errors.ProgrammingError as error:
+            if error.errno != error_codes.NO_SUCH_TABLE or self.loaded.shards:
+                raise
+            if not self.loaded.version:
+                log.warning(
+                    "there is no shard table %s: the service runs on the global database alone",
+                    self.table,
+                )
+            return []
+        return results[0].rows
+
+    def parse(self, rows: List[Row]) -> ShardMap:
+        """What a few rows mean to this service, as a map with the next version."""
+        builder = MapBuilder(self.rules.base)
+        for number, raw in enumerate(rows, 1):
+            builder.add(number, parse_row(raw, self.rules))
+        return builder.build(self.loaded.version + 1)
+
+    def _parse(self, rows: List[Row]) -> steps.Plan[Tuple[ShardMap, Dict[int, Row]]]:
+        builder = MapBuilder(self.rules.base)
+        known: Dict[int, Row] = {}
+        columns = {str(name).lower(): name for name in (rows[0] if rows else ())}
+        id_column, password_column = columns.get("shard_id", ""), columns.get("password", "")
+
+        def visit(item: Tuple[int, Row]) -> None:
+            number, raw = item
+            shard_id: Any = raw.get(id_column)
+            if type(shard_id) is int:
+                shard = self._unchanged(shard_id, raw, raw.get(password_column))
+                known[shard_id] = raw if shard is None else self._known[shard_id]
+                if shard is not None:
+                    builder.add(number, ParsedRow(shard_id, shard))
+                    return
+            builder.add(number, self._same_shard(parse_row(raw, self.rules)))
+
+        yield from in_slices(enumerate(rows, 1), visit, self._clock)
+        return builder.build(self.loaded.version + 1), known
+
+    def _unchanged(self, shard_id: int, raw: Row, password: Any) -> Optional[Shard]:
+        """The shard of the map before, if its row would say the same now."""
+        shard = self.loaded.shards.get(shard_id)
+        if shard is None or shard.status is Status.INVALID:
+            return None  # a variable or file may be there by now
+        try:
+            if self._known.get(shard_id) != raw:
+                return None
+            if shard.config is not None and is_reference(password):
+                current = passwords.of_row(password, self.rules.references)
+                return shard if current == shard.config.password else None
+        except Exception:
+            return None  # a value that cannot be compared, or a reference that is gone
+        return shard
+
+    def _same_shard(self, parsed: ParsedRow) -> ParsedRow:
+        """With the very shard of the map before, if it is equal."""
+        if parsed.shard_id is None:
+            return parsed
+        before = self.loaded.shards.get(parsed.shard_id)
+        return parsed._replace(shard=before) if before == parsed.shard else parsed
+
+    def _is_believed(self, found: ShardMap, force: bool) -> bool:
+        """Whether a map may be used: not one that has lost all its shards at once."""
+        if found.shards or not self.loaded.shards or force:
+            self.warning = None
+            return True
+        if self.warning is None:
+            self.warning = (
+                f"the shard table {self.table} has no shards any more, so the last map stays "
+                "in use: refresh(force=True) or a restart accepts that"
+            )
+            log.error("%s", self.warning)
+        return False
+
+    def _keep(self, found: ShardMap) -> None:
+        before = self.loaded
+        if before.version and found == before._replace(version=found.version):
+            return
+        for problem in _new(found.problems, before.problems):
+            log.error("shard table %s: %s", self.table, problem)
+        for warning in _new(found.warnings, before.warnings):
+            log.warning("shard table %s: %s", self.table, warning)
+        self.loaded = found
+
+
+def _new(found: Tuple[str, ...], before: Tuple[str, ...]) -> List[str]:
+    known = set(before)
+    return [each for each in found if each not in known]

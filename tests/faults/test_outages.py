@@ -1,0 +1,47 @@
+"""A shard whose server goes away: what the log and the hooks are told."""
+
+import logging
+from typing import Any, List
+
+import pytest
+
+from dualdb import ShardUnavailable
+from dualdb.sandbox import Sandbox
+
+
+def test_an_outage_is_logged_once_and_told(
+    io: Any, caplog: pytest.LogCaptureFixture, quick_retries: None
+) -> None:
+    told: List[Any] = []
+    with Sandbox(2) as sandbox:
+        db = io.Service(sandbox.config)
+        with io.entered(db):
+            for name in ("shard_down", "shard_up"):
+                db.on(name, lambda event: told.append((event.name, event.shard_id, event.reason)))
+            io(db.shard(2).query("SELECT 1"))
+            sandbox.servers[2].kill()
+            with caplog.at_level(logging.INFO, "dualdb"):
+                caplog.clear()
+                for _ in range(20):
+                    with pytest.raises(ShardUnavailable, match="^Shard 2 not available: "):
+                        io(db.shard(2).query("SELECT 1"))
+                io.wait_for(lambda: told)
+                assert db.status().shards[2].state == "unreachable"
+                sandbox.servers[2].start()
+                io.wait_for(lambda: len(told) == 2)
+                assert io(db.shard(2).query_value("SELECT 1")) == 1
+            assert [(name, shard_id) for name, shard_id, _ in told] == [
+                ("shard_down", 2),
+                ("shard_up", 2),
+            ]
+            assert "Can't connect" in told[0][2]
+            assert told[1][2] is None
+            records = [
+                (record.levelname, record.getMessage().partition(":")[0])
+                for record in caplog.records
+                if "be reached" in record.getMessage()
+            ]
+            assert records == [
+                ("WARNING", "shard 2 cannot be reached"),
+                ("INFO", "shard 2 can be reached again"),
+            ]

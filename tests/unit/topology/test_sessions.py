@@ -1,0 +1,115 @@
+"""Which shard a session means, and what is no session."""
+
+from collections import OrderedDict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dualdb import ParameterError
+from dualdb.topology.routing import session_reader, shard_of
+
+
+class KeysOnly:
+    """As some frameworks' sessions: read by keys, and no Mapping."""
+
+    def __init__(self, **values: Any) -> None:
+        self._values = values
+
+    def keys(self) -> Any:
+        return self._values.keys()
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+
+class Slotted:
+    __slots__ = ("shardId",)
+
+
+class Named:
+    session = 1
+
+
+def of(**names: Any) -> Any:
+    return SimpleNamespace(**names)
+
+
+@pytest.mark.parametrize(
+    ("client_session", "shard_id"),
+    [
+        (None, None),
+        (of(session=None), None),
+        (of(session=of(shard_id=None)), None),
+        (of(session=of(shard_id=0)), 0),
+        (of(session=of(shard_id=7)), 7),
+        ({"session": {"shard_id": 7}}, 7),
+        ({"session": of(shard_id=7)}, 7),
+        (of(session={"shard_id": 7}), 7),
+        (of(session=OrderedDict(shard_id=7)), 7),
+        (of(session=KeysOnly(shard_id=7)), 7),
+        (KeysOnly(session=KeysOnly(shard_id=None)), None),
+        ({"session": None}, None),
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_a_session_is(client_session: Any, shard_id: Any, strict: bool) -> None:
+    assert shard_of(client_session, strict=strict) == shard_id
+
+
+@pytest.mark.parametrize(
+    "client_session",
+    [
+        1,
+        0,
+        True,
+        1.5,
+        "1",
+        b"1",
+        ["session"],
+        ("a", 1),
+        {1},
+        of(shard_id=1),
+        of(shardId=1),
+        of(shard=1),
+        {"shard_id": 1},
+        {"shardId": 1},
+        of(sesion=of(shard_id=1)),
+        of(Sessions=of(shard_id=1)),
+        of(session=1),
+        of(session="1"),
+        of(session=[1]),
+        of(session=of(shardId=1)),
+        of(session=of(shardid=1)),
+        of(session=of(ShardID=1)),
+        of(session=of(shard=1)),
+        of(session={"shardId": 1}),
+        of(session=of(shard_ids=[1])),
+        of(session=Slotted()),
+        {"session": {"shard": 1}},
+        Named(),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_another_shape_is_never_the_global_database(client_session: Any, strict: bool) -> None:
+    with pytest.raises(ParameterError, match="a client session is None or has .session"):
+        shard_of(client_session, strict=strict)
+
+
+@pytest.mark.parametrize(
+    "client_session", [{}, object(), of(user=1), of(session=object()), of(session=of(user_id=1))]
+)
+def test_the_silence_of_the_original_is_asked_for(client_session: Any) -> None:
+    assert shard_of(client_session) is None
+    with pytest.raises(ParameterError, match="session_shard="):
+        shard_of(client_session, strict=True)
+
+
+def test_a_function_of_the_application_reads_other_shapes() -> None:
+    read = session_reader(lambda token: token["tenant"], strict=True)
+    assert (read({"tenant": 3}), read({"tenant": None}), read(None)) == (3, None, None)
+    with pytest.raises(ParameterError, match="a shard_id is an int"):
+        read({"tenant": "3"})
+    with pytest.raises(KeyError):
+        read({})
