@@ -90,6 +90,7 @@ def test_nothing_is_silently_short(
     assert {error.errno for error in caught.value.result.errors.values()} == {1054}
 
 
+@pytest.mark.slow
 def test_a_slow_shard_is_late_alone(db: Any, io: IO, databases: Databases) -> None:
     for shard_id, seconds in ((1, 20), (2, 0)):
         databases.run(

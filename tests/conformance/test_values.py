@@ -96,6 +96,7 @@ def values(databases: Databases, seed: int) -> List[str]:
     return columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("charset", CHARSETS)
 def test_every_value_is_the_drivers_in_every_charset(
     values: Any, databases: Databases, open_service: Callable[..., Any], io: IO, charset: str
@@ -149,6 +150,7 @@ def test_either_reader_does_what_a_call_can_do(
     ]
 
 
+@pytest.mark.slow
 def test_rows_of_more_than_a_packet_and_very_many_columns(
     databases: Databases, open_service: Callable[..., Any], io: IO
 ) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List, Tuple
 
+import pytest
 from apis import session
 from database_servers import Databases
 from io_kinds import IO
@@ -19,6 +20,8 @@ from dualdb.execution.steps import CallHooks, Close
 from dualdb.sync_impl.runner import run_plan
 from dualdb.topology import shard_map
 from dualdb.topology.lifecycle import ServiceLifecycle
+
+pytestmark = pytest.mark.slow
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, %s, 1)"
 CALLERS = 6
