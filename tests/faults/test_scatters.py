@@ -20,6 +20,7 @@ from dualdb import (
     OutcomeUnknown,
     RowCount,
     ScatterError,
+    ShardUnavailable,
 )
 
 NAP = "SELECT SLEEP(s) AS slept FROM nap"
@@ -238,10 +239,14 @@ def test_nothing_is_mixed_up_while_sessions_are_killed(
                 assert all(
                     rows == [{"tag": number, "slept": 0}] for rows in result.by_shard.values()
                 )
-                assert all(
-                    isinstance(error, (ConnectionLost, OutcomeUnknown)) or error.errno == 1317
+                # Who is killed while it connects, again and again, is not there.
+                lost = (ConnectionLost, OutcomeUnknown, ShardUnavailable)
+                others = [
+                    error
                     for error in result.errors.values()
-                )
+                    if not isinstance(error, lost) and error.errno != 1317
+                ]
+                assert others == []
                 whole += not result.errors
     finally:
         over.set()
