@@ -303,7 +303,7 @@ def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(
     assert io(db.shard(1).query_value("SELECT 1")) == 1
 
 
-def behind(io: Any, config: Any, proxy: Proxy, **more: Any) -> Any:
+def behind(io: IO, config: Any, proxy: Proxy, **more: Any) -> Any:
     """A client whose line goes through the proxy."""
     through = {"host": "127.0.0.1", "port": proxy.port, "ssl_mode": "disabled"}
     return io.Client(config.model_copy(update={**through, **more}))
@@ -322,7 +322,7 @@ def test_a_commit_whose_answer_is_lost_is_told_as_unknown(io: IO, databases: Dat
 
 
 def test_a_session_that_ended_while_its_block_was_idle_has_committed_nothing(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     with pytest.raises(TransactionAborted) as caught, io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))

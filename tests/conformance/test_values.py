@@ -190,7 +190,7 @@ UNDECODABLE = "SELECT 1 AS id, 'a' AS text UNION SELECT 2, _latin1 x'81' UNION S
 
 @pytest.mark.parametrize("row_decoder", ["auto", "python"])
 def test_a_text_that_cannot_be_decoded_costs_nothing_else(
-    databases: Any, open_service: Any, io: Any, row_decoder: str
+    databases: Databases, open_service: Callable[..., Any], io: IO, row_decoder: str
 ) -> None:
     config = databases.config.model_copy(
         update={"charset": "latin1", "row_decoder": row_decoder, "pool_size": 1, "max_overflow": 0}
@@ -221,7 +221,7 @@ def test_a_text_that_cannot_be_decoded_costs_nothing_else(
 
 
 def test_a_text_that_the_driver_cannot_decode_is_an_error_in_the_tree(
-    databases: Any, open_service: Any, io: Any
+    databases: Databases, open_service: Callable[..., Any], io: IO
 ) -> None:
     config = databases.config.model_copy(update={"charset": "latin1", "row_decoder": "driver"})
     db = open_service(config)

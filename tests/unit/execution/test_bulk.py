@@ -65,7 +65,9 @@ def test_a_chunk_is_not_longer_than_the_server_takes_nor_than_is_quick(
     limit: Optional[int], length: int, chunks: int
 ) -> None:
     rows = [("x" * length,)] * 2
-    count = follow(plan(rows), [(steps.Execute, (limit, LiteralStyle())), *[written(2 // chunks)] * chunks])
+    count = follow(
+        plan(rows), [(steps.Execute, (limit, LiteralStyle())), *[written(2 // chunks)] * chunks]
+    )
     assert count == 2
 
 
