@@ -91,7 +91,7 @@ def test_a_connection_that_died_in_the_pool_is_found_before_it_is_used(
     for kill in (f"KILL {first}", None):
         if kill:
             databases.run(1, kill)
-            time.sleep(0.1)
+            io.wait_for(lambda: alive(databases, [first]) == 0)
         # A write, which could not be sent again if the dead connection were tried
         # first.
         assert (

@@ -167,7 +167,10 @@ def test_after_a_deadlock_nothing_more_is_sent(db: Any, io: IO, databases: Datab
                     )
                 )
                 blocked.start()
-                io.sleep(0.3)
+                waiting = (
+                    "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+                )
+                io.wait_for(lambda: databases.run(1, waiting), every=0.15)
                 with pytest.raises(Exception, match="[Dd]eadlock") as caught:
                     io(mine.execute(update, (2,)))
                 assert caught.value.args[0] == 1213

@@ -327,20 +327,19 @@ def slowly(statement: str) -> str:
 
 
 def kill_soon(sandbox: Sandbox, what: str) -> threading.Thread:
-    """In a while, kill the connection that runs a slow statement, or the server."""
+    """Kill the connection that runs a slow statement, once it does, or the server."""
 
     def running() -> Any:
         # Not by user: a procedure runs as the account that made it.
-        where = "db = 'app_shard_1' AND command = 'Query' AND id <> CONNECTION_ID()"
+        where = "db = 'app_shard_1' AND state = 'User sleep'"
         return sandbox.run(1, f"SELECT id FROM information_schema.processlist WHERE {where}")
 
     def kill() -> None:
-        found = wait_for(running)
-        time.sleep(0.3)
+        (found,) = wait_for(running)
         if what == "server":
             sandbox.servers[1].kill()
-        elif found == running():
-            sandbox.run(1, f"KILL {found[0]['id']}")
+        else:
+            sandbox.run(1, f"KILL {found['id']}")
 
     thread = threading.Thread(target=kill)
     thread.start()
