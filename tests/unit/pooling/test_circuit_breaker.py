@@ -1,4 +1,4 @@
-"""The circuit breaker and the retry budget, given the time."""
+"""The circuit breaker, given the time."""
 
 from typing import List
 
@@ -62,23 +62,3 @@ def test_one_caller_probes_while_the_others_wait() -> None:
     breaker.record_success(REFUSED)
     assert (breaker.is_open, breaker.failure) == (False, REFUSED)
     assert breaker.seconds_until_probe(100.5) is None
-
-
-def test_the_budget_is_ten_retries_and_a_tenth_for_each_call() -> None:
-    breaker = CircuitBreaker()
-    allowed: List[bool] = [breaker.spend() for _ in range(11)]
-    assert allowed == [True] * 10 + [False]
-    for _ in range(9):
-        breaker.earn()
-    assert not breaker.spend(), "nine tenths are not one"
-    for _ in range(2):
-        breaker.earn()
-    assert breaker.spend()
-    assert not breaker.spend()
-
-
-def test_the_budget_does_not_grow_beyond_ten() -> None:
-    breaker = CircuitBreaker()
-    for _ in range(1000):
-        breaker.earn()
-    assert sum(breaker.spend() for _ in range(20)) == 10
