@@ -748,7 +748,7 @@ def test_another_shard_inside_a_transaction_is_refused_unless_asked_for(
     ],
 )
 def test_words_about_a_session_are_refused_outside_a_block(
-    db: Any, io: Any, sql: str, instead: str
+    db: Any, io: IO, sql: str, instead: str
 ) -> None:
     calls: List[Callable[[], Any]] = [
         lambda: db.shard(1).execute(sql),

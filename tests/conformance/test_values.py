@@ -235,7 +235,7 @@ def test_a_text_that_the_driver_cannot_decode_is_an_error_in_the_tree(
     assert io(db.query_value("SELECT 1")) == 1
 
 
-def test_very_many_columns_of_one_name(db: Any, io: Any) -> None:
+def test_very_many_columns_of_one_name(db: Any, io: IO) -> None:
     rows = io(db.query("SELECT " + ",".join(["1"] * 2000), as_=tuple))
     assert rows == [(1,) * 2000]
     row = io(db.query_one("SELECT " + ",".join(["NULL"] * 2000)))
@@ -243,7 +243,7 @@ def test_very_many_columns_of_one_name(db: Any, io: Any) -> None:
 
 
 def test_the_first_long_statement_of_a_session_may_ask_for_tuples(
-    databases: Any, open_service: Any, io: Any
+    databases: Databases, open_service: Callable[..., Any], io: IO
 ) -> None:
     db = open_service(databases.config.model_copy(update={"pool_size": 1, "max_overflow": 0}))
     long = "x" * 100_000

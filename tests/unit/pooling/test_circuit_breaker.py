@@ -62,3 +62,11 @@ def test_one_caller_probes_while_the_others_wait() -> None:
     breaker.record_success(REFUSED)
     assert (breaker.is_open, breaker.failure) == (False, REFUSED)
     assert breaker.seconds_until_probe(100.5) is None
+
+
+def test_after_a_probe_that_succeeded_one_failure_is_one_of_three() -> None:
+    breaker = opened(3)
+    assert breaker.seconds_until_probe(200.0) is None
+    breaker.record_success()
+    breaker.record_failure(200.0, REFUSED)
+    assert not breaker.is_open
