@@ -1,4 +1,6 @@
-"""What the connections of both implementations know of themselves, beside the socket."""
+"""What the connections of both implementations know of themselves, beside the
+socket.
+"""
 
 import enum
 import random
@@ -320,7 +322,9 @@ class ConnectionState:
 
     @abstractmethod
     def _close_descriptor(self) -> None:
-        """Close this process's descriptor of the socket, without touching the session."""
+        """Close this process's descriptor of the socket, without touching the
+        session.
+        """
 
     # One command.
 
@@ -574,7 +578,9 @@ class ConnectionState:
 
 
 def _facts(probe: Any, lock: Optional[str]) -> session_setup.SessionFacts:
-    """What is known of a session by the answer to ``PROBE``; it fails on old servers."""
+    """What is known of a session by the answer to ``PROBE``; it fails on old
+    servers.
+    """
     if isinstance(probe, BaseException) or not probe.rows:
         return session_setup.SessionFacts(lock)
     init_connect, roles, *charsets = probe.rows[0]

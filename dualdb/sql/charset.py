@@ -56,7 +56,9 @@ _BEFORE = frozenset({";", "(", "FOR", "ATOMIC", "BEGIN", "THEN", "ELSE", "DO", "
 
 
 def _words(sql: str) -> Iterator[str]:
-    """Upper-case words and signs; a quoted text is ``''`` and a quoted name its words."""
+    """Upper-case words and signs; a quoted text is ``''`` and a quoted name its
+    words.
+    """
     for found in _TOKEN.finditer(sql):
         if found["text"] is not None:
             # a name, where ANSI_QUOTES is on

@@ -35,7 +35,9 @@ _REUSE, _RESETTING = Disposition.REUSE, WireState.RESETTING
 
 
 class _Ref(weakref.ref):  # type: ignore[type-arg]
-    """A weak reference that is itself and nothing else, also when its object is gone."""
+    """A weak reference that is itself and nothing else, also when its object is
+    gone.
+    """
 
     __slots__ = ()
     __hash__ = object.__hash__
