@@ -125,7 +125,10 @@ def trusted(driver: Any, by_driver: Callable[[], Any], version: str) -> bool:
     if why:
         name = driver.__module__.partition(".")[0]
         log.warning(
-            "%s %s reads its answers itself, which is slower: dualdb's own reader does not fit it (%s)",
+            (
+                "%s %s reads its answers itself, which is slower: dualdb's own reader does "
+                "not fit it (%s)"
+            ),
             name,
             version,
             why,

@@ -140,7 +140,9 @@ def marker(token: str) -> Statement:
 
 
 class Verdict(enum.Enum):
-    """What becomes of a transaction, or of a savepoint inside one, when its block ends."""
+    """What becomes of a transaction, or of a savepoint inside one, when its block
+    ends.
+    """
 
     COMMIT = "commit"
     ROLLBACK = "rollback"

@@ -222,7 +222,7 @@ class Threads:
             greenlet = greenlets.getcurrent()
             if greenlet.parent is not None:
                 return greenlet
-        # Where asyncio has not been imported, no task runs; and it is not imported for this.
+        # Where asyncio has not been imported no task runs, and this does not import it.
         asyncio = sys.modules.get("asyncio")
         if asyncio is None or asyncio._get_running_loop() is None:
             return threading.current_thread()

@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 import dualdb
 from dualdb import (
@@ -38,7 +40,7 @@ ORIGINAL = f"""CREATE TABLE {TABLE} (
 
 
 @pytest.fixture
-def mapping(databases: Any) -> Iterator[Any]:
+def mapping(databases: Databases) -> Iterator[Any]:
     """The original service's table: users 1 and 3 on shard 1, user 2 on shard 2."""
     drop = [f"DROP TABLE IF EXISTS {name}" for name in (TABLE, "dualdb_key_alias", "dualdb_bucket")]
     databases.run("global", *drop, ORIGINAL)
@@ -47,7 +49,7 @@ def mapping(databases: Any) -> Iterator[Any]:
     databases.run("global", *drop)
 
 
-def insert(databases: Any, rows: Dict[int, int]) -> None:
+def insert(databases: Databases, rows: Dict[int, int]) -> None:
     values = ", ".join([f"({key}, {shard_id})" for key, shard_id in rows.items()])
     databases.run("global", f"INSERT INTO {TABLE} (account_db_key, shard_id) VALUES {values}")
 
@@ -60,7 +62,7 @@ def keyed(mapping: Any, open_service: Callable[..., Any]) -> Any:
 class Lookups:
     """Counts the statements that the global server was sent about the table."""
 
-    def __init__(self, databases: Any, table: str = TABLE) -> None:
+    def __init__(self, databases: Databases, table: str = TABLE) -> None:
         self.databases, self.table = databases, table
 
     def __enter__(self) -> "Lookups":
@@ -87,7 +89,7 @@ class Lookups:
         return int(rows[0]["n"])
 
 
-def test_the_original_table_is_read_as_it_is(keyed: Any, io: Any, mapping: Any) -> None:
+def test_the_original_table_is_read_as_it_is(keyed: Any, io: IO, mapping: Any) -> None:
     for user_id in (1, 2, 3):
         io(keyed.key(user_id).execute(INSERT, (user_id, "A")))
     counts = [mapping.value(shard_id, "SELECT COUNT(*) FROM trades") for shard_id in (1, 2)]
@@ -98,7 +100,7 @@ def test_the_original_table_is_read_as_it_is(keyed: Any, io: Any, mapping: Any) 
         assert tx.shard_id == 2
 
 
-def test_a_key_without_a_shard_goes_nowhere(keyed: Any, io: Any) -> None:
+def test_a_key_without_a_shard_goes_nowhere(keyed: Any, io: IO) -> None:
     asks: List[Callable[[], Any]] = [
         lambda: keyed.key(99).query("SELECT 1"),
         lambda: keyed.key(99).execute(INSERT, (99, "A")),
@@ -112,7 +114,7 @@ def test_a_key_without_a_shard_goes_nowhere(keyed: Any, io: Any) -> None:
 
 
 def test_a_key_on_a_shard_that_does_not_exist_is_unavailable(
-    keyed: Any, io: Any, mapping: Any
+    keyed: Any, io: IO, mapping: Any
 ) -> None:
     insert(mapping, {5: 9})
     with pytest.raises(ShardUnavailable, match="Shard 9 not available"):
@@ -122,7 +124,7 @@ def test_a_key_on_a_shard_that_does_not_exist_is_unavailable(
 
 
 def test_names_of_table_and_columns_are_configured(
-    mapping: Any, io: Any, open_service: Any
+    mapping: Any, io: IO, open_service: Callable[..., Any]
 ) -> None:
     mapping.run(
         "global",
@@ -143,7 +145,7 @@ def test_names_of_table_and_columns_are_configured(
         mapping.run("global", "DROP TABLE tenants")
 
 
-def test_many_keys_are_one_query_and_then_none(keyed: Any, io: Any, mapping: Any) -> None:
+def test_many_keys_are_one_query_and_then_none(keyed: Any, io: IO, mapping: Any) -> None:
     insert(mapping, {key: 1 + key % 2 for key in range(100, 1100)})
     io(keyed.directory.get(1))  # learns the type of the column
     keys = list(range(100, 1100))
@@ -156,7 +158,7 @@ def test_many_keys_are_one_query_and_then_none(keyed: Any, io: Any, mapping: Any
 
 
 def test_absent_keys_are_cached_too_until_they_are_assigned(
-    keyed: Any, io: Any, mapping: Any
+    keyed: Any, io: IO, mapping: Any
 ) -> None:
     io(keyed.directory.get(1))
     with Lookups(mapping) as lookups:
@@ -170,7 +172,7 @@ def test_absent_keys_are_cached_too_until_they_are_assigned(
 
 @pytest.mark.parametrize("ttl", [0.0, 60.0])
 def test_a_change_elsewhere_is_seen_when_the_cache_is_over(
-    mapping: Any, io: Any, open_service: Any, ttl: float
+    mapping: Any, io: IO, open_service: Callable[..., Any], ttl: float
 ) -> None:
     db = open_service(directory=LookupTable(ttl=ttl))
     assert io(db.directory.get(1)) == 1
@@ -180,7 +182,7 @@ def test_a_change_elsewhere_is_seen_when_the_cache_is_over(
     assert io(db.directory.get(1)) == 2
 
 
-def test_many_callers_assign_the_same_keys_once(keyed: Any, io: Any, mapping: Any) -> None:
+def test_many_callers_assign_the_same_keys_once(keyed: Any, io: IO, mapping: Any) -> None:
     keys = list(range(1000, 1010))
 
     def assign(key: int) -> Callable[[], Any]:
@@ -233,11 +235,13 @@ def test_threads_and_tasks_assign_the_same_keys_once(mapping: Any) -> None:
         assert answers[row["account_db_key"]] == [row["shard_id"]] * 100
 
 
-def test_a_key_that_has_a_shard_keeps_it(keyed: Any, io: Any) -> None:
+def test_a_key_that_has_a_shard_keeps_it(keyed: Any, io: IO) -> None:
     assert [io(keyed.directory.assign(key)) for key in (1, 2, 3)] == [1, 2, 1]
 
 
-def test_assigning_needs_a_unique_index(mapping: Any, io: Any, open_service: Any) -> None:
+def test_assigning_needs_a_unique_index(
+    mapping: Any, io: IO, open_service: Callable[..., Any]
+) -> None:
     mapping.run("global", f"ALTER TABLE {TABLE} DROP INDEX account_db_key")
     db = open_service(directory=LookupTable())
     assert io(db.directory.get(2)) == 2
@@ -268,7 +272,12 @@ def test_assigning_needs_a_unique_index(mapping: Any, io: Any, open_service: Any
 )
 @pytest.mark.parametrize("placement", ["least_loaded", "weighted", "round_robin"])
 def test_no_key_is_placed_where_none_are_taken(
-    mapping: Any, io: Any, open_service: Any, status: str, extra: Dict[str, str], placement: Any
+    mapping: Any,
+    io: IO,
+    open_service: Callable[..., Any],
+    status: str,
+    extra: Dict[str, str],
+    placement: Any,
 ) -> None:
     for column in extra.keys() - {"port"}:
         mapping.run("global", f"ALTER TABLE table_shard_config ADD {column} FLOAT DEFAULT 1")
@@ -281,7 +290,9 @@ def test_no_key_is_placed_where_none_are_taken(
         io(db.directory.assign(200))
 
 
-def test_new_keys_go_where_there_is_room(mapping: Any, io: Any, open_service: Any) -> None:
+def test_new_keys_go_where_there_is_room(
+    mapping: Any, io: IO, open_service: Callable[..., Any]
+) -> None:
     mapping.run("global", "ALTER TABLE table_shard_config ADD weight DECIMAL(5,2)")
     mapping.set_row(1, weight="3")
     mapping.set_row(2, weight="1")
@@ -305,7 +316,7 @@ def test_new_keys_go_where_there_is_room(mapping: Any, io: Any, open_service: An
     assert abs(total[1] - 3 * total[2]) <= 3, total
 
 
-def test_a_function_places_keys(mapping: Any, io: Any, open_service: Any) -> None:
+def test_a_function_places_keys(mapping: Any, io: IO, open_service: Callable[..., Any]) -> None:
     asked: List[Any] = []
 
     def last(key: Any, candidates: Sequence[Candidate]) -> Any:
@@ -320,7 +331,7 @@ def test_a_function_places_keys(mapping: Any, io: Any, open_service: Any) -> Non
     assert io(db.directory.get(200)) is None
 
 
-def test_set_moves_a_key_and_forget_removes_it(keyed: Any, io: Any, mapping: Any) -> None:
+def test_set_moves_a_key_and_forget_removes_it(keyed: Any, io: IO, mapping: Any) -> None:
     io(keyed.directory.set(1, 2))
     io(keyed.directory.set(60, 1))
     assert [io(keyed.directory.get(key)) for key in (1, 60)] == [2, 1]
@@ -334,7 +345,7 @@ def test_set_moves_a_key_and_forget_removes_it(keyed: Any, io: Any, mapping: Any
     assert mapping.value("global", f"SELECT COUNT(*) FROM {TABLE}") == 3
 
 
-def test_an_alias_leads_to_the_key(keyed: Any, io: Any, mapping: Any) -> None:
+def test_an_alias_leads_to_the_key(keyed: Any, io: IO, mapping: Any) -> None:
     with pytest.raises(ProgrammingError, match="dualdb_key_alias"):
         io(keyed.directory.alias("email", "ann@example.com"))
     io(keyed.directory.create_tables())
@@ -367,7 +378,7 @@ WRONG_KEYS: Dict[str, List[Any]] = {
 
 @pytest.mark.parametrize("column", WRONG_KEYS)
 def test_a_key_of_another_type_is_never_compared(
-    mapping: Any, io: Any, open_service: Any, column: str
+    mapping: Any, io: IO, open_service: Callable[..., Any], column: str
 ) -> None:
     """A server would: ``BIGINT = '7abc'`` is true of 7."""
     mapping.run(
@@ -391,7 +402,7 @@ def test_a_key_of_another_type_is_never_compared(
 
 
 def test_text_keys_are_the_same_where_the_collation_says_so(
-    mapping: Any, io: Any, open_service: Any
+    mapping: Any, io: IO, open_service: Callable[..., Any]
 ) -> None:
     mapping.run(
         "global",
@@ -417,7 +428,7 @@ def test_text_keys_are_the_same_where_the_collation_says_so(
 
 
 def test_uuids_are_keys_of_binary_and_text_columns(
-    mapping: Any, io: Any, open_service: Any
+    mapping: Any, io: IO, open_service: Callable[..., Any]
 ) -> None:
     keys = [uuid.uuid4() for _ in range(3)]
     for column in ("BINARY(16)", "CHAR(36)"):
@@ -433,9 +444,7 @@ def test_uuids_are_keys_of_binary_and_text_columns(
         assert io(db.directory.get(uuid.uuid4())) is None
 
 
-def test_what_a_directory_says_is_outside_of_transactions(
-    keyed: Any, io: Any, mapping: Any
-) -> None:
+def test_what_a_directory_says_is_outside_of_transactions(keyed: Any, io: IO, mapping: Any) -> None:
     class Undone(Exception):
         pass
 
@@ -446,7 +455,7 @@ def test_what_a_directory_says_is_outside_of_transactions(
     assert io(keyed.directory.get(70)) == shard_id
 
 
-def test_hash_buckets(mapping: Any, io: Any, open_service: Any) -> None:
+def test_hash_buckets(mapping: Any, io: IO, open_service: Callable[..., Any]) -> None:
     source = HashBuckets(64)
     db = open_service(directory=source)
     with pytest.raises(ProgrammingError, match="dualdb_bucket"):
@@ -482,7 +491,7 @@ def test_hash_buckets(mapping: Any, io: Any, open_service: Any) -> None:
             io(ask())
 
 
-def test_functions_that_wait_are_refused_by_threads(databases: Any) -> None:
+def test_functions_that_wait_are_refused_by_threads(databases: Databases) -> None:
     async def one(key: int) -> int:
         return 1
 
@@ -498,7 +507,7 @@ def test_functions_that_wait_are_refused_by_threads(databases: Any) -> None:
         assert db.shards().query("SELECT 1").errors == {}
 
 
-def test_functions_that_wait_are_awaited_by_tasks(databases: Any) -> None:
+def test_functions_that_wait_are_awaited_by_tasks(databases: Databases) -> None:
     calls: List[Any] = []
 
     async def one(key: int) -> int:
@@ -525,7 +534,7 @@ def _always(answer: Any, keys: Any) -> Any:
     return answer
 
 
-def test_a_batched_function_is_asked_once(io: Any, open_service: Any) -> None:
+def test_a_batched_function_is_asked_once(io: IO, open_service: Callable[..., Any]) -> None:
     asked: List[Any] = []
 
     def shards(keys: List[int]) -> Dict[int, Optional[int]]:
@@ -547,7 +556,7 @@ def test_a_batched_function_is_asked_once(io: Any, open_service: Any) -> None:
             io(wrong.shard_id_of("x"))
 
 
-def test_what_a_function_cannot_do_is_refused(io: Any, open_service: Any) -> None:
+def test_what_a_function_cannot_do_is_refused(io: IO, open_service: Callable[..., Any]) -> None:
     db = open_service(shard_of_key=lambda key: 1)
     assert io(db.directory.get(7)) == 1
     asks: List[Callable[[], Any]] = [
@@ -563,7 +572,7 @@ def test_what_a_function_cannot_do_is_refused(io: Any, open_service: Any) -> Non
             io(ask())
 
 
-def test_a_service_without_a_directory_says_so(db: Any, io: Any, databases: Any) -> None:
+def test_a_service_without_a_directory_says_so(db: Any, io: IO, databases: Databases) -> None:
     with pytest.raises(ParameterError, match="has no directory"):
         db.directory.get(1)
     for options in ({"directory": "users"}, {"directory": LookupTable(), "shard_of_key": id}):
@@ -572,7 +581,7 @@ def test_a_service_without_a_directory_says_so(db: Any, io: Any, databases: Any)
 
 
 def test_the_last_answers_hold_while_the_table_cannot_be_read(
-    mapping: Any, io: Any, open_service: Any, monkeypatch: pytest.MonkeyPatch
+    mapping: Any, io: IO, open_service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = open_service(directory=LookupTable(ttl=0.0), refresh_interval=None)
     assert io(db.directory.get(1)) == 1
@@ -593,7 +602,7 @@ def _cut_off_from_global(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_writes_by_key_stop_when_the_map_is_too_old(
-    mapping: Any, io: Any, open_service: Any, monkeypatch: pytest.MonkeyPatch
+    mapping: Any, io: IO, open_service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = open_service(directory=LookupTable(), refresh_interval=0.2, max_staleness=1.0)
     key, write = db.key(1), (INSERT, (1, "A"))
@@ -621,7 +630,7 @@ def test_writes_by_key_stop_when_the_map_is_too_old(
     io.wait_for(lambda: _takes_writes(io, key))  # the map can be read again
 
 
-def _takes_writes(io: Any, target: Any) -> bool:
+def _takes_writes(io: IO, target: Any) -> bool:
     try:
         io(target.execute(INSERT, (1, "A")))
     except StaleMap:
@@ -629,7 +638,7 @@ def _takes_writes(io: Any, target: Any) -> bool:
     return True
 
 
-def test_a_lease_shorter_than_the_refresh_is_refused(io: Any, databases: Any) -> None:
+def test_a_lease_shorter_than_the_refresh_is_refused(io: IO, databases: Databases) -> None:
     for options in (
         {"max_staleness": 5.0},
         {"max_staleness": 10.0, "refresh_interval": None},
@@ -639,7 +648,7 @@ def test_a_lease_shorter_than_the_refresh_is_refused(io: Any, databases: Any) ->
             io.Service(databases.config, **options)
 
 
-def test_where_a_call_would_go(mapping: Any, io: Any, open_service: Any) -> None:
+def test_where_a_call_would_go(mapping: Any, io: IO, open_service: Callable[..., Any]) -> None:
     from types import SimpleNamespace
 
     from apis import session
@@ -684,7 +693,9 @@ def test_where_a_call_would_go(mapping: Any, io: Any, open_service: Any) -> None
             db.explain_route(**wrong)
 
 
-def test_a_target_knows_which_database_it_is(mapping: Any, io: Any, open_service: Any) -> None:
+def test_a_target_knows_which_database_it_is(
+    mapping: Any, io: IO, open_service: Callable[..., Any]
+) -> None:
     from apis import session
 
     db = open_service(directory=LookupTable())

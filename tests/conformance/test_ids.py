@@ -6,6 +6,8 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Set
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import (
     AsyncDatabaseService,
@@ -22,7 +24,7 @@ WORKERS = "dualdb_worker"
 
 
 @pytest.fixture
-def workers(databases: Any) -> Iterator[Any]:
+def workers(databases: Databases) -> Iterator[Any]:
     databases.run("global", f"DROP TABLE IF EXISTS {WORKERS}")
     yield databases
     databases.run("global", f"DROP TABLE IF EXISTS {WORKERS}")
@@ -33,7 +35,7 @@ def numbered(workers: Any, open_service: Callable[..., Any]) -> Any:
     return open_service()
 
 
-def test_an_id_names_its_shard_and_its_time(numbered: Any, io: Any) -> None:
+def test_an_id_names_its_shard_and_its_time(numbered: Any, io: IO) -> None:
     before = time.time()
     made = [io(numbered.ids.next(shard_id)) for shard_id in (0, 2, 511, 2)]
     assert made == sorted(set(made))
@@ -43,19 +45,21 @@ def test_an_id_names_its_shard_and_its_time(numbered: Any, io: Any) -> None:
         assert before - 0.01 <= numbered.ids.time_of(each).timestamp() <= time.time() + 0.01
 
 
-def test_ids_fit_a_bigint_column(numbered: Any, io: Any, workers: Any) -> None:
+def test_ids_fit_a_bigint_column(numbered: Any, io: IO, workers: Any) -> None:
     made = io(numbered.ids.next(1))
     io(numbered.shard(1).execute("INSERT INTO trades VALUES (%s, 7, 'A', 1)", (made,)))
     assert workers.value(1, "SELECT id FROM trades") == made
 
 
-def test_callers_of_one_process_have_one_worker(numbered: Any, io: Any, workers: Any) -> None:
+def test_callers_of_one_process_have_one_worker(numbered: Any, io: IO, workers: Any) -> None:
     made: List[int] = io.concurrently([lambda: numbered.ids.next(1)] * 100)
     assert len(set(made)) == 100
     assert workers.value("global", f"SELECT COUNT(*) FROM {WORKERS}") == 1
 
 
-def test_services_have_different_workers(workers: Any, io: Any, open_service: Any) -> None:
+def test_services_have_different_workers(
+    workers: Any, io: IO, open_service: Callable[..., Any]
+) -> None:
     services = [open_service() for _ in range(5)]
     made = [io(each.ids.next(1)) for each in services for _ in range(20)]
     assert len(set(made)) == 100
@@ -63,7 +67,9 @@ def test_services_have_different_workers(workers: Any, io: Any, open_service: An
     assert len(numbers) == 5
 
 
-def test_all_numbers_in_use_is_an_error(workers: Any, io: Any, open_service: Any) -> None:
+def test_all_numbers_in_use_is_an_error(
+    workers: Any, io: IO, open_service: Callable[..., Any]
+) -> None:
     layout = IdLayout(worker_bits=1)
     services = [open_service(id_layout=layout) for _ in range(3)]
     for each in services[:2]:
@@ -74,7 +80,9 @@ def test_all_numbers_in_use_is_an_error(workers: Any, io: Any, open_service: Any
     assert io(services[2].ids.next(1)) > 0, "the number was given back"
 
 
-def test_a_lease_that_ran_out_is_taken_over(workers: Any, io: Any, open_service: Any) -> None:
+def test_a_lease_that_ran_out_is_taken_over(
+    workers: Any, io: IO, open_service: Callable[..., Any]
+) -> None:
     layout = IdLayout(worker_bits=1)
     first, second, third = [open_service(id_layout=layout) for _ in range(3)]
     for each in (first, second):
@@ -92,7 +100,7 @@ def test_a_lease_that_ran_out_is_taken_over(workers: Any, io: Any, open_service:
     assert lost._ids._lease.worker != third._ids._lease.worker
 
 
-def test_a_lease_is_renewed_and_kept(numbered: Any, io: Any, workers: Any) -> None:
+def test_a_lease_is_renewed_and_kept(numbered: Any, io: IO, workers: Any) -> None:
     io(numbered.ids.next(1))
     before = numbered._ids._lease
     numbered._ids._lease = before._replace(renew_at=0.0)
@@ -104,7 +112,7 @@ def test_a_lease_is_renewed_and_kept(numbered: Any, io: Any, workers: Any) -> No
 
 
 def test_ids_go_on_while_a_renewal_fails_and_stop_with_the_lease(
-    numbered: Any, io: Any, workers: Any
+    numbered: Any, io: IO, workers: Any
 ) -> None:
     io(numbered.ids.next(1))
     workers.run("global", f"RENAME TABLE {WORKERS} TO away")
@@ -120,7 +128,7 @@ def test_ids_go_on_while_a_renewal_fails_and_stop_with_the_lease(
     assert io(numbered.ids.next(1)) > 0
 
 
-def test_a_clock_that_is_set_back_repeats_nothing(numbered: Any, io: Any) -> None:
+def test_a_clock_that_is_set_back_repeats_nothing(numbered: Any, io: IO) -> None:
     generator, offset = numbered._ids, {"seconds": 0.0}
     generator._wall = lambda: time.time() + offset["seconds"]
     made = [io(numbered.ids.next(1)) for _ in range(50)]
@@ -136,7 +144,7 @@ def test_a_clock_that_is_set_back_repeats_nothing(numbered: Any, io: Any) -> Non
 
 
 def test_a_clock_that_is_set_forward_has_its_lease_first(
-    numbered: Any, io: Any, workers: Any
+    numbered: Any, io: IO, workers: Any
 ) -> None:
     generator = numbered._ids
     made = [io(numbered.ids.next(1))]
@@ -148,7 +156,7 @@ def test_a_clock_that_is_set_forward_has_its_lease_first(
 
 
 @pytest.mark.parametrize("shard_id", [-1, 512, "1", None, True, 1.0])
-def test_a_shard_that_does_not_fit_is_refused(numbered: Any, io: Any, shard_id: Any) -> None:
+def test_a_shard_that_does_not_fit_is_refused(numbered: Any, io: IO, shard_id: Any) -> None:
     with pytest.raises(ParameterError, match="shard"):
         io(numbered.ids.next(shard_id))
 
@@ -181,7 +189,7 @@ def _environment(config: Any) -> Dict[str, str]:
 
 
 @pytest.mark.slow
-def test_processes_make_no_id_twice(workers: Any, io: Any) -> None:
+def test_processes_make_no_id_twice(workers: Any, io: IO) -> None:
     program = {DatabaseService: PROGRAM, AsyncDatabaseService: ASYNC_PROGRAM}[io.Service]
     each, processes = 100_000, 8
     running = [

@@ -98,13 +98,15 @@ def test_simultaneous_misses_are_served_by_one_reading(
     def selects() -> int:
         return int(databases.run("global", "SHOW GLOBAL STATUS LIKE 'Com_select'")[0]["Value"])
 
+    shares = databases.value("global", "SELECT @@port") == databases.value(1, "SELECT @@port")
     before = selects()
     assert io.concurrently([lambda: still.shard(3).query_value("SELECT 3")] * 50) == [3] * 50
-    assert selects() - before == 1
+    assert selects() - before == (51 if shares else 1)
     with pytest.raises(ShardUnavailable):
         io(still.shard(9).query("SELECT 1"))
 
 
+@pytest.mark.slow
 def test_a_miss_does_not_read_the_table_at_every_call(
     still: Any, io: IO, databases: Databases
 ) -> None:
@@ -121,6 +123,7 @@ def test_a_miss_does_not_read_the_table_at_every_call(
     )
 
 
+@pytest.mark.slow
 def test_an_inactive_shard_is_drained(still: Any, io: IO, databases: Databases) -> None:
     config = databases.config_of(1)
     with io.entered(still.shard(1).transaction()) as tx:
@@ -144,6 +147,7 @@ def test_an_inactive_shard_is_drained(still: Any, io: IO, databases: Databases) 
     assert set(still.stats()) == {"global", 2}
 
 
+@pytest.mark.slow
 def test_what_does_not_end_in_time_is_cut(
     open_service: Callable[..., Any], io: IO, databases: Databases, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,6 +163,7 @@ def test_what_does_not_end_in_time_is_cut(
     io.wait_for(lambda: not db.status().draining)
 
 
+@pytest.mark.slow
 def test_a_transaction_that_was_cut_is_not_committed(
     still: Any, io: IO, databases: Databases
 ) -> None:
@@ -413,6 +418,7 @@ def test_the_status_is_told_without_asking_anybody(
     assert (still.status().version, dict(still.status().shards)) == (0, {})
 
 
+@pytest.mark.slow
 def test_shards_are_administered_from_python(still: Any, io: IO, databases: Databases) -> None:
     config = databases.config_of(1)
     row = {

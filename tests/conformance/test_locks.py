@@ -56,6 +56,7 @@ def test_it_is_held_inside_its_block_alone(client: Any, io: IO, databases: Datab
     assert io(client.query_value("SELECT @@SESSION.wait_timeout = @@GLOBAL.wait_timeout"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", [0, 0.3, 1])
 def test_a_second_one_waits_in_vain(
     client: Any, io: IO, databases: Databases, timeout: float
@@ -87,6 +88,7 @@ def test_who_waits_gets_it_afterwards(client: Any, io: IO) -> None:
     assert one[1] < other[0]
 
 
+@pytest.mark.slow
 def test_a_read_timeout_is_not_in_its_way(io: IO, databases: Databases) -> None:
     client = io.Client(databases.config_of(1, pool_size=2, max_overflow=0, read_timeout=2.1))
     with io.entered(client.lock("slow", timeout=0)):
@@ -174,6 +176,7 @@ threads() if sys.argv[1] == "sync" else asyncio.run(tasks())
 """
 
 
+@pytest.mark.slow
 def test_no_two_of_sixteen_processes_hold_it(databases: Databases, tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     counter.write_text("0")

@@ -1,4 +1,4 @@
-"""Who takes part in an open transaction: its context and its caller, and nobody else."""
+"""Who takes part in a transaction: its context and its caller, and nobody else."""
 
 import asyncio
 import contextvars
@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any, Callable, Iterator, List
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 import dualdb
 from dualdb import (
@@ -23,13 +25,13 @@ from dualdb.deadlines import Deadline
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 
-def users(databases: Any, name: Any = 1) -> List[int]:
+def users(databases: Databases, name: Any = 1) -> List[int]:
     rows = databases.run(name, "SELECT user_id FROM trades ORDER BY user_id")
     return [row["user_id"] for row in rows]
 
 
 @pytest.fixture
-def threaded(databases: Any) -> Iterator[Any]:
+def threaded(databases: Databases) -> Iterator[Any]:
     """A threaded service, for what only threads do."""
     with dualdb.DatabaseService(databases.config) as db:
         yield db
@@ -61,7 +63,7 @@ def step() -> Iterator[Requests]:
 
 @pytest.mark.parametrize("leaver", [0, 1])
 def test_another_request_of_the_same_thread_is_outside(
-    threaded: Any, databases: Any, step: Requests, leaver: int
+    threaded: Any, databases: Databases, step: Requests, leaver: int
 ) -> None:
     tx = threaded.shard(1).transaction()
     step(0, tx.__enter__)
@@ -81,7 +83,7 @@ def test_another_request_of_the_same_thread_is_outside(
 
 @pytest.mark.parametrize("ends", ["close", "throw", "drop"])
 def test_a_generator_that_is_suspended_in_its_block_has_it_alone(
-    threaded: Any, databases: Any, caplog: Any, ends: str
+    threaded: Any, databases: Databases, caplog: pytest.LogCaptureFixture, ends: str
 ) -> None:
     def work() -> Iterator[int]:
         with threaded.shard(1).transaction():
@@ -107,7 +109,7 @@ def test_a_generator_that_is_suspended_in_its_block_has_it_alone(
 
 
 def test_tasks_of_one_thread_do_not_share_a_block_of_the_threaded_service(
-    threaded: Any, databases: Any
+    threaded: Any, databases: Databases
 ) -> None:
     async def first(begun: asyncio.Event, end: asyncio.Event) -> None:
         with pytest.raises(ZeroDivisionError), threaded.shard(1).transaction():
@@ -133,7 +135,7 @@ def test_tasks_of_one_thread_do_not_share_a_block_of_the_threaded_service(
     assert users(databases) == [2, 3]
 
 
-def in_child(io: Any, call: Callable[[], Any]) -> Any:
+def in_child(io: IO, call: Callable[[], Any]) -> Any:
     """The outcome of a call by a child that inherits the caller's context."""
     if io.name == "sync":
         context, outcome = contextvars.copy_context(), []
@@ -157,7 +159,7 @@ def in_child(io: Any, call: Callable[[], Any]) -> Any:
 
 
 def test_a_child_is_outside_and_that_is_logged_once(
-    db: Any, io: Any, databases: Any, caplog: Any
+    db: Any, io: IO, databases: Databases, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ZeroDivisionError), io.entered(db.shard(1).transaction()):
         for number in (1, 2):
@@ -169,7 +171,9 @@ def test_a_child_is_outside_and_that_is_logged_once(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_child_tasks_may_be_an_error(open_service: Any, io: Any, databases: Any) -> None:
+def test_child_tasks_may_be_an_error(
+    open_service: Callable[..., Any], io: IO, databases: Databases
+) -> None:
     db = open_service(child_tasks="error")
     with io.entered(db.shard(1).transaction()) as tx:
         outcome = in_child(io, lambda: db.shard(1).execute(INSERT, (1,)))
@@ -181,7 +185,9 @@ def test_child_tasks_may_be_an_error(open_service: Any, io: Any, databases: Any)
     assert users(databases) == [2, 3]
 
 
-def test_child_tasks_may_join(open_service: Any, io: Any, databases: Any) -> None:
+def test_child_tasks_may_join(
+    open_service: Callable[..., Any], io: IO, databases: Databases
+) -> None:
     db = open_service(child_tasks="join")
     with pytest.raises(ZeroDivisionError), io.entered(db.shard(1).transaction()):
         if io.name == "sync":
@@ -210,7 +216,7 @@ def test_child_tasks_may_join(open_service: Any, io: Any, databases: Any) -> Non
         io.Client(databases.config, child_tasks="no")
 
 
-def test_a_transaction_that_nobody_holds_is_given_up(io: Any, databases: Any) -> None:
+def test_a_transaction_that_nobody_holds_is_given_up(io: IO, databases: Databases) -> None:
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=5))
     if io.name == "sync":
         tx = client.transaction(timeout=60)
@@ -242,7 +248,7 @@ def test_the_last_id_is_that_of_the_same_request(threaded: Any, step: Requests) 
 
 
 def test_a_deadline_that_is_left_elsewhere_is_refused(
-    threaded: Any, step: Requests, caplog: Any
+    threaded: Any, step: Requests, caplog: pytest.LogCaptureFixture
 ) -> None:
     block = threaded.deadline(0.0)
     step(0, block.__enter__)
@@ -278,7 +284,7 @@ def test_deadlines_nest_and_are_left_in_any_order(threaded: Any) -> None:
         next(generator)
 
 
-def test_rolling_back_without_an_error(db: Any, io: Any, databases: Any) -> None:
+def test_rolling_back_without_an_error(db: Any, io: IO, databases: Databases) -> None:
     with io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         tx.on_commit(lambda: pytest.fail("it is not committed"))
@@ -295,7 +301,7 @@ def test_rolling_back_without_an_error(db: Any, io: Any, databases: Any) -> None
     assert db.stats()[1].in_use == 0
 
 
-def left_by_rollback(io: Any, db: Any) -> None:
+def left_by_rollback(io: IO, db: Any) -> None:
     if io.name == "sync":
         with db.shard(1).transaction() as tx:
             tx.execute(INSERT, (1,))
@@ -322,13 +328,13 @@ def left_by_rollback(io: Any, db: Any) -> None:
     io(blocks())
 
 
-def test_raising_rollback_leaves_the_block_quietly(db: Any, io: Any, databases: Any) -> None:
+def test_raising_rollback_leaves_the_block_quietly(db: Any, io: IO, databases: Databases) -> None:
     left_by_rollback(io, db)
     assert users(databases) == [1, 3]
 
 
 def test_a_savepoint_that_outlives_its_transaction_says_so(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     with io.entered(db.shard(1).transaction()) as tx:
         inner = io.entered(tx.transaction())

@@ -269,6 +269,7 @@ def things(databases: Databases, seed: int) -> Any:
     made.drop(databases)
 
 
+@pytest.mark.slow
 def test_a_merge_is_what_one_server_says(db: Any, io: IO, things: Things, seed: int) -> None:
     chance = random.Random(seed + 1)
     orders = [[column] for column in things.columns] + [
@@ -291,6 +292,7 @@ def test_a_merge_is_what_one_server_says(db: Any, io: IO, things: Things, seed: 
         ) == exact(one), terms
 
 
+@pytest.mark.slow
 def test_a_total_is_what_one_server_says(db: Any, io: IO, things: Things, seed: int) -> None:
     chance = random.Random(seed + 2)
     ranks = {}
@@ -507,6 +509,7 @@ def test_a_shard_that_fails_is_never_left_out(
     assert sorted(part.errors) == [1, 9]
 
 
+@pytest.mark.slow
 def test_a_merge_that_takes_too_long_or_is_interrupted_frees_its_connections(
     db: Any, io: IO
 ) -> None:
@@ -588,6 +591,7 @@ def test_what_has_no_order_here_is_refused(db: Any, io: IO, databases: Databases
         databases.run(shard_id, "DROP TABLE odd")
 
 
+@pytest.mark.slow
 def test_texts_that_are_longer_than_what_a_server_sorts_by(
     db: Any, io: IO, databases: Databases, seed: int
 ) -> None:

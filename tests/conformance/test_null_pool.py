@@ -1,8 +1,10 @@
 """``pool="null"``: no connection is kept open after its use."""
 
-from typing import Any, Generator
+from typing import Any, Callable, Generator
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import DatabaseConfig, PoolTimeout
 
@@ -10,12 +12,12 @@ ID = "SELECT CONNECTION_ID()"
 
 
 @pytest.fixture
-def null(databases: Any, open_service: Any) -> Any:
+def null(databases: Databases, open_service: Callable[..., Any]) -> Any:
     changes = {"pool": "null", "pool_size": 2, "max_overflow": 1, "pool_timeout": 0.2}
     return open_service(databases.config.model_copy(update=changes))
 
 
-def test_nothing_is_idle_after_a_call(null: Any, io: Any) -> None:
+def test_nothing_is_idle_after_a_call(null: Any, io: IO) -> None:
     assert {stats.idle for stats in null.stats().values()} == {0}
     first, second = [io(null.shard(1).query_value(ID)) for _ in range(2)]
     assert first != second, "each call has a connection of its own"
@@ -27,7 +29,7 @@ def test_nothing_is_idle_after_a_call(null: Any, io: Any) -> None:
     assert figures == [(0, 0)] * 3
 
 
-def test_the_limit_holds_and_who_waits_is_served(null: Any, io: Any) -> None:
+def test_the_limit_holds_and_who_waits_is_served(null: Any, io: IO) -> None:
     shard = null.shard(1)
     with io.entered(shard.transaction()), io.entered(shard.transaction(isolation=None)):
         assert null.stats()[1].limit == 3

@@ -7,6 +7,8 @@ import uuid
 from typing import Any, Callable, List
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import ParameterError
 from dualdb.sql import lexer
@@ -31,7 +33,7 @@ VALUES: List[Any] = [
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_a_value_comes_back(db: Any, io: Any, value: Any) -> None:
+def test_a_value_comes_back(db: Any, io: IO, value: Any) -> None:
     found = io(db.query_value("SELECT %s", (value,)))
     if isinstance(value, datetime.date):
         found = io(db.query_value(f"SELECT CAST(%s AS {_type(value)})", (value,)))
@@ -43,12 +45,12 @@ def _type(value: Any) -> str:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, -0.25, 3661.5, -86400, 838 * 3600, -838 * 3600 - 1])
-def test_an_interval_comes_back(db: Any, io: Any, seconds: float) -> None:
+def test_an_interval_comes_back(db: Any, io: IO, seconds: float) -> None:
     delta = datetime.timedelta(seconds=seconds)
     assert io(db.query_value("SELECT CAST(%s AS TIME(6))", (delta,))) == delta
 
 
-def test_a_value_that_is_refused_is_not_sent(db: Any, io: Any) -> None:
+def test_a_value_that_is_refused_is_not_sent(db: Any, io: IO) -> None:
     class NoTime(datetime.datetime):
         """As pandas' NaT: a datetime by its class, and no time."""
 
@@ -68,7 +70,7 @@ def test_a_value_that_is_refused_is_not_sent(db: Any, io: Any) -> None:
 
 
 def test_an_aware_datetime_is_refused_without_a_time_zone_in_the_configuration(
-    db: Any, io: Any
+    db: Any, io: IO
 ) -> None:
     calls: List[Callable[[], Any]] = [
         lambda: db.query("SELECT %s", (AWARE,)),
@@ -85,7 +87,7 @@ def test_an_aware_datetime_is_refused_without_a_time_zone_in_the_configuration(
 
 
 def test_an_aware_datetime_is_converted_to_the_time_zone_of_the_configuration(
-    databases: Any, open_service: Any, io: Any
+    databases: Databases, open_service: Callable[..., Any], io: IO
 ) -> None:
     db = open_service(databases.config.model_copy(update={"time_zone": "+05:30"}))
     local = datetime.datetime(2024, 7, 2, 8, 34, 5, 6)
@@ -97,7 +99,7 @@ def test_an_aware_datetime_is_converted_to_the_time_zone_of_the_configuration(
     assert emails == ["2024-07-02 08:34:05.000006", "2024-07-02"]
 
 
-def test_quoted_text_is_what_the_server_takes_for_it(db: Any, io: Any, seed: int) -> None:
+def test_quoted_text_is_what_the_server_takes_for_it(db: Any, io: IO, seed: int) -> None:
     spread = random.Random(seed)
     pieces = ["''", '"', "`", "\\\\", "\\'", "a", "-- ", "#", "/*", "*/", "\n", "%"]
     texts = ["'" + "".join(spread.choices(pieces, k=6)) + "'" for _ in range(60)]
@@ -107,7 +109,7 @@ def test_quoted_text_is_what_the_server_takes_for_it(db: Any, io: Any, seed: int
     assert len(io(db.query_one(sql))) == len(texts)
 
 
-def test_comments_hide_what_the_server_does_not_see(db: Any, io: Any, seed: int) -> None:
+def test_comments_hide_what_the_server_does_not_see(db: Any, io: IO, seed: int) -> None:
     spread = random.Random(seed)
     comments = ["/* ' */", "-- it's\n", '# "\n', "/**/", "/* -- */", "--\t`\n", " ", "\n"]
     for number in range(30):
@@ -117,7 +119,7 @@ def test_comments_hide_what_the_server_does_not_see(db: Any, io: Any, seed: int)
         assert lexer.code(sql).split() == ["SELECT", str(number)]
 
 
-def test_uuids_and_sets(db: Any, io: Any) -> None:
+def test_uuids_and_sets(db: Any, io: IO) -> None:
     key = uuid.UUID(int=5)
     assert io(db.query_value("SELECT %s", (key,))) == str(key)
     assert io(db.query_value("SELECT 2 IN %s", ({1, 2},))) == 1

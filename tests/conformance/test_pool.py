@@ -68,6 +68,7 @@ def test_a_wait_is_bounded_and_told_with_figures(make_client: Callable[..., Any]
     assert io(client.query_value("SELECT 1")) == 1
 
 
+@pytest.mark.slow
 def test_who_waits_is_served_in_order(make_client: Callable[..., Any], io: IO) -> None:
     client = make_client(pool_size=1, max_overflow=0)
     io(client.execute("SET @turn = 0"))
@@ -90,7 +91,7 @@ def test_a_connection_that_died_in_the_pool_is_found_before_it_is_used(
     for kill in (f"KILL {first}", None):
         if kill:
             databases.run(1, kill)
-            time.sleep(0.1)
+            io.wait_for(lambda: alive(databases, [first]) == 0)
         # A write, which could not be sent again if the dead connection were tried
         # first.
         assert (
@@ -296,6 +297,7 @@ def test_a_service_tidies_its_pools_by_itself(
     assert db.stats() == {}
 
 
+@pytest.mark.slow
 def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(
     databases: Databases, io: IO, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -425,6 +427,7 @@ def test_a_password_is_what_the_server_was_given_in_utf_8(databases: Databases, 
     databases.run(1, "DROP USER dualdb_utf8")
 
 
+@pytest.mark.slow
 def test_a_connect_in_progress_delays_no_one_else(
     io: IO, databases: Databases, make_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,28 +1,32 @@
 """Waiting until the databases answer."""
 
 import threading
-from typing import Any, List
+from typing import Any, Callable, List
 
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import DeadlineExceeded, NotReady, ParameterError
 from dualdb.topology import readiness
 
 
-def test_a_service_that_answers_is_ready(db: Any, io: Any) -> None:
+def test_a_service_that_answers_is_ready(db: Any, io: IO) -> None:
     requirements: List[Any] = ["all", "global", 0, 2, [], [1], {2, 1}]
     for require in requirements:
         assert io(db.wait_ready(5, require=require)) is None
 
 
-def test_a_service_that_is_not_open_is_opened(io: Any, databases: Any) -> None:
+def test_a_service_that_is_not_open_is_opened(io: IO, databases: Databases) -> None:
     service = io.Service(databases.config)
     io(service.wait_ready(10))
     assert io(service.query_value("SELECT 1")) == 1
     io(service.close_service())
 
 
-def test_what_does_not_answer_is_named(io: Any, databases: Any, open_service: Any) -> None:
+def test_what_does_not_answer_is_named(
+    io: IO, databases: Databases, open_service: Callable[..., Any]
+) -> None:
     databases.set_row(2, port="1")
     databases.set_row(3, status="maintenance")
     db = open_service()
@@ -40,13 +44,15 @@ def test_what_does_not_answer_is_named(io: Any, databases: Any, open_service: An
     io(db.wait_ready(5, require=[1]))
 
 
-def test_a_global_database_that_cannot_be_reached_is_named(io: Any, databases: Any) -> None:
+def test_a_global_database_that_cannot_be_reached_is_named(io: IO, databases: Databases) -> None:
     service = io.Service(databases.config.model_copy(update={"port": 1}))
     with pytest.raises(NotReady, match="global: "):
         io(service.wait_ready(0.3, require="global"))
 
 
-def test_it_waits_for_a_shard_that_comes_up(io: Any, databases: Any, open_service: Any) -> None:
+def test_it_waits_for_a_shard_that_comes_up(
+    io: IO, databases: Databases, open_service: Callable[..., Any]
+) -> None:
     db = open_service(refresh_interval=None)
     databases.run("global", "DELETE FROM table_shard_config WHERE shard_id = 2")
     io(db.refresh())
@@ -59,7 +65,7 @@ def test_it_waits_for_a_shard_that_comes_up(io: Any, databases: Any, open_servic
     assert io(db.shard(2).query_value("SELECT 1")) == 1
 
 
-def vars_of(databases: Any) -> Any:
+def vars_of(databases: Databases) -> Any:
     config = databases.config_of(2)
     return {"port": config.port, "host": config.host, "database_name": config.database}
 

@@ -121,6 +121,7 @@ def test_nothing_is_silently_short(
     assert {error.errno for error in caught.value.result.errors.values()} == {1054}
 
 
+@pytest.mark.slow
 def test_a_slow_shard_is_late_alone(db: Any, io: IO, databases: Databases) -> None:
     for shard_id, seconds in ((1, 20), (2, 0)):
         databases.run(
@@ -168,7 +169,7 @@ class User:
     user_id: int
 
 
-def test_the_verbs_that_read_give_what_they_give_of_one_shard(db: Any, io: Any) -> None:
+def test_the_verbs_that_read_give_what_they_give_of_one_shard(db: Any, io: IO) -> None:
     for shard_id in (1, 2):
         for user_id in (shard_id, shard_id + 10):
             io(db.shard(shard_id).execute(INSERT, (user_id,)))
@@ -190,7 +191,7 @@ def test_the_verbs_that_read_give_what_they_give_of_one_shard(db: Any, io: Any) 
     assert io(by_keys).by_shard == {1: [1, 11]}
 
 
-def test_rows_that_do_not_fit_are_their_shards_failure(db: Any, io: Any) -> None:
+def test_rows_that_do_not_fit_are_their_shards_failure(db: Any, io: IO) -> None:
     io(db.shard(1).execute(INSERT, (1,)))
     io(db.shard(2).execute(INSERT, (2,)))
     io(db.shard(2).execute(INSERT, (3,)))
@@ -209,7 +210,9 @@ def test_rows_that_do_not_fit_are_their_shards_failure(db: Any, io: Any) -> None
         io(db.shards().query(sql, as_=int))
 
 
-def test_enough_shards_must_answer(four: Any, open_service: Any, io: Any, databases: Any) -> None:
+def test_enough_shards_must_answer(
+    four: Any, open_service: Callable[..., Any], io: IO, databases: Databases
+) -> None:
     databases.set_row(2, status="maintenance")
     db = open_service()
     part = io(db.shards(min_ok=3).query_value("SELECT 7"))
@@ -229,7 +232,7 @@ def test_enough_shards_must_answer(four: Any, open_service: Any, io: Any, databa
         io(db.shards(min_ok=1).aggregate("SELECT 1 AS n", n=Count()))
 
 
-def test_what_is_no_row_is_not_given_as_one(db: Any, io: Any) -> None:
+def test_what_is_no_row_is_not_given_as_one(db: Any, io: IO) -> None:
     names = io(db.shards().query_value("SELECT 'name'"))
     given: List[Callable[[], Any]] = [
         lambda: names.rows,

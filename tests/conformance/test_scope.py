@@ -8,6 +8,8 @@ from typing import Any, Callable, Generator, List
 
 import pytest
 from apis import session
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import (
     AsyncDatabaseService,
@@ -22,7 +24,7 @@ from dualdb import (
 DATABASE = "SELECT DATABASE()"
 
 
-def here(io: Any, call: Callable[[], Any]) -> Any:
+def here(io: IO, call: Callable[[], Any]) -> Any:
     """The value of a call that is made by the caller of the test, who is a task in
     asyncio, and has a context of its own.
     """
@@ -33,11 +35,11 @@ def here(io: Any, call: Callable[[], Any]) -> Any:
     return io(io.function(body)())
 
 
-def shard_here(io: Any, db: Any) -> Any:
+def shard_here(io: IO, db: Any) -> Any:
     return here(io, lambda: db.current.query_value(DATABASE))[-1]
 
 
-def test_the_current_database_is_the_scopes(db: Any, io: Any) -> None:
+def test_the_current_database_is_the_scopes(db: Any, io: IO) -> None:
     for scope, ending in [
         (db.scope(session(1)), "1"),
         (db.scope(shard_id=2), "2"),
@@ -50,7 +52,7 @@ def test_the_current_database_is_the_scopes(db: Any, io: Any) -> None:
 
 
 def test_a_key_is_looked_up_when_the_block_begins(
-    databases: Any, io: Any, open_service: Any
+    databases: Databases, io: IO, open_service: Callable[..., Any]
 ) -> None:
     databases.run(
         "global",
@@ -71,7 +73,7 @@ def test_a_key_is_looked_up_when_the_block_begins(
         databases.run("global", "DROP TABLE homes")
 
 
-def test_outside_there_is_none(db: Any, io: Any) -> None:
+def test_outside_there_is_none(db: Any, io: IO) -> None:
     with pytest.raises(InterfaceError, match="there is no scope here"):
         here(io, lambda: db.current)
     scope = db.scope(shard_id=1)
@@ -83,7 +85,7 @@ def test_outside_there_is_none(db: Any, io: Any) -> None:
         here(io, lambda: db.current)
 
 
-def test_scopes_nest(db: Any, io: Any, open_service: Any) -> None:
+def test_scopes_nest(db: Any, io: IO, open_service: Callable[..., Any]) -> None:
     other = open_service()
     with io.entered(db.scope(shard_id=1)):
         with io.entered(db.scope(shard_id=2)), io.entered(other.scope(shard_id=1)):
@@ -91,7 +93,7 @@ def test_scopes_nest(db: Any, io: Any, open_service: Any) -> None:
         assert shard_here(io, db) == "1"
 
 
-def test_a_locked_scope_refuses_other_shards(db: Any, io: Any) -> None:
+def test_a_locked_scope_refuses_other_shards(db: Any, io: IO) -> None:
     asks: List[Callable[[], Any]] = [
         lambda: db.shard(2).query(DATABASE),
         lambda: db.session(session(2)).query(DATABASE),
@@ -123,14 +125,14 @@ def test_a_locked_scope_refuses_other_shards(db: Any, io: Any) -> None:
     assert io(db.shard(2).query_value(DATABASE))[-1] == "2"
 
 
-def test_a_scope_without_a_shard_can_be_locked_too(db: Any, io: Any) -> None:
+def test_a_scope_without_a_shard_can_be_locked_too(db: Any, io: IO) -> None:
     with io.entered(db.scope(lock=True)):
         assert shard_here(io, db) == "l"
         with pytest.raises(CrossShardError, match="locked to"):
             io(db.shard(1).query(DATABASE))
 
 
-def test_a_scope_that_cannot_begin_leaves_nothing(db: Any, io: Any) -> None:
+def test_a_scope_that_cannot_begin_leaves_nothing(db: Any, io: IO) -> None:
     for options in ({"shard_id": 1, "key": 1}, {"session": session(1), "shard_id": 1}):
         with pytest.raises(ParameterError, match="scope takes a session, a shard_id or a key"):
             db.scope(**options)
@@ -140,7 +142,7 @@ def test_a_scope_that_cannot_begin_leaves_nothing(db: Any, io: Any) -> None:
         here(io, lambda: db.current)
 
 
-def test_two_hundred_callers_never_cross(db: Any, io: Any) -> None:
+def test_two_hundred_callers_never_cross(db: Any, io: IO) -> None:
     def body(scope: Any) -> Generator[Any, Any, Any]:
         first = yield db.current.query_value(DATABASE)
         yield io.pause(0)
@@ -153,7 +155,7 @@ def test_two_hundred_callers_never_cross(db: Any, io: Any) -> None:
     assert answers == [("1", "1"), ("2", "2")] * 100
 
 
-def test_a_scope_entered_elsewhere_is_not_here_and_ends_for_all(db: Any, io: Any) -> None:
+def test_a_scope_entered_elsewhere_is_not_here_and_ends_for_all(db: Any, io: IO) -> None:
     scope = db.scope(shard_id=1, lock=True)
     io.in_other_caller(lambda: io.enter(scope))
     with pytest.raises(InterfaceError, match="no scope here"):
@@ -162,7 +164,7 @@ def test_a_scope_entered_elsewhere_is_not_here_and_ends_for_all(db: Any, io: Any
     assert io(db.shard(2).query_value(DATABASE))[-1] == "2"
 
 
-def test_it_follows_tasks_until_it_is_over(databases: Any) -> None:
+def test_it_follows_tasks_until_it_is_over(databases: Databases) -> None:
     async def main() -> None:
         ended = asyncio.Event()
 
@@ -184,7 +186,7 @@ def test_it_follows_tasks_until_it_is_over(databases: Any) -> None:
     asyncio.run(main())
 
 
-def test_it_follows_threads_that_copy_the_context_until_it_is_over(databases: Any) -> None:
+def test_it_follows_threads_that_copy_the_context_until_it_is_over(databases: Databases) -> None:
     with DatabaseService(databases.config) as db, ThreadPoolExecutor(1) as executor:
         with db.scope(shard_id=2):
             context = contextvars.copy_context()
@@ -196,7 +198,9 @@ def test_it_follows_threads_that_copy_the_context_until_it_is_over(databases: An
             context.run(lambda: db.current)
 
 
-def test_a_context_that_a_scope_was_entered_in_is_free_when_it_is_over(databases: Any) -> None:
+def test_a_context_that_a_scope_was_entered_in_is_free_when_it_is_over(
+    databases: Databases,
+) -> None:
     context = contextvars.copy_context()
     with DatabaseService(databases.config) as db:
         scope = db.scope(shard_id=1, lock=True)

@@ -127,6 +127,7 @@ def test_a_stream_goes_where_a_call_goes(db: Any, io: IO, databases: Databases) 
         io.collect(db.shard(1).stream("SELECT 7 AS n FOR UPDATE"))
 
 
+@pytest.mark.slow
 def test_a_million_rows_take_no_memory(databases: Databases, io: IO) -> None:
     config = databases.config_of(1)
     url = f"mysql://{config.user}:{config.reveal_password()}@{config.host}:{config.port}/{config.database}"
@@ -182,6 +183,7 @@ def test_a_write_whose_connection_is_lost_while_its_rows_come_has_an_unknown_out
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
 
 
+@pytest.mark.slow
 def test_its_time_is_for_the_whole_loop_and_not_for_what_has_come(
     client: Any, io: IO, databases: Databases
 ) -> None:

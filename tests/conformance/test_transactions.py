@@ -167,7 +167,10 @@ def test_after_a_deadlock_nothing_more_is_sent(db: Any, io: IO, databases: Datab
                     )
                 )
                 blocked.start()
-                io.sleep(0.3)
+                waiting = (
+                    "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+                )
+                io.wait_for(lambda: databases.run(1, waiting), every=0.15)
                 with pytest.raises(Exception, match="[Dd]eadlock") as caught:
                     io(mine.execute(update, (2,)))
                 assert caught.value.args[0] == 1213
@@ -303,7 +306,7 @@ def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(
     assert io(db.shard(1).query_value("SELECT 1")) == 1
 
 
-def behind(io: Any, config: Any, proxy: Proxy, **more: Any) -> Any:
+def behind(io: IO, config: Any, proxy: Proxy, **more: Any) -> Any:
     """A client whose line goes through the proxy."""
     through = {"host": "127.0.0.1", "port": proxy.port, "ssl_mode": "disabled"}
     return io.Client(config.model_copy(update={**through, **more}))
@@ -322,7 +325,7 @@ def test_a_commit_whose_answer_is_lost_is_told_as_unknown(io: IO, databases: Dat
 
 
 def test_a_session_that_ended_while_its_block_was_idle_has_committed_nothing(
-    db: Any, io: Any, databases: Any
+    db: Any, io: IO, databases: Databases
 ) -> None:
     with pytest.raises(TransactionAborted) as caught, io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
@@ -745,7 +748,7 @@ def test_another_shard_inside_a_transaction_is_refused_unless_asked_for(
     ],
 )
 def test_words_about_a_session_are_refused_outside_a_block(
-    db: Any, io: Any, sql: str, instead: str
+    db: Any, io: IO, sql: str, instead: str
 ) -> None:
     calls: List[Callable[[], Any]] = [
         lambda: db.shard(1).execute(sql),

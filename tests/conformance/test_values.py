@@ -96,6 +96,7 @@ def values(databases: Databases, seed: int) -> List[str]:
     return columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("charset", CHARSETS)
 def test_every_value_is_the_drivers_in_every_charset(
     values: Any, databases: Databases, open_service: Callable[..., Any], io: IO, charset: str
@@ -149,6 +150,7 @@ def test_either_reader_does_what_a_call_can_do(
     ]
 
 
+@pytest.mark.slow
 def test_rows_of_more_than_a_packet_and_very_many_columns(
     databases: Databases, open_service: Callable[..., Any], io: IO
 ) -> None:
@@ -188,7 +190,7 @@ UNDECODABLE = "SELECT 1 AS id, 'a' AS text UNION SELECT 2, _latin1 x'81' UNION S
 
 @pytest.mark.parametrize("row_decoder", ["auto", "python"])
 def test_a_text_that_cannot_be_decoded_costs_nothing_else(
-    databases: Any, open_service: Any, io: Any, row_decoder: str
+    databases: Databases, open_service: Callable[..., Any], io: IO, row_decoder: str
 ) -> None:
     config = databases.config.model_copy(
         update={"charset": "latin1", "row_decoder": row_decoder, "pool_size": 1, "max_overflow": 0}
@@ -219,7 +221,7 @@ def test_a_text_that_cannot_be_decoded_costs_nothing_else(
 
 
 def test_a_text_that_the_driver_cannot_decode_is_an_error_in_the_tree(
-    databases: Any, open_service: Any, io: Any
+    databases: Databases, open_service: Callable[..., Any], io: IO
 ) -> None:
     config = databases.config.model_copy(update={"charset": "latin1", "row_decoder": "driver"})
     db = open_service(config)
@@ -233,7 +235,7 @@ def test_a_text_that_the_driver_cannot_decode_is_an_error_in_the_tree(
     assert io(db.query_value("SELECT 1")) == 1
 
 
-def test_very_many_columns_of_one_name(db: Any, io: Any) -> None:
+def test_very_many_columns_of_one_name(db: Any, io: IO) -> None:
     rows = io(db.query("SELECT " + ",".join(["1"] * 2000), as_=tuple))
     assert rows == [(1,) * 2000]
     row = io(db.query_one("SELECT " + ",".join(["NULL"] * 2000)))
@@ -241,7 +243,7 @@ def test_very_many_columns_of_one_name(db: Any, io: Any) -> None:
 
 
 def test_the_first_long_statement_of_a_session_may_ask_for_tuples(
-    databases: Any, open_service: Any, io: Any
+    databases: Databases, open_service: Callable[..., Any], io: IO
 ) -> None:
     db = open_service(databases.config.model_copy(update={"pool_size": 1, "max_overflow": 0}))
     long = "x" * 100_000

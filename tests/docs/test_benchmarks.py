@@ -109,6 +109,7 @@ def test_samples_are_kept(tmp_path: pathlib.Path) -> None:
     assert load(tmp_path / "samples.json").quick
 
 
+@pytest.mark.slow
 def test_a_short_run_with_whoever_is_installed(tmp_path: pathlib.Path) -> None:
     command = [
         sys.executable,

@@ -137,6 +137,7 @@ def run(example: Example, names: Dict[str, Any]) -> List[str]:
     return printed.getvalue().splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", list(examples()))
 def test_an_example_runs_and_prints_what_it_says(example: Example, names: Dict[str, Any]) -> None:
     assert run(example, names) == example.expected

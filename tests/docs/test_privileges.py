@@ -18,6 +18,8 @@ from dualdb import (
 )
 from dualdb.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 TABLE = "app_shard_1.trades"
 MARKERS = "app_shard_1.dualdb_commit"
 SHARD_TABLE = "app_global.table_shard_config"

@@ -40,6 +40,7 @@ def sleepers(databases: Databases, word: str = "SLEEP") -> int:
     return int(databases.value(1, found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["timeout", "deadline", "legacy"])
 def test_a_late_read_is_told_and_ended_on_the_server(
     client: Any, io: IO, databases: Databases, how: str
@@ -85,6 +86,7 @@ def test_a_late_procedure_is_ended_whatever_it_is_doing(
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
+@pytest.mark.slow
 def test_what_has_its_definer_s_rights_keeps_its_slot_until_it_is_over(
     databases: Databases, io: IO, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -105,6 +107,7 @@ def test_what_has_its_definer_s_rights_keeps_its_slot_until_it_is_over(
     io(client.close_pool())
 
 
+@pytest.mark.slow
 def test_life_and_health_are_over_in_time_too(databases: Databases, io: IO) -> None:
     # accepts, and says nothing
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -125,6 +128,7 @@ def test_life_and_health_are_over_in_time_too(databases: Databases, io: IO) -> N
         io(db.close_service())
 
 
+@pytest.mark.slow
 def test_waiting_for_a_connection_counts(client: Any, io: IO) -> None:
     def late_query() -> Any:
         yield io.pause(0.2)
@@ -170,6 +174,7 @@ def test_a_block_that_is_late_before_its_commit_is_rolled_back(
     assert io(client.query_value("SELECT 1")) == 1
 
 
+@pytest.mark.slow
 def test_a_call_that_is_interrupted_is_ended_on_the_server(
     client: Any, io: IO, databases: Databases
 ) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List, Tuple
 
+import pytest
 from apis import session
 from database_servers import Databases
 from io_kinds import IO
@@ -20,6 +21,8 @@ from dualdb.sync_impl.runner import run_plan
 from dualdb.topology import shard_map
 from dualdb.topology.maintenance import Maintenance, Timing
 from dualdb.topology.manager import Topology, TopologyManager
+
+pytestmark = pytest.mark.slow
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, %s, 1)"
 CALLERS = 6

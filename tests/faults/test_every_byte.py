@@ -20,6 +20,8 @@ from dualdb import (
 )
 from dualdb.results import RowCount
 
+pytestmark = pytest.mark.slow
+
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 

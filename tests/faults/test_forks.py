@@ -10,6 +10,7 @@ import traceback
 import warnings
 from typing import Any, Callable
 
+import pytest
 from database_servers import Databases
 from io_kinds import IO
 from waiting import wait_for
@@ -100,6 +101,7 @@ def test_a_transaction_is_not_carried_over(db: Any, io: IO, databases: Databases
     ] == [1, 3]
 
 
+@pytest.mark.slow
 def test_forking_while_other_threads_are_at_work(databases: Databases) -> None:
     client = MySQLClient(databases.config_of(1, pool_size=4, max_overflow=0))
     halt = threading.Event()
@@ -125,6 +127,7 @@ def test_forking_while_other_threads_are_at_work(databases: Databases) -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_a_child_looks_out_for_shards_that_are_down_as_its_parent_did(quick_retries: None) -> None:
     with Sandbox(1) as sandbox:
         sandbox.servers[1].kill()

@@ -15,6 +15,8 @@ from waiting import wait_for
 from dualdb import DatabaseConfig, Deadlock, NotSupportedError
 from dualdb.sandbox.server import Engine, Server, free_port
 
+pytestmark = pytest.mark.slow
+
 NODES = ("one", "other")
 PROVIDER = "/usr/lib/galera/libgalera_smm.so"
 

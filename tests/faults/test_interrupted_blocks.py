@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, Iterator, Optional
 
 import pytest
+from database_servers import Databases
 from io_kinds import IO
 
 import dualdb
@@ -51,7 +52,7 @@ class Interrupt:
     def __init__(self, at: int) -> None:
         self.at, self.lines = at, 0
         self.happened = False
-        # kept here: the interpreter's own reference to a tracer that raises is too short
+        # kept here: the interpreter drops a tracer that raises too soon
         self._tracers = (self._trace, self._trace_line)
 
     def __enter__(self) -> "Interrupt":
@@ -132,7 +133,7 @@ def write_after(io: IO, client: Any, kind: str, interrupt: Interrupt) -> Any:
 
 
 @pytest.fixture
-def client(databases: Any, io: IO) -> Iterator[Any]:
+def client(databases: Databases, io: IO) -> Iterator[Any]:
     made = io.Client(databases.config_of(1, pool_size=2, max_overflow=0, pool_timeout=5))
     io(made.init_pool())
     yield made
@@ -144,7 +145,7 @@ def client(databases: Any, io: IO) -> Iterator[Any]:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", ["committed", "rolled back", "savepoint", "deadline"])
 def test_after_an_interrupt_at_any_line_nobody_is_in_a_dead_block(
-    client: Any, io: IO, databases: Any, kind: str
+    client: Any, io: IO, databases: Databases, kind: str
 ) -> None:
     written = []
     for at in range(1, 10_000):

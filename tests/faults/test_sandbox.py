@@ -72,6 +72,7 @@ ENDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("end", "number"), ENDS.values(), ids=list(ENDS))
 def test_nothing_is_left_whatever_happens_to_its_owner(end: str, number: Any) -> None:
     with spawn(end) as process:
@@ -85,6 +86,7 @@ def test_nothing_is_left_whatever_happens_to_its_owner(end: str, number: Any) ->
     assert_gone(directory)
 
 
+@pytest.mark.slow
 def test_a_block_has_the_shard_table_and_databases() -> None:
     with Sandbox([3, 7]) as sandbox:
         directory = sandbox.directory
@@ -127,6 +129,7 @@ def test_a_program_that_is_no_server_is_told_so(tmp_path: pathlib.Path) -> None:
         Sandbox(program=str(program)).start()
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_shows_its_log() -> None:
     sandbox = Sandbox(0, options=["--no-such-option=1"])
     with pytest.raises(RuntimeError, match=r"(?s)did not start.*no-such-option"):
@@ -134,6 +137,7 @@ def test_a_server_that_does_not_start_shows_its_log() -> None:
     assert_gone(sandbox.directory)
 
 
+@pytest.mark.slow
 def test_as_an_ordinary_user() -> None:
     """As root, the other tests have shown that root can; this one is nobody, who may
     read the interpreter's files and nothing more.

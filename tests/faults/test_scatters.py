@@ -20,6 +20,7 @@ from dualdb import (
     OutcomeUnknown,
     RowCount,
     ScatterError,
+    ShardUnavailable,
 )
 
 NAP = "SELECT SLEEP(s) AS slept FROM nap"
@@ -83,6 +84,7 @@ def test_an_interrupt_ends_it_on_every_server(
     io.wait_for(lambda: not nappers(databases, 1) and not nappers(databases, 2))
 
 
+@pytest.mark.slow
 def test_one_that_is_late_is_ended_and_the_other_is_given(
     db: Any, io: IO, databases: Databases, nap: Any
 ) -> None:
@@ -100,6 +102,7 @@ def test_one_that_is_late_is_ended_and_the_other_is_given(
     assert isinstance(part.errors[1], OutcomeUnknown)
 
 
+@pytest.mark.slow
 def test_one_that_is_silent_for_too_long_is_lost_alone(
     open_service: Callable[..., Any], io: IO, databases: Databases, nap: Any
 ) -> None:
@@ -135,6 +138,7 @@ def test_one_that_is_killed_fails_alone(
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
 
 
+@pytest.mark.slow
 def test_a_read_whose_connection_is_lost_is_sent_again(
     db: Any, io: IO, databases: Databases, nap: Any
 ) -> None:
@@ -178,6 +182,7 @@ def test_what_takes_several_commands_is_as_on_one_shard(
     assert caught.value.result.errors[1].errno == 1644
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row_decoder", ["auto", "python", "driver"])
 def test_long_answers_come_whole(
     open_service: Callable[..., Any], io: IO, databases: Databases, row_decoder: str
@@ -234,10 +239,14 @@ def test_nothing_is_mixed_up_while_sessions_are_killed(
                 assert all(
                     rows == [{"tag": number, "slept": 0}] for rows in result.by_shard.values()
                 )
-                assert all(
-                    isinstance(error, (ConnectionLost, OutcomeUnknown)) or error.errno == 1317
+                # Who is killed while it connects, again and again, is not there.
+                lost = (ConnectionLost, OutcomeUnknown, ShardUnavailable)
+                others = [
+                    error
                     for error in result.errors.values()
-                )
+                    if not isinstance(error, lost) and error.errno != 1317
+                ]
+                assert others == []
                 whole += not result.errors
     finally:
         over.set()

@@ -9,6 +9,7 @@ import threading
 from typing import Any, Callable, Iterator, List
 
 import pytest
+from database_servers import Databases
 from waiting import wait_for
 
 import dualdb
@@ -75,7 +76,7 @@ def in_time(call: Callable[[], Any]) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["checkout and release", "query", "transaction"])
 def test_a_raising_signal_loses_neither_slot_nor_lock(
-    databases: Any, alarm: Alarm, what: str
+    databases: Databases, alarm: Alarm, what: str
 ) -> None:
     client = dualdb.MySQLClient(
         databases.config_of(1, pool_size=4, max_overflow=0, pool_timeout=5.0)

@@ -15,6 +15,8 @@ from io_kinds import IO
 
 import dualdb
 
+pytestmark = pytest.mark.slow
+
 WRITE = "INSERT INTO ledger VALUES (%s, %s)"
 
 

@@ -50,6 +50,7 @@ def is_as_before(client: Any, io: IO, databases: Databases) -> bool:
     return bool(databases.value(1, "SELECT COUNT(*) FROM trades") == 0)
 
 
+@pytest.mark.slow
 def test_an_idle_block_does_not_keep_the_server(client: Any, io: IO, databases: Databases) -> None:
     with pytest.raises(DeadlineExceeded, match="the transaction's time was over") as caught:
         with io.entered(client.transaction(timeout=0.8)) as tx:
@@ -64,6 +65,7 @@ def test_an_idle_block_does_not_keep_the_server(client: Any, io: IO, databases: 
     assert is_as_before(client, io, databases)
 
 
+@pytest.mark.slow
 def test_a_call_that_runs_is_ended(client: Any, io: IO, databases: Databases) -> None:
     for swallowed in (False, True):
         with pytest.raises(DeadlineExceeded), io.entered(client.transaction(timeout=0.4)) as tx:
@@ -126,6 +128,7 @@ def test_what_the_block_raises_is_what_comes_out(client: Any, io: IO, databases:
     assert is_as_before(client, io, databases)
 
 
+@pytest.mark.slow
 def test_in_time_nothing_is_different(client: Any, io: IO, databases: Databases) -> None:
     session = io(client.query_value("SELECT CONNECTION_ID()"))
     with io.entered(client.transaction(timeout=0.4)) as tx:
@@ -136,6 +139,7 @@ def test_in_time_nothing_is_different(client: Any, io: IO, databases: Databases)
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 2
 
 
+@pytest.mark.slow
 def test_a_commit_that_has_begun_is_not_cut(client: Any, io: IO, databases: Databases) -> None:
     config = databases.config_of(1)
     with Proxy(config.host, config.port) as proxy:
@@ -196,6 +200,7 @@ def test_waiting_for_a_connection_counts(client: Any, io: IO, databases: Databas
     assert is_as_before(client, io, databases)
 
 
+@pytest.mark.slow
 def test_run_has_it_for_all_attempts(client: Any, io: IO, databases: Databases) -> None:
     begun = []
 
@@ -216,6 +221,7 @@ def test_a_time_that_is_none_is_refused(client: Any, io: IO, timeout: Any) -> No
         io(client.run(lambda tx: None, timeout=timeout))
 
 
+@pytest.mark.slow
 def test_at_the_very_limit_the_truth_is_told(io: IO, databases: Databases, seed: int) -> None:
     """Blocks that end when their time does: what ended well is committed, nothing else
     is, and no connection is lost over it.

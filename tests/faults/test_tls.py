@@ -78,6 +78,7 @@ def boxes(certificates: Dict[str, Dict[str, str]]) -> Iterator[Dict[str, Sandbox
             yield {"plain": plain, "right": right, "wrong name": wrong}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "authority", "server", "outcome"),
     [

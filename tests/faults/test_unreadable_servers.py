@@ -9,6 +9,7 @@ import threading
 from typing import Any, Callable, Iterator, List
 
 import pytest
+from io_kinds import IO
 
 import dualdb
 from dualdb import DatabaseConfig, Error
@@ -92,7 +93,7 @@ def rogue() -> Iterator[Callable[[Callable[[], Script]], Rogue]]:
         each.close()
 
 
-def outcome(io: Any, port: int, shard_id: Any = 7) -> Any:
+def outcome(io: IO, port: int, shard_id: Any = 7) -> Any:
     """What a query there gives, or raises."""
     config = DatabaseConfig(
         host="127.0.0.1",
@@ -114,7 +115,7 @@ def outcome(io: Any, port: int, shard_id: Any = 7) -> Any:
 
 @pytest.mark.parametrize("greeting", GREETINGS.values(), ids=list(GREETINGS))
 def test_an_unreadable_greeting_is_that_shard_s_error(
-    io: Any, rogue: Any, quick_retries: None, greeting: bytes
+    io: IO, rogue: Any, quick_retries: None, greeting: bytes
 ) -> None:
     server = rogue(lambda: [packet(0, greeting), packet(2, OK), packet(1, OK), b""])
     error = outcome(io, server.port)
@@ -125,7 +126,7 @@ def test_an_unreadable_greeting_is_that_shard_s_error(
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=list(ANSWERS))
 def test_an_unreadable_login_is_that_shard_s_error(
-    io: Any, rogue: Any, quick_retries: None, answer: bytes
+    io: IO, rogue: Any, quick_retries: None, answer: bytes
 ) -> None:
     server = rogue(lambda: [packet(0, GREETING), packet(2, answer), b""])
     error = outcome(io, server.port)
@@ -134,7 +135,7 @@ def test_an_unreadable_login_is_that_shard_s_error(
 
 
 def test_random_bytes_anywhere_are_an_error_of_the_tree(
-    io: Any, rogue: Any, quick_retries: None, seed: int
+    io: IO, rogue: Any, quick_retries: None, seed: int
 ) -> None:
     chance = random.Random(seed)
 

@@ -37,6 +37,7 @@ def check(*command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("io", SURFACES)
 def test_mypy_agrees(io: str, tmp_path: pathlib.Path) -> None:
     check(
@@ -50,6 +51,7 @@ def test_mypy_agrees(io: str, tmp_path: pathlib.Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("io", SURFACES)
 def test_pyright_agrees(io: str, tmp_path: pathlib.Path) -> None:
     shutil.copy(HERE / f"{io}_surface.py", tmp_path)

@@ -11,6 +11,7 @@ import pytest
 
 import dualdb
 from dualdb import error_codes, errors
+from dualdb.results import ScatterResult
 
 TREE = [
     value
@@ -322,3 +323,58 @@ def test_what_is_no_error_of_the_tree_is_raised_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         errors.raise_translated(fault, fault)
     assert caught.value is fault
+
+
+@pytest.mark.parametrize("partially_committed", [False, True])
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        (errors.Deadlock(1213, "x"), True),
+        (errors.DataError(1264, "x"), False),
+        (errors.ConnectionLost(2013, "x"), True),
+        (errors.NotPrimary(1290, "x"), True),
+        (errors.NotPrimary(1792, "x"), False),
+        (errors.DeadlineExceeded("x").with_context("it", sent=False), True),
+        (errors.DeadlineExceeded("x").with_context("it", sent=True), False),
+        (errors.OutcomeUnknown(2013, "x"), False),
+        (errors.WriteTimedOut("x").with_context("it", sent=True), False),
+    ],
+)
+def test_what_may_be_called_again(
+    error: errors.Error, retryable: bool, partially_committed: bool
+) -> None:
+    error.partially_committed = partially_committed
+    assert error.retryable is (retryable and not partially_committed)
+
+
+@pytest.mark.parametrize(
+    ("least", "text"),
+    [
+        (None, "2 of 3 shards failed: shard 1: away, shard 2: Shard 2 not available"),
+        (
+            2,
+            "2 of 3 shards failed, and 2 must answer: shard 1: away, "
+            "shard 2: Shard 2 not available",
+        ),
+    ],
+)
+def test_a_scatter_s_error_names_the_shards(least: Any, text: str) -> None:
+    failed = {
+        2: errors.shard_unavailable(2, ""),
+        1: errors.shard_unavailable(1, "away", 1.5),
+    }
+    result: Any = ScatterResult({}, failed)
+    error = errors.scatter_error(result, 3, least)
+    assert (str(error), error.result) == (text, result)
+    assert (failed[1].retry_after, failed[1].shard_id, failed[1].sent) == (1.5, 1, False)
+
+
+def test_too_many_rows_are_refused_with_their_limit() -> None:
+    errors.check_rows(5, 5)
+    with pytest.raises(errors.TooManyRows, match=r"^there are more than 5 rows \(max_rows\)$"):
+        errors.check_rows(6, 5)
+
+
+def test_an_error_without_a_code_keeps_its_words() -> None:
+    assert errors.from_driver(pymysql.err.InterfaceError("words")).args == ("words",)
+    assert errors.from_driver(EOFError()).args == ("EOFError",)

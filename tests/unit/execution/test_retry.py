@@ -1,5 +1,10 @@
-"""The pause between attempts."""
+"""What is begun again, and the pause before it."""
 
+from typing import Optional
+
+import pytest
+
+from dualdb import errors
 from dualdb.execution import retry
 from dualdb.pooling.retry_budget import RetryBudget
 
@@ -20,3 +25,58 @@ def test_backoff_grows_to_its_cap_and_spreads_over_the_whole_range() -> None:
     assert longest == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
     assert retry.backoff(3, spread=lambda: 0.0) == 0.0
     assert retry.backoff(10_000, cap=2.0, spread=lambda: 1.0) == 2.0
+
+
+CONFLICT = errors.Deadlock(1213, "Deadlock found")
+
+
+def caused_by(cause: Exception) -> errors.Error:
+    error = errors.TransactionAborted("rolled back")
+    error.__cause__ = cause
+    return error
+
+
+def partially_committed() -> errors.Error:
+    error = errors.ConnectionLost(2013, "Lost connection")
+    error.partially_committed = True
+    return error
+
+
+@pytest.mark.parametrize(
+    ("failure", "attempt", "attempts", "begins"),
+    [
+        (CONFLICT, 0, 5, True),
+        (CONFLICT, 3, 5, True),
+        (CONFLICT, 4, 5, False),
+        (CONFLICT, 0, 1, False),
+        (errors.LockWaitTimeout(1205, "waited"), 0, 2, True),
+        (errors.ConnectionLost(2013, "lost"), 0, 2, True),
+        (caused_by(CONFLICT), 0, 2, True),
+        (caused_by(KeyError()), 0, 2, False),
+        (partially_committed(), 0, 5, False),
+        (errors.DataError(1264, "range"), 0, 5, False),
+    ],
+)
+def test_a_transaction_is_begun_again_after_what_left_nothing(
+    failure: errors.Error, attempt: int, attempts: int, begins: bool
+) -> None:
+    pause = retry.pause_before_run(failure, attempt, attempts)
+    assert (pause is not None) is begins
+    assert pause is None or 0.0 <= pause <= 0.05 * 2**attempt
+
+
+@pytest.mark.parametrize(
+    ("left", "begins"), [(None, True), (0.0, False), (0.1, False), (0.1001, True), (5.0, True)]
+)
+def test_a_transaction_is_not_begun_again_after_its_time(
+    monkeypatch: pytest.MonkeyPatch, left: Optional[float], begins: bool
+) -> None:
+    monkeypatch.setattr(retry, "backoff", lambda attempt: 0.1)
+    found = retry.pause_before_run(CONFLICT, 0, 5, left, clock=lambda: 0.0)
+    assert found == (0.1 if begins else None)
+
+
+def test_the_defaults_of_backoff() -> None:
+    assert retry.backoff(0, spread=lambda: 1.0) == 0.05
+    assert retry.backoff(10, spread=lambda: 1.0) == 2.0
+    assert retry.RUN_ATTEMPTS == 5

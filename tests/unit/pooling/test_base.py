@@ -16,6 +16,7 @@ class Connection(ConnectionState):
     """A connection without a driver."""
 
     open, server_status = True, AUTOCOMMIT
+    _config = DatabaseConfig(database="d", user="u", password="p")
 
     def __init__(self, **changes: Any) -> None:
         self._config = DatabaseConfig(database="d", user="u", password="p")

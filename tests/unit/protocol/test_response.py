@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("each_decoder")
 OK = b"\x00\x03\x07\x02\x00\x01\x00said"
 
 
+@pytest.mark.slow
 def test_bytes_may_be_split_anywhere() -> None:
     data = packets(
         [
@@ -145,6 +146,7 @@ def outcome(read: Any) -> Tuple[bool, Any]:
         return False, error
 
 
+@pytest.mark.slow
 def test_bytes_gone_wrong_give_no_wrong_row(seed: int) -> None:
     spread = random.Random(seed)
     recorded = [

@@ -147,3 +147,11 @@ def test_a_row_of_a_statement_that_only_one_kind_of_session_takes() -> None:
             else:
                 with pytest.raises(StyleDependent):
                     next(exchange)
+
+
+def test_a_text_that_no_connection_can_send_is_refused_when_it_is_sent() -> None:
+    rows = Chunks("INSERT INTO t VALUES (%s)", 10, 1000)
+    assert rows.add(("\ud800",)) is None
+    chunk = rows.rest()
+    assert chunk is not None
+    assert "\ud800" in chunk.text()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dualdb.sql import classify
 from dualdb.sql.classify import (
     changes_session,
     commits,
@@ -211,3 +212,50 @@ def test_statements_that_commit(sql: str, does: bool) -> None:
 )
 def test_statements_about_the_session_that_runs_them(sql: str, words: str) -> None:
     assert session_bound(sql) == words
+
+
+READS = "SELECT SHOW DESC DESCRIBE EXPLAIN WITH TABLE VALUES"
+PLAIN = f"{READS} INSERT UPDATE DELETE REPLACE DO"
+COMMITTING = (
+    "ALTER ANALYZE BACKUP CACHE CHANGE CHECK CREATE DROP FLUSH GRANT IMPORT INSTALL LOCK OPTIMIZE "
+    "RENAME REPAIR RESET REVOKE STOP TRUNCATE UNINSTALL"
+)
+OTHERS = "SET USE SAVEPOINT RELEASE ROLLBACK KILL LOAD PREPARE DEALLOCATE HANDLER UNLOCK"
+
+
+def test_the_first_words_by_what_they_do() -> None:
+    assert set(PLAIN.split()) == classify.PLAIN
+    assert set(COMMITTING.split()) == classify.COMMITTING
+    assert set(f"{PLAIN} {COMMITTING} {OTHERS}".split()) == classify.OPEN
+
+
+@pytest.mark.parametrize("word", READS.split())
+def test_a_read_may_begin_with(word: str) -> None:
+    assert is_plain_read(f"{word} (1)" if word == "VALUES" else f"{word} t")
+    assert is_plain_read(f"((\n\t{word} t")
+
+
+@pytest.mark.parametrize(
+    ("sql", "word"),
+    [
+        ("SET STATEMENT max_statement_time=1 FOR UPDATE t SET a = 1", "UPDATE"),
+        ("set  statement a=1 for set statement b=2 for select 1", "SELECT"),
+        ("SET STATEMENT a='x FOR DELETE y' FOR SELECT 1", "SELECT"),
+        ("SET @statement = 1", "SET"),
+    ],
+)
+def test_set_statement_is_about_the_statement_that_follows(sql: str, word: str) -> None:
+    assert first_word(sql) == word
+
+
+@pytest.mark.parametrize("quoted", ['"a;b"', "`a;b`", '"a""b"', "`a``b`", "'a;b'", "'a''b'"])
+def test_what_is_quoted_is_not_read(quoted: str) -> None:
+    assert is_plain_read(f"SELECT {quoted} FROM t")
+
+
+@pytest.mark.parametrize("length", [10, 20_000])
+def test_long_statements_are_judged_as_short_ones(length: int) -> None:
+    padding = " " * length
+    assert first_word(f"SELECT{padding}1") == "SELECT"
+    assert changes_session(f"SELECT{padding}@a := 1")
+    assert not changes_session(f"SELECT{padding}1")

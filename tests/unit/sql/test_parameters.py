@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from dualdb import ParameterError, ProgrammingError
+from dualdb import InOut, Out, ParameterError, ProgrammingError
 from dualdb.sql.literals import LiteralStyle, literal
-from dualdb.sql.parameters import bind
+from dualdb.sql.parameters import bind, names
 
 
 class Colour(enum.Enum):
@@ -125,3 +125,43 @@ def test_values_that_cannot_be_written_are_refused() -> None:
     for value in (endless, 10**5000):
         with pytest.raises(ParameterError):
             literal(value)
+
+
+@pytest.mark.parametrize("length", [10, 20_000])
+def test_placeholders_of_long_statements_are_found_too(length: int) -> None:
+    padding = "x" * length
+    assert bind(f"SELECT '{padding}', %s", (1,)) == f"SELECT '{padding}', 1"
+    assert names(f"SELECT '{padding}', %(a)s, %(b)s") == ["a", "b"]
+    assert names("SELECT %s") == []
+    with pytest.raises(ParameterError, match=f"'%d' at character {length + 11} is no placeholder"):
+        bind(f"SELECT '{padding}', %d", (1,))
+
+
+def test_the_message_names_the_parameter_that_is_wrong() -> None:
+    with pytest.raises(ParameterError) as caught:
+        bind("SELECT %(pay)s", {"pay": object()})
+    assert str(caught.value).startswith("parameter 'pay': ")
+    with pytest.raises(ParameterError) as caught:
+        bind(5, None)  # type: ignore[arg-type]
+    assert str(caught.value) == "a statement is a str, not int"
+    with pytest.raises(ParameterError) as caught:
+        bind(" ", None)
+    assert str(caught.value) == "the statement is empty"
+
+
+@pytest.mark.parametrize("name", ["", None, 5, b"a"])
+def test_an_out_parameter_has_a_name(name: Any) -> None:
+    with pytest.raises(ParameterError, match="an Out parameter is named by a str, not"):
+        Out(name)
+    with pytest.raises(ParameterError, match="an InOut parameter is named by a str, not"):
+        InOut(name, 1)
+
+
+def test_out_parameters_show_their_name_and_value() -> None:
+    assert (repr(Out("a")), Out("a").name, Out("a").value) == ("Out('a')", "a", None)
+    assert (repr(InOut("b", 2)), InOut("b", 2).name, InOut("b", 2).value) == ("InOut('b')", "b", 2)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_booleans_are_numbers(value: bool) -> None:
+    assert literal(value) == str(int(value))

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional
 import pytest
 from shard_rows import BASE, row
 
-from dualdb.topology.shard_map import Changes, Status, changes_between, parse_shard_table
+from dualdb.topology.shard_map import EMPTY, Changes, Status, changes_between, parse_shard_table
 
 
 def test_a_shard_takes_from_the_global_configuration_what_its_row_does_not_say() -> None:
@@ -159,3 +159,7 @@ def test_changes(before: Any, after: Any, expected: Changes) -> None:
     assert (
         changes_between(parse_shard_table(before, BASE), parse_shard_table(after, BASE)) == expected
     )
+
+
+def test_the_empty_map_is_version_0() -> None:
+    assert (EMPTY.version, dict(EMPTY.shards)) == (0, {})
