@@ -1,4 +1,4 @@
-"""Who takes part in an open transaction: its context and its caller, and nobody else."""
+"""Who takes part in an open transaction: its context and its caller, nobody else."""
 
 import asyncio
 import contextvars

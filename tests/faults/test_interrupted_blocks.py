@@ -51,7 +51,7 @@ class Interrupt:
     def __init__(self, at: int) -> None:
         self.at, self.lines = at, 0
         self.happened = False
-        # kept here: the interpreter's own reference to a tracer that raises is too short
+        # kept here: the interpreter drops its own reference to a tracer that raises
         self._tracers = (self._trace, self._trace_line)
 
     def __enter__(self) -> "Interrupt":
