@@ -304,9 +304,10 @@ def _judge(sql: str) -> Judgement:
 
 
 def _judged(bare: str) -> Judgement:
-    found = _FOR_ONE.match(bare) or _FIRST_WORD.match(bare)
+    inner = _FOR_ONE.match(bare)
+    found = inner or _FIRST_WORD.match(bare)
     word = found[1].upper() if found else ""
-    control = _CONTROL.match(bare)
+    control = _CONTROL.match(bare, inner.start(1) if inner else 0)
     ends = control is not None and not _NO_CONTROL.match(bare, control.start(1))
     calls = word in _CALLING and _unknown_call(_KEEPS_SESSION, _INTO_TABLE.sub("IN ", bare, 1))
     return Judgement(

@@ -1,8 +1,10 @@
 """One thread for all time limits of the process."""
 
+import contextlib
 import heapq
 import itertools
 import logging
+import queue
 import threading
 import time
 from typing import Callable, List, Optional, Tuple
@@ -40,18 +42,18 @@ class Timer:
 
 
 class Timers:
-    """Calls functions at their times, in a daemon thread that ends when it has none."""
+    """Calls functions at their times, in a daemon thread.
 
-    #: Seconds that the thread waits for another timer before it ends.
-    STAY = 10.0
+    Callers share a queue with the thread and no lock: a signal that raises in a caller
+    would leave a condition's lock locked for everybody.
+    """
 
     def __init__(self) -> None:
         self._forked()
         fork_safety.register(self)
 
     def _forked(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
-        self._heap: List[Tuple[float, int, Timer]] = []
+        self._added: queue.SimpleQueue[Tuple[float, int, Timer]] = queue.SimpleQueue()
         self._numbers = itertools.count()
         self._thread: Optional[threading.Thread] = None
 
@@ -63,18 +65,17 @@ class Timers:
         Raises:
             OperationalError: no thread can be started.
         """
+        if self._thread is None or not self._thread.is_alive():
+            self._start_thread()
         timer = Timer(function)
-        with self._changed:
-            self._ensure_thread()
-            heapq.heappush(self._heap, (at, next(self._numbers), timer))
-            if self._heap[0][2] is timer:
-                self._changed.notify()
+        self._added.put((at, next(self._numbers), timer))
         return timer
 
-    def _ensure_thread(self) -> None:
-        if self._thread is not None and self._thread.is_alive():
-            return
-        thread = threading.Thread(target=self._serve, name="dualdb-limit", daemon=True)
+    def _start_thread(self) -> None:
+        # Two callers at once start two threads, which share the work.
+        thread = threading.Thread(
+            target=_serve, args=(self._added,), name="dualdb-limit", daemon=True
+        )
         try:
             thread.start()
         except RuntimeError as error:
@@ -83,30 +84,18 @@ class Timers:
             ) from error
         self._thread = thread
 
-    def _serve(self) -> None:
-        while True:
-            with self._changed:
-                due = self._next_due()
-                if due is None:
-                    if not self._heap:
-                        self._thread = None
-                        return
-                    continue
-            due.call()
-            del due
 
-    def _next_due(self) -> Optional[Timer]:
-        """The next timer whose time has come; None after a wait."""
-        while self._heap and self._heap[0][2].is_cancelled:
-            heapq.heappop(self._heap)
-        if not self._heap:
-            self._changed.wait(self.STAY)
-            return None
-        left = self._heap[0][0] - time.monotonic()
-        if left <= 0:
-            return heapq.heappop(self._heap)[2]
-        self._changed.wait(left)
-        return None
+def _serve(added: "queue.SimpleQueue[Tuple[float, int, Timer]]") -> None:
+    waiting: List[Tuple[float, int, Timer]] = []
+    while True:
+        while waiting and waiting[0][2].is_cancelled:
+            heapq.heappop(waiting)
+        left = waiting[0][0] - time.monotonic() if waiting else None
+        if left is not None and left <= 0:
+            heapq.heappop(waiting)[2].call()
+            continue
+        with contextlib.suppress(queue.Empty):
+            heapq.heappush(waiting, added.get(timeout=left))
 
 
 #: Of the whole process.
