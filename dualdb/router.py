@@ -15,11 +15,11 @@ from .api.service_life import ServiceLife
 from .api.shard_admin import ShardAdmin
 from .api.typevars import ClientT, ScatterT, TargetT
 from .config import DatabaseConfig
-from .errors import CrossShardError
 from .directory import keys as key_types
 from .directory.ids import IdGenerator, IdLayout
 from .directory.lookup import Environment, KeyDirectory
 from .directory.sources import HashBuckets, KeyFunction, LookupTable, Source
+from .errors import CrossShardError
 from .execution import steps
 from .sharding.scatter import OnError, Policy
 from .topology import passwords, routing

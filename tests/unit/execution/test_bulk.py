@@ -16,7 +16,7 @@ INSERT = "INSERT INTO t (a) VALUES (%s)"
 
 def plan(rows: Any, **changed: Any) -> Any:
     options = {"chunk_rows": 2, "progress": None, "timeout": None, "idempotent": False}
-    return executemany(place, INSERT, rows, **{**options, "awaits": False, **changed})
+    return executemany(steps.fixed_route(place()), INSERT, rows, **{**options, "awaits": False, **changed})
 
 
 def written(count: int, *, lastrowid: int = 0, warnings: int = 0) -> Tuple[Any, Any]:
