@@ -1,4 +1,4 @@
-"""The two faces of the service: one test body asks through the verbs, and a second time
+"""The two interfaces of the service: one test body asks through the verbs, and a second time
 through the original's methods.
 """
 

@@ -1,4 +1,4 @@
-"""The pools: the same limits, waits and hygiene in both colours."""
+"""The pools: the same limits, waits and hygiene in both implementations."""
 
 import asyncio
 import gc

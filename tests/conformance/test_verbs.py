@@ -1,4 +1,4 @@
-"""What every verb gives, on every target, in both colours."""
+"""What every verb gives, on every target, in both implementations."""
 
 import datetime
 import decimal

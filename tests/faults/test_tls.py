@@ -1,4 +1,4 @@
-"""TLS: every ssl_mode means the same in both colours."""
+"""TLS: every ssl_mode means the same in both implementations."""
 
 import datetime
 import ipaddress

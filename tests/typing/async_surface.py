@@ -1,4 +1,4 @@
-"""What a type checker sees of the asyncio face. Checked, never run."""
+"""What a type checker sees of the asyncio interface. Checked, never run."""
 
 import asyncio
 import datetime

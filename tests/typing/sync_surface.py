@@ -1,4 +1,4 @@
-"""What a type checker sees of the threaded face. Checked, never run."""
+"""What a type checker sees of the threaded interface. Checked, never run."""
 
 import datetime
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 """The types that an editor shows, as two checkers see them, for every public method in
-both colours.
+both implementations.
 """
 
 import json
