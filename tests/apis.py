@@ -1,5 +1,5 @@
-"""The two interfaces of the service: one test body asks through the verbs, and a second time
-through the original's methods.
+"""The two interfaces of the service: one test body asks through the verbs, and a second
+time through the original's methods.
 """
 
 from types import SimpleNamespace
