@@ -297,7 +297,7 @@ def test_a_bad_row_is_set_apart_and_mends_without_a_restart(
 
 
 def test_a_password_may_be_a_reference(
-    open_service: Any,
+    open_service: Callable[..., Any],
     io: IO,
     databases: Databases,
     tmp_path: pathlib.Path,
@@ -614,7 +614,7 @@ def test_a_readonly_shard_takes_no_marker_and_lends_no_cursor(
 
 
 def test_a_table_that_loses_its_rows_is_not_believed(
-    still: Any, io: Any, databases: Any, caplog: pytest.LogCaptureFixture
+    still: Any, io: IO, databases: Databases, caplog: pytest.LogCaptureFixture
 ) -> None:
     databases.run("global", "DELETE FROM table_shard_config")
     for _ in range(3):
@@ -628,7 +628,7 @@ def test_a_table_that_loses_its_rows_is_not_believed(
     assert (dict(still.status().shards), still.status().problems) == ({}, ())
 
 
-def test_a_strange_row_does_not_end_the_refreshing(live: Any, io: Any, databases: Any) -> None:
+def test_a_strange_row_does_not_end_the_refreshing(live: Any, io: IO, databases: Databases) -> None:
     databases.run("global", "ALTER TABLE table_shard_config ADD max_connections DECIMAL(40,0)")
     databases.run(
         "global", "UPDATE table_shard_config SET max_connections = POW(10, 30) WHERE shard_id = 2"
@@ -642,7 +642,7 @@ def test_a_strange_row_does_not_end_the_refreshing(live: Any, io: Any, databases
 
 
 def test_more_rows_than_max_shards_leave_the_last_map(
-    open_service: Any, io: Any, databases: Any
+    open_service: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     db = open_service(refresh_interval=None, max_shards=2)
     databases.set_row(3)
@@ -652,7 +652,9 @@ def test_more_rows_than_max_shards_leave_the_last_map(
     assert "max_shards" in str(db.status().failure)
 
 
-def test_the_status_and_the_figures_are_ready_for_json(still: Any, io: Any, databases: Any) -> None:
+def test_the_status_and_the_figures_are_ready_for_json(
+    still: Any, io: IO, databases: Databases
+) -> None:
     databases.set_row(2, status="maintenance")
     io(still.refresh())
     status = json.loads(json.dumps(still.status().as_dict()))

@@ -209,7 +209,7 @@ def test_reloading_keeps_the_pools_of_unchanged_shards(
 
 
 def test_a_session_of_another_shape_is_never_the_global_database(
-    open_service: Any, io: Any, databases: Any
+    open_service: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     shapes: List[Any] = [
         SimpleNamespace(shard_id=1),
@@ -245,7 +245,7 @@ def test_a_session_of_another_shape_is_never_the_global_database(
 
 
 def test_a_function_reads_sessions_of_other_shapes(
-    open_service: Any, io: Any, databases: Any
+    open_service: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
     db = open_service(session_shard=lambda claims: claims["shard"])
     assert io(db.session({"shard": 2}).query(WHERE_AM_I)) == name_of(databases, 2)

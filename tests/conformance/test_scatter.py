@@ -69,7 +69,7 @@ def test_every_shard_is_asked_and_each_answer_is_its_own(
 
 
 def test_a_database_of_two_shards_is_counted_once_and_reported(
-    databases: Any, open_service: Any, io: Any, caplog: pytest.LogCaptureFixture
+    databases: Databases, open_service: Callable[..., Any], io: IO, caplog: pytest.LogCaptureFixture
 ) -> None:
     databases.set_row(3)
     there = databases.config

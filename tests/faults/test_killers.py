@@ -4,6 +4,7 @@ import threading
 from typing import Any, List
 
 import pytest
+from database_servers import Databases
 from io_kinds import IO
 from waiting import wait_for
 
@@ -12,7 +13,7 @@ import dualdb
 
 @pytest.mark.parametrize("failures", [1, 1000])
 def test_slots_come_back_where_no_thread_can_be_started(
-    databases: Any, monkeypatch: pytest.MonkeyPatch, failures: int
+    databases: Databases, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
     start, left = threading.Thread.start, [failures]
 
@@ -38,7 +39,7 @@ def test_slots_come_back_where_no_thread_can_be_started(
 
 
 def test_a_foreign_exception_does_not_end_the_killer(
-    databases: Any, io: IO, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    databases: Databases, io: IO, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=5.0))
     failed: List[int] = []

@@ -4,13 +4,14 @@ import logging
 from typing import Any, List
 
 import pytest
+from io_kinds import IO
 
 from dualdb import ShardUnavailable
 from dualdb.sandbox import Sandbox
 
 
 def test_an_outage_is_logged_once_and_told(
-    io: Any, caplog: pytest.LogCaptureFixture, quick_retries: None
+    io: IO, caplog: pytest.LogCaptureFixture, quick_retries: None
 ) -> None:
     told: List[Any] = []
     with Sandbox(2) as sandbox:

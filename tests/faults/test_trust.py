@@ -1,6 +1,7 @@
 """Passwords: where they go, where they are looked up, and where they are not shown."""
 
 import contextlib
+import pathlib
 import socket
 import struct
 import threading
@@ -9,6 +10,8 @@ from typing import Any, Iterator, List
 
 import pymysql
 import pytest
+from database_servers import Databases
+from io_kinds import IO
 
 from dualdb import ConnectionFailed, DatabaseConfig, ParameterError
 from dualdb.sandbox import Sandbox
@@ -95,7 +98,7 @@ def frames_of(error: BaseException) -> Iterator[Any]:
     ],
 )
 def test_whoever_answers_without_tls_is_not_told_the_password(
-    io: Any, plugin: bytes, greeting: bytes, quick_retries: None
+    io: IO, plugin: bytes, greeting: bytes, quick_retries: None
 ) -> None:
     rogue = Rogue(plugin, greeting)
     config = DatabaseConfig(
@@ -119,7 +122,7 @@ def test_whoever_answers_without_tls_is_not_told_the_password(
 
 
 def test_no_local_variable_of_a_refused_login_holds_the_password(
-    io: Any, databases: Any, quick_retries: None
+    io: IO, databases: Databases, quick_retries: None
 ) -> None:
     client = io.Client(databases.config.model_copy(update={"password": SECRET}))
     with pytest.raises(ConnectionFailed) as caught:
@@ -130,7 +133,7 @@ def test_no_local_variable_of_a_refused_login_holds_the_password(
 
 
 def test_no_local_variable_of_a_refused_shard_holds_the_password(
-    io: Any, db: Any, databases: Any
+    io: IO, db: Any, databases: Databases
 ) -> None:
     config = databases.config_of(1)
     row: Any = {"host": config.host, "port": config.port, "database": config.database}
@@ -145,7 +148,7 @@ def test_no_local_variable_of_a_refused_shard_holds_the_password(
 
 
 def test_a_password_is_rotated_without_a_restart(
-    io: Any, databases: Any, tmp_path: Any, quick_retries: None
+    io: IO, databases: Databases, tmp_path: pathlib.Path, quick_retries: None
 ) -> None:
     account, config = f"dd_{tmp_path.name[:12]}", databases.config
     databases.run(

@@ -4,6 +4,7 @@ it never shows.
 
 import copy
 import json
+import pathlib
 import pickle
 import ssl
 import traceback
@@ -250,7 +251,7 @@ def test_an_authority_is_there_to_verify(mode: Any) -> None:
 
 
 def test_a_password_is_looked_up_when_it_is_needed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
     given = [CANARY]
     (tmp_path / "secret").write_text(CANARY + "\n")

@@ -1,5 +1,6 @@
 """Which plugins are answered over which line."""
 
+import pathlib
 import traceback
 from typing import Any
 
@@ -86,7 +87,7 @@ class Connection(authentication.Authentication):
         self._config = settings
 
 
-def test_a_pinned_key_is_used_and_a_presented_one_is_not(tmp_path: Any) -> None:
+def test_a_pinned_key_is_used_and_a_presented_one_is_not(tmp_path: pathlib.Path) -> None:
     (tmp_path / "key.pem").write_bytes(b"pinned")
     there = Connection(config(server_public_key=str(tmp_path / "key.pem")))
     there.prepare_authentication(("10.0.0.1", 3306))
