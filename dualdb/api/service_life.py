@@ -156,7 +156,7 @@ class ServiceLife(ServicePart, Generic[NoneR, IdsR, ReportR, ClientT]):
 
     @property
     def shard_configs(self) -> Dict[int, DatabaseConfig]:
-        """The configurations of the active shards as last loaded, by shard id: a copy."""
+        """A copy of the active shards' configurations as last loaded, by shard id."""
         loaded = self._lifecycle.reader.loaded
         configs = {key: loaded.shards[key].config for key in loaded.active}
         return {key: config for key, config in configs.items() if config is not None}

@@ -244,8 +244,8 @@ Step = Union[
 
 Plan = Generator[Step, Any, T]
 
-#: Where a call goes: a plan that is made and run for each call, with the time by which it
-#: must be over (by time.monotonic(), None for no limit). It raises a RoutingError or
+#: Where a call goes: a plan that is made and run for each call, with the time by which
+#: it must be over (by time.monotonic(), None for no limit). It raises a RoutingError or
 #: ServiceNotOpen where the call cannot go anywhere.
 Route = Callable[[Optional[float]], Plan[Executor]]
 

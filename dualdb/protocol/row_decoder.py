@@ -3,7 +3,8 @@ their packets.
 
 The values are the drivers' own, to the last type: which encoding and which converter a
 column has is decided as the drivers decide it, and what is converted faster here is
-what has the form that a server always writes; anything else goes to the driver's converter.
+what has the form that a server always writes; anything else goes to the driver's
+converter.
 """
 
 import datetime

@@ -3,7 +3,7 @@
 from typing import Any, Iterator, List, Optional, Tuple
 
 import pytest
-from scripted_plans import follow, place
+from scripted_plans import follow, place, routed
 
 from dualdb.errors import DataError, ParameterError
 from dualdb.execution import steps
@@ -16,7 +16,7 @@ INSERT = "INSERT INTO t (a) VALUES (%s)"
 
 def plan(rows: Any, **changed: Any) -> Any:
     options = {"chunk_rows": 2, "progress": None, "timeout": None, "idempotent": False}
-    return executemany(steps.fixed_route(place()), INSERT, rows, **{**options, "awaits": False, **changed})
+    return executemany(routed(place), INSERT, rows, **{**options, "awaits": False, **changed})
 
 
 def written(count: int, *, lastrowid: int = 0, warnings: int = 0) -> Tuple[Any, Any]:
