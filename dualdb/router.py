@@ -3,7 +3,17 @@
 import re
 from abc import abstractmethod
 from functools import partial
-from typing import Any, Callable, Dict, Generic, Iterable, List, Optional, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Generic,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+)
 
 from . import deadlines, fork_safety
 from .api import membership, session_scope
@@ -26,6 +36,10 @@ from .topology import passwords, routing
 from .topology.allowed_hosts import AllowedHosts
 from .topology.lifecycle import ServiceLifecycle
 from .topology.table_reader import DEFAULT_MAX_SHARDS
+
+if TYPE_CHECKING:
+    from .operations.facade import Operations
+    from .operations.kinds import KindT, ServiceOf
 
 __all__ = ["Legacy", "Router", "Routing", "ServiceLife", "ShardAdmin"]
 
@@ -385,6 +399,17 @@ class Router(ServicePart):
     def shard_id(self) -> None:
         """None: as a target the service is the global database."""
         return None
+
+    @property
+    def operations(self: "ServiceOf[KindT]") -> "Operations[KindT]":
+        """What is done to many databases at once: SQL on all shards, migrations, the
+        comparison of schemas and rows, jobs, the doctor.
+        """
+        # imported when it is asked for: most processes never do
+        from .operations.facade import Operations  # noqa: PLC0415
+        from .operations.places import Databases  # noqa: PLC0415
+
+        return Operations(Databases(self))
 
     def _stop(self, timeout: Optional[float]) -> steps.Plan[None]:
         yield from self._ids.release()

@@ -98,6 +98,14 @@ class MySQLClient(
     ) -> Any:
         connection = await self.pool.checkout(until)
         try:
+            return await self._execute_on(connection, statement, until)
+        finally:
+            self.pool.release(connection)
+
+    async def _execute_on(
+        self, connection: Any, statement: Any, until: Optional[float] = None
+    ) -> Any:
+        try:
             return await run_plan(
                 with_session_tracking(statement, connection),
                 lambda command: connection.run(command, until),
@@ -107,5 +115,3 @@ class MySQLClient(
                 error, self.name, self.shard_id, sent=connection.sent
             )
             errors.raise_translated(error, translated)
-        finally:
-            self.pool.release(connection)

@@ -112,18 +112,24 @@ class MySQLClient(
         return self._execute_on_own_connection(statement, until)
 
     def _execute_on_own_connection(self, statement: Any, until: Optional[float] = None) -> Any:
-        connection = None
         try:
             connection = self.pool.checkout(until)
+        except BaseException as error:
+            translated = errors.translate_error(error, self.name, self.shard_id, sent=False)
+            errors.raise_translated(error, translated)
+        try:
+            return self._execute_on(connection, statement, until)
+        finally:
+            self.pool.release(connection)
+
+    def _execute_on(self, connection: Any, statement: Any, until: Optional[float] = None) -> Any:
+        try:
             return run_plan(
                 with_session_tracking(statement, connection),
                 lambda command: connection.run(command, until),
             )
         except BaseException as error:
             translated = errors.translate_error(
-                error, self.name, self.shard_id, sent=connection is not None and connection.sent
+                error, self.name, self.shard_id, sent=connection.sent
             )
             errors.raise_translated(error, translated)
-        finally:
-            if connection is not None:
-                self.pool.release(connection)

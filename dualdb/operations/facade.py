@@ -1,0 +1,573 @@
+"""``db.operations``: what is done to many databases at once."""
+
+from typing import Any, Callable, Generic, Iterable, Mapping, Optional, Sequence, Tuple, Union
+
+from ..execution import steps
+from ..sql.parameters import Params
+from . import audit, doctor, everywhere, jobs, migrations, processes, rows, schema_diff, tenant
+from .kinds import Group, KindT, operation
+from .migrations import Directory, Doubtful
+from .places import Databases, Shards
+from .reports import (
+    AuditReport,
+    DatabaseResult,
+    DatabaseRun,
+    DoctorReport,
+    Job,
+    KillReport,
+    MigrationReport,
+    MigrationRun,
+    ProcessReport,
+    RowsReport,
+    SchemaDiff,
+    SqlReport,
+    TenantExport,
+    TenantPurge,
+    TenantTable,
+)
+
+#: Which database goes first and alone: True for the first of them, False for none.
+Canary = Union[bool, int, str]
+
+
+class Operations(Group[KindT], Generic[KindT]):
+    """Operations on the databases of a service: ``db.operations``.
+
+    In asyncio every call is awaited. They use connections of their own, one for each
+    database, with the accounts of the shard table; see ``with_account``.
+
+    ``shards`` is ``"all"``, ``"global"``, ``"everything"`` (the global database, then
+    all shards), a shard id, or several of these: ``["global", 1, 3]``, ``"1,3"``.
+
+    Attributes:
+        migrate: Numbered SQL files, applied to every database once.
+        jobs: Durable jobs.
+    """
+
+    def __init__(self, databases: Databases) -> None:
+        super().__init__(databases)
+        self.migrate: Migrate[KindT] = Migrate(databases)
+        self.jobs: Jobs[KindT] = Jobs(databases)
+
+    def with_account(self, user: str, password: str) -> "Operations[KindT]":
+        """The same operations with another account, on every database.
+
+        For what the application's own account may not do.
+
+        Args:
+            user: The account's name.
+            password: Its password.
+        """
+        return Operations(Databases(self._databases.service, user, password))
+
+    @operation
+    def sql(
+        self,
+        script: str,
+        *,
+        params: Params = None,
+        shards: Shards = "all",
+        canary: Canary = True,
+        max_concurrency: int = 4,
+        on_error: everywhere.OnError = "stop",
+        dry_run: bool = False,
+        resume: Optional[SqlReport] = None,
+        doubtful: Optional[Doubtful] = None,
+        progress: Optional[Callable[[DatabaseResult], object]] = None,
+    ) -> steps.Plan[SqlReport]:
+        """Perform a statement or a script on several databases.
+
+        A script is a text as a client's file has it: statements end with ``;`` or with
+        what ``DELIMITER`` says. Each is committed by itself. An error of a statement
+        ends the script on its database and is in the report; it is not raised.
+
+        Args:
+            script: The statements.
+            params: For a script of one statement.
+            shards: The databases.
+            canary: The database that goes first, alone: where it fails, the others are
+                not begun. True for the first one, False for none.
+            max_concurrency: The most databases at the same time.
+            on_error: ``"stop"`` begins no further database after an error, ``"go on"``
+                does.
+            dry_run: Send nothing, and report what would be sent where.
+            resume: The report of a former run of the same script: what it did is not
+                done again, and on a database where it failed it goes on with the
+                statement that failed.
+            doubtful: Where a former run lost its connection in a statement:
+                ``"repeat"`` it or take it as ``"done"``.
+            progress: Called with each database's result, when it is there.
+
+        Raises:
+            ParameterError: There is no statement, or ``resume`` is of another script,
+                or has a statement in doubt and ``doubtful`` does not say what to do.
+
+        Example:
+            >>> report = db.operations.sql("ANALYZE TABLE trades", shards="all")
+            >>> report.ok
+            True
+        """
+        return everywhere.run(
+            self._databases,
+            everywhere.Options(
+                script, params, shards, canary, max_concurrency, on_error, dry_run, resume,
+                doubtful, progress,
+            ),
+        )  # fmt: skip
+
+    @operation
+    def schema_diff(
+        self,
+        *,
+        reference: Union[int, str, None] = None,
+        shards: Shards = "all",
+        ignore: Sequence[str] = (),
+        ignore_tables: Sequence[str] = (),
+    ) -> steps.Plan[SchemaDiff]:
+        """Compare the schemas of several databases with one of them.
+
+        Tables, columns, indexes, foreign keys, checks, triggers, procedures, functions,
+        views, events, and the character set of the database. What differs by nature is
+        left out: the next AUTO_INCREMENT value, definers, dates, statistics, and the
+        spelling of the same thing in MySQL and MariaDB.
+
+        Args:
+            reference: The database that is right: a shard id or ``"global"``. None for
+                the first of ``shards``.
+            shards: The databases.
+            ignore: Kinds and attributes to leave out: ``"event"``,
+                ``"column.comment"``.
+            ignore_tables: Tables to leave out, with ``*`` and ``?``. The tables of this
+                package, ``dualdb_*``, always are.
+        """
+        return schema_diff.run(
+            self._databases, reference, shards, frozenset(ignore), tuple(ignore_tables)
+        )
+
+    @operation
+    def check_rows(
+        self,
+        table: str,
+        *,
+        between: Tuple[Union[int, str], Union[int, str]],
+        where: Optional[str] = None,
+        params: Optional[Mapping[str, Any]] = None,
+        columns: Optional[Sequence[str]] = None,
+        chunk_rows: int = 1000,
+        after: Optional[Sequence[Any]] = None,
+        max_differences: int = 100,
+        throttle: float = 0.0,
+        progress: Optional[Callable[[RowsReport], object]] = None,
+    ) -> steps.Plan[RowsReport]:
+        """Compare the rows of a table in two databases, chunk by chunk along its
+        primary key, and find those that differ.
+
+        Each side sends one hash for a chunk; only where two differ are rows fetched.
+        Two values that changed places are found, and NULL is not an empty text. The two
+        may be a MySQL and a MariaDB. Rows that are written meanwhile may be reported.
+
+        Args:
+            table: The table, which has a primary key.
+            between: The two databases.
+            where: A condition that the rows must meet, with ``%(name)s`` for
+                ``params``: those of one tenant, for example.
+            params: The parameters of ``where``.
+            columns: The columns to compare; None for all.
+            chunk_rows: Rows of one chunk.
+            after: Begin after this primary key, a report's ``position``.
+            max_differences: Report this many rows, and stop.
+            throttle: Seconds to wait between two chunks.
+            progress: Called with the report so far, after each chunk.
+
+        Raises:
+            ParameterError: The table is missing in one of them, has no primary key or
+                another one, or has other columns.
+        """
+        return rows.run(
+            self._databases,
+            rows.Options(
+                table, between, where, params, columns, chunk_rows, after, max_differences,
+                throttle, progress,
+            ),
+        )  # fmt: skip
+
+    @operation
+    def audit(
+        self,
+        table: str,
+        key_column: str,
+        *,
+        shards: Shards = "all",
+        where: Optional[str] = None,
+        batch_keys: int = 1000,
+        max_misplaced: int = 1000,
+        throttle: float = 0.0,
+    ) -> steps.Plan[AuditReport]:
+        """Find rows that are in another shard than their key belongs to, by the
+        service's ``directory`` or ``shard_of_key``.
+
+        What is found is looked at a second time before it is reported, so that a key
+        which moves meanwhile is not.
+
+        Args:
+            table: The table.
+            key_column: Its column with the key, which should have an index.
+            shards: The shards.
+            where: A condition that the rows must meet.
+            batch_keys: Keys of one query.
+            max_misplaced: Report this many keys, and stop.
+            throttle: Seconds to wait between two queries.
+
+        Raises:
+            ParameterError: The service does not know the shards of keys.
+        """
+        return audit.run(
+            self._databases,
+            audit.Options(table, key_column, shards, where, batch_keys, max_misplaced, throttle),
+        )
+
+    @operation
+    def doctor(
+        self,
+        *,
+        shards: Shards = "everything",
+        processes: int = 1,
+        privileges: Sequence[str] = doctor.PRIVILEGES,
+        audit: Sequence[Tuple[str, str]] = (),
+        skip: Sequence[str] = (),
+    ) -> steps.Plan[DoctorReport]:
+        """Look for what is wrong with the servers, the accounts and the configuration.
+
+        Reads alone: nothing is changed.
+
+        Args:
+            shards: The databases.
+            processes: How many processes have a service like this one, for the
+                connection budget.
+            privileges: What the application's account needs, and no more.
+            audit: Tables with their key columns, in which misplaced rows are looked
+                for.
+            skip: Names of checks to leave out.
+        """
+        return doctor.run(
+            self._databases,
+            doctor.Options(shards, processes, tuple(privileges), tuple(audit), frozenset(skip)),
+        )
+
+    @operation
+    def processes(
+        self, shards: Shards = "everything", *, idle: bool = False
+    ) -> steps.Plan[ProcessReport]:
+        """The sessions on the servers of several databases, each server once.
+
+        Args:
+            shards: The databases.
+            idle: Those that wait for a statement, too.
+        """
+        return processes.run(self._databases, shards, idle)
+
+    @operation
+    def kill(
+        self,
+        database: Union[int, str],
+        session_id: int,
+        *,
+        connection: bool = False,
+        dry_run: bool = False,
+    ) -> steps.Plan[KillReport]:
+        """End the statement of a session, or the session.
+
+        Args:
+            database: A shard id or ``"global"``.
+            session_id: Its ``id`` in ``processes``.
+            connection: End the session, and not only its statement.
+            dry_run: Only say which one it is.
+        """
+        return processes.kill(self._databases, database, session_id, connection, dry_run)
+
+    @operation
+    def tenant_export(
+        self, key: Any, tables: Iterable[TenantTable], *, chunk_rows: int = 1000
+    ) -> steps.Plan[TenantExport]:
+        """Read all rows of a tenant, on its shard and in the global database.
+
+        Each database is read as it is at one moment.
+
+        Args:
+            key: The tenant's key.
+            tables: How its rows are found.
+            chunk_rows: Rows of one query.
+
+        Raises:
+            ParameterError: A table is missing, or is described in two ways.
+        """
+        return tenant.export(self._databases, key, tuple(tables), chunk_rows)
+
+    @operation
+    def tenant_purge(
+        self,
+        key: Any,
+        tables: Iterable[TenantTable],
+        *,
+        shard_id: Optional[int] = None,
+        chunk_rows: int = 1000,
+        throttle: float = 0.0,
+        dry_run: bool = False,
+    ) -> steps.Plan[TenantPurge]:
+        """Delete all rows of a tenant, those that refer to others first.
+
+        Each chunk is committed by itself: a purge that was interrupted is begun again
+        and does the rest.
+
+        Args:
+            key: The tenant's key.
+            tables: How its rows are found.
+            shard_id: The shard to delete from, in place of the key's own: what was left
+                behind by a move. The global database is not touched then.
+            chunk_rows: Rows of one DELETE.
+            throttle: Seconds to wait between two of them.
+            dry_run: Only count.
+
+        Raises:
+            ParameterError: A table is missing, or is described in two ways.
+        """
+        return tenant.purge(
+            self._databases,
+            key,
+            tuple(tables),
+            tenant.PurgeOptions(shard_id, chunk_rows, throttle, dry_run),
+        )
+
+
+class Migrate(Group[KindT], Generic[KindT]):
+    """Migrations: ``db.operations.migrate``.
+
+    A migration is a file ``NNN_name.sql``, applied once to every database, in the order
+    of the numbers; ``NNN_name.down.sql`` takes it back. Each database has a table
+    ``dualdb_migration`` of what was applied. ``directory`` is a path, or a mapping of
+    file names to their texts.
+    """
+
+    @operation
+    def status(
+        self, directory: Directory, *, shards: Shards = "all"
+    ) -> steps.Plan[MigrationReport]:
+        """What is applied where.
+
+        Args:
+            directory: The files.
+            shards: The databases.
+
+        Raises:
+            MigrationError: The files are not in order.
+        """
+        return migrations.status(self._databases, directory, shards)
+
+    @operation
+    def up(
+        self,
+        directory: Directory,
+        *,
+        shards: Shards = "all",
+        to: Optional[int] = None,
+        canary: Canary = True,
+        max_concurrency: int = 4,
+        dry_run: bool = False,
+        allow_blocking: bool = False,
+        doubtful: Optional[Doubtful] = None,
+        lock_timeout: float = 30.0,
+        ddl_timeout: float = 10.0,
+        progress: Optional[Callable[[DatabaseRun], object]] = None,
+    ) -> steps.Plan[MigrationRun]:
+        """Apply what is pending, and go on with what a former run began.
+
+        An error of a statement ends the run on its database, keeps databases that have
+        not begun from beginning, and is in the report. Run it again when its cause is
+        mended: it goes on with the statement that failed.
+
+        Args:
+            directory: The files.
+            shards: The databases.
+            to: The last version to apply; None for all.
+            canary: The database that goes first, alone. True for the first one, False
+                for none.
+            max_concurrency: The most databases at the same time.
+            dry_run: Only say what would be applied.
+            allow_blocking: Run an ALTER TABLE that the server can only do while writers
+                wait, on a table that is not empty.
+            doubtful: Where a statement may or may not have been applied, and the
+                database does not show it: ``"repeat"`` it, or take it as ``"done"``.
+            lock_timeout: Seconds to wait for somebody else who migrates this database.
+            ddl_timeout: Seconds that an ALTER TABLE may wait for transactions that use
+                the table; others wait behind it meanwhile.
+            progress: Called with each database's result, when it is there.
+
+        Raises:
+            MigrationError: The files are not in order.
+        """
+        return migrations.up(
+            self._databases,
+            directory,
+            migrations.Options(
+                shards, to, canary, max_concurrency, dry_run, allow_blocking, doubtful,
+                lock_timeout, ddl_timeout, progress,
+            ),
+        )  # fmt: skip
+
+    @operation
+    def down(
+        self,
+        directory: Directory,
+        *,
+        to: int,
+        shards: Shards = "all",
+        canary: Canary = True,
+        max_concurrency: int = 4,
+        dry_run: bool = False,
+        allow_blocking: bool = False,
+        doubtful: Optional[Doubtful] = None,
+        lock_timeout: float = 30.0,
+        ddl_timeout: float = 10.0,
+        progress: Optional[Callable[[DatabaseRun], object]] = None,
+    ) -> steps.Plan[MigrationRun]:
+        """Take back, newest first, what is applied above version ``to``.
+
+        Every one of them must have a file ``NNN_name.down.sql``.
+
+        Args:
+            directory: The files.
+            to: The version to come to, which stays applied; 0 for none.
+            shards: As for ``up``, like all others.
+
+        Raises:
+            MigrationError: The files are not in order, or one is missing.
+        """
+        return migrations.down(
+            self._databases,
+            directory,
+            migrations.Options(
+                shards, to, canary, max_concurrency, dry_run, allow_blocking, doubtful,
+                lock_timeout, ddl_timeout, progress,
+            ),
+        )  # fmt: skip
+
+
+class Jobs(Group[KindT], Generic[KindT]):
+    """Durable jobs: ``db.operations.jobs``.
+
+    A job is a row of the table ``dualdb_job`` in the global database, and a function
+    that does one step of it after the other. Whoever runs it holds a lease, which each
+    step renews; when that is over, any process can go on where the last step ended. A
+    step may be done again if its process dies before the step is recorded, so write it
+    that it may be.
+    """
+
+    @operation
+    def run(
+        self,
+        name: str,
+        function: Callable[[Job], Any],
+        *,
+        kind: str = "",
+        params: Any = None,
+        lease: float = 60.0,
+        wait: bool = False,
+        throttle: Optional[float] = None,
+        max_steps: Optional[int] = None,
+    ) -> steps.Plan[Job]:
+        """Take a job, making it if there is none of this name, and do its steps until
+        it is done, paused or cancelled.
+
+        Args:
+            name: The job's name.
+            function: Does one step: it is given the Job, with ``params`` and
+                ``position``, and returns a JobStep. In asyncio it may be a coroutine
+                function. What it raises makes the job ``FAILED``, and goes through;
+                ``run`` takes it up again.
+            kind: A word for what it does.
+            params: Anything that JSON can hold; of the first who runs it.
+            lease: Seconds after which somebody else may take it. A step must be
+                shorter.
+            wait: Wait for a lease that somebody else has, instead of raising.
+            throttle: Seconds to wait between two steps; None for what the job has.
+            max_steps: Leave it ready for others after this many.
+
+        Returns:
+            The job as it is then. One that is done already is not run again.
+
+        Raises:
+            JobTaken: Somebody else runs it.
+            JobLost: Its lease was over, and somebody else has taken it.
+        """
+        return jobs.run(
+            self._databases,
+            name,
+            function,
+            jobs.Options(kind, params, lease, wait, throttle, max_steps),
+        )
+
+    @operation
+    def list(
+        self, *, state: Optional[str] = None, kind: Optional[str] = None
+    ) -> steps.Plan[Sequence[Job]]:
+        """All jobs, the newest first.
+
+        Args:
+            state: Only those in this state.
+            kind: Only those of this kind.
+        """
+        return jobs.list_jobs(self._databases, state, kind)
+
+    @operation
+    def get(self, name: str) -> steps.Plan[Optional[Job]]:
+        """One job, or None.
+
+        Args:
+            name: Its name.
+        """
+        return jobs.get(self._databases, name)
+
+    @operation
+    def pause(self, name: str) -> steps.Plan[Job]:
+        """Have a job stop after the step it is in, until it is resumed.
+
+        Raises:
+            ParameterError: There is no such job, or it is over.
+        """
+        return jobs.pause(self._databases, name)
+
+    @operation
+    def resume(self, name: str) -> steps.Plan[Job]:
+        """Make a job that was paused, failed or cancelled ready to be run.
+
+        Raises:
+            ParameterError: There is no such job, or it is done.
+        """
+        return jobs.resume(self._databases, name)
+
+    @operation
+    def cancel(self, name: str) -> steps.Plan[Job]:
+        """Have a job end after the step it is in.
+
+        Raises:
+            ParameterError: There is no such job, or it is done.
+        """
+        return jobs.cancel(self._databases, name)
+
+    @operation
+    def throttle(self, name: str, seconds: float) -> steps.Plan[Job]:
+        """Set how long a job waits between two steps, also while it runs.
+
+        Raises:
+            ParameterError: There is no such job.
+        """
+        return jobs.throttle(self._databases, name, seconds)
+
+    @operation
+    def delete(self, name: str, *, dry_run: bool = False) -> steps.Plan[Job]:
+        """Forget a job that nobody runs.
+
+        Raises:
+            ParameterError: There is no such job, or somebody runs it.
+        """
+        return jobs.delete(self._databases, name, dry_run)

@@ -1,0 +1,223 @@
+"""Which databases an operation is for, and one session on each."""
+
+from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Set, Tuple, TypeVar, Union
+
+from .. import errors
+from ..config import DatabaseConfig
+from ..execution import execute, steps, verbs
+from ..execution.execute import execute_statement
+from ..protocol.statements import Statement
+from ..results import ResultSet, Row, RowCount
+from ..sql.parameters import Params
+from ..topology import routing
+from ..topology.shard_map import Status
+
+T = TypeVar("T")
+
+#: ``"all"`` shards, ``"global"``, ``"everything"`` (the global database, then all
+#: shards), a shard id, or several of these: ``["global", 1, 3]`` or ``"global,1,3"``.
+Shards = Union[str, int, Iterable[Union[int, str]]]
+
+
+class Place(NamedTuple):
+    """A database that an operation is performed on.
+
+    Attributes:
+        name: ``"global"`` or the shard id as text.
+        shard_id: None for the global database.
+        config: How it is reached.
+    """
+
+    name: str
+    shard_id: Optional[int]
+    config: DatabaseConfig
+
+
+class Databases:
+    """The databases of a service, for operations.
+
+    Operations use connections of their own: they do not take part in a transaction of
+    the caller's, and a statement may take longer than ``read_timeout``.
+
+    Args:
+        service: The open service.
+        user: The account to use in place of the configured ones.
+        password: Its password.
+    """
+
+    def __init__(
+        self, service: Any, user: Optional[str] = None, password: Optional[str] = None
+    ) -> None:
+        self.service = service
+        changes = {"read_timeout": None, "pool_size": 1, "max_overflow": 0, "warm_up": 1}
+        self._changes = {**changes, "max_lifetime": None, "max_rows": None}
+        if user is not None:
+            account = {"user": user, "password": password or ""}
+            # for the checks of the model, which model_copy does not make
+            made = service.global_config.model_validate(
+                {**service.global_config.model_dump(), **account}
+            )
+            self._changes.update(user=made.user, password=made.password)
+
+    def chosen(self, shards: Shards) -> List[Place]:
+        """The databases that ``shards`` names, in its order, each once.
+
+        Raises:
+            ParameterError: It names nothing, or a shard that is not in the shard table.
+            ShardUnavailable: It names a shard whose row cannot be used.
+        """
+        known = self.service._lifecycle.require_open().shard_map.shards
+        ids = sorted(
+            number
+            for number, shard in known.items()
+            if shard.status is not Status.INACTIVE and shard.config is not None
+        )
+        places: List[Place] = []
+        for shard_id in _ids(shards, ids):
+            place = self._place(shard_id, known)
+            if place not in places:
+                places.append(place)
+        return places
+
+    def one(self, database: Union[int, str]) -> Place:
+        """The one database that is named. Raises: as ``chosen``."""
+        found = self.chosen(database)
+        if len(found) != 1:
+            raise errors.ParameterError(f"{database!r} is not one database")
+        return found[0]
+
+    def _place(self, shard_id: Optional[int], known: Any) -> Place:
+        if shard_id is None:
+            config = self.service.global_config
+        else:
+            shard = known.get(shard_id)
+            if shard is None:
+                raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
+            if shard.config is None:
+                raise errors.shard_unavailable(shard_id, shard.reason or "")
+            config = shard.config
+        name = "global" if shard_id is None else str(shard_id)
+        return Place(name, shard_id, config.model_copy(update=self._changes))
+
+    def session(self, place: Place, work: "Callable[[Session], steps.Plan[T]]") -> steps.Plan[T]:
+        """Perform a plan on one connection, which nobody else uses and which is closed
+        at its end.
+        """
+        label = "global" if place.shard_id is None else f"shard {place.shard_id}"
+        client = self.service._new_client(place.config, label, place.shard_id)
+        try:
+            _, connection = yield from execute.check_out(lambda: client)
+            session = Session(client, connection, place)
+            try:
+                return (yield from work(session))
+            finally:
+                connection.dirty = True
+                client.pool.release(connection)
+        finally:
+            yield steps.Close((client,))
+
+    def on_each(
+        self,
+        places: List[Place],
+        work: "Callable[[Session], steps.Plan[T]]",
+        max_concurrency: int = 8,
+    ) -> steps.Plan[List[Tuple[Place, Union[T, Exception]]]]:
+        """Perform a plan on several databases at the same time.
+
+        Gives what it gave, or its error, for each.
+        """
+        members = tuple(steps.RunPlan(self.session(place, work)) for place in places)
+        found: List[Any] = yield steps.Gather(members, max_concurrency)
+        for error in found:
+            if isinstance(error, Exception) and not isinstance(error, errors.Error):
+                raise error
+        return list(zip(places, found))
+
+
+def _ids(shards: Shards, every: List[int]) -> List[Optional[int]]:
+    if isinstance(shards, int):
+        return [routing.shard_id_of(shards)]
+    if isinstance(shards, str):
+        shards = [part.strip() for part in shards.split(",")]
+    found: List[Optional[int]] = []
+    for each in shards:
+        if each == "global":
+            found.append(None)
+        elif each == "all":
+            found.extend(every)
+        elif each == "everything":
+            found.extend([None, *every])
+        elif isinstance(each, str) and each.isascii() and each.isdigit():
+            found.append(int(each))
+        elif isinstance(each, int):
+            found.append(routing.shard_id_of(each))
+        else:
+            raise errors.ParameterError(
+                f"shards are 'all', 'global', 'everything' or shard ids, not {each!r}"
+            )
+    if not found:
+        raise errors.ParameterError("there is no shard to work on")
+    return found
+
+
+class Session:
+    """One connection to a place, for statements that belong together."""
+
+    _read_only = False
+    _refresh_on_miss = None
+
+    def __init__(self, client: Any, connection: Any, place: Place) -> None:
+        self._client, self._connection, self.place = client, connection, place
+        self.name, self.shard_id = client.name, client.shard_id
+
+    @property
+    def is_mariadb(self) -> bool:
+        """The server is a MariaDB."""
+        return "MariaDB" in self.server_version
+
+    @property
+    def server_version(self) -> str:
+        """As the server gives it."""
+        version: str = self._connection.server_version
+        return version
+
+    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
+        return self._client._execute_on(self._connection, statement, until)
+
+    def _record_insert_id(self, lastrowid: int) -> None:
+        """It is nobody's insert."""
+
+    def _take_retry_token(self) -> bool:
+        return False
+
+    def _route(self) -> "Session":
+        return self
+
+    def query(self, sql: str, params: Params = None) -> steps.Plan[List[Row]]:
+        """The rows of the first result set."""
+        return (yield from verbs.query(self._route, sql, params))
+
+    def value(self, sql: str, params: Params = None) -> steps.Plan[Any]:
+        """The first column of the first row, or None."""
+        return (yield from verbs.query_value(self._route, sql, params))
+
+    def execute(self, sql: str, params: Params = None) -> steps.Plan[RowCount]:
+        """The number of affected rows."""
+        return (yield from verbs.execute(self._route, sql, params))
+
+    def results(self, sql: str) -> steps.Plan[List[ResultSet]]:
+        """Every result set of a statement."""
+        found: List[ResultSet] = yield from execute_statement(self._route, Statement(sql))
+        return found
+
+
+def servers(places: Iterable[Place]) -> List[Place]:
+    """The first place of each server."""
+    seen: Set[Any] = set()
+    found = []
+    for place in places:
+        address = (place.config.unix_socket, place.config.host, place.config.port)
+        if address not in seen:
+            seen.add(address)
+            found.append(place)
+    return found

@@ -1,0 +1,714 @@
+"""What operations give back: values that can be shown, written as JSON and compared."""
+
+import dataclasses
+import datetime
+import decimal
+import enum
+from typing import Any, Dict, List, Mapping, Optional, Tuple, TypeVar
+
+from ..results import Row
+from .inserts import insert_script
+
+R = TypeVar("R", bound="Report")
+
+
+class State(str, enum.Enum):
+    """How far an operation came on one database."""
+
+    DONE = "done"
+    FAILED = "failed"
+    NOT_BEGUN = "not begun"
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The base of all reports."""
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The report as dicts, lists, texts and numbers, as JSON has them."""
+        plain: Dict[str, Any] = _plain(self)
+        return plain
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Report):
+        fields = [each.name for each in dataclasses.fields(value)]
+        return {name: _plain(getattr(value, name)) for name in fields}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, (decimal.Decimal, datetime.timedelta)):
+        return str(value)
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    return value
+
+
+# SQL everywhere.
+
+
+@dataclasses.dataclass(frozen=True)
+class StatementResult(Report):
+    """One statement on one database.
+
+    Attributes:
+        sql: The statement.
+        affected: The rows that it changed.
+        rows: Those of its result sets; None for a statement without any.
+        seconds: How long it took.
+    """
+
+    sql: str
+    affected: int = 0
+    rows: Optional[Tuple[Row, ...]] = None
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class DatabaseResult(Report):
+    """A script on one database.
+
+    Attributes:
+        database: ``"global"`` or the shard id as text.
+        state: Whether all of it was performed.
+        completed: The number of statements that were performed.
+        results: Those of this run, in order.
+        error: What the statement after them failed with.
+        errno: The server's code for it.
+        in_doubt: The connection was lost, and the statement may have been performed.
+    """
+
+    database: str
+    state: State
+    completed: int = 0
+    results: Tuple[StatementResult, ...] = ()
+    error: Optional[str] = None
+    errno: Optional[int] = None
+    in_doubt: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class SqlReport(Report):
+    """A script on several databases.
+
+    Attributes:
+        statements: The script's statements.
+        digest: Of the statements: a report is resumed with the same script only.
+        databases: What became of it, by database, in the order of the run.
+        dry_run: Nothing was sent.
+    """
+
+    statements: Tuple[str, ...]
+    digest: str
+    databases: Tuple[DatabaseResult, ...]
+    dry_run: bool = False
+
+    @property
+    def done(self) -> List[str]:
+        """The databases on which all was performed."""
+        return self._in(State.DONE)
+
+    @property
+    def failed(self) -> List[str]:
+        """The databases on which a statement failed."""
+        return self._in(State.FAILED)
+
+    @property
+    def not_begun(self) -> List[str]:
+        """The databases to which nothing was sent."""
+        return self._in(State.NOT_BEGUN)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all was performed everywhere, or nothing was to be."""
+        return self.dry_run or not (self.failed or self.not_begun)
+
+    def _in(self, state: State) -> List[str]:
+        return [each.database for each in self.databases if each.state is state]
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "SqlReport":
+        """A report for ``resume`` from what ``to_dict`` gave; without the rows."""
+        databases = [
+            DatabaseResult(
+                each["database"],
+                State(each["state"]),
+                each["completed"],
+                (),
+                each["error"],
+                each["errno"],
+                each["in_doubt"],
+            )
+            for each in plain["databases"]
+        ]
+        return cls(tuple(plain["statements"]), plain["digest"], tuple(databases), plain["dry_run"])
+
+
+# Migrations.
+
+
+class MigrationState(str, enum.Enum):
+    """What is known of one migration in one database.
+
+    A migration that is ``BEGUN`` stopped between two statements; of one that is
+    ``IN_DOUBT`` a statement was sent, and nobody has recorded what became of it.
+    """
+
+    APPLIED = "applied"
+    PENDING = "pending"
+    BEGUN = "begun"
+    IN_DOUBT = "in doubt"
+    CHANGED = "changed"
+    MISSING = "missing"
+
+
+@dataclasses.dataclass(frozen=True)
+class MigrationStatus(Report):
+    """One migration in one database.
+
+    Attributes:
+        version: The number of its file.
+        name: The rest of the file's name.
+        state: What is known of it.
+        completed: The number of statements that are recorded as performed.
+        statements: How many it has.
+        applied_at: When it was, by the server's clock in UTC.
+    """
+
+    version: int
+    name: str
+    state: MigrationState
+    completed: int = 0
+    statements: int = 0
+    applied_at: Optional[datetime.datetime] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DatabaseMigrations(Report):
+    """The migrations of one database, or why they are not known."""
+
+    database: str
+    migrations: Tuple[MigrationStatus, ...] = ()
+    error: Optional[str] = None
+
+    @property
+    def pending(self) -> List[int]:
+        """The versions that ``up`` would apply or complete."""
+        wanted = (MigrationState.PENDING, MigrationState.BEGUN, MigrationState.IN_DOUBT)
+        return [each.version for each in self.migrations if each.state in wanted]
+
+
+@dataclasses.dataclass(frozen=True)
+class MigrationReport(Report):
+    """The migrations of several databases: ``migrate.status``."""
+
+    databases: Tuple[DatabaseMigrations, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every migration is applied everywhere, from a file as it is now."""
+        return all(
+            each.error is None
+            and all(found.state is MigrationState.APPLIED for found in each.migrations)
+            for each in self.databases
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MigrationStep(Report):
+    """One migration that was, or would be, applied to or removed from a database.
+
+    Attributes:
+        version: The number of its file.
+        name: The rest of the file's name.
+        statements: Its statements from ``first`` on, as they were sent.
+        first: The number of statements that had been performed before.
+        notes: What was found out about a statement that was in doubt, and the like.
+    """
+
+    version: int
+    name: str
+    statements: Tuple[str, ...] = ()
+    first: int = 0
+    notes: Tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class DatabaseRun(Report):
+    """What ``up`` or ``down`` did in one database.
+
+    Attributes:
+        database: ``"global"`` or the shard id as text.
+        state: Whether it is where it was to be brought.
+        steps: The migrations that were completed, in order; those that would be in a
+            dry run.
+        failed_version: The migration that failed.
+        failed_statement: The number of its statement that failed, from 0.
+        error: What it failed with.
+        errno: The server's code for it.
+    """
+
+    database: str
+    state: State
+    steps: Tuple[MigrationStep, ...] = ()
+    failed_version: Optional[int] = None
+    failed_statement: Optional[int] = None
+    error: Optional[str] = None
+    errno: Optional[int] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MigrationRun(Report):
+    """What ``migrate.up`` or ``migrate.down`` did.
+
+    Attributes:
+        databases: In the order of the run, the canary first.
+        dry_run: Nothing was changed.
+    """
+
+    databases: Tuple[DatabaseRun, ...]
+    dry_run: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether every database is where it was to be brought."""
+        return self.dry_run or all(each.state is State.DONE for each in self.databases)
+
+    @property
+    def failed(self) -> List[str]:
+        """The databases in which a migration failed."""
+        return [each.database for each in self.databases if each.state is State.FAILED]
+
+    @property
+    def not_begun(self) -> List[str]:
+        """The databases that were left as they were because another one failed."""
+        return [each.database for each in self.databases if each.state is State.NOT_BEGUN]
+
+
+# Drift.
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference(Report):
+    """One difference between a database and the reference.
+
+    Attributes:
+        database: Where it was found.
+        kind: ``"table"``, ``"column"``, ``"index"``, ``"foreign key"``, ``"check"``,
+            ``"trigger"``, ``"procedure"``, ``"function"``, ``"view"``, ``"event"``,
+            ``"database"`` or ``"visibility"``.
+        name: The object, such as ``trades.qty``.
+        attribute: What of it differs; ``"exists"`` for the object itself.
+        expected: What the reference has.
+        found: What this database has.
+    """
+
+    database: str
+    kind: str
+    name: str
+    attribute: str
+    expected: Optional[str]
+    found: Optional[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class SchemaDiff(Report):
+    """The differences of several databases from one.
+
+    Attributes:
+        reference: The database that the others are compared with.
+        compared: The others.
+        differences: What differs, sorted.
+        errors: Why a database could not be read, by database.
+    """
+
+    reference: str
+    compared: Tuple[str, ...]
+    differences: Tuple[Difference, ...]
+    errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all were read and nothing differs."""
+        return not self.differences and not self.errors
+
+
+# Rows.
+
+
+@dataclasses.dataclass(frozen=True)
+class RowDifference(Report):
+    """One row that is not the same in two databases.
+
+    Attributes:
+        key: The values of its primary key.
+        kind: ``"differs"``, ``"only left"`` or ``"only right"``.
+        columns: The columns that differ.
+        left: The row's values in those columns, or all of a row that is only there.
+        right: The same of the other database.
+    """
+
+    key: Mapping[str, Any]
+    kind: str
+    columns: Tuple[str, ...] = ()
+    left: Optional[Mapping[str, Any]] = None
+    right: Optional[Mapping[str, Any]] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RowsReport(Report):
+    """The rows of a table in two databases: ``check_rows``.
+
+    Attributes:
+        table: The table.
+        left: The database whose chunks were taken.
+        right: The database that it was compared with.
+        rows: How many rows the left one has in the checked range.
+        chunks: How many chunks were compared.
+        differing_chunks: How many of them differ.
+        differences: The rows, at most ``max_differences``.
+        complete: False where there were more differences than that.
+        position: The primary key that was reached, for ``after``.
+    """
+
+    table: str
+    left: str
+    right: str
+    rows: int = 0
+    chunks: int = 0
+    differing_chunks: int = 0
+    differences: Tuple[RowDifference, ...] = ()
+    complete: bool = True
+    position: Optional[Tuple[Any, ...]] = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether all rows are the same."""
+        return self.complete and not self.differing_chunks
+
+
+# Audit.
+
+
+@dataclasses.dataclass(frozen=True)
+class Misplaced(Report):
+    """Rows of one key in a shard to which the key does not belong.
+
+    Attributes:
+        database: Where they are.
+        key: The key.
+        rows: How many.
+        belongs_to: The shard id of the key; None for a key that has none.
+    """
+
+    database: str
+    key: Any
+    rows: int
+    belongs_to: Optional[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditReport(Report):
+    """Whether rows are where their keys belong.
+
+    Attributes:
+        table: The table.
+        key_column: Its column with the key.
+        keys: How many different keys were looked up, summed over the shards.
+        rows: How many rows they have.
+        misplaced: Those that are elsewhere than their keys, or whose keys have no
+            shard.
+        errors: Why a shard could not be read, by database.
+    """
+
+    table: str
+    key_column: str
+    keys: int
+    rows: int
+    misplaced: Tuple[Misplaced, ...]
+    errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every shard was read and every row is where its key belongs."""
+        return not self.misplaced and not self.errors
+
+
+# Jobs.
+
+
+class JobState(str, enum.Enum):
+    """What becomes of a job."""
+
+    READY = "ready"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job(Report):
+    """A durable job, as its row was when it was read.
+
+    Attributes:
+        name: Its name, which is unique.
+        kind: What it does, a word of the application's.
+        state: ``RUNNING`` also of one whose worker died; see ``lease_seconds_left``.
+        params: What it was made with, as JSON has it.
+        position: Where its next step begins, as JSON has it; None before the first.
+        done: Units of work that are done.
+        total: Units of work there are, if that is known.
+        message: What it says of itself, or the error that it failed with.
+        owner: Who runs it: host, process id, and a random part.
+        epoch: Raised whenever somebody takes the job.
+        throttle: Seconds to wait between two steps.
+        lease_seconds_left: Until somebody else may take it; below 0 once it is over.
+        pause_requested: Somebody asked it to pause, and it has not yet.
+    """
+
+    name: str
+    kind: str
+    state: JobState
+    params: Any = None
+    position: Any = None
+    done: int = 0
+    total: Optional[int] = None
+    message: str = ""
+    owner: Optional[str] = None
+    epoch: int = 0
+    throttle: float = 0.0
+    lease_seconds_left: Optional[float] = None
+    pause_requested: bool = False
+    created_at: Optional[datetime.datetime] = None
+    updated_at: Optional[datetime.datetime] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class JobStep(Report):
+    """What one step of a job did; its function returns it.
+
+    Attributes:
+        position: Where the next step begins, anything that JSON can hold; None when the
+            job is done.
+        done: Units of work that this step did.
+        total: Units of work there are in all, if that is known.
+        message: Anything worth showing.
+    """
+
+    position: Any = None
+    done: int = 0
+    total: Optional[int] = None
+    message: str = ""
+
+
+# Doctor.
+
+
+class Severity(str, enum.Enum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding(Report):
+    """Something that the doctor found.
+
+    Attributes:
+        check: The check's name, such as ``"sql_mode-parity"``.
+        severity: How much it matters.
+        database: Where; ``"all"`` for what concerns them together.
+        message: What is the matter.
+        fix: What to do about it.
+    """
+
+    check: str
+    severity: Severity
+    database: str
+    message: str
+    fix: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DoctorReport(Report):
+    """What the doctor found.
+
+    Attributes:
+        databases: Those that were looked at, with their servers' versions.
+        checks: The names of all checks that were made.
+        findings: Worst first.
+        facts: What was asked of each database.
+    """
+
+    databases: Mapping[str, str]
+    checks: Tuple[str, ...]
+    findings: Tuple[Finding, ...]
+    facts: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found but notes."""
+        return all(each.severity is Severity.NOTE for each in self.findings)
+
+
+# Sessions.
+
+
+@dataclasses.dataclass(frozen=True)
+class Process(Report):
+    """A session on a server.
+
+    Attributes:
+        database: The shard id as text, or ``"global"``: the first of those on this
+            server.
+        id: The session's id on its server, for ``kill``.
+        user: Its account.
+        host: Where it comes from.
+        schema: Its current database.
+        command: What it does, in the server's words: ``"Query"``, ``"Sleep"``.
+        seconds: For how long.
+        state: What the server says of it.
+        sql: The statement.
+    """
+
+    database: str
+    id: int
+    user: str
+    host: str
+    schema: Optional[str]
+    command: str
+    seconds: float
+    state: str
+    sql: Optional[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessReport(Report):
+    """The sessions of several servers, the longest statement first."""
+
+    processes: Tuple[Process, ...]
+    errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class KillReport(Report):
+    """A session that was, or would be, ended.
+
+    Attributes:
+        process: It as it was just before; None if it was gone already.
+        statement: What was sent, or would be.
+        killed: It was there and the server was told.
+        dry_run: Nothing was sent.
+    """
+
+    process: Optional[Process]
+    statement: str
+    killed: bool
+    dry_run: bool = False
+
+
+# Tenants.
+
+
+@dataclasses.dataclass(frozen=True)
+class TenantTable:
+    """How a tenant's rows are found in one table.
+
+    Attributes:
+        name: The table.
+        key_column: The column that has the tenant's key.
+        where: A condition in place of ``key_column``, with ``%(key)s`` for the key:
+            ``"order_id IN (SELECT id FROM orders WHERE user_id = %(key)s)"``.
+        on: ``"shard"``, the tenant's own, or ``"global"``.
+    """
+
+    name: str
+    key_column: Optional[str] = None
+    where: Optional[str] = None
+    on: str = "shard"
+
+
+@dataclasses.dataclass(frozen=True)
+class TableRows(Report):
+    """A tenant's rows of one table."""
+
+    table: str
+    on: str
+    rows: Tuple[Row, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TenantExport(Report):
+    """All rows of a tenant, those that others refer to first.
+
+    Attributes:
+        key: The tenant's key.
+        shard_id: The shard that they were read from.
+        tables: The rows, in an order in which they can be inserted.
+    """
+
+    key: Any
+    shard_id: Optional[int]
+    tables: Tuple[TableRows, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are in all."""
+        return sum(len(each.rows) for each in self.tables)
+
+    def to_sql(self, on: str = "shard") -> str:
+        """INSERT statements for one of the two databases, ``"shard"`` or
+        ``"global"``.
+        """
+        return "".join(
+            [insert_script(each.table, each.rows) for each in self.tables if each.on == on]
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TablePurge(Report):
+    """What was, or would be, deleted from one table.
+
+    Attributes:
+        table: The table.
+        on: ``"shard"`` or ``"global"``.
+        found: The tenant's rows before.
+        deleted: Those that were deleted.
+    """
+
+    table: str
+    on: str
+    found: int
+    deleted: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TenantPurge(Report):
+    """What was, or would be, deleted of a tenant.
+
+    Attributes:
+        key: The tenant's key.
+        shard_id: Its shard.
+        tables: In the order in which rows are deleted, those that refer to others
+            first.
+        dry_run: Nothing was deleted.
+    """
+
+    key: Any
+    shard_id: Optional[int]
+    tables: Tuple[TablePurge, ...]
+    dry_run: bool = False
+
+    @property
+    def deleted(self) -> int:
+        """How many rows were deleted in all."""
+        return sum(each.deleted for each in self.tables)
