@@ -88,8 +88,8 @@ class Operations(Group[KindT], Generic[KindT]):
             canary: The database that goes first, alone: where it fails, the others are
                 not begun. True for the first one, False for none.
             max_concurrency: The most databases at the same time.
-            on_error: ``"stop"`` begins no further database after an error, ``"go on"``
-                does.
+            on_error: ``"stop"`` begins no further database after an error,
+                ``"continue"`` does.
             dry_run: Send nothing, and report what would be sent where.
             resume: The report of a former run of the same script: what it did is not
                 done again, and on a database where it failed it goes on with the
