@@ -1,24 +1,58 @@
-"""Numbered SQL files, applied once to every database."""
+"""Applying migrations: what is recorded when, and how a run is resumed.
 
+A server commits DDL by itself, so a statement and the record of it cannot be one
+transaction. A record says that a statement is sent, with a fingerprint of the schema,
+and another one that it was performed. A run that finds the first and not the second
+compares the schema with the fingerprint. INSERT, UPDATE, DELETE and REPLACE are
+recorded in the transaction that they are in, and are never in doubt.
+"""
+
+import hashlib
 import os
-from typing import Callable, Literal, Mapping, NamedTuple, Optional, Union
+import time
+from typing import Callable, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
 
-from .. import errors
+from .. import deadlines, errors
 from ..execution import steps
-from .places import Databases, Shards
-from .reports import DatabaseRun, MigrationReport, MigrationRun
+from . import migration_files, rollout, schema, script
+from .migration_files import Directory, Migration, MigrationError, Record
+from .places import Databases, Place, Session, Shards
+from .reports import (
+    DatabaseMigrations,
+    DatabaseRun,
+    MigrationReport,
+    MigrationRun,
+    MigrationStep,
+    State,
+)
+
+__all__ = ["Directory", "Doubtful", "MigrationError", "Options", "down", "status", "up"]
 
 #: What to do with a statement that may or may not have been performed.
 Doubtful = Literal["repeat", "done"]
 
-#: The folder of the files, or their texts by name.
-Directory = Union[str, "os.PathLike[str]", Mapping[str, str]]
+TABLE = "dualdb_migration"
 
+DDL = f"""CREATE TABLE IF NOT EXISTS {TABLE} (
+    version BIGINT UNSIGNED PRIMARY KEY,
+    name VARCHAR(255) NOT NULL,
+    state VARCHAR(10) NOT NULL,
+    checksum CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    statements INT NOT NULL,
+    completed INT NOT NULL DEFAULT 0,
+    prefix CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    sent CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
+    `before` CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
+    owner VARCHAR(255) NOT NULL,
+    begun_at DATETIME(6) NOT NULL,
+    applied_at DATETIME(6) NULL
+)"""
 
-class MigrationError(errors.ProgrammingError):
-    """The files of the migrations, and what was applied of them, do not fit
-    together.
-    """
+_NO_SUCH_TABLE = 1146
+_SYNTAX = 1064
+#: ALGORITHM or LOCK cannot be as they were asked for (MySQL manual, "Server Error
+#: Message Reference"); the last: no further change is possible at once.
+_NOT_SO = frozenset({1845, 1846, 4092})
 
 
 class Options(NamedTuple):
@@ -39,12 +73,359 @@ class Options(NamedTuple):
 def status(
     databases: Databases, directory: Directory, shards: Shards
 ) -> steps.Plan[MigrationReport]:
-    raise NotImplementedError
+    """What is applied where; see ``Migrate.status``."""
+    migrations = migration_files.read(directory)
+    found = yield from databases.on_each(databases.chosen(shards), _records)
+    reports = []
+    for place, records in found:
+        if isinstance(records, Exception):
+            reports.append(DatabaseMigrations(place.name, error=rollout.message(records)))
+        else:
+            known = migration_files.statuses(migrations, records)
+            reports.append(DatabaseMigrations(place.name, tuple(known)))
+    return MigrationReport(tuple(reports))
 
 
 def up(databases: Databases, directory: Directory, options: Options) -> steps.Plan[MigrationRun]:
-    raise NotImplementedError
+    """Apply migrations; see ``Migrate.up``."""
+    migrations = migration_files.read(directory)
+
+    def todo(records: Dict[int, Record]) -> List[Migration]:
+        return migration_files.next_up(migrations, records, options.to)
+
+    return (yield from _run(databases, todo, options, is_up=True))
 
 
 def down(databases: Databases, directory: Directory, options: Options) -> steps.Plan[MigrationRun]:
-    raise NotImplementedError
+    """Take migrations back; see ``Migrate.down``."""
+    migrations = migration_files.read(directory)
+    if options.to is None or options.to < 0:
+        raise errors.ParameterError(f"to must be a version or 0, not {options.to!r}")
+    to = options.to
+
+    def todo(records: Dict[int, Record]) -> List[Migration]:
+        return migration_files.next_down(migrations, records, to)
+
+    return (yield from _run(databases, todo, options, is_up=False))
+
+
+Todo = Callable[[Dict[int, Record]], List[Migration]]
+
+
+def _run(
+    databases: Databases, todo: Todo, options: Options, *, is_up: bool
+) -> steps.Plan[MigrationRun]:
+    deadlines.seconds(options.lock_timeout)
+    deadlines.seconds(options.ddl_timeout)
+    if options.doubtful not in (None, "repeat", "done"):
+        raise errors.ParameterError(
+            f"doubtful must be 'repeat' or 'done', not {options.doubtful!r}"
+        )
+
+    def work(place: Place) -> steps.Plan[DatabaseRun]:
+        return _Migrator(databases, place, todo, options, is_up=is_up).run()
+
+    order = rollout.Rollout(
+        work,
+        lambda place: DatabaseRun(place.name, State.NOT_BEGUN),
+        lambda result: result.state is State.FAILED,
+        progress=options.progress,
+    )
+    places = databases.chosen(options.shards)
+    found = yield from order.run(places, options.canary, options.max_concurrency)
+    return MigrationRun(tuple(found), options.dry_run)
+
+
+def _records(session: Session) -> steps.Plan[Dict[int, Record]]:
+    """What the database knows of migrations."""
+    columns = ", ".join(f"`{name}`" for name in Record._fields)
+    try:
+        rows = yield from session.query(f"SELECT {columns} FROM {TABLE}")
+    except errors.ProgrammingError as error:
+        if error.errno != _NO_SUCH_TABLE:
+            raise
+        return {}
+    return {row["version"]: migration_files.record_of(row) for row in rows}
+
+
+def _lock_name(database: str) -> str:
+    """Short and in lower case: MySQL takes 64 characters and knows no case."""
+    return f"dualdb_migrate_{hashlib.sha256(database.encode()).hexdigest()[:16]}"
+
+
+class _Migrator:
+    """The migrations of one database, each on a session of its own, so that none finds
+    the settings of another.
+    """
+
+    def __init__(
+        self, databases: Databases, place: Place, todo: Todo, options: Options, *, is_up: bool
+    ) -> None:
+        self._databases, self._place, self._todo = databases, place, todo
+        self._options, self._is_up = options, is_up
+        self._done: List[MigrationStep] = []
+        self._at: Tuple[Optional[int], Optional[int]] = (None, None)
+
+    def run(self) -> steps.Plan[DatabaseRun]:
+        try:
+            if self._options.dry_run:
+                planned = yield from self._databases.session(self._place, self._plan)
+                state = State.NOT_BEGUN if planned else State.DONE
+                return DatabaseRun(self._place.name, state, tuple(planned))
+            more = True
+            while more:
+                more = yield from self._databases.session(self._place, self._next)
+        except errors.Error as error:
+            version, statement = self._at
+            return DatabaseRun(
+                self._place.name,
+                State.FAILED,
+                tuple(self._done),
+                version,
+                statement,
+                rollout.message(error),
+                error.errno,
+            )
+        return DatabaseRun(self._place.name, State.DONE, tuple(self._done))
+
+    def _statements(self, migration: Migration) -> Tuple[str, ...]:
+        return migration.up if self._is_up else migration.down or ()
+
+    def _plan(self, session: Session) -> steps.Plan[List[MigrationStep]]:
+        records = yield from _records(session)
+        planned = []
+        for each in self._todo(records):
+            first = _completed(
+                records.get(each.version), "applying" if self._is_up else "reverting"
+            )
+            statements = self._statements(each)[first:]
+            planned.append(MigrationStep(each.version, each.name, statements, first))
+        return planned
+
+    def _next(self, session: Session) -> steps.Plan[bool]:
+        """Perform the next migration; False if there is none."""
+        self._at = (None, None)
+        yield from session.execute(
+            "SET SESSION lock_wait_timeout = %s", (max(1, round(self._options.ddl_timeout)),)
+        )
+        lock = _Lock(session, self._options.lock_timeout)
+        yield from lock.acquire()
+        yield from session.execute(DDL)
+        records = yield from _records(session)
+        todo = self._todo(records)
+        if not todo:
+            yield from lock.release()
+            return False
+        yield from self._perform(session, lock, todo[0], records.get(todo[0].version))
+        yield from lock.release()
+        return True
+
+    def _perform(
+        self, session: Session, lock: "_Lock", migration: Migration, record: Optional[Record]
+    ) -> steps.Plan[None]:
+        log = _Log(session, migration.version)
+        statements = self._statements(migration)
+        state = "applying" if self._is_up else "reverting"
+        first = _completed(record, state)
+        self._at = (migration.version, first)
+        notes: List[str] = []
+        if record is not None and record.state == state:
+            migration_files.check_prefix(record, statements)
+            if record.sent is not None:
+                first += yield from self._settle(session, record, statements[first], notes)
+                yield from log.completed(statements[:first])
+            for statement in statements[:first]:
+                if migration_files.setting(statement):
+                    yield from session.results(statement)
+        if record is None or record.state != state or record.checksum != migration.checksum:
+            yield from log.begin(migration, state, statements, first)
+        sent = []
+        for number in range(first, len(statements)):
+            self._at = (migration.version, number)
+            yield from lock.check()
+            sent.append((yield from self._statement(session, log, statements, number)))
+        yield from (log.applied() if self._is_up else log.forget())
+        self._done.append(
+            MigrationStep(migration.version, migration.name, tuple(sent), first, tuple(notes))
+        )
+
+    def _statement(
+        self, session: Session, log: "_Log", statements: Sequence[str], number: int
+    ) -> steps.Plan[str]:
+        """Perform one statement and record it. Gives it as it was sent."""
+        statement = statements[number]
+        kind = migration_files.category(statement)
+        if kind == "transactional":
+            yield from session.execute("START TRANSACTION")
+            try:
+                yield from session.results(statement)
+                yield from log.completed(statements[: number + 1])
+                yield from session.execute("COMMIT")
+            except errors.Error as error:
+                if errors.is_server_error(error):
+                    yield from session.execute("ROLLBACK")
+                raise
+            return statement
+        before = None
+        if kind == "schema":
+            before = schema.fingerprint((yield from schema.read(session)))
+        yield from log.sending(statement, before)
+        try:
+            statement = yield from self._alter(session, statement)
+        except errors.Error as error:
+            if errors.is_server_error(error) or isinstance(error, MigrationError):
+                yield from log.refused()
+            raise
+        yield from log.completed(statements[: number + 1])
+        return statement
+
+    def _alter(self, session: Session, statement: str) -> steps.Plan[str]:
+        """Perform a statement; one that alters a table with rows without keeping
+        writers waiting, if it may not.
+        """
+        table = script.altered_table(statement)
+        if not table or (yield from _is_empty(session, table)):
+            yield from session.results(statement)
+            return statement
+        for form in script.online_forms(statement):
+            try:
+                yield from session.results(form)
+                return form
+            except errors.Error as error:
+                reason = error
+                if error.errno == _SYNTAX:
+                    break
+                if error.errno not in _NOT_SO:
+                    raise
+        if not self._options.allow_blocking:
+            raise MigrationError(
+                f"this can only be done while writers of {table} wait: {statement!r} ({reason}). "
+                "Allow it with allow_blocking=True, or use a tool for online schema changes"
+            ) from reason
+        yield from session.results(statement)
+        return statement
+
+    def _settle(
+        self, session: Session, record: Record, statement: str, notes: List[str]
+    ) -> steps.Plan[int]:
+        """Whether a statement that was sent was performed: 1 if it was."""
+        kind = migration_files.category(statement)
+        if kind == "repeatable":
+            return 0
+        if kind == "schema":
+            now = schema.fingerprint((yield from schema.read(session)))
+            if now == record.before:
+                notes.append(f"statement {record.completed + 1} had not been performed")
+                return 0
+            if migration_files.is_atomic(statement):
+                notes.append(f"statement {record.completed + 1} had been performed")
+                return 1
+        if self._options.doubtful is None:
+            raise MigrationError(
+                f"statement {record.completed + 1} of migration {record.version}_{record.name} "
+                f"may or may not have been performed: {statement!r}. Look, and say "
+                "doubtful='repeat' or doubtful='done'"
+            )
+        return int(self._options.doubtful == "done")
+
+
+def _completed(record: Optional[Record], state: str) -> int:
+    return record.completed if record is not None and record.state == state else 0
+
+
+def _is_empty(session: Session, table: str) -> steps.Plan[bool]:
+    try:
+        return (yield from session.value(f"SELECT 1 FROM {table} LIMIT 1")) is None
+    except errors.Error as error:
+        if not errors.is_server_error(error):
+            raise
+        return True  # the statement itself says what is the matter
+
+
+class _Lock:
+    """The lock of the one who migrates a database, held by the session that does it:
+    when that is gone, a statement that still runs keeps the lock until its end.
+    """
+
+    def __init__(self, session: Session, timeout: float) -> None:
+        self._session, self._timeout = session, timeout
+        self._name = _lock_name(session.place.config.database)
+
+    def acquire(self) -> steps.Plan[None]:
+        galera = yield from self._session.query("SHOW VARIABLES LIKE 'wsrep_on'")
+        if galera and galera[0]["Value"] == "ON":
+            raise errors.NotSupportedError(
+                "a node of a Galera cluster keeps its locks to itself: two could migrate at once"
+            )
+        until = time.monotonic() + self._timeout
+        while not (yield from self._session.value("SELECT GET_LOCK(%s, 1)", (self._name,))):
+            if time.monotonic() >= until:
+                raise errors.LockNotAvailable(
+                    f"somebody else migrates this database, and was not done within "
+                    f"{self._timeout:g} s"
+                ).with_context(self._session.name, self._session.shard_id, sent=True)
+
+    def check(self) -> steps.Plan[None]:
+        held = yield from self._session.value(
+            "SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", (self._name,)
+        )
+        if not held:
+            raise errors.LockLost(
+                "the lock of the migrations was lost, and somebody else may hold it"
+            ).with_context(self._session.name, self._session.shard_id, sent=True)
+
+    def release(self) -> steps.Plan[None]:
+        yield from self._session.value("SELECT RELEASE_LOCK(%s)", (self._name,))
+
+
+class _Log:
+    """The record of one migration in its database."""
+
+    def __init__(self, session: Session, version: int) -> None:
+        self._session, self._version = session, version
+
+    def _update(self, changes: str, *values: object) -> steps.Plan[None]:
+        yield from self._session.execute(
+            f"UPDATE {TABLE} SET {changes} WHERE version = %s", (*values, self._version)
+        )
+
+    def begin(
+        self, migration: Migration, state: str, statements: Sequence[str], first: int
+    ) -> steps.Plan[None]:
+        yield from self._session.execute(
+            f"INSERT INTO {TABLE} (version, name, state, checksum, statements, completed, prefix, "
+            "owner, begun_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) "
+            "ON DUPLICATE KEY UPDATE state = VALUES(state), checksum = VALUES(checksum), "
+            "statements = VALUES(statements), completed = VALUES(completed), "
+            "prefix = VALUES(prefix), owner = VALUES(owner), begun_at = VALUES(begun_at), "
+            "sent = NULL, `before` = NULL, applied_at = NULL",
+            (
+                migration.version, migration.name, state, migration.checksum, len(statements),
+                first, script.digest(statements[:first]), _owner(),
+            ),
+        )  # fmt: skip
+
+    def sending(self, statement: str, before: Optional[str]) -> steps.Plan[None]:
+        yield from self._update("sent = %s, `before` = %s", script.digest([statement]), before)
+
+    def refused(self) -> steps.Plan[None]:
+        yield from self._update("sent = NULL, `before` = NULL")
+
+    def completed(self, statements: Sequence[str]) -> steps.Plan[None]:
+        yield from self._update(
+            "completed = %s, prefix = %s, sent = NULL, `before` = NULL",
+            len(statements),
+            script.digest(statements),
+        )
+
+    def applied(self) -> steps.Plan[None]:
+        yield from self._update("state = 'applied', applied_at = UTC_TIMESTAMP(6)")
+
+    def forget(self) -> steps.Plan[None]:
+        yield from self._session.execute(
+            f"DELETE FROM {TABLE} WHERE version = %s", (self._version,)
+        )
+
+
+def _owner() -> str:
+    return f"{os.uname().nodename}:{os.getpid()}"
