@@ -3,8 +3,8 @@
 from typing import Sequence
 
 from ..results import Row
-from ..sql import parameters
 from ..sql.identifiers import quoted
+from ..sql.literals import literal
 
 #: Rows of one statement.
 ROWS = 100
@@ -16,7 +16,7 @@ def insert_script(table: str, rows: Sequence[Row]) -> str:
     for start in range(0, len(rows), ROWS):
         columns = list(rows[0])
         values = ",\n".join(
-            "(" + ", ".join(parameters.literal(row[name]) for name in columns) + ")"
+            "(" + ", ".join(literal(row[name]) for name in columns) + ")"
             for row in rows[start : start + ROWS]
         )
         names = ", ".join(quoted(name) for name in columns)

@@ -105,15 +105,14 @@ class Databases:
         """
         label = "global" if place.shard_id is None else f"shard {place.shard_id}"
         client = self.service._new_client(place.config, label, place.shard_id)
+        held: List[Tuple[Any, Any]] = []
         try:
-            _, connection = yield from execute.check_out(lambda: client)
-            session = Session(client, connection, place)
-            try:
-                return (yield from work(session))
-            finally:
+            _, connection = yield from execute.check_out(lambda: client, into=held)
+            return (yield from work(Session(client, connection, place)))
+        finally:
+            for _, connection in held:
                 connection.dirty = True
                 client.pool.release(connection)
-        finally:
             yield steps.Close((client,))
 
     def on_each(

@@ -189,7 +189,7 @@ def test_two_runners_at_once_apply_each_once(
     db: Any, io: Any, shards: Any, open_service: Any
 ) -> None:
     other = open_service()
-    runs = io.max_concurrency(
+    runs = io.concurrently(
         [
             lambda: db.operations.migrate.up(FILES, canary=False),
             lambda: other.operations.migrate.up(FILES, canary=False),

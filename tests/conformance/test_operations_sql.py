@@ -145,7 +145,7 @@ def test_a_statement_whose_connection_is_lost_is_in_doubt(db: Any, io: Any, data
         lambda: db.operations.sql(source, shards=1),
         cut if io.name == "sync" else cut_beside,
     ]
-    report, _ = io.max_concurrency(calls)
+    report, _ = io.concurrently(calls)
     io(other.close_pool())
     (found,) = report.databases
     assert (found.state, found.completed, found.in_doubt) == (State.FAILED, 2, True)
