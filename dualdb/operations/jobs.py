@@ -1,11 +1,47 @@
 """Durable jobs: a row with a lease, and a function that does a step of it."""
 
-from typing import Any, Callable, NamedTuple, Optional, Sequence
+import inspect
+import json
+import os
+import secrets
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
-from .. import errors
-from ..execution import steps
+from .. import deadlines, errors
+from ..execution import steps, verbs
+from ..execution.detached import DetachedExecutor
+from ..results import Row, RowCount
 from .places import Databases
-from .reports import Job
+from .reports import Job, JobState, JobStep
+
+TABLE = "dualdb_job"
+
+DDL = f"""CREATE TABLE IF NOT EXISTS {TABLE} (
+    name VARCHAR(190) PRIMARY KEY,
+    kind VARCHAR(64) NOT NULL,
+    state VARCHAR(10) NOT NULL,
+    params LONGTEXT NOT NULL,
+    position LONGTEXT NOT NULL,
+    done BIGINT NOT NULL DEFAULT 0,
+    total BIGINT NULL,
+    message TEXT NOT NULL,
+    owner VARCHAR(255) NULL,
+    epoch BIGINT UNSIGNED NOT NULL DEFAULT 0,
+    throttle DOUBLE NOT NULL DEFAULT 0,
+    lease_until DATETIME(6) NULL,
+    pause_requested TINYINT NOT NULL DEFAULT 0,
+    cancel_requested TINYINT NOT NULL DEFAULT 0,
+    created_at DATETIME(6) NOT NULL,
+    updated_at DATETIME(6) NOT NULL
+)"""
+
+_NO_SUCH_TABLE = 1146
+_NOW = "UTC_TIMESTAMP(6)"
+#: Somebody runs the job, by the server's clock.
+_IS_HELD = f"(state = 'running' AND lease_until >= {_NOW})"
+#: The longest wait before a job that somebody else runs is looked at again, in seconds.
+_LOOK_AGAIN = 1.0
+#: The longest message, in characters.
+_MESSAGE = 2000
 
 
 class JobTaken(errors.LockNotAvailable):
@@ -27,37 +63,265 @@ class Options(NamedTuple):
     max_steps: Optional[int]
 
 
+class _Table:
+    """The rows of the jobs, outside of whatever transaction the caller is in."""
+
+    def __init__(self, databases: Databases) -> None:
+        self._service = databases.service
+
+    def _route(self) -> Any:
+        return DetachedExecutor(self._service._lifecycle.require_open().global_client)
+
+    def create(self) -> steps.Plan[None]:
+        yield from self.execute(DDL)
+
+    def execute(self, sql: str, *params: object) -> steps.Plan[RowCount]:
+        return (yield from verbs.execute(self._route, sql, params))
+
+    def rows(self, condition: str, *params: object) -> steps.Plan[List[Job]]:
+        sql = (
+            f"SELECT *, TIMESTAMPDIFF(MICROSECOND, {_NOW}, lease_until) AS lease_left "
+            f"FROM {TABLE} WHERE {condition} ORDER BY created_at DESC, name"
+        )
+        try:
+            found = yield from verbs.query(self._route, sql, params)
+        except errors.ProgrammingError as error:
+            if error.errno != _NO_SUCH_TABLE:
+                raise
+            return []
+        return [_job(row) for row in found]
+
+    def job(self, name: str) -> steps.Plan[Optional[Job]]:
+        found = yield from self.rows("name = %s", name)
+        return found[0] if found else None
+
+    def known(self, name: str) -> steps.Plan[Job]:
+        job = yield from self.job(name)
+        if job is None:
+            raise errors.ParameterError(f"there is no job {name!r}")
+        return job
+
+
+def _job(row: Row) -> Job:
+    left = row["lease_left"]
+    state = JobState(row["state"])
+    return Job(
+        row["name"],
+        row["kind"],
+        state,
+        json.loads(row["params"]),
+        json.loads(row["position"]),
+        row["done"],
+        row["total"],
+        row["message"],
+        row["owner"],
+        row["epoch"],
+        row["throttle"],
+        float(left) / 1e6 if left is not None and state is JobState.RUNNING else None,
+        bool(row["pause_requested"]),
+        row["created_at"],
+        row["updated_at"],
+    )
+
+
+def _encoded(value: Any, what: str) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise errors.ParameterError(f"a job's {what} must be what JSON can hold: {error}") from None
+
+
 def run(
     databases: Databases, name: str, function: Callable[[Job], Any], options: Options
 ) -> steps.Plan[Job]:
-    raise NotImplementedError
+    """Run a job; see ``Jobs.run``."""
+    if not isinstance(name, str) or not 0 < len(name) <= 190:
+        raise errors.ParameterError(f"a job's name is a str of 1 to 190 characters, not {name!r}")
+    if not deadlines.seconds(options.lease):
+        raise errors.ParameterError("lease must be a number of seconds above 0")
+    table = _Table(databases)
+    yield from table.create()
+    yield from table.execute(
+        f"INSERT IGNORE INTO {TABLE} (name, kind, state, params, position, message, created_at, "
+        f"updated_at) VALUES (%s, %s, 'ready', %s, 'null', '', {_NOW}, {_NOW})",
+        name,
+        options.kind,
+        _encoded(options.params, "params"),
+    )
+    job = yield from _take(table, name, options)
+    worked = 0
+    while job.state is JobState.RUNNING:
+        if options.max_steps is not None and worked >= options.max_steps:
+            return (yield from _leave(table, job, "ready", job.message))
+        if worked:
+            pause = job.throttle if options.throttle is None else options.throttle
+            if pause:
+                yield steps.Sleep(pause)
+        try:
+            step = yield from _step(function, job)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"[:_MESSAGE]
+            yield from _leave(table, job, "failed", text)
+            raise
+        job = yield from _record(table, job, step, options)
+        worked += 1
+    return job
+
+
+def _take(table: _Table, name: str, options: Options) -> steps.Plan[Job]:
+    """Take the lease. Gives the job; not RUNNING if it is not to be run."""
+    owner = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+    while True:
+        taken = yield from table.execute(
+            f"UPDATE {TABLE} SET owner = %s, epoch = epoch + 1, "
+            f"lease_until = {_NOW} + INTERVAL %s SECOND, updated_at = {_NOW}, state = 'running' "
+            f"WHERE name = %s AND (state IN ('ready', 'failed') "
+            f"OR (state = 'running' AND NOT {_IS_HELD}))",
+            owner,
+            options.lease,
+            name,
+        )
+        job = yield from table.known(name)
+        if taken or job.state is not JobState.RUNNING:
+            return job
+        if not options.wait:
+            raise JobTaken(f"the job {name!r} is run by {job.owner}")
+        yield steps.Sleep(min(_LOOK_AGAIN, max(0.01, job.lease_seconds_left or 0.0)))
+
+
+def _step(function: Callable[[Job], Any], job: Job) -> steps.Plan[JobStep]:
+    answer = function(job)
+    if inspect.isawaitable(answer):
+        answer = yield steps.AwaitUser(answer)
+    if not isinstance(answer, JobStep):
+        raise errors.ParameterError(
+            f"a job's function returns a JobStep, not {type(answer).__name__}"
+        )
+    _encoded(answer.position, "position")
+    return answer
+
+
+def _record(table: _Table, job: Job, step: JobStep, options: Options) -> steps.Plan[Job]:
+    """Record a step, renew the lease, and obey what somebody asked for meanwhile."""
+    pause = job.throttle if options.throttle is None else options.throttle
+    recorded = yield from table.execute(
+        f"UPDATE {TABLE} SET position = %s, done = done + %s, total = COALESCE(%s, total), "
+        f"message = %s, lease_until = {_NOW} + INTERVAL %s SECOND, updated_at = {_NOW}, "
+        "state = CASE WHEN %s THEN 'done' WHEN cancel_requested THEN 'cancelled' "
+        "WHEN pause_requested THEN 'paused' ELSE 'running' END, "
+        "cancel_requested = 0, pause_requested = 0, owner = IF(state = 'running', owner, NULL) "
+        "WHERE name = %s AND epoch = %s AND state = 'running'",
+        _encoded(step.position, "position"),
+        step.done,
+        step.total,
+        step.message[:_MESSAGE],
+        options.lease + pause,
+        step.position is None,
+        job.name,
+        job.epoch,
+    )
+    if not recorded:
+        raise _lost(job)
+    return (yield from table.known(job.name))
+
+
+def _leave(table: _Table, job: Job, state: str, message: str) -> steps.Plan[Job]:
+    left = yield from table.execute(
+        f"UPDATE {TABLE} SET state = %s, message = %s, owner = NULL, updated_at = {_NOW} "
+        "WHERE name = %s AND epoch = %s AND state = 'running'",
+        state,
+        message,
+        job.name,
+        job.epoch,
+    )
+    if not left and state == "ready":
+        raise _lost(job)
+    return (yield from table.known(job.name))
+
+
+def _lost(job: Job) -> JobLost:
+    return JobLost(
+        f"the lease of the job {job.name!r} was over before its step was, and somebody else took it"
+    )
 
 
 def list_jobs(
     databases: Databases, state: Optional[str], kind: Optional[str]
 ) -> steps.Plan[Sequence[Job]]:
-    raise NotImplementedError
+    """Jobs; see ``Jobs.list``."""
+    return (
+        yield from _Table(databases).rows(
+            "(%s IS NULL OR state = %s) AND (%s IS NULL OR kind = %s)", state, state, kind, kind
+        )
+    )
 
 
 def get(databases: Databases, name: str) -> steps.Plan[Optional[Job]]:
-    raise NotImplementedError
+    """One job; see ``Jobs.get``."""
+    return (yield from _Table(databases).job(name))
 
 
 def pause(databases: Databases, name: str) -> steps.Plan[Job]:
-    raise NotImplementedError
-
-
-def resume(databases: Databases, name: str) -> steps.Plan[Job]:
-    raise NotImplementedError
+    """Have a job pause; see ``Jobs.pause``."""
+    return (yield from _ask(databases, name, "pause_requested", "paused", ("done", "cancelled")))
 
 
 def cancel(databases: Databases, name: str) -> steps.Plan[Job]:
-    raise NotImplementedError
+    """Have a job end; see ``Jobs.cancel``."""
+    return (yield from _ask(databases, name, "cancel_requested", "cancelled", ("done",)))
+
+
+def _ask(
+    databases: Databases, name: str, column: str, state: str, over: Sequence[str]
+) -> steps.Plan[Job]:
+    """Ask whoever runs a job, or say it of one that nobody runs."""
+    table = _Table(databases)
+    job = yield from table.known(name)
+    if job.state.value in over:
+        raise errors.ParameterError(f"the job {name!r} is {job.state.value}")
+    # an UPDATE sees what it has set before, so the state comes last
+    yield from table.execute(
+        f"UPDATE {TABLE} SET {column} = {_IS_HELD}, updated_at = {_NOW}, "
+        f"state = IF({_IS_HELD}, state, %s) WHERE name = %s AND state NOT IN %s",
+        state,
+        name,
+        tuple(over),
+    )
+    return (yield from table.known(name))
+
+
+def resume(databases: Databases, name: str) -> steps.Plan[Job]:
+    """Make a job ready; see ``Jobs.resume``."""
+    table = _Table(databases)
+    job = yield from table.known(name)
+    if job.state is JobState.DONE:
+        raise errors.ParameterError(f"the job {name!r} is done")
+    yield from table.execute(
+        f"UPDATE {TABLE} SET pause_requested = 0, cancel_requested = 0, updated_at = {_NOW}, "
+        "state = IF(state = 'running', state, 'ready') WHERE name = %s AND state <> 'done'",
+        name,
+    )
+    return (yield from table.known(name))
 
 
 def throttle(databases: Databases, name: str, seconds: float) -> steps.Plan[Job]:
-    raise NotImplementedError
+    """Set a job's throttle; see ``Jobs.throttle``."""
+    table = _Table(databases)
+    yield from table.known(name)
+    yield from table.execute(
+        f"UPDATE {TABLE} SET throttle = %s WHERE name = %s", deadlines.seconds(seconds), name
+    )
+    return (yield from table.known(name))
 
 
 def delete(databases: Databases, name: str, dry_run: bool) -> steps.Plan[Job]:
-    raise NotImplementedError
+    """Forget a job; see ``Jobs.delete``."""
+    table = _Table(databases)
+    job = yield from table.known(name)
+    if not dry_run:
+        gone = yield from table.execute(
+            f"DELETE FROM {TABLE} WHERE name = %s AND NOT COALESCE({_IS_HELD}, 0)", name
+        )
+        if not gone:
+            raise errors.ParameterError(f"the job {name!r} is run by {job.owner}")
+    return job

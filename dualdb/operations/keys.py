@@ -1,0 +1,28 @@
+"""The shards of keys, as the service knows them."""
+
+from typing import Any, Dict, Optional, Sequence
+
+from .. import errors
+from ..execution import steps
+
+
+def shards_of(
+    service: Any, keys: Sequence[Any], *, fresh: bool = False
+) -> steps.Plan[Dict[Any, Optional[int]]]:
+    """The shard id of each key, None for a key that has none.
+
+    Args:
+        service: The open service.
+        keys: The keys.
+        fresh: Ask again for what is cached.
+
+    Raises:
+        ParameterError: The service does not know the shards of keys.
+    """
+    directory = getattr(service, "_directory", None)
+    if directory is not None:
+        found: Dict[Any, Optional[int]] = yield from directory.resolve(keys, None, fresh=fresh)
+        return found
+    if getattr(service, "_shard_of_key", None) is None:
+        raise errors.ParameterError("the service does not know the shards of keys")
+    return {key: service._shard_id_of_key(key) for key in keys}
