@@ -6,12 +6,11 @@ from typing import Callable, List, Literal, NamedTuple, Optional, Tuple, Union
 from .. import errors
 from ..execution import steps
 from ..execution.execute import execute_statement
-from ..protocol.statements import Statement
 from ..results import ResultSet
 from ..sql import classify
 from ..sql.parameters import Params
 from . import rollout, script
-from .places import Databases, Place, Session, Shards
+from .places import Databases, Place, Session, SessionStatement, Shards
 from .reports import DatabaseResult, SqlReport, State, StatementResult
 
 #: Whether an error on one database keeps others from beginning.
@@ -77,7 +76,7 @@ def run(databases: Databases, options: Options) -> steps.Plan[SqlReport]:
     return SqlReport(texts, digest, (*done.values(), *found))
 
 
-def _statements(options: Options) -> List[Statement]:
+def _statements(options: Options) -> List[SessionStatement]:
     split = script.split(options.script)
     if not split:
         raise errors.ParameterError("there is no statement in the script")
@@ -85,7 +84,7 @@ def _statements(options: Options) -> List[Statement]:
         raise errors.ParameterError(
             f"params are for one statement, and the script has {len(split)}"
         )
-    return [Statement(each.text, options.params) for each in split]
+    return [SessionStatement(each.text, options.params) for each in split]
 
 
 def _former(options: Options, digest: str, places: List[Place]) -> "dict[str, DatabaseResult]":
@@ -114,7 +113,7 @@ def _completed(former: "dict[str, DatabaseResult]", place: Place, doubtful: Opti
 
 
 def _on_database(
-    databases: Databases, place: Place, statements: Tuple[Statement, ...], first: int
+    databases: Databases, place: Place, statements: Tuple[SessionStatement, ...], first: int
 ) -> steps.Plan[DatabaseResult]:
     run_of = _Run(place, first)
     try:
@@ -131,9 +130,11 @@ class _Run:
         self._place, self.completed = place, first
         self.results: List[StatementResult] = []
         self._began: Optional[int] = None  # the statement that opened a transaction
-        self._current: Optional[Statement] = None
+        self._current: Optional[SessionStatement] = None
 
-    def perform(self, session: Session, statements: Tuple[Statement, ...]) -> steps.Plan[None]:
+    def perform(
+        self, session: Session, statements: Tuple[SessionStatement, ...]
+    ) -> steps.Plan[None]:
         for statement in statements[self.completed :]:
             self._current, before = statement, time.monotonic()
             sets: List[ResultSet] = yield from execute_statement(lambda: session, statement)
@@ -146,7 +147,7 @@ class _Run:
                 "the script leaves a transaction open, which has been rolled back"
             )
 
-    def _note_transaction(self, statement: Statement) -> None:
+    def _note_transaction(self, statement: SessionStatement) -> None:
         word = classify.first_word(statement.sql)
         if word in ("BEGIN", "START"):
             self._began = self.completed
@@ -174,7 +175,7 @@ class _Run:
         )
 
 
-def _result(statement: Statement, sets: List[ResultSet], seconds: float) -> StatementResult:
+def _result(statement: SessionStatement, sets: List[ResultSet], seconds: float) -> StatementResult:
     rows = [row for each in sets for row in each.rows]
     has_rows = any(each.columns for each in sets)
     affected = sum(max(0, each.rowcount) for each in sets if not each.columns)

@@ -4,10 +4,10 @@ from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Set, Tup
 
 from .. import errors
 from ..config import DatabaseConfig
-from ..execution import execute, steps, verbs
+from ..execution import execute, steps
 from ..execution.execute import execute_statement
 from ..protocol.statements import Statement
-from ..results import ResultSet, Row, RowCount
+from ..results import ResultSet, Row, RowCount, row_count
 from ..sql.parameters import Params
 from ..topology import routing
 from ..topology.shard_map import Status
@@ -159,6 +159,15 @@ def _ids(shards: Shards, every: List[int]) -> List[Optional[int]]:
     return found
 
 
+class SessionStatement(Statement):
+    """A statement that may be about its session, which is nobody else's."""
+
+    __slots__ = ()
+
+    def check_outside_transaction(self) -> None:
+        """The next statement gets the same session."""
+
+
 class Session:
     """One connection to a place, for statements that belong together."""
 
@@ -192,22 +201,25 @@ class Session:
     def _route(self) -> "Session":
         return self
 
+    def results(self, sql: str, params: Params = None) -> steps.Plan[List[ResultSet]]:
+        """Every result set of a statement."""
+        found: List[ResultSet] = yield from execute_statement(
+            self._route, SessionStatement(sql, params)
+        )
+        return found
+
     def query(self, sql: str, params: Params = None) -> steps.Plan[List[Row]]:
         """The rows of the first result set."""
-        return (yield from verbs.query(self._route, sql, params))
+        return (yield from self.results(sql, params))[0].rows
 
     def value(self, sql: str, params: Params = None) -> steps.Plan[Any]:
         """The first column of the first row, or None."""
-        return (yield from verbs.query_value(self._route, sql, params))
+        rows = yield from self.query(sql, params)
+        return next(iter(rows[0].values())) if rows else None
 
     def execute(self, sql: str, params: Params = None) -> steps.Plan[RowCount]:
         """The number of affected rows."""
-        return (yield from verbs.execute(self._route, sql, params))
-
-    def results(self, sql: str) -> steps.Plan[List[ResultSet]]:
-        """Every result set of a statement."""
-        found: List[ResultSet] = yield from execute_statement(self._route, Statement(sql))
-        return found
+        return row_count((yield from self.results(sql, params))[0])
 
 
 def servers(places: Iterable[Place]) -> List[Place]:

@@ -1,0 +1,215 @@
+"""What the doctor asks of each database, and what it knows of the configuration."""
+
+import datetime
+import ipaddress
+import time
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from .. import errors
+from ..config import DatabaseConfig
+from ..execution import steps
+from ..results import Row
+from ..topology.shard_map import Status
+from .places import Databases, Place, Session
+from .reports import Misplaced
+
+
+class DatabaseFacts(NamedTuple):
+    """What is known of one database.
+
+    Attributes:
+        name: ``"global"`` or the shard id as text.
+        status: The shard's status; ``"active"`` for the global database.
+        config: How the application reaches it.
+        version: The server's.
+        variables: The server's global variables.
+        identity: Which database on which server it is, whatever it is called.
+        charset: The default character set of the database.
+        collation: Its default collation.
+        cipher: The TLS cipher of the connection; empty without TLS.
+        clock_offset: Seconds that the server's clock is ahead of this process's.
+        grants: What the account was granted.
+        connections: Sessions that the server has.
+        prepared: Prepared XA transactions; None where the account may not see them.
+        old_markers: Rows of commit markers that should have been swept.
+        keyless_tables: Tables without a primary key.
+        foreign_engines: Tables that are not InnoDB.
+        unfinished_migrations: Migrations that were begun and not completed.
+        abandoned_jobs: Jobs whose lease is over.
+        error: Why it could not be asked; all others are empty then.
+    """
+
+    name: str
+    status: str
+    config: DatabaseConfig
+    version: str = ""
+    variables: Mapping[str, str] = {}
+    identity: str = ""
+    charset: str = ""
+    collation: str = ""
+    cipher: str = ""
+    clock_offset: float = 0.0
+    grants: Tuple[str, ...] = ()
+    connections: int = 0
+    prepared: Optional[int] = 0
+    old_markers: int = 0
+    keyless_tables: Tuple[str, ...] = ()
+    foreign_engines: Tuple[str, ...] = ()
+    unfinished_migrations: int = 0
+    abandoned_jobs: int = 0
+    error: Optional[str] = None
+
+    @property
+    def is_mariadb(self) -> bool:
+        """The server is a MariaDB."""
+        return "mariadb" in self.version.lower()
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return self.config.address
+
+    @property
+    def is_local(self) -> bool:
+        """It is reached on this machine."""
+        if self.config.unix_socket is not None or self.config.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.config.host).is_loopback
+        except ValueError:
+            return False
+
+
+class Facts(NamedTuple):
+    """What is known of all databases.
+
+    Attributes:
+        databases: Those that could be asked.
+        processes: How many processes have a service.
+        privileges: What the application's account needs.
+        misplaced: Rows that an audit found, by table.
+        unreachable: Those that could not be asked.
+    """
+
+    databases: Tuple[DatabaseFacts, ...]
+    processes: int = 1
+    privileges: Tuple[str, ...] = ()
+    misplaced: Tuple[Tuple[str, Misplaced], ...] = ()
+    unreachable: Tuple[DatabaseFacts, ...] = ()
+
+
+_TABLES = (
+    "SELECT t.TABLE_NAME AS name, t.ENGINE AS engine, (SELECT COUNT(*) FROM "
+    "information_schema.STATISTICS s WHERE s.TABLE_SCHEMA = t.TABLE_SCHEMA AND "
+    "s.TABLE_NAME = t.TABLE_NAME AND s.INDEX_NAME = 'PRIMARY') AS keyed "
+    "FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = DATABASE() "
+    "AND t.TABLE_TYPE = 'BASE TABLE'"
+)
+_DEFAULTS = (
+    "SELECT DEFAULT_CHARACTER_SET_NAME AS charset, DEFAULT_COLLATION_NAME AS collation "
+    "FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = DATABASE()"
+)
+#: Markers are swept after a week.
+_MARKERS = "SELECT COUNT(*) FROM dualdb_commit WHERE at < NOW() - INTERVAL 8 DAY"
+_MIGRATIONS = "SELECT COUNT(*) FROM dualdb_migration WHERE state <> 'applied'"
+_JOBS = "SELECT COUNT(*) FROM dualdb_job WHERE state = 'running' AND lease_until < UTC_TIMESTAMP(6)"
+
+
+def gather(
+    databases: Databases, places: List[Place]
+) -> steps.Plan[Tuple[List[DatabaseFacts], List[DatabaseFacts]]]:
+    """Ask every database. Gives those that answered, and the others."""
+    shards = databases.service._lifecycle.require_open().shard_map.shards
+
+    def status(place: Place) -> str:
+        shard = None if place.shard_id is None else shards[place.shard_id]
+        return Status.ACTIVE.value if shard is None else str(shard.status.value)
+
+    def config(place: Place) -> DatabaseConfig:
+        if place.shard_id is None:
+            made: DatabaseConfig = databases.service.global_config
+        else:
+            made = shards[place.shard_id].config
+        return made
+
+    def work(session: Session) -> steps.Plan[DatabaseFacts]:
+        place = session.place
+        return _ask(session, DatabaseFacts(place.name, status(place), config(place)))
+
+    found = yield from databases.on_each(places, work)
+    known, unknown = [], []
+    for place, each in found:
+        if isinstance(each, Exception):
+            unknown.append(DatabaseFacts(place.name, status(place), config(place), error=str(each)))
+        else:
+            known.append(each)
+    return known, unknown
+
+
+def _ask(session: Session, facts: DatabaseFacts) -> steps.Plan[DatabaseFacts]:
+    variables = yield from _pairs(session, "SHOW GLOBAL VARIABLES")
+    (defaults,) = yield from session.query(_DEFAULTS)
+    cipher = yield from _pairs(session, "SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+    connections = yield from _pairs(session, "SHOW GLOBAL STATUS LIKE 'Threads_connected'")
+    grants = yield from session.query("SHOW GRANTS FOR CURRENT_USER()")
+    tables = yield from session.query(_TABLES)
+    where = ("hostname", "server_uuid", "server_id", "port", "socket", "datadir")
+    identity = [variables.get(name, "") for name in where]
+    identity.append(str((yield from session.value("SELECT DATABASE()"))))
+    return facts._replace(
+        version=session.server_version,
+        variables=variables,
+        identity="/".join(identity),
+        charset=_text(defaults["charset"]),
+        collation=_text(defaults["collation"]),
+        cipher=cipher.get("ssl_cipher", ""),
+        clock_offset=(yield from _clock_offset(session)),
+        grants=tuple(_text(next(iter(row.values()))) for row in grants),
+        connections=int(connections.get("threads_connected", "0")),
+        prepared=(yield from _prepared(session)),
+        old_markers=(yield from _count(session, _MARKERS)),
+        keyless_tables=tuple(_text(row["name"]) for row in tables if not row["keyed"]),
+        foreign_engines=tuple(
+            _text(row["name"]) for row in tables if _text(row["engine"]).lower() != "innodb"
+        ),
+        unfinished_migrations=(yield from _count(session, _MIGRATIONS)),
+        abandoned_jobs=(yield from _count(session, _JOBS)),
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _pairs(session: Session, sql: str) -> steps.Plan[Dict[str, str]]:
+    rows: Sequence[Row] = yield from session.query(sql)
+    return {_text(row["Variable_name"]).lower(): _text(row["Value"]) for row in rows}
+
+
+def _count(session: Session, sql: str) -> steps.Plan[int]:
+    """A number of rows; 0 for a table that does not exist."""
+    try:
+        return int((yield from session.value(sql)))
+    except errors.Error as error:
+        if not errors.is_server_error(error):
+            raise
+        return 0
+
+
+def _prepared(session: Session) -> steps.Plan[Optional[int]]:
+    # in these forms no bytes of somebody else's ids have to be read as text
+    sql = "XA RECOVER FORMAT='SQL'" if session.is_mariadb else "XA RECOVER CONVERT XID"
+    try:
+        return len((yield from session.query(sql)))
+    except errors.Error as error:
+        if not errors.is_server_error(error):
+            raise
+        return None
+
+
+def _clock_offset(session: Session) -> steps.Plan[float]:
+    before = time.time()
+    there = yield from session.value("SELECT UTC_TIMESTAMP(6)")
+    here = (before + time.time()) / 2
+    utc = there.replace(tzinfo=datetime.timezone.utc)
+    return float(utc.timestamp() - here)
