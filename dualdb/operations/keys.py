@@ -19,10 +19,10 @@ def shards_of(
     Raises:
         ParameterError: The service does not know the shards of keys.
     """
-    directory = getattr(service, "_directory", None)
-    if directory is not None:
-        found: Dict[Any, Optional[int]] = yield from directory.resolve(keys, None, fresh=fresh)
-        return found
-    if getattr(service, "_shard_of_key", None) is None:
-        raise errors.ParameterError("the service does not know the shards of keys")
-    return {key: service._shard_id_of_key(key) for key in keys}
+    directory = service._directory
+    if directory is None:
+        raise errors.ParameterError(
+            "the service does not know the shards of keys: give it directory or shard_of_key"
+        )
+    found: Dict[Any, Optional[int]] = yield from directory.resolve(keys, None, fresh=fresh)
+    return found

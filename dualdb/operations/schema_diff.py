@@ -35,9 +35,11 @@ def run(
         raise errors.OperationalError(
             f"the reference {right.name} cannot be read: {failed[right.name]}"
         )
-    differences: List[Difference] = list(_invisible(right.name, expected))
+    differences: List[Difference] = []
+    if "visibility" not in ignore:
+        for name, each in [(right.name, expected), *schemas.items()]:
+            differences += _invisible(name, each)
     for name, actual in schemas.items():
-        differences += _invisible(name, actual)
         differences += differ(name, expected, actual, ignore, ignore_tables)
     return SchemaDiff(right.name, tuple(place.name for place in others), tuple(differences), failed)
 

@@ -75,7 +75,11 @@ def test_an_export_can_be_written_elsewhere_and_is_the_same(
     script = exported.to_sql()
     report = io(operations.sql(script, shards=1))
     assert report.ok, report.databases[0].error
-    for table, where in (("buyer", "id = 3"), ("bill", "buyer_id = 3"), ("line", "bill_id DIV 10 = 3")):
+    for table, where in (
+        ("buyer", "id = 3"),
+        ("bill", "buyer_id = 3"),
+        ("line", "bill_id DIV 10 = 3"),
+    ):
         found = io(operations.check_rows(table, between=(1, 2), where=where))
         assert (found.ok, found.rows > 0) == (True, True)
 
