@@ -319,6 +319,8 @@ _READERS: Tuple[Callable[[str, Found], Dict[Tuple[str, str], Attributes]], ...] 
 _WIDTH = re.compile(r"\b(tinyint|smallint|mediumint|int|bigint|year)\(\d+\)", re.I)
 _DEFAULT_COLLATION = re.compile(r"^(utf8mb4)_(?:general_ci|0900_ai_ci|uca1400_ai_ci)$")
 _NOW = re.compile(r"\b(?:current_timestamp|now|localtimestamp|localtime)(?:\(\s*\)|\b(?!\())", re.I)
+#: A comparison in parentheses that change nothing; MySQL writes them, MariaDB does not.
+_COMPARISON = re.compile(r"\(([\w.]+(?:<=|>=|<>|=|<|>)(?:[\w.]+|'[^']*'))\)")
 _JSON_CHECK = re.compile(r"^json_valid\((\w+)\)$")
 
 
@@ -368,6 +370,7 @@ def _expression(text: Optional[str]) -> Optional[str]:
     if text is None:
         return None
     plain = re.sub(r"[`\s]|\\(?=')|_utf8mb[34](?=')", "", text.lower())
+    plain = _COMPARISON.sub(r"\1", plain)
     while plain.startswith("(") and plain.endswith(")") and _is_pair(plain):
         plain = plain[1:-1]
     return _NOW.sub("current_timestamp", plain)
@@ -423,6 +426,8 @@ def _folded(attributes: Attributes) -> Attributes:
             made[name] = _DEFAULT_COLLATION.sub(r"\1 default", str(made[name]))
     if "body" in made:
         made["body"] = _expression(made["body"])
+    if made.get("parameters"):
+        made["parameters"] = _WIDTH.sub(r"\1", str(made["parameters"]))
     # both know modes that the other does not
     made.pop("sql_mode", None)
     made.pop("options", None)

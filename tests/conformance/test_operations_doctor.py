@@ -11,7 +11,7 @@ from dualdb.operations import Severity
 def findings(io: Any, db: Any, **arguments: Any) -> Dict[str, Set[str]]:
     found: Dict[str, Set[str]] = {}
     for each in io(db.operations.doctor(**arguments)).findings:
-        found.setdefault(each.check, set()).add(each.database)
+        found.setdefault(each.check, set()).update(each.database.split(", "))
     return found
 
 
