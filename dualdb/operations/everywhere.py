@@ -137,7 +137,9 @@ class _Run:
     ) -> steps.Plan[None]:
         for statement in statements[self.completed :]:
             self._current, before = statement, time.monotonic()
-            sets: List[ResultSet] = yield from execute_statement(lambda: session, statement)
+            sets: List[ResultSet] = yield from execute_statement(
+                steps.fixed_route(session), statement
+            )
             self.results.append(_result(statement, sets, time.monotonic() - before))
             self._note_transaction(statement)
             self.completed += 1

@@ -69,7 +69,8 @@ class _Table:
     def __init__(self, databases: Databases) -> None:
         self._service = databases.service
 
-    def _route(self) -> Any:
+    def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
+        yield from ()
         return DetachedExecutor(self._service._lifecycle.require_open().global_client)
 
     def create(self) -> steps.Plan[None]:

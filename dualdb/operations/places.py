@@ -107,7 +107,7 @@ class Databases:
         client = self.service._new_client(place.config, label, place.shard_id)
         held: List[Tuple[Any, Any]] = []
         try:
-            _, connection = yield from execute.check_out(lambda: client, into=held)
+            _, connection = yield from execute.check_out(steps.fixed_route(client), into=held)
             return (yield from work(Session(client, connection, place)))
         finally:
             for _, connection in held:
@@ -198,13 +198,10 @@ class Session:
     def _take_retry_token(self) -> bool:
         return False
 
-    def _route(self) -> "Session":
-        return self
-
     def results(self, sql: str, params: Params = None) -> steps.Plan[List[ResultSet]]:
         """Every result set of a statement."""
         found: List[ResultSet] = yield from execute_statement(
-            self._route, SessionStatement(sql, params)
+            steps.fixed_route(self), SessionStatement(sql, params)
         )
         return found
 
