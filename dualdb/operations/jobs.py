@@ -73,8 +73,19 @@ class _Table:
         yield from ()
         return DetachedExecutor(self._service._lifecycle.require_open().global_client)
 
-    def create(self) -> steps.Plan[None]:
-        yield from self.execute(DDL)
+    def make(self, name: str, kind: str, params: str) -> steps.Plan[None]:
+        """Make a job, if there is none of its name, and the table if it is missing."""
+        sql = (
+            f"INSERT IGNORE INTO {TABLE} (name, kind, state, params, position, message, "
+            f"created_at, updated_at) VALUES (%s, %s, 'ready', %s, 'null', '', {_NOW}, {_NOW})"
+        )
+        try:
+            yield from self.execute(sql, name, kind, params)
+        except errors.ProgrammingError as error:
+            if error.errno != _NO_SUCH_TABLE:
+                raise
+            yield from self.execute(DDL)
+            yield from self.execute(sql, name, kind, params)
 
     def execute(self, sql: str, *params: object) -> steps.Plan[RowCount]:
         return (yield from verbs.execute(self._route, sql, params))
@@ -141,14 +152,7 @@ def run(
     if not deadlines.seconds(options.lease):
         raise errors.ParameterError("lease must be a number of seconds above 0")
     table = _Table(databases)
-    yield from table.create()
-    yield from table.execute(
-        f"INSERT IGNORE INTO {TABLE} (name, kind, state, params, position, message, created_at, "
-        f"updated_at) VALUES (%s, %s, 'ready', %s, 'null', '', {_NOW}, {_NOW})",
-        name,
-        options.kind,
-        _encoded(options.params, "params"),
-    )
+    yield from table.make(name, options.kind, _encoded(options.params, "params"))
     job = yield from _take(table, name, options)
     worked = 0
     while job.state is JobState.RUNNING:

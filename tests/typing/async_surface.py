@@ -46,6 +46,7 @@ from dualdb.async_impl import (
 )
 from dualdb.async_impl.borrowed_connection import BorrowedConnection
 from dualdb.deadlines import Deadline
+from dualdb.operations import DoctorReport, Job, MigrationRun, SqlReport
 
 
 async def service(db: AsyncDatabaseService, client_session: object) -> None:
@@ -330,3 +331,12 @@ async def scope(db: AsyncDatabaseService, client_session: object) -> None:
         assert_type(db.current.name, str)
     assert_type(db.shard_id, None)
     assert_type(db.name, str)
+
+
+async def operations(db: AsyncDatabaseService) -> None:
+    assert_type(await db.operations.sql("q", shards=[1, "global"]), SqlReport)
+    assert_type(await db.operations.migrate.up("migrations", canary=2), MigrationRun)
+    assert_type(await db.operations.jobs.get("name"), Optional[Job])
+    assert_type(await db.operations.with_account("u", "p").doctor(), DoctorReport)
+    await db.operations.sql(7)  # type: ignore[arg-type]
+    await db.operations.check_rows("t")  # type: ignore[call-arg]

@@ -33,6 +33,7 @@ from dualdb import (
     Sum,
 )
 from dualdb.deadlines import Deadline
+from dualdb.operations import DoctorReport, Job, MigrationRun, SqlReport
 from dualdb.sync_impl import (
     Directory,
     Ids,
@@ -312,3 +313,12 @@ def scope(db: DatabaseService, client_session: object) -> None:
         assert_type(db.current.name, str)
     assert_type(db.shard_id, None)
     assert_type(db.name, str)
+
+
+def operations(db: DatabaseService) -> None:
+    assert_type(db.operations.sql("q", shards=[1, "global"]), SqlReport)
+    assert_type(db.operations.migrate.up("migrations", canary=2), MigrationRun)
+    assert_type(db.operations.jobs.get("name"), Optional[Job])
+    assert_type(db.operations.with_account("u", "p").doctor(), DoctorReport)
+    db.operations.sql(7)  # type: ignore[arg-type]
+    db.operations.check_rows("t")  # type: ignore[call-arg]

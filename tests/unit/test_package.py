@@ -175,3 +175,8 @@ def test_every_step_is_run_in_both_implementations() -> None:
     members = set(get_args(steps.Step))
     assert set(async_runner.HANDLERS) | elsewhere == members
     assert set(sync_runner.HANDLERS) | elsewhere == members - {steps.AwaitUser}
+
+
+def test_operations_are_imported_when_they_are_asked_for() -> None:
+    code = "import dualdb, sys; sys.exit('dualdb.operations' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
