@@ -23,11 +23,13 @@ GUARD, UNGUARD = b"SAVEPOINT `dualdb_call`", b"RELEASE SAVEPOINT `dualdb_call`"
 MARKERS = "dualdb_commit"
 
 
-_NEW_MARKERS = (
+#: Makes that table, unless it is there.
+MARKERS_DDL = (
     f"CREATE TABLE IF NOT EXISTS {MARKERS} "
     "(token CHAR(32) CHARACTER SET ascii COLLATE ascii_bin PRIMARY KEY, "
     "at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, KEY (at)) ENGINE=InnoDB"
-).encode()
+)
+_NEW_MARKERS = MARKERS_DDL.encode()
 
 
 _OLD_MARKERS = f"DELETE FROM {MARKERS} WHERE at < NOW() - INTERVAL 7 DAY LIMIT 1000".encode()
