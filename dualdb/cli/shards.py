@@ -1,0 +1,326 @@
+"""``shards``: the shard table, seen and changed."""
+
+import sys
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+import click
+
+from .. import errors
+from ..config import DatabaseConfig
+from ..passwords import as_secret, is_reference
+from ..sync_impl import DatabaseService, MySQLClient
+from .base import (
+    PROBLEM,
+    USAGE,
+    Group,
+    State,
+    command,
+    confirm,
+    dry_run_option,
+    fail,
+    one_line,
+    pass_state,
+    report,
+    yes_option,
+)
+from .output import counted, state, write_json, write_table
+from .root import root
+from .status import as_dict
+
+_STATUSES = ("active", "readonly", "maintenance", "inactive")
+
+
+@root.group(cls=Group)
+def shards() -> None:
+    """List, add, check, drain and remove shards."""
+
+
+@command(shards, "dualdb shards list\ndualdb shards list --json | jq '.[].shard_id'", "list")
+@pass_state
+def list_shards(current: State) -> None:
+    """List the rows of the shard table, without the passwords."""
+    found = as_dict(current.open().status())["shards"]
+    if current.json:
+        write_json([{key: each[key] for key in each if key != "pool"} for each in found])
+        return
+    write_table(
+        ("shard", "name", "state", "address", "reason"),
+        [
+            [
+                each["shard_id"],
+                each["name"] or "",
+                state(each["state"]),
+                each["address"] or "",
+                each["reason"] or "",
+            ]
+            for each in found
+        ],
+    )
+
+
+def _password(reference: Optional[str], from_stdin: bool) -> str:
+    """What is to be written into the column ``password``: never taken from the
+    arguments, which every user of the machine can see.
+    """
+    if reference is not None and from_stdin:
+        fail("give --password-ref or --password-stdin, not both", USAGE)
+    if reference is not None:
+        if not is_reference(reference):
+            fail("--password-ref is env:NAME or file:PATH, and never the password itself", USAGE)
+        as_secret(reference).get_secret_value()  # it can be looked up
+        return reference
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        fail("the password is needed: give --password-ref or --password-stdin", USAGE)
+    return str(click.prompt("Password of the shard's account", hide_input=True, err=True))
+
+
+@command(
+    shards,
+    "dualdb shards add 3 --host db3.internal --database app_shard_3 --user app \\\n"
+    "    --password-ref env:DUALDB_SHARD_3",
+)
+@click.argument("shard_id", type=int)
+@click.option("--host", required=True)
+@click.option("--port", type=int, default=3306, show_default=True)
+@click.option("--database", required=True)
+@click.option("--user", required=True)
+@click.option(
+    "--password-ref",
+    metavar="REF",
+    help="env:NAME or file:PATH. It is written into the table as it stands, and looked up by "
+    "each process.",
+)
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.option("--status", type=click.Choice(_STATUSES), default="active", show_default=True)
+@click.option("--name", help="For a column shard_name.")
+@click.option("--max-connections", type=click.IntRange(1), help="For a column of this name.")
+@click.option(
+    "--privilege",
+    "privileges",
+    multiple=True,
+    help="What the account must have; the default is what an application needs. May be repeated.",
+)
+@click.option("--any-privileges", is_flag=True, help="Do not look at the account's privileges.")
+@dry_run_option
+@pass_state
+def add(
+    current: State,
+    /,
+    shard_id: int,
+    password_ref: Optional[str],
+    password_stdin: bool,
+    privileges: Tuple[str, ...],
+    any_privileges: bool,
+    dry_run: bool,
+    **row: Any,
+) -> None:
+    """Connect to a new shard, check its account, and write its row.
+
+    The password is asked for, unless --password-ref or --password-stdin is given.
+    """
+    row["password"] = _password(password_ref, password_stdin)
+    db = current.open()
+    text = "add shard {} at {host}:{port}/{database} as {user}, {status}".format(shard_id, **row)
+    if dry_run:
+        if shard_id in db.status().shards:
+            raise errors.ParameterError(f"shard {shard_id} is in the shard table already")
+        text = f"{text}; it answers: {_version_of(db.global_config, row)}"
+    else:
+        if privileges or any_privileges:
+            row["privileges"] = () if any_privileges else privileges
+        db.add_shard(shard_id, **row)
+    report(current, [text], dry_run=dry_run, shard_id=shard_id)
+
+
+def _version_of(base: DatabaseConfig, row: Dict[str, Any]) -> str:
+    fields = {key: row[key] for key in ("host", "port", "database", "user", "password")}
+    client = MySQLClient(base.model_copy(update={**fields, "unix_socket": None}))
+    try:
+        return str(client.query_value("SELECT VERSION()"))
+    finally:
+        client.close_pool()
+
+
+@command(
+    shards,
+    "dualdb shards set-status 2 maintenance\ndualdb shards set-status 2 active",
+    "set-status",
+)
+@click.argument("shard_id", type=int)
+@click.argument("status_", metavar="STATUS", type=click.Choice(_STATUSES))
+@dry_run_option
+@pass_state
+def set_status(current: State, shard_id: int, status_: str, dry_run: bool) -> None:
+    """Write a shard's status: active, readonly, maintenance or inactive."""
+    db = current.open()
+    before = _state_of(db, shard_id)
+    if not dry_run:
+        db.set_shard_status(shard_id, status_)
+    report(
+        current,
+        [f"set shard {shard_id} from {before} to {status_}"],
+        dry_run=dry_run,
+        shard_id=shard_id,
+        before=before,
+        after=status_,
+    )
+
+
+def _state_of(db: DatabaseService, shard_id: int) -> str:
+    """Raises: ParameterError where there is no such shard."""
+    found = db.status().shards.get(shard_id)
+    if found is None:
+        raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
+    return found.state
+
+
+@command(shards, "dualdb shards drain 2 --timeout 60 --yes")
+@click.argument("shard_id", type=int)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.0),
+    default=30.0,
+    show_default=True,
+    help="Seconds that the other sessions on the shard are waited for.",
+)
+@yes_option
+@dry_run_option
+@pass_state
+@click.pass_context
+def drain(
+    ctx: click.Context, current: State, shard_id: int, timeout: float, yes: bool, dry_run: bool
+) -> None:
+    """Make a shard inactive, and wait until the other processes have left it.
+
+    Each process finishes its work in progress by itself; see drain_timeout. Exits with
+    1 if there are sessions left in the end, or if they cannot be counted.
+    """
+    db = current.open()
+    before = _state_of(db, shard_id)
+    text = f"make shard {shard_id} inactive (it is {before}) and wait {timeout:g} s"
+    if dry_run:
+        report(current, [text], dry_run=True, shard_id=shard_id)
+        return
+    confirm(f"Make shard {shard_id} inactive", yes)
+    client = db.get_shard_client(shard_id)
+    found = db.drain_shard(shard_id, timeout)
+    left = found.left if client is None else _wait_until_left(client.config, found.left, timeout)
+    report(
+        current,
+        [
+            f"shard {shard_id} is inactive; "
+            + (
+                "its sessions cannot be counted"
+                if left is None
+                else f"{counted(left, 'session')} left"
+            )
+        ],
+        dry_run=False,
+        shard_id=shard_id,
+        left=left,
+    )
+    if left is None or left > 0:
+        ctx.exit(PROBLEM)
+
+
+_SESSIONS = """\
+SELECT COUNT(*) FROM information_schema.PROCESSLIST
+WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"""
+
+
+def _wait_until_left(config: DatabaseConfig, left: Optional[int], timeout: float) -> Optional[int]:
+    """How many sessions of the shard's account are left, when none is or the time is
+    over; None if they cannot be counted.
+    """
+    until = time.monotonic() + timeout
+    client = MySQLClient(config)
+    try:
+        while left and time.monotonic() < until:
+            time.sleep(min(0.25, timeout))
+            left = int(client.query_value(_SESSIONS, (config.user, config.database)))
+    except errors.Error:
+        return None
+    finally:
+        client.close_pool()
+    return left
+
+
+@command(shards, "dualdb shards remove 2 --yes")
+@click.argument("shard_id", type=int)
+@yes_option
+@dry_run_option
+@pass_state
+def remove(current: State, shard_id: int, yes: bool, dry_run: bool) -> None:
+    """Delete the row of a shard that has been drained. Its database stays."""
+    db = current.open()
+    before = _state_of(db, shard_id)
+    if dry_run and before in ("active", "readonly", "unreachable"):
+        raise errors.ParameterError(f"shard {shard_id} is {before}: drain it before it is removed")
+    if not dry_run:
+        confirm(f"Delete the row of shard {shard_id}", yes)
+        db.remove_shard(shard_id)
+    report(current, [f"delete the row of shard {shard_id}"], dry_run=dry_run, shard_id=shard_id)
+
+
+_FACTS = """\
+SELECT VERSION() AS version, @@hostname AS host, DATABASE() AS `database`,
+    @@character_set_database AS charset, @@collation_database AS collation,
+    @@sql_mode AS sql_mode, @@time_zone AS time_zone, @@read_only AS read_only"""
+
+
+@command(shards, "dualdb shards check\ndualdb shards check 2 --json")
+@click.argument("ids", metavar="[SHARD_ID]...", type=int, nargs=-1)
+@pass_state
+@click.pass_context
+def check(ctx: click.Context, current: State, ids: Tuple[int, ...]) -> None:
+    """Connect to shards and compare their servers with the global database's.
+
+    Exits with 1 if a shard cannot be used, or differs.
+    """
+    db = current.open()
+    known = db.status().shards
+    wanted = sorted(ids or known)
+    absent = [each for each in wanted if each not in known]
+    if absent:
+        raise errors.ParameterError(f"shard {absent[0]} is not in the shard table")
+    base = db.query(_FACTS, read_only=True)[0]
+    found = [_check_one(db, shard_id, base) for shard_id in wanted]
+    if current.json:
+        write_json(found)
+    else:
+        write_table(
+            ("shard", "state", "version", "charset", "problems"),
+            [
+                [
+                    each["shard_id"],
+                    state(each["state"]),
+                    each["facts"].get("version", ""),
+                    each["facts"].get("charset", ""),
+                    "\n".join(each["problems"]),
+                ]
+                for each in found
+            ],
+        )
+    if any(each["problems"] for each in found):
+        ctx.exit(PROBLEM)
+
+
+def _check_one(db: DatabaseService, shard_id: int, base: Dict[str, Any]) -> Dict[str, Any]:
+    shown = db.status().shards[shard_id]
+    facts: Dict[str, Any] = {}
+    problems: List[str] = []
+    if shown.state in ("inactive", "maintenance"):
+        return {"shard_id": shard_id, "state": shown.state, "facts": facts, "problems": problems}
+    try:
+        facts = db.shard(shard_id).query(_FACTS, read_only=True)[0]
+    except errors.Error as error:
+        problems.append(one_line(error))
+    for name in ("charset", "collation", "sql_mode", "time_zone"):
+        if facts and facts[name] != base[name]:
+            problems.append(f"{name} is {facts[name]}, and {base[name]} on the global database")
+    if facts and facts["read_only"] not in (0, "OFF") and shown.state == "active":
+        problems.append("the server is read-only")
+    return {"shard_id": shard_id, "state": shown.state, "facts": facts, "problems": problems}
