@@ -1,25 +1,37 @@
 """All commands, put together."""
 
 from . import (
+    checks,
     completion,
     demo,
     initialize,
+    jobs,
     keys,
+    migrate,
+    processes,
     sandbox,
     shards,
     shell,
+    sql,
     status,
+    tenant,
 )
 from .root import root as dualdb
 
 __all__ = [
+    "checks",
     "completion",
     "demo",
     "dualdb",
     "initialize",
+    "jobs",
     "keys",
+    "migrate",
+    "processes",
     "sandbox",
     "shards",
     "shell",
+    "sql",
     "status",
+    "tenant",
 ]
