@@ -1,0 +1,46 @@
+"""The command on private servers, in this process."""
+
+import logging
+from typing import Any, Iterator
+
+import pytest
+from cli_command import TRADES, Command
+
+from dualdb.sandbox import Sandbox
+
+
+@pytest.fixture(scope="session")
+def cli_servers() -> Iterator[Sandbox]:
+    with Sandbox(2) as made:
+        yield made
+
+
+@pytest.fixture
+def sandbox(cli_servers: Sandbox) -> Iterator[Sandbox]:
+    """A global database and two shards, each with an empty table ``trades``."""
+    for name in ("global", 1, 2):
+        tables = cli_servers.run(
+            name,
+            "SELECT TABLE_NAME AS name FROM information_schema.TABLES "
+            "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME <> 'table_shard_config'",
+        )
+        for each in tables:
+            cli_servers.run(name, f"DROP TABLE `{each['name']}`")
+    for shard_id in (1, 2):
+        cli_servers.run(shard_id, TRADES)
+    cli_servers.run(
+        "global",
+        "DELETE FROM table_shard_config WHERE shard_id > 2",
+        "UPDATE table_shard_config SET status = 'active'",
+    )
+    yield cli_servers
+
+
+@pytest.fixture
+def cli(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Command]:
+    """The command, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    log = logging.getLogger("dualdb")
+    level = log.level
+    yield Command(sandbox)
+    log.setLevel(level)

@@ -1,0 +1,224 @@
+"""The commands about shards: exit codes, JSON, and that a dry run changes nothing."""
+
+import json
+from typing import Any, List
+
+import pytest
+from cli_command import Command
+from click.testing import CliRunner
+
+from dualdb.cli.app import dualdb
+from dualdb.sandbox import Sandbox
+
+
+def rows(sandbox: Sandbox) -> List[Any]:
+    return sandbox.run("global", "SELECT * FROM table_shard_config ORDER BY shard_id")
+
+
+def commands(group: Any, path: Any = ()) -> Any:
+    for name, each in group.commands.items():
+        if hasattr(each, "commands"):
+            yield from commands(each, (*path, name))
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("path", list(commands(dualdb)), ids=" ".join)
+def test_every_command_has_help_with_an_example(path: Any) -> None:
+    found = CliRunner().invoke(dualdb, [*path, "--help"])
+    assert found.exit_code == 0
+    example = found.output.partition("Example:")[2]
+    assert f"dualdb {' '.join(path)}" in example
+    assert "--json" in found.output
+
+
+CHANGING = {
+    "init", "kill", "sql", "shards add", "shards set-status", "shards drain", "shards remove",
+    "keys assign", "keys set", "keys forget", "keys set-bucket", "migrate up", "migrate down",
+    "tenant purge", "jobs pause", "jobs resume", "jobs cancel", "jobs throttle", "jobs delete",
+}  # fmt: skip
+
+
+def test_what_changes_something_has_a_dry_run() -> None:
+    found = {
+        " ".join(path)
+        for path in commands(dualdb)
+        if "--dry-run" in CliRunner().invoke(dualdb, [*path, "--help"]).output
+    }
+    assert found == CHANGING
+
+
+def test_status_shows_the_shards(cli: Command) -> None:
+    found = cli.json("status")
+    assert [each["state"] for each in found["shards"]] == ["active", "active"]
+    assert found["global_pool"]["limit"] == 30
+    assert "2 shards: active 2" in cli("status").stdout
+
+
+def test_options_may_stand_before_the_command(cli: Command) -> None:
+    assert json.loads(cli("--json", "status").stdout)["problems"] == []
+
+
+def test_check_exits_with_1_for_a_shard_that_does_not_answer(cli: Command) -> None:
+    assert cli.json("check")["healthy"] is True
+    cli.sandbox.servers[2].kill()
+    try:
+        found = cli.json("check", code=1)
+        assert [each["healthy"] for each in found["databases"]] == [True, True, False]
+        assert cli("status").stdout.count("unreachable") == 2
+        assert cli.json("check", "--wait", "0.2", code=1)["healthy"] is False
+        checked = cli.json("shards", "check", code=1)
+        assert [bool(each["problems"]) for each in checked] == [False, True]
+    finally:
+        cli.sandbox.servers[2].start()
+    assert cli.json("check", "--wait", "30")["healthy"] is True
+
+
+def test_an_unreachable_global_database_is_exit_code_3(cli: Command) -> None:
+    found = cli("status", "--url", "mysql://u:s3cret@127.0.0.1:1/x", code=3)
+    assert found.stdout == ""
+    assert found.stderr.startswith("dualdb: ")
+    assert found.stderr.count("\n") == 1
+    assert "s3cret" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "--bogus"),
+        ("status", "--url", "postgres://x"),
+        ("shards", "set-status", "2", "asleep"),
+        ("route", "--key", "7", "--shard", "1"),
+        ("shards", "drain", "2"),
+        ("shell", "--shard", "1", "--key", "2"),
+        ("sql",),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(cli: Command, arguments: Any) -> None:
+    assert cli(*arguments, code=2).stdout == ""
+
+
+def test_debug_shows_the_traceback(cli: Command) -> None:
+    found = cli("shards", "remove", "1", "--yes", "--debug", code=4)
+    assert "Traceback" in found.stderr
+    assert "Traceback" not in cli("shards", "remove", "1", "--yes", code=4).stderr
+
+
+def test_set_status(cli: Command) -> None:
+    before = rows(cli.sandbox)
+    assert (
+        "would set shard 2" in cli("shards", "set-status", "2", "maintenance", "--dry-run").stdout
+    )
+    assert rows(cli.sandbox) == before
+    found = cli.json("shards", "set-status", "2", "maintenance")
+    assert (found["before"], found["after"]) == ("active", "maintenance")
+    assert cli.json("shards", "list")[1]["state"] == "maintenance"
+    cli("shards", "set-status", "9", "active", code=4)
+    cli("shards", "set-status", "9", "active", "--dry-run", code=4)
+
+
+def test_drain_and_remove(cli: Command) -> None:
+    before = rows(cli.sandbox)
+    assert "would make shard 2 inactive" in cli("shards", "drain", "2", "--dry-run").stdout
+    cli("shards", "remove", "2", "--dry-run", code=4)
+    cli("shards", "remove", "2", "--yes", code=4)
+    assert rows(cli.sandbox) == before
+    assert cli.json("shards", "drain", "2", "--yes", "--timeout", "5")["left"] == 0
+    assert "would delete the row" in cli("shards", "remove", "2", "--dry-run").stdout
+    assert len(rows(cli.sandbox)) == 2
+    cli("shards", "remove", "2", "--yes")
+    assert [each["shard_id"] for each in rows(cli.sandbox)] == [1]
+    add_second(cli, "--password-stdin")
+    assert [each["shard_id"] for each in rows(cli.sandbox)] == [1, 2]
+
+
+def test_drain_says_which_sessions_are_left(cli: Command) -> None:
+    config = cli.sandbox.config_of(2)
+    import pymysql
+
+    with pymysql.connect(
+        host=config.host,
+        port=config.port,
+        user=config.user,
+        password=config.reveal_password(),
+        database=config.database,
+    ):
+        found = cli.json("shards", "drain", "2", "--yes", "--timeout", "0.3", code=1)
+    assert found["left"] == 1
+
+
+def add_second(cli: Command, *more: str, code: int = 0) -> Any:
+    config = cli.sandbox.config_of(2)
+    return cli(
+        "shards", "add", "2", "--host", config.host, "--port", str(config.port),
+        "--database", config.database, "--user", config.user, *more,
+        code=code, given=config.reveal_password() + "\n", SHARD_2=config.reveal_password(),
+    )  # fmt: skip
+
+
+def test_add_takes_the_password_as_a_reference_or_from_standard_input(cli: Command) -> None:
+    cli("shards", "drain", "2", "--yes")
+    cli("shards", "remove", "2", "--yes")
+    found = add_second(cli, "--password-stdin", "--dry-run")
+    assert "would add shard 2" in found.stdout
+    assert len(rows(cli.sandbox)) == 1
+    password = cli.sandbox.config_of(2).reveal_password()
+    add_second(cli, "--password-ref", password, code=2)
+    add_second(cli, code=2)  # nobody can be asked
+    found = add_second(cli, "--password-stdin", "--status", "readonly")
+    assert password not in found.output
+    assert rows(cli.sandbox)[1]["status"] == "readonly"
+    assert rows(cli.sandbox)[1]["password"] == password
+    assert password not in cli("shards", "list").output
+    add_second(cli, "--password-stdin", code=4)  # it is there
+
+
+def test_add_refuses_what_cannot_be_connected_to(cli: Command) -> None:
+    cli(
+        "shards", "add", "3", "--host", "127.0.0.1", "--port", "1", "--database", "x",
+        "--user", "y", "--password-ref", "env:DUALDB_SHARD_3", code=3, DUALDB_SHARD_3="x",
+    )  # fmt: skip
+    assert len(rows(cli.sandbox)) == 2
+
+
+def test_init_makes_what_is_missing_and_can_be_repeated(cli: Command) -> None:
+    tables = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()"
+    before = len(cli.sandbox.run("global", tables))
+    planned = cli.json("init", "--dry-run")
+    assert len(cli.sandbox.run("global", tables)) == before
+    made = cli.json("init")
+    assert made["actions"] == planned["actions"]
+    assert len(cli.sandbox.run("global", tables)) == before + sum(
+        "global" in each for each in made["actions"]
+    )
+    assert cli.json("init")["actions"] == []
+    assert "all tables are there" in cli("init").stdout
+
+
+def test_init_prints_sql_that_does_the_same(cli: Command) -> None:
+    text = cli("init", "--print", "--url", "mysql://u:p@127.0.0.1:1/x").stdout
+    for_global, _, for_shards = text.partition("-- In the database of each shard:")
+    for name, part in (("global", for_global), (1, for_shards), (2, for_shards)):
+        statements = [each for each in part.split(";") if "CREATE" in each]
+        cli.sandbox.run(name, *statements)
+    assert cli.json("init")["actions"] == []
+
+
+def test_init_on_an_empty_database_begins_with_the_shard_table(cli: Command) -> None:
+    cli.sandbox.run("global", "RENAME TABLE table_shard_config TO kept")
+    try:
+        found = cli.json("init")
+        assert "create table_shard_config" in found["actions"][0]
+        cli.sandbox.run("global", "DROP TABLE table_shard_config")
+    finally:
+        cli.sandbox.run("global", "RENAME TABLE kept TO table_shard_config")
+
+
+def test_completion_scripts(cli: Command) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert "_DUALDB_COMPLETE" in cli("completion", shell).stdout
+
+
+def test_a_json_array_of_a_watch_is_a_line_for_each_look(cli: Command) -> None:
+    found = cli("status", "--watch", "--json", "--count", "2", "--interval", "0.1").stdout
+    assert [json.loads(line)["version"] for line in found.splitlines()] == [1, 1]
