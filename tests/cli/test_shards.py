@@ -82,6 +82,14 @@ def test_an_unreachable_global_database_is_exit_code_3(cli: Command) -> None:
     assert "s3cret" not in found.stderr
 
 
+def test_no_password_is_shown_where_it_is_wrong(cli: Command) -> None:
+    config = cli.sandbox.config
+    url = f"mysql://{config.user}:s3cret-wr0ng@{config.host}:{config.port}/{config.database}"
+    found = cli("status", "--url", url, "--debug", code=3)
+    assert "Access denied" in found.stderr
+    assert "s3cret-wr0ng" not in found.output
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
