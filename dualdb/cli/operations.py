@@ -116,13 +116,15 @@ def progress_bar(title: str, total: Optional[int] = None) -> Iterator[Callable[[
     """A bar on standard error if that is a terminal: gives a function that takes the
     name of what is done now.
     """
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
     shown = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
         transient=True,
     )
     with shown:

@@ -44,7 +44,8 @@ def test_the_pictures_show_what_the_commands_show_now(cli_docs: Any) -> None:
 
 def texts(svg: str) -> Any:
     """What is written in a picture; how it is drawn depends on the release of rich."""
-    return re.findall(r">([^<>\n]+)</text>", svg)
+    found = re.findall(r">([^<>\n]+)</text>", svg)
+    return [text.replace("&#160;", " ").strip() for text in found]
 
 
 def commands(group: Any, path: str = "dualdb") -> Set[str]:
