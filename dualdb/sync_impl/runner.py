@@ -38,10 +38,13 @@ def run_step(step: steps.Step) -> Any:
 
     Args:
         step: One of ``HANDLERS``.
+
+    Raises:
+        TypeError: No handler runs it.
     """
     handler = HANDLERS.get(type(step))
     if handler is None:
-        raise TypeError(f"nobody here runs {step!r}")
+        raise TypeError(f"unsupported step: {step!r}")
     return handler(step)
 
 
