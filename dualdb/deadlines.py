@@ -82,7 +82,7 @@ def deadline_after(timeout: Optional[float] = None, now: Optional[float] = None)
     That is after ``timeout`` seconds, or when the block it is in ends; None for no
     limit.
     """
-    at = _of_the_block()
+    at = None if _current.get() is None else _of_the_block()
     if timeout is None:
         return at
     return earliest(at, (time.monotonic() if now is None else now) + seconds(timeout))

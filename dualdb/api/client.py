@@ -178,6 +178,8 @@ class BaseClient(
         Raises:
             InterfaceError: it is another caller's, and ``child_tasks`` is "error".
         """
+        if not membership.references():
+            return None
         for found in reversed(membership.open_transactions()):
             if found._begun.client is self:
                 if self._takes_part(found):

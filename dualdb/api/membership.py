@@ -89,6 +89,10 @@ def _others(transaction: Any) -> Tuple["weakref.ref[Any]", ...]:
     return tuple(kept)
 
 
+#: Falsy where no transaction is open in this context.
+references = _open.get
+
+
 def open_transactions() -> List[Any]:
     """The outermost transactions that are open in this context, whoever calls."""
     references = _open.get()

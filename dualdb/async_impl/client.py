@@ -1,6 +1,6 @@
 """The client of one database, and targets, in asyncio."""
 
-from typing import Any, Callable, Optional
+from typing import Any, Awaitable, Callable, Optional
 
 from .. import errors
 from ..api.client import BaseClient
@@ -87,11 +87,14 @@ class MySQLClient(
     def _new_pool(self) -> Pool:
         return Pool(self.config, self.name, self.shard_id)
 
-    async def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
-        transaction = self._current_transaction()
-        if transaction is not None:
-            return await transaction._execute(statement, until)
-        return await self._execute_on_own_connection(statement, until)
+    def _execute(self, statement: Any, until: Optional[float] = None) -> Awaitable[Any]:
+        place: Any = self._current_transaction()
+        coroutine: Awaitable[Any] = (
+            self._execute_on_own_connection(statement, until)
+            if place is None
+            else place._execute(statement, until)
+        )
+        return coroutine
 
     async def _execute_on_own_connection(
         self, statement: Any, until: Optional[float] = None

@@ -291,7 +291,7 @@ class Pool(BasePool):
         if waiter is not None:
             self._slots.served(waiter)
             waiter.set_result(connection)
-        while not self._slots.in_use and self._unused:
+        while self._unused and not self._slots.in_use:
             unused = self._unused.popleft()
             if not unused.done():
                 unused.set_result(None)

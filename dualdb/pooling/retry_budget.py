@@ -17,7 +17,8 @@ class RetryBudget:
 
     def earn(self) -> None:
         """Count a call."""
-        self._left = min(BUDGET, self._left + PER_CALL)
+        left = self._left + PER_CALL
+        self._left = left if left < BUDGET else BUDGET
 
     def spend(self) -> bool:
         """Take one retry.

@@ -24,6 +24,7 @@ from .row_decoder import DecoderName, decoder_name
 
 _SESSION_TRACK = CLIENT.SESSION_TRACK
 _AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
+_NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _STATUS_OF_TRANSACTIONS = _AUTOCOMMIT | SERVER_STATUS.SERVER_STATUS_IN_TRANS
 
 #: What a driver raises where the server's bytes are not what it expects, by exact type:
@@ -160,6 +161,7 @@ class ConnectionState:
     #: result, and the response that is being read.
     MATCHES_DRIVER = False
     _cached_decoder: Any = None
+    _text_encoding: Optional[TextEncoding] = None
     response: Any = None
     #: More rows than these of the command at hand are an error; None for no such limit.
     most_rows: Optional[int] = None
@@ -263,9 +265,12 @@ class ConnectionState:
     @property
     def text_encoding(self) -> TextEncoding:
         """How it wants text."""
-        plain = self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
-        zone = time_zone(self._config.time_zone)
-        return TextEncoding(self.encoding, not plain, zone)
+        escapes = not self.server_status & _NO_BACKSLASH_ESCAPES
+        known = self._text_encoding
+        if known is None or known[0] != self.encoding or known[1] is not escapes:
+            zone = time_zone(self._config.time_zone)
+            known = self._text_encoding = TextEncoding(self.encoding, escapes, zone)
+        return known
 
     @property
     def in_transaction(self) -> bool:
@@ -288,9 +293,11 @@ class ConnectionState:
     def untouched(self) -> bool:
         """Reusable, and nothing is to be done before: what it mostly is."""
         return (
-            self.reusable
+            self.wire is _IDLE
+            and self.server_status & _STATUS_OF_TRANSACTIONS == _AUTOCOMMIT
             and self.kill_state is _NO_KILL
             and not (self.dirty or self.has_diagnostics or self.inherited)
+            and not self._in_use.locked()
         )
 
     def session_opened(self) -> None:

@@ -84,6 +84,12 @@ def learn_limit(statement: Any, connection: Any) -> Exchange:
         connection.max_packet = int(answer.rows[0]["n"])
 
 
+def _check_sets(result: Any, most: int) -> None:
+    """Raises: TooManyRows where a result set has more than so many rows."""
+    for each in getattr(result, "sets", result):
+        errors.check_rows(len(each.rows), most)
+
+
 def with_session_tracking(
     statement: Any, connection: Any, *, in_transaction: bool = False
 ) -> Exchange:
@@ -107,11 +113,14 @@ def with_session_tracking(
             yield from learn_limit(statement, connection)
         result = yield from statement.exchange(connection.text_encoding)
         if most is not None:
-            for each in getattr(result, "sets", result):
-                errors.check_rows(len(each.rows), most)
+            _check_sets(result, most)
         if statement.changes_session or (connection.reset_after_call and statement.calls):
             connection.dirty = True
-        return _result_of(statement, connection, result)
+        if statement.describes:
+            return described(connection.fields, result[0])
+        if statement.asks_packet_limit:
+            return connection.max_packet, connection.text_encoding.style
+        return result
     except pymysql.err.MySQLError as error:
         if errors.ends_answer(error):
             # An error packet does not tell either what was changed before it; a reset
@@ -123,12 +132,3 @@ def with_session_tracking(
     finally:
         if idle:
             connection.tuple_rows = False
-
-
-def _result_of(statement: Any, connection: Any, result: Any) -> Any:
-    """The result of a statement that may ask for something else than its rows."""
-    if statement.describes:
-        return described(connection.fields, result[0])
-    if statement.asks_packet_limit:
-        return connection.max_packet, connection.text_encoding.style
-    return result

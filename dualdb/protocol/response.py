@@ -84,7 +84,9 @@ class Response:
         self._pieces: List[bytes] = []
         self._missing = 0
         self._huge: List[bytes] = []
-        self._state: Callable[[bytes, int, int], Optional[int]] = self._at_head
+        # A function and no bound method, which would make a reference cycle: rows would
+        # stay in memory until the next run of the garbage collector.
+        self._state: Callable[[Response, bytes, int, int], Optional[int]] = Response._at_head
         self._position = 0
         self._taken = 0  # rows of a stream
         self._undecodable: Optional[errors.UndecodableText] = None
@@ -160,7 +162,7 @@ class Response:
         self._position = 0
         while position is not None and not self.complete:
             self._position = position
-            position = self._state(data, position, len(data))
+            position = self._state(self, data, position, len(data))
         return self._position if position is None else position
 
     # The states, each a part of the answer. They read from a position on and return
@@ -173,7 +175,7 @@ class Response:
             return None
         self._begin_result(data[position + 4 : stop])
         if self._columns:
-            self._state = self._at_definitions
+            self._state = Response._at_definitions
         else:
             self.complete = not self._more
         return stop
@@ -199,7 +201,7 @@ class Response:
             data[position:stop], self._encoding, tuples=self._tuples, compiled=self._compiled
         )
         self._columns, self.message = 0, None
-        self._state = self._at_rows
+        self._state = Response._at_rows
         return after
 
     def _cached_by(self, data: bytes, position: int) -> Optional[RowDecoder]:
@@ -324,7 +326,7 @@ class Response:
         self.state_changed = bool(status & SERVER_SESSION_STATE_CHANGED)
         self.results.append(ResultSet(self.rows, self.decoder.names, len(self.rows), 0, warnings))
         self.rows, self.decoder, self._skipping = [], None, False
-        self._state = self._at_head
+        self._state = Response._at_head
         self._more = bool(status & _MORE_RESULTS)
         self.complete = not self._more
 

@@ -39,12 +39,19 @@ class Statement:
 
     Raises:
         ParameterError: No session takes it.
+        InterfaceError: It would change the session's character set.
+
+    Attributes:
+        judgement: What it does to its session, by its text.
+        is_long: Perhaps longer than the server takes.
     """
 
     __slots__ = (
         "_by_style",
         "_idempotent",
         "_read_only",
+        "is_long",
+        "judgement",
         "max_rows",
         "params",
         "sql",
@@ -67,33 +74,30 @@ class Statement:
         max_rows: Optional[int] = None,
         tuples: bool = False,
     ) -> None:
-        self.tuples = tuples  # its rows are tuples, not dicts
-        self.sql, self.params, self._idempotent, self._read_only, self.max_rows = (
-            text,
-            params,
-            idempotent,
-            read_only,
-            max_rows,
-        )
+        self.sql = text
+        self.params = params
+        self.tuples = tuples
+        self.max_rows = max_rows
+        self._idempotent = idempotent
+        self._read_only = read_only
         if max_rows is not None and (
             not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < 0
         ):
             raise errors.ParameterError(
                 f"max_rows is a number from 0 up, or None, not {max_rows!r}"
             )
-        classify.refuse_charset_change(text)
+        parameters.check_statement(text)
+        self.judgement = classify.judge(text)
+        if self.judgement.changes_charset:
+            raise classify.charset_refusal()
         self.text, self._by_style = parameters.bind_early(text, params)
+        self.is_long = self.asks_packet_limit or len(self.text) >= LONG_STATEMENT
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
         text = self.text
         if self._by_style or not text_encoding.backslash_escapes:
             text = parameters.bind(self.sql, self.params, text_encoding.style)
         return (yield text_encoding.encode(text))
-
-    @property
-    def is_long(self) -> bool:
-        """Perhaps longer than the server takes."""
-        return self.asks_packet_limit or len(self.text) >= LONG_STATEMENT
 
     @property
     def reads(self) -> bool:
@@ -113,23 +117,23 @@ class Statement:
     @property
     def commits(self) -> bool:
         """Commits an open transaction by itself, as DDL does."""
-        return classify.commits(self.sql)
+        return self.judgement.commits
 
     @property
     def changes_session(self) -> bool:
         """May leave the session otherwise than it was, without the server saying so."""
-        return classify.changes_session(self.sql)
+        return self.judgement.changes_session
 
     @property
     def calls(self) -> bool:
         """Does what its text does not show: calls a procedure, runs another text."""
-        return classify.first_word(self.sql) not in classify.OPEN
+        return self.judgement.word not in classify.OPEN
 
     def check_in_transaction(self) -> None:
         """Raises: InterfaceError for a statement that would begin or end the
         transaction behind its block's back.
         """
-        word = classify.control_word(self.sql)
+        word = self.judgement.control
         if word:
             raise errors.InterfaceError(
                 f"{word} inside a transaction: it is committed or rolled back by its block"
@@ -139,7 +143,7 @@ class Statement:
         """Raises: InterfaceError for a statement that is about its session, which the
         next call may not get.
         """
-        words = classify.session_bound(self.sql)
+        words = self.judgement.session_bound
         if words:
             raise errors.InterfaceError(
                 f"{words} outside a transaction would do nothing, because each call may get "
@@ -148,7 +152,7 @@ class Statement:
 
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
         """May have changed the session's transaction before it failed."""
-        if classify.first_word(self.sql) not in classify.PLAIN:
+        if self.judgement.word not in classify.PLAIN:
             return True
         return in_transaction and not isinstance(
             error, (pymysql.err.IntegrityError, pymysql.err.DataError, pymysql.err.ProgrammingError)
@@ -178,10 +182,12 @@ class Bulk(Statement):
     __slots__ = ("_chunk", "_escapes")
 
     def __init__(self, chunk: bulk.Chunk, *, idempotent: bool = False) -> None:
-        escapes = None not in chunk.texts
-        super().__init__(chunk.text(backslash_escapes=escapes), idempotent=idempotent)
-        # which says what kind of statement it is, in fewer words
-        self._chunk, self.sql, self._escapes = chunk, chunk.sql, escapes
+        # without the rows, it is the same kind of statement
+        super().__init__(chunk.sql, idempotent=idempotent)
+        self._chunk = chunk
+        self._escapes = None not in chunk.texts
+        self.text = chunk.text(backslash_escapes=self._escapes)
+        self.is_long = len(self.text) >= LONG_STATEMENT
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
         text = self.text

@@ -75,7 +75,7 @@ def body(text: str) -> str:
             own, which would be each shard's alone.
     """
     if not isinstance(text, str):
-        raise ParameterError(f"a statement is a str, not {type(text).__name__}")
+        raise ParameterError(f"sql must be str, not {type(text).__name__}")
     bare = _read(text, "the statement")
     while bare.rstrip().endswith(";"):
         end = len(bare.rstrip()) - 1

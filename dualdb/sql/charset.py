@@ -20,7 +20,7 @@ _SESSION = frozenset({"SESSION", "LOCAL"})
 _ELSEWHERE = frozenset({"GLOBAL", "PERSIST", "PERSIST_ONLY"})
 
 
-def changes_charset(sql: str) -> bool:
+def changes_charset(sql: str, *, backslash_escapes: bool = True) -> bool:
     """Whether a SET among the statement's words changes how the server reads text.
 
     Errs on the safe side for programs (``BEGIN NOT ATOMIC ... END``): each of their
@@ -28,10 +28,11 @@ def changes_charset(sql: str) -> bool:
 
     Args:
         sql: The statement, with whatever comments.
+        backslash_escapes: As for ``lexer.tokens``.
     """
     if _QUICK.search(sql) is None:
         return False
-    words = list(_words(sql))
+    words = list(_words(sql, backslash_escapes))
     if words[0] in ("CREATE", "ALTER"):  # of a program that is stored and not run
         return False
     starts = [
@@ -47,10 +48,10 @@ _QUICK = re.compile(r"(?i)\bSET\b")
 _BEFORE = frozenset({";", "(", "FOR", "ATOMIC", "BEGIN", "THEN", "ELSE", "DO", "LOOP", "REPEAT"})
 
 
-def _words(sql: str) -> Iterator[str]:
+def _words(sql: str, backslash_escapes: bool) -> Iterator[str]:
     """Words in upper case and signs; a quoted text is ``''``, a quoted name itself."""
     position = 0
-    for token in lexer.tokens(sql):
+    for token in lexer.tokens(sql, backslash_escapes=backslash_escapes):
         yield from _words_of_code(sql[position : token.start])
         text = sql[token.start : token.stop]
         if not token.closed:

@@ -211,12 +211,17 @@ class Judgement(NamedTuple):
         commits: It commits an open transaction before it begins, as DDL does.
         changes_session: It may leave the session otherwise than it was.
         control: The word by which it begins or ends a transaction; empty for others.
+        session_bound: The words by which it is about whichever session runs it; empty
+            for others. See ``session_bound``.
+        changes_charset: It changes the character set of its session.
     """
 
     word: str
     commits: bool
     changes_session: bool
     control: str
+    session_bound: str
+    changes_charset: bool
 
 
 def changes_session(sql: str) -> bool:
@@ -237,18 +242,16 @@ def refuse_charset_change(sql: str) -> None:
     Raises:
         InterfaceError: It would change it.
     """
-    if isinstance(sql, str) and _set_charset(sql):
-        raise errors.InterfaceError(
-            "the character set of a pooled session is not changed: set charset in the "
-            "configuration, and use CONVERT(... USING ...) for a single value"
-        ).with_context(None, sent=False)
+    if isinstance(sql, str) and judge(sql).changes_charset:
+        raise charset_refusal()
 
 
-def _set_charset(sql: str) -> bool:
-    return _set_charset_short(sql) if len(sql) < 10_000 else changes_charset(sql)
-
-
-_set_charset_short = lru_cache(maxsize=1024)(changes_charset)
+def charset_refusal() -> errors.InterfaceError:
+    """The error of a statement that would change the session's character set."""
+    return errors.InterfaceError(
+        "the character set of a pooled session is not changed: set charset in the "
+        "configuration, and use CONVERT(... USING ...) for a single value"
+    ).with_context(None, sent=False)
 
 
 def first_word(sql: str) -> str:
@@ -291,19 +294,22 @@ def judge(sql: str) -> Judgement:
 
 
 def _judge(sql: str) -> Judgement:
-    usual = _judged(lexer.code(sql))
+    usual = _judged(sql, backslash_escapes=True)
     if "\\" not in sql:
         return usual
-    other = _judged(lexer.code(sql, backslash_escapes=False))
+    other = _judged(sql, backslash_escapes=False)
     return Judgement(
         usual.word,
         usual.commits or other.commits,
         usual.changes_session or other.changes_session,
         usual.control or other.control,
+        usual.session_bound or other.session_bound,
+        usual.changes_charset or other.changes_charset,
     )
 
 
-def _judged(bare: str) -> Judgement:
+def _judged(sql: str, *, backslash_escapes: bool) -> Judgement:
+    bare = lexer.code(sql, backslash_escapes=backslash_escapes)
     inner = _FOR_ONE.match(bare)
     found = inner or _FIRST_WORD.match(bare)
     word = found[1].upper() if found else ""
@@ -315,6 +321,8 @@ def _judged(bare: str) -> Judgement:
         word in COMMITTING or _COMMITS.match(bare) is not None,
         bool(_KEEPS.search(bare) or calls),
         control[1].upper() if control is not None and ends else "",
+        _session_words(lexer.executed_code(sql, backslash_escapes=backslash_escapes)),
+        changes_charset(sql, backslash_escapes=backslash_escapes),
     )
 
 
@@ -343,19 +351,12 @@ def session_bound(sql: str) -> str:
         >>> session_bound("SELECT 'COMMIT'")
         ''
     """
-    return _session_bound_short(sql) if len(sql) < 10_000 else _session_bound(sql)
+    return judge(sql).session_bound
 
 
 _SESSION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "LOCK", "UNLOCK", "XA", "SET"}
 )
-
-
-def _session_bound(sql: str) -> str:
-    words = _session_words(lexer.executed_code(sql))
-    if words or "\\" not in sql:
-        return words
-    return _session_words(lexer.executed_code(sql, backslash_escapes=False))
 
 
 def _session_words(bare: str) -> str:
@@ -368,6 +369,3 @@ def _session_words(bare: str) -> str:
         return ""
     words = " ".join(found[0].upper().split()).lstrip("( ;")
     return "SET autocommit" if words.startswith("SET") else words
-
-
-_session_bound_short = lru_cache(maxsize=1024)(_session_bound)

@@ -42,10 +42,23 @@ def bind(sql: str, params: Params, style: LiteralStyle = DEFAULT_STYLE) -> str:
         >>> bind("SELECT %s, %s", (1, "a"))
         "SELECT 1, 'a'"
     """
+    check_statement(sql)
+    return _bind(sql, params, style)
+
+
+def check_statement(sql: object) -> None:
+    """Check that a statement is a text, and not empty.
+
+    Raises:
+        ParameterError: It is not.
+    """
     if not isinstance(sql, str):
-        raise ParameterError(f"a statement is a str, not {type(sql).__name__}")
-    if not sql.strip():
+        raise ParameterError(f"sql must be str, not {type(sql).__name__}")
+    if not sql or sql.isspace():
         raise ParameterError("the statement is empty")
+
+
+def _bind(sql: str, params: Params, style: LiteralStyle) -> str:
     if params is None:
         return sql
     found = _placeholders(sql, style.backslash_escapes)
@@ -71,6 +84,10 @@ def bind_early(sql: str, params: Params) -> Tuple[str, bool]:
     """Write the parameters into a statement before it is known how the session reads
     literals.
 
+    Args:
+        sql: The statement, which passed ``check_statement``.
+        params: Its parameters.
+
     Returns:
         The statement as most sessions take it, and whether its session must be known.
 
@@ -78,12 +95,12 @@ def bind_early(sql: str, params: Params) -> Tuple[str, bool]:
         ParameterError: No session takes it.
     """
     try:
-        return bind(sql, params), False
+        return _bind(sql, params, DEFAULT_STYLE), False
     except StyleDependent as error:
         refused = error
     for backslash_escapes in (True, False):
         try:
-            return bind(sql, params, LiteralStyle(backslash_escapes, timezone.utc)), True
+            return _bind(sql, params, LiteralStyle(backslash_escapes, timezone.utc)), True
         except StyleDependent:
             continue
     raise refused
@@ -126,9 +143,11 @@ def _positional(
             f"the statement names its parameters (%({found.names[0]})s): pass a mapping, "
             f"not a {type(params).__name__}"
         )
-    # A subclass may count and list its items otherwise.
-    iterate: Any = tuple.__iter__ if isinstance(params, tuple) else list.__iter__
-    values: List[Any] = list(iterate(params))
+    values = params
+    if type(params) is not tuple and type(params) is not list:
+        # A subclass may count and list its items otherwise.
+        iterate: Any = tuple.__iter__ if isinstance(params, tuple) else list.__iter__
+        values = list(iterate(params))
     if len(values) != found.positions:
         raise ParameterError(
             f"the statement has {found.positions} placeholder(s) %s, but {len(values)} "

@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 from .. import errors, fork_safety
 from ..execution import steps
 from ..execution.detached import DetachedExecutor
+from ..execution.resumable import Resumable
 from ..protocol.exchange import with_session_tracking
 from .connection import Connection
 
@@ -23,75 +24,99 @@ from .connection import Connection
 def gather(
     members: Sequence[steps.Step], max_concurrency: int, attempt: Callable[[steps.Step], Any]
 ) -> List[Any]:
-    """What each step gave, or the Exception it ended with.
+    """Perform steps at the same time.
 
-    ``attempt`` performs one alone and gives either.
+    Args:
+        members: The steps.
+        max_concurrency: How many at once.
+        attempt: Performs one step alone; returns its value, or the Exception it ended
+            with.
+
+    Returns:
+        For each step its value, or the Exception it ended with.
     """
     if len(members) < 2 or max_concurrency < 2:
         return [attempt(step) for step in members]
-    answers: List[Any] = [None] * len(members)
+    outcomes: List[Any] = [None] * len(members)
     calls: List[_Call] = []
     others: List[Tuple[int, steps.Step]] = []
     try:
         for number, step in enumerate(members):
             if isinstance(step, steps.RunPlan) and len(members) <= max_concurrency:
-                calls.append(_Call(number, step.plan, answers))
+                calls.append(_Call(number, step.plan, outcomes))
                 calls[-1].start()
             else:
                 others.append((number, step))
-        wait = _by_threads([*others, *_left(calls)], answers, max_concurrency, attempt)
-        _listen(calls)
+        wait = _by_threads([*others, *_remaining(calls)], outcomes, max_concurrency, attempt)
+        _poll(calls)
     finally:
         for call in calls:
-            call.leave()
-    _by_threads(_left(calls), answers, max_concurrency, attempt)()
+            call.abandon()
+    _by_threads(_remaining(calls), outcomes, max_concurrency, attempt)()
     wait()
-    return answers
+    return outcomes
 
 
 def _by_threads(
     members: Sequence[Tuple[int, steps.Step]],
-    answers: List[Any],
+    outcomes: List[Any],
     max_concurrency: int,
     attempt: Callable[[steps.Step], Any],
 ) -> Callable[[], None]:
-    """Have threads perform these. Gives what waits until they have."""
-    left = iter(members)
+    """Have threads perform these.
+
+    Returns:
+        What waits until they have.
+    """
+    remaining = iter(members)
 
     def work() -> None:
         # of a list's iterator, which gives each to one thread
-        for number, step in left:
+        for number, step in remaining:
             try:
-                answers[number] = attempt(step)
+                outcomes[number] = attempt(step)
             except BaseException as error:
-                answers[number] = error
+                outcomes[number] = error
 
     return workers.begin(work, min(len(members), max_concurrency))
 
 
 class _Call:
-    """A plan that says its statements on idle connections, as long as there are
-    such.
+    """A plan whose statements are sent on idle connections by the calling thread.
+
+    Args:
+        number: Of the plan among those that are gathered.
+        plan: The plan.
+        outcomes: Where its result, or the Exception it ended with, is put.
+
+    Attributes:
+        connection: While a statement is on its way, the connection that it is on.
+        expires_at: When nothing more is to be waited for, by time.monotonic().
+        step: What it cannot do without waiting; a thread does.
     """
 
-    #: In the middle of a statement: the connection, and when it must have gone on.
     connection: Optional[Connection] = None
-    expires = 0.0
-    #: What it cannot do without waiting.
+    expires_at = 0.0
     step: Optional[steps.Step] = None
+    _statement: steps.Execute
+    _exchange: "Resumable[bytes, Any]"
 
-    def __init__(self, number: int, plan: "steps.Plan[Any]", answers: List[Any]) -> None:
-        self.number, self.plan = number, plan
-        self._answers = answers
-        self._place: Any = None
-        self._exchange: Any = None
-        self._until: Optional[float] = None
+    def __init__(self, number: int, plan: "steps.Plan[Any]", outcomes: List[Any]) -> None:
+        self.number = number
+        self.plan: Resumable[steps.Step, Any] = Resumable(plan)
+        self._outcomes = outcomes
 
     def start(self) -> None:
-        self._go_on(next, self.plan)
+        """Begin the plan, and send its first statement."""
+        self._resume_plan(self.plan.advance, None)
 
     def receive_response(self, *, in_time: bool) -> None:
-        """Something has come, or nothing in time."""
+        """Take what has come of the answer.
+
+        Args:
+            in_time: Something has come; otherwise nothing has, and ``expires_at`` is
+                over.
+        """
         connection = self.connection
         assert connection is not None
         try:
@@ -99,108 +124,94 @@ class _Call:
             while results is None and connection.has_more:
                 results = connection.receive_response()
         except BaseException as error:
-            self._execute(self._exchange.throw, error)
+            self._resume_exchange(self._exchange.fail, error)
+            return
+        if results is None:
+            self.expires_at = connection.receive_deadline()
         else:
-            if results is None:
-                self.receive_deadline = connection.receive_deadline()
-            else:
-                self._execute(self._exchange.send, results)
+            self._resume_exchange(self._exchange.advance, results)
 
-    def leave(self) -> None:
-        """Nobody waits for it any more, if it is not over."""
+    def abandon(self) -> None:
+        """If a statement is on its way, nobody waits for it any more."""
         if self.connection is not None:
             self.connection.drop_command()
-            self._close_descriptor()
+            self._release()
             self.plan.close()
 
-    def _go_on(self, resume: Callable[[Any], steps.Step], value: Any) -> None:
-        """Go on with the plan, until it has a statement on its way or needs somebody
-        else.
+    def _resume_plan(self, resume: Callable[[Any], Optional[steps.Step]], value: Any) -> None:
+        """Go on with the plan until a statement is on its way, or somebody else has to
+        perform its step, or it is over.
         """
         try:
             step = resume(value)
-        except StopIteration as done:
-            self._answers[self.number] = done.value
-            return
         except Exception as error:
-            self._answers[self.number] = error
+            self._outcomes[self.number] = error
             return
-        connection = (
-            step.executor._begin()
-            if isinstance(step, steps.Execute) and isinstance(step.executor, DetachedExecutor)
-            else None
-        )
+        if step is None:
+            self._outcomes[self.number] = self.plan.result
+        elif isinstance(step, steps.Execute) and isinstance(step.executor, DetachedExecutor):
+            self._begin(step, step.executor._begin())
+        else:
+            self.step = step
+
+    def _begin(self, step: steps.Execute, connection: Optional[Connection]) -> None:
         if connection is None:
             self.step = step
             return
-        assert isinstance(step, steps.Execute)
-        self.connection, self._place, self._until = connection, step.executor, step.until
-        self._exchange = with_session_tracking(step.statement, connection)
-        self._execute(next, self._exchange)
+        self.connection, self._statement = connection, step
+        self._exchange = Resumable(with_session_tracking(step.statement, connection))
+        self._resume_exchange(self._exchange.advance, None)
 
-    def _execute(self, resume: Callable[[Any], bytes], value: Any) -> None:
-        """Go on with the talk, until its next command is sent or it is over."""
-        connection = self.connection
+    def _resume_exchange(self, resume: Callable[[Any], Optional[bytes]], value: Any) -> None:
+        """Go on with the exchange until its next command is sent, or it is over."""
+        connection, place = self.connection, self._statement.executor
         assert connection is not None
         while True:
             try:
                 command = resume(value)
-            except StopIteration as done:
-                self._close_descriptor()
-                self._go_on(self.plan.send, done.value)
-                return
             except BaseException as error:
                 translated = errors.translate_error(
-                    error, self._place.name, self._place.shard_id, sent=connection.sent
+                    error, place.name, place.shard_id, sent=connection.sent
                 )
-                self._close_descriptor()
+                self._release()
                 # somebody's interrupt, or a fault of ours
                 if not isinstance(translated, errors.Error):
                     raise
-                self._go_on(self.plan.throw, translated)
+                self._resume_plan(self.plan.fail, translated)
+                return
+            if command is None:
+                self._release()
+                self._resume_plan(self.plan.advance, self._exchange.result)
                 return
             try:
-                connection.send(command, self._until)
-                self.receive_deadline = connection.receive_deadline()
+                connection.send(command, self._statement.until)
+                self.expires_at = connection.receive_deadline()
                 return
             except BaseException as error:
-                resume, value = self._exchange.throw, error
+                resume, value = self._exchange.fail, error
 
-    def _close_descriptor(self) -> None:
+    def _release(self) -> None:
         connection, self.connection = self.connection, None
-        self._place._end(connection)
+        executor: Any = self._statement.executor
+        executor._end(connection)
 
 
-def _left(calls: Sequence[_Call]) -> List[Tuple[int, steps.Step]]:
+def _remaining(calls: Sequence[_Call]) -> List[Tuple[int, steps.Step]]:
     """What the calls cannot do without waiting, taken from them."""
-    left: List[Tuple[int, steps.Step]] = []
+    remaining: List[Tuple[int, steps.Step]] = []
     for call in calls:
         step, call.step = call.step, None
         if step is not None:
-            left.append((call.number, steps.RunPlan(_resumed(call.plan, step))))
-    return left
+            remaining.append((call.number, steps.RunPlan(call.plan.remaining(step))))
+    return remaining
 
 
-def _resumed(plan: "steps.Plan[Any]", step: steps.Step) -> "steps.Plan[Any]":
-    """The rest of a plan that has come to this step."""
-    try:
-        while True:
-            try:
-                response = yield step
-            except BaseException as error:
-                step = plan.throw(error)
-            else:
-                step = plan.send(response)
-    except StopIteration as done:
-        return done.value
-
-
-def _listen(calls: Sequence[_Call]) -> None:
-    """Hear every call until it is over or needs somebody else."""
+def _poll(calls: Sequence[_Call]) -> None:
+    """Take the answers as they come, until each call is over or needs somebody else."""
     poll = select.poll()
     waiting: Dict[int, _Call] = {}
 
-    def watch(call: _Call) -> None:
+    def register(call: _Call) -> None:
         if call.connection is not None:
             number = call.connection.fileno()
             poll.register(number, select.POLLIN)
@@ -210,12 +221,12 @@ def _listen(calls: Sequence[_Call]) -> None:
         poll.unregister(number)
         call = waiting.pop(number)
         call.receive_response(in_time=in_time)
-        watch(call)
+        register(call)
 
     for call in calls:
-        watch(call)
+        register(call)
     while waiting:
-        first = min([call.receive_deadline for call in waiting.values()])
+        first = min([call.expires_at for call in waiting.values()])
         # poll() counts milliseconds: rather a little late than again and again a little
         # early.
         for number, _ in poll.poll(
@@ -223,7 +234,7 @@ def _listen(calls: Sequence[_Call]) -> None:
         ):
             receive_response(number, in_time=True)
         now = time.monotonic()
-        for number in [number for number, call in waiting.items() if call.receive_deadline <= now]:
+        for number in [number for number, call in waiting.items() if call.expires_at <= now]:
             receive_response(number, in_time=False)
 
 

@@ -43,12 +43,14 @@ class _Ref(weakref.ref):  # type: ignore[type-arg]
 
 
 class _Lease:
-    """The right to a slot; ``ref`` stands for it in the pool's slots."""
+    """The right to a slot; ``ref`` stands for it in the pool's slots, and is None when
+    the slot has been given back.
+    """
 
     __slots__ = ("__weakref__", "ref")
 
     def __init__(self, lost: Deque[_Ref]) -> None:
-        self.ref = _Ref(self, lost.append)
+        self.ref: Optional[_Ref] = _Ref(self, lost.append)
 
 
 class _Waiter:
@@ -397,10 +399,11 @@ class Pool(BasePool):
         """Under the lock: hand a connection to who waits, or to the store. False where
         it must be closed first, because no more are kept.
         """
-        if (self.closed or self._store.is_full) and not self._slots.waiting and connection.open:
+        waiting = self._slots.waiting
+        if (self.closed or self._store.is_full) and not waiting and connection.open:
             return False
         connection.lease = None
-        if not self._slots.waiting:
+        if not waiting:
             self._store.put(connection)
         self._give(lease, connection)
         return True
@@ -408,10 +411,12 @@ class Pool(BasePool):
     def _give(self, lease: _Lease, connection: Optional[Connection]) -> None:
         """Under the lock: the slot to who waits, or to nobody."""
         waiter = self._slots.give(lease.ref)
+        # a reference that is gone before its lease reports nothing lost
+        lease.ref = None
         if waiter is not None:
             waiter.wake(connection)
             self._slots.served(waiter)
-        elif not self._slots.in_use:
+        elif self._unused:
             self._wake_unused()
 
     def _free_lost(self) -> None:
@@ -421,11 +426,11 @@ class Pool(BasePool):
             if waiter is not None:
                 waiter.wake()
                 self._slots.served(waiter)
-        if not self._slots.in_use:
-            self._wake_unused()
+        self._wake_unused()
 
     def _wake_unused(self) -> None:
-        while self._unused:
+        """Under the lock: if no slot is taken, wake who waits for that."""
+        while self._unused and not self._slots.in_use:
             self._unused.popleft().wake()
 
     # Sessions that are killed on the server; see SessionKiller.

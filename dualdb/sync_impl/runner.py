@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Generator, List, Literal, Set, TypeVar
 
 from .. import errors
 from ..execution import shutdown, steps
+from ..execution.resumable import Resumable
 from .concurrency import gather
 
 log = logging.getLogger("dualdb")
@@ -18,19 +19,28 @@ T = TypeVar("T")
 
 
 def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Any]) -> T:
-    """Perform a plan (or hold a talk) step by step and give its result."""
-    try:
-        step = next(plan)
-        while True:
-            try:
-                response = run_step(step)
-            except BaseException as error:
-                step = plan.throw(error)
-            else:
-                step = plan.send(response)
-    except StopIteration as done:
-        result: T = done.value
-        return result
+    """Run a plan, or an exchange, to its end.
+
+    Args:
+        plan: A generator of steps.
+        run_step: Performs one.
+
+    Returns:
+        What the plan returns.
+
+    Raises:
+        BaseException: What the plan ends with.
+    """
+    running = Resumable(plan)
+    step = running.advance(None)
+    while step is not None:
+        try:
+            value = run_step(step)
+        except BaseException as error:
+            step = running.fail(error)
+        else:
+            step = running.advance(value)
+    return running.result
 
 
 def run_step(step: steps.Step) -> Any:
@@ -38,10 +48,13 @@ def run_step(step: steps.Step) -> Any:
 
     Args:
         step: One of ``HANDLERS``.
+
+    Raises:
+        TypeError: No handler runs it.
     """
     handler = HANDLERS.get(type(step))
     if handler is None:
-        raise TypeError(f"nobody here runs {step!r}")
+        raise TypeError(f"unsupported step: {step!r}")
     return handler(step)
 
 

@@ -36,7 +36,7 @@ def test_a_query_that_may_stand_in_parentheses(text: str, said: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (7, "a statement is a str"),
+        (7, "sql must be str"),
         ("", "a query is expected"),
         ("UPDATE t SET a = 1", "a query is expected"),
         ("(SELECT 1)", "a query is expected"),

@@ -72,7 +72,7 @@ def test_bind(sql: str, params: Any, text: str) -> None:
         ("  ", None, "the statement is empty"),
         ("UPDATE t SET a = %s WHERE id IN %s", ([], [1]), "an empty sequence is for IN alone"),
         ("UPDATE t SET a = '%%', b = %(a)s", {"a": ()}, "an empty sequence is for IN alone"),
-        (b"SELECT 1", None, "a statement is a str, not bytes"),
+        (b"SELECT 1", None, "sql must be str, not bytes"),
     ],
 )
 def test_bad_input_is_told_apart(sql: Any, params: Any, says: str) -> None:
@@ -143,7 +143,7 @@ def test_the_message_names_the_parameter_that_is_wrong() -> None:
     assert str(caught.value).startswith("parameter 'pay': ")
     with pytest.raises(ParameterError) as caught:
         bind(5, None)  # type: ignore[arg-type]
-    assert str(caught.value) == "a statement is a str, not int"
+    assert str(caught.value) == "sql must be str, not int"
     with pytest.raises(ParameterError) as caught:
         bind(" ", None)
     assert str(caught.value) == "the statement is empty"
