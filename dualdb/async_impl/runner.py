@@ -238,7 +238,7 @@ class Background:
 class Tasks:
     """Mixed into whatever runs plans in the caller's task."""
 
-    _colour: Literal["tasks"] = "tasks"
+    _io: Literal["tasks"] = "tasks"
     _awaits = True
 
     @staticmethod

@@ -208,7 +208,7 @@ class Background:
 class Threads:
     """Mixed into whatever runs plans in the caller's thread."""
 
-    _colour: Literal["threads"] = "threads"
+    _io: Literal["threads"] = "threads"
     _awaits = False
 
     @staticmethod

@@ -247,6 +247,8 @@ async def transaction(tx: Transaction) -> None:
     assert_type(await tx.execute_non_query("q", (1,)), RowCount)
     assert_type(await tx.get_last_insert_id(), int)
     assert_type(tx.cursor(), Any)
+    assert_type(tx.is_open, bool)
+    assert_type(await tx.rollback(), None)
     assert_type(tx.name, str)
     assert_type(tx.shard_id, Optional[int])
 

@@ -242,6 +242,8 @@ def transaction(tx: Transaction) -> None:
     assert_type(tx.execute_non_query("q", (1,)), RowCount)
     assert_type(tx.get_last_insert_id(), int)
     assert_type(tx.cursor(), Any)
+    assert_type(tx.is_open, bool)
+    assert_type(tx.rollback(), None)
     assert_type(tx.name, str)
     assert_type(tx.shard_id, Optional[int])
 
