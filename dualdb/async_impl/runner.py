@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 async def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Awaitable[Any]]) -> T:
-    """Perform a plan (or hold a talk) step by step and give its result."""
+    """Run a plan, or an exchange, step by step and return its result."""
     try:
         step = next(plan)
         while True:
@@ -123,7 +123,7 @@ async def _call_hooks(step: steps.CallHooks) -> None:
 async def _notify(hook: Callable[[], Any]) -> None:
     try:
         response = hook()
-    except (Exception, SystemExit):
+    except (Exception, SystemExit, GeneratorExit):
         log.exception("the hook %r failed", hook)
         return
     if not inspect.isawaitable(response):

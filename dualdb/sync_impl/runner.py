@@ -18,12 +18,16 @@ T = TypeVar("T")
 
 
 def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Any]) -> T:
-    """Perform a plan (or hold a talk) step by step and give its result."""
+    """Run a plan, or an exchange, step by step and return its result."""
+    stop = None
     try:
         step = next(plan)
         while True:
             try:
                 response = run_step(step)
+            except StopIteration as error:
+                stop = error  # of the user's function
+                step = plan.throw(error)
             except BaseException as error:
                 step = plan.throw(error)
             else:
@@ -31,6 +35,11 @@ def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Any]) -> T:
     except StopIteration as done:
         result: T = done.value
         return result
+    except RuntimeError as error:
+        # A generator cannot raise the StopIteration that was thrown into it (PEP 479).
+        if stop is None or error.__cause__ is not stop:
+            raise
+        raise stop from stop.__cause__
 
 
 def run_step(step: steps.Step) -> Any:
@@ -122,7 +131,7 @@ def _notify(hook: Callable[[], Any]) -> None:
         if inspect.iscoroutinefunction(hook):
             raise TypeError("a coroutine function is a hook for the asyncio service")
         hook()
-    except (Exception, SystemExit):
+    except (Exception, SystemExit, GeneratorExit):
         log.exception("the hook %r failed", hook)
 
 
