@@ -1,8 +1,9 @@
 """Transactions, in asyncio."""
 
 import asyncio
+import contextlib
 import time
-from typing import Any, Callable, Generator, List, Optional
+from typing import Any, AsyncIterator, Callable, Generator, List, Optional
 
 from .. import deadlines, errors
 from ..api.transaction import BaseTransaction
@@ -12,7 +13,7 @@ from ..execution import execute, steps
 from ..protocol.transaction_commands import TransactionOptions, Verdict, commands_for
 from .borrowed_connection import BorrowedConnection
 from .results import Called, Column, Count, Int, OneRow, Rows, Value
-from .runner import Tasks, run_plan
+from .runner import Tasks, acquire, run_plan
 from .stream import Stream
 
 
@@ -37,15 +38,16 @@ class Transaction(
 
     async def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
         state = self._check()
+        until = state.limit.clamp(until)
         if state.gate is None:
             return await self._execute_now(state, statement, until)
-        async with state.gate:
-            return await self._execute_now(state, statement, until)
+        async with self._turn(state, until):
+            return await self._execute_now(self._check(), statement, until)
 
     async def _execute_now(
         self, state: TransactionState, statement: Any, until: Optional[float]
     ) -> Any:
-        until = state.limit.clamp(until)
+        self._check_caller(state)
         try:
             return await run_plan(
                 self._exchange(statement), lambda command: state.connection.run(command, until)
@@ -53,6 +55,17 @@ class Transaction(
         except BaseException as error:
             translated = self._on_error(error)
             errors.raise_translated(error, translated)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, state: TransactionState, until: Optional[float]) -> AsyncIterator[None]:
+        """Let one caller at a time in, where children may join."""
+        left = None if until is None else max(0.0, until - time.monotonic())
+        if not await acquire(state.gate, left):
+            raise self._no_turn(state)
+        try:
+            yield
+        finally:
+            state.gate.release()
 
     async def __aenter__(self) -> "Transaction":
         limit, state = self._check_unused(), None
@@ -64,15 +77,20 @@ class Transaction(
             if state is None:
                 await self._run(execute.check_out(self._resolve, until=until, into=borrowed))
                 state = self._begin_outermost(borrowed, limit)
-            connection = state.connection
-            await run_plan(
-                self._begin_exchange(state), lambda command: connection.run(command, until)
-            )
-            self._opened(state)
+            if state.gate is None:
+                await self._begin(state, until)
+            else:
+                async with self._turn(state, until):
+                    await self._begin(state, until)
             return self
         except BaseException as error:
             translated = self._begin_failed(state, borrowed, error)
             errors.raise_translated(error, translated)
+
+    async def _begin(self, state: TransactionState, until: Optional[float]) -> None:
+        connection = state.connection
+        await run_plan(self._begin_exchange(state), lambda command: connection.run(command, until))
+        self._opened(state)
 
     @ends_block
     async def __aexit__(

@@ -2,10 +2,12 @@
 
 import contextlib
 import threading
-from typing import Any, Callable, List, Optional
+import time
+from typing import Any, Callable, Iterator, List, Optional
 
 from .. import deadlines, errors
 from ..api.transaction import BaseTransaction
+from ..api.transaction_state import TransactionState
 from ..blocks import ends_block
 from ..execution import execute, steps
 from ..protocol.transaction_commands import TransactionOptions, Verdict, commands_for
@@ -41,14 +43,31 @@ class Transaction(
     def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
         state = self._check()
         until = state.limit.clamp(until)
-        with contextlib.nullcontext() if state.gate is None else state.gate:
-            try:
-                return run_plan(
-                    self._exchange(statement), lambda command: state.connection.run(command, until)
-                )
-            except BaseException as error:
-                translated = self._on_error(error)
-                errors.raise_translated(error, translated)
+        if state.gate is None:
+            return self._execute_now(state, statement, until)
+        with self._turn(state, until):
+            return self._execute_now(self._check(), statement, until)
+
+    def _execute_now(self, state: TransactionState, statement: Any, until: Optional[float]) -> Any:
+        self._check_caller(state)
+        try:
+            return run_plan(
+                self._exchange(statement), lambda command: state.connection.run(command, until)
+            )
+        except BaseException as error:
+            translated = self._on_error(error)
+            errors.raise_translated(error, translated)
+
+    @contextlib.contextmanager
+    def _turn(self, state: TransactionState, until: Optional[float]) -> Iterator[None]:
+        """Let one caller at a time in, where children may join."""
+        left = -1 if until is None else max(0.0, until - time.monotonic())
+        if not state.gate.acquire(timeout=left):
+            raise self._no_turn(state)
+        try:
+            yield
+        finally:
+            state.gate.release()
 
     def __enter__(self) -> "Transaction":
         limit, state = self._check_unused(), None
@@ -60,13 +79,20 @@ class Transaction(
             if state is None:
                 self._run(execute.check_out(self._resolve, until=until, into=borrowed))
                 state = self._begin_outermost(borrowed, limit)
-            connection = state.connection
-            run_plan(self._begin_exchange(state), lambda command: connection.run(command, until))
-            self._opened(state)
+            if state.gate is None:
+                self._begin(state, until)
+            else:
+                with self._turn(state, until):
+                    self._begin(state, until)
             return self
         except BaseException as error:
             translated = self._begin_failed(state, borrowed, error)
             errors.raise_translated(error, translated)
+
+    def _begin(self, state: TransactionState, until: Optional[float]) -> None:
+        connection = state.connection
+        run_plan(self._begin_exchange(state), lambda command: connection.run(command, until))
+        self._opened(state)
 
     @ends_block
     def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> Optional[bool]:
