@@ -4,12 +4,14 @@ once.
 
 import math
 import time
-from typing import Any, List, Tuple
+from abc import ABC, abstractmethod
+from typing import Any, Generic, List, Tuple
 
 from .. import deadlines, errors
 from ..execution import steps
 from ..protocol.exchange import Exchange
 from ..sql import literals
+from .typevars import LockT
 
 #: The server must not end the session because its holder is busy elsewhere: 24 days,
 #: the most that MySQL takes on every platform.
@@ -155,3 +157,46 @@ class BaseLock:
         return errors.LockLost(message).with_context(
             self._client.name, self._client.shard_id, sent=True
         )
+
+
+class Locks(ABC, Generic[LockT]):
+    """Mixed into a target that advisory locks can be taken on."""
+
+    @abstractmethod
+    def _new_lock(self, name: str, timeout: float) -> LockT:
+        """Make the implementation's lock."""
+
+    def lock(self, name: str, *, timeout: float) -> LockT:
+        """Take an advisory lock of this database's server: ``with db.lock("rebalance",
+        timeout=5):``, in asyncio ``async with``.
+
+        Nobody else holds a lock of that name on that server meanwhile, by dualdb or by
+        GET_LOCK. It is held by a session of its own, one of the pool's: what the block
+        does to the database is committed or rolled back apart from it, and a second
+        lock of the same name waits for the first, even in the same thread or task.
+        If that session ends, so does the lock: ``lock.check()`` asks the server whether
+        it is still held, and so does the end of the block.
+
+        Args:
+            name: 1 to 64 characters; MySQL takes upper and lower case for the same,
+                MariaDB does not.
+            timeout: Seconds to wait for the lock, 0 for not at all; MySQL counts in
+                whole ones. It does not limit the block.
+
+        Returns:
+            A context manager, which can be used again after its block.
+
+        Raises:
+            ParameterError: The name or the time is none.
+            LockNotAvailable: (when the block begins) It was held by others all the
+                time.
+            NotSupportedError: (when the block begins) The server is a node of a Galera
+                cluster, whose locks exclude nobody on another.
+            LockLost: (from ``check()``, and at the end of a block that ended normally)
+                It was lost before.
+
+        Example:
+            >>> with db.lock("rebalance", timeout=5) as lock:
+            ...     lock.check()
+        """
+        return self._new_lock(name, timeout)

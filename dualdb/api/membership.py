@@ -36,7 +36,7 @@ class Entry:
     generator is a ``contextlib.contextmanager``, which is a block of its caller.
     """
 
-    __slots__ = ("_caller", "_code", "_generator", "_line")
+    __slots__ = ("__weakref__", "_caller", "_code", "_generator", "_line")
 
     def __init__(self, caller: object) -> None:
         self._caller = weakref.ref(caller)
@@ -56,9 +56,29 @@ class Entry:
             self._generator is None or blocks.runs(self._generator)
         )
 
+    def covers(self, caller: object) -> bool:
+        """True if this caller runs inside the block: it entered it, or was started
+        there and so has inherited its context.
+        """
+        if self._caller() is caller:
+            return self.is_by(caller)
+        return any(reference() is self for reference in _savepoints.get())
+
     def left(self) -> None:
         """Forget the generator: its frame refers to the block."""
         self._generator = None
+
+
+#: The entries of the savepoints that were entered in this context.
+_savepoints: ContextVar[Tuple["weakref.ref[Entry]", ...]] = ContextVar(
+    "dualdb_savepoints", default=()
+)
+
+
+def enter_savepoint(entry: Entry) -> None:
+    """Make a savepoint one of this context's, and of those that inherit it."""
+    kept = [reference for reference in _savepoints.get() if reference() is not None]
+    _savepoints.set((*kept, weakref.ref(entry)))
 
 
 # The transactions are held weakly: one that nobody holds any more is given up by its

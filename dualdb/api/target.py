@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from typing import (
+    TYPE_CHECKING,
     Any,
     AsyncIterable,
+    Awaitable,
     Callable,
     Coroutine,
     Generic,
@@ -15,9 +17,10 @@ from typing import (
     overload,
 )
 
-from ..execution import bulk, steps, verbs
+from ..execution import bulk, retry, steps, verbs
+from ..protocol.statements import Statement
 from ..protocol.transaction_commands import TransactionOptions
-from ..results import RowCount
+from ..results import Row, RowCount
 from ..sql.parameters import Params
 from .typevars import (
     CallR,
@@ -27,45 +30,58 @@ from .typevars import (
     InTasks,
     InThreads,
     MadeT,
+    ResultT,
     RowR,
     RowsR,
     TransactionT,
     ValueR,
 )
 
+if TYPE_CHECKING:
+    # Names for checkers alone: no type variable can stand for the generic Stream.
+    from ..async_impl.stream import Stream as AsyncStream
+    from ..sync_impl.stream import Stream as SyncStream
+
 
 class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT]):
     """One database: the global one, a shard, a session's, or the one a transaction is
     open on.
 
-    The verbs are the same on all of them and in both colours; in asyncio their results
-    are awaited. ``params`` is a tuple or list for ``%s``, a mapping for ``%(name)s``,
-    or None for a statement that is sent as it stands.
+    The verbs are the same on all of them and in both implementations; in asyncio their
+    results are awaited. ``params`` is a tuple or list for ``%s``, a mapping for
+    ``%(name)s``, or None for a statement that is sent unchanged.
 
     Every verb may raise ParameterError (bad input; nothing was sent), RoutingError (no
     database to send it to), PoolTimeout, ConnectionFailed, ConnectionLost,
-    OutcomeUnknown (a write whose connection broke before its answer), and what the
-    server says, as the ``pymysql.err`` class it has always had.
+    OutcomeUnknown (a write whose connection broke before its answer), and the server's
+    own error, as the ``pymysql.err`` class it has always had.
     """
 
-    #: The colour can await what it is given.
+    #: The implementation can await what the user passes.
     _awaits: bool
 
     @abstractmethod
     def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
-        """Where a call goes now; see ``steps.Route``."""
+        """Find where a call goes now; see ``steps.Route``."""
 
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any:
-        """Perform a plan the colour's way: its result, or a coroutine of it."""
+        """Run a plan the implementation's way: its result, or a coroutine of it."""
 
     @abstractmethod
     def _new_transaction(self, options: TransactionOptions) -> TransactionT:
-        """The colour's transaction on this target."""
+        """Make the implementation's transaction on this target."""
 
     @abstractmethod
     def _new_connection(self) -> ConnectionT:
-        """The colour's borrowed connection to this target."""
+        """Make the implementation's borrowed connection to this target."""
+
+    @staticmethod
+    @abstractmethod
+    def _new_stream(
+        route: steps.Route, statement: Statement, timeout: Optional[float], as_: Any
+    ) -> Any:
+        """Make the implementation's stream of a statement's rows."""
 
     def transaction(
         self,
@@ -77,39 +93,46 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         other_shards: bool = False,
         timeout: Optional[float] = None,
     ) -> TransactionT:
-        """A transaction on this database: committed where its block ends well, rolled
-        back where it does not.
+        """Open a transaction: committed if its block ends normally, rolled back if it
+        raises.
 
-        ``with db.shard(2).transaction() as tx:``, in asyncio ``async with``. It has the
-        verbs, and calls that the same thread or task makes to the same database inside
-        the block take part in it. Inside another transaction on that database it is a
+        ``with db.shard(2).transaction() as tx:``, in asyncio ``async with``. ``tx`` has
+        the verbs, and calls that the same thread or task makes to the same database
+        inside the block take part. Inside another transaction on that database it is a
         savepoint.
 
         Args:
-            commit_marker: where the connection is lost at COMMIT, find out what became
-                of it, with a row that the transaction leaves in the table
-                ``dualdb_commit`` of its database (made if it is missing, swept after a
-                week). The block then ends well, or raises TransactionAborted where
-                nothing was applied; OutcomeUnknown only where the database cannot be
-                asked any more.
+            commit_marker: If the connection is lost at COMMIT, find out whether it was
+                applied, by a row that the transaction inserts into the table
+                ``dualdb_commit`` of its database (created if it is missing; rows are
+                removed after a week). The block then ends normally, or raises
+                TransactionAborted if nothing was applied; OutcomeUnknown only if the
+                database cannot be asked any more.
             isolation: "READ COMMITTED" and its like, for this transaction alone.
-            read_only: the server refuses writes (ReadOnlyServer).
-            other_shards: let the same thread or task use other shards inside the block,
-                although what it does there is not part of the transaction;
-                CrossShardError otherwise. The global database may be used in any case.
-            snapshot: everything is read as it was when the transaction began, and not
-                when it first read.
-            timeout: seconds for the whole block, from the wait for a connection on.
-                When they are over, what runs is ended, and so is the transaction on the
-                server, whatever the block does; the next call in it raises
+            read_only: The server refuses writes (ReadOnlyServer).
+            snapshot: Everything is read as it was when the transaction began, not when
+                it first read.
+            other_shards: Let the same thread or task use other shards inside the block,
+                outside the transaction; CrossShardError otherwise. The global database
+                may be used in any case.
+            timeout: Seconds for the whole block, including the wait for a connection.
+                After that the running statement is ended, and so is the transaction on
+                the server, whatever the block does; the next call in it raises
                 DeadlineExceeded, and so does its end. A COMMIT that has begun by then
-                is not cut short.
+                has 3 seconds more.
+
+        Returns:
+            A context manager, to be used once.
 
         Raises:
-            ParameterError: no such isolation level, no such time, or ``commit_marker``
-                of one that is ``read_only``.
-            InterfaceError: (when it begins) one of these for a transaction inside
-                another: they are the outermost's.
+            ParameterError: No such isolation level, no such time, or ``commit_marker``
+                with ``read_only``.
+            InterfaceError: (when the block begins) Options for a transaction inside
+                another: they belong to the outermost.
+
+        Example:
+            >>> with db.shard(2).transaction() as tx:
+            ...     tx.execute("UPDATE trades SET quantity = 0 WHERE user_id = 7")
         """
         return self._new_transaction(
             TransactionOptions(
@@ -117,15 +140,157 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
             ).checked()
         )
 
+    @overload
+    def run(
+        self: InThreads,
+        function: Callable[[TransactionT], ResultT],
+        *,
+        attempts: int = retry.RUN_ATTEMPTS,
+        commit_marker: bool = False,
+        isolation: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> ResultT: ...
+
+    @overload
+    def run(
+        self: InTasks,
+        function: Callable[[TransactionT], Awaitable[ResultT]],
+        *,
+        attempts: int = retry.RUN_ATTEMPTS,
+        commit_marker: bool = False,
+        isolation: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, ResultT]: ...
+
+    def run(
+        self,
+        function: Callable[[TransactionT], Any],
+        *,
+        attempts: int = retry.RUN_ATTEMPTS,
+        commit_marker: bool = False,
+        isolation: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        """Call a function in a transaction, and again in a new one if the server rolled
+        it back because of a conflict.
+
+        It is repeated after a deadlock, a lock that was not available in time, a
+        conflict between nodes at COMMIT, or a connection lost before COMMIT: in all of
+        these nothing was applied. There is a random pause in between. The function may
+        run several times: keep side effects in ``tx.on_commit``. Inside another
+        transaction it is called once, in a savepoint: only the whole can be repeated.
+
+        Args:
+            function: Takes the transaction; in asyncio a coroutine function.
+            attempts: The largest number of calls.
+            commit_marker: As for ``transaction``.
+            isolation: As for ``transaction``.
+            timeout: Seconds for all attempts and pauses together; see ``transaction``.
+
+        Returns:
+            What the function returns; None if it left the block by ``Rollback``.
+
+        Raises:
+            ParameterError: As for ``transaction``.
+            Error: What COMMIT raises, or after the last attempt its conflict.
+            Exception: Whatever the function raises, unchanged. (Python turns a
+                StopIteration that leaves a coroutine function into a RuntimeError.)
+
+        Example:
+            >>> db.shard(2).run(lambda tx: tx.execute("DELETE FROM trades"))
+        """
+        options = TransactionOptions(commit_marker, isolation, timeout=timeout)
+        return self._run(retry.run(self._new_transaction, function, options, attempts))
+
     def connection(self) -> ConnectionT:
-        """The raw driver connection, borrowed: ``with db.connection() as conn:``, in
+        """Borrow the raw driver connection: ``with db.connection() as conn:``, in
         asyncio ``async with``.
 
         It is a ``pymysql`` or ``aiomysql`` connection, in autocommit. It is closed
-        after use and not pooled again, because nobody can say what state it was left
-        in.
+        after use and not pooled again, because its state is not known.
+
+        Returns:
+            A context manager of the connection.
         """
         return self._new_connection()
+
+    @overload
+    def stream(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> "SyncStream[Row]": ...
+
+    @overload
+    def stream(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> "SyncStream[MadeT]": ...
+
+    @overload
+    def stream(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> "AsyncStream[Row]": ...
+
+    @overload
+    def stream(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> "AsyncStream[MadeT]": ...
+
+    def stream(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        """Iterate over the rows of a query as they arrive, in constant memory.
+
+        ``for row in db.stream(...)``, in asyncio ``async for``. The connection belongs
+        to the loop until its end. Leaving the loop early frees it at once and ends the
+        query on the server. Nothing is sent before the first row is asked for, and
+        nothing twice.
+
+        Args:
+            sql: As for ``query``.
+            params: As for ``query``.
+            as_: As for ``query``.
+            read_only: As for ``query``.
+            timeout: Seconds for the whole loop.
+
+        Returns:
+            An iterator of rows, which is also a context manager.
+
+        Raises:
+            ParameterError: Rows cannot be made as ``as_``, or the statement is wrong.
+
+        Example:
+            >>> for row in db.shard(2).stream("SELECT symbol FROM trades"):
+            ...     print(row["symbol"])
+        """
+        statement = Statement(sql, params, read_only=read_only)
+        return self._new_stream(self._route, statement, timeout, as_)
 
     @overload
     def query(
@@ -176,27 +341,37 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> Any:
-        """The rows of the (first) result set, a list of dicts; empty for a statement
-        without rows.
+        """Run a statement and return the rows of its first result set.
 
         Args:
-            as_: what each row is made: a pydantic model, a dataclass, a NamedTuple or a
-                TypedDict, by the names of the columns, or ``tuple``, with the columns
-                in their order. The values of a model, a TypedDict or a pydantic
-                dataclass are validated.
-            idempotent: the statement may be sent twice if its connection is lost.
-            read_only: the statement only reads, so that the same holds, and a read-only
-                shard takes it. A plain SELECT need not say so; one that calls a stored
-                function or locks rows is not plain.
-            max_rows: more are an error; None for the ``max_rows`` of the configuration.
-                What only reads (see ``read_only``) is not waited for then; what may
-                write is performed to its end, and its rows come all.
-            timeout: seconds for all of it, from the wait for a connection on.
+            sql: The statement, with ``%s`` or ``%(name)s`` placeholders.
+            params: A tuple or list for ``%s``, a mapping for ``%(name)s``; None sends
+                ``sql`` unchanged.
+            as_: Row type: a pydantic model, dataclass, NamedTuple or TypedDict (by
+                column name), or ``tuple`` (by position). The values of a model, a
+                TypedDict or a pydantic dataclass are validated. Default: dict.
+            idempotent: The statement may be sent twice if its connection is lost.
+            read_only: The statement only reads, so that the same holds, and a read-only
+                shard accepts it. A plain SELECT need not say so; one that calls a
+                stored function or locks rows is not plain.
+            max_rows: Raise TooManyRows above this number; None for the ``max_rows`` of
+                the configuration. A read (see ``read_only``) is aborted on the server;
+                a statement that may write runs to its end.
+            timeout: Seconds for the whole call, including the wait for a connection.
+
+        Returns:
+            A list, empty if there are no rows or the statement returns none.
 
         Raises:
-            ParameterError: ``as_`` is none of these.
-            TooManyRows: there are more than ``max_rows``.
-            RowError: the columns, or the values of a row, do not fit what ``as_`` says.
+            ParameterError: Bad arguments; nothing was sent.
+            TooManyRows: There are more than ``max_rows``.
+            RowError: The columns, or the values of a row, do not fit ``as_``.
+            OutcomeUnknown: The connection was lost after a write was sent.
+            DeadlineExceeded: The time was over; WriteTimedOut if a write had been sent.
+
+        Example:
+            >>> db.shard(2).query("SELECT symbol FROM trades WHERE user_id = %s", (7,))
+            [{'symbol': 'ABC'}]
         """
         return self._run(
             verbs.query(
@@ -260,14 +435,27 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         read_only: bool = False,
         timeout: Optional[float] = None,
     ) -> Any:
-        """The first row as a dict, or None where there is none. Otherwise as ``query``.
+        """Run a statement and return its first row.
 
         Args:
-            as_: what the row is made; see ``query``.
-            strict: there must be one row at most.
+            sql: As for ``query``.
+            params: As for ``query``.
+            as_: As for ``query``.
+            strict: Raise TooManyRows if there are more rows.
+            idempotent: As for ``query``.
+            read_only: As for ``query``.
+            timeout: As for ``query``, in seconds.
+
+        Returns:
+            A dict, or what ``as_`` makes of it; None if there is no row.
 
         Raises:
-            TooManyRows: it is ``strict``, and there are more.
+            TooManyRows: It is ``strict``, and there are more.
+            RowError: The row does not fit ``as_``.
+
+        Example:
+            >>> db.shard(2).query_one("SELECT symbol FROM trades LIMIT 1")
+            {'symbol': 'ABC'}
         """
         return self._run(
             verbs.query_one(
@@ -291,9 +479,21 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         read_only: bool = False,
         timeout: Optional[float] = None,
     ) -> ValueR:
-        """The first column of the first row, or None where there is no row.
+        """Run a statement and return the first column of its first row.
 
-        Otherwise as ``query``.
+        Args:
+            sql: As for ``query``.
+            params: As for ``query``.
+            idempotent: As for ``query``.
+            read_only: As for ``query``.
+            timeout: As for ``query``, in seconds.
+
+        Returns:
+            The value; None if there is no row.
+
+        Example:
+            >>> db.shard(2).query_value("SELECT COUNT(*) FROM trades")
+            1
         """
         return self._run(
             verbs.query_value(
@@ -311,7 +511,26 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> ColumnR:
-        """The values of the first column, a list. Otherwise as ``query``."""
+        """Run a statement and return the values of its first column.
+
+        Args:
+            sql: As for ``query``.
+            params: As for ``query``.
+            idempotent: As for ``query``.
+            read_only: As for ``query``.
+            max_rows: As for ``query``.
+            timeout: As for ``query``, in seconds.
+
+        Returns:
+            A list.
+
+        Raises:
+            TooManyRows: There are more than ``max_rows``.
+
+        Example:
+            >>> db.shard(2).query_column("SELECT symbol FROM trades")
+            ['ABC']
+        """
         return self._run(
             verbs.query_column(
                 self._route,
@@ -332,8 +551,24 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         idempotent: bool = False,
         timeout: Optional[float] = None,
     ) -> CountR:
-        """The number of affected rows: an int, with this statement's ``lastrowid``
-        (AUTO_INCREMENT id) and number of ``warnings``.
+        """Run a statement and return the number of affected rows.
+
+        Args:
+            sql: As for ``query``.
+            params: As for ``query``.
+            idempotent: As for ``query``.
+            timeout: As for ``query``, in seconds.
+
+        Returns:
+            An int, with this statement's ``lastrowid`` (AUTO_INCREMENT id) and number
+            of ``warnings``.
+
+        Raises:
+            OutcomeUnknown: The connection was lost after the statement was sent.
+
+        Example:
+            >>> db.shard(2).execute("UPDATE trades SET quantity = 0")
+            1
         """
         return self._run(verbs.execute(self._route, sql, params, timeout, idempotent=idempotent))
 
@@ -371,20 +606,36 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         idempotent: bool = False,
         timeout: Optional[float] = None,
     ) -> Any:
-        """Write many rows; gives the number of affected rows.
+        """Write many rows and return the number of affected rows.
 
         ``INSERT ... VALUES (%s, ...)``, also with ``ON DUPLICATE KEY UPDATE``, is sent
         in chunks, each one statement and shorter than the server's max_allowed_packet;
         any other statement once for each row. Each chunk is committed by itself: in a
-        transaction, all of them together. An error has the numbers of its chunk's first
-        and last row in ``rows``, and what came before it has been written.
+        transaction, all of them together.
 
         Args:
-            rows: any iterable of parameters, taken as it is needed; in asyncio an async
-                iterable too.
-            chunk_rows: the most rows of one statement.
-            progress: called with the number of rows that have been written, after each
-                chunk; in asyncio also a coroutine function.
+            sql: The statement, with placeholders for one row.
+            rows: Any iterable of parameters, consumed as it is needed; in asyncio an
+                async iterable, too.
+            chunk_rows: The largest number of rows of one statement.
+            progress: Called with the number of rows written so far, after each chunk;
+                in asyncio also a coroutine function.
+            idempotent: As for ``query``, for each statement.
+            timeout: Seconds for all chunks together.
+
+        Returns:
+            An int, as for ``execute``.
+
+        Raises:
+            ParameterError: A row does not fit the statement.
+            Error: What the server says of a chunk, whose first and last row numbers are
+                in ``rows``. What came before it has been written.
+
+        Example:
+            >>> db.shard(2).executemany(
+            ...     "INSERT INTO trades (symbol) VALUES (%s)", [("A",), ("B",)]
+            ... )
+            2
         """
         return self._run(
             bulk.executemany(
@@ -408,14 +659,27 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         read_only: bool = False,
         timeout: Optional[float] = None,
     ) -> CallR:
-        """Call a stored procedure: a CallResult with every result set and the OUT
-        values.
+        """Call a stored procedure.
 
-        ``procedure`` is ``name`` or ``schema.name``. OUT and INOUT parameters are
-        marked and named:
-        ``call("transfer", (1, 2, InOut("amount", 5), Out("status"))).out["status"]``. A
-        procedure counts as a write, whatever its name says, unless the call declares it
-        ``read_only``; see ``query``.
+        Args:
+            procedure: ``name`` or ``schema.name``.
+            params: Its parameters in order; OUT and INOUT ones are marked and named, by
+                ``Out("status")`` and ``InOut("amount", 5)``.
+            idempotent: As for ``query``.
+            read_only: The procedure only reads. It counts as a write otherwise,
+                whatever its name says.
+            timeout: As for ``query``, in seconds.
+
+        Returns:
+            A CallResult, with every result set and the OUT values.
+
+        Raises:
+            ParameterError: The name is no identifier, or a parameter is wrong.
+            OutcomeUnknown: The connection was lost after the call was sent.
+
+        Example:
+            >>> db.call("transfer", (1, 2, Out("status"))).out["status"]
+            'done'
         """
         return self._run(
             verbs.call(

@@ -149,6 +149,22 @@ class BaseTransaction(
             ).with_context(self.name, self.shard_id, sent=False) from state.failure
         return state
 
+    def _check_caller(self, state: TransactionState) -> None:
+        """Refuse what would be said inside another caller's savepoint."""
+        try:
+            state.savepoints.check_caller(self._number, state.client._owner)
+        except errors.ConcurrentUseError as error:
+            raise error.with_context(self.name, self.shard_id, sent=False) from None
+
+    @staticmethod
+    def _no_turn(state: TransactionState) -> errors.Error:
+        """What a call raises that could not be made before its deadline."""
+        error = errors.DeadlineExceeded(
+            "the deadline passed while another call was made in this transaction"
+        )
+        error.in_transaction = True
+        return error.with_context(state.client.name, state.client.shard_id, sent=False)
+
     # The original yields a connection or a client; code written for either finds what
     # it used.
 
@@ -182,6 +198,7 @@ class BaseTransaction(
             ShardReadOnly: the shard takes only reads.
         """
         state = self._check()
+        self._check_caller(state)
         if state.read_only:
             raise self._refusal()
         state.connection.dirty = True  # what is sent through it is not known here
@@ -235,7 +252,6 @@ class BaseTransaction(
                 "how a transaction is opened is said of the outermost, "
                 "and this one is inside another"
             )
-        outer.savepoints.check_innermost(client._owner())
         self._outer = outer
         self._number = outer.savepoints.new_number()
         return outer
@@ -249,14 +265,15 @@ class BaseTransaction(
         return TransactionState(client, connection, entry, self._options, limit)
 
     def _begin_exchange(self, state: TransactionState) -> exchange.Exchange:
+        if self._number:
+            state.savepoints.check_innermost(state.client._owner())
         state.connection.sent = False
-        options = self._options
-        if not self._number:
-            options = state.options
-            state.token = secrets.token_hex(16) if options.commit_marker else None
-            yield from transaction_commands.begin(0, state.token, options)
-        else:
+        if self._number:
             yield from transaction_commands.begin(self._number, None)
+            return
+        options = state.options
+        state.token = secrets.token_hex(16) if options.commit_marker else None
+        yield from transaction_commands.begin(0, state.token, options)
 
     def _opened(self, state: TransactionState) -> None:
         """It has begun on the server.
@@ -353,7 +370,7 @@ class BaseTransaction(
         try:
             result = yield from exchange
         except pymysql.err.MySQLError as error:
-            if errors.is_server_error(error) and state.connection.in_transaction:
+            if errors.ends_answer(error) and state.connection.in_transaction:
                 yield from self._release_guard(state)
             raise
         if state.connection.in_transaction:

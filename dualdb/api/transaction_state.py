@@ -57,6 +57,7 @@ class Savepoints:
 
     def opened(self, number: int, entry: membership.Entry) -> None:
         """It has been set on the server."""
+        membership.enter_savepoint(entry)
         self._entries[number] = entry
         self._open.append(number)
 
@@ -75,6 +76,26 @@ class Savepoints:
         if innermost and not self._entries[innermost].is_by(caller):
             raise errors.ConcurrentUseError(
                 "another thread or task has a savepoint open in this transaction"
+            )
+
+    def check_caller(self, number: int, caller: Callable[[], object]) -> None:
+        """Keep the writes of others out of an open savepoint: if it is rolled back,
+        they would be, too, although they were acknowledged.
+
+        Args:
+            number: Of what the call is made through; 0 for the transaction itself.
+            caller: Gives the thread, task or greenlet that calls.
+
+        Raises:
+            ConcurrentUseError: Another savepoint is innermost, and the caller does not
+                run inside its block.
+        """
+        innermost = self._open[-1] if self._open else number
+        if innermost != number and not self._entries[innermost].covers(caller()):
+            raise errors.ConcurrentUseError(
+                "another thread, task or suspended generator has a savepoint open in this "
+                "transaction, which would take this statement along if it is rolled back: wait "
+                "for its end, or use the savepoint itself"
             )
 
     def close(self, number: int) -> None:

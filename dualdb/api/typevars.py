@@ -1,5 +1,5 @@
-"""What a call gives back, as type variables: a public method stands once, and each
-colour binds them.
+"""Type variables of what a call returns: a public method is written once, and each
+implementation binds them.
 
 In threads ``RowsR`` is ``list[Row]``; in asyncio it is ``Coroutine[Any, Any,
 list[Row]]``; and so on. A Coroutine and not an Awaitable, because a type checker then
@@ -21,27 +21,28 @@ DrainR = TypeVar("DrainR")  # DrainReport
 NoneR = TypeVar("NoneR")  # None
 
 MadeT = TypeVar("MadeT")  # what a row is made, by as_
+ResultT = TypeVar("ResultT")  # what a function of the user's returns
 
-TransactionT = TypeVar("TransactionT")  # the colour's Transaction
-ConnectionT = TypeVar("ConnectionT")  # the colour's borrowed raw connection
-TargetT = TypeVar("TargetT")  # the colour's Target
-ScatterT = TypeVar("ScatterT")  # the colour's Scatter
-MergeT = TypeVar("MergeT")  # the colour's Merge
-ClientT = TypeVar("ClientT")  # the colour's MySQLClient
+TransactionT = TypeVar("TransactionT")  # the implementation's Transaction
+ConnectionT = TypeVar("ConnectionT")  # the implementation's borrowed raw connection
+TargetT = TypeVar("TargetT")  # the implementation's Target
+LockT = TypeVar("LockT")  # the implementation's Lock
+ScatterT = TypeVar("ScatterT")  # the implementation's Scatter
+MergeT = TypeVar("MergeT")  # the implementation's Merge
+ClientT = TypeVar("ClientT")  # the implementation's MySQLClient
 
 
-# What a call gives back that depends on its arguments, too, cannot be a type variable
-# of the class: overloads say it for each colour, of a ``self`` that only the one
-# colour's classes are.
+# A result whose type depends on the arguments, too, cannot be a type variable of the
+# class. It has an overload for each implementation, told apart by the type of ``self``.
 
 
 class InThreads(Protocol):
-    """Whatever has its answer at once."""
+    """A class whose methods return their results: those of ``sync_impl``."""
 
-    _colour: Literal["threads"]
+    _io: Literal["threads"]
 
 
 class InTasks(Protocol):
-    """Whatever has its answer awaited."""
+    """A class whose methods return coroutines: those of ``async_impl``."""
 
-    _colour: Literal["tasks"]
+    _io: Literal["tasks"]

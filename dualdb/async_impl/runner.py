@@ -142,7 +142,7 @@ async def _call_hooks(step: steps.CallHooks) -> None:
 async def _notify(hook: Callable[[], Any]) -> None:
     try:
         response = hook()
-    except (Exception, SystemExit):
+    except (Exception, SystemExit, GeneratorExit):
         log.exception("the hook %r failed", hook)
         return
     if not inspect.isawaitable(response):
@@ -257,7 +257,7 @@ class Background:
 class Tasks:
     """Mixed into whatever runs plans in the caller's task."""
 
-    _colour: Literal["tasks"] = "tasks"
+    _io: Literal["tasks"] = "tasks"
     _awaits = True
 
     @staticmethod

@@ -73,6 +73,11 @@ class Resumable(Generic[StepT, ResultT]):
         except StopIteration as done:
             self.result = done.value
             return None
+        except RuntimeError as changed:
+            # A generator cannot raise the StopIteration that was thrown into it (PEP 479).
+            if not isinstance(error, StopIteration) or changed.__cause__ is not error:
+                raise
+            raise error from error.__cause__
 
     def remaining(self, step: StepT) -> Generator[StepT, Any, ResultT]:
         """What is left of it, as a plan of its own.

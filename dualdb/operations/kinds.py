@@ -33,7 +33,7 @@ class ServiceOf(Protocol[KindT_co]):
     """A service, as far as its kind goes."""
 
     @property
-    def _colour(self) -> KindT_co: ...
+    def _io(self) -> KindT_co: ...
 
 
 class Group(Generic[KindT]):

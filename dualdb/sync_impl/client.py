@@ -5,6 +5,7 @@ from typing import Any, Callable, List, Optional
 from .. import errors
 from ..api.client import BaseClient
 from ..api.identity import Identified
+from ..api.lock import Locks
 from ..api.target import Target as BaseTarget
 from ..execution import steps
 from ..protocol.exchange import with_session_tracking
@@ -13,16 +14,18 @@ from ..results import CallResult, Row, RowCount
 from .borrowed_connection import BorrowedConnection
 from .lock import Lock
 from .pool import Pool
-from .runner import run_plan
-from .transaction import Transaction, _Runs
+from .runner import Threads, run_plan
+from .stream import Stream
+from .transaction import Transaction
 
 
-class _Verbs(_Runs):
+class _Verbs(Threads, Locks[Lock]):
     """What a client, a target and the service have in common: where they go is
     ``_route``.
     """
 
     _route: Callable[..., Any]
+    _new_stream = Stream
 
     def _new_transaction(self, options: TransactionOptions) -> Transaction:
         return Transaction(self._route, options=options)
@@ -30,30 +33,7 @@ class _Verbs(_Runs):
     def _new_connection(self) -> BorrowedConnection:
         return BorrowedConnection(self._route)
 
-    def lock(self, name: str, *, timeout: float) -> Lock:
-        """An advisory lock of this database's server: ``with db.lock("rebalance",
-        timeout=5):``, with asyncio's own block there.
-
-        Nobody else holds a lock of that name on that server meanwhile, by dualdb or by
-        GET_LOCK. It is held by a session of its own, one of the pool's: what the block
-        does to the database is committed or rolled back apart from it, and a second
-        lock of the same name waits for the first, even in the same thread or task.
-        Where that session ends, the lock does: ``lock.check()`` asks the server whether
-        it is still held, and so does the end of the block.
-
-        Args:
-            name: 1 to 64 characters; MySQL takes upper and lower case for the same,
-                MariaDB does not.
-            timeout: seconds to wait for whoever has it, 0 not at all; MySQL counts in
-                whole ones.
-
-        Raises:
-            LockNotFree: (when it begins) somebody had it all the time.
-            NotSupportedError: (when it begins) the server is a node of a Galera
-                cluster, whose locks exclude nobody on another.
-            LockLost: (from ``check()``, and at the end of a block that ended well) it
-                was gone before.
-        """
+    def _new_lock(self, name: str, timeout: float) -> Lock:
         return Lock(self._route, name, timeout)
 
 

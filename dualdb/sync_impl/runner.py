@@ -135,7 +135,7 @@ def _notify(hook: Callable[[], Any]) -> None:
         if inspect.iscoroutinefunction(hook):
             raise TypeError("a coroutine function is a hook for the asyncio service")
         hook()
-    except (Exception, SystemExit):
+    except (Exception, SystemExit, GeneratorExit):
         log.exception("the hook %r failed", hook)
 
 
@@ -221,7 +221,7 @@ class Background:
 class Threads:
     """Mixed into whatever runs plans in the caller's thread."""
 
-    _colour: Literal["threads"] = "threads"
+    _io: Literal["threads"] = "threads"
     _awaits = False
 
     @staticmethod

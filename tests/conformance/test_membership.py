@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,6 +15,7 @@ from io_kinds import IO
 
 import dualdb
 from dualdb import (
+    ConcurrentUseError,
     CrossShardError,
     DeadlineExceeded,
     InterfaceError,
@@ -214,6 +216,113 @@ def test_child_tasks_may_join(
         io.Service(databases.config, child_tasks="no")
     with pytest.raises(ValueError, match="child_tasks"):
         io.Client(databases.config, child_tasks="no")
+
+
+def new_event(io: IO) -> Any:
+    """An event whose ``wait()`` is awaited in asyncio."""
+    if io.name == "sync":
+        return threading.Event()
+
+    async def make() -> Any:
+        return asyncio.Event()
+
+    return io(make())
+
+
+def as_children(io: IO, *calls: Callable[[], Any]) -> List[Any]:
+    """The outcomes of calls at the same time by children with the caller's context."""
+    return io.concurrently([partial(contextvars.copy_context().run, call) for call in calls])
+
+
+@pytest.mark.parametrize(
+    ("child_tasks", "through"),
+    # a child's call through the service is outside without "join"
+    [("join", "service"), *itertools.product(["join", "warn"], ["tx", "stream", "cursor"])],
+)
+def test_a_savepoint_takes_along_nobody_else_s_writes(
+    open_service: Callable[..., Any], io: IO, databases: Databases, child_tasks: str, through: str
+) -> None:
+    db = open_service(child_tasks=child_tasks)
+    shard = db.shard(1)
+    opened, tried = new_event(io), new_event(io)
+
+    def keeper(inner: Any) -> Any:
+        yield inner.execute(INSERT, (1,))
+        opened.set()
+        yield tried.wait()
+        yield inner.execute(INSERT, (2,))
+        raise Rollback
+
+    def other() -> Any:
+        yield opened.wait()
+        try:
+            if through == "stream":
+                yield io.advance(tx.stream("SELECT 1"))
+            elif through == "cursor":
+                tx.cursor()
+            else:
+                yield (tx if through == "tx" else shard).execute(INSERT, (3,))
+        finally:
+            tried.set()
+
+    with io.entered(shard.transaction()) as tx:
+        kept, refused = as_children(io, io.block(tx.transaction, keeper), io.function(other))
+        assert kept is None
+        assert isinstance(refused, ConcurrentUseError)
+        assert "savepoint" in str(refused)
+        assert (refused.sent, refused.target) == (False, "shard 1")
+        assert io(shard.execute(INSERT, (4,))) == 1, "it has ended"
+        assert in_child(io, lambda: tx.execute(INSERT, (5,))) == 1
+    assert users(databases) == [4, 5]
+
+
+def test_children_of_a_savepoint_s_block_are_inside(
+    open_service: Callable[..., Any], io: IO, databases: Databases
+) -> None:
+    shard = open_service(child_tasks="join").shard(1)
+    with io.entered(shard.transaction()):
+        with io.entered(shard.transaction()):
+            calls = [partial(shard.execute, INSERT, (number,)) for number in range(3)]
+            assert as_children(io, *calls) == [1] * 3
+        with pytest.raises(ZeroDivisionError), io.entered(shard.transaction()):
+            calls = [partial(shard.execute, INSERT, (number,)) for number in range(3, 6)]
+            assert as_children(io, *calls) == [1] * 3
+            raise ZeroDivisionError
+    assert users(databases) == [0, 1, 2]
+
+
+def test_savepoints_and_calls_of_children_wait_for_each_other(
+    open_service: Callable[..., Any], io: IO, databases: Databases
+) -> None:
+    shard = open_service(child_tasks="join").shard(1)
+
+    def keeper(inner: Any) -> Any:
+        return (yield inner.execute(INSERT, (1,)))
+
+    with io.entered(shard.transaction()):
+        done = as_children(
+            io,
+            partial(shard.query_value, "SELECT SLEEP(0.2)"),
+            io.block(shard.transaction, keeper),
+        )
+        assert done == [0, 1]
+    assert users(databases) == [1]
+
+
+def test_a_call_does_not_wait_for_its_turn_beyond_its_deadline(
+    open_service: Callable[..., Any], io: IO, databases: Databases
+) -> None:
+    shard = open_service(child_tasks="join").shard(1)
+    with io.entered(shard.transaction()) as tx:
+        io.awaited(tx._begun.gate.acquire())
+        with pytest.raises(DeadlineExceeded) as caught:
+            io(shard.execute(INSERT, (1,), timeout=0.1))
+        assert (caught.value.sent, caught.value.in_transaction) == (False, True)
+        with pytest.raises(DeadlineExceeded), io.deadline(0.1):
+            io.entered(shard.transaction()).__enter__()
+        tx._begun.gate.release()
+        io(shard.execute(INSERT, (2,)))
+    assert users(databases) == [2]
 
 
 def test_a_transaction_that_nobody_holds_is_given_up(io: IO, databases: Databases) -> None:

@@ -649,6 +649,75 @@ def test_a_connection_that_is_lost_before_commit_begins_it_again(
     assert len(begun) == 1, "only the whole can begin again"
 
 
+def function_that_raises(io: IO, error: BaseException) -> Any:
+    def fails(*_: Any) -> Any:
+        raise error
+
+    async def fails_in_a_task(*_: Any) -> Any:
+        raise error
+
+    return fails if io.name == "sync" else fails_in_a_task
+
+
+def outcome_of(io: IO, call: Callable[[], Any]) -> Any:
+    """What a call returns, or the exception that it raises, of whatever class."""
+    if io.name == "sync":
+        try:
+            return call()
+        except BaseException as error:
+            return error
+
+    async def attempt() -> Any:
+        try:
+            return await call()
+        except BaseException as error:
+            return error
+
+    return io(attempt())
+
+
+@pytest.mark.parametrize("cls", [StopIteration, StopAsyncIteration, GeneratorExit, KeyError])
+@pytest.mark.parametrize("inside", [False, True])
+def test_run_raises_what_its_function_raises(
+    db: Any, io: IO, databases: Databases, cls: type, inside: bool
+) -> None:
+    error = cls("of the function")
+    outer = io.entered(db.shard(1).transaction()) if inside else contextlib.nullcontext()
+    with contextlib.suppress(TransactionAborted), outer:
+        outcome = outcome_of(io, lambda: db.shard(1).run(function_that_raises(io, error)))
+        if (io.name, cls) == ("async", StopIteration):
+            # a coroutine cannot raise it: PEP 479
+            assert isinstance(outcome, RuntimeError)
+            outcome = outcome.__cause__
+        assert outcome is error
+        assert error.__cause__ is None
+    assert db.stats()["global"].in_use == db.stats()[1].in_use == 0
+
+
+def test_run_keeps_a_runtime_error_with_a_stop_iteration_for_its_cause(db: Any, io: IO) -> None:
+    error = RuntimeError("of the function")
+    error.__cause__ = StopIteration()
+    outcome = outcome_of(io, lambda: db.shard(1).run(function_that_raises(io, error)))
+    assert outcome is error
+
+
+@pytest.mark.parametrize("cls", [StopIteration, StopAsyncIteration, GeneratorExit, SystemExit])
+def test_a_hook_cannot_break_what_is_committed(
+    db: Any, io: IO, databases: Databases, cls: type, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: List[int] = []
+
+    def fails() -> None:
+        raise cls
+
+    with io.entered(db.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
+        tx.on_commit(fails)
+        tx.on_commit(lambda: called.append(1))
+    assert (users(databases), called) == ([1], [1])
+    assert f"the hook {fails!r} failed" in caplog.text
+
+
 def test_what_is_to_be_done_after_the_commit(
     db: Any, io: IO, databases: Databases, caplog: pytest.LogCaptureFixture
 ) -> None:
