@@ -447,7 +447,10 @@ class ConnectionState:
             self.response = None
             self.apply_response(response)
         if error is None:
-            self.end_command(None)
+            if response is not None:
+                self.end_command(response.message, response.results[-1].warnings)
+            else:
+                self.end_command(result.message, result.warning_count)
             return
         if result is not None:
             result.unbuffered_active = False  # or the driver would read the rest of it
