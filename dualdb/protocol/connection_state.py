@@ -273,6 +273,11 @@ class ConnectionState:
         return known
 
     @property
+    def set_names(self) -> bytes:
+        """The command that gives its session the configuration's character set."""
+        return session_setup.set_names(self._config).encode("ascii")
+
+    @property
     def in_transaction(self) -> bool:
         """The server says that a transaction is open."""
         return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)

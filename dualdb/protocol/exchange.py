@@ -147,4 +147,6 @@ def after_error(
     # It does not tell either what was changed before it; a reset costs nobody's time.
     connection.dirty = connection.dirty or statement.changes_session or statement.calls
     if statement.leaves_doubt(error, in_transaction=in_transaction):
-        yield PROBE_SESSION
+        # Of a changed character set MariaDB says nothing after an error, and parameters
+        # that follow are escaped for this one.
+        yield connection.set_names if statement.calls else PROBE_SESSION

@@ -689,6 +689,37 @@ def test_no_parameter_is_bound_after_the_character_set_has_changed(
         io(client.executemany("SET NAMES %s", [("gbk",)]))
 
 
+#: Change the character set and fail, so that no OK packet says so.
+CHANGING_AND_FAILING = [
+    "BEGIN NOT ATOMIC EXECUTE IMMEDIATE 'SET NAMES gbk'; SIGNAL SQLSTATE '45000'; END",
+    "BEGIN NOT ATOMIC EXECUTE IMMEDIATE 'SET NAMES gbk'; SELECT nothing; END",
+    "CALL names_and_fail()",
+]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["called", "streamed"])
+@pytest.mark.parametrize("statement", CHANGING_AND_FAILING)
+def test_a_parameter_stays_a_value_after_a_program_changed_the_character_set_and_failed(
+    make_client: Callable[..., Any], io: IO, databases: Databases, statement: str, streamed: bool
+) -> None:
+    databases.run(
+        1,
+        "DROP PROCEDURE IF EXISTS names_and_fail",
+        "CREATE PROCEDURE names_and_fail() BEGIN SET NAMES gbk; SIGNAL SQLSTATE '45000'; END",
+    )
+    text = "\u7e17' OR 1=1 -- "  # in gbk the backslash before the quote is part of a character
+    client = make_client(pool_size=1, max_overflow=0)
+    with io.entered(client.transaction()) as tx:
+        with pytest.raises(dualdb.Error):
+            if streamed:
+                io.collect(tx.stream(statement))
+            else:
+                io(tx.execute(statement))
+        assert io(tx.query("SELECT 1 FROM DUAL WHERE '1' = %s", (text,))) == []
+        assert io(tx.query_value("SELECT %s", (text,))) == text
+        assert io(tx.query_value("SELECT @@character_set_results")) == "utf8mb4"
+
+
 def test_a_session_says_what_the_configuration_asks_for(
     make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
