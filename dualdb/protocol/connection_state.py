@@ -475,6 +475,13 @@ class ConnectionState:
         text = sql.decode("latin1") if isinstance(sql, (bytes, bytearray)) else sql
         classify.refuse_charset_change(text)
 
+    def may_have_other_charset(self, sql: Any, error: BaseException) -> bool:
+        """Whether a cursor's statement may have changed the character set before it
+        failed, of which the server says nothing then.
+        """
+        text = sql.decode("latin1") if isinstance(sql, (bytes, bytearray)) else sql
+        return errors.is_server_error(error) and classify.first_word(text) not in classify.OPEN
+
     # The response, where it is not the driver that reads it.
 
     def new_response(self, *, stream: bool = False) -> Any:
