@@ -221,7 +221,10 @@ class BaseStream(Generic[MadeT]):
             connection.drop_stream()
             if self._transaction is not None:
                 self._transaction._fail("a stream inside the transaction was left before its end")
-        connection.dirty = connection.dirty or self._statement.changes_session
+        if self._statement.changes_session or (
+            connection.reset_after_call and self._statement.calls
+        ):
+            connection.dirty = True
         if self._transaction is None:
             pool = self._client.pool
             (pool.abandon if forgotten else pool.release)(connection)

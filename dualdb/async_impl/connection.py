@@ -188,9 +188,15 @@ class Connection(
             InterfaceError: It would change the character set; nothing was sent.
             pymysql.err.MySQLError: As aiomysql.
         """
-        if not self._in_use.locked():
-            self.check_cursor_statement(sql)
-        return await super().query(sql, unbuffered)
+        if self._in_use.locked():
+            return await super().query(sql, unbuffered)
+        self.check_cursor_statement(sql)
+        try:
+            return await super().query(sql, unbuffered)
+        except pymysql.err.MySQLError as error:
+            if self.may_have_other_charset(sql, error):
+                await super().query(self.set_names)
+            raise
 
     async def _read_query_result(self, unbuffered: bool = False) -> None:
         await super()._read_query_result(unbuffered)

@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Optional, Tuple
+
+import pymysql.err
 
 from .. import errors
 from ..api.stream import BaseStream
 from ..api.typevars import MadeT
 from ..execution import execute
-from ..protocol.exchange import learn_limit
+from ..protocol.exchange import after_error, learn_limit
 from .runner import run_plan, run_step
 
 
@@ -35,9 +37,7 @@ class Stream(BaseStream[MadeT]):
         if not self._begin_reading():
             return
         try:
-            if self._connection is None:
-                await self._start()
-            rows = await self._connection.next_rows()
+            rows = await self._next_rows()
         except BaseException as error:
             translated = self._translate_error(error)
             self._end()
@@ -47,6 +47,26 @@ class Stream(BaseStream[MadeT]):
         self._rows = self._rows_in_time(rows)
         if not rows:
             self._end()
+
+    async def _next_rows(self) -> List[Tuple[Any, ...]]:
+        try:
+            if self._connection is None:
+                await self._start()
+            rows: List[Tuple[Any, ...]] = await self._connection.next_rows()
+        except pymysql.err.MySQLError as error:
+            raw, limit = self._connection, self._until
+            if raw is not None:
+                await run_plan(
+                    after_error(
+                        self._statement,
+                        raw,
+                        error,
+                        in_transaction=self._transaction is not None,
+                    ),
+                    lambda command: raw.run(command, limit),
+                )
+            raise
+        return rows
 
     async def _read(self) -> Optional[MadeT]:
         """The next row for a merge; None after the last."""

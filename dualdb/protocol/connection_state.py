@@ -273,6 +273,11 @@ class ConnectionState:
         return known
 
     @property
+    def set_names(self) -> bytes:
+        """The command that gives its session the configuration's character set."""
+        return session_setup.set_names(self._config).encode("ascii")
+
+    @property
     def in_transaction(self) -> bool:
         """The server says that a transaction is open."""
         return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
@@ -447,7 +452,10 @@ class ConnectionState:
             self.response = None
             self.apply_response(response)
         if error is None:
-            self.end_command(None)
+            if response is not None:
+                self.end_command(response.message, response.results[-1].warnings)
+            else:
+                self.end_command(result.message, result.warning_count)
             return
         if result is not None:
             result.unbuffered_active = False  # or the driver would read the rest of it
@@ -466,6 +474,13 @@ class ConnectionState:
             raise errors.TransactionAborted(self.failure).with_context(None, sent=False)
         text = sql.decode("latin1") if isinstance(sql, (bytes, bytearray)) else sql
         classify.refuse_charset_change(text)
+
+    def may_have_other_charset(self, sql: Any, error: BaseException) -> bool:
+        """Whether a cursor's statement may have changed the character set before it
+        failed, of which the server says nothing then.
+        """
+        text = sql.decode("latin1") if isinstance(sql, (bytes, bytearray)) else sql
+        return errors.is_server_error(error) and classify.first_word(text) not in classify.OPEN
 
     # The response, where it is not the driver that reads it.
 

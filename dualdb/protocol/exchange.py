@@ -95,9 +95,7 @@ def with_session_tracking(
 ) -> Exchange:
     """Run a statement and keep the session flags correct even if it fails.
 
-    An error packet carries no flags: what a procedure did to the transaction before it
-    failed, or a lock timeout on a server that rolls back on one, shows only in the next
-    OK packet. So after such an error the server is asked.
+    See ``after_error``.
     """
     if not in_transaction:
         statement.check_outside_transaction()
@@ -122,13 +120,33 @@ def with_session_tracking(
             return connection.max_packet, connection.text_encoding.style
         return result
     except pymysql.err.MySQLError as error:
-        if errors.ends_answer(error):
-            # An error packet does not tell either what was changed before it; a reset
-            # costs nobody's time.
-            connection.dirty = connection.dirty or statement.changes_session or statement.calls
-            if statement.leaves_doubt(error, in_transaction=in_transaction):
-                yield PROBE_SESSION
+        yield from after_error(statement, connection, error, in_transaction=in_transaction)
         raise
     finally:
         if idle:
             connection.tuple_rows = False
+
+
+def after_error(
+    statement: Any, connection: Any, error: BaseException, *, in_transaction: bool
+) -> Exchange:
+    """Keep the session flags correct after a statement or a stream failed.
+
+    An error packet carries no flags: what a procedure did to the transaction before it
+    failed, or a lock timeout on a server that rolls back on one, shows only in the next
+    OK packet. So after such an error the server is asked.
+
+    Args:
+        statement: What failed.
+        connection: Where.
+        error: The driver's; nothing is done if it is not the server's.
+        in_transaction: It was part of a transaction.
+    """
+    if not errors.ends_answer(error):
+        return
+    # It does not tell either what was changed before it; a reset costs nobody's time.
+    connection.dirty = connection.dirty or statement.changes_session or statement.calls
+    if statement.leaves_doubt(error, in_transaction=in_transaction):
+        # Of a changed character set MariaDB says nothing after an error, and parameters
+        # that follow are escaped for this one.
+        yield connection.set_names if statement.calls else PROBE_SESSION

@@ -114,6 +114,11 @@ def new_lock_name() -> str:
     return f"dd{secrets.token_hex(12)}"
 
 
+def set_names(config: DatabaseConfig) -> str:
+    """The statement that says which character set a session reads and writes."""
+    return f"SET NAMES {config.charset}"
+
+
 def setup_statement(
     config: DatabaseConfig, *, mariadb: bool, tracks: bool, lock: Optional[str]
 ) -> str:
@@ -128,7 +133,7 @@ def setup_statement(
     """
     # Without SET NAMES the collation is the handshake's, which is not the server's
     # default in MySQL 8 and later.
-    words = [f"SET NAMES {config.charset}", "autocommit=1", "completion_type=0"]
+    words = [set_names(config), "autocommit=1", "completion_type=0"]
     if tracks:
         words.append("session_track_state_change=1")
         words.append(f"session_track_system_variables='{','.join(CHARSET_VARIABLES)}'")

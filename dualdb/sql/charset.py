@@ -7,9 +7,11 @@ from . import lexer
 
 _WORD = re.compile(r"\*/|(?P<word>@@|:=|[@=,;()]|[\w$]+|[^\s\w])")
 
-#: The variables by which a server reads a statement, or writes its answer.
+#: The variables by which a server reads a statement, or writes its answer, and the one
+#: by which it says that one of these has changed.
 _VARIABLES = frozenset(
     {
+        "SESSION_TRACK_SYSTEM_VARIABLES",
         "CHARACTER_SET_CLIENT",
         "CHARACTER_SET_CONNECTION",
         "CHARACTER_SET_RESULTS",

@@ -183,10 +183,15 @@ OPEN = (
 # What outlives a statement although the server does not say so by its flags, and what
 # it says only from MariaDB 10.2 and MySQL 5.7 on.
 _KEEPS = re.compile(
-    r"(?i)\bGET_LOCK\s*\(|\bLAST_INSERT_ID\s*\(\s*[^)\s]|:=|\bINTO\s+@|\bRETURNING\b|/\*!"
-    r"|^[\s(;]*(?:LOCK|HANDLER|FLUSH\s+TABLES|XA|SET|USE|PREPARE"
-    r"|CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY)\b"
+    r"(?i)\bGET_LOCK\s*\(|\bLAST_INSERT_ID\s*\(\s*[^)\s]|:=|\bINTO\s*@|\bRETURNING\b|/\*!"
+    r"|^[\s(;]*(?:BACKUP|LOCK|LOAD|HANDLER|FLUSH|XA|SET|USE|PREPARE|BEGIN\s+NOT"
+    r"|CREATE\b(?:.*\bSELECT|\s+(?:OR\s+REPLACE\s+)?TEMPORARY))\b",
+    re.S,
 )
+
+# Of a procedure the server is asked, and the user is (``reset_after_call``). Any other
+# word that is not known is a program's, or a statement's that runs another text.
+_KNOWN_WORDS = OPEN | {"BEGIN", "CALL", "COMMIT", "HELP", "START"}
 
 # Statements that call functions; those of a procedure are the server's to report.
 _CALLING = _READS | {"INSERT", "REPLACE", "UPDATE", "DELETE", "DO"}
@@ -319,7 +324,7 @@ def _judged(sql: str, *, backslash_escapes: bool) -> Judgement:
     return Judgement(
         word,
         word in COMMITTING or _COMMITS.match(bare) is not None,
-        bool(_KEEPS.search(bare) or calls),
+        bool(_KEEPS.search(bare) or calls or word not in _KNOWN_WORDS),
         control[1].upper() if control is not None and ends else "",
         _session_words(lexer.executed_code(sql, backslash_escapes=backslash_escapes)),
         changes_charset(sql, backslash_escapes=backslash_escapes),

@@ -119,6 +119,8 @@ def write(value: Any, style: LiteralStyle) -> str:
         return _moment(value, style)
     if kind in _SEQUENCES:
         texts = [write(item, style) for item in value]
+        if EMPTY_LIST in texts:
+            raise ParameterError("an empty sequence within another has no place in SQL")
         return f"({','.join(texts)})" if texts else EMPTY_LIST
     return write(_plain(value), style)
 
@@ -252,8 +254,32 @@ def _moment(value: datetime.datetime, style: LiteralStyle) -> str:
                 'session\'s, as in DatabaseConfig(time_zone="+00:00"); elsewhere pass '
                 "value.astimezone(zone).replace(tzinfo=None)"
             )
-        value = value.astimezone(style.time_zone).replace(tzinfo=None)
+        value = _in_zone(value, style.time_zone)
     return f"'{value.isoformat(' ')}'"
+
+
+def _in_zone(value: datetime.datetime, zone: datetime.tzinfo) -> datetime.datetime:
+    try:
+        if value.utcoffset() is not None:
+            return value.astimezone(zone).replace(tzinfo=None)
+    except Exception as error:  # its time zone's own, or there is no such year
+        raise ParameterError(
+            f"a datetime cannot be written in the session's time zone ({error})"
+        ) from error
+    raise ParameterError("a datetime's time zone does not say its offset: pass another one")
+
+
+#: A TIME column holds less than this in either direction; more is cut off.
+_TIME_LIMIT = datetime.timedelta(hours=839)
+
+
+def _duration(value: datetime.timedelta) -> str:
+    if not -_TIME_LIMIT < value < _TIME_LIMIT:
+        raise ParameterError(
+            "a timedelta of 839 hours or more has no place in a TIME column: pass a number, as "
+            "of value.total_seconds()"
+        )
+    return str(encoders[datetime.timedelta](value))
 
 
 def _time(value: datetime.time) -> str:
@@ -275,7 +301,7 @@ _WRITERS: Dict[type, Callable[[Any], str]] = {
     memoryview: lambda value: f"_binary X'{value.hex()}'",
     datetime.date: lambda value: f"'{value.isoformat()}'",
     datetime.time: _time,
-    datetime.timedelta: encoders[datetime.timedelta],
+    datetime.timedelta: _duration,
     time.struct_time: encoders[time.struct_time],
     uuid.UUID: lambda value: f"'{value}'",
 }

@@ -183,9 +183,15 @@ class Connection(
             InterfaceError: It would change the character set; nothing was sent.
             pymysql.err.MySQLError: As PyMySQL.
         """
-        if not self._in_use.locked():
-            self.check_cursor_statement(sql)
-        return super().query(sql, unbuffered)
+        if self._in_use.locked():
+            return super().query(sql, unbuffered)
+        self.check_cursor_statement(sql)
+        try:
+            return super().query(sql, unbuffered)
+        except pymysql.err.MySQLError as error:
+            if self.may_have_other_charset(sql, error):
+                super().query(self.set_names)
+            raise
 
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         affected = super()._read_query_result(unbuffered)  # type: ignore[misc]

@@ -9,6 +9,7 @@ import warnings
 from functools import partial
 from typing import Any, Callable, Iterator, List
 
+import pymysql.err
 import pytest
 from database_servers import Databases
 from io_kinds import IO
@@ -687,6 +688,42 @@ def test_no_parameter_is_bound_after_the_character_set_has_changed(
     assert io(client.query_value("SELECT @@character_set_client")) == "utf8mb4"
     with pytest.raises(InterfaceError, match="charset"):
         io(client.executemany("SET NAMES %s", [("gbk",)]))
+
+
+#: Change the character set and fail, so that no OK packet says so.
+CHANGING_AND_FAILING = [
+    "BEGIN NOT ATOMIC EXECUTE IMMEDIATE 'SET NAMES gbk'; SIGNAL SQLSTATE '45000'; END",
+    "BEGIN NOT ATOMIC EXECUTE IMMEDIATE 'SET NAMES gbk'; SELECT nothing; END",
+    "CALL names_and_fail()",
+]
+
+
+#: How it is sent inside a transaction.
+SENDERS = {
+    "called": lambda io, tx, sql: io(tx.execute(sql)),
+    "streamed": lambda io, tx, sql: io.collect(tx.stream(sql)),
+    "cursor": lambda io, tx, sql: io.awaited(io.awaited(tx.cursor()).execute(sql)),
+}
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("statement", CHANGING_AND_FAILING)
+def test_a_parameter_stays_a_value_after_a_program_changed_the_character_set_and_failed(
+    make_client: Callable[..., Any], io: IO, databases: Databases, statement: str, sender: str
+) -> None:
+    databases.run(
+        1,
+        "DROP PROCEDURE IF EXISTS names_and_fail",
+        "CREATE PROCEDURE names_and_fail() BEGIN SET NAMES gbk; SIGNAL SQLSTATE '45000'; END",
+    )
+    text = "\u7e17' OR 1=1 -- "  # in gbk the backslash before the quote is part of a character
+    client = make_client(pool_size=1, max_overflow=0)
+    with io.entered(client.transaction()) as tx:
+        with pytest.raises((dualdb.Error, pymysql.err.MySQLError)):
+            SENDERS[sender](io, tx, statement)
+        assert io(tx.query("SELECT 1 FROM DUAL WHERE '1' = %s", (text,))) == []
+        assert io(tx.query_value("SELECT %s", (text,))) == text
+        assert io(tx.query_value("SELECT @@character_set_results")) == "utf8mb4"
 
 
 def test_a_session_says_what_the_configuration_asks_for(

@@ -1,5 +1,6 @@
 """Rows as they come."""
 
+import contextlib
 import gc
 import subprocess
 import sys
@@ -258,3 +259,87 @@ def test_a_process_that_ends_with_one_open_ends_in_silence(io: IO, databases: Da
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+#: What a statement does to its session, and what asks for what is left of it.
+LEAVES = {
+    "variable": ("CALL sets_a_variable()", "SELECT @left_behind", None),
+    "variable before an error": ("CALL sets_and_fails()", "SELECT @left_behind", None),
+    "lock before an error": ("CALL sets_and_fails()", "SELECT IS_USED_LOCK('left_behind')", None),
+    "transaction before an error": ("CALL begins_and_fails()", "SELECT @@autocommit", 1),
+    "character set": ("CALL sets_names()", "SELECT @@character_set_results", "utf8mb4"),
+    "default database": ("USE information_schema", "SELECT DATABASE()", "dualdb_1"),
+}
+
+
+@pytest.mark.parametrize("row_decoder", ["auto", "driver"])
+@pytest.mark.parametrize("kind", LEAVES)
+def test_what_a_stream_s_statement_leaves_behind_is_nobody_else_s(
+    databases: Databases, io: IO, kind: str, row_decoder: Any
+) -> None:
+    databases.run(
+        1,
+        *[
+            f"DROP PROCEDURE IF EXISTS {name}"
+            for name in ("sets_a_variable", "sets_and_fails", "begins_and_fails", "sets_names")
+        ],
+        "CREATE PROCEDURE sets_a_variable() SET @left_behind = 1",
+        "CREATE PROCEDURE sets_and_fails() BEGIN SET @left_behind = 1; "
+        "DO GET_LOCK('left_behind', 0); SIGNAL SQLSTATE '45000'; END",
+        "CREATE PROCEDURE begins_and_fails() BEGIN START TRANSACTION; "
+        "SELECT COUNT(*) FROM trades INTO @left_behind; SIGNAL SQLSTATE '45000'; END",
+        "CREATE PROCEDURE sets_names() SET NAMES gbk",
+    )
+    statement, ask, expected = LEAVES[kind]
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, row_decoder=row_decoder))
+    if kind == "default database":
+        expected = io(client.query_value(ask))
+    with contextlib.suppress(OperationalError):  # of a SIGNAL
+        io.collect(client.stream(statement))
+    assert io(client.query_value(ask)) == expected
+    assert client.stats().in_use == 0
+    assert databases.value(1, "SELECT COUNT(*) FROM information_schema.innodb_trx") == 0
+    io(client.close_pool())
+
+
+@pytest.mark.parametrize("row_decoder", ["auto", "driver"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT CAST('of another' AS SIGNED)",
+        "DROP TABLE IF EXISTS of_another",
+        "CALL warns()",
+        "SELECT of_another",
+    ],
+)
+def test_the_warnings_of_a_stream_are_nobody_else_s(
+    databases: Databases, io: IO, statement: str, row_decoder: Any
+) -> None:
+    databases.run(
+        1,
+        "DROP PROCEDURE IF EXISTS warns",
+        "CREATE PROCEDURE warns() SIGNAL SQLSTATE '01000' SET MESSAGE_TEXT = 'of another'",
+    )
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, row_decoder=row_decoder))
+    with contextlib.suppress(OperationalError):  # of a column that is not there
+        io.collect(client.stream(statement))
+    assert io(client.query("SHOW WARNINGS")) == []
+    io(client.close_pool())
+
+
+@pytest.mark.parametrize("row_decoder", ["auto", "driver"])
+def test_no_parameter_is_sent_after_a_stream_changed_the_character_set(
+    databases: Databases, io: IO, row_decoder: Any
+) -> None:
+    databases.run(
+        1,
+        "DROP PROCEDURE IF EXISTS sets_client",
+        "CREATE PROCEDURE sets_client() BEGIN SELECT 1; SET NAMES gbk; END",
+    )
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, row_decoder=row_decoder))
+    text = "\u7e17' OR 1=1 -- "
+    with pytest.raises(TransactionAborted), io.entered(client.transaction()) as tx:
+        io.collect(tx.stream("CALL sets_client()"))
+        io(tx.query("SELECT 1 FROM DUAL WHERE '1' = %s", (text,)))
+    assert io(client.query_value("SELECT @@character_set_client")) == "utf8mb4"
+    io(client.close_pool())

@@ -19,7 +19,7 @@ NOW = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
 #: transaction before it failed.
 BETWEEN = [
     ("add_one", "SET p_done = 1", b"SELECT @_dualdb"),
-    ("add_and_fail", "SIGNAL SQLSTATE '45000'", b"DO 0"),
+    ("add_and_fail", "SIGNAL SQLSTATE '45000'", b"SET NAMES"),
 ]
 
 

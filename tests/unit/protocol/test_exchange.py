@@ -54,13 +54,19 @@ def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(
     exchange = with_session_tracking(
         statement,
         SimpleNamespace(
-            max_rows=None, text_encoding=UTF8, dirty=False, reset_after_call=False, idle=True
+            max_rows=None,
+            text_encoding=UTF8,
+            dirty=False,
+            reset_after_call=False,
+            idle=True,
+            set_names=b"SET NAMES utf8mb4",
         ),
         in_transaction=in_transaction,
     )
     next(exchange)
     if asks:
-        assert exchange.throw(error) == b"DO 0"
+        probe = b"SET NAMES utf8mb4" if statement.calls else b"DO 0"
+        assert exchange.throw(error) == probe
         with pytest.raises(type(error)):
             exchange.send([OK])
     else:

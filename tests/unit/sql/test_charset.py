@@ -38,6 +38,7 @@ CHANGES = [
     "SET /*!NAMES*/ gbk",
     "BEGIN NOT ATOMIC SET NAMES gbk; END",
     "IF 1 THEN SET NAMES gbk; END IF",
+    "SET SESSION session_track_system_variables = ''",
 ]
 
 KEEPS = [

@@ -238,6 +238,41 @@ def test_an_aware_datetime_is_converted_to_the_zone_of_the_session() -> None:
         literal(MOMENT.timetz(), east)
 
 
+class Zone(datetime.tzinfo):
+    """A time zone that answers so, or fails so."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def utcoffset(self, moment: Any) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("moment", "why"),
+    [
+        (datetime.datetime.min.replace(tzinfo=datetime.timezone.max), "out of range"),
+        (datetime.datetime.max.replace(tzinfo=datetime.timezone.min), "out of range"),
+        (datetime.datetime(2024, 1, 2, tzinfo=Zone(RuntimeError("no map"))), "no map"),
+        (datetime.datetime(2024, 1, 2, tzinfo=Zone(None)), "does not say its offset"),
+        (datetime.datetime(2024, 1, 2, tzinfo=Zone("east")), "utcoffset"),
+    ],
+)
+def test_a_datetime_that_cannot_be_converted_is_refused(moment: Any, why: str) -> None:
+    with pytest.raises(ParameterError, match=why):
+        literal(moment, LiteralStyle(time_zone=UTC))
+    with pytest.raises(ParameterError, match=why):
+        bind_early("SELECT %s", (moment,))
+
+
+@pytest.mark.parametrize("value", [[[]], [(1, 2), ()], ({1}, frozenset()), [[1, []]]])
+def test_an_empty_sequence_within_another_is_refused(value: Any) -> None:
+    with pytest.raises(ParameterError, match="empty sequence within another"):
+        bind("SELECT 1 FROM t WHERE (a, b) IN %s", (value,))
+
+
 @pytest.mark.parametrize("name", [None, "SYSTEM", "system", "No/Where", "../etc", ""])
 def test_time_zones_that_are_not_known(name: Any) -> None:
     assert time_zone(name) is None
@@ -263,9 +298,13 @@ def test_time_zones_that_are() -> None:
         decimal.Decimal("1E-1001"),
         decimal.Decimal("sNaN"),
         float("-inf"),
+        datetime.timedelta(hours=839),
+        datetime.timedelta(hours=-839),
+        datetime.timedelta.max,
+        datetime.timedelta.min,
     ],
 )
-def test_numbers_that_no_server_reads_are_refused(value: Any) -> None:
+def test_what_no_server_reads_is_refused(value: Any) -> None:
     with pytest.raises(ParameterError):
         literal(value)
 
