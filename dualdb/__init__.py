@@ -152,7 +152,9 @@ _ASYNCIO = {"AsyncDatabaseService": "DatabaseService", "AsyncMySQLClient": "MySQ
 def _show_as_public(name: str, value: Any) -> None:
     """Have a public class say its public name, in tracebacks, logs and pickles."""
     if isinstance(value, type) and value.__module__.startswith("dualdb."):
-        value.__module__, value.__name__, value.__qualname__ = __name__, name, name
+        value.__module__ = __name__
+        value.__name__ = name
+        value.__qualname__ = name
 
 
 def __getattr__(name: str) -> Any:

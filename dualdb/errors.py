@@ -63,7 +63,9 @@ class Error(pymysql.err.Error):
         sent: Optional[bool] = None,
     ) -> E:
         """Say which database this error concerns; returns the error itself."""
-        self.target, self.shard_id, self.sent = target, shard_id, sent
+        self.target = target
+        self.shard_id = shard_id
+        self.sent = sent
         return self
 
     @property
@@ -467,7 +469,8 @@ def undecodable_text(row: int, column: str, encoding: str) -> UndecodableText:
         f"row {row}, column {column!r}: the text is not in the connection's character set "
         f"({encoding}); read it as bytes, as by CAST({column} AS BINARY)"
     )
-    error.row, error.columns = row, (column,)
+    error.row = row
+    error.columns = (column,)
     return error
 
 
@@ -600,7 +603,8 @@ def shard_unavailable(
     error = ShardUnavailable(f"Shard {shard_id} not available").with_context(
         f"shard {shard_id}", shard_id, sent=False
     )
-    error.reason, error.retry_after = reason, retry_after
+    error.reason = reason
+    error.retry_after = retry_after
     return error
 
 
@@ -610,7 +614,8 @@ def shard_read_only(shard_id: int, why: str, retry_after: Optional[float] = None
     error = ShardReadOnly(f"Shard {shard_id} not available: {reason}").with_context(
         f"shard {shard_id}", shard_id, sent=False
     )
-    error.reason, error.retry_after = reason, retry_after
+    error.reason = reason
+    error.retry_after = retry_after
     return error
 
 

@@ -25,7 +25,8 @@ class RowCount(int):
 
     def __new__(cls, rowcount: int, lastrowid: int = 0, warnings: int = 0) -> "RowCount":
         self = super().__new__(cls, rowcount)
-        self.lastrowid, self.warnings = lastrowid, warnings
+        self.lastrowid = lastrowid
+        self.warnings = warnings
         return self
 
     def __reduce__(self) -> Tuple[Any, ...]:
@@ -193,7 +194,8 @@ def column_names(fields: Iterable[Any]) -> List[str]:
             number = in_use.get(key, 0) + 1
             while _other_name(*key, number) in names:
                 number += 1
-            in_use[key], name = number, _other_name(*key, number)
+            name = _other_name(*key, number)
+            in_use[key] = number
         names[name] = None
     return list(names)
 

@@ -21,8 +21,11 @@ class BaseScope(Generic[TargetT]):
         *,
         lock: bool,
     ) -> None:
-        self.service, self.target, self.lock = service, target, lock
-        self._resolve, self._identify = resolve, identify
+        self.service = service
+        self.target = target
+        self.lock = lock
+        self._resolve = resolve
+        self._identify = identify
         self._last: Optional[int] = None
         self._token: Optional[Token[Tuple[Any, ...]]] = None
         #: Between the beginning and the end of the block, whoever asks.
@@ -46,10 +49,13 @@ class BaseScope(Generic[TargetT]):
 
     def _enter(self) -> None:
         outer = tuple([each for each in _scopes.get() if each.open])
-        self._token, self.open = _scopes.set((*outer, self)), True
+        self._token = _scopes.set((*outer, self))
+        self.open = True
 
     def _exit(self) -> None:
-        token, self._token, self.open = self._token, None, False
+        token = self._token
+        self._token = None
+        self.open = False
         assert token is not None
         try:
             _scopes.reset(token)

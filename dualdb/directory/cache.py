@@ -42,7 +42,10 @@ class KeyCache:
         size: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ttl, self._negative_ttl, self._size, self.clock = ttl, negative_ttl, size, clock
+        self._ttl = ttl
+        self._negative_ttl = negative_ttl
+        self._size = size
+        self.clock = clock
         self._entries: Dict[Any, Entry] = {}
         #: Grows with each change that makes lookups in progress worthless.
         self.version = 0

@@ -95,7 +95,8 @@ def key_column(name: str, data_type: str, column_type: str, length: Optional[int
     """
     kind = data_type.lower()
     if kind in _INTEGER_BITS:
-        bits, unsigned = _INTEGER_BITS[kind], "unsigned" in column_type.lower()
+        bits = _INTEGER_BITS[kind]
+        unsigned = "unsigned" in column_type.lower()
         low, high = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         return KeyColumn(name, KeyKind.INTEGER, kind, low, high)
     if kind in _TEXT:

@@ -72,7 +72,9 @@ class KeyDirectory:
             raise TypeError(
                 "shard_of_key is a coroutine function, which only the asyncio service can await"
             )
-        self.source, self._environment, self._clock = source, environment, clock
+        self.source = source
+        self._environment = environment
+        self._clock = clock
         self.cache = self._new_cache()
         self._rotation = placement.Rotation()
         self._column: Optional[KeyColumn] = None
@@ -87,12 +89,14 @@ class KeyDirectory:
         self._rotation.forked()
 
     def _new_cache(self) -> KeyCache:
-        source, most = self.source, self._environment.max_staleness
+        source = self.source
+        most = self._environment.max_staleness
         ttl = source.ttl or 0.0
         negative_ttl = source.negative_ttl if isinstance(source, LookupTable) else ttl
         size = source.buckets if isinstance(source, HashBuckets) else source.cache_size
         if most is not None:
-            ttl, negative_ttl = min(ttl, most), min(negative_ttl, most)
+            ttl = min(ttl, most)
+            negative_ttl = min(negative_ttl, most)
         return KeyCache(ttl, negative_ttl, size, self._clock)
 
     # Keys, as they are cached and stored.
@@ -176,7 +180,8 @@ class KeyDirectory:
     def _fetch(
         self, missing: List[Any], until: Optional[float]
     ) -> steps.Plan[Dict[Any, Optional[int]]]:
-        began, version = self._clock(), self.cache.version
+        began = self._clock()
+        version = self.cache.version
         try:
             if isinstance(self.source, KeyFunction):
                 found = yield from self._ask_function(self.source, missing)
@@ -220,7 +225,8 @@ class KeyDirectory:
     def _ask_table(
         self, keys: List[Any], until: Optional[float] = None
     ) -> steps.Plan[Dict[Any, Optional[int]]]:
-        column, table = (yield from self._learn_column(until)), tables.mapping_table(self.source)
+        column = yield from self._learn_column(until)
+        table = tables.mapping_table(self.source)
         most = tables.MOST_KEYS[column.kind]
         found: Dict[Any, Optional[int]] = {}
         for first in range(0, len(keys), most):
@@ -316,7 +322,8 @@ class KeyDirectory:
             self.cache.assigned(name, found)
             return found
         yield from self._check_unique()
-        column, table = (yield from self._learn_column()), tables.mapping_table(self.source)
+        column = yield from self._learn_column()
+        table = tables.mapping_table(self.source)
         stored = column.stored(name)
         chosen = yield from self._choose(key)
         yield from self._write(table.place, (stored, chosen, chosen))
@@ -348,7 +355,8 @@ class KeyDirectory:
 
     def _move(self, name: Any, shard_id: int) -> steps.Plan[None]:
         yield from self._check_unique()
-        column, table = (yield from self._learn_column()), tables.mapping_table(self.source)
+        column = yield from self._learn_column()
+        table = tables.mapping_table(self.source)
         try:
             yield from self._write(table.move, (column.stored(name), shard_id, shard_id))
         finally:
@@ -360,7 +368,8 @@ class KeyDirectory:
         if not isinstance(self.source, LookupTable):
             raise self._unsupported("forget")
         name = self.cached_as(key)
-        column, table = (yield from self._learn_column()), tables.mapping_table(self.source)
+        column = yield from self._learn_column()
+        table = tables.mapping_table(self.source)
         stored = column.stored(name)
         aliases = tables.AliasTable(self.source.alias_table)
         try:
@@ -399,7 +408,8 @@ class KeyDirectory:
         return {int(row["found_key"]): int(row["shard_id"]) for row in rows}
 
     def _fill(self, source: HashBuckets) -> steps.Plan[None]:
-        table, owners = tables.mapping_table(source), (yield from self._owners())
+        table = tables.mapping_table(source)
+        owners = yield from self._owners()
         if len(owners) >= source.buckets:
             return
         candidates = self._candidates()

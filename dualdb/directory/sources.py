@@ -8,7 +8,8 @@ from . import keys
 from .placement import Placement, check_placement
 
 #: The longest times and largest sizes that make sense, and fit every clock.
-_MOST_SECONDS, _MOST_KEYS = 31_536_000.0, 100_000_000
+_MOST_SECONDS = 31_536_000.0
+_MOST_KEYS = 100_000_000
 
 
 def _check_cache(ttl: Any, negative_ttl: Any, cache_size: Any) -> None:

@@ -11,7 +11,9 @@ class FrozenExecutor:
     _read_only = True
 
     def __init__(self, client: Any, age: float, max_staleness: float) -> None:
-        self._client, self._age, self._max_staleness = client, age, max_staleness
+        self._client = client
+        self._age = age
+        self._max_staleness = max_staleness
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)

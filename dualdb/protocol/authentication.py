@@ -106,7 +106,8 @@ class Authentication:
 
     def prepare_authentication(self, peer: Any) -> None:
         """Call it when the server's greeting has been read."""
-        self._peer, self._key = peer, _pinned_key(self._config)
+        self._key = _pinned_key(self._config)
+        self._peer = peer
 
     def check_plugin(self, plugin: Union[str, bytes]) -> None:
         """Raises: pymysql.err.OperationalError, before anything is sent."""

@@ -47,7 +47,8 @@ class Padded:
     def __init__(self, weights: bytes, pad: bytes) -> None:
         while weights.endswith(pad):
             weights = weights[: -len(pad)]
-        self.weights, self.pad = weights, pad
+        self.weights = weights
+        self.pad = pad
 
     def __lt__(self, other: "Padded") -> bool:
         length = max(len(self.weights), len(other.weights))
@@ -104,7 +105,10 @@ class Key:
         terms: Sequence[str] = (),
         by: Sequence[str] = ("{}",),
     ) -> None:
-        self.kind, self.terms, self.by, self._read = kind, tuple(terms), tuple(by), read
+        self.kind = kind
+        self.terms = tuple(terms)
+        self.by = tuple(by)
+        self._read = read
 
     def of(self, value: Any, beside: Sequence[Any]) -> Tuple[Any, ...]:
         """What compares with others: NULL comes first.
@@ -245,7 +249,8 @@ def _key_of_set(probed: _Probed) -> Key:
 
 
 def _key_of_text(probed: _Probed) -> Key:
-    what, column = probed.what, probed.column
+    what = probed.what
+    column = probed.column
     if column.type in _TEXTS:
         if column.flags & FLAG.ENUM and not probed.of_minimum:
             return _key_of_enum(probed)
@@ -316,10 +321,8 @@ class ColumnProbe(Subquery):
             params,
             read_only=read_only,
         )
-        self._wanted, self._columns = (
-            list(wanted),
-            select("*", (f"{text}\nLIMIT 0", params, read_only), "LIMIT 0"),
-        )
+        self._wanted = list(wanted)
+        self._columns = select("*", (f"{text}\nLIMIT 0", params, read_only), "LIMIT 0")
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
         try:

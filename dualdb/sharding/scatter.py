@@ -125,7 +125,10 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         *,
         keys: Optional[Keys] = None,
     ) -> None:
-        self._routes, self._check, self._policy, self._keys = routes, check, policy, keys
+        self._routes = routes
+        self._check = check
+        self._policy = policy
+        self._keys = keys
 
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any:

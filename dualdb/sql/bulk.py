@@ -158,5 +158,7 @@ class Chunks:
             return None
         chunk = Chunk(self._sql, tuple(self._texts), tuple(self._plain), self._first)
         self._first += len(self._texts)
-        self._texts, self._plain, self._size = [], [], 0
+        self._texts = []
+        self._plain = []
+        self._size = 0
         return chunk

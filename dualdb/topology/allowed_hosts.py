@@ -71,7 +71,9 @@ def _rule(text: Any) -> _Rule:
     found = _WITH_PORTS.fullmatch(text)
     if found is None:
         raise wrong
-    host, low, high = found["host"], found["low"], found["high"] or found["low"]
+    host = found["host"]
+    low = found["low"]
+    high = found["high"] or found["low"]
     ports = None if low is None else (int(low), int(high))
     if ports is not None and not 1 <= ports[0] <= ports[1] <= 65535:
         raise wrong

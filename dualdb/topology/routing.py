@@ -204,7 +204,9 @@ class RouteResolver:
         transactions: Callable[[], Sequence[Any]],
         check: Callable[[int], None] = lambda shard_id: None,
     ) -> None:
-        self._lifecycle, self._absent, self._transactions = lifecycle, absent, transactions
+        self._lifecycle = lifecycle
+        self._absent = absent
+        self._transactions = transactions
         self._check = check
         self._warned: Set[int] = set()
 
@@ -293,7 +295,8 @@ class ShardRoute:
     """The route of calls that name a shard outright."""
 
     def __init__(self, resolver: RouteResolver, shard_id: int) -> None:
-        self._resolver, self._shard_id = resolver, shard_id
+        self._resolver = resolver
+        self._shard_id = shard_id
 
     def __call__(self, until: Optional[float] = None) -> steps.Plan[Any]:
         return self._resolver.resolve(shard_id_of(self._shard_id), named=True, until=until)
@@ -311,7 +314,9 @@ class SessionRoute:
         client_session: Any,
         shard_of_session: Callable[[Any], Optional[int]],
     ) -> None:
-        self._resolver, self._session, self._shard_of = resolver, client_session, shard_of_session
+        self._resolver = resolver
+        self._session = client_session
+        self._shard_of = shard_of_session
 
     def __call__(self, until: Optional[float] = None) -> steps.Plan[Any]:
         shard_id = self._shard_of(self._session)

@@ -151,7 +151,8 @@ def events(before: ShardMap, after: ShardMap) -> List[Event]:
 
 def shard_events(before: ShardMap, after: ShardMap, shard_id: int) -> List[Event]:
     """The events of one shard when one map follows another."""
-    old, new = before.shards.get(shard_id), after.shards.get(shard_id)
+    old = before.shards.get(shard_id)
+    new = after.shards.get(shard_id)
     names: List[EventName] = []
     if old is None:
         names = [] if new is None else ["shard_added"]

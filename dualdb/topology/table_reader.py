@@ -48,7 +48,10 @@ class TableReader:
         max_shards: int = DEFAULT_MAX_SHARDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.table, self.rules, self._max_shards, self._clock = table, rules, max_shards, clock
+        self.table = table
+        self.rules = rules
+        self._max_shards = max_shards
+        self._clock = clock
         self.reset()
 
     def reset(self) -> None:
@@ -110,7 +113,9 @@ class TableReader:
             self.ended = self._clock()
         if self.failure is not None:
             log.info("the shard table can be read again")
-        self.read_at, self.failure, self.failures = self._clock(), None, 0
+        self.read_at = self._clock()
+        self.failure = None
+        self.failures = 0
         self.confirmed_at = self.begun
         if self._is_believed(found, force):
             self._known = known
@@ -160,7 +165,8 @@ class TableReader:
         builder = MapBuilder(self.rules.base)
         known: Dict[int, Row] = {}
         columns = {str(name).lower(): name for name in (rows[0] if rows else ())}
-        id_column, password_column = columns.get("shard_id", ""), columns.get("password", "")
+        id_column = columns.get("shard_id", "")
+        password_column = columns.get("password", "")
 
         def visit(item: Tuple[int, Row]) -> None:
             number, raw = item
