@@ -149,7 +149,7 @@ __all__ = [
 _ASYNCIO = {"AsyncDatabaseService": "DatabaseService", "AsyncMySQLClient": "MySQLClient"}
 
 
-def _show_as_public(name: str, value: Any) -> None:
+def _show_as_public(name: str, value: object) -> None:
     """Have a public class say its public name, in tracebacks, logs and pickles."""
     if isinstance(value, type) and value.__module__.startswith("dualdb."):
         value.__module__ = __name__

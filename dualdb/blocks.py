@@ -75,7 +75,7 @@ class _BlockEnd(functools.partial):  # type: ignore[type-arg]
             manager._abandon()
 
 
-def _leave_in_task(manager: Any, function: Callable[..., Any], *exc_info: Any) -> Any:
+def _leave_in_task(manager: Any, function: Callable[..., Any], *exc_info: object) -> Any:
     """An ``async with`` holds the coroutine of its ``__aexit__`` in the end."""
     coroutine = function(manager, *exc_info)
     try:

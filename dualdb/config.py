@@ -151,7 +151,7 @@ class DatabaseConfig(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _hide_values(
-        cls, values: Any, check: Callable[[Any], "DatabaseConfig"]
+        cls, values: object, check: Callable[[Any], "DatabaseConfig"]
     ) -> "DatabaseConfig":
         # hide_input_in_errors is for the message alone: errors() and json() would show
         # the password.
@@ -169,7 +169,7 @@ class DatabaseConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_unknown_fields(cls, values: Any) -> Any:
+    def _name_unknown_fields(cls, values: object) -> Any:
         if isinstance(values, Mapping):
             for name in values.keys() - cls.model_fields.keys():
                 near = get_close_matches(str(name), cls.model_fields, 1)
@@ -179,7 +179,7 @@ class DatabaseConfig(BaseModel):
 
     @field_validator("type", mode="before")
     @classmethod
-    def _known_type(cls, value: Any) -> Any:
+    def _known_type(cls, value: object) -> Any:
         if value != "mysql":
             raise ValueError(
                 f"Unsupported database type: {value!r}; 'mysql' is the one there is, "
@@ -206,16 +206,16 @@ class DatabaseConfig(BaseModel):
 
     @field_validator("password", mode="plain")
     @classmethod
-    def _hidden(cls, value: Any) -> SecretStr:
+    def _hidden(cls, value: object) -> SecretStr:
         return as_secret(value)
 
     @field_serializer("password")
-    def _masked(self, value: Any, info: SerializationInfo) -> Any:
+    def _masked(self, value: object, info: SerializationInfo) -> Any:
         return str(value) if info.mode == "json" else value
 
     @field_validator("isolation", mode="before")
     @classmethod
-    def _isolation_words(cls, value: Any) -> Any:
+    def _isolation_words(cls, value: object) -> Any:
         if not isinstance(value, str):
             return value
         return re.sub(r"[\s_-]+", " ", value.strip()).upper()
@@ -236,14 +236,14 @@ class DatabaseConfig(BaseModel):
 
     if not TYPE_CHECKING:  # checkers know the fields from pydantic
 
-        def __init__(self, **fields: Any) -> None:
+        def __init__(self, **fields: object) -> None:
             # A str would stand in the local variables of a traceback.
             if isinstance(fields.get("password"), str):
                 fields["password"] = SecretStr(fields["password"])
             super().__init__(**fields)
 
     @classmethod
-    def from_url(cls, url: str, **overrides: Any) -> "DatabaseConfig":
+    def from_url(cls, url: str, **overrides: object) -> "DatabaseConfig":
         """From ``mysql://user:password@host:3306/database?pool_size=5``.
 
         ``mariadb://`` is the same, and so are the names with a driver that other
@@ -336,7 +336,7 @@ class DatabaseConfig(BaseModel):
         """Whether the password is looked up for each connection (it may take time)."""
         return isinstance(self.password, LookedUpPassword)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: object) -> Any:
         raise TypeError(
             "a DatabaseConfig holds a password and is not pickled: "
             "let the other process make its own, from_env for instance"

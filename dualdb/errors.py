@@ -9,11 +9,14 @@ parameter value of its own making.
 
 import re
 from types import TracebackType
-from typing import Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
 
 import pymysql.err
 
 from . import error_codes
+
+if TYPE_CHECKING:
+    from .results import ScatterResult
 
 E = TypeVar("E", bound="Error")
 
@@ -619,7 +622,9 @@ def shard_read_only(shard_id: int, why: str, retry_after: Optional[float] = None
     return error
 
 
-def scatter_error(result: Any, of: int, least: Optional[int] = None) -> ScatterError:
+def scatter_error(
+    result: "ScatterResult[Any, Any]", of: int, least: Optional[int] = None
+) -> ScatterError:
     """What a call to several shards raises, of which too few answered.
 
     Args:

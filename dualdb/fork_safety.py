@@ -10,7 +10,7 @@ _owners: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _kept: List[Any] = []
 
 
-def register(owner: Any) -> None:
+def register(owner: object) -> None:
     """Have ``owner._forked()`` called in every child that is forked while the owner
     lives.
 
@@ -20,7 +20,7 @@ def register(owner: Any) -> None:
     _owners.add(owner)
 
 
-def never_finalize(*things: Any) -> None:
+def never_finalize(*things: object) -> None:
     """Never finalise these in this process: their finalisers might speak on a socket,
     or wait for a lock that no thread here will free.
     """

@@ -27,7 +27,7 @@ class LookedUpPassword(SecretStr):
     look in the same place.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Union[str, Callable[[], Any]]) -> None:
         super().__init__("")
         self._source = source
 
@@ -42,7 +42,7 @@ class LookedUpPassword(SecretStr):
             return _call(self._source)
         return _resolve(self._source)
 
-    def __eq__(self, other: Any) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, LookedUpPassword) and self._source == other._source
 
     def __hash__(self) -> int:
@@ -59,7 +59,7 @@ class KnownPassword(SecretStr):
     """A password that is known already, even if it reads like a reference."""
 
 
-def as_secret(value: Any) -> SecretStr:
+def as_secret(value: object) -> SecretStr:
     """What was given as a password, as something that does not show it.
 
     Args:
@@ -85,7 +85,7 @@ def as_secret(value: Any) -> SecretStr:
     )
 
 
-def split_reference(value: Any) -> Tuple[str, str]:
+def split_reference(value: object) -> Tuple[str, str]:
     """``("env", NAME)`` or ``("file", PATH)``; ``("", "")`` if it is neither."""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
@@ -93,7 +93,7 @@ def split_reference(value: Any) -> Tuple[str, str]:
     return (kind, name) if colon and kind in ("env", "file") else ("", "")
 
 
-def is_reference(value: Any) -> bool:
+def is_reference(value: object) -> bool:
     """Whether this text says where a password is and is not one itself."""
     return bool(split_reference(value)[0])
 

@@ -31,7 +31,7 @@ from .directory.lookup import Environment, KeyDirectory
 from .directory.sources import HashBuckets, KeyFunction, LookupTable, Source
 from .errors import CrossShardError
 from .execution import steps
-from .sharding.scatter import OnError, Policy
+from .sharding.scatter import Keys, OnError, Policy, Routes
 from .topology import passwords, routing
 from .topology.allowed_hosts import AllowedHosts
 from .topology.lifecycle import ServiceLifecycle
@@ -60,7 +60,13 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
     _identity_of_session: Callable[..., Optional[int]]
 
     @abstractmethod
-    def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> ScatterT:
+    def _new_scatter(
+        self,
+        routes: Callable[[], Routes],
+        check: Callable[[], None],
+        policy: Policy,
+        keys: Optional[Keys] = None,
+    ) -> ScatterT:
         """A target of several shards, with its own ``keys`` for each of them where it
         is one of keys.
         """
@@ -72,7 +78,7 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
     def _shard_route(self, shard_id: int) -> steps.Route:
         return routing.ShardRoute(self._resolver, shard_id)
 
-    def _session_route(self, client_session: Any) -> steps.Route:
+    def _session_route(self, client_session: object) -> steps.Route:
         return routing.SessionRoute(self._resolver, client_session, self._shard_of_session)
 
     def shard(self, shard_id: int) -> TargetT:
@@ -125,7 +131,7 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         )
         return self._scatter(named, Policy(on_error, max_concurrency, min_ok))
 
-    def session(self, client_session: Any) -> TargetT:
+    def session(self, client_session: object) -> TargetT:
         """The database of a session, by its ``client_session.session.shard_id``, read
         at each call.
 
@@ -176,7 +182,7 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         client = None if topology is None else topology.clients.get(number)
         return None if client is None or client.pool.breaker.failure is not None else client
 
-    def get_client_by_session(self, client_session: Any) -> ClientT:
+    def get_client_by_session(self, client_session: object) -> ClientT:
         """The client of a session's database, by the rule of ``session``.
 
         Args:
@@ -195,7 +201,7 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         self,
         named: Optional[List[int]],
         policy: Policy,
-        keys: Any = None,
+        keys: Optional[Keys] = None,
     ) -> ScatterT:
         return self._new_scatter(
             lambda: self._routes(named),

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 from functools import lru_cache
 from itertools import starmap
-from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple, Type
 
 import typing_extensions
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
@@ -34,7 +34,7 @@ class Maker(NamedTuple):
         return self.make(dict(zip(columns, values))) if self.by_name else self.make(*values)
 
 
-def check_kind(as_: Any) -> None:
+def check_kind(as_: object) -> None:
     """Before anything is sent.
 
     Raises:
@@ -47,21 +47,21 @@ def check_kind(as_: Any) -> None:
     _kind(as_)
 
 
-def takes_tuples(as_: Any) -> bool:
+def takes_tuples(as_: Type[Any]) -> bool:
     """Whether ``typed`` makes this of rows that are tuples, as it does where the values
     go to a constructor, and not of dicts, which pydantic validates.
     """
     return not _is_model(as_) and not _is_typed_dict(as_)
 
 
-def maker(as_: Any, columns: Tuple[str, ...]) -> Maker:
+def maker(as_: object, columns: Tuple[str, ...]) -> Maker:
     """Raises: RowError, without the number of a row, where such columns do not make
     such rows.
     """
     return _maker(as_, columns)
 
 
-def typed(result: ResultSet, as_: Any) -> List[Any]:
+def typed(result: ResultSet, as_: Type[Any]) -> List[Any]:
     """The rows of a result set; none for a statement without rows.
 
     They are tuples where ``takes_tuples`` says so, and dicts otherwise.
@@ -96,7 +96,7 @@ def _as_dicts(result: ResultSet) -> Iterable[Row]:
     return rows
 
 
-def misfit(as_: Any, columns: Tuple[str, ...], number: int, error: Exception) -> RowError:
+def misfit(as_: Type[Any], columns: Tuple[str, ...], number: int, error: Exception) -> RowError:
     """The error about the row whose values a constructor has refused.
 
     Says the columns, and no values.
@@ -126,7 +126,7 @@ _KINDS = "a pydantic model, a dataclass, a NamedTuple, a TypedDict or tuple"
 
 
 @lru_cache(maxsize=512)
-def _kind(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
+def _kind(as_: Type[Any]) -> Callable[[Tuple[str, ...]], Maker]:
     """What makes a Maker for columns."""
     if as_ is tuple:
         return lambda columns: Maker(_itself, by_name=False)
@@ -140,25 +140,25 @@ def _kind(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
     raise ParameterError(f"as_ is {_KINDS}, not the class {as_.__name__}")
 
 
-def _is_model(as_: Any) -> bool:
+def _is_model(as_: Type[Any]) -> bool:
     return issubclass(as_, BaseModel)
 
 
-def _is_typed_dict(as_: Any) -> bool:
+def _is_typed_dict(as_: Type[Any]) -> bool:
     return issubclass(as_, dict) and hasattr(as_, "__required_keys__")
 
 
-def _maker(as_: Any, columns: Tuple[str, ...]) -> Maker:
+def _maker(as_: object, columns: Tuple[str, ...]) -> Maker:
     # Very many columns are not seen often enough to be kept.
     return _kept_maker(as_, columns) if len(columns) < 500 else _kind(as_)(columns)
 
 
 @lru_cache(maxsize=1024)
-def _kept_maker(as_: Any, columns: Tuple[str, ...]) -> Maker:
+def _kept_maker(as_: object, columns: Tuple[str, ...]) -> Maker:
     return _kind(as_)(columns)
 
 
-def _itself(*values: Any) -> Tuple[Any, ...]:
+def _itself(*values: object) -> Tuple[Any, ...]:
     return values
 
 
@@ -175,7 +175,7 @@ def _validate_all(as_: Any) -> Optional[Callable[[Any], List[Any]]]:
         return None
 
 
-def _typed_dict(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
+def _typed_dict(as_: Type[Any]) -> Callable[[Tuple[str, ...]], Maker]:
     # Before Python 3.12 pydantic takes those of typing_extensions alone, so it is given
     # one like it, whatever the caller's is.
     try:
@@ -200,7 +200,7 @@ def _typed_dict(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
     return fit
 
 
-def _constructor(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
+def _constructor(as_: Type[Any]) -> Callable[[Tuple[str, ...]], Maker]:
     parameters = inspect.signature(as_).parameters
     takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     known = [
@@ -223,7 +223,7 @@ def _constructor(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
     return fit
 
 
-def _demand(as_: Any, missing: List[str], extra: List[str]) -> None:
+def _demand(as_: Type[Any], missing: List[str], extra: List[str]) -> None:
     if missing or extra:
         whys = [f"no column for {', '.join(missing)}"] * bool(missing) + [
             f"no field for the column {', '.join(extra)}"

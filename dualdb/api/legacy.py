@@ -31,7 +31,7 @@ class Legacy(ServicePart, Generic[RowsR, CountR, IntR, TransactionT]):
         """The route to a shard that is named outright."""
 
     @abstractmethod
-    def _session_route(self, client_session: Any) -> steps.Route:
+    def _session_route(self, client_session: object) -> steps.Route:
         """The route to a session's database."""
 
     @abstractmethod
@@ -98,7 +98,7 @@ class Legacy(ServicePart, Generic[RowsR, CountR, IntR, TransactionT]):
         return self.execute_shard_query(shard_id, query, params)
 
     def call_procedure_by_session(
-        self, client_session: Any, procedure_name: str, params: Sequence[Any] = ()
+        self, client_session: object, procedure_name: str, params: Sequence[Any] = ()
     ) -> RowsR:
         """Call a procedure on a session's database."""
         result: RowsR = self._run(
@@ -111,7 +111,7 @@ class Legacy(ServicePart, Generic[RowsR, CountR, IntR, TransactionT]):
         return result
 
     def execute_query_by_session(
-        self, client_session: Any, query: str, params: Params = ()
+        self, client_session: object, query: str, params: Params = ()
     ) -> RowsR:
         """The rows of a query on a session's database."""
         result: RowsR = self._run(

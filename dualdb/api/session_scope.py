@@ -14,7 +14,7 @@ class BaseScope(Generic[TargetT]):
 
     def __init__(
         self,
-        service: Any,
+        service: object,
         target: TargetT,
         resolve: Callable[[], steps.Plan[Optional[int]]],
         identify: Callable[[], Optional[int]],
@@ -68,7 +68,7 @@ class BaseScope(Generic[TargetT]):
 _scopes: "ContextVar[Tuple[BaseScope[Any], ...]]" = ContextVar("dualdb_scopes", default=())
 
 
-def current(service: Any) -> "BaseScope[Any]":
+def current(service: object) -> "BaseScope[Any]":
     """The innermost scope of this service that the caller is in.
 
     Raises:
@@ -86,7 +86,7 @@ def current(service: Any) -> "BaseScope[Any]":
     )
 
 
-def check_lock(service: Any, shard_id: int) -> None:
+def check_lock(service: object, shard_id: int) -> None:
     """Refuse a call to another shard than that of a locked scope.
 
     Raises:

@@ -16,6 +16,7 @@ from .. import error_codes, errors
 from ..api.typevars import IntR
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..sql.parameters import Params
 from ..topology import routing
 from .keys import quoted
 
@@ -402,7 +403,9 @@ class IdGenerator:
         yield from ()
         return DetachedExecutor(self._global_client())
 
-    def _execute(self, sql: str, params: Any, timeout: Optional[float] = None) -> steps.Plan[Any]:
+    def _execute(
+        self, sql: str, params: Params, timeout: Optional[float] = None
+    ) -> steps.Plan[Any]:
         return (yield from verbs.execute(self._route, sql, params, timeout))
 
 

@@ -193,7 +193,7 @@ class AliasTable:
         return f"DELETE FROM {self._table} WHERE key_value = %s"
 
 
-def mapping_table(source: Any) -> MappingTable:
+def mapping_table(source: object) -> MappingTable:
     """The table of a source that has one."""
     if isinstance(source, HashBuckets):
         return MappingTable(source.table, "bucket", "shard_id")
@@ -201,7 +201,7 @@ def mapping_table(source: Any) -> MappingTable:
     return MappingTable(source.table, source.key_column, source.shard_column)
 
 
-def ddl_of(source: Any) -> str:
+def ddl_of(source: object) -> str:
     """Makes the table of a source."""
     if isinstance(source, HashBuckets):
         return BUCKET_DDL.format(table=quoted(source.table))

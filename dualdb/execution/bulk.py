@@ -87,7 +87,7 @@ def executemany(
 
 
 def _check_arguments(
-    rows: Any, chunk_rows: int, progress: Optional[Callable[[int], Any]], awaits: bool
+    rows: object, chunk_rows: int, progress: Optional[Callable[[int], Any]], awaits: bool
 ) -> None:
     if not isinstance(chunk_rows, int) or isinstance(chunk_rows, bool) or chunk_rows < 1:
         raise errors.ParameterError(f"chunk_rows is a number of rows from 1 up, not {chunk_rows!r}")

@@ -1,6 +1,8 @@
 """A statement on a connection of its own, whatever transaction the caller is in."""
 
-from typing import Any, Optional
+from typing import Any, Callable, Optional, Union
+
+from ..protocol.statements import Call, Statement
 
 
 class DetachedExecutor:
@@ -9,7 +11,11 @@ class DetachedExecutor:
     """
 
     def __init__(
-        self, client: Any, *, read_only: bool = False, refresh_on_miss: Any = None
+        self,
+        client: Any,
+        *,
+        read_only: bool = False,
+        refresh_on_miss: Optional[Callable[..., Any]] = None,
     ) -> None:
         self._client = client
         self.name = client.name
@@ -22,7 +28,7 @@ class DetachedExecutor:
     def _record_insert_id(self, lastrowid: int) -> None:
         """It is nobody's insert."""
 
-    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute(self, statement: Union[Statement, Call], until: Optional[float] = None) -> Any:
         return self._client._execute_on_own_connection(statement, until)
 
     def _begin(self) -> Any:
@@ -31,7 +37,7 @@ class DetachedExecutor:
         """
         return self._client.pool.checkout_idle()
 
-    def _end(self, connection: Any) -> None:
+    def _end(self, connection: object) -> None:
         self._client.pool.release(connection)
 
     def _take_retry_token(self) -> bool:

@@ -179,14 +179,14 @@ class BasePool:
                 CR.CR_SSL_CONNECTION_ERROR, f"the files for TLS cannot be used: {error}"
             ) from error
 
-    def _record_checkout(self, connection: Any, now: float) -> None:
+    def _record_checkout(self, connection: object, now: float) -> None:
         self._checked_out[id(connection)] = (
             weakref.ref(connection),
             now,
             "" if self.config.leak_threshold is None else _caller(),
         )
 
-    def checked_out_at(self, connection: Any) -> Optional[float]:
+    def checked_out_at(self, connection: object) -> Optional[float]:
         """When a connection was checked out, by time.monotonic(); None if it is not
         out.
         """

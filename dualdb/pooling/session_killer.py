@@ -50,7 +50,7 @@ class SessionKiller:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def add(self, connection: Any) -> None:
+    def add(self, connection: object) -> None:
         """Have a connection's session killed."""
         self._jobs.append(KillJob(connection))
 

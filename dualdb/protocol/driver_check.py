@@ -8,7 +8,7 @@ the same rows, the driver reads everything itself.
 
 import logging
 import struct
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable, Iterable, List, Optional, Tuple, Type
 
 import pymysql.converters
 from pymysql.constants import FIELD_TYPE
@@ -50,7 +50,7 @@ _SAMPLES: List[Tuple[int, int, Tuple[Any, ...]]] = [
 ]
 
 
-def _text(value: Any) -> bytes:
+def _text(value: Optional[bytes]) -> bytes:
     if value is None:
         return b"\xfb"
     if len(value) < 251:
@@ -82,15 +82,15 @@ class Recorded:
     def __init__(self) -> None:
         self._packets = iter(_payloads())
 
-    def packet(self, packet_type: Any = MysqlPacket) -> Any:
+    def packet(self, packet_type: Type[Any] = MysqlPacket) -> Any:
         return packet_type(next(self._packets), self.encoding)
 
 
-def _kinds(rows: Any) -> List[Any]:
+def _kinds(rows: Iterable[Iterable[Any]]) -> List[Any]:
     return [[(type(value), value) for value in row] for row in rows]
 
 
-def why_not(driver: Any, by_driver: Callable[[], Any]) -> str:
+def why_not(driver: object, by_driver: Callable[[], Any]) -> str:
     """What speaks against the reader beside this driver's connection class; nothing
     where it is to be trusted.
 
@@ -120,7 +120,7 @@ def why_not(driver: Any, by_driver: Callable[[], Any]) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def trusted(driver: Any, by_driver: Callable[[], Any], version: str) -> bool:
+def trusted(driver: object, by_driver: Callable[[], Any], version: str) -> bool:
     """Whether answers to this driver's connections are read by ``reader``; says so in
     the log where they are not.
     """

@@ -186,7 +186,7 @@ def _python_read(
 
 
 def _column_codec(
-    field: Any, connection_encoding: str
+    field: ColumnDefinition, connection_encoding: str
 ) -> Tuple[Optional[str], Optional[Callable[[Any], Any]]]:
     """The encoding of a column's text, None for bytes; and what converts it."""
     converter = DECODERS.get(field.type_code)
@@ -251,7 +251,7 @@ _NEXT_DATETIME = f"""x = {_NEXT}
                 v{{i}} = _datetime(x)"""
 
 
-def _decode_expression(number: int, encoding: Optional[str], converter: Any) -> str:
+def _decode_expression(number: int, encoding: Optional[str], converter: object) -> str:
     if encoding == "ascii" and converter in _FAST:
         return _FAST[converter]
     text = f"x.decode({encoding!r})"
@@ -392,7 +392,7 @@ def _reader_of_one(
 # Of so many types are the columns of few results; each of a wide one would take as long
 # as reading its value a hundred times.
 @lru_cache(maxsize=256)
-def _converter(encoding: Optional[str], converter: Any) -> Callable[[bytes], Any]:
+def _converter(encoding: Optional[str], converter: object) -> Callable[[bytes], Any]:
     known: Dict[str, Any] = {
         "Decimal": Decimal,
         "_datetime": _datetime,

@@ -285,7 +285,7 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def free_port(holder: Any) -> int:
+def free_port(holder: object) -> int:
     """A TCP port of 127.0.0.1 that is kept from other sandboxes while ``holder`` lives.
 
     It is below 30,000: from 32,768 on a system gives ports to whoever connects, so that

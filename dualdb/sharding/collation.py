@@ -110,7 +110,7 @@ class Key:
         self.by = tuple(by)
         self._read = read
 
-    def of(self, value: Any, beside: Sequence[Any]) -> Tuple[Any, ...]:
+    def of(self, value: object, beside: Sequence[Any]) -> Tuple[Any, ...]:
         """What compares with others: NULL comes first.
 
         ``beside`` are the values of the terms.
@@ -121,31 +121,31 @@ class Key:
         return [term.format(expression) for term in self.terms]
 
 
-def _value(value: Any, beside: Sequence[Any]) -> Any:
+def _value(value: object, beside: Sequence[Any]) -> Any:
     return value
 
 
-def _first(value: Any, beside: Sequence[Any]) -> Any:
+def _first(value: object, beside: Sequence[Any]) -> Any:
     return beside[0]
 
 
-def _whole(value: Any, beside: Sequence[Any]) -> Any:
+def _whole(value: object, beside: Sequence[Any]) -> Any:
     # A BIT that went through a temporary table is an integer.
     return int.from_bytes(value, "big") if isinstance(value, bytes) else value
 
 
-def _date(value: Any, beside: Sequence[Any]) -> Any:
+def _date(value: object, beside: Sequence[Any]) -> Any:
     # One with a month or day of zero is a str already, in the same form.
     return str(value)
 
 
-def _moment(value: Any, beside: Sequence[Any]) -> Any:
+def _moment(value: object, beside: Sequence[Any]) -> Any:
     # Of 0000-00-00 00:00:00 MariaDB says NULL.
     return beside[0] or 0
 
 
 def _weights(pads: Sequence[Optional[bytes]]) -> Callable[[Any, Sequence[Any]], Any]:
-    def read(value: Any, beside: Sequence[Any]) -> Any:
+    def read(value: object, beside: Sequence[Any]) -> Any:
         return tuple(
             [weights if pad is None else Padded(weights, pad) for weights, pad in zip(beside, pads)]
         )

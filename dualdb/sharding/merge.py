@@ -91,7 +91,7 @@ def _columns(text: str, *, falling: bool) -> Optional[List[Order]]:
     return found
 
 
-def most(limit: Any) -> Optional[int]:
+def most(limit: object) -> Optional[int]:
     """Raises: ParameterError where it is no number of rows."""
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
         raise ParameterError(f"limit is a number of rows from 0 up, not {limit!r}")

@@ -61,7 +61,7 @@ class AllowedHosts:
         )
 
 
-def _rule(text: Any) -> _Rule:
+def _rule(text: object) -> _Rule:
     wrong = ValueError(f"allowed_hosts has {text!r}, which is no host, address or network")
     if not isinstance(text, str):
         raise wrong
@@ -100,7 +100,7 @@ def _address(text: str) -> Any:
         return None
 
 
-def _matches(rule: _Rule, host: str, address: Any) -> bool:
+def _matches(rule: _Rule, host: str, address: object) -> bool:
     if rule.name is not None:
         return rule.name.fullmatch(host) is not None
     return rule.network is not None and address is not None and address in rule.network

@@ -216,7 +216,7 @@ class Maintenance:
         self._manager.drop_drained(late, now + self.timing.max_refresh_pause)
 
 
-def _report(client: Any, failure: Optional[Exception], outcome: Any) -> None:
+def _report(client: Any, failure: Optional[Exception], outcome: Optional[Exception]) -> None:
     if outcome is None:
         if failure is None:
             log.info("%s database initialized: %s", client.name, client.config.address)

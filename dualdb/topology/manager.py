@@ -99,7 +99,7 @@ class TopologyManager:
         """Whether the map in use has this shard."""
         return self.topology is not None and shard_id in self.topology.shard_map.shards
 
-    def open(self, global_client: Any) -> None:
+    def open(self, global_client: object) -> None:
         """Put the global database into use, without shards."""
         self.topology = Topology(global_client, EMPTY, MappingProxyType({}))
 
@@ -167,7 +167,7 @@ class TopologyManager:
 
     # Draining.
 
-    def set_drain_deadline(self, client: Any, until: float) -> None:
+    def set_drain_deadline(self, client: object, until: float) -> None:
         """Abort what a client that is leaving has in progress at another time."""
         with self._swap:
             self.draining = tuple(

@@ -21,7 +21,7 @@ Failures = Dict[Optional[int], Optional[str]]
 ATTEMPT_TIMEOUT = 5.0
 
 
-def checked(require: Any) -> Union[str, int, List[int]]:
+def checked(require: object) -> Union[str, int, List[int]]:
     """What must answer, as a word, a number or a sorted list of shard ids.
 
     Raises:
@@ -42,7 +42,7 @@ def wait_ready(
     lifecycle: ServiceLifecycle,
     exclusive: Callable[[steps.Plan[None]], steps.Step],
     timeout: float,
-    require: Any,
+    require: object,
     clock: Callable[[], float] = time.monotonic,
 ) -> steps.Plan[None]:
     """Open the service if it is not open, and wait until what is required answers.

@@ -61,7 +61,7 @@ STATUS_WORDS = {
 }
 
 
-def status_of(word: Any) -> Optional[Status]:
+def status_of(word: object) -> Optional[Status]:
     """What a status word means; None for one that means nothing."""
     return STATUS_WORDS.get(word.strip().lower()) if isinstance(word, str) else None
 
@@ -346,7 +346,7 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return value
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value as a message shows it, at a length that a log can hold."""
     text = repr(value[:_MAX_SHOWN] if isinstance(value, (str, bytes)) else value)
     return text if len(text) <= _MAX_SHOWN + 3 else f"{text[:_MAX_SHOWN]}..."

@@ -77,7 +77,7 @@ class TableReader:
         return ".".join([f"`{part}`" for part in self.table.split(".")])
 
     def read(
-        self, client: Any, timeout: Optional[float] = None, *, force: bool = False
+        self, client: object, timeout: Optional[float] = None, *, force: bool = False
     ) -> steps.Plan[None]:
         """Read the table into ``loaded``, which stays as it is if nothing changed.
 
@@ -121,7 +121,7 @@ class TableReader:
             self._known = known
             self._keep(found)
 
-    def rows(self, client: Any, timeout: Optional[float] = None) -> steps.Plan[List[Row]]:
+    def rows(self, client: object, timeout: Optional[float] = None) -> steps.Plan[List[Row]]:
         """The rows as they are.
 
         Only a table that does not exist means "no shards", and only to a service that
@@ -182,7 +182,7 @@ class TableReader:
         yield from in_slices(enumerate(rows, 1), visit, self._clock)
         return builder.build(self.loaded.version + 1), known
 
-    def _unchanged(self, shard_id: int, raw: Row, password: Any) -> Optional[Shard]:
+    def _unchanged(self, shard_id: int, raw: Row, password: object) -> Optional[Shard]:
         """The shard of the map before, if its row would say the same now."""
         shard = self.loaded.shards.get(shard_id)
         if shard is None or shard.status is Status.INVALID:
