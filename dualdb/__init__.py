@@ -1,4 +1,4 @@
-"""One router for a sharded MySQL or MariaDB, with two faces: threads and asyncio.
+"""A router for sharded MySQL and MariaDB, for threads and for asyncio.
 
 >>> from dualdb import AsyncDatabaseService, DatabaseConfig, DatabaseService
 """
@@ -149,15 +149,17 @@ __all__ = [
 _ASYNCIO = {"AsyncDatabaseService": "DatabaseService", "AsyncMySQLClient": "MySQLClient"}
 
 
-def _show_as_public(name: str, value: Any) -> None:
-    """Have a public class say its public name, in tracebacks, logs and pickles."""
+def _show_as_public(name: str, value: object) -> None:
+    """Give a public class its public name in tracebacks, logs and pickles."""
     if isinstance(value, type) and value.__module__.startswith("dualdb."):
-        value.__module__, value.__name__, value.__qualname__ = __name__, name, name
+        value.__module__ = __name__
+        value.__name__ = name
+        value.__qualname__ = name
 
 
 def __getattr__(name: str) -> Any:
-    """The classes for asyncio, which threads need not wait for: they are imported when
-    they are asked for.
+    """Import the asyncio classes on first access, so that threaded programs do not pay
+    for them.
     """
     if name != "async_impl" and name not in _ASYNCIO:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,6 @@
-"""Blocks of the user's program: whose frame is in one, and that each one ends."""
+"""``with`` blocks of the caller's code: find their frames, and make sure that each
+block ends.
+"""
 
 import functools
 import inspect
@@ -18,7 +20,11 @@ BLOCK_MAKERS = frozenset({"contextlib", "_pytest.fixtures"})
 
 
 def user_frame(also: "frozenset[str]" = frozenset()) -> Optional[FrameType]:
-    """The innermost frame outside this package and of none of the modules ``also``."""
+    """Return the innermost frame outside this package.
+
+    Args:
+        also: Names of further modules whose frames are skipped.
+    """
     frame: Optional[FrameType] = sys._getframe(1)
     while frame is not None and (
         frame.f_code.co_filename.startswith(_PACKAGE) or frame.f_globals.get("__name__") in also
@@ -28,7 +34,9 @@ def user_frame(also: "frozenset[str]" = frozenset()) -> Optional[FrameType]:
 
 
 def suspendable(frame: Optional[FrameType]) -> Optional[FrameType]:
-    """The generator that may be suspended inside a block entered by ``frame``."""
+    """Return the generator that may be suspended inside a block entered by
+    ``frame``.
+    """
     while True:
         frame = _outside_block_makers(frame)
         if frame is None or not frame.f_code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
@@ -46,7 +54,7 @@ def _outside_block_makers(frame: Optional[FrameType]) -> Optional[FrameType]:
 
 
 def runs(wanted: FrameType) -> bool:
-    """True if this frame is one of those that are running now."""
+    """Return whether a frame is on the current call stack."""
     frame: Optional[FrameType] = sys._getframe(1)
     while frame is not None and frame is not wanted:
         frame = frame.f_back
@@ -54,7 +62,7 @@ def runs(wanted: FrameType) -> bool:
 
 
 def current_place() -> str:
-    """File and line of the user's code that is calling."""
+    """Return file and line of the calling code outside this package."""
     frame = user_frame()
     while frame is not None and frame.f_globals.get("__name__", "").startswith("asyncio."):
         frame = frame.f_back
@@ -62,11 +70,11 @@ def current_place() -> str:
 
 
 class _BlockEnd(functools.partial):  # type: ignore[type-arg]
-    """The ``__exit__`` that a ``with`` statement holds until it is over.
+    """The ``__exit__`` that a ``with`` statement holds until the block ends.
 
-    A signal may raise at the first instruction of ``__exit__``, or after ``__enter__``
-    has returned, where no ``try`` can catch it. The statement then drops this object,
-    whose finaliser ends what was not ended.
+    A signal handler may raise at the first instruction of ``__exit__``, or between the
+    return of ``__enter__`` and the block, where no ``try`` can catch it. The statement
+    then drops this object, whose finaliser ends the block instead.
     """
 
     def __del__(self) -> None:
@@ -75,8 +83,8 @@ class _BlockEnd(functools.partial):  # type: ignore[type-arg]
             manager._abandon()
 
 
-def _leave_in_task(manager: Any, function: Callable[..., Any], *exc_info: Any) -> Any:
-    """An ``async with`` holds the coroutine of its ``__aexit__`` in the end."""
+def _leave_in_task(manager: Any, function: Callable[..., Any], *exc_info: object) -> Any:
+    """Watch the coroutine of ``__aexit__``, which ``async with`` holds at the end."""
     coroutine = function(manager, *exc_info)
     try:
         manager._leaving = weakref.ref(coroutine, lambda _: manager._abandon())
@@ -96,8 +104,8 @@ class _EndsBlock:
     def __get__(self, manager: Any, owner: Optional[type] = None) -> Any:
         if manager is None:
             return self._function
-        # A ``with`` statement takes it before it enters the block; who takes it later
-        # does not stand for the block.
+        # A ``with`` statement loads it before it enters the block; a later access is
+        # not the block's own.
         if manager._entered:
             return functools.partial(self._function, manager)
         if self._awaited:
@@ -106,9 +114,9 @@ class _EndsBlock:
 
 
 def ends_block(function: FunctionT) -> FunctionT:
-    """Decorates an ``__exit__`` or ``__aexit__`` that must not be skipped.
+    """Decorate an ``__exit__`` or ``__aexit__`` that must not be skipped.
 
-    Its class has ``_entered``, ``_abandon()`` for a block that was left without it, and
-    ``_leaving``, which is None.
+    The class needs ``_entered``, ``_leaving`` (initially None), and ``_abandon()``,
+    which is called for a block that was left without running the method.
     """
     return cast(FunctionT, _EndsBlock(function))

@@ -1,6 +1,4 @@
-"""Where a database is and how to reach it: one pydantic model, the same for threads
-and asyncio.
-"""
+"""Configuration of a database and its pool, shared by threads and asyncio."""
 
 import os
 import re
@@ -24,84 +22,86 @@ from pymysql.charset import charset_by_name
 
 from .passwords import LookedUpPassword, Password, as_secret
 
-#: Isolation levels of the servers, in their own words.
+#: Isolation levels, as the servers spell them.
 IsolationLevel = Literal["READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
-#: Schemes of a database URL: ours, and those that other libraries' URLs have.
+#: Schemes of a database URL, and the driver names that other libraries add to them.
 URL_SCHEMES = ("mysql", "mariadb")
 URL_DRIVERS = ("pymysql", "aiomysql", "mysqldb", "mysqlconnector", "asyncmy", "mariadbconnector")
 
-#: TLS by MySQL's own words. "preferred" uses TLS where the server offers it and does
-#: not check the certificate; "required" refuses a server without TLS; "verify_ca" also
-#: checks the certificate's issuer, "verify_identity" the host name in it as well.
+#: TLS modes, named as in MySQL's ``--ssl-mode``. "preferred" uses TLS if the server
+#: offers it and does not verify the certificate; "required" refuses a server without
+#: TLS; "verify_ca" also verifies the certificate's issuer, "verify_identity" the host
+#: name in it as well.
 SslMode = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
 
 
 class DatabaseConfig(BaseModel):
     """One database and its connection pool. Immutable; all times are in seconds.
 
-    The first nine fields and their defaults are the original service's. Made from
-    keywords, ``from_url`` or ``from_env``.
+    The first nine fields and their defaults are those of the original service. Create
+    it from keywords, or with ``from_url`` or ``from_env``.
 
     Attributes:
         type: "mysql", for MySQL and MariaDB alike.
         host: Name or address of the server.
         port: TCP port.
         unix_socket: Path of a unix socket, used in place of host and port.
-        database: The database, as the server knows it.
-        user: The account.
+        database: The database's name on the server.
+        user: The account name.
         password: A SecretStr, never shown. May also be given as ``env:NAME`` or
             ``file:PATH``, or as a function without arguments that returns it: these are
-            looked up for each new connection, so that the password can be rotated
-            without a restart. In asyncio a lookup runs in a thread.
+            resolved for each new connection, so that the password can be rotated
+            without a restart. In asyncio they are resolved in a thread.
         charset: The connection's character set, by MySQL's name.
-        pool_size: Connections kept open once they were needed.
+        pool_size: The most connections that are kept open when idle.
         max_overflow: Connections beyond these under load, closed after use; at most
             ``pool_size + max_overflow`` are ever open.
-        pool_timeout: The longest wait for a connection to become free.
-        warm_up: Connections made when the pool is opened, at most ``pool_size``.
-        max_lifetime: The greatest age of a pooled connection; None for no limit. Spread
-            over its last tenth.
-        max_idle: How long a service keeps a connection that nobody uses; None for no
-            limit.
-        leak_threshold: A connection that is in use for longer is logged, with the place
-            where it was taken; None to log none.
+        pool_timeout: The longest wait for a free connection.
+        warm_up: Connections opened with the pool, at most ``pool_size``.
+        max_lifetime: The maximum age of a pooled connection; None for no limit. Each
+            expires at a random point in the last tenth of this time.
+        max_idle: The maximum time that an unused connection is kept; None for no limit.
+        leak_threshold: A connection that is checked out for longer is logged with the
+            code location of its checkout; None to log none.
         connect_timeout: One limit over TCP, TLS, authentication and session set-up.
-        reset_after_call: Reset a session after each procedure, for those that leave
-            locks or user variables behind that the server does not report. Nobody
-            waits for it, but the server has three commands more.
-        row_decoder: What decodes rows, all to the same values. "auto": this package's
-            decoder, compiled if it was built and in Python otherwise; "python": the one
-            in Python; "driver": PyMySQL or aiomysql, which are slower. The drivers also
-            do it where their release does not fit the package's decoder.
-        max_rows: More rows of one result that is read whole raise TooManyRows before
-            they fill the memory; None for no limit. A ``stream`` has none. Where the
-            drivers read, the rows are counted when they have come.
-        read_timeout: The longest silence of the server while an answer is awaited; None
-            for no limit.
-        write_timeout: The longest stall while a statement is sent; None for no limit.
-        ssl_mode: TLS, by MySQL's own words; see ``SslMode``.
-        ssl_ca: PEM file with the authorities to trust. It makes the modes "preferred"
-            and "required" ``verify_ca``. Without it the verify modes trust the system's
-            authorities.
+        reset_after_call: Reset the session after each procedure call, for procedures
+            that leave locks or user variables which the server does not report. The
+            caller does not wait for it; the server executes three more commands.
+        row_decoder: The decoder of rows; all produce the same values. "auto": this
+            package's decoder, compiled if it was built and in Python otherwise;
+            "python": the one in Python; "driver": PyMySQL or aiomysql, which are
+            slower. The driver is also used if its release is incompatible with the
+            package's decoder.
+        max_rows: A result of more rows raises TooManyRows before it fills the memory;
+            None for no limit. It does not apply to ``stream``. With the driver's
+            decoder, rows are counted after all have been received.
+        read_timeout: The maximum time without data from the server while a response is
+            awaited; None for no limit.
+        write_timeout: The maximum time that sending a statement may block; None for no
+            limit.
+        ssl_mode: The TLS mode; see ``SslMode``.
+        ssl_ca: PEM file with trusted authorities. It turns the modes "preferred" and
+            "required" into "verify_ca". Without it the verifying modes trust the
+            system's authorities.
         ssl_cert: PEM file with the client's certificate.
         ssl_key: PEM file with the key of ``ssl_cert``.
         server_public_key: PEM file with the server's RSA key, for
             ``caching_sha2_password`` and ``sha256_password`` without TLS.
-        get_server_public_key: Without TLS, encrypt the password for whatever RSA key
-            the server presents. False allows that on loopback only.
-        init_command: A statement that each session begins with.
+        get_server_public_key: Without TLS, encrypt the password with any RSA key that
+            the server presents. False allows this on loopback only.
+        init_command: A statement executed first in each session.
         time_zone: The session's time zone: an offset such as "+00:00", or a name.
         sql_mode: The session's ``sql_mode``, a list of words separated by commas.
         isolation: The session's isolation level, "READ COMMITTED" for instance.
-        reset: When the session is reset after use: "changed", if a statement changed
-            it; "always", after each use, recommended where tenants share servers.
+        reset: When a session is reset after use: "changed" if a statement changed it;
+            "always" after each use, recommended if tenants share servers.
         pool: "standard" keeps ``pool_size`` connections open; "null" keeps none, for
-            scripts and behind a proxy that pools itself. The limit is the same.
+            scripts and behind a pooling proxy. The connection limit is the same.
 
     Raises:
-        pydantic.ValidationError: (A ValueError) it names each field that is wrong,
-            missing or unknown, and never shows its value.
+        pydantic.ValidationError: (A ValueError.) It names each invalid, missing or
+            unknown field, and never contains a value.
 
     Example:
         >>> DatabaseConfig(database="app", user="app", password="env:DUALDB_PW").port
@@ -151,10 +151,10 @@ class DatabaseConfig(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _hide_values(
-        cls, values: Any, check: Callable[[Any], "DatabaseConfig"]
+        cls, values: object, check: Callable[[Any], "DatabaseConfig"]
     ) -> "DatabaseConfig":
-        # hide_input_in_errors is for the message alone: errors() and json() would show
-        # the password.
+        # hide_input_in_errors applies to the message only: errors() and json() would
+        # contain the password.
         try:
             return check(values)
         except ValidationError as error:
@@ -169,7 +169,7 @@ class DatabaseConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_unknown_fields(cls, values: Any) -> Any:
+    def _name_unknown_fields(cls, values: object) -> Any:
         if isinstance(values, Mapping):
             for name in values.keys() - cls.model_fields.keys():
                 near = get_close_matches(str(name), cls.model_fields, 1)
@@ -179,11 +179,10 @@ class DatabaseConfig(BaseModel):
 
     @field_validator("type", mode="before")
     @classmethod
-    def _known_type(cls, value: Any) -> Any:
+    def _known_type(cls, value: object) -> Any:
         if value != "mysql":
             raise ValueError(
-                f"Unsupported database type: {value!r}; 'mysql' is the one there is, "
-                "for MySQL and MariaDB alike"
+                f"Unsupported database type: {value!r}; use 'mysql' for both MySQL and MariaDB"
             )
         return value
 
@@ -192,30 +191,30 @@ class DatabaseConfig(BaseModel):
     def _known_charset(cls, value: str) -> str:
         known = charset_by_name(value)
         if known is None:
-            raise ValueError(f"unknown charset {value!r}; utf8mb4 holds every character")
+            raise ValueError(f"unknown charset {value!r}; utf8mb4 covers every character")
         try:
-            # A connection cannot speak UTF-16 or the like, and no text at all in
-            # binary.
+            # A connection's character set must contain ASCII, which excludes UTF-16,
+            # and must not be binary.
             if value == "binary" or "1".encode(known.encoding) != b"1":
                 raise LookupError
         except LookupError:
             raise ValueError(
-                f"charset {value!r} cannot be a connection's; utf8mb4 holds every character"
+                f"charset {value!r} is not supported for a connection; use utf8mb4"
             ) from None
         return value
 
     @field_validator("password", mode="plain")
     @classmethod
-    def _hidden(cls, value: Any) -> SecretStr:
+    def _hidden(cls, value: object) -> SecretStr:
         return as_secret(value)
 
     @field_serializer("password")
-    def _masked(self, value: Any, info: SerializationInfo) -> Any:
+    def _masked(self, value: object, info: SerializationInfo) -> Any:
         return str(value) if info.mode == "json" else value
 
     @field_validator("isolation", mode="before")
     @classmethod
-    def _isolation_words(cls, value: Any) -> Any:
+    def _isolation_words(cls, value: object) -> Any:
         if not isinstance(value, str):
             return value
         return re.sub(r"[\s_-]+", " ", value.strip()).upper()
@@ -230,38 +229,38 @@ class DatabaseConfig(BaseModel):
     def _warm_up_fits(self) -> "DatabaseConfig":
         if self.warm_up > self.pool_size:
             raise ValueError(
-                f"warm_up is {self.warm_up}, but pool_size is {self.pool_size}: no more are kept"
+                f"warm_up must be at most pool_size ({self.pool_size}), not {self.warm_up}"
             )
         return self
 
     if not TYPE_CHECKING:  # checkers know the fields from pydantic
 
-        def __init__(self, **fields: Any) -> None:
-            # A str would stand in the local variables of a traceback.
+        def __init__(self, **fields: object) -> None:
+            # A str would be visible among the local variables of a traceback.
             if isinstance(fields.get("password"), str):
                 fields["password"] = SecretStr(fields["password"])
             super().__init__(**fields)
 
     @classmethod
-    def from_url(cls, url: str, **overrides: Any) -> "DatabaseConfig":
-        """From ``mysql://user:password@host:3306/database?pool_size=5``.
+    def from_url(cls, url: str, **overrides: object) -> "DatabaseConfig":
+        """Create it from ``mysql://user:password@host:3306/database?pool_size=5``.
 
-        ``mariadb://`` is the same, and so are the names with a driver that other
-        libraries use: ``mysql+pymysql://``, ``mysql+aiomysql://``. The driver named
-        there is not looked at.
+        ``mariadb://`` is equivalent, and so are the schemes with a driver that other
+        libraries use: ``mysql+pymysql://``, ``mysql+aiomysql://``. The driver is
+        ignored.
 
         Args:
-            url: The URL. Reserved characters in user, password and database are
-                percent-encoded; query arguments are this class's fields.
-            overrides: This class's fields; they win over the URL.
+            url: The URL. Reserved characters in user, password and database must be
+                percent-encoded; query arguments are fields of this class.
+            overrides: Fields of this class, which take precedence over the URL.
 
         Returns:
             The configuration.
 
         Raises:
-            ValueError: Not such a URL. The message does not show it, for it may hold a
-                password.
-            pydantic.ValidationError: A field is wrong.
+            ValueError: The URL is invalid. The message does not contain it, because it
+                may include a password.
+            pydantic.ValidationError: A field is invalid.
 
         Example:
             >>> DatabaseConfig.from_url("mysql://app:secret@db1/app_global").address
@@ -278,20 +277,25 @@ class DatabaseConfig(BaseModel):
     def from_env(
         cls, prefix: str = "DUALDB_", environ: Optional[Mapping[str, str]] = None
     ) -> "DatabaseConfig":
-        """From ``DUALDB_URL``, or ``DUALDB_HOST``, ``DUALDB_USER`` and so on, one
-        variable for each field.
+        """Create it from ``DUALDB_URL``, or from ``DUALDB_HOST``, ``DUALDB_USER`` and
+        so on, one variable for each field.
 
         Args:
-            prefix: What the names of the variables begin with.
+            prefix: The prefix of the variables' names.
             environ: The variables; by default those of the process. A field's variable
-                wins over the URL.
+                takes precedence over the URL.
 
         Returns:
             The configuration.
 
         Raises:
-            ValueError: There is no variable with this prefix, or one names no field.
-            pydantic.ValidationError: A field is wrong or missing.
+            ValueError: No variable has this prefix, or one does not name a field.
+            pydantic.ValidationError: A field is invalid or missing.
+
+        Example:
+            >>> env = {"APP_URL": "mysql://app:secret@db1/app_global"}
+            >>> DatabaseConfig.from_env("APP_", env).host
+            'db1'
         """
         fields = _fields_of_environment(prefix, environ)
         del environ
@@ -305,7 +309,7 @@ class DatabaseConfig(BaseModel):
 
     @property
     def most_idle(self) -> int:
-        """How many connections are kept open while nobody uses them."""
+        """The most connections that are kept open when idle."""
         return 0 if self.pool == "null" else self.pool_size
 
     @property
@@ -316,30 +320,33 @@ class DatabaseConfig(BaseModel):
     def model_copy(
         self, *, update: Optional[Mapping[str, Any]] = None, deep: bool = False
     ) -> "DatabaseConfig":
-        """This configuration with other values for some fields, which are checked as in
-        the constructor.
+        """Return a copy with some fields replaced and validated as in the constructor.
+
+        Args:
+            update: The new values, by field name.
+            deep: Ignored: the configuration is immutable.
         """
         kept = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self)(**{**kept, **(update or {})})
 
     def reveal_password(self) -> str:
-        """The password in plain text, for the driver that logs in with it.
+        """Return the password in plain text, for authentication.
 
         Raises:
-            ValueError: It is a reference or a function, and could not be looked up.
+            ValueError: It is a reference or a function, and could not be resolved.
         """
         secret = self.password
         return secret.get_secret_value() if isinstance(secret, SecretStr) else str(secret)
 
     @property
     def looks_up_password(self) -> bool:
-        """Whether the password is looked up for each connection (it may take time)."""
+        """Whether the password is resolved for each connection, which may block."""
         return isinstance(self.password, LookedUpPassword)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: object) -> Any:
         raise TypeError(
-            "a DatabaseConfig holds a password and is not pickled: "
-            "let the other process make its own, from_env for instance"
+            "a DatabaseConfig contains a password and cannot be pickled: "
+            "create it in the other process, for example with from_env"
         )
 
     def __copy__(self) -> "DatabaseConfig":
@@ -350,20 +357,20 @@ class DatabaseConfig(BaseModel):
 
 
 def _fields_of_url(url: str, fields: Dict[str, Any]) -> Optional[str]:
-    """Fill in what a URL says; what is wrong with it, without showing it."""
+    """Fill ``fields`` from a URL; return what is wrong with it, or None."""
     try:
         parts = urlsplit(url)
     except ValueError:
-        return "the address in the database URL cannot be read: is an [IPv6 address] left open?"
+        return "the address in the database URL is invalid: is the ] of an [IPv6 address] missing?"
     scheme, _, driver = parts.scheme.partition("+")
     if scheme not in URL_SCHEMES or (driver and driver not in URL_DRIVERS):
         return (
-            "a database URL begins with mysql:// or mariadb://, or with the name of a driver "
+            "a database URL must begin with mysql:// or mariadb://, optionally with a driver "
             "as in mysql+pymysql://"
         )
     if "@" in parts.path + parts.query or parts.fragment:
         return (
-            "the database URL has a character in its user, password or database that must be "
+            "the user, password or database in the database URL has a character that must be "
             "percent-encoded: / is %2F, ? is %3F, # is %23, @ is %40"
         )
     try:
@@ -402,7 +409,7 @@ def _fields_of_environment(prefix: str, environ: Optional[Mapping[str, str]]) ->
 def _problem_of_environment(
     prefix: str, given: List[str], known: List[str], url: Optional[SecretStr]
 ) -> Optional[str]:
-    """What is wrong with the names of variables."""
+    """Return what is wrong with the names of the variables, or None."""
     if not given and url is None:
         return (
             f"no environment variable begins with {prefix}: set {prefix}URL, or {prefix}HOST, "
@@ -414,5 +421,5 @@ def _problem_of_environment(
             hint = f"the fields are {', '.join(known)}"
             if near:
                 hint = f"did you mean {prefix}{near[0].upper()}?"
-            return f"{prefix}{name.upper()} names no field of the configuration: {hint}"
+            return f"{prefix}{name.upper()} is not a field of the configuration: {hint}"
     return None

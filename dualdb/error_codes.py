@@ -1,15 +1,15 @@
-"""Server error codes by meaning; only ints.
+"""Server error codes, grouped by meaning.
 
 Names are those of the manuals: MySQL's "Server Error Message Reference" and "Client
 Error Message Reference", MariaDB's "MariaDB Error Code Reference", TiDB's "Error Codes
-and Troubleshooting". Where one engine alone sends a code with this meaning, it is
-named.
+and Troubleshooting". A comment names the engine if only one uses the code in this
+meaning.
 """
 
 from typing import FrozenSet
 
-#: The server rolled back, or refuses to go on, to resolve a conflict with another
-#: transaction: the transaction may be begun again.
+#: The server rolled back or refused to continue because of a conflict with another
+#: transaction: the whole transaction can be repeated.
 CONFLICT: FrozenSet[int] = frozenset(
     {
         1020,  # ER_CHECKREAD: MariaDB with innodb_snapshot_isolation
@@ -24,7 +24,7 @@ CONFLICT: FrozenSet[int] = frozenset(
     }
 )
 
-#: A lock was not free, in time or (NOWAIT) at once.
+#: A lock could not be acquired in time, or at once with NOWAIT.
 LOCK_NOT_AVAILABLE: FrozenSet[int] = frozenset(
     {
         1205,  # ER_LOCK_WAIT_TIMEOUT; MariaDB: of NOWAIT, too
@@ -32,8 +32,8 @@ LOCK_NOT_AVAILABLE: FrozenSet[int] = frozenset(
     }
 )
 
-#: The server, or the transaction, takes no writes. Nothing was applied; at COMMIT, all
-#: was rolled back.
+#: The server or the transaction is read-only. Nothing was applied; at COMMIT,
+#: everything was rolled back.
 READ_ONLY: FrozenSet[int] = frozenset(
     {
         1290,  # ER_OPTION_PREVENTS_STATEMENT: read_only, super_read_only
@@ -43,10 +43,10 @@ READ_ONLY: FrozenSet[int] = frozenset(
     }
 )
 
-#: Has other options than read_only, which its text names.
+#: Also sent for options other than read_only; the message names the option.
 OPTION_PREVENTS_STATEMENT = 1290
 
-#: The transaction is a read-only one, perhaps because it was declared so.
+#: The transaction is read-only, possibly because it was declared so.
 READ_ONLY_TRANSACTION = 1792
 
 #: The server is not in service. Nothing was applied.
@@ -58,7 +58,7 @@ NOT_IN_SERVICE: FrozenSet[int] = frozenset(
     }
 )
 
-#: A statement is longer than max_allowed_packet; the server closes the connection.
+#: The statement exceeds max_allowed_packet; the server closes the connection.
 TOO_BIG: FrozenSet[int] = frozenset(
     {
         1153,  # ER_NET_PACKET_TOO_LARGE
@@ -67,7 +67,7 @@ TOO_BIG: FrozenSet[int] = frozenset(
 )
 PACKET_TOO_LARGE = 1153
 
-#: The server ended the statement: KILL QUERY, or its own limit on a statement's time.
+#: The server aborted the statement: KILL QUERY, or its statement time limit.
 INTERRUPTED: FrozenSet[int] = frozenset(
     {
         1317,  # ER_QUERY_INTERRUPTED
@@ -79,10 +79,10 @@ INTERRUPTED: FrozenSet[int] = frozenset(
 #: COMMIT may or may not have been applied.
 OUTCOME_UNKNOWN: FrozenSet[int] = frozenset({1180})  # ER_ERROR_DURING_COMMIT
 
-#: The server lacks what was asked for.
+#: The server does not support the requested feature.
 NOT_SUPPORTED: FrozenSet[int] = frozenset({1235})  # ER_NOT_SUPPORTED_YET
 
-#: Refusals of other meanings after which nothing is applied and the same may succeed.
+#: Other temporary errors: nothing was applied, and the same may succeed later.
 PASSING: FrozenSet[int] = frozenset(
     {
         1040,  # ER_CON_COUNT_ERROR
@@ -93,8 +93,8 @@ PASSING: FrozenSet[int] = frozenset(
     }
 )
 
-#: The connection is gone: the client library's own codes, then what a server says as it
-#: closes one.
+#: The connection is lost: codes of the client library, then codes that a server sends
+#: before it closes a connection.
 LOST: FrozenSet[int] = frozenset(
     {
         2006,  # CR_SERVER_GONE_ERROR
@@ -103,17 +103,17 @@ LOST: FrozenSet[int] = frozenset(
         1053,  # ER_SERVER_SHUTDOWN
         1077,  # ER_NORMAL_SHUTDOWN
         1152,  # ER_ABORTING_CONNECTION
-        *range(1154, 1162),  # ER_NET_... and ER_NEW_ABORTING_CONNECTION's kin
+        *range(1154, 1162),  # ER_NET_READ_ERROR and the other network errors
         1927,  # ER_CONNECTION_KILLED: MariaDB
-        4031,  # ER_CLIENT_INTERACTION_TIMEOUT: MySQL from 8.0.24 on
+        4031,  # ER_CLIENT_INTERACTION_TIMEOUT: MySQL since 8.0.24
     }
 )
 
-#: Of these, what means something else on MariaDB: ER_REFERENCED_TRG_DOES_NOT_EXIST.
+#: Those with another meaning on MariaDB: ER_REFERENCED_TRG_DOES_NOT_EXIST.
 LOST_ON_MYSQL_ALONE: FrozenSet[int] = frozenset({4031})
 
-#: A server that refuses the account or the database: the shard table may know better by
-#: now.
+#: The server refused the account or the database: the shard table may have changed
+#: since it was read.
 DENIED: FrozenSet[int] = frozenset(
     {
         1044,  # ER_DBACCESS_DENIED_ERROR
@@ -123,7 +123,7 @@ DENIED: FrozenSet[int] = frozenset(
     }
 )
 
-#: A connect that failed with one of these did not reach a server that answers.
+#: A connect that failed with one of these did not reach a responding server.
 UNREACHABLE: FrozenSet[int] = frozenset(
     {
         2002,  # CR_CONNECTION_ERROR
@@ -138,20 +138,23 @@ UNREACHABLE: FrozenSet[int] = frozenset(
     }
 )
 
-#: A connect that failed with one of these is worth another try: the address may come
-#: up, or a slot may become free.
+#: A connect that failed with one of these can be retried: the host may come up, or a
+#: connection slot may become free.
 TRANSIENT_CONNECT: FrozenSet[int] = (UNREACHABLE - {1129}) | {1040, 1203, 3032}
 
-#: An OUT or INOUT argument of a procedure was given as a value and not as a variable;
-#: raised before the procedure's body runs (ER_SP_NOT_VAR_ARG).
+#: An OUT or INOUT argument of a procedure is not a variable; raised before the
+#: procedure's body runs (ER_SP_NOT_VAR_ARG).
 NOT_A_VARIABLE = 1414
 
-#: KILL was told the id of a session that has ended meanwhile (ER_NO_SUCH_THREAD), or
-#: that is in a procedure with another user's rights (ER_KILL_DENIED_ERROR).
-NO_SUCH_THREAD, NOT_OWNER = 1094, 1095
+#: KILL failed because the session has ended (ER_NO_SUCH_THREAD), or because it runs a
+#: procedure with another user's rights (ER_KILL_DENIED_ERROR).
+NO_SUCH_THREAD = 1094
+NOT_OWNER = 1095
 
 #: ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR, ER_SP_DOES_NOT_EXIST
-NO_SUCH_TABLE, NO_SUCH_COLUMN, NO_SUCH_SAVEPOINT = 1146, 1054, 1305
+NO_SUCH_TABLE = 1146
+NO_SUCH_COLUMN = 1054
+NO_SUCH_SAVEPOINT = 1305
 
-#: What ``Error.retryable`` says by the code alone.
+#: Codes for which ``Error.retryable`` is True.
 RETRYABLE: FrozenSet[int] = CONFLICT | LOCK_NOT_AVAILABLE | PASSING

@@ -1,19 +1,22 @@
-"""The one error tree: PEP 249 shaped, the same in threads and asyncio.
+"""The exceptions of the package: PEP 249 classes, shared by threads and asyncio.
 
-A server's error keeps PyMySQL's class and the server's own code in ``args[0]``, so
-``except pymysql.err.IntegrityError`` goes on working; the classes here add *where* it
-happened (``target``, ``shard_id``) and whether the statement may have been applied
-(``sent``). Every error can be pickled (Celery does), and none carries a password or a
-parameter value of its own making.
+A server error keeps PyMySQL's class and the server's error code in ``args[0]``, so
+existing ``except pymysql.err.IntegrityError`` clauses still work. The classes here add
+the database it concerns (``target``, ``shard_id``) and whether the statement may have
+been applied (``sent``). Every error can be pickled (Celery does), and no message
+contains a password or a parameter value unless the server put it there.
 """
 
 import re
 from types import TracebackType
-from typing import Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
 
 import pymysql.err
 
 from . import error_codes
+
+if TYPE_CHECKING:
+    from .results import ScatterResult
 
 E = TypeVar("E", bound="Error")
 
@@ -23,19 +26,17 @@ class Error(pymysql.err.Error):
 
     Attributes:
         target: The database it concerns: ``"global"``, ``"shard 7"``, or
-            ``"host:port/database"`` for a client of its own.
+            ``"host:port/database"`` for a standalone client.
         shard_id: The shard's id; None for the global database.
-        sent: False where nothing of the statement reached a server, True where it may
-            have been applied, None where that is no question.
-        retryable: True where nothing of it was applied and the same may succeed later:
-            a statement outside a transaction, else the transaction as a whole.
-        sqlstate: The five characters the server sent, or None.
-        rows: Of ``executemany``: the numbers of the first and the last row of the chunk
-            that failed, from 0.
-        partially_committed: Part of the transaction had been committed by then, by DDL
-            in its block.
-        driver_error: The driver's own exception that this one stands for, or None. It
-            is not pickled.
+        sent: False if nothing of the statement reached a server, True if it may have
+            been applied, None if the question does not arise.
+        sqlstate: The five-character SQLSTATE from the error packet, or None.
+        rows: For ``executemany``: the numbers of the first and the last row of the
+            failed chunk, counted from 0.
+        partially_committed: DDL inside the block had already committed part of the
+            transaction.
+        driver_error: The driver's exception that this one replaces, or None. It is not
+            pickled.
     """
 
     target: Optional[str] = None
@@ -47,11 +48,15 @@ class Error(pymysql.err.Error):
 
     @property
     def retryable(self) -> bool:
+        """True if nothing was applied and the same call may succeed later.
+
+        Outside a transaction repeat the statement, inside one the whole transaction.
+        """
         return self.errno in error_codes.RETRYABLE and not self.partially_committed
 
     @property
     def errno(self) -> Optional[int]:
-        """The server's or the client library's error code, or None."""
+        """The error code of the server or of the client library, or None."""
         code = self.args[0] if self.args else None
         return code if isinstance(code, int) else None
 
@@ -62,22 +67,33 @@ class Error(pymysql.err.Error):
         *,
         sent: Optional[bool] = None,
     ) -> E:
-        """Say which database this error concerns; returns the error itself."""
-        self.target, self.shard_id, self.sent = target, shard_id, sent
+        """Record which database this error concerns.
+
+        Args:
+            target: The database's name, as in ``target``.
+            shard_id: The shard's id; None for the global database.
+            sent: Whether the statement may have been applied, as in ``sent``.
+
+        Returns:
+            The error itself.
+        """
+        self.target = target
+        self.shard_id = shard_id
+        self.sent = sent
         return self
 
     @property
     def message(self) -> str:
-        """What happened, without the code and the target."""
+        """The text of the error, without its code and target."""
         return str(self.args[-1]) if self.args else type(self).__name__
 
     @property
     def summary(self) -> str:
-        """The message with the code, for the text of another error."""
+        """The message and its code, for use inside the text of another error."""
         return self.message if self.errno is None else f"{self.message} ({self.errno})"
 
     def __str__(self) -> str:
-        # Not the next class's: an OSError with a code writes "[Errno 2013] ...".
+        # Not super(): OSError.__str__ would write "[Errno 2013] ...".
         text = BaseException.__str__(self)
         return f"{text} [{self.target}]" if self.target and self.errno is not None else text
 
@@ -87,19 +103,24 @@ class Error(pymysql.err.Error):
 
 
 class Rollback(Exception):
-    """Raise it inside a transaction's block to leave the block without an error.
+    """Raise it inside a transaction block to roll back and leave without an error.
 
-    What the block did is rolled back, and the program goes on after the block. Inside
-    nested blocks it leaves the innermost: only that savepoint is undone.
+    Execution continues after the block. In nested blocks it rolls back and leaves the
+    innermost one, which is a savepoint.
+
+    Example:
+        >>> with db.transaction() as tx:
+        ...     tx.execute("UPDATE accounts SET balance = balance - 10 WHERE id = 1")
+        ...     raise Rollback
     """
 
 
 class InterfaceError(Error, pymysql.err.InterfaceError):
-    """The package was used in a way it cannot serve."""
+    """The package was used incorrectly."""
 
 
 class DatabaseError(Error, pymysql.err.DatabaseError):
-    """Something went wrong at or on the way to a database."""
+    """A failure of a database or of the connection to it."""
 
 
 class DataError(DatabaseError, pymysql.err.DataError):
@@ -107,75 +128,71 @@ class DataError(DatabaseError, pymysql.err.DataError):
 
 
 class RowError(DataError):
-    """The rows that came are not what ``as_`` asks for: other columns, or a value that
-    does not fit. The statement has been performed.
+    """The rows do not match the type given as ``as_``: other columns, or a value that
+    fails validation. The statement has been executed.
     """
 
-    #: The number of the row, from 0; None where the columns do not fit, so that no row
+    #: The number of the row, from 0; None if the columns do not match, so that no row
     #: does.
     row: Optional[int] = None
-    #: The columns it is about, and the fields without a column, as far as that is
-    #: known.
+    #: The columns that do not match, and the fields without a column, as far as known.
     columns: Tuple[str, ...] = ()
 
 
 class UndecodableText(RowError):
-    """A text that came is not in the connection's character set.
+    """A received text is not valid in the connection's character set.
 
-    The answer was read to its end: the statement has been performed, and the connection
-    and its transaction go on.
+    The response was read to its end: the statement has been executed, and the
+    connection and its transaction remain usable.
     """
 
 
 class TooManyRows(DataError):
-    """There are more rows than ``max_rows``, or than one for ``query_one(...,
-    strict=True)``. What may write has been performed whole.
+    """There are more rows than ``max_rows``, or more than one for ``query_one(...,
+    strict=True)``. A statement that may write has been executed to its end.
     """
 
 
 class OperationalError(DatabaseError, pymysql.err.OperationalError):
-    """The server, the network or a procedure's SIGNAL refused; not necessarily the
-    caller's doing.
+    """The server, the network or a SIGNAL in a procedure reported a failure that is
+    not necessarily the caller's fault.
     """
 
 
 class Deadlock(OperationalError):
-    """The server has rolled the transaction back to resolve a deadlock or a conflict
-    between nodes: begin it again as a whole.
+    """The server rolled the transaction back to resolve a deadlock, or a conflict
+    between cluster nodes: repeat the whole transaction.
     """
 
 
 class LockWaitTimeout(OperationalError):
-    """A lock was not free in time, or at once where the statement has NOWAIT.
+    """A row or table lock could not be acquired in time, or at once with NOWAIT.
 
-    Servers differ in what they roll back: leave the block and begin the transaction
-    again.
+    Servers differ in what they roll back (``innodb_rollback_on_timeout``): leave the
+    block and repeat the whole transaction.
     """
 
 
 class NotPrimary(OperationalError):
-    """The server is not the primary of its database any more, or not in service.
+    """The server is no longer the primary of its database, or not in service.
 
-    Nothing was applied, and a transaction is rolled back as a whole. The connection is
-    replaced, and so are all older ones of the same pool: behind a proxy the next may
-    lead to the primary.
+    Nothing was applied, and a transaction is rolled back as a whole. This connection
+    and all older ones of its pool are replaced: behind a proxy a new connection may
+    reach the current primary.
     """
 
     @property
     def retryable(self) -> bool:
+        """True unless the transaction was itself read-only, or partially committed."""
         return self.errno != error_codes.READ_ONLY_TRANSACTION and not self.partially_committed
 
 
 class ReadOnlyServer(NotPrimary):
-    """The server, or the transaction, takes no writes: a replica, or a primary that was
-    demoted.
-    """
+    """The server or the transaction is read-only: a replica, or a demoted primary."""
 
 
 class StatementInterrupted(OperationalError):
-    """The server ended the statement: KILL QUERY, or its own limit on a statement's
-    time.
-    """
+    """The server aborted the statement: KILL QUERY, or its statement time limit."""
 
 
 class IntegrityError(DatabaseError, pymysql.err.IntegrityError):
@@ -183,30 +200,29 @@ class IntegrityError(DatabaseError, pymysql.err.IntegrityError):
 
 
 class InternalError(DatabaseError, pymysql.err.InternalError):
-    """The driver or the server lost its footing."""
+    """Internal error of the driver or the server."""
 
 
 class ProgrammingError(DatabaseError, pymysql.err.ProgrammingError):
-    """The statement is wrong: syntax, a missing table, parameters that do not fit."""
+    """The statement is invalid: syntax, a missing table, mismatched parameters."""
 
 
 class NotSupportedError(DatabaseError, pymysql.err.NotSupportedError):
-    """The server lacks what was asked for."""
+    """The server does not support the requested feature."""
 
 
 class ParameterError(ProgrammingError, TypeError, ValueError):
-    """A name, a parameter's type or the number of parameters is wrong.
+    """An argument is invalid: a name, the type or the number of the parameters.
 
-    Nothing was sent.
-
-    Also a TypeError and a ValueError: that is what the drivers' ``query % params``
-        raises for the same mistakes.
+    Nothing was sent. It is also a TypeError and a ValueError, which is what the
+    drivers' ``query % params`` raises for the same mistakes.
     """
 
 
 class PacketTooLarge(ParameterError):
-    """The statement with its parameters is longer than the server takes at once
-    (``max_allowed_packet``). Nothing was applied, and it is not tried again.
+    """The statement with its parameters exceeds the server's ``max_allowed_packet``.
+
+    Nothing was applied, and it is not retried.
     """
 
 
@@ -217,14 +233,14 @@ class ServiceNotOpen(InterfaceError, RuntimeError):
 
 
 class ConcurrentUseError(InterfaceError):
-    """Two threads or tasks used one transaction or connection at once.
+    """Two threads or tasks used one transaction or connection at the same time.
 
-    Nothing was sent by the second.
+    Nothing of the second statement was sent.
     """
 
 
 class RoutingError(DatabaseError, RuntimeError):
-    """No database could be chosen for a call, so nothing was sent."""
+    """No database could be selected for a call. Nothing was sent."""
 
 
 class ShardNotFound(RoutingError):
@@ -236,60 +252,59 @@ class ShardNotFound(RoutingError):
 class KeyNotFound(RoutingError):
     """The key has no shard: it is not in the lookup table.
 
-    ``db.directory.assign(key)`` gives it one.
+    ``db.directory.assign(key)`` assigns one.
     """
 
 
 class StaleMap(RoutingError):
-    """A write by key was refused, because this process has not been able to confirm for
-    ``max_staleness`` seconds where the keys are. Reads go on.
+    """A write by key was refused because this process could not refresh its mapping of
+    keys to shards for ``max_staleness`` seconds. Reads are still allowed.
     """
 
     retryable = True
 
 
 class NotReady(OperationalError):
-    """``wait_ready`` waited in vain; the message says for what."""
+    """``wait_ready`` timed out; the message lists what did not respond, and why."""
 
     retryable = True
 
 
 class ClockMovedBack(OperationalError):
-    """The clock shows a time for which ids have been made, and waiting for it to catch
-    up would take too long. No id was made.
+    """The system clock was set back to a time for which ids have been generated, and
+    waiting for it to catch up would take too long. No id was generated.
     """
 
     retryable = True
 
 
 class CrossShardError(RoutingError, InterfaceError):
-    """A call to one shard inside a transaction on another, of the same thread or task:
-    the transaction cannot cover both.
+    """A call to one shard inside a transaction on another one, in the same thread or
+    task: a transaction cannot span both.
     """
 
 
 class ScatterError(OperationalError):
     """A call to several shards failed on some of them.
 
-    ``result`` has what the others gave, and each error.
+    ``result`` has the values of the other shards, and each error.
     """
 
-    #: The ScatterResult.
+    #: The ScatterResult with values and errors by shard id.
     result: Any = None
 
 
 class ShardUnavailable(RoutingError, OperationalError):
-    """The shard is suspended, cannot be reached, has an unusable row, or was named
-    outright and does not exist.
+    """The shard is suspended, unreachable, has an unusable row, or was named explicitly
+    and does not exist.
 
-    The message is ``Shard 7 not available``, as the original service had it; ``reason``
-    says why, and ``__cause__`` holds the error of the attempt to connect, where there
-    was one.
+    The message begins with ``Shard 7 not available``, as in the original service.
+    ``__cause__`` is the error of the failed connect, if there was one.
     """
 
     #: Why the shard is not available.
     reason: Optional[str] = None
-    #: Seconds until another attempt may be worth it; None where nobody knows.
+    #: Seconds until another attempt may succeed; None if unknown.
     retry_after: Optional[float] = None
     retryable = True
 
@@ -299,65 +314,69 @@ class ShardUnavailable(RoutingError, OperationalError):
 
 
 class ShardReadOnly(ShardUnavailable):
-    """The shard is read-only for now, and the statement is not known to be a read.
+    """The shard is read-only, and the statement is not known to be a read.
 
     Nothing was sent.
     """
 
 
 class ConnectionFailed(OperationalError):
-    """No connection could be opened: refused, timed out, or turned away.
+    """No connection could be opened: refused, timed out, or login denied.
 
     Nothing was sent.
     """
 
-    #: Seconds until another attempt is made, where several have failed and the circuit
-    #: is open.
+    #: Seconds until the open circuit breaker allows another attempt; None if it is
+    #: closed.
     retry_after: Optional[float] = None
 
     @property
     def retryable(self) -> bool:
+        """True if the cause may be temporary: an unreachable host, a full server."""
         return self.errno in error_codes.TRANSIENT_CONNECT
 
 
 class ConnectionLost(OperationalError):
-    """The connection broke; what was open on it the server has rolled back.
+    """The connection was lost; the server rolls back its open transaction.
 
-    ``sent`` says whether the statement had been sent.
+    ``sent`` is True if the statement had been sent.
     """
 
-    #: The statement was part of a transaction, which is gone as a whole.
+    #: The statement was part of a transaction, which is lost as a whole.
     in_transaction = False
 
     @property
     def retryable(self) -> bool:
+        """True unless DDL had already committed part of the transaction."""
         return not self.partially_committed
 
 
 class DeadlineExceeded(OperationalError, TimeoutError):  # type: ignore[override]
-    """The time given by ``timeout=`` or ``db.deadline()`` was over.
+    """The time limit of ``timeout=`` or ``db.deadline()`` was exceeded.
 
-    What had been sent is ended on the server.
+    A statement that had been sent is killed on the server.
     """
 
+    #: The statement was part of a transaction, which is lost as a whole.
     in_transaction = False
 
     @property
     def retryable(self) -> bool:
+        """True if nothing was sent."""
         return not self.sent and not self.partially_committed
 
 
 class OutcomeUnknown(OperationalError):
-    """The connection broke after a write or COMMIT was sent and before its answer came:
-    it may or may not have been applied.
+    """The connection was lost after a write or COMMIT was sent and before its response
+    arrived: it may or may not have been applied.
 
-    It was not sent a second time. Look whether it was applied before you repeat it.
+    It was not sent again. Check whether it was applied before repeating it.
     """
 
 
 class WriteTimedOut(OutcomeUnknown, DeadlineExceeded):  # type: ignore[override]
-    """The deadline passed after a write or COMMIT was sent: it is ended on the server,
-    but may have been applied before that.
+    """The deadline passed after a write or COMMIT was sent: it is killed on the server,
+    but may have been applied before.
     """
 
     retryable = False
@@ -366,35 +385,36 @@ class WriteTimedOut(OutcomeUnknown, DeadlineExceeded):  # type: ignore[override]
 class PoolTimeout(OperationalError):
     """No connection became free within ``pool_timeout`` seconds.
 
-    Nothing was sent. The message carries the pool's figures.
+    Nothing was sent. The message includes the pool's usage.
     """
 
     retryable = True
 
 
 class LockNotAvailable(OperationalError):
-    """Somebody else held the advisory lock for as long as it was waited for."""
+    """Another session held the advisory lock until the wait timed out."""
 
     retryable = True
 
 
 class LockLost(OperationalError):
-    """The session that held an advisory lock is gone, and the lock with it: somebody
-    else may have taken it since.
+    """The session that held an advisory lock was lost, which released the lock: another
+    session may have acquired it since.
     """
 
 
 class TransactionAborted(OperationalError):
-    """This transaction is gone (a deadlock, a lost connection): leave the block and
-    begin again. ``__cause__`` says why.
+    """The transaction has failed (a deadlock, a lost connection): leave the block and
+    repeat it. ``__cause__`` is the original error.
     """
 
     @property
     def retryable(self) -> bool:
+        """True if the original error is retryable."""
         return bool(getattr(self.__cause__, "retryable", False))
 
 
-#: What a server's refusal of a statement means beyond its class.
+#: Exception classes by error code, where PyMySQL's class is less specific.
 _BY_CODE: Dict[int, Type[Error]] = {
     code: cls
     for codes, cls in (
@@ -426,21 +446,21 @@ _OURS = {
 
 
 def code_of(error: BaseException) -> Optional[int]:
-    """The MySQL error code an exception carries, or None."""
+    """Return the MySQL error code of an exception, or None."""
     code = error.args[0] if error.args else None
     if not isinstance(code, int) or not isinstance(error, pymysql.err.MySQLError):
         return None
-    # PyMySQL unpacks the code as a signed short: a SIGNAL with MYSQL_ERRNO above 32767
-    # arrives negative.
+    # PyMySQL unpacks the code as a signed short, so a SIGNAL with a MYSQL_ERRNO above
+    # 32767 is negative.
     return code + 0x10000 if -0x8000 <= code < 0 else code
 
 
 def is_server_error(error: BaseException) -> bool:
-    """True if a server sent this error as its whole answer, so that the connection is
-    at rest and can be used again.
+    """Return whether this is an error packet that ended the response, so that the
+    connection is idle and reusable.
 
-    Told by the SQLSTATE, which only an error packet has, and never by text or class:
-    both drivers raise the same classes for what they find wrong themselves.
+    Only an error packet carries an SQLSTATE. Text and class do not decide it: both
+    drivers raise the same classes for errors of the client side.
     """
     closing = error_codes.LOST | error_codes.TOO_BIG
     if getattr(error, "is_from_mariadb", False):
@@ -449,14 +469,14 @@ def is_server_error(error: BaseException) -> bool:
 
 
 def ends_answer(error: BaseException) -> bool:
-    """True if the server's whole answer was read, so that the connection can be used
-    again.
+    """Return whether the response was read to its end, so that the connection is
+    reusable.
     """
     return isinstance(error, UndecodableText) or is_server_error(error)
 
 
 def undecodable_text(row: int, column: str, encoding: str) -> UndecodableText:
-    """What the caller sees of a text that is not in the connection's character set.
+    """Make the error for a text that is not valid in the connection's character set.
 
     Args:
         row: The number of its row, from 0.
@@ -467,13 +487,14 @@ def undecodable_text(row: int, column: str, encoding: str) -> UndecodableText:
         f"row {row}, column {column!r}: the text is not in the connection's character set "
         f"({encoding}); read it as bytes, as by CAST({column} AS BINARY)"
     )
-    error.row, error.columns = row, (column,)
+    error.row = row
+    error.columns = (column,)
     return error
 
 
 def means_not_primary(error: BaseException) -> bool:
-    """Whether a server refuses a statement because it is not the primary, or not in
-    service, and not because the transaction was declared read-only.
+    """Return whether a server refused a statement because it is not the primary or not
+    in service, rather than because the transaction was declared read-only.
     """
     code = code_of(error)
     if code == error_codes.OPTION_PREVENTS_STATEMENT:
@@ -484,14 +505,21 @@ def means_not_primary(error: BaseException) -> bool:
 
 
 def check_rows(found: int, most: int) -> None:
-    """Raises: TooManyRows."""
+    """Check the number of rows against ``max_rows``.
+
+    Raises:
+        TooManyRows: ``found`` exceeds ``most``.
+    """
     if found > most:
         raise TooManyRows(f"there are more than {most} rows (max_rows)")
 
 
 def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
-    """The same error in dualdb's tree: same code, same message, same SQLSTATE; ``cls``
-    overrides the class.
+    """Convert a driver's exception, keeping its code, message and SQLSTATE.
+
+    Args:
+        error: The driver's exception.
+        cls: The class to use in place of the one that code and class select.
     """
     code = code_of(error)
     by_code = _BY_CODE.get(code or 0)
@@ -516,17 +544,17 @@ def translate_error(
         error: What was caught.
         target: The name of the database.
         shard_id: The shard; None for the global database.
-        sent: All of the statement had been sent.
+        sent: The whole statement had been sent.
 
     Returns:
-        Of a driver's error the one of this tree: what the server refused, or
-        ConnectionLost. Any other is returned as it is.
+        For a driver's exception the equivalent of this module: the server's error, or
+        ConnectionLost. Any other exception is returned unchanged.
     """
     if isinstance(error, (DeadlineExceeded, TooManyRows, UndecodableText)):
         return error.with_context(target, shard_id, sent=sent)
     if isinstance(error, PacketTooLarge):
         return error.with_context(target, shard_id, sent=False)
-    if isinstance(error, UnicodeDecodeError):  # of the driver's own decoder
+    if isinstance(error, UnicodeDecodeError):  # raised by the driver's decoder
         message = f"a text is not in the connection's character set ({error.encoding})"
         undecodable = RowError(message).with_context(target, shard_id, sent=True)
         undecodable.driver_error = error.with_traceback(None)
@@ -548,12 +576,13 @@ def translate_error(
 def raise_translated(error: BaseException, translated: BaseException) -> NoReturn:
     """Raise ``translated`` in place of the ``error`` that is being handled.
 
-    Only one exception is shown, and none of the frames in which it was found: what the
-    driver raised is ``driver_error``. A cause that ``translated`` was given is kept.
+    The traceback shows a single exception without the frames of this package and the
+    driver; the driver's exception is ``driver_error``. An explicit ``__cause__`` of
+    ``translated`` is kept.
 
     Args:
-        error: What was caught.
-        translated: What the caller is to see, which may be the same.
+        error: The caught exception.
+        translated: The exception for the caller; may be ``error`` itself.
     """
     if not isinstance(translated, Error):
         raise translated
@@ -563,16 +592,16 @@ def raise_translated(error: BaseException, translated: BaseException) -> NoRetur
     raise translated
 
 
-#: Packages whose frames say nothing to the caller about his own mistake.
+#: Packages whose frames are removed from the tracebacks of our errors.
 _INTERNAL = frozenset({__name__.partition(".")[0], "pymysql", "aiomysql", "asyncio"})
 
 
 def cut_own_frames(error: Error) -> None:
-    """Leave the caller's own frames alone in the traceback: those of his callbacks and
-    iterables. Whoever raises the error adds the frames above.
+    """Remove internal frames from the error's traceback.
 
-    Where there are none, what was being handled when it was raised is not shown either;
-    an explicit ``__cause__`` is.
+    Frames of the application's callbacks and iterables stay; raising the error adds the
+    frames above. If none stay, the implicit ``__context__`` is suppressed too, but not
+    an explicit ``__cause__``.
     """
     frames: List[TracebackType] = []
     trace = error.__traceback__
@@ -588,39 +617,55 @@ def cut_own_frames(error: Error) -> None:
     error.__traceback__ = kept
 
 
-#: What a driver's connection raises when a statement did not go well; everything else
-#: is a fault of ours or somebody's interrupt.
+#: What a driver's connection raises when a statement fails; anything else is a bug of
+#: this package or an interrupt.
 DRIVER_ERRORS = (pymysql.err.MySQLError, OSError, EOFError)
 
 
 def shard_unavailable(
     shard_id: int, reason: str, retry_after: Optional[float] = None
 ) -> ShardUnavailable:
-    """``Shard 7 not available``, with the reason beside it."""
+    """Make the error ``Shard 7 not available``.
+
+    Args:
+        shard_id: The shard.
+        reason: Why it is not available.
+        retry_after: Seconds until another attempt may succeed; None if unknown.
+    """
     error = ShardUnavailable(f"Shard {shard_id} not available").with_context(
         f"shard {shard_id}", shard_id, sent=False
     )
-    error.reason, error.retry_after = reason, retry_after
+    error.reason = reason
+    error.retry_after = retry_after
     return error
 
 
 def shard_read_only(shard_id: int, why: str, retry_after: Optional[float] = None) -> ShardReadOnly:
-    """What a write to a read-only shard gets; ``why`` it is not known to be a read."""
+    """Make the error for a write to a read-only shard.
+
+    Args:
+        shard_id: The shard.
+        why: Why the statement is not known to be a read.
+        retry_after: Seconds until another attempt may succeed; None if unknown.
+    """
     reason = f"it is read-only, and {why}"
     error = ShardReadOnly(f"Shard {shard_id} not available: {reason}").with_context(
         f"shard {shard_id}", shard_id, sent=False
     )
-    error.reason, error.retry_after = reason, retry_after
+    error.reason = reason
+    error.retry_after = retry_after
     return error
 
 
-def scatter_error(result: Any, of: int, least: Optional[int] = None) -> ScatterError:
-    """What a call to several shards raises, of which too few answered.
+def scatter_error(
+    result: "ScatterResult[Any, Any]", of: int, least: Optional[int] = None
+) -> ScatterError:
+    """Make the error of a call to several shards in which too few succeeded.
 
     Args:
-        result: The ScatterResult, with the errors of the others.
-        of: How many shards there are.
-        least: How many must answer, where not all must.
+        result: The ScatterResult with the errors of the failed shards.
+        of: The number of shards that were called.
+        least: The number that must succeed; None if all must.
     """
     failed = ", ".join(
         [

@@ -1,5 +1,5 @@
-"""After ``fork()``: the child forgets what is its parent's, without a byte on its
-parent's sockets.
+"""Fork safety: a forked child discards inherited connections without sending anything
+on its parent's sockets.
 """
 
 import os
@@ -10,26 +10,30 @@ _owners: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _kept: List[Any] = []
 
 
-def register(owner: Any) -> None:
-    """Have ``owner._forked()`` called in every child that is forked while the owner
-    lives.
+def register(owner: object) -> None:
+    """Call ``owner._forked()`` in every child forked during the owner's lifetime.
 
-    It forgets, and may return a function that begins something anew, which is called
-    when everything has been forgotten.
+    The method discards inherited state. It may return a function that restarts
+    something, which is called after all owners have discarded theirs.
+
+    Args:
+        owner: The object; only a weak reference to it is kept.
     """
     _owners.add(owner)
 
 
-def never_finalize(*things: Any) -> None:
-    """Never finalise these in this process: their finalisers might speak on a socket,
-    or wait for a lock that no thread here will free.
+def never_finalize(*things: object) -> None:
+    """Keep objects alive for the rest of the process.
+
+    Their finalisers might write to an inherited socket, or wait for a lock that no
+    thread of this process will release.
     """
     _kept.extend(things)
 
 
 def close_fd(sock: Any) -> None:
-    """Close this process's descriptor of a socket, and nothing else: no shutdown, no
-    TLS farewell, no lock.
+    """Close this process's descriptor of a socket, without shutdown(), TLS close_notify
+    or locks, so that the parent's connection is unaffected.
     """
     descriptor = sock.detach()
     if descriptor >= 0:

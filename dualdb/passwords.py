@@ -1,5 +1,5 @@
-"""Passwords that are looked up when a connection is opened: ``env:NAME``,
-``file:PATH``, or a function.
+"""Passwords that are resolved when a connection is opened: ``env:NAME``, ``file:PATH``,
+or a function.
 """
 
 import inspect
@@ -8,41 +8,43 @@ from typing import Any, Callable, Tuple, Union
 
 from pydantic import SecretStr
 
-#: What may stand for a password in a configuration.
+#: Types of a password in a configuration.
 Password = Union[SecretStr, str, Callable[[], Union[str, SecretStr]]]
 
-#: A file with a password is not longer than this, in characters.
+#: Maximum length of a password file, in characters.
 _MAX_FILE_LENGTH = 4096
 
 
 class PasswordLookupError(ValueError):
-    """A password could not be looked up. The message shows no value."""
+    """A password could not be resolved. The message contains no value."""
 
 
 class LookedUpPassword(SecretStr):
-    """A password that is looked up each time it is needed, so that it can be rotated
+    """A password that is resolved each time it is needed, so that it can be rotated
     without a restart.
 
-    ``get_secret_value()`` looks it up; nothing else does. Two of them are equal if they
-    look in the same place.
+    Only ``get_secret_value()`` resolves it. Two are equal if they have the same source.
+
+    Args:
+        source: ``env:NAME``, ``file:PATH``, or a function that returns the password.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Union[str, Callable[[], Any]]) -> None:
         super().__init__("")
         self._source = source
 
     def get_secret_value(self) -> str:
-        """The password as it is now.
+        """Return the current password.
 
         Raises:
             PasswordLookupError: There is no such variable or file, or the function
-                failed or returned something else than a str or SecretStr.
+                failed or returned neither a str nor a SecretStr.
         """
         if callable(self._source):
             return _call(self._source)
         return _resolve(self._source)
 
-    def __eq__(self, other: Any) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, LookedUpPassword) and self._source == other._source
 
     def __hash__(self) -> int:
@@ -56,18 +58,18 @@ class LookedUpPassword(SecretStr):
 
 
 class KnownPassword(SecretStr):
-    """A password that is known already, even if it reads like a reference."""
+    """A literal password, even if its text looks like a reference."""
 
 
-def as_secret(value: Any) -> SecretStr:
-    """What was given as a password, as something that does not show it.
+def as_secret(value: object) -> SecretStr:
+    """Wrap a password so that it is never displayed.
 
     Args:
         value: The password itself; ``env:NAME`` or ``file:PATH``; or a function without
             arguments that returns the password, called for each new connection.
 
     Raises:
-        ValueError: None of these. The message does not show the value.
+        ValueError: The value is none of these. The message does not contain it.
     """
     if isinstance(value, (LookedUpPassword, KnownPassword)):
         return value
@@ -80,21 +82,21 @@ def as_secret(value: Any) -> SecretStr:
     if callable(value):
         return LookedUpPassword(value)
     raise ValueError(
-        f"a password is a str, a SecretStr or a function that returns one, "
+        f"password must be a str, a SecretStr or a function that returns one, "
         f"not {type(value).__name__}"
     )
 
 
-def split_reference(value: Any) -> Tuple[str, str]:
-    """``("env", NAME)`` or ``("file", PATH)``; ``("", "")`` if it is neither."""
+def split_reference(value: object) -> Tuple[str, str]:
+    """Return ``("env", NAME)`` or ``("file", PATH)``; ``("", "")`` for other values."""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     kind, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")
     return (kind, name) if colon and kind in ("env", "file") else ("", "")
 
 
-def is_reference(value: Any) -> bool:
-    """Whether this text says where a password is and is not one itself."""
+def is_reference(value: object) -> bool:
+    """Return whether the value refers to a password rather than being one."""
     return bool(split_reference(value)[0])
 
 
@@ -105,7 +107,7 @@ def _resolve(reference: str) -> str:
         if found is None:
             raise PasswordLookupError(f"password: there is no environment variable {name!r}")
         return found
-    if not os.path.isfile(name):  # a pipe would be waited for
+    if not os.path.isfile(name):  # reading a pipe would block
         raise PasswordLookupError(f"password: there is no file {name!r}")
     failure = None
     try:

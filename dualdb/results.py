@@ -1,4 +1,4 @@
-"""What a statement gives back, the same in threads and asyncio."""
+"""Results of statements, shared by threads and asyncio."""
 
 from operator import itemgetter
 from typing import Any, Dict, Generic, Iterable, Iterator, List, Mapping, NamedTuple, Tuple
@@ -8,16 +8,16 @@ import typing_extensions
 from . import errors
 
 #: One row: column name to value. A second column of the same name is called
-#: ``table.column``, as the drivers' DictCursor has it.
+#: ``table.column``, as in the drivers' DictCursor.
 Row = Dict[str, Any]
 
 
 class RowCount(int):
-    """The number of affected rows: an int that carries more.
+    """The number of affected rows: an int with attributes.
 
     Attributes:
-        lastrowid: The AUTO_INCREMENT id this statement made, 0 if none.
-        warnings: The number of warnings it left.
+        lastrowid: The AUTO_INCREMENT id that the statement generated; 0 if none.
+        warnings: The number of warnings it produced.
     """
 
     lastrowid: int
@@ -25,7 +25,8 @@ class RowCount(int):
 
     def __new__(cls, rowcount: int, lastrowid: int = 0, warnings: int = 0) -> "RowCount":
         self = super().__new__(cls, rowcount)
-        self.lastrowid, self.warnings = lastrowid, warnings
+        self.lastrowid = lastrowid
+        self.warnings = warnings
         return self
 
     def __reduce__(self) -> Tuple[Any, ...]:
@@ -33,7 +34,9 @@ class RowCount(int):
 
 
 def row_count(result: "ResultSet") -> RowCount:
-    """The affected rows of a statement, with what else its OK packet says."""
+    """Return the affected rows of a statement with the other fields of its OK
+    packet.
+    """
     return RowCount(result.rowcount, result.lastrowid, result.warnings)
 
 
@@ -43,11 +46,11 @@ class ResultSet(NamedTuple):
     A statement without rows (an UPDATE, the end of a procedure) has no columns.
 
     Attributes:
-        rows: Dicts by column name; tuples where they were asked for.
+        rows: Dicts by column name, or tuples if requested.
         columns: The names, in order; see ``column_names``.
         rowcount: The number of rows, or of affected rows.
-        lastrowid: The AUTO_INCREMENT id that the statement made, 0 if none.
-        warnings: The number of warnings it left.
+        lastrowid: The AUTO_INCREMENT id that the statement generated; 0 if none.
+        warnings: The number of warnings it produced.
     """
 
     rows: List[Row]
@@ -58,13 +61,13 @@ class ResultSet(NamedTuple):
 
 
 class CallResult(NamedTuple):
-    """What a stored procedure gave back.
+    """The result of a stored procedure.
 
     Attributes:
-        sets: Every result set with its own columns, in order, empty ones too.
+        sets: All result sets in order, including empty ones.
         out: The values of the parameters marked ``Out`` or ``InOut``, by name.
         rowcount: The affected rows of the procedure's last statement.
-        warnings: The number of warnings the call left.
+        warnings: The number of warnings the call produced.
     """
 
     sets: List[ResultSet]
@@ -80,18 +83,18 @@ class CallResult(NamedTuple):
         return [row for result in self.sets for row in result.rows]
 
 
-#: What one shard gave, and a row of it.
+#: The value of one shard, and the type of its rows.
 GivenT = typing_extensions.TypeVar("GivenT", default=Any)
 RowT = typing_extensions.TypeVar("RowT", default=Row)
 
 
 class ScatterResult(typing_extensions.NamedTuple, Generic[GivenT, RowT]):
-    """What several shards gave.
+    """The results of a call to several shards.
 
     Attributes:
-        by_shard: By shard id, of the shards that answered: the rows of a query, a
-            value, a RowCount, a CallResult.
-        errors: By shard id, of the others.
+        by_shard: The result of each shard that succeeded, by shard id: a list of rows,
+            a value, a RowCount, or a CallResult.
+        errors: The error of each shard that failed, by shard id.
     """
 
     by_shard: Mapping[int, GivenT]
@@ -99,33 +102,33 @@ class ScatterResult(typing_extensions.NamedTuple, Generic[GivenT, RowT]):
 
     @property
     def rows(self) -> List[RowT]:
-        """The rows of all shards that answered, one shard after the other by their ids;
-        of ``query_column`` the values.
+        """The rows of all shards that succeeded, in the order of the shard ids; for
+        ``query_column`` the values.
 
         Raises:
-            InterfaceError: They gave no rows, but a value or a count.
+            InterfaceError: The results are not rows, but single values or counts.
         """
         return [row for _, row in self._rows()]
 
     @property
     def values(self) -> List[GivenT]:
-        """What each shard that answered gave, by their ids."""
+        """The result of each shard that succeeded, in the order of the shard ids."""
         return [given for _, given in sorted(self.by_shard.items(), key=itemgetter(0))]
 
     def rows_with_shard(self, name: str = "_shard") -> List[Row]:
-        """The same rows, which are dicts, each with its shard's id under this name.
+        """Return the rows as dicts that also contain their shard's id.
 
         Args:
-            name: The key of the shard's id.
+            name: The key under which the shard's id is added.
 
         Raises:
-            InterfaceError: They are no dicts: see ``by_shard``.
+            InterfaceError: The rows are not dicts; use ``by_shard``.
         """
         rows: List[Row] = []
         for shard_id, row in self._rows():
             if not isinstance(row, dict):
                 raise errors.InterfaceError(
-                    f"a {type(row).__name__} takes no {name!r}: see by_shard"
+                    f"cannot add {name!r} to a {type(row).__name__}: use by_shard"
                 )
             rows.append({**row, name: shard_id})
         return rows
@@ -135,16 +138,21 @@ class ScatterResult(typing_extensions.NamedTuple, Generic[GivenT, RowT]):
             rows: Any = given.rows if isinstance(given, CallResult) else given
             if not isinstance(rows, list):
                 raise errors.InterfaceError(
-                    f"shard {shard_id} gave no rows, but a {type(rows).__name__}: see by_shard"
+                    f"shard {shard_id} returned a {type(rows).__name__}, not rows: use by_shard"
                 )
             for row in rows:
                 yield shard_id, row
 
 
 class Column(NamedTuple):
-    """What the server says of a result's column.
+    """A column definition of a result.
 
-    ``charset`` is 63 for what is not text.
+    Attributes:
+        name: The column's name.
+        type: The column type, as in ``pymysql.constants.FIELD_TYPE``.
+        flags: The column flags, as in ``pymysql.constants.FLAG``.
+        charset: The collation id; 63 (binary) if the column is not text.
+        scale: Digits after the decimal point.
     """
 
     name: str
@@ -155,14 +163,14 @@ class Column(NamedTuple):
 
 
 class Described(NamedTuple):
-    """The one row of an answer, and its columns."""
+    """A single row and its columns."""
 
     row: Row
     columns: Tuple[Column, ...]
 
 
 def described(fields: Iterable[Any], result: ResultSet) -> Described:
-    """A result of one row, by the column definitions that a driver has made of it."""
+    """Combine a single-row result with the driver's column definitions."""
     columns = [
         Column(name, field.type_code, field.flags, field.charsetnr, field.scale)
         for name, field in zip(result.columns, fields)
@@ -170,21 +178,20 @@ def described(fields: Iterable[Any], result: ResultSet) -> Described:
     return Described(result.rows[0], tuple(columns))
 
 
-#: A name with more prefixes than this is numbered instead.
+#: A name that would need more prefixes than this is numbered instead.
 _MOST_PREFIXES = 100
 
 
 def column_names(fields: Iterable[Any]) -> List[str]:
-    """The keys of a row: the columns' names, every one another.
+    """Return distinct names for the columns of a result, used as the keys of rows.
 
-    The second column of a name is called ``table.name``, as the drivers' DictCursor has
-    it, and the third ``table.table.name``, or its value would take the second one's
-    place. From the 102nd on they are numbered, as ``table.name#102``: that many
-    prefixes would fill the memory.
+    The second column of a name is called ``table.name``, as in the drivers'
+    DictCursor, and the third ``table.table.name``, so that it does not replace the
+    second. From the 102nd on they are numbered, as in ``table.name#102``, because the
+    prefixes would take quadratic memory.
     """
     names: Dict[str, None] = {}
-    # By table and name, how many other names are known to be in use: the next search
-    # begins there.
+    # The number of names in use by (table, name), where the next search starts.
     in_use: Dict[Tuple[str, str], int] = {}
     for field in fields:
         name = field.name
@@ -193,7 +200,8 @@ def column_names(fields: Iterable[Any]) -> List[str]:
             number = in_use.get(key, 0) + 1
             while _other_name(*key, number) in names:
                 number += 1
-            in_use[key], name = number, _other_name(*key, number)
+            name = _other_name(*key, number)
+            in_use[key] = number
         names[name] = None
     return list(names)
 
@@ -205,9 +213,12 @@ def _other_name(table: str, name: str, number: int) -> str:
 
 
 def result_set(raw: Any, *, tuples: bool = False) -> ResultSet:
-    """A driver's ``MySQLResult`` as a ResultSet.
+    """Convert a driver's ``MySQLResult``; PyMySQL's and aiomysql's have the same
+    attributes.
 
-    PyMySQL's and aiomysql's have the same attributes.
+    Args:
+        raw: The driver's result.
+        tuples: Return rows as tuples instead of dicts.
     """
     if raw.description is None:
         return ResultSet([], (), raw.affected_rows or 0, raw.insert_id or 0, raw.warning_count)

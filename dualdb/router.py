@@ -1,4 +1,4 @@
-"""The service: what its parts build on, written once for threads and asyncio."""
+"""The base of the services, shared by threads and asyncio."""
 
 import re
 from abc import abstractmethod
@@ -31,7 +31,7 @@ from .directory.lookup import Environment, KeyDirectory
 from .directory.sources import HashBuckets, KeyFunction, LookupTable, Source
 from .errors import CrossShardError
 from .execution import steps
-from .sharding.scatter import OnError, Policy
+from .sharding.scatter import Keys, OnError, Policy, Routes
 from .topology import passwords, routing
 from .topology.allowed_hosts import AllowedHosts
 from .topology.lifecycle import ServiceLifecycle
@@ -47,42 +47,59 @@ SessionShard = Callable[[Any], Optional[int]]
 
 
 class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
-    """What names databases: shards, keys, sessions, and the clients behind them."""
+    """Selection of databases by shard, key and session, and access to their clients."""
 
     _shard_of_session: SessionShard
 
     @abstractmethod
     def _new_target(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> TargetT:
-        """A target that goes where ``route`` leads, and is the database whose shard id
-        ``identify`` gives without I/O.
+        """Make a target.
+
+        Args:
+            route: The route of its calls.
+            identify: Returns the shard id of its database, without I/O.
         """
 
     _identity_of_session: Callable[..., Optional[int]]
 
     @abstractmethod
-    def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> ScatterT:
-        """A target of several shards, with its own ``keys`` for each of them where it
-        is one of keys.
+    def _new_scatter(
+        self,
+        routes: Callable[[], Routes],
+        check: Callable[[], None],
+        policy: Policy,
+        keys: Optional[Keys] = None,
+    ) -> ScatterT:
+        """Make a target of several shards.
+
+        Args:
+            routes: Returns the route of each shard, by shard id.
+            check: Raises if the caller may not use several shards.
+            policy: How it handles failed shards and concurrency.
+            keys: The keys of each shard, for a target selected by keys.
         """
 
     @abstractmethod
     def _callers_transactions(self) -> Sequence[Any]:
-        """The outermost transactions that the caller has open on this service."""
+        """Return the outermost transactions the caller has open on this service."""
 
     def _shard_route(self, shard_id: int) -> steps.Route:
         return routing.ShardRoute(self._resolver, shard_id)
 
-    def _session_route(self, client_session: Any) -> steps.Route:
+    def _session_route(self, client_session: object) -> steps.Route:
         return routing.SessionRoute(self._resolver, client_session, self._shard_of_session)
 
     def shard(self, shard_id: int) -> TargetT:
-        """One shard, named outright.
+        """Return a target for one shard.
 
-        Its verbs raise ShardUnavailable (``Shard 7 not available``) where it cannot be
-        used, whatever ``absent_shard`` says.
+        Its methods raise ShardUnavailable (``Shard 7 not available``) if the shard
+        cannot be used, regardless of ``absent_shard``.
 
         Args:
-            shard_id: The shard.
+            shard_id: The shard's id.
+
+        Returns:
+            A target; nothing is sent and the id is not looked up yet.
 
         Raises:
             ParameterError: The id is not an int.
@@ -102,21 +119,27 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         min_ok: Optional[int] = None,
         max_concurrency: int = 16,
     ) -> ScatterT:
-        """Several shards as one target.
+        """Return a target for several shards.
 
         Args:
-            shard_ids: The shards; by default all that are in the shard table and not
-                inactive. Of several rows for one database, the one with the smallest
-                id stands for them then, so that nothing is counted twice.
-            on_error: What becomes of a call that fails on some of them: "raise" a
-                ScatterError that has what the others gave, or "partial", to be given
-                that with the errors beside it.
-            min_ok: How many shards must answer, where not all must; the others are in
-                the result's ``errors``.
+            shard_ids: The shards' ids; by default all shards in the shard table that
+                are not inactive. By default, if several rows name one database, only
+                the one with the smallest id is used, so that nothing is counted twice.
+            on_error: If a call fails on some shards, "raise" a ScatterError that has
+                the other results, or return a "partial" result that has the errors.
+            min_ok: How many shards must succeed, if not all; the errors of the others
+                are in the result's ``errors``.
             max_concurrency: The most shards that are called at the same time.
 
+        Returns:
+            A target whose methods return a ScatterResult.
+
         Raises:
-            ParameterError: An id is not an int, or one of the others is none of these.
+            ParameterError: An id is not an int, or another argument is invalid.
+
+        Example:
+            >>> sum(db.shards().query_value("SELECT COUNT(*) FROM trades").values)
+            3
         """
         named = (
             None
@@ -125,24 +148,27 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         )
         return self._scatter(named, Policy(on_error, max_concurrency, min_ok))
 
-    def session(self, client_session: Any) -> TargetT:
-        """The database of a session, by its ``client_session.session.shard_id``, read
-        at each call.
+    def session(self, client_session: object) -> TargetT:
+        """Return a target for a session's database.
 
-        No session, or ``.session`` or ``shard_id`` is None: the global database. A
-        shard that is absent: see ``absent_shard``. A shard that is suspended or cannot
-        be reached: ShardUnavailable, never another database.
+        ``client_session.session.shard_id`` is read at each call. If the session,
+        ``.session`` or ``shard_id`` is None, it is the global database; for a shard
+        that is absent see ``absent_shard``. A shard that is suspended or unreachable
+        raises ShardUnavailable; its calls never use another database.
 
         Args:
             client_session: None, an object with ``.session`` (see ``ClientSession``),
-                or a mapping of the same shape; what else the service's
-                ``session_shard`` reads. One that lacks ``.session`` or ``shard_id``
-                altogether means the global database, as in the original service, and
-                an error with ``absent_shard="error"``.
+                or a mapping of the same shape; or anything that the service's
+                ``session_shard`` accepts. If ``.session`` or ``shard_id`` is missing,
+                it is the global database, as in the original service, or an error with
+                ``absent_shard="error"``.
+
+        Returns:
+            A target; nothing is sent yet.
 
         Raises:
-            ParameterError: (from the verbs) it is nothing like a session, or its
-                shard_id is neither None nor an int.
+            ParameterError: (From its methods.) It is not a session, or its shard_id is
+                neither None nor an int.
 
         Example:
             >>> db.session(client_session).call("get_portfolio", (7,)).rows
@@ -154,19 +180,19 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         )
 
     def get_global_client(self) -> ClientT:
-        """The global database's client.
+        """Return the global database's client.
 
         Raises:
-            ServiceNotOpen: (A RuntimeError) the service is not open.
+            ServiceNotOpen: (A RuntimeError.) The service is not open.
         """
         client: ClientT = self._lifecycle.manager.require_open().global_client
         return client
 
     def get_shard_client(self, shard_id: int) -> Optional[ClientT]:
-        """The shard's client, or None where the shard cannot be used now.
+        """Return a shard's client, or None if the shard cannot be used now.
 
         Args:
-            shard_id: The shard.
+            shard_id: The shard's id.
 
         Raises:
             ParameterError: The id is not an int.
@@ -176,16 +202,16 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         client = None if topology is None else topology.clients.get(number)
         return None if client is None or client.pool.breaker.failure is not None else client
 
-    def get_client_by_session(self, client_session: Any) -> ClientT:
-        """The client of a session's database, by the rule of ``session``.
+    def get_client_by_session(self, client_session: object) -> ClientT:
+        """Return the client of a session's database, selected as by ``session``.
 
         Args:
             client_session: As for ``session``.
 
         Raises:
             ShardUnavailable: The shard is suspended, or its row cannot be used.
-            ShardNotFound: It is absent, with ``absent_shard="error"``.
-            ParameterError: This is no session.
+            ShardNotFound: The shard is absent, with ``absent_shard="error"``.
+            ParameterError: It is not a session.
             ServiceNotOpen: The service is not open.
         """
         client: ClientT = self._resolver.find(self._shard_of_session(client_session), named=False)
@@ -195,7 +221,7 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         self,
         named: Optional[List[int]],
         policy: Policy,
-        keys: Any = None,
+        keys: Optional[Keys] = None,
     ) -> ScatterT:
         return self._new_scatter(
             lambda: self._routes(named),
@@ -214,7 +240,7 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
     def _refuse_inside_transaction(self) -> None:
         if any(each.shard_id is not None for each in self._callers_transactions()):
             raise CrossShardError(
-                "a call to several shards cannot be part of a transaction on one: end it first"
+                "a call to several shards cannot be part of a transaction on one shard"
             ).with_context(None, sent=False)
 
 
@@ -226,44 +252,44 @@ class Router(ServicePart):
     the session's shard; see ``session``.
 
     Args:
-        global_config: The global database, whose pool settings, timeouts and TLS the
-            shards share.
-        absent_shard: What a session gets whose shard is not in the table or is
-            inactive: "global", as the original service had it, with one warning per
-            shard id; or "error", a ShardNotFound. With "error" an object without
-            ``.session``, or a session without ``shard_id``, is an error, too.
+        global_config: The global database. Shards inherit its pool settings, timeouts
+            and TLS.
+        absent_shard: The database of a session whose shard is not in the table or is
+            inactive: "global", as in the original service, with one warning per shard
+            id; or "error", a ShardNotFound. With "error", an object without
+            ``.session`` and a session without ``shard_id`` are errors, too.
         shard_table: The shard table in the global database, ``name`` or
             ``schema.name``.
-        refresh_interval: Seconds within which a change of the shard table is in use,
-            without a call by anybody; each reading comes a little earlier, at random.
-            None to read it when ``refresh`` is called, and when a call misses its
-            shard.
-        drain_timeout: Seconds that work in progress on a shard which is suspended,
-            moved or gone is given, after which it is aborted.
-        allowed_hosts: The hosts that rows of the shard table may name, so that nobody
-            who can write there can have credentials sent elsewhere: names
-            (``*.db.internal``), addresses, networks (``10.0.0.0/8``), each with a port
-            (``db1:3306``) if it is for this alone. None for all.
-        allowed_references: What rows may refer to in place of a password:
-            ``env:NAME`` and ``file:PATH``, in which ``*`` stands for any characters but
-            ``/``. None for all.
-        max_shards: More rows of the shard table are an error, and the last map stays.
-        session_shard: Gives the shard_id of a session that has another shape than
+        refresh_interval: Seconds within which changes of the shard table take effect;
+            each interval is shortened randomly by up to a quarter. None to read the
+            table only when ``refresh`` is called or a call misses its shard.
+        drain_timeout: Seconds until work in progress is aborted on a shard that was
+            suspended, moved or removed.
+        allowed_hosts: The hosts that rows of the shard table may name, so that write
+            access to the table does not allow redirecting credentials: names
+            (``*.db.internal``), addresses, networks (``10.0.0.0/8``), each optionally
+            with a port (``db1:3306``). None allows all.
+        allowed_references: The password references that rows may contain: ``env:NAME``
+            and ``file:PATH``, in which ``*`` matches any characters but ``/``. None
+            allows all.
+        max_shards: The maximum number of rows of the shard table; if there are more,
+            reading fails and the last map stays in use.
+        session_shard: Returns the shard_id of a session that has another shape than
             ``client_session.session.shard_id``, or None for the global database.
-        shard_of_key: Gives the shard_id of a key, for ``key`` and ``keys``: ``lambda
-            user_id: user_id % 4``. It does no I/O, and gives the same for the same key
-            always. In asyncio it may be a coroutine function.
-        directory: Where the shards of keys are found instead: a LookupTable,
-            HashBuckets, or a KeyFunction.
+        shard_of_key: Returns the shard_id of a key, for ``key`` and ``keys``: ``lambda
+            user_id: user_id % 4``. It must do no I/O and be deterministic. In asyncio
+            it may be a coroutine function.
+        directory: A LookupTable, HashBuckets or KeyFunction that maps keys to shards,
+            in place of ``shard_of_key``.
         max_staleness: Seconds after which a process that could not read the shard table
-            or the directory refuses writes by key (StaleMap); None to go on with what
-            it read last.
-        id_layout: How the bits of ``ids`` are shared; the same in all processes.
-        worker_table: The table of the processes that make ids.
-        child_tasks: What becomes of a call that another task or thread makes in a
-            context which has a transaction open on the database that is called: "warn"
-            (outside, with one WARNING for each place), "error" (InterfaceError), or
-            "join" (inside, one at a time).
+            or the directory refuses writes by key (StaleMap); None to continue with the
+            last known mapping.
+        id_layout: The bit layout of ``ids``; must be the same in all processes.
+        worker_table: The table that registers the processes which generate ids.
+        child_tasks: Handling of a call that a child task or thread makes in a context
+            with an open transaction on the called database: "warn" (it runs outside the
+            transaction, with one WARNING per code location), "error" (InterfaceError),
+            or "join" (it runs inside, one call at a time).
 
     Attributes:
         global_config: As given.
@@ -292,12 +318,12 @@ class Router(ServicePart):
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
             raise TypeError(
-                f"the service is made from a DatabaseConfig, not {type(global_config).__name__}; "
+                f"global_config must be a DatabaseConfig, not {type(global_config).__name__}; "
                 "see DatabaseConfig.from_url"
             )
         _check_options(absent_shard, shard_table, refresh_interval, max_shards)
         if session_shard is not None and not callable(session_shard):
-            raise TypeError(f"session_shard is a function, not {type(session_shard).__name__}")
+            raise TypeError(f"session_shard must be a function, not {type(session_shard).__name__}")
         self.global_config = global_config
         self.absent_shard = absent_shard
         self.shard_table = shard_table
@@ -349,8 +375,8 @@ class Router(ServicePart):
         return self._restart_after_fork
 
     def _restart_after_fork(self) -> None:
-        """In a forked child, when its parent's connections and locks have been
-        forgotten: run again what ran in the background.
+        """Restart the background work in a forked child, after inherited connections
+        and locks have been discarded.
         """
 
     def __repr__(self) -> str:
@@ -361,18 +387,18 @@ class Router(ServicePart):
 
     @abstractmethod
     def _init_runtime(self) -> None:
-        """Make what the implementation needs beside, without I/O and without a loop."""
+        """Create the implementation's own state, without I/O and without a loop."""
 
     @abstractmethod
     def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> Any:
-        """A client with a pool of its own, not yet connected."""
+        """Make a client with its own pool, not yet connected."""
 
     def _make_directory(
         self, source: Optional[Source], shard_of_key: Optional[Callable[[Any], Any]]
     ) -> Optional[KeyDirectory]:
         if shard_of_key is not None:
             if source is not None:
-                raise TypeError("give the service shard_of_key or directory, not both")
+                raise TypeError("shard_of_key and directory exclude each other")
             source = KeyFunction(shard_of_key)
         if source is None:
             return None
@@ -425,7 +451,7 @@ class Router(ServicePart):
         return client
 
     def _callers_transactions(self) -> Sequence[Any]:
-        """The outermost transactions on this service in which the caller takes part."""
+        """Return the outermost transactions on this service that the caller is in."""
         topology = self._lifecycle.manager.topology
         if topology is None:
             return ()
@@ -437,13 +463,13 @@ def _check_options(
     absent_shard: str, shard_table: str, refresh_interval: Optional[float], max_shards: int
 ) -> None:
     if absent_shard not in ("global", "error"):
-        raise ValueError(f"absent_shard is 'global' or 'error', not {absent_shard!r}")
+        raise ValueError(f"absent_shard must be 'global' or 'error', not {absent_shard!r}")
     if not re.fullmatch(r"[\w$]+(\.[\w$]+)?", shard_table):
-        raise ValueError(f"shard_table is name or schema.name, not {shard_table!r}")
+        raise ValueError(f"shard_table must be name or schema.name, not {shard_table!r}")
     if refresh_interval is not None and not deadlines.seconds(refresh_interval):
-        raise ValueError("refresh_interval is a number of seconds above 0, or None")
+        raise ValueError("refresh_interval must be a number of seconds above 0, or None")
     if type(max_shards) is not int or max_shards < 1:
-        raise ValueError(f"max_shards is a number from 1 up, not {max_shards!r}")
+        raise ValueError(f"max_shards must be an int from 1 up, not {max_shards!r}")
 
 
 def _max_staleness(
@@ -453,7 +479,5 @@ def _max_staleness(
         return None
     seconds = deadlines.seconds(max_staleness)
     if refresh_interval is None or seconds <= refresh_interval:
-        raise ValueError(
-            "max_staleness must be above refresh_interval, within which the map is confirmed"
-        )
+        raise ValueError("max_staleness must be greater than refresh_interval")
     return seconds

@@ -1,5 +1,5 @@
-"""Rows as what the caller wants them to be: a pydantic model, a dataclass, a
-NamedTuple, a TypedDict, or plain tuples.
+"""Conversion of rows to pydantic models, dataclasses, NamedTuples, TypedDicts or
+tuples.
 """
 
 import contextlib
@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 from functools import lru_cache
 from itertools import starmap
-from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple, Type
 
 import typing_extensions
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
@@ -17,13 +17,14 @@ from .results import ResultSet, Row
 
 
 class Maker(NamedTuple):
-    """Makes one row of a kind out of what one set of columns holds.
+    """Converts rows with certain columns to one type.
 
     Attributes:
-        make: called with the row's values, one by one or (``by_name``) with the row as
-            a dict.
-        make_all: called with all rows as dicts, which is faster where pydantic makes
-            them; it does not say which row it was that did not fit.
+        make: Called with the row's values as positional arguments, or with the row as a
+            dict if ``by_name``.
+        by_name: ``make`` takes a dict.
+        make_all: Called with all rows as dicts, which is faster for pydantic; it does
+            not tell which row failed. None if the type has no such function.
     """
 
     make: Callable[..., Any]
@@ -31,43 +32,51 @@ class Maker(NamedTuple):
     make_all: Optional[Callable[[List[Row]], List[Any]]] = None
 
     def of(self, columns: Tuple[str, ...], values: Tuple[Any, ...]) -> Any:
+        """Convert one row, given as a tuple of values."""
         return self.make(dict(zip(columns, values))) if self.by_name else self.make(*values)
 
 
-def check_kind(as_: Any) -> None:
-    """Before anything is sent.
+def check_kind(as_: object) -> None:
+    """Check that ``as_`` is a supported row type; called before anything is sent.
 
     Raises:
-        ParameterError: rows cannot be made as that.
+        ParameterError: It is not.
     """
-    # By its own type and not by isinstance, which takes list[int] for a class before
-    # Python 3.11.
+    # Not isinstance(as_, type), which is True for list[int] before Python 3.11.
     if not issubclass(type(as_), type):
-        raise ParameterError(f"as_ is {_KINDS}, not {as_!r}")
+        raise ParameterError(f"as_ must be {_KINDS}, not {as_!r}")
     _kind(as_)
 
 
-def takes_tuples(as_: Any) -> bool:
-    """Whether ``typed`` makes this of rows that are tuples, as it does where the values
-    go to a constructor, and not of dicts, which pydantic validates.
+def takes_tuples(as_: Type[Any]) -> bool:
+    """Return whether ``typed`` converts to this type from tuples.
+
+    Constructors are called with the values of tuples; pydantic validates dicts.
     """
     return not _is_model(as_) and not _is_typed_dict(as_)
 
 
-def maker(as_: Any, columns: Tuple[str, ...]) -> Maker:
-    """Raises: RowError, without the number of a row, where such columns do not make
-    such rows.
+def maker(as_: object, columns: Tuple[str, ...]) -> Maker:
+    """Return the converter from rows with these columns to ``as_``.
+
+    Raises:
+        RowError: The columns do not match the type; no row number is set.
     """
     return _maker(as_, columns)
 
 
-def typed(result: ResultSet, as_: Any) -> List[Any]:
-    """The rows of a result set; none for a statement without rows.
+def typed(result: ResultSet, as_: Type[Any]) -> List[Any]:
+    """Convert the rows of a result set.
 
-    They are tuples where ``takes_tuples`` says so, and dicts otherwise.
+    Args:
+        result: The result; its rows are tuples if ``takes_tuples(as_)``, else dicts.
+        as_: The row type.
+
+    Returns:
+        The converted rows; an empty list for a statement that returns no rows.
 
     Raises:
-        RowError: the columns, or the values of a row, do not fit.
+        RowError: The columns, or the values of a row, do not match the type.
     """
     if not result.columns:
         return []
@@ -79,7 +88,7 @@ def typed(result: ResultSet, as_: Any) -> List[Any]:
             return make_all(result.rows)
     made: List[Any] = []
     try:
-        # What is made before an error stays in the list.
+        # On an error the list keeps the rows before it, whose number is reported.
         if by_name:
             made.extend(map(make, _as_dicts(result)))
         else:
@@ -96,17 +105,20 @@ def _as_dicts(result: ResultSet) -> Iterable[Row]:
     return rows
 
 
-def misfit(as_: Any, columns: Tuple[str, ...], number: int, error: Exception) -> RowError:
-    """The error about the row whose values a constructor has refused.
+def misfit(as_: Type[Any], columns: Tuple[str, ...], number: int, error: Exception) -> RowError:
+    """Make the error for a row that could not be converted.
 
-    Says the columns, and no values.
+    Args:
+        as_: The row type.
+        columns: The columns of the result.
+        number: The number of the row, from 0.
+        error: The exception of the constructor or of pydantic.
     """
     names: List[str] = []
     if isinstance(error, ValidationError):
         whys = []
         for each in error.errors(include_url=False, include_input=False, include_context=False):
-            # A dataclass of pydantic's is given its values by position, and names them
-            # by it.
+            # A pydantic dataclass gets positional values and reports their positions.
             place = [
                 str(columns[part]) if isinstance(part, int) and not depth else str(part)
                 for depth, part in enumerate(each["loc"])
@@ -116,8 +128,11 @@ def misfit(as_: Any, columns: Tuple[str, ...], number: int, error: Exception) ->
         why = "; ".join(whys)
     else:
         why = f"{type(error).__name__}: {error}"
-    made = RowError(f"row {number} is no {as_.__name__}: {why}").with_context(None, sent=True)
-    made.row, made.columns = number, tuple(names)
+    made = RowError(f"row {number} does not match {as_.__name__}: {why}").with_context(
+        None, sent=True
+    )
+    made.row = number
+    made.columns = tuple(names)
     return made
 
 
@@ -125,8 +140,8 @@ _KINDS = "a pydantic model, a dataclass, a NamedTuple, a TypedDict or tuple"
 
 
 @lru_cache(maxsize=512)
-def _kind(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
-    """What makes a Maker for columns."""
+def _kind(as_: Type[Any]) -> Callable[[Tuple[str, ...]], Maker]:
+    """Return a function from columns to the Maker for them."""
     if as_ is tuple:
         return lambda columns: Maker(_itself, by_name=False)
     if _is_model(as_):
@@ -136,34 +151,35 @@ def _kind(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
         return _typed_dict(as_)
     if dataclasses.is_dataclass(as_) or (issubclass(as_, tuple) and hasattr(as_, "_fields")):
         return _constructor(as_)
-    raise ParameterError(f"as_ is {_KINDS}, not the class {as_.__name__}")
+    raise ParameterError(f"as_ must be {_KINDS}, not the class {as_.__name__}")
 
 
-def _is_model(as_: Any) -> bool:
+def _is_model(as_: Type[Any]) -> bool:
     return issubclass(as_, BaseModel)
 
 
-def _is_typed_dict(as_: Any) -> bool:
+def _is_typed_dict(as_: Type[Any]) -> bool:
     return issubclass(as_, dict) and hasattr(as_, "__required_keys__")
 
 
-def _maker(as_: Any, columns: Tuple[str, ...]) -> Maker:
-    # Very many columns are not seen often enough to be kept.
+def _maker(as_: object, columns: Tuple[str, ...]) -> Maker:
+    # Results of very many columns are too rare to be cached.
     return _kept_maker(as_, columns) if len(columns) < 500 else _kind(as_)(columns)
 
 
 @lru_cache(maxsize=1024)
-def _kept_maker(as_: Any, columns: Tuple[str, ...]) -> Maker:
+def _kept_maker(as_: object, columns: Tuple[str, ...]) -> Maker:
     return _kind(as_)(columns)
 
 
-def _itself(*values: Any) -> Tuple[Any, ...]:
+def _itself(*values: object) -> Tuple[Any, ...]:
     return values
 
 
 def _validate_all(as_: Any) -> Optional[Callable[[Any], List[Any]]]:
-    """Validate all rows in one call; None for a model that has its own way of it, or is
-    not complete yet.
+    """Return a function that validates all rows in one call.
+
+    None if the model overrides ``model_validate`` or is not fully defined yet.
     """
     own, usual = [inspect.getattr_static(each, "model_validate") for each in (as_, BaseModel)]
     if own is not usual:
@@ -174,9 +190,9 @@ def _validate_all(as_: Any) -> Optional[Callable[[Any], List[Any]]]:
         return None
 
 
-def _typed_dict(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
-    # Before Python 3.12 pydantic takes those of typing_extensions alone, so it is given
-    # one like it, whatever the caller's is.
+def _typed_dict(as_: Type[Any]) -> Callable[[Tuple[str, ...]], Maker]:
+    # Before Python 3.12 pydantic accepts only TypedDicts of typing_extensions, so an
+    # equivalent one is made.
     try:
         fields = {
             name: hint if name in as_.__required_keys__ else typing_extensions.NotRequired[hint]
@@ -186,7 +202,7 @@ def _typed_dict(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
         validate = TypeAdapter(kind).validate_python
         validate_all = TypeAdapter(List[kind]).validate_python
     except (PydanticUserError, NameError) as error:
-        raise ParameterError(f"rows cannot be made as {as_.__name__}: {error}") from error
+        raise ParameterError(f"rows cannot be converted to {as_.__name__}: {error}") from error
 
     def fit(columns: Tuple[str, ...]) -> Maker:
         _demand(
@@ -199,7 +215,7 @@ def _typed_dict(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
     return fit
 
 
-def _constructor(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
+def _constructor(as_: Type[Any]) -> Callable[[Tuple[str, ...]], Maker]:
     parameters = inspect.signature(as_).parameters
     takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     known = [
@@ -222,12 +238,12 @@ def _constructor(as_: Any) -> Callable[[Tuple[str, ...]], Maker]:
     return fit
 
 
-def _demand(as_: Any, missing: List[str], extra: List[str]) -> None:
+def _demand(as_: Type[Any], missing: List[str], extra: List[str]) -> None:
     if missing or extra:
         whys = [f"no column for {', '.join(missing)}"] * bool(missing) + [
             f"no field for the column {', '.join(extra)}"
         ] * bool(extra)
-        error = RowError(f"the rows are no {as_.__name__}: {'; '.join(whys)}").with_context(
+        error = RowError(f"rows do not match {as_.__name__}: {'; '.join(whys)}").with_context(
             None, sent=True
         )
         error.columns = (*missing, *extra)

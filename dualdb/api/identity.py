@@ -1,26 +1,25 @@
-"""Which database a target means, without asking it."""
+"""The name and shard id of a target's database, without I/O."""
 
 from typing import Callable, Optional
 
 
 def database_name(shard_id: Optional[int]) -> str:
-    """``"global"`` or ``"shard 7"``."""
+    """Return ``"global"`` or ``"shard 7"``."""
     return "global" if shard_id is None else f"shard {shard_id}"
 
 
 class Identified:
-    """A target that can say which database it means."""
+    """A target with a name and a shard id."""
 
     _identify: Callable[[], Optional[int]]
 
     @property
     def shard_id(self) -> Optional[int]:
-        """The shard that a call would go to by the map as it is now; None for the
-        global database. No I/O.
+        """The shard id a call would be routed to now; None for the global database.
 
         Raises:
-            RoutingError: The target is a key that has not been looked up yet: see
-                ``shard_id_of``; or it has no shard.
+            RoutingError: The target is a key that has no shard, or has not been looked
+                up yet; see ``shard_id_of``.
         """
         return self._identify()
 

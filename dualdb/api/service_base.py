@@ -1,4 +1,4 @@
-"""What the parts of a service have in common."""
+"""The common base of the mixins of a service."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Optional
@@ -9,26 +9,27 @@ from ..topology.routing import RouteResolver
 
 
 class ServicePart(ABC):
-    """What each part of a service builds on: its state, and its implementation's way of
-    running plans.
-    """
+    """The state of a service and its methods to run plans, which each mixin uses."""
 
     _lifecycle: ServiceLifecycle
     _resolver: RouteResolver
 
     @abstractmethod
     def _route(self, until: Optional[float] = None) -> steps.Plan[Any]:
-        """The route to the global database."""
+        """Route to the global database."""
 
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any:
-        """Run a plan the implementation's way: its result, or a coroutine of it."""
+        """Run a plan and return its result, or in asyncio a coroutine of it."""
 
     @abstractmethod
     def _run_exclusive(self, plan: steps.Plan[Any], wait: Optional[float] = None) -> Any:
-        """Run a plan while no other such plan of this service runs: opening, loading.
+        """Run a plan under the lock that serialises opening and loading.
 
-        Another one is waited for, for at most ``wait`` seconds; then nothing is done.
+        Args:
+            plan: The plan.
+            wait: The most seconds to wait for the lock, after which the plan is not
+                run; None for no limit.
         """
 
     @abstractmethod
@@ -37,6 +38,6 @@ class ServicePart(ABC):
 
     @abstractmethod
     def _run_own(self, plan: steps.Plan[Any]) -> Any:
-        """Run a plan with the steps that are a service's own, whatever else runs:
-        closing waits for nobody who opens or loads.
+        """Run a plan without that lock: closing does not wait for opening or
+        loading.
         """

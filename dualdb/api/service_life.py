@@ -13,78 +13,85 @@ ResultT = TypeVar("ResultT")
 
 
 class ServiceLife(ServicePart, Generic[NoneR, IdsR, ReportR, ClientT]):
-    """What opens, closes, refreshes and reports."""
+    """Opening, closing, refreshing and reporting."""
 
     def init_service(self) -> NoneR:
         """Connect to the global database, load the shard table, connect to the shards.
 
-        Does nothing where that has been done.
-
-        A shard that cannot be reached is unavailable and is tried again in the
-        background; a row that cannot be used hurts its shard alone; without a shard
-        table the service runs on the global database and says so in the log.
+        Does nothing if the service is open. A shard that cannot be reached is
+        unavailable and is retried in the background; an unusable row affects only its
+        shard; without a shard table the service uses the global database alone and logs
+        a warning.
 
         Raises:
             ConnectionFailed: The global database cannot be reached.
-            Error: The shard table cannot be read, other than by not existing.
+            Error: The shard table exists but cannot be read.
         """
         result: NoneR = self._run_exclusive(self._lifecycle.start())
         return result
 
     def close_service(self, timeout: Optional[float] = None) -> NoneR:
-        """Close all pools: idle connections at once, those in use when they come back.
+        """Close all pools: idle connections now, the others when they are released.
 
         ``init_service`` opens the service again.
 
         Args:
-            timeout: Seconds to wait for what is in use, which is then aborted; None to
-                wait for nothing and abort nothing.
+            timeout: Seconds to wait for connections in use, which are then aborted;
+                None neither waits nor aborts.
         """
         result: NoneR = self._run_own(self._stop(timeout))
         return result
 
     def deadline(self, timeout: float) -> Deadline:
-        """A limit over all that is done inside a block: ``with db.deadline(1.5):``, in
-        asyncio too.
+        """Limit the time of all calls inside a block.
 
-        It covers the waiting for connections, connecting, repeating, and the statements
-        with their answers; what is late raises DeadlineExceeded, or WriteTimedOut where
-        a write had been sent, and is ended on the server. A single call takes
-        ``timeout=``.
+        It covers waiting for connections, connecting, retries, and the statements with
+        their responses. A late call raises DeadlineExceeded, or WriteTimedOut if a
+        write had been sent, and its statement is killed on the server. For a single
+        call use ``timeout=``.
 
         Args:
             timeout: Seconds, from 0 up.
 
         Raises:
-            ParameterError: Not a number from 0 up.
+            ParameterError: It is not a number from 0 up.
+
+        Example:
+            >>> with db.deadline(1.5):  # "with" in asyncio, too
+            ...     db.query_value("SELECT 1")
+            1
         """
         return Deadline(timeout)
 
     def stats(self) -> ServiceStats:
-        """The figures of every pool, by "global" and shard id, without I/O.
+        """Return the statistics of every pool, without I/O.
 
-        Empty while the service is not open. ``as_dict()`` gives it ready for JSON.
+        Returns:
+            PoolStats by "global" and shard id; empty while the service is not open.
+            ``as_dict()`` converts it for JSON.
         """
         return service_stats(self._lifecycle.manager.topology)
 
     def refresh(self, *, force: bool = False) -> NoneR:
-        """Read the shard table now and put it into use; shards that it has not changed
-        keep their pools.
+        """Read the shard table now and activate it; unchanged shards keep their pools.
 
         Args:
-            force: Believe a table that has lost all its shards at once. Otherwise the
-                last map stays in use then, and ``status().problems`` and the log say
-                so.
+            force: Accept a table that has lost all its shards at once. Otherwise the
+                last map stays in use then, which is logged and reported by
+                ``status().problems``.
 
         Raises:
-            Error: The table cannot be read, and the last map stays in use.
+            Error: The table cannot be read; the last map stays in use.
         """
         result: NoneR = self._run_exclusive(self._lifecycle.refresh(force=force))
         return result
 
     def status(self) -> ServiceStatus:
-        """The service as it knows itself, without I/O: the map's version and age, each
-        shard's state, reason and pool figures. ``as_dict()`` gives it ready for JSON.
+        """Return the state of the service, without I/O.
+
+        Returns:
+            The map's version and age, and the state, reason and pool statistics of each
+            shard. ``as_dict()`` converts it for JSON.
         """
         return self._lifecycle.status()
 
@@ -97,25 +104,29 @@ class ServiceLife(ServicePart, Generic[NoneR, IdsR, ReportR, ClientT]):
     def on(self, event: EventName, hook: None = None) -> Callable[[HookT], HookT]: ...
 
     def on(self, event: EventName, hook: Optional[Hook] = None) -> Any:
-        """Have a function called with an ``Event``: ``db.on("shard_added", show)`` or
-        ``@db.on("shard_added")``.
+        """Register a hook, which is called with an ``Event``.
 
-        Hooks are called one after the other, in the order of the events, by whoever
-        read the shard table, which is mostly the background; in asyncio they may be
-        coroutine functions. One that fails is logged.
+        Hooks are called one after the other, in the order of the events, by the thread
+        or task that read the shard table, usually the background one. In asyncio they
+        may be coroutine functions. Exceptions of a hook are logged.
 
         Args:
             event: "shard_added", "shard_removed", "shard_moved", "shard_state_changed"
                 and "map_refreshed" for changes of the shard map; "shard_down" when a
-                shard's server cannot be reached any more, and "shard_up" when it can
+                shard's server becomes unreachable, "shard_up" when it is reachable
                 again.
-            hook: The function. Without it a decorator is returned.
+            hook: The function; without it a decorator is returned.
 
         Returns:
             The function, or the decorator.
 
         Raises:
             ValueError: There is no such event.
+
+        Example:
+            >>> @db.on("shard_down")
+            ... def alert(event):
+            ...     print(event.shard_id, event.reason)
         """
         if hook is None:
             return lambda hook: self.on(event, hook)
@@ -125,16 +136,17 @@ class ServiceLife(ServicePart, Generic[NoneR, IdsR, ReportR, ClientT]):
     def load_shard_configs(self) -> NoneR:
         """Read the shard table into ``shard_configs``.
 
-        ``init_shard_connections`` puts what was read into use.
+        ``init_shard_connections`` activates it.
 
-        Where the table cannot be read, the last map stays, and the error is raised.
+        Raises:
+            Error: The table cannot be read; the last map stays.
         """
         result: NoneR = self._run_exclusive(self._lifecycle.load())
         return result
 
     def init_shard_connections(self) -> NoneR:
-        """Put the loaded shards into use: open what is new or has moved, close what is
-        gone; unchanged shards keep their pools.
+        """Activate the loaded shards: open pools of new and moved shards, close those
+        of removed ones. Unchanged shards keep their pools.
         """
         result: NoneR = self._run_exclusive(self._lifecycle.apply())
         return result
@@ -147,7 +159,7 @@ class ServiceLife(ServicePart, Generic[NoneR, IdsR, ReportR, ClientT]):
 
     @property
     def shard_clients(self) -> Dict[int, ClientT]:
-        """The clients of the shards that can be used now, by shard id: a copy."""
+        """A copy of the clients of all shards that can be used now, by shard id."""
         topology = self._lifecycle.manager.topology
         clients = {} if topology is None else topology.clients
         return {
@@ -162,19 +174,20 @@ class ServiceLife(ServicePart, Generic[NoneR, IdsR, ReportR, ClientT]):
         return {key: config for key, config in configs.items() if config is not None}
 
     def get_active_shard_ids(self) -> IdsR:
-        """The ids of the active shards by the shard table as it is now, sorted; by the
-        last map where the table cannot be read.
+        """Return the sorted ids of the active shards.
+
+        The shard table is read for it; if that fails, the last map is used.
         """
         result: IdsR = self._run(self._lifecycle.active_ids())
         return result
 
     def health_check(self) -> ReportR:
-        """Ask every database for an answer, all at the same time.
+        """Send a probe to every database, concurrently.
 
         Returns:
             ``{"healthy": bool, "global": {...}, "shards": {id: {...}}}``, each part
-            with ``healthy``, ``status`` and, where something is wrong, ``error``.
-            Healthy means that the global database and every active shard answered.
+            with ``healthy``, ``status`` and, if it failed, ``error``. The service is
+            healthy if the global database and every active shard responded.
         """
         result: ReportR = self._run(self._lifecycle.health())
         return result

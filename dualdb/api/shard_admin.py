@@ -1,4 +1,4 @@
-"""The shard table, changed by the application itself."""
+"""Changes of the shard table through the service."""
 
 from typing import Generic, Optional, Sequence, Union
 
@@ -12,7 +12,7 @@ from .typevars import DrainR, NoneR
 
 
 class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
-    """What adds, suspends, drains and removes shards."""
+    """Methods to add, suspend, drain and remove shards."""
 
     def add_shard(
         self,
@@ -28,35 +28,35 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
         max_connections: Optional[int] = None,
         privileges: Sequence[str] = admin.PRIVILEGES,
     ) -> NoneR:
-        """Add a shard: connect to it, check the account's ``privileges``, write its
-        row, and put it into use.
+        """Add a shard: connect to it, check the account's ``privileges``, insert its
+        row, and activate it.
 
         Args:
-            shard_id: Its id.
+            shard_id: The shard's id.
             host: Name or address of its server.
-            database: Its database there.
-            user: The account.
-            password: Is written as it stands; ``env:NAME`` or ``file:PATH`` keeps the
-                secret out of the table.
+            database: The database's name there.
+            user: The account name.
+            password: The password, which is stored unchanged; ``env:NAME`` or
+                ``file:PATH`` keeps the secret out of the table.
             port: TCP port of its server.
             status: "active", "readonly", "maintenance" or "inactive".
-            name: Needs a column ``shard_name``.
-            max_connections: The most connections of its pool; needs a column
+            name: A name; requires a column ``shard_name``.
+            max_connections: The most connections of its pool; requires a column
                 ``max_connections``.
-            privileges: What the account must have been granted itself, on the server or
-                the database. Give () for one that has them by a role or on single
-                tables.
+            privileges: Privileges that must be granted directly to the account, on the
+                server or the database. Pass () if it has them through a role or on
+                single tables.
 
         Raises:
-            ParameterError: The row would be unusable, there is one with this id, or a
-                privilege is missing.
-            ShardUnavailable: It cannot be connected to.
+            ParameterError: The row would be unusable, the id exists, or a privilege is
+                missing.
+            ShardUnavailable: Connecting to it failed.
 
         Example:
             >>> db.add_shard(3, host="db3", database="app_3", user="app",
             ...              password="env:DUALDB_SHARD_3")
         """
-        # Wrapped at once, for a traceback shows local variables.
+        # Wrapped first, because a traceback may show local variables.
         if not isinstance(password, SecretStr):
             password = KnownPassword(password)
         row = {
@@ -74,15 +74,16 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
         return result
 
     def set_shard_status(self, shard_id: int, status: str) -> NoneR:
-        """Write a shard's status. In use here at once, elsewhere by refreshing.
+        """Set a shard's status, which is effective here at once and in other processes
+        with their next refresh.
 
         Args:
-            shard_id: The shard.
+            shard_id: The shard's id.
             status: "active", "readonly", "maintenance" or "inactive".
 
         Raises:
-            ParameterError: No such status, no such shard, or a status column that does
-                not take the word.
+            ParameterError: The status or the shard does not exist, or the type of the
+                status column does not allow it.
         """
         number = shard_id_of(shard_id)
         result: NoneR = self._run_exclusive(admin.set_status(self._lifecycle, number, status))
@@ -92,14 +93,14 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
         """Make a shard inactive and wait for its work in progress.
 
         Args:
-            shard_id: The shard.
-            timeout: Seconds to wait; what is left then is aborted.
+            shard_id: The shard's id.
+            timeout: Seconds to wait, after which the remaining connections are aborted.
 
         Returns:
-            A DrainReport.
+            A DrainReport with the numbers of finished and aborted connections.
 
         Raises:
-            ParameterError: No such shard.
+            ParameterError: The shard does not exist.
         """
         number = shard_id_of(shard_id)
         result: DrainR = self._run(
@@ -111,10 +112,10 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
         """Delete the row of a shard that is out of service.
 
         Args:
-            shard_id: The shard.
+            shard_id: The shard's id.
 
         Raises:
-            ParameterError: No such shard, or it is in service: drain it first.
+            ParameterError: The shard does not exist, or is in service: drain it first.
         """
         number = shard_id_of(shard_id)
         result: NoneR = self._run_exclusive(admin.remove(self._lifecycle, number))

@@ -28,7 +28,7 @@ class BorrowedConnection:
     async def __aenter__(self) -> Connection:
         return await self._check_out()
 
-    async def __aexit__(self, *exc_info: Any) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self.close()
 
     def __getattr__(self, name: str) -> Any:

@@ -1,6 +1,6 @@
 """Scatter and merge, in asyncio."""
 
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
 from ..execution import steps
 from ..results import Row
@@ -37,7 +37,7 @@ class Merge(Tasks, BaseMerge[Stream[Row]]):
     async def __aenter__(self) -> "Merge":
         return self
 
-    async def __aexit__(self, *exc_info: Any) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self.close()
 
 

@@ -1,7 +1,5 @@
 """Scopes, in asyncio."""
 
-from typing import Any
-
 from ..api.session_scope import BaseScope
 from .client import Target
 from .runner import Tasks
@@ -15,5 +13,5 @@ class Scope(Tasks, BaseScope[Target]):
         self._enter()
         return self
 
-    async def __aexit__(self, *exc_info: Any) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self._exit()

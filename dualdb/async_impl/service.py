@@ -15,7 +15,7 @@ from ..directory.lookup import KeyDirectory
 from ..directory.routes import KeyRoutes, ServiceRooms
 from ..execution import steps
 from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
-from ..sharding.scatter import Policy
+from ..sharding.scatter import Keys, Policy, Routes
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
 from .directory import Directory
@@ -64,7 +64,7 @@ class DatabaseService(
         await self.init_service()
         return self
 
-    async def __aexit__(self, *exc_info: Any) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.close_service()
 
     def _new_client(
@@ -81,10 +81,22 @@ class DatabaseService(
     def _new_ids(self, generator: IdGenerator) -> IdSource:
         return IdSource(generator)
 
-    def _new_scope(self, target: Any, resolve: Any, identify: Any, lock: bool) -> Scope:
+    def _new_scope(
+        self,
+        target: Target,
+        resolve: "Callable[[], steps.Plan[Optional[int]]]",
+        identify: Callable[[], Optional[int]],
+        lock: bool,
+    ) -> Scope:
         return Scope(self, target, resolve, identify, lock=lock)
 
-    def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> Scatter:
+    def _new_scatter(
+        self,
+        routes: Callable[[], Routes],
+        check: Callable[[], None],
+        policy: Policy,
+        keys: Optional[Keys] = None,
+    ) -> Scatter:
         return Scatter(routes, check, policy, keys=keys)
 
     async def _run_exclusive(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:

@@ -89,7 +89,7 @@ class Stream(BaseStream[MadeT]):
     async def __aenter__(self) -> "Stream[MadeT]":
         return self
 
-    async def __aexit__(self, *exc_info: Any) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self.close()
 
     def _set_timer(self, at: float, function: Callable[[], None]) -> Any:

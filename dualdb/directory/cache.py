@@ -42,7 +42,10 @@ class KeyCache:
         size: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ttl, self._negative_ttl, self._size, self.clock = ttl, negative_ttl, size, clock
+        self._ttl = ttl
+        self._negative_ttl = negative_ttl
+        self._size = size
+        self.clock = clock
         self._entries: Dict[Any, Entry] = {}
         #: Grows with each change that makes lookups in progress worthless.
         self.version = 0
@@ -55,12 +58,12 @@ class KeyCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: Any) -> Optional[Entry]:
+    def get(self, key: object) -> Optional[Entry]:
         """The entry of a key if it still holds."""
         entry = self._entries.get(key)
         return entry if entry is not None and self.clock() < entry.expires else None
 
-    def stale(self, key: Any) -> Optional[Entry]:
+    def stale(self, key: object) -> Optional[Entry]:
         """The entry of a key, however old, if it names a shard."""
         entry = self._entries.get(key)
         return entry if entry is not None and entry.shard_id is not None else None
@@ -85,7 +88,7 @@ class KeyCache:
         for key in list(self._entries)[:surplus]:
             del self._entries[key]
 
-    def assigned(self, key: Any, shard_id: int) -> None:
+    def assigned(self, key: object, shard_id: int) -> None:
         """A key has been given a shard: no key is known to have none any more, because
         one key can have several spellings under the collation of its column.
         """

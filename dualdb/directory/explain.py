@@ -102,5 +102,6 @@ def explain(
         name = None
         text += f": {shard.reason}" if shard.reason else ""
     elif failure is not None:
-        reason, text = RouteReason.UNREACHABLE, f"{text}, but cannot be reached: {failure}"
+        reason = RouteReason.UNREACHABLE
+        text = f"{text}, but cannot be reached: {failure}"
     return RouteExplanation(name, shard_id, reason, text, version)

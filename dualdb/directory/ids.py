@@ -16,6 +16,7 @@ from .. import error_codes, errors
 from ..api.typevars import IntR
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..sql.parameters import Params
 from ..topology import routing
 from .keys import quoted
 
@@ -25,7 +26,8 @@ log = logging.getLogger("dualdb")
 #: 2093.
 EPOCH_MS = 1_704_067_200_000
 
-ID_BITS, TIME_BITS = 63, 41
+ID_BITS = 63
+TIME_BITS = 41
 
 #: Seconds that a worker's number is leased for. It is renewed in the second half of
 #: that time, by the call that needs an id then.
@@ -137,8 +139,10 @@ class IdSequence:
     """
 
     def __init__(self, layout: IdLayout, worker: int, after_ms: int) -> None:
-        self.layout, self.worker = layout, worker
-        self.last_ms, self._sequence = after_ms, (1 << layout.sequence_bits) - 1
+        self.layout = layout
+        self.worker = worker
+        self.last_ms = after_ms
+        self._sequence = (1 << layout.sequence_bits) - 1
 
     def take(self, now_ms: int, shard_id: int) -> Union[int, float]:
         """The next id; or a float, the seconds after which to ask again.
@@ -146,14 +150,18 @@ class IdSequence:
         Ids may be a few milliseconds ahead of the clock, so that a burst need not wait
         for each of them.
         """
-        ms, sequence = self.last_ms, self._sequence + 1
+        ms = self.last_ms
+        sequence = self._sequence + 1
         if now_ms > ms:
-            ms, sequence = now_ms, 0
+            ms = now_ms
+            sequence = 0
         elif sequence >> self.layout.sequence_bits:
-            ms, sequence = ms + 1, 0
+            ms = ms + 1
+            sequence = 0
         if ms - now_ms > AHEAD_MS:
             return (ms - now_ms - AHEAD_MS) / 1000.0
-        self.last_ms, self._sequence = ms, sequence
+        self.last_ms = ms
+        self._sequence = sequence
         return self.layout.pack(ms, sequence, self.worker, shard_id)
 
 
@@ -216,12 +224,11 @@ class IdGenerator:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.layout = layout.checked()
-        self._table, self._global_client, self._run_exclusive = (
-            quoted(table),
-            global_client,
-            run_exclusive,
-        )
-        self._monotonic, self._wall = monotonic, wall
+        self._table = quoted(table)
+        self._global_client = global_client
+        self._run_exclusive = run_exclusive
+        self._monotonic = monotonic
+        self._wall = wall
         self.forked()
 
     def forked(self) -> None:
@@ -242,7 +249,8 @@ class IdGenerator:
                 yield steps.Exclusive(self._run_exclusive, self._renew())
             wait = 0.0
             with self._lock:
-                lease, sequence = self._lease, self._sequence
+                lease = self._lease
+                sequence = self._sequence
                 if lease is not None and sequence is not None and self._usable(lease):
                     now_ms = self._now_ms()
                     taken = (
@@ -318,7 +326,8 @@ class IdGenerator:
 
     def _acquire(self) -> steps.Plan[None]:
         for attempt in range(LEASE_ATTEMPTS):
-            began, now_ms = self._monotonic(), self._now_ms()
+            began = self._monotonic()
+            now_ms = self._now_ms()
             rows = yield from self._workers()
             worker = choose_worker(rows, self.layout.workers, now_ms, secrets.randbelow)
             if worker is None:
@@ -374,7 +383,9 @@ class IdGenerator:
     def release(self) -> steps.Plan[None]:
         """Give the number back, so that it need not expire; what fails is logged."""
         with self._lock:
-            lease, sequence, self._lease = self._lease, self._sequence, None
+            lease = self._lease
+            sequence = self._sequence
+            self._lease = None
         if lease is None or sequence is None or not self._usable(lease):
             return
         try:
@@ -392,7 +403,9 @@ class IdGenerator:
         yield from ()
         return DetachedExecutor(self._global_client())
 
-    def _execute(self, sql: str, params: Any, timeout: Optional[float] = None) -> steps.Plan[Any]:
+    def _execute(
+        self, sql: str, params: Params, timeout: Optional[float] = None
+    ) -> steps.Plan[Any]:
         return (yield from verbs.execute(self._route, sql, params, timeout))
 
 

@@ -42,7 +42,7 @@ class KeyColumn(NamedTuple):
     high: int = 0
     length: Optional[int] = None
 
-    def stored(self, key: Any) -> StoredKey:
+    def stored(self, key: object) -> StoredKey:
         """The key as the column stores it.
 
         Raises:
@@ -65,7 +65,7 @@ class KeyColumn(NamedTuple):
             raise self._unfit(key, f"from {self.low} to {self.high}")
         return number
 
-    def _text(self, key: Any) -> str:
+    def _text(self, key: object) -> str:
         text = str(key) if isinstance(key, (int, uuid.UUID)) else key
         if isinstance(key, bool) or not isinstance(text, str):
             raise self._unfit(key, "a str, an int or a UUID")
@@ -73,7 +73,7 @@ class KeyColumn(NamedTuple):
             raise self._unfit(key, f"{self.length} characters at most")
         return text
 
-    def _binary(self, key: Any) -> bytes:
+    def _binary(self, key: object) -> bytes:
         data = key.bytes if isinstance(key, uuid.UUID) else key
         if not isinstance(data, bytes):
             raise self._unfit(key, "bytes or a UUID")
@@ -81,7 +81,7 @@ class KeyColumn(NamedTuple):
             raise self._unfit(key, f"{self.length} bytes at most")
         return data
 
-    def _unfit(self, key: Any, expected: str) -> ParameterError:
+    def _unfit(self, key: object, expected: str) -> ParameterError:
         return ParameterError(
             f"a key of the column {self.name} ({self.data_type}) is {expected}, not {key!r}"
         )
@@ -95,7 +95,8 @@ def key_column(name: str, data_type: str, column_type: str, length: Optional[int
     """
     kind = data_type.lower()
     if kind in _INTEGER_BITS:
-        bits, unsigned = _INTEGER_BITS[kind], "unsigned" in column_type.lower()
+        bits = _INTEGER_BITS[kind]
+        unsigned = "unsigned" in column_type.lower()
         low, high = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         return KeyColumn(name, KeyKind.INTEGER, kind, low, high)
     if kind in _TEXT:
@@ -105,7 +106,7 @@ def key_column(name: str, data_type: str, column_type: str, length: Optional[int
     raise ParameterError(f"the column {name} is a {data_type}: keys are integers, text or bytes")
 
 
-def bucket_of(key: Any, buckets: int) -> int:
+def bucket_of(key: object, buckets: int) -> int:
     """The hash bucket of a key, from 0; the same in every process and version.
 
     An int and its decimal text are the same key, as they are in a URL; so are a UUID
@@ -121,7 +122,7 @@ def bucket_of(key: Any, buckets: int) -> int:
     return int.from_bytes(digest, "big") % buckets
 
 
-def table_name(name: Any, what: str) -> str:
+def table_name(name: object, what: str) -> str:
     """A table's ``name`` or ``schema.name``.
 
     Raises:
@@ -133,7 +134,7 @@ def table_name(name: Any, what: str) -> str:
     return str(name)
 
 
-def column_name(name: Any, what: str) -> str:
+def column_name(name: object, what: str) -> str:
     """A column's name.
 
     Raises:

@@ -11,6 +11,7 @@ from ..execution import execute, retry, steps, verbs
 from ..execution.detached import DetachedExecutor
 from ..protocol.statements import Statement
 from ..results import ResultSet, Row
+from ..sql.parameters import Params
 from ..topology import routing
 from . import keys as key_types
 from . import placement, tables
@@ -53,7 +54,7 @@ class Environment(NamedTuple):
     max_staleness: Optional[float] = None
 
 
-def key_not_found(key: Any, where: str) -> errors.KeyNotFound:
+def key_not_found(key: object, where: str) -> errors.KeyNotFound:
     """What a call by a key that has no shard is refused with."""
     error = errors.KeyNotFound(f"the key {key!r} has no shard in {where}")
     return error.with_context(None, sent=False)
@@ -72,7 +73,9 @@ class KeyDirectory:
             raise TypeError(
                 "shard_of_key is a coroutine function, which only the asyncio service can await"
             )
-        self.source, self._environment, self._clock = source, environment, clock
+        self.source = source
+        self._environment = environment
+        self._clock = clock
         self.cache = self._new_cache()
         self._rotation = placement.Rotation()
         self._column: Optional[KeyColumn] = None
@@ -87,17 +90,19 @@ class KeyDirectory:
         self._rotation.forked()
 
     def _new_cache(self) -> KeyCache:
-        source, most = self.source, self._environment.max_staleness
+        source = self.source
+        most = self._environment.max_staleness
         ttl = source.ttl or 0.0
         negative_ttl = source.negative_ttl if isinstance(source, LookupTable) else ttl
         size = source.buckets if isinstance(source, HashBuckets) else source.cache_size
         if most is not None:
-            ttl, negative_ttl = min(ttl, most), min(negative_ttl, most)
+            ttl = min(ttl, most)
+            negative_ttl = min(negative_ttl, most)
         return KeyCache(ttl, negative_ttl, size, self._clock)
 
     # Keys, as they are cached and stored.
 
-    def cached_as(self, key: Any) -> Any:
+    def cached_as(self, key: object) -> Any:
         """What the cache knows a key by.
 
         Raises:
@@ -120,18 +125,18 @@ class KeyDirectory:
 
     # Looking up.
 
-    def immediate(self, key: Any) -> Optional[int]:
+    def immediate(self, key: object) -> Optional[int]:
         """The shard of a key by a plain function; None for every other source."""
         source = self.source
         if not isinstance(source, KeyFunction) or not source.immediate:
             return None
         return _shard_id(source.function(key))
 
-    def cached(self, key: Any) -> Optional[Entry]:
+    def cached(self, key: object) -> Optional[Entry]:
         """What is known of a key without asking."""
         return self.cache.get(self.cached_as(key))
 
-    def age(self, key: Any) -> float:
+    def age(self, key: object) -> float:
         """Seconds since the shard of a key was last read; 0 for a function, which is
         always right.
         """
@@ -176,7 +181,8 @@ class KeyDirectory:
     def _fetch(
         self, missing: List[Any], until: Optional[float]
     ) -> steps.Plan[Dict[Any, Optional[int]]]:
-        began, version = self._clock(), self.cache.version
+        began = self._clock()
+        version = self.cache.version
         try:
             if isinstance(self.source, KeyFunction):
                 found = yield from self._ask_function(self.source, missing)
@@ -205,7 +211,7 @@ class KeyDirectory:
             found[key] = _shard_id((yield from self._value(source.function(key))))
         return found
 
-    def _value(self, answer: Any) -> steps.Plan[Any]:
+    def _value(self, answer: object) -> steps.Plan[Any]:
         """What a function of the application's gave, awaited if need be."""
         if not inspect.isawaitable(answer):
             return answer
@@ -220,7 +226,8 @@ class KeyDirectory:
     def _ask_table(
         self, keys: List[Any], until: Optional[float] = None
     ) -> steps.Plan[Dict[Any, Optional[int]]]:
-        column, table = (yield from self._learn_column(until)), tables.mapping_table(self.source)
+        column = yield from self._learn_column(until)
+        table = tables.mapping_table(self.source)
         most = tables.MOST_KEYS[column.kind]
         found: Dict[Any, Optional[int]] = {}
         for first in range(0, len(keys), most):
@@ -241,7 +248,7 @@ class KeyDirectory:
         return DetachedExecutor(self._environment.global_client())
 
     def _rows(
-        self, sql: str, params: Any = None, until: Optional[float] = None
+        self, sql: str, params: Params = None, until: Optional[float] = None
     ) -> steps.Plan[List[Row]]:
         statement = Statement(sql, params, read_only=True, max_rows=sys.maxsize)
         left = None if until is None else max(0.0, until - time.monotonic())
@@ -250,7 +257,7 @@ class KeyDirectory:
         )
         return results[0].rows
 
-    def _write(self, sql: str, params: Any = None) -> steps.Plan[Any]:
+    def _write(self, sql: str, params: Params = None) -> steps.Plan[Any]:
         """Run a statement that may run twice, and run it again after a conflict."""
         for attempt in range(PLACE_ATTEMPTS):
             try:
@@ -289,14 +296,14 @@ class KeyDirectory:
 
     # Changing it.
 
-    def get(self, key: Any) -> steps.Plan[Optional[int]]:
+    def get(self, key: object) -> steps.Plan[Optional[int]]:
         """The shard of a key, or None."""
         immediate = self.immediate(key)
         if immediate is not None:
             return immediate
         return (yield from self.resolve([key]))[key]
 
-    def shard_id_of(self, key: Any) -> steps.Plan[int]:
+    def shard_id_of(self, key: object) -> steps.Plan[int]:
         """The shard of a key.
 
         Raises:
@@ -307,7 +314,7 @@ class KeyDirectory:
             return immediate
         return (yield from self.require([key]))[key]
 
-    def assign(self, key: Any) -> steps.Plan[int]:
+    def assign(self, key: object) -> steps.Plan[int]:
         """Give a key a shard unless it has one."""
         self._require_table("assign")
         name = self.cached_as(key)
@@ -316,7 +323,8 @@ class KeyDirectory:
             self.cache.assigned(name, found)
             return found
         yield from self._check_unique()
-        column, table = (yield from self._learn_column()), tables.mapping_table(self.source)
+        column = yield from self._learn_column()
+        table = tables.mapping_table(self.source)
         stored = column.stored(name)
         chosen = yield from self._choose(key)
         yield from self._write(table.place, (stored, chosen, chosen))
@@ -327,7 +335,7 @@ class KeyDirectory:
         self.cache.assigned(name, found)
         return found
 
-    def set(self, key: Any, shard_id: int) -> steps.Plan[None]:
+    def set(self, key: object, shard_id: int) -> steps.Plan[None]:
         """Give a key this shard."""
         if not isinstance(self.source, LookupTable):
             raise self._unsupported("set")
@@ -346,21 +354,23 @@ class KeyDirectory:
             )
         yield from self._move(bucket, self._known_shard(shard_id))
 
-    def _move(self, name: Any, shard_id: int) -> steps.Plan[None]:
+    def _move(self, name: object, shard_id: int) -> steps.Plan[None]:
         yield from self._check_unique()
-        column, table = (yield from self._learn_column()), tables.mapping_table(self.source)
+        column = yield from self._learn_column()
+        table = tables.mapping_table(self.source)
         try:
             yield from self._write(table.move, (column.stored(name), shard_id, shard_id))
         finally:
             self.cache.clear()
         self.cache.assigned(name, shard_id)
 
-    def forget(self, key: Any) -> steps.Plan[None]:
+    def forget(self, key: object) -> steps.Plan[None]:
         """Remove a key and its aliases."""
         if not isinstance(self.source, LookupTable):
             raise self._unsupported("forget")
         name = self.cached_as(key)
-        column, table = (yield from self._learn_column()), tables.mapping_table(self.source)
+        column = yield from self._learn_column()
+        table = tables.mapping_table(self.source)
         stored = column.stored(name)
         aliases = tables.AliasTable(self.source.alias_table)
         try:
@@ -399,7 +409,8 @@ class KeyDirectory:
         return {int(row["found_key"]): int(row["shard_id"]) for row in rows}
 
     def _fill(self, source: HashBuckets) -> steps.Plan[None]:
-        table, owners = tables.mapping_table(source), (yield from self._owners())
+        table = tables.mapping_table(source)
+        owners = yield from self._owners()
         if len(owners) >= source.buckets:
             return
         candidates = self._candidates()
@@ -425,7 +436,7 @@ class KeyDirectory:
             return None
         return tables.key_of_alias(rows[0]["key_value"], (yield from self._alias_kind()))
 
-    def set_alias(self, kind: str, value: str, key: Any) -> steps.Plan[None]:
+    def set_alias(self, kind: str, value: str, key: object) -> steps.Plan[None]:
         """Add an alias of a key."""
         source = self._require_table("set_alias")
         _check_alias(kind, value)
@@ -452,7 +463,7 @@ class KeyDirectory:
             return key_types.KeyKind.TEXT
         return (yield from self._learn_column()).kind
 
-    def _alias_key(self, key: Any) -> steps.Plan[StoredKey]:
+    def _alias_key(self, key: object) -> steps.Plan[StoredKey]:
         if isinstance(self.source, HashBuckets):
             yield from ()
             key_types.bucket_of(key, 1)
@@ -461,7 +472,7 @@ class KeyDirectory:
 
     # Placement.
 
-    def _choose(self, key: Any) -> steps.Plan[int]:
+    def _choose(self, key: object) -> steps.Plan[int]:
         policy = self.source.placement if isinstance(self.source, LookupTable) else "weighted"
         candidates = self._candidates()
         if callable(policy):
@@ -493,7 +504,7 @@ class KeyDirectory:
             }
         return self._counts
 
-    def _known_shard(self, shard_id: Any) -> int:
+    def _known_shard(self, shard_id: object) -> int:
         number = routing.shard_id_of(shard_id)
         if number not in self._environment.known_shards():
             raise errors.ParameterError(f"shard {number} is not in the shard table")
@@ -510,7 +521,7 @@ class KeyDirectory:
         )
 
 
-def _shard_id(shard_id: Any) -> int:
+def _shard_id(shard_id: object) -> int:
     try:
         return routing.shard_id_of(shard_id)
     except errors.ParameterError:
@@ -519,7 +530,7 @@ def _shard_id(shard_id: Any) -> int:
         ) from None
 
 
-def _batch(keys: Sequence[Any], answer: Any) -> Dict[Any, Optional[int]]:
+def _batch(keys: Sequence[Any], answer: object) -> Dict[Any, Optional[int]]:
     """What a batched function gave, by key; None for a key it does not know."""
     if isinstance(answer, Mapping):
         found = [answer.get(key) for key in keys]
@@ -535,7 +546,7 @@ def _batch(keys: Sequence[Any], answer: Any) -> Dict[Any, Optional[int]]:
     }
 
 
-def _check_alias(kind: Any, value: Any) -> None:
+def _check_alias(kind: object, value: object) -> None:
     for what, text, most in (
         ("kind", kind, tables.KIND_LENGTH),
         ("alias", value, tables.ALIAS_LENGTH),

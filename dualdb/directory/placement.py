@@ -33,7 +33,7 @@ Placement = Union[PlacementName, PlacementFunction]
 NAMES = ("least_loaded", "weighted", "round_robin")
 
 
-def check_placement(placement: Any) -> None:
+def check_placement(placement: object) -> None:
     """Raises: ValueError where it is no placement."""
     if placement not in NAMES and not callable(placement):
         raise ValueError(
@@ -81,7 +81,7 @@ def least_loaded(
     return min(candidates, key=lambda each: (each.keys / each.weight, spread())).shard_id
 
 
-def check_choice(chosen: Any, candidates: Sequence[Candidate]) -> int:
+def check_choice(chosen: object, candidates: Sequence[Candidate]) -> int:
     """What a placement function returned, if it is one of the candidates.
 
     Raises:

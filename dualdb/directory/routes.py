@@ -2,14 +2,26 @@
 
 from abc import abstractmethod
 from functools import partial
-from typing import Any, Dict, Generic, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Generic,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
 
 from .. import deadlines, errors
 from ..api import session_scope
 from ..api.typevars import IntR, NoneR, ScatterT, TargetT
 from ..errors import ParameterError
 from ..execution import steps
-from ..sharding.scatter import OnError, Policy
+from ..sharding.scatter import Keys, OnError, Policy
 from ..topology import readiness, routing
 from ..topology.shard_map import Status
 from .explain import RouteExplanation, RouteReason, explain
@@ -44,29 +56,36 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
     def _callers_transactions(self) -> Sequence[Any]: ...
 
     @abstractmethod
-    def _new_target(self, route: Any, identify: Any) -> TargetT: ...
+    def _new_target(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> TargetT:
+        """Make a target with this route and identity."""
 
     @abstractmethod
-    def _new_scope(self, target: Any, resolve: Any, identify: Any, lock: bool) -> ScopeT:
-        """A block with a current target."""
+    def _new_scope(
+        self,
+        target: TargetT,
+        resolve: Callable[[], steps.Plan[Optional[int]]],
+        identify: Callable[[], Optional[int]],
+        lock: bool,
+    ) -> ScopeT:
+        """Make a block with a current target."""
 
     @abstractmethod
     def _scatter(
-        self, named: Optional[List[int]], policy: Policy, keys: Any = None
+        self, named: Optional[List[int]], policy: Policy, keys: Optional[Keys] = None
     ) -> ScatterT: ...
 
     @abstractmethod
     def _routes(self, named: Optional[List[int]]) -> Dict[int, steps.Route]: ...
 
     @abstractmethod
-    def session(self, client_session: Any) -> TargetT: ...
+    def session(self, client_session: object) -> TargetT: ...
 
     @abstractmethod
     def shard(self, shard_id: int) -> TargetT: ...
 
     # Keys.
 
-    def key(self, key: Any) -> TargetT:
+    def key(self, key: object) -> TargetT:
         """The shard of a key, as the service's ``directory`` or ``shard_of_key`` has
         it; otherwise as ``shard``.
 
@@ -136,7 +155,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             return self._scatter(None, policy, partial(self._lookup_keys, distinct))
         return self._scatter(sorted(owned), policy, owned)
 
-    def shard_id_of(self, key: Any) -> IntR:
+    def shard_id_of(self, key: object) -> IntR:
         """The shard id of a key.
 
         Raises:
@@ -166,7 +185,9 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             )
         return self._directory
 
-    def _route_of_key(self, key: Any, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
+    def _route_of_key(
+        self, key: object, until: Optional[float] = None
+    ) -> steps.Plan[steps.Executor]:
         self._lifecycle.require_open()
         directory = self._require_directory()
         entry = directory.cached(key)
@@ -178,7 +199,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             shard_id = entry.shard_id
         return (yield from self._keyed_route(self._shard_route(shard_id), key, until))
 
-    def _identity_of_key(self, key: Any) -> int:
+    def _identity_of_key(self, key: object) -> int:
         directory = self._require_directory()
         entry = directory.cached(key)
         if entry is None:
@@ -190,13 +211,13 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         return entry.shard_id
 
     def _keyed_route(
-        self, route: steps.Route, key: Any, until: Optional[float] = None
+        self, route: steps.Route, key: object, until: Optional[float] = None
     ) -> steps.Plan[steps.Executor]:
         executor = yield from route(until)
         found: steps.Executor = self._keyed(executor, key)
         return found
 
-    def _keyed(self, executor: Any, key: Any = None) -> Any:
+    def _keyed(self, executor: steps.Executor, key: object = None) -> Any:
         """Where a call by key goes: read-only if it was not confirmed for too long that
         this is where the key is.
         """
@@ -227,7 +248,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
 
     # Where a call would go.
 
-    def _identity_of_session(self, client_session: Any) -> Optional[int]:
+    def _identity_of_session(self, client_session: object) -> Optional[int]:
         shard_id = self._shard_of_session(client_session)
         topology = self._lifecycle.topology
         if shard_id is None or topology is None or self.absent_shard != "global":
@@ -237,7 +258,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         return None if absent else shard_id
 
     def explain_route(
-        self, *, session: Any = None, shard_id: Optional[int] = None, key: Any = None
+        self, *, session: object = None, shard_id: Optional[int] = None, key: object = None
     ) -> RouteExplanation:
         """Where a call would go now, and why, without I/O.
 
@@ -307,10 +328,10 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
 
     def scope(
         self,
-        session: Any = None,
+        session: object = None,
         *,
         shard_id: Optional[int] = None,
-        key: Any = None,
+        key: object = None,
         lock: bool = False,
     ) -> ScopeT:
         """A block with a current database: ``with db.scope(session):``, in asyncio
@@ -350,7 +371,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         identify = partial(self._identity_of_session, session)
         return self._new_scope(self.session(session), partial(_now, identify), identify, lock)
 
-    def _identity_in(self, key: Any) -> int:
+    def _identity_in(self, key: object) -> int:
         shard_id = self._require_directory().immediate(key)
         return self._identity_of_key(key) if shard_id is None else shard_id
 
@@ -429,7 +450,7 @@ class ServiceRooms(Generic[DirectoryT, IdsT, NoneR]):
         )
 
 
-def _unknown_key(key: Any, ask: bool, version: int) -> RouteExplanation:
+def _unknown_key(key: object, ask: bool, version: int) -> RouteExplanation:
     if ask:
         text = f"the key {key!r} is not cached: the call looks it up"
         return RouteExplanation(None, None, RouteReason.KEY_NOT_CACHED, text, version)

@@ -8,10 +8,11 @@ from . import keys
 from .placement import Placement, check_placement
 
 #: The longest times and largest sizes that make sense, and fit every clock.
-_MOST_SECONDS, _MOST_KEYS = 31_536_000.0, 100_000_000
+_MOST_SECONDS = 31_536_000.0
+_MOST_KEYS = 100_000_000
 
 
-def _check_cache(ttl: Any, negative_ttl: Any, cache_size: Any) -> None:
+def _check_cache(ttl: object, negative_ttl: object, cache_size: object) -> None:
     for name, value in (("ttl", ttl), ("negative_ttl", negative_ttl)):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from .. import errors
+from ..execution.steps import Executor
 
 
 class FrozenExecutor:
@@ -10,8 +11,10 @@ class FrozenExecutor:
 
     _read_only = True
 
-    def __init__(self, client: Any, age: float, max_staleness: float) -> None:
-        self._client, self._age, self._max_staleness = client, age, max_staleness
+    def __init__(self, client: Executor, age: float, max_staleness: float) -> None:
+        self._client = client
+        self._age = age
+        self._max_staleness = max_staleness
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)

@@ -24,7 +24,7 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
     def _run(self, plan: steps.Plan[Any]) -> Any:
         """Perform a plan: its result, or in asyncio a coroutine of it."""
 
-    def get(self, key: Any) -> OptionalIntR:
+    def get(self, key: object) -> OptionalIntR:
         """The shard of a key.
 
         Args:
@@ -42,7 +42,7 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         """
         return self._run(self._directory.get(key))
 
-    def assign(self, key: Any) -> IntR:
+    def assign(self, key: object) -> IntR:
         """Give a new key a shard, and find it afterwards.
 
         A key that has a shard keeps it. Of any number of callers that assign one key at
@@ -61,7 +61,7 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         """
         return self._run(self._directory.assign(key))
 
-    def set(self, key: Any, shard_id: int) -> NoneR:
+    def set(self, key: object, shard_id: int) -> NoneR:
         """Give a key this shard, whatever it had. No rows are moved.
 
         Other processes follow when what they have cached is over (``ttl``).
@@ -95,7 +95,7 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         """
         return self._run(self._directory.bucket_moves())
 
-    def forget(self, key: Any) -> NoneR:
+    def forget(self, key: object) -> NoneR:
         """Remove a key and its aliases from the tables. Its rows on the shard stay.
 
         Raises:
@@ -116,7 +116,7 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         """
         return self._run(self._directory.alias(kind, value))
 
-    def set_alias(self, kind: str, value: str, key: Any) -> NoneR:
+    def set_alias(self, kind: str, value: str, key: object) -> NoneR:
         """Add an alias of a key; does nothing if the key has it.
 
         Args:

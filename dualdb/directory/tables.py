@@ -33,7 +33,9 @@ CREATE TABLE IF NOT EXISTS {table} (
     KEY (key_value)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"""
 
-KIND_LENGTH, ALIAS_LENGTH, KEY_VALUE_LENGTH = 32, 191, 255
+KIND_LENGTH = 32
+ALIAS_LENGTH = 191
+KEY_VALUE_LENGTH = 255
 
 #: The most keys of one statement: a text key has a SELECT of its own.
 MOST_KEYS = {KeyKind.INTEGER: 10_000, KeyKind.BINARY: 2_000, KeyKind.TEXT: 500}
@@ -58,7 +60,9 @@ class MappingTable:
     """
 
     def __init__(self, table: str, key_column: str, shard_column: str) -> None:
-        self.name, self.key_column, self.shard_column = table, key_column, shard_column
+        self.name = table
+        self.key_column = key_column
+        self.shard_column = shard_column
         self._table, self._key, self._shard = map(quoted, (table, key_column, shard_column))
 
     def in_schema(self) -> Tuple[Optional[str], str, str]:
@@ -106,7 +110,8 @@ class MappingTable:
         """
         shards: Dict[Any, int] = {}
         for row in rows:
-            shard_id, key = row["shard_id"], row["found_key"]
+            shard_id = row["shard_id"]
+            key = row["found_key"]
             if shard_id is None:
                 continue
             if shards.setdefault(key, int(shard_id)) != int(shard_id):
@@ -156,7 +161,8 @@ class AliasTable:
     """The table of aliases, with its statements."""
 
     def __init__(self, name: str) -> None:
-        self.name, self._table = name, quoted(name)
+        self.name = name
+        self._table = quoted(name)
 
     @property
     def ddl(self) -> str:
@@ -187,7 +193,7 @@ class AliasTable:
         return f"DELETE FROM {self._table} WHERE key_value = %s"
 
 
-def mapping_table(source: Any) -> MappingTable:
+def mapping_table(source: object) -> MappingTable:
     """The table of a source that has one."""
     if isinstance(source, HashBuckets):
         return MappingTable(source.table, "bucket", "shard_id")
@@ -195,7 +201,7 @@ def mapping_table(source: Any) -> MappingTable:
     return MappingTable(source.table, source.key_column, source.shard_column)
 
 
-def ddl_of(source: Any) -> str:
+def ddl_of(source: object) -> str:
     """Makes the table of a source."""
     if isinstance(source, HashBuckets):
         return BUCKET_DDL.format(table=quoted(source.table))

@@ -1,6 +1,8 @@
 """A statement on a connection of its own, whatever transaction the caller is in."""
 
-from typing import Any, Optional
+from typing import Any, Callable, Optional, Union
+
+from ..protocol.statements import Call, Statement
 
 
 class DetachedExecutor:
@@ -9,17 +11,24 @@ class DetachedExecutor:
     """
 
     def __init__(
-        self, client: Any, *, read_only: bool = False, refresh_on_miss: Any = None
+        self,
+        client: Any,
+        *,
+        read_only: bool = False,
+        refresh_on_miss: Optional[Callable[..., Any]] = None,
     ) -> None:
-        self._client, self.name, self.shard_id = client, client.name, client.shard_id
-        self._read_only, self._refresh_on_miss = read_only, refresh_on_miss
+        self._client = client
+        self.name = client.name
+        self.shard_id = client.shard_id
+        self._read_only = read_only
+        self._refresh_on_miss = refresh_on_miss
         #: What a write is refused with, where the client says so itself.
         self.write_refusal = getattr(client, "write_refusal", None)
 
     def _record_insert_id(self, lastrowid: int) -> None:
         """It is nobody's insert."""
 
-    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute(self, statement: Union[Statement, Call], until: Optional[float] = None) -> Any:
         return self._client._execute_on_own_connection(statement, until)
 
     def _begin(self) -> Any:
@@ -28,7 +37,7 @@ class DetachedExecutor:
         """
         return self._client.pool.checkout_idle()
 
-    def _end(self, connection: Any) -> None:
+    def _end(self, connection: object) -> None:
         self._client.pool.release(connection)
 
     def _take_retry_token(self) -> bool:

@@ -106,7 +106,7 @@ def resolve_route(route: Route, until: Optional[float] = None) -> Plan[Executor]
 
 
 def _route_changed(
-    route: Route, executor: Any, error: errors.Error, until: Optional[float]
+    route: Route, executor: Executor, error: errors.Error, until: Optional[float]
 ) -> Plan[bool]:
     """Whether the route does not lead to the place any more that gave the error.
 

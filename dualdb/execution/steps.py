@@ -250,7 +250,7 @@ Plan = Generator[Step, Any, T]
 Route = Callable[[Optional[float]], Plan[Executor]]
 
 
-def fixed_route(executor: Any) -> Route:
+def fixed_route(executor: Executor) -> Route:
     """The route of a call whose database is known already."""
 
     def route(until: Optional[float] = None) -> Plan[Executor]:

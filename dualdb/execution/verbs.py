@@ -1,6 +1,6 @@
 """The verbs of a target as plans."""
 
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence, Type
 
 from .. import errors
 from ..protocol.statements import Call, Statement
@@ -30,7 +30,7 @@ def reading(sql: str, params: Params, as_: Any = None, **declared: Any) -> State
     return Statement(sql, params, tuples=tuples, **declared)
 
 
-def rows_of(result: ResultSet, as_: Any = None) -> List[Any]:
+def rows_of(result: ResultSet, as_: Optional[Type[Any]] = None) -> List[Any]:
     """The rows of a result.
 
     Raises:
@@ -39,7 +39,9 @@ def rows_of(result: ResultSet, as_: Any = None) -> List[Any]:
     return result.rows if as_ is None else typed(result, as_)
 
 
-def first_row(result: ResultSet, as_: Any = None, *, strict: bool = False) -> Optional[Any]:
+def first_row(
+    result: ResultSet, as_: Optional[Type[Any]] = None, *, strict: bool = False
+) -> Optional[Any]:
     """The first row of a result, or None.
 
     Raises:
@@ -71,8 +73,8 @@ def query(
     params: Params,
     timeout: Optional[float] = None,
     *,
-    as_: Any = None,
-    **declared: Any,
+    as_: Optional[Type[Any]] = None,
+    **declared: object,
 ) -> Plan[List[Any]]:
     """See ``Target.query``."""
     results = yield from execute_statement(route, reading(sql, params, as_, **declared), timeout)
@@ -85,7 +87,7 @@ def query_one(
     params: Params,
     timeout: Optional[float] = None,
     *,
-    as_: Any = None,
+    as_: Optional[Type[Any]] = None,
     strict: bool = False,
     **declared: bool,
 ) -> Plan[Optional[Any]]:
@@ -103,7 +105,7 @@ def query_value(
 
 
 def query_column(
-    route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: Any
+    route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: object
 ) -> Plan[List[Any]]:
     """See ``Target.query_column``."""
     results = yield from execute_statement(route, reading(sql, params, **declared), timeout)

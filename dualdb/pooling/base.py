@@ -97,7 +97,9 @@ class BasePool:
     on_outage: Optional[Callable[[Optional[Exception]], None]] = None
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
-        self.config, self.name, self.shard_id = config, name, shard_id
+        self.config = config
+        self.name = name
+        self.shard_id = shard_id
         self.closed = False
         self._resets_always = config.reset == "always"
         self._tls: Optional[ssl.SSLContext] = None
@@ -177,14 +179,14 @@ class BasePool:
                 CR.CR_SSL_CONNECTION_ERROR, f"the files for TLS cannot be used: {error}"
             ) from error
 
-    def _record_checkout(self, connection: Any, now: float) -> None:
+    def _record_checkout(self, connection: object, now: float) -> None:
         self._checked_out[id(connection)] = (
             weakref.ref(connection),
             now,
             "" if self.config.leak_threshold is None else _caller(),
         )
 
-    def checked_out_at(self, connection: Any) -> Optional[float]:
+    def checked_out_at(self, connection: object) -> Optional[float]:
         """When a connection was checked out, by time.monotonic(); None if it is not
         out.
         """
@@ -210,7 +212,8 @@ class BasePool:
         """Say once of every connection that has been out for longer than
         ``leak_threshold``, who has it.
         """
-        limit, now = self.config.leak_threshold, time.monotonic()
+        limit = self.config.leak_threshold
+        now = time.monotonic()
         for key, (connection, since, place) in list(self._checked_out.items()):
             if limit is not None and place and now - since > limit:
                 log.warning(

@@ -42,14 +42,15 @@ class SessionKiller:
     """
 
     def __init__(self, name: str, retry_interval: float = KILL_RETRY_INTERVAL) -> None:
-        self.name, self.retry_interval = name, retry_interval
+        self.name = name
+        self.retry_interval = retry_interval
         self._jobs: Deque[KillJob] = deque()
         self._warned: Set[int] = set()
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def add(self, connection: Any) -> None:
+    def add(self, connection: object) -> None:
         """Have a connection's session killed."""
         self._jobs.append(KillJob(connection))
 

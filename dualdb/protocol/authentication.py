@@ -51,7 +51,7 @@ def check_plugin(plugin: Union[str, bytes], config: DatabaseConfig, *, encrypted
         )
 
 
-def check_presented_key(config: DatabaseConfig, peer: Any) -> None:
+def check_presented_key(config: DatabaseConfig, peer: object) -> None:
     """Check that the password may be encrypted for a key that the server has presented.
 
     Args:
@@ -70,7 +70,7 @@ def check_presented_key(config: DatabaseConfig, peer: Any) -> None:
     )
 
 
-def is_local(peer: Any) -> bool:
+def is_local(peer: object) -> bool:
     """Whether an address is this machine's: loopback, or a unix socket."""
     if not isinstance(peer, tuple):
         return isinstance(peer, (str, bytes))
@@ -104,9 +104,10 @@ class Authentication:
             check_presented_key(self._config, self._peer)
         self._key = key
 
-    def prepare_authentication(self, peer: Any) -> None:
+    def prepare_authentication(self, peer: object) -> None:
         """Call it when the server's greeting has been read."""
-        self._peer, self._key = peer, _pinned_key(self._config)
+        self._key = _pinned_key(self._config)
+        self._peer = peer
 
     def check_plugin(self, plugin: Union[str, bytes]) -> None:
         """Raises: pymysql.err.OperationalError, before anything is sent."""

@@ -40,7 +40,7 @@ def compiled_read(
     """
     made = cache(make_fallback)
 
-    def fallback(*arguments: Any) -> Tuple[int, int, bool]:
+    def fallback(*arguments: object) -> Tuple[int, int, bool]:
         return made()(*arguments)
 
     codecs = tuple([_codec(*column, convert) for column, convert in zip(columns, converters)])
@@ -48,7 +48,7 @@ def compiled_read(
 
 
 def _codec(
-    encoding: Optional[str], converter: Any, convert: Converter
+    encoding: Optional[str], converter: object, convert: Converter
 ) -> Tuple[int, Optional[str], Callable[[Any], Any]]:
     if converter is None:
         return _text_kind(encoding), encoding, convert

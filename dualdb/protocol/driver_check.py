@@ -8,7 +8,7 @@ the same rows, the driver reads everything itself.
 
 import logging
 import struct
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable, Iterable, List, Optional, Tuple, Type
 
 import pymysql.converters
 from pymysql.constants import FIELD_TYPE
@@ -18,7 +18,8 @@ from .response import Response
 
 log = logging.getLogger("dualdb")
 
-_UTF8, _BINARY = 45, 63
+_UTF8 = 45
+_BINARY = 63
 #: Kinds of columns, each with texts that it may have; None is NULL.
 _SAMPLES: List[Tuple[int, int, Tuple[Any, ...]]] = [
     (FIELD_TYPE.LONGLONG, _BINARY, (b"-9223372036854775808", b"0", None)),
@@ -49,7 +50,7 @@ _SAMPLES: List[Tuple[int, int, Tuple[Any, ...]]] = [
 ]
 
 
-def _text(value: Any) -> bytes:
+def _text(value: Optional[bytes]) -> bytes:
     if value is None:
         return b"\xfb"
     if len(value) < 251:
@@ -73,21 +74,23 @@ def _payloads() -> List[bytes]:
 class Recorded:
     """A driver's connection as far as reading a result goes."""
 
-    use_unicode, encoding, unbuffered_active = True, "utf8", False
+    use_unicode = True
+    encoding = "utf8"
+    unbuffered_active = False
     decoders = pymysql.converters.decoders
 
     def __init__(self) -> None:
         self._packets = iter(_payloads())
 
-    def packet(self, packet_type: Any = MysqlPacket) -> Any:
+    def packet(self, packet_type: Type[Any] = MysqlPacket) -> Any:
         return packet_type(next(self._packets), self.encoding)
 
 
-def _kinds(rows: Any) -> List[Any]:
+def _kinds(rows: Iterable[Iterable[Any]]) -> List[Any]:
     return [[(type(value), value) for value in row] for row in rows]
 
 
-def why_not(driver: Any, by_driver: Callable[[], Any]) -> str:
+def why_not(driver: object, by_driver: Callable[[], Any]) -> str:
     """What speaks against the reader beside this driver's connection class; nothing
     where it is to be trusted.
 
@@ -117,7 +120,7 @@ def why_not(driver: Any, by_driver: Callable[[], Any]) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def trusted(driver: Any, by_driver: Callable[[], Any], version: str) -> bool:
+def trusted(driver: object, by_driver: Callable[[], Any], version: str) -> bool:
     """Whether answers to this driver's connections are read by ``reader``; says so in
     the log where they are not.
     """

@@ -6,13 +6,16 @@ whole.
 """
 
 from datetime import tzinfo
-from typing import Any, Generator, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Generator, List, NamedTuple, Optional, Union
 
 import pymysql.err
 
 from .. import errors
 from ..results import ResultSet, described
 from ..sql.literals import LiteralStyle
+
+if TYPE_CHECKING:
+    from .statements import Call, Statement
 
 #: Commands out, result sets in, the exchange's result in the end.
 Exchange = Generator[bytes, List[ResultSet], Any]
@@ -69,12 +72,13 @@ LONG_STATEMENT = 4096
 ASK_PACKET_LIMIT = b"SELECT GREATEST(@@max_allowed_packet, @@net_buffer_length) AS n"
 
 
-def learn_limit(statement: Any, connection: Any) -> Exchange:
+def learn_limit(statement: "Union[Statement, Call]", connection: Any) -> Exchange:
     """Before a long statement, once in a session: ask how long one may be."""
     if not statement.is_long or connection.max_packet is not None or not connection.idle:
         return
     asked = connection.most_rows, connection.tuple_rows
-    connection.most_rows, connection.tuple_rows = None, False
+    connection.most_rows = None
+    connection.tuple_rows = False
     try:
         (answer,) = yield ASK_PACKET_LIMIT
     finally:
@@ -91,7 +95,10 @@ def _check_sets(result: Any, most: int) -> None:
 
 
 def with_session_tracking(
-    statement: Any, connection: Any, *, in_transaction: bool = False
+    statement: "Union[Statement, Call]",
+    connection: Any,
+    *,
+    in_transaction: bool = False,
 ) -> Exchange:
     """Run a statement and keep the session flags correct even if it fails.
 
@@ -103,13 +110,14 @@ def with_session_tracking(
     # otherwise it is somebody else's, and the command will be refused
     idle = connection.idle
     if idle:
-        connection.sent, connection.tuple_rows = False, statement.tuples
+        connection.sent = False
+        connection.tuple_rows = statement.tuples
         # What may write is read to its end: it is ended in the middle of nothing.
         connection.most_rows = most if most is not None and statement.reads else None
     try:
         if statement.is_long:
             yield from learn_limit(statement, connection)
-        result = yield from statement.exchange(connection.text_encoding)
+        result: Any = yield from statement.exchange(connection.text_encoding)
         if most is not None:
             _check_sets(result, most)
         if statement.changes_session or (connection.reset_after_call and statement.calls):

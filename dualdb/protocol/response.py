@@ -78,8 +78,12 @@ class Response:
     ) -> None:
         self.results: List[ResultSet] = []
         self.rows: List[Any] = []
-        self.cached_decoder, self._most, self._compiled = cached_decoder, most, compiled
-        self._encoding, self._number, self._tuples = encoding, number, tuples
+        self.cached_decoder = cached_decoder
+        self._most = most
+        self._compiled = compiled
+        self._encoding = encoding
+        self._number = number
+        self._tuples = tuples
         self._stream = stream
         self._pieces: List[bytes] = []
         self._missing = 0
@@ -137,7 +141,8 @@ class Response:
             self._missing -= len(data)
             if self._missing > 0:
                 return False
-            data, self._pieces = b"".join(self._pieces), []
+            data = b"".join(self._pieces)
+            self._pieces = []
         try:
             position = self._parse(data)
         except (Malformed, IndexError, ValueError, TypeError, ArithmeticError) as error:
@@ -182,15 +187,19 @@ class Response:
 
     def _at_definitions(self, data: bytes, position: int, end: int) -> Optional[int]:
         """The definitions of the columns, and the packet that ends them."""
-        cached, stop = self._cached_by(data, position), position + self._defined_to
+        cached = self._cached_by(data, position)
+        stop = position + self._defined_to
         if cached is not None:
-            self._number, self._defined = self._number + self._columns & 255, self._columns
+            self._number = self._number + self._columns & 255
+            self._defined = self._columns
             stop = position + len(cached.definitions)
         while self._defined < self._columns:
             after = self._packet_end(data, stop, end)
             if after is None:
                 return None
-            stop, self._defined, self._defined_to = after, self._defined + 1, after - position
+            stop = after
+            self._defined = self._defined + 1
+            self._defined_to = after - position
         after = self._packet_end(data, stop, end)
         if after is None:
             self._defined_to = stop - position
@@ -234,7 +243,8 @@ class Response:
     def _read_rows(self, data: bytes, position: int, end: int) -> Tuple[int, bool]:
         """Read all rows that are there: up to where, and whether they were the last."""
         assert self.decoder is not None
-        before, read = len(self.rows), skip_rows if self._skipping else self.decoder.read
+        before = len(self.rows)
+        read = skip_rows if self._skipping else self.decoder.read
         try:
             position, self._number, over = read(data, position, end, self._number, self.rows)
             return position, over
@@ -307,7 +317,8 @@ class Response:
             raise Malformed("a row is longer than any can be")
         if len(payload) < 0xFFFFFF:
             assert self.decoder is not None
-            huge, self._huge = b"".join(self._huge), []
+            huge = b"".join(self._huge)
+            self._huge = []
             if self._skipping:
                 return
             try:

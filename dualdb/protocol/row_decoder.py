@@ -140,7 +140,8 @@ class ColumnDefinition(FieldDescriptorPacket):
     def __init__(self, data: bytes, encoding: str) -> None:
         super().__init__(data, encoding)
         if self.type_code == VECTOR:
-            self.type_code, self.charsetnr = FIELD_TYPE.BLOB, _BINARY
+            self.type_code = FIELD_TYPE.BLOB
+            self.charsetnr = _BINARY
 
 
 def _new_row_decoder(definitions: bytes, encoding: str, tuples: bool, compiled: bool) -> RowDecoder:
@@ -185,7 +186,7 @@ def _python_read(
 
 
 def _column_codec(
-    field: Any, connection_encoding: str
+    field: ColumnDefinition, connection_encoding: str
 ) -> Tuple[Optional[str], Optional[Callable[[Any], Any]]]:
     """The encoding of a column's text, None for bytes; and what converts it."""
     converter = DECODERS.get(field.type_code)
@@ -250,7 +251,7 @@ _NEXT_DATETIME = f"""x = {_NEXT}
                 v{{i}} = _datetime(x)"""
 
 
-def _decode_expression(number: int, encoding: Optional[str], converter: Any) -> str:
+def _decode_expression(number: int, encoding: Optional[str], converter: object) -> str:
     if encoding == "ascii" and converter in _FAST:
         return _FAST[converter]
     text = f"x.decode({encoding!r})"
@@ -357,7 +358,8 @@ def _reader_of_one(
 ) -> Callable[[bytes], Any]:
     def read_one(payload: bytes) -> Any:
         values: List[Any] = []
-        position, stop = 0, len(payload)
+        position = 0
+        stop = len(payload)
         for value_of in converters:
             if position >= stop:
                 raise Malformed("a row has fewer values than columns")
@@ -367,7 +369,8 @@ def _reader_of_one(
                 position += 1
                 continue
             if length < 251:
-                begin, end = position + 1, position + 1 + length
+                begin = position + 1
+                end = position + 1 + length
                 if end > stop:
                     raise Malformed("a value is longer than its packet")
             else:
@@ -389,7 +392,7 @@ def _reader_of_one(
 # Of so many types are the columns of few results; each of a wide one would take as long
 # as reading its value a hundred times.
 @lru_cache(maxsize=256)
-def _converter(encoding: Optional[str], converter: Any) -> Callable[[bytes], Any]:
+def _converter(encoding: Optional[str], converter: object) -> Callable[[bytes], Any]:
     known: Dict[str, Any] = {
         "Decimal": Decimal,
         "_datetime": _datetime,

@@ -164,7 +164,9 @@ class Server:
     def __init__(
         self, engine: Engine, name: str, directory: str, options: Optional[List[str]] = None
     ) -> None:
-        self.name, self.directory, self.port = name, directory, 0
+        self.name = name
+        self.directory = directory
+        self.port = 0
         self._engine = engine
         self._options = options or []
         self._process: Optional[subprocess.Popen[bytes]] = None
@@ -283,7 +285,7 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def free_port(holder: Any) -> int:
+def free_port(holder: object) -> int:
     """A TCP port of 127.0.0.1 that is kept from other sandboxes while ``holder`` lives.
 
     It is below 30,000: from 32,768 on a system gives ports to whoever connects, so that

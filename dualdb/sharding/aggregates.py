@@ -116,7 +116,8 @@ class Avg(Aggregate):
         kind = _numeric(what, mean)
 
         def average(parts: List[Sequence[Any]]) -> Any:
-            whole, number = _sum([part[0] for part in parts]), sum([part[1] for part in parts])
+            whole = _sum([part[0] for part in parts])
+            number = sum([part[1] for part in parts])
             if whole is None or not number:
                 return None
             return (
@@ -216,7 +217,8 @@ class AggregateQuery:
         group_by: Union[str, Sequence[str]],
         aggregates: Mapping[str, Any],
     ) -> None:
-        self._query, self._aggregates = query, aggregates
+        self._query = query
+        self._aggregates = aggregates
         self._groups = (
             [each.column for each in ordered(group_by, what="group_by", falling=False)]
             if group_by != ""

@@ -47,7 +47,8 @@ class Padded:
     def __init__(self, weights: bytes, pad: bytes) -> None:
         while weights.endswith(pad):
             weights = weights[: -len(pad)]
-        self.weights, self.pad = weights, pad
+        self.weights = weights
+        self.pad = pad
 
     def __lt__(self, other: "Padded") -> bool:
         length = max(len(self.weights), len(other.weights))
@@ -104,9 +105,12 @@ class Key:
         terms: Sequence[str] = (),
         by: Sequence[str] = ("{}",),
     ) -> None:
-        self.kind, self.terms, self.by, self._read = kind, tuple(terms), tuple(by), read
+        self.kind = kind
+        self.terms = tuple(terms)
+        self.by = tuple(by)
+        self._read = read
 
-    def of(self, value: Any, beside: Sequence[Any]) -> Tuple[Any, ...]:
+    def of(self, value: object, beside: Sequence[Any]) -> Tuple[Any, ...]:
         """What compares with others: NULL comes first.
 
         ``beside`` are the values of the terms.
@@ -117,31 +121,31 @@ class Key:
         return [term.format(expression) for term in self.terms]
 
 
-def _value(value: Any, beside: Sequence[Any]) -> Any:
+def _value(value: object, beside: Sequence[Any]) -> Any:
     return value
 
 
-def _first(value: Any, beside: Sequence[Any]) -> Any:
+def _first(value: object, beside: Sequence[Any]) -> Any:
     return beside[0]
 
 
-def _whole(value: Any, beside: Sequence[Any]) -> Any:
+def _whole(value: object, beside: Sequence[Any]) -> Any:
     # A BIT that went through a temporary table is an integer.
     return int.from_bytes(value, "big") if isinstance(value, bytes) else value
 
 
-def _date(value: Any, beside: Sequence[Any]) -> Any:
+def _date(value: object, beside: Sequence[Any]) -> Any:
     # One with a month or day of zero is a str already, in the same form.
     return str(value)
 
 
-def _moment(value: Any, beside: Sequence[Any]) -> Any:
+def _moment(value: object, beside: Sequence[Any]) -> Any:
     # Of 0000-00-00 00:00:00 MariaDB says NULL.
     return beside[0] or 0
 
 
 def _weights(pads: Sequence[Optional[bytes]]) -> Callable[[Any, Sequence[Any]], Any]:
-    def read(value: Any, beside: Sequence[Any]) -> Any:
+    def read(value: object, beside: Sequence[Any]) -> Any:
         return tuple(
             [weights if pad is None else Padded(weights, pad) for weights, pad in zip(beside, pads)]
         )
@@ -245,7 +249,8 @@ def _key_of_set(probed: _Probed) -> Key:
 
 
 def _key_of_text(probed: _Probed) -> Key:
-    what, column = probed.what, probed.column
+    what = probed.what
+    column = probed.column
     if column.type in _TEXTS:
         if column.flags & FLAG.ENUM and not probed.of_minimum:
             return _key_of_enum(probed)
@@ -316,10 +321,8 @@ class ColumnProbe(Subquery):
             params,
             read_only=read_only,
         )
-        self._wanted, self._columns = (
-            list(wanted),
-            select("*", (f"{text}\nLIMIT 0", params, read_only), "LIMIT 0"),
-        )
+        self._wanted = list(wanted)
+        self._columns = select("*", (f"{text}\nLIMIT 0", params, read_only), "LIMIT 0")
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
         try:

@@ -75,7 +75,8 @@ def ordered(terms: Union[str, Sequence[str]], *, what: str, falling: bool = True
 def _columns(text: str, *, falling: bool) -> Optional[List[Order]]:
     """The columns of one text; None where it is anything else."""
     found: List[Order] = []
-    position, more = 0, True
+    position = 0
+    more = True
     while more:
         term = _TERM.match(text, position)
         if term is None:
@@ -85,11 +86,12 @@ def _columns(text: str, *, falling: bool) -> Optional[List[Order]]:
             return None
         column = quoted.replace("``", "`") if quoted else bare
         found.append(Order(column, bool(sign) or (word or "").upper() == "DESC"))
-        position, more = term.end(), bool(comma)
+        position = term.end()
+        more = bool(comma)
     return found
 
 
-def most(limit: Any) -> Optional[int]:
+def most(limit: object) -> Optional[int]:
     """Raises: ParameterError where it is no number of rows."""
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
         raise ParameterError(f"limit is a number of rows from 0 up, not {limit!r}")
@@ -122,13 +124,11 @@ class BaseMerge(ABC, Generic[StreamT]):
     ) -> None:
         if not order:
             raise ParameterError("order_by names no column")
-        self._scatter, self._query, self._order, self._limit, self._until = (
-            scatter,
-            query,
-            tuple(order),
-            limit,
-            until,
-        )
+        self._scatter = scatter
+        self._query = query
+        self._order = tuple(order)
+        self._limit = limit
+        self._until = until
         columns = [f"q.{subquery.name(each.column)}" for each in order]
         asked = [
             f"{text} AS dualdb_{number}"
@@ -168,7 +168,9 @@ class BaseMerge(ABC, Generic[StreamT]):
     def close(self) -> None:
         """Leave it before its end."""
         self._over = True
-        streams, self._streams, self._heads = self._streams or {}, {}, []
+        streams = self._streams or {}
+        self._streams = {}
+        self._heads = []
         for stream in streams.values():
             stream._leave()
 
@@ -179,7 +181,8 @@ class BaseMerge(ABC, Generic[StreamT]):
         if self._streams is None:
             yield from self._begin()
         elif self._last is not None:
-            shard_id, self._last = self._last, None
+            shard_id = self._last
+            self._last = None
             try:
                 row = yield steps.FetchRow(self._streams[shard_id])
             except errors.Error as error:
@@ -191,7 +194,8 @@ class BaseMerge(ABC, Generic[StreamT]):
             self.close()
             return None
         head = heapq.heappop(self._heads)
-        self._last, self._given = head.shard_id, self._given + 1
+        self._last = head.shard_id
+        self._given = self._given + 1
         if self._given == self._limit:
             yield from self._drain()
             self.close()
@@ -291,7 +295,8 @@ class BaseMerge(ABC, Generic[StreamT]):
             beside = [row.popitem()[1] for _ in each.terms][::-1]
             ranked = each.of(row[column], beside)
             keys.insert(0, Descending(ranked) if order.falls else ranked)
-        head, before = _Head(tuple(keys), shard_id, row), self._before.get(shard_id)
+        head = _Head(tuple(keys), shard_id, row)
+        before = self._before.get(shard_id)
         if (
             before is not None
             and head.keys < before

@@ -125,7 +125,10 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         *,
         keys: Optional[Keys] = None,
     ) -> None:
-        self._routes, self._check, self._policy, self._keys = routes, check, policy, keys
+        self._routes = routes
+        self._check = check
+        self._policy = policy
+        self._keys = keys
 
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any:
@@ -529,7 +532,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
             ScatterError: Too few shards answered.
         """
 
-        def make(keys: Any) -> Call:
+        def make(keys: object) -> Call:
             if keys is not None:
                 raise errors.ParameterError(
                     "a procedure is not called by keys: call it on their shards, db.shards([...])"
@@ -668,7 +671,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
     def _plan(
         self,
         make: Callable[[Any], Any],
-        params: Any,
+        params: object,
         value: Callable[[Any], Any],
         timeout: Optional[float] = None,
         *,
@@ -719,7 +722,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         return result
 
 
-def _with_keys(make: Callable[[Any], Any], params: Any, keys: Sequence[Any]) -> Any:
+def _with_keys(make: Callable[[Any], Any], params: object, keys: Sequence[Any]) -> Any:
     """A shard's own statement, in which ``%(keys)s`` are its keys."""
     if params is not None and not isinstance(params, Mapping):
         raise errors.ParameterError(
@@ -739,7 +742,10 @@ def _with_keys(make: Callable[[Any], Any], params: Any, keys: Sequence[Any]) -> 
 
 
 def _run_on_shard(
-    executor: Any, statement: Any, timeout: Optional[float], block: Optional[float]
+    executor: steps.Executor,
+    statement: Union[Statement, Call],
+    timeout: Optional[float],
+    block: Optional[float],
 ) -> steps.Plan[Any]:
     if block is not None:
         left = max(0.0, block - time.monotonic())
@@ -747,5 +753,5 @@ def _run_on_shard(
     return (yield from execute.execute_statement(steps.fixed_route(executor), statement, timeout))
 
 
-def _whole(result: Any) -> Any:
+def _whole(result: object) -> Any:
     return result

@@ -54,7 +54,9 @@ def _read(text: str, what: str, comment: str = " ") -> str:
 
 def _outermost(bare: str, what: str) -> str:
     """What stands in no parentheses. Raises: ParameterError where they do not match."""
-    pieces, depth, end = [], 0, 0
+    pieces = []
+    depth = 0
+    end = 0
     for found in _PARENTHESES.finditer(bare):
         if not depth:
             pieces.append(bare[end : found.start()])
@@ -79,7 +81,8 @@ def body(text: str) -> str:
     bare = _read(text, "the statement")
     while bare.rstrip().endswith(";"):
         end = len(bare.rstrip()) - 1
-        text, bare = text[:end] + " " + text[end + 1 :], bare[:end]
+        text = text[:end] + " " + text[end + 1 :]
+        bare = bare[:end]
     if ";" in bare:
         raise ParameterError("this is more than one statement")
     if not _QUERY.match(bare):
@@ -133,7 +136,8 @@ class Subquery(Statement):
     ) -> None:
         self._inner = query
         if params is not None:
-            head, tail = head.replace("%", "%%"), tail.replace("%", "%%")
+            head = head.replace("%", "%%")
+            tail = tail.replace("%", "%%")
         # On lines of its own: the query may end in a comment.
         super().__init__(f"{head} (\n{query}\n) {tail}", params, read_only=read_only)
 

@@ -1,12 +1,12 @@
 """Cutting the rows of an INSERT into statements that the server takes."""
 
 import re
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 from ..errors import ParameterError
 from . import lexer
 from .literals import DEFAULT_STYLE, LiteralStyle, StyleDependent
-from .parameters import bind, has_placeholders
+from .parameters import Params, bind, has_placeholders
 
 # One table, its columns, VALUES, one row, and ON DUPLICATE KEY UPDATE or the like. ~
 # stands for what is quoted.
@@ -113,7 +113,7 @@ class Chunks:
         self._plain: List[Optional[str]] = []
         self._first = self._size = 0
 
-    def add(self, params: Any) -> Optional[Chunk]:
+    def add(self, params: Params) -> Optional[Chunk]:
         """Take one more row.
 
         Args:
@@ -145,7 +145,7 @@ class Chunks:
         self._size += length
         return full
 
-    def _in_the_other_style(self, params: Any) -> Optional[str]:
+    def _in_the_other_style(self, params: Params) -> Optional[str]:
         style = self._style._replace(backslash_escapes=not self._style.backslash_escapes)
         try:
             return bind(self._template, params, style)
@@ -158,5 +158,7 @@ class Chunks:
             return None
         chunk = Chunk(self._sql, tuple(self._texts), tuple(self._plain), self._first)
         self._first += len(self._texts)
-        self._texts, self._plain, self._size = [], [], 0
+        self._texts = []
+        self._plain = []
+        self._size = 0
         return chunk

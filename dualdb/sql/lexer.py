@@ -119,7 +119,8 @@ def code(sql: str, *, backslash_escapes: bool = True) -> str:
         >>> code("SELECT 'INTO' /* x */ FROM `t`")
         "SELECT  ''   FROM  quoted"
     """
-    parts, position = [], 0
+    parts = []
+    position = 0
     for token in tokens(sql, backslash_escapes=backslash_escapes):
         parts.append(sql[position : token.start])
         parts.append(_STAND_INS[token.kind] if token.closed else sql[token.start : token.stop])
@@ -134,7 +135,8 @@ def executed_code(sql: str, *, backslash_escapes: bool = True) -> str:
         >>> executed_code("/*!40101 SET `autocommit` = 0 */").split()
         ['SET', 'autocommit', '=', '0']
     """
-    parts, position = [], 0
+    parts = []
+    position = 0
     for token in tokens(sql, backslash_escapes=backslash_escapes):
         parts.append(sql[position : token.start].replace("*/", " "))
         text = sql[token.start : token.stop]
@@ -157,7 +159,8 @@ def masked(sql: str, *, backslash_escapes: bool = True) -> str:
         >>> masked("VALUES ('a)')")
         'VALUES (~~~~)'
     """
-    parts, position = [], 0
+    parts = []
+    position = 0
     for token in tokens(sql, backslash_escapes=backslash_escapes):
         hidden = token.closed and token.kind not in (Kind.COMMENT, Kind.EXECUTABLE)
         parts.append(sql[position : token.start])

@@ -15,7 +15,7 @@ import time
 import uuid
 import zoneinfo
 from functools import lru_cache
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Type
 
 from pymysql.converters import encoders, escape_string
 
@@ -79,7 +79,7 @@ def time_zone(name: Optional[str]) -> Optional[datetime.tzinfo]:
         return None
 
 
-def literal(value: Any, style: LiteralStyle = DEFAULT_STYLE) -> str:
+def literal(value: object, style: LiteralStyle = DEFAULT_STYLE) -> str:
     """Write one value as SQL text.
 
     Args:
@@ -132,7 +132,7 @@ _SEQUENCES = frozenset({tuple, list, set, frozenset})
 # built-in type itself are called: a subclass may have others under the same names.
 
 
-def _copy_of(base: Any, *names: str) -> Callable[[Any], Any]:
+def _copy_of(base: Type[Any], *names: str) -> Callable[[Any], Any]:
     """What makes a copy by these fields, read by the base type's own descriptors."""
     getters = [base.__dict__[name].__get__ for name in names]
     return lambda value: base(*[get(value) for get in getters])
@@ -165,7 +165,7 @@ _COPIES: Dict[type, Callable[[Any], Any]] = {
 _OF_NUMPY = (bool, float, datetime.datetime, datetime.date, datetime.timedelta)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """The same value, of a built-in type.
 
     Raises:

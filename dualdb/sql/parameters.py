@@ -269,6 +269,6 @@ class Out:
 class InOut(Out):
     """An INOUT parameter of a procedure: sent as ``value`` and read back by name."""
 
-    def __init__(self, name: str, value: Any) -> None:
+    def __init__(self, name: str, value: object) -> None:
         super().__init__(name)
         self.value = value

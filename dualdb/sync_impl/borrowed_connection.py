@@ -24,7 +24,7 @@ class BorrowedConnection:
             raise errors.InterfaceError("this connection has been given back")
         return self._connection
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def __getattr__(self, name: str) -> Any:

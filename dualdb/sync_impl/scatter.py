@@ -1,6 +1,6 @@
 """Scatter and merge, in threads."""
 
-from typing import Any, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 from ..execution import steps
 from ..results import Row
@@ -36,7 +36,7 @@ class Merge(Threads, BaseMerge[Stream[Row]]):
     def __enter__(self) -> "Merge":
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
 

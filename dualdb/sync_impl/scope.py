@@ -1,7 +1,5 @@
 """Scopes, in threads."""
 
-from typing import Any
-
 from ..api.session_scope import BaseScope
 from .client import Target
 from .runner import Threads
@@ -15,5 +13,5 @@ class Scope(Threads, BaseScope[Target]):
         self._enter()
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._exit()

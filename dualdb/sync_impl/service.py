@@ -11,7 +11,7 @@ from ..directory.routes import KeyRoutes, ServiceRooms
 from ..execution import steps
 from ..results import CallResult, Row, RowCount
 from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
-from ..sharding.scatter import Policy
+from ..sharding.scatter import Keys, Policy, Routes
 from ..topology.admin import DrainReport
 from .borrowed_connection import BorrowedConnection
 from .client import MySQLClient, Target, _Verbs
@@ -59,7 +59,7 @@ class DatabaseService(
         self.init_service()
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close_service()
 
     def _new_client(
@@ -76,10 +76,22 @@ class DatabaseService(
     def _new_ids(self, generator: IdGenerator) -> Ids:
         return Ids(generator)
 
-    def _new_scope(self, target: Any, resolve: Any, identify: Any, lock: bool) -> Scope:
+    def _new_scope(
+        self,
+        target: Target,
+        resolve: "Callable[[], steps.Plan[Optional[int]]]",
+        identify: Callable[[], Optional[int]],
+        lock: bool,
+    ) -> Scope:
         return Scope(self, target, resolve, identify, lock=lock)
 
-    def _new_scatter(self, routes: Any, check: Any, policy: Policy, keys: Any = None) -> Scatter:
+    def _new_scatter(
+        self,
+        routes: Callable[[], Routes],
+        check: Callable[[], None],
+        policy: Policy,
+        keys: Optional[Keys] = None,
+    ) -> Scatter:
         return Scatter(routes, check, policy, keys=keys)
 
     def _run_exclusive(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:

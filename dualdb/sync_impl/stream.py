@@ -93,7 +93,7 @@ class Stream(BaseStream[MadeT]):
     def __enter__(self) -> "Stream[MadeT]":
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def _set_timer(self, at: float, function: Callable[[], None]) -> Any:

@@ -43,7 +43,7 @@ class DrainReport(NamedTuple):
     left: Optional[int]
 
 
-def _value(client: Any, sql: str, params: Tuple[Any, ...] = ()) -> steps.Plan[Any]:
+def _value(client: object, sql: str, params: Tuple[Any, ...] = ()) -> steps.Plan[Any]:
     return (
         yield from verbs.query_value(
             steps.fixed_route(DetachedExecutor(client)), sql, params, ADMIN_QUERY_TIMEOUT
@@ -94,7 +94,7 @@ def add(life: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]) 
     yield from life.refresh()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 

@@ -61,7 +61,7 @@ class AllowedHosts:
         )
 
 
-def _rule(text: Any) -> _Rule:
+def _rule(text: object) -> _Rule:
     wrong = ValueError(f"allowed_hosts has {text!r}, which is no host, address or network")
     if not isinstance(text, str):
         raise wrong
@@ -71,7 +71,9 @@ def _rule(text: Any) -> _Rule:
     found = _WITH_PORTS.fullmatch(text)
     if found is None:
         raise wrong
-    host, low, high = found["host"], found["low"], found["high"] or found["low"]
+    host = found["host"]
+    low = found["low"]
+    high = found["high"] or found["low"]
     ports = None if low is None else (int(low), int(high))
     if ports is not None and not 1 <= ports[0] <= ports[1] <= 65535:
         raise wrong
@@ -98,7 +100,7 @@ def _address(text: str) -> Any:
         return None
 
 
-def _matches(rule: _Rule, host: str, address: Any) -> bool:
+def _matches(rule: _Rule, host: str, address: object) -> bool:
     if rule.name is not None:
         return rule.name.fullmatch(host) is not None
     return rule.network is not None and address is not None and address in rule.network

@@ -23,7 +23,8 @@ MAINTENANCE_INTERVAL = 1.0
 #: A call that misses its shard has the shard table read again: so many seconds after
 #: the last time for that shard at the earliest, and waiting no longer than this for it,
 #: or for somebody else who is reading it.
-MISS_REFRESH_INTERVAL, MISS_REFRESH_TIMEOUT = 1.0, 2.0
+MISS_REFRESH_INTERVAL = 1.0
+MISS_REFRESH_TIMEOUT = 2.0
 
 #: So many shards that are not there are remembered to have been looked for.
 MISSES_REMEMBERED = 10_000
@@ -68,7 +69,9 @@ class ServiceLifecycle:
         max_shards: int = DEFAULT_MAX_SHARDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._config, self._run_exclusive, self._clock = config, run_exclusive, clock
+        self._config = config
+        self._run_exclusive = run_exclusive
+        self._clock = clock
         self._refresh_interval = refresh_interval
         self.manager = TopologyManager(new_client, drain_timeout, clock)
         rules = RowRules(config, allowed, references)
@@ -206,7 +209,8 @@ class ServiceLifecycle:
         """
         if not self.may_refresh_on_miss(missing):
             return
-        asked, wait = self._clock(), MISS_REFRESH_TIMEOUT
+        asked = self._clock()
+        wait = MISS_REFRESH_TIMEOUT
         if until is not None:
             wait = max(0.0, min(wait, until - asked))
         try:

@@ -59,8 +59,12 @@ class Maintenance:
         timing: Timing,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._manager, self._reader, self._refresh = manager, reader, refresh
-        self._refresh_interval, self.timing, self._clock = refresh_interval, timing, clock
+        self._manager = manager
+        self._reader = reader
+        self._refresh = refresh
+        self._refresh_interval = refresh_interval
+        self.timing = timing
+        self._clock = clock
         self._mark: Optional[object] = None
         self._failing: Set[str] = set()
 
@@ -86,7 +90,8 @@ class Maintenance:
 
     def loop(self, mark: object) -> steps.Plan[None]:
         """Run until the service is closed, whatever fails meanwhile."""
-        attempt, retry_at = 0, float("inf")
+        attempt = 0
+        retry_at = float("inf")
         refresh_at = self._clock() + self.next_refresh_delay()
         try:
             while self._manager.topology is not None and self._mark is mark:
@@ -106,7 +111,8 @@ class Maintenance:
                     attempt += 1
                     retry_at = self._clock() + retry.backoff(attempt, base=0.25, cap=5.0)
                 elif not away:
-                    attempt, retry_at = 0, float("inf")
+                    attempt = 0
+                    retry_at = float("inf")
                 yield from self._guarded("closing idle connections", self._prune())
                 yield from self._guarded("draining pools", self.reap_draining())
                 yield from self._guarded("calling hooks", self._manager.dispatch())
@@ -131,7 +137,8 @@ class Maintenance:
         """Seconds until the shard table is read again; spread, lest all processes of an
         application read it at once.
         """
-        failures, limit = self._reader.failures, self.timing.max_refresh_pause
+        failures = self._reader.failures
+        limit = self.timing.max_refresh_pause
         if self._refresh_interval is None:
             return limit if failures else float("inf")
         longest = min(
@@ -209,7 +216,7 @@ class Maintenance:
         self._manager.drop_drained(late, now + self.timing.max_refresh_pause)
 
 
-def _report(client: Any, failure: Optional[Exception], outcome: Any) -> None:
+def _report(client: Any, failure: Optional[Exception], outcome: Optional[Exception]) -> None:
     if outcome is None:
         if failure is None:
             log.info("%s database initialized: %s", client.name, client.config.address)

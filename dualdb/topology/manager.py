@@ -68,7 +68,9 @@ class TopologyManager:
         drain_timeout: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.new_client, self._drain_timeout, self._clock = new_client, drain_timeout, clock
+        self.new_client = new_client
+        self._drain_timeout = drain_timeout
+        self._clock = clock
         self.topology: Optional[Topology] = None
         self.draining: Tuple[DrainingClient, ...] = ()
         self._hooks: Dict[EventName, List[Hook]] = {name: [] for name in EVENTS}
@@ -97,15 +99,17 @@ class TopologyManager:
         """Whether the map in use has this shard."""
         return self.topology is not None and shard_id in self.topology.shard_map.shards
 
-    def open(self, global_client: Any) -> None:
+    def open(self, global_client: object) -> None:
         """Put the global database into use, without shards."""
         self.topology = Topology(global_client, EMPTY, MappingProxyType({}))
 
     def close(self) -> Tuple[Any, ...]:
         """Put everything out of use; the clients to close."""
         with self._swap:
-            topology, self.topology = self.topology, None
-            draining, self.draining = self.draining, ()
+            topology = self.topology
+            self.topology = None
+            draining = self.draining
+            self.draining = ()
         if topology is None:
             return ()
         return (*topology.all_clients, *[each.client for each in draining])
@@ -163,7 +167,7 @@ class TopologyManager:
 
     # Draining.
 
-    def set_drain_deadline(self, client: Any, until: float) -> None:
+    def set_drain_deadline(self, client: object, until: float) -> None:
         """Abort what a client that is leaving has in progress at another time."""
         with self._swap:
             self.draining = tuple(
@@ -232,7 +236,8 @@ class _Change:
     """What changes from the map in use to another."""
 
     def __init__(self, topology: Topology, after: ShardMap) -> None:
-        self.before, self.after = topology.shard_map, after
+        self.before = topology.shard_map
+        self.after = after
         self.clients = dict(topology.clients)
         self.shard_ids: List[int] = []
         self.opened: List[int] = []

@@ -1,7 +1,7 @@
 """Passwords of shards: which references a row of the shard table may hold."""
 
 import re
-from typing import Any, Iterable, List, Optional, Pattern
+from typing import Iterable, List, Optional, Pattern
 
 from pydantic import SecretStr
 
@@ -40,7 +40,7 @@ class AllowedReferences:
         return any(pattern.fullmatch(reference) for pattern in self._patterns)
 
 
-def _pattern(reference: Any) -> Pattern[str]:
+def _pattern(reference: object) -> Pattern[str]:
     if not isinstance(reference, str) or not all(split_reference(reference)):
         raise ValueError(
             f"allowed_references has {reference!r}, which is neither env:NAME nor file:PATH"
@@ -51,7 +51,7 @@ def _pattern(reference: Any) -> Pattern[str]:
 ALL_REFERENCES = AllowedReferences(None)
 
 
-def of_row(value: Any, allowed: AllowedReferences) -> SecretStr:
+def of_row(value: object, allowed: AllowedReferences) -> SecretStr:
     """The password that a row's column holds or refers to, looked up now.
 
     Args:

@@ -21,7 +21,7 @@ Failures = Dict[Optional[int], Optional[str]]
 ATTEMPT_TIMEOUT = 5.0
 
 
-def checked(require: Any) -> Union[str, int, List[int]]:
+def checked(require: object) -> Union[str, int, List[int]]:
     """What must answer, as a word, a number or a sorted list of shard ids.
 
     Raises:
@@ -42,7 +42,7 @@ def wait_ready(
     lifecycle: ServiceLifecycle,
     exclusive: Callable[[steps.Plan[None]], steps.Step],
     timeout: float,
-    require: Any,
+    require: object,
     clock: Callable[[], float] = time.monotonic,
 ) -> steps.Plan[None]:
     """Open the service if it is not open, and wait until what is required answers.
@@ -50,7 +50,9 @@ def wait_ready(
     Raises:
         NotReady: It did not within ``timeout`` seconds.
     """
-    wanted, until, attempt = checked(require), clock() + deadlines.seconds(timeout), 0
+    wanted = checked(require)
+    until = clock() + deadlines.seconds(timeout)
+    attempt = 0
     failures: Failures = {}
     while True:
         limit = min(until, clock() + ATTEMPT_TIMEOUT)
@@ -87,7 +89,8 @@ def _outcomes(
         for shard_id, shard in topology.shard_map.shards.items()
         if isinstance(wanted, list)
     }
-    probe, clients = Statement("SELECT 1"), topology.all_clients
+    probe = Statement("SELECT 1")
+    clients = topology.all_clients
     outcomes = yield steps.Gather(
         tuple([steps.Execute(DetachedExecutor(each), probe, until) for each in clients])
     )

@@ -40,7 +40,7 @@ class ClientSession(Protocol):
         """The session proper; None for the global database."""
 
 
-def shard_of(client_session: Any, *, strict: bool = False) -> Optional[int]:
+def shard_of(client_session: object, *, strict: bool = False) -> Optional[int]:
     """The shard of a client session: its ``.session.shard_id``.
 
     None for the global database: no session, ``.session`` is None, or ``shard_id`` is
@@ -99,7 +99,7 @@ def _has_key(holder: Any, name: str) -> bool:
     return callable(getattr(type(holder), "__getitem__", None)) and name in {*holder.keys()}
 
 
-def _similar_name(holder: Any, expected: Sequence[str]) -> Optional[str]:
+def _similar_name(holder: object, expected: Sequence[str]) -> Optional[str]:
     """An attribute or key that may be meant for one of these names."""
     keys = list(holder) if isinstance(holder, Mapping) else dir(holder)
     names = [key for key in keys if isinstance(key, str) and not key.startswith("_")]
@@ -112,7 +112,7 @@ def _similar_name(holder: Any, expected: Sequence[str]) -> Optional[str]:
     return None
 
 
-def _shape_error(found: Any, hint: str) -> errors.ParameterError:
+def _shape_error(found: object, hint: str) -> errors.ParameterError:
     return errors.ParameterError(
         "a client session is None or has .session, which is None or has .shard_id (an int or "
         f"None); this is a {type(found).__name__}{hint}. Give the service session_shard=, a "
@@ -204,7 +204,9 @@ class RouteResolver:
         transactions: Callable[[], Sequence[Any]],
         check: Callable[[int], None] = lambda shard_id: None,
     ) -> None:
-        self._lifecycle, self._absent, self._transactions = lifecycle, absent, transactions
+        self._lifecycle = lifecycle
+        self._absent = absent
+        self._transactions = transactions
         self._check = check
         self._warned: Set[int] = set()
 
@@ -293,7 +295,8 @@ class ShardRoute:
     """The route of calls that name a shard outright."""
 
     def __init__(self, resolver: RouteResolver, shard_id: int) -> None:
-        self._resolver, self._shard_id = resolver, shard_id
+        self._resolver = resolver
+        self._shard_id = shard_id
 
     def __call__(self, until: Optional[float] = None) -> steps.Plan[Any]:
         return self._resolver.resolve(shard_id_of(self._shard_id), named=True, until=until)
@@ -308,10 +311,12 @@ class SessionRoute:
     def __init__(
         self,
         resolver: RouteResolver,
-        client_session: Any,
+        client_session: object,
         shard_of_session: Callable[[Any], Optional[int]],
     ) -> None:
-        self._resolver, self._session, self._shard_of = resolver, client_session, shard_of_session
+        self._resolver = resolver
+        self._session = client_session
+        self._shard_of = shard_of_session
 
     def __call__(self, until: Optional[float] = None) -> steps.Plan[Any]:
         shard_id = self._shard_of(self._session)
@@ -338,7 +343,7 @@ def session_reader(
     if session_shard is None:
         return lambda client_session: shard_of(client_session, strict=strict)
 
-    def read(client_session: Any) -> Optional[int]:
+    def read(client_session: object) -> Optional[int]:
         value = None if client_session is None else session_shard(client_session)
         return None if value is None else shard_id_of(value)
 

@@ -61,7 +61,7 @@ STATUS_WORDS = {
 }
 
 
-def status_of(word: Any) -> Optional[Status]:
+def status_of(word: object) -> Optional[Status]:
     """What a status word means; None for one that means nothing."""
     return STATUS_WORDS.get(word.strip().lower()) if isinstance(word, str) else None
 
@@ -116,7 +116,8 @@ EMPTY = ShardMap(0, MappingProxyType({}))
 
 #: The largest number that a row may have, and the most characters of a bad value that a
 #: message shows.
-_MAX_NUMBER, _MAX_SHOWN = 2**63 - 1, 60
+_MAX_NUMBER = 2**63 - 1
+_MAX_SHOWN = 60
 
 #: The most shard ids that a warning lists.
 _MAX_LISTED = 10
@@ -186,7 +187,8 @@ class MapBuilder:
         if row.shard_id is None or row.shard is None:
             self._problems.append(f"row {number} of the shard table: {row.problem}")
             return
-        shard, problem = row.shard, row.problem
+        shard = row.shard
+        problem = row.problem
         if row.shard_id in self._shards:
             problem = "more than one row has this shard_id"
             shard = Shard(row.shard_id, Status.INVALID, reason=problem)
@@ -231,7 +233,8 @@ def parse_shard_table(
     A row that cannot be used makes its shard INVALID, with the reason, and hurts no
     other; a row whose id cannot be read is reported only.
     """
-    builder, rules = MapBuilder(base), RowRules(base, allowed, references)
+    builder = MapBuilder(base)
+    rules = RowRules(base, allowed, references)
     for number, raw in enumerate(rows, 1):
         builder.add(number, parse_row(raw, rules))
     return builder.build(version)
@@ -252,7 +255,8 @@ def _listed(ids: List[int]) -> str:
 
 
 def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
-    base, word = rules.base, row.get("status")
+    base = rules.base
+    word = row.get("status")
     status = status_of(word)
     if status is None:
         raise ValueError(f"status {_shown(word)} is none of {', '.join(sorted(STATUS_WORDS))}")
@@ -260,7 +264,8 @@ def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
     name = str(name) if name is not None else None
     if status is Status.INACTIVE:
         return Shard(shard_id, status, name=name)
-    host, port = _text(row, "host").strip().lower(), _number(row, "port")
+    host = _text(row, "host").strip().lower()
+    port = _number(row, "port")
     if not rules.hosts.allows(host, port):
         raise ValueError(f"host {_shown(host)} is not among the allowed hosts")
     fields: Dict[str, Any] = {
@@ -341,7 +346,7 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return value
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value as a message shows it, at a length that a log can hold."""
     text = repr(value[:_MAX_SHOWN] if isinstance(value, (str, bytes)) else value)
     return text if len(text) <= _MAX_SHOWN + 3 else f"{text[:_MAX_SHOWN]}..."
@@ -381,7 +386,8 @@ def changes_between(old: ShardMap, new: ShardMap) -> Changes:
 
 def change_of(old: ShardMap, new: ShardMap, shard_id: int) -> Tuple[bool, bool]:
     """Whether a shard needs a new pool, and whether its old one is to be closed."""
-    before, after = _pool_of(old, shard_id), _pool_of(new, shard_id)
+    before = _pool_of(old, shard_id)
+    after = _pool_of(new, shard_id)
     if before == after:
         return False, False
     return after is not None, before is not None

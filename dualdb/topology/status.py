@@ -1,6 +1,7 @@
 """What a service reports: its status, its events, and its databases' health."""
 
 from typing import (
+    TYPE_CHECKING,
     Any,
     Callable,
     Dict,
@@ -20,6 +21,10 @@ from ..pooling.base import PoolStats
 from ..protocol.row_decoder import DecoderName
 from ..protocol.statements import Statement
 from .shard_map import EMPTY, Shard, ShardMap, Status
+
+if TYPE_CHECKING:
+    from .manager import Topology, TopologyManager
+    from .table_reader import TableReader
 
 #: How long an answer to the health check may take, in seconds.
 HEALTH_TIMEOUT = 5.0
@@ -151,7 +156,8 @@ def events(before: ShardMap, after: ShardMap) -> List[Event]:
 
 def shard_events(before: ShardMap, after: ShardMap, shard_id: int) -> List[Event]:
     """The events of one shard when one map follows another."""
-    old, new = before.shards.get(shard_id), after.shards.get(shard_id)
+    old = before.shards.get(shard_id)
+    new = after.shards.get(shard_id)
     names: List[EventName] = []
     if old is None:
         names = [] if new is None else ["shard_added"]
@@ -177,7 +183,7 @@ def shard_status(shard: Shard, client: Any) -> ShardStatus:
     )
 
 
-def service_status(manager: Any, reader: Any, now: float) -> ServiceStatus:
+def service_status(manager: "TopologyManager", reader: "TableReader", now: float) -> ServiceStatus:
     """The service as its topology manager and its table reader know it."""
     topology = manager.topology
     shard_map = EMPTY if topology is None else topology.shard_map
@@ -198,7 +204,7 @@ def service_status(manager: Any, reader: Any, now: float) -> ServiceStatus:
     )
 
 
-def service_stats(topology: Any) -> ServiceStats:
+def service_stats(topology: "Optional[Topology]") -> ServiceStats:
     """The figures of every pool; none while the service is not open."""
     stats = ServiceStats()
     if topology is not None:
@@ -207,7 +213,7 @@ def service_stats(topology: Any) -> ServiceStats:
     return stats
 
 
-def health(topology: Any) -> steps.Plan[Dict[str, Any]]:
+def health(topology: "Topology") -> steps.Plan[Dict[str, Any]]:
     """Ask every database for an answer, all at the same time."""
     until = deadlines.deadline_after(HEALTH_TIMEOUT)
     probes = tuple(
@@ -229,7 +235,7 @@ def health(topology: Any) -> steps.Plan[Dict[str, Any]]:
     return {"healthy": healthy, "global": whole, "shards": parts}
 
 
-def _part_of_health(shard: Shard, answer: Any) -> Dict[str, Any]:
+def _part_of_health(shard: Shard, answer: object) -> Dict[str, Any]:
     if shard.in_service and not isinstance(answer, Exception):
         return {"healthy": True, "status": shard.status.value}
     found: Dict[str, Any] = {"healthy": False, "status": shard.status.value}

@@ -48,7 +48,10 @@ class TableReader:
         max_shards: int = DEFAULT_MAX_SHARDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.table, self.rules, self._max_shards, self._clock = table, rules, max_shards, clock
+        self.table = table
+        self.rules = rules
+        self._max_shards = max_shards
+        self._clock = clock
         self.reset()
 
     def reset(self) -> None:
@@ -74,7 +77,7 @@ class TableReader:
         return ".".join([f"`{part}`" for part in self.table.split(".")])
 
     def read(
-        self, client: Any, timeout: Optional[float] = None, *, force: bool = False
+        self, client: object, timeout: Optional[float] = None, *, force: bool = False
     ) -> steps.Plan[None]:
         """Read the table into ``loaded``, which stays as it is if nothing changed.
 
@@ -110,13 +113,15 @@ class TableReader:
             self.ended = self._clock()
         if self.failure is not None:
             log.info("the shard table can be read again")
-        self.read_at, self.failure, self.failures = self._clock(), None, 0
+        self.read_at = self._clock()
+        self.failure = None
+        self.failures = 0
         self.confirmed_at = self.begun
         if self._is_believed(found, force):
             self._known = known
             self._keep(found)
 
-    def rows(self, client: Any, timeout: Optional[float] = None) -> steps.Plan[List[Row]]:
+    def rows(self, client: object, timeout: Optional[float] = None) -> steps.Plan[List[Row]]:
         """The rows as they are.
 
         Only a table that does not exist means "no shards", and only to a service that
@@ -160,7 +165,8 @@ class TableReader:
         builder = MapBuilder(self.rules.base)
         known: Dict[int, Row] = {}
         columns = {str(name).lower(): name for name in (rows[0] if rows else ())}
-        id_column, password_column = columns.get("shard_id", ""), columns.get("password", "")
+        id_column = columns.get("shard_id", "")
+        password_column = columns.get("password", "")
 
         def visit(item: Tuple[int, Row]) -> None:
             number, raw = item
@@ -176,7 +182,7 @@ class TableReader:
         yield from in_slices(enumerate(rows, 1), visit, self._clock)
         return builder.build(self.loaded.version + 1), known
 
-    def _unchanged(self, shard_id: int, raw: Row, password: Any) -> Optional[Shard]:
+    def _unchanged(self, shard_id: int, raw: Row, password: object) -> Optional[Shard]:
         """The shard of the map before, if its row would say the same now."""
         shard = self.loaded.shards.get(shard_id)
         if shard is None or shard.status is Status.INVALID:

@@ -253,5 +253,5 @@ def test_a_function_reads_sessions_of_other_shapes(
     assert io(db.execute_query_by_session({"shard": 1}, WHERE_AM_I)) == name_of(databases, 1)
     with pytest.raises(ParameterError, match="a shard_id is an int"):
         io(db.session({"shard": "1"}).query(WHERE_AM_I))
-    with pytest.raises(TypeError, match="session_shard is a function"):
+    with pytest.raises(TypeError, match="session_shard must be a function"):
         open_service(session_shard="shard")

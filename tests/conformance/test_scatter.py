@@ -241,5 +241,5 @@ def test_what_is_no_row_is_not_given_as_one(db: Any, io: IO) -> None:
     for give in given:
         with pytest.raises(InterfaceError, match="see by_shard"):
             give()
-    with pytest.raises(InterfaceError, match="takes no '_shard'"):
+    with pytest.raises(InterfaceError, match="cannot add '_shard'"):
         io(db.shards().query("SELECT 1", as_=tuple)).rows_with_shard()

@@ -89,7 +89,7 @@ def test_rows_that_do_not_fit_leave_the_connection_usable(client: Any, io: IO) -
     session = io(client.query_value("SELECT CONNECTION_ID()"))
     io(client.execute(INSERT))
     with pytest.raises(
-        RowError, match="the rows are no Trade: no column for symbol; no field for the column x"
+        RowError, match="rows do not match Trade: no column for symbol; no field for the column x"
     ):
         io(client.query("SELECT user_id, 1 AS x FROM trades", as_=Trade))
     words = "SELECT user_id, IF(user_id = 1, 'A', NULL) AS symbol FROM trades ORDER BY user_id"
@@ -101,7 +101,7 @@ def test_rows_that_do_not_fit_leave_the_connection_usable(client: Any, io: IO) -
         assert (caught.value.row, caught.value.columns) == (1, ("symbol",))
         assert io(client.query_one(words, as_=as_))
     assert io(client.query_value("SELECT CONNECTION_ID()")) == session
-    with pytest.raises(RowError, match="row 1 is no Portfolio") as caught:
+    with pytest.raises(RowError, match="row 1 does not match Portfolio") as caught:
         io.collect(client.stream(words, as_=Portfolio))
     assert (caught.value.row, caught.value.columns) == (1, ("symbol",))
     with pytest.raises(RowError, match="no column for symbol"):
@@ -118,9 +118,9 @@ def test_another_class_is_refused_before_anything_is_sent(client: Any, io: IO) -
     wrongs: Any = [dict, int, Trade(1, "A"), "Trade", List[int]]
     for wrong in wrongs:
         for verb in (client.query, client.query_one):
-            with pytest.raises(ParameterError, match="as_ is a pydantic model"):
+            with pytest.raises(ParameterError, match="as_ must be a pydantic model"):
                 io(verb("INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 5)", as_=wrong))
-        with pytest.raises(ParameterError, match="as_ is a pydantic model"):
+        with pytest.raises(ParameterError, match="as_ must be a pydantic model"):
             client.stream("SELECT 1", as_=wrong)
     assert client.stats().opened == 0
 

@@ -86,7 +86,7 @@ def test_the_password_is_shown_nowhere() -> None:
         json.dumps(made.model_dump(mode="json")),
     ):
         assert CANARY not in text
-    with pytest.raises(TypeError, match="holds a password and is not pickled"):
+    with pytest.raises(TypeError, match="contains a password and cannot be pickled"):
         pickle.dumps(made)
     assert copy.copy(made) == copy.deepcopy(made) == made
 
@@ -115,7 +115,7 @@ def test_a_copy_is_checked() -> None:
 
 @pytest.mark.parametrize("charset", ["ucs2", "utf16", "utf32", "binary", "geostd8", "nonsense"])
 def test_a_charset_that_no_connection_can_speak_is_refused(charset: str) -> None:
-    with pytest.raises(ValidationError, match="utf8mb4 holds every character"):
+    with pytest.raises(ValidationError, match="use utf8mb4|utf8mb4 covers every character"):
         config(charset=charset)
 
 
@@ -138,10 +138,10 @@ def test_from_url() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("postgres://u:c4nary@h/db", "begins with mysql:// or mariadb://"),
-        ("c4nary:x@h/db", "begins with mysql:// or mariadb://"),
-        ("h/db", "begins with mysql:// or mariadb://"),
-        ("mysql://u:c4nary@[::1/db", "is an [IPv6 address] left open?"),
+        ("postgres://u:c4nary@h/db", "must begin with mysql:// or mariadb://"),
+        ("c4nary:x@h/db", "must begin with mysql:// or mariadb://"),
+        ("h/db", "must begin with mysql:// or mariadb://"),
+        ("mysql://u:c4nary@[::1/db", "is the ] of an [IPv6 address] missing?"),
         ("mysql://u:c4nary@h:x/db", "the port in the database URL"),
         ("mysql://u:c4nary@h/db?hots=1", "did you mean 'host'?"),
         ("mysql://u:c4nary@h/db?host=other", "host belongs in the URL's address"),
@@ -187,7 +187,7 @@ def test_from_env_reads_the_process_environment(monkeypatch: pytest.MonkeyPatch)
     [
         (
             {"DUALDB_PROT": "1"},
-            "DUALDB_PROT names no field of the configuration: did you mean DUALDB_PORT?",
+            "DUALDB_PROT is not a field of the configuration: did you mean DUALDB_PORT?",
         ),
         ({"DUALDB_ZZZ": "1"}, "the fields are type, host"),
         ({"DUALDB_HOST": "h"}, "database"),

@@ -135,7 +135,7 @@ def test_columns_that_do_not_fit_are_named_before_a_row_is_made() -> None:
         (Anything, "a", "no column for id", ("id",)),
     ]
     for as_, columns, why, named in cases:
-        with pytest.raises(RowError, match=f"the rows are no {as_.__name__}: {why}$") as caught:
+        with pytest.raises(RowError, match=f"rows do not match {as_.__name__}: {why}$") as caught:
             rows_as(as_, columns=columns)
         assert (caught.value.row, caught.value.columns, caught.value.sent) == (None, named, True)
         with pytest.raises(RowError):
@@ -150,15 +150,16 @@ def test_a_value_that_does_not_fit_is_named_with_its_row() -> None:
         (Keys, "id symbol", "id"),
     ]:
         with pytest.raises(
-            RowError, match=f"row 2 is no {as_.__name__}: {named}: Input should be a valid integer"
+            RowError,
+            match=f"row 2 does not match {as_.__name__}: {named}: Input should be a valid integer",
         ) as caught:
             rows_as(as_, good, good, bad, columns=columns)
         assert (caught.value.row, caught.value.columns) == (2, (named,))
         assert isinstance(caught.value.__cause__, pydantic.ValidationError)
         assert "one" not in str(caught.value), "values are not in messages"
-    with pytest.raises(RowError, match="row 1 is no Positive: ValueError: it is negative"):
+    with pytest.raises(RowError, match="row 1 does not match Positive: ValueError: it is negative"):
         rows_as(Positive, (1,), (-1,), columns="n")
-    with pytest.raises(RowError, match="row 0 is no Model: sym: Field required") as caught:
+    with pytest.raises(RowError, match="row 0 does not match Model: sym: Field required") as caught:
         rows_as(Model, (1,), columns="id")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (type(copy), str(copy), copy.row, copy.columns) == (
@@ -246,5 +247,5 @@ def test_what_rows_cannot_be_made_is_refused(wrong: Any) -> None:
 
 def test_an_alias_is_no_class() -> None:
     for wrong in (tuple[int, str], list[int]):
-        with pytest.raises(ParameterError, match="as_ is a pydantic model, a dataclass"):
+        with pytest.raises(ParameterError, match="as_ must be a pydantic model, a dataclass"):
             check_kind(wrong)
