@@ -65,7 +65,11 @@ class _Runs(Threads):
         asked for, and nothing a second time.
 
         Args:
-            as_, read_only, timeout: as for ``query``; the time is for the whole loop.
+            sql: The statement.
+            params: Its parameters; see ``query``.
+            as_: What makes a row; see ``query``.
+            read_only: Says that the statement changes nothing; see ``query``.
+            timeout: Seconds for the whole loop.
         """
         return Stream(self._route, Statement(sql, params, read_only=read_only), timeout, as_)
 
@@ -91,12 +95,14 @@ class _Runs(Threads):
 
         Args:
             function: takes the transaction; in asyncio a coroutine function.
-            commit_marker, isolation: as for ``transaction``.
+            attempts: How often the function is called at most.
+            commit_marker: See ``transaction``.
+            isolation: See ``transaction``.
             timeout: seconds for all of it, with every attempt and pause; see
                 ``transaction``.
 
-        Raises: what the function raises, and what COMMIT says; after the last attempt,
-            what that ended with.
+        What the function or COMMIT raises is raised; after the last attempt, what that
+        ended with.
         """
         options = TransactionOptions(commit_marker, isolation, timeout=timeout)
         result: T = self._run(retry.run(self._new_transaction, function, options, attempts))
