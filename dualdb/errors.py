@@ -607,7 +607,7 @@ def shard_unavailable(
 def shard_read_only(shard_id: int, why: str, retry_after: Optional[float] = None) -> ShardReadOnly:
     """What a write to a read-only shard gets; ``why`` it is not known to be a read."""
     reason = f"it is read-only, and {why}"
-    error = ShardReadOnly(f"Shard {shard_id} not available: {reason}").with_context(
+    error = ShardReadOnly(f"Shard {shard_id} not available").with_context(
         f"shard {shard_id}", shard_id, sent=False
     )
     error.reason, error.retry_after = reason, retry_after
