@@ -649,7 +649,7 @@ def shard_read_only(shard_id: int, why: str, retry_after: Optional[float] = None
         retry_after: Seconds until another attempt may succeed; None if unknown.
     """
     reason = f"it is read-only, and {why}"
-    error = ShardReadOnly(f"Shard {shard_id} not available: {reason}").with_context(
+    error = ShardReadOnly(f"Shard {shard_id} not available").with_context(
         f"shard {shard_id}", shard_id, sent=False
     )
     error.reason = reason

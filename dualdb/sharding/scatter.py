@@ -572,7 +572,8 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
                 ones that begin alike come in any order, as on one server
                 (max_sort_length).
             limit: the most rows.
-            timeout, read_only: as for ``query``; the time is for the whole loop.
+            timeout: Seconds for the whole loop.
+            read_only: Says that the query changes nothing; see ``query``.
 
         Raises:
             ParameterError: (at once) a LIMIT or ORDER BY in the query, or what is not a

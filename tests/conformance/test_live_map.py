@@ -222,6 +222,7 @@ def test_a_readonly_shard_serves_reads_and_refuses_writes_before_they_are_sent(
         with pytest.raises(ShardReadOnly, match=reason) as caught:
             io(write())
         assert (caught.value.sent, caught.value.shard_id) == (False, 1)
+        assert str(caught.value) == f"Shard 1 not available: {caught.value.reason}"
         assert isinstance(caught.value, ShardUnavailable)
     with pytest.raises(ShardReadOnly), io.entered(shard.connection()):
         raise AssertionError("entered")

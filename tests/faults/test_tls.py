@@ -1,8 +1,13 @@
 """TLS: every ssl_mode means the same in both implementations."""
 
+import contextlib
 import datetime
 import ipaddress
-from typing import Any, Dict, Iterator
+import socket
+import ssl
+import struct
+import threading
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 from cryptography import x509
@@ -11,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from io_kinds import IO
 
-from dualdb import ConnectionFailed
+from dualdb import ConnectionFailed, DatabaseConfig
 from dualdb.sandbox import Sandbox
 
 
@@ -149,3 +154,91 @@ def test_a_unix_socket_that_is_not_there(io: IO, boxes: Any, quick_retries: None
         io(client.query("SELECT 1"))
     assert caught.value.errno == 2003
     io(client.close_pool())
+
+
+class RogueServer:
+    """Answers in a server's place with a certificate, and asks for the password as
+    ``caching_sha2_password`` does for an account that a server does not remember.
+    """
+
+    def __init__(self, files: Dict[str, str]) -> None:
+        self.received: List[bytes] = []
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(files["cert"], files["key"])
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = self._listener.accept()
+                with plain, contextlib.suppress(OSError):
+                    plain.settimeout(5)
+                    self._answer(plain)
+
+    def _answer(self, plain: socket.socket) -> None:
+        # LONG_PASSWORD, PROTOCOL_41, SSL, SECURE_CONNECTION, PLUGIN_AUTH and the like
+        capabilities = 0xAA0D | 1 << 19
+        low, high = struct.pack("<H", capabilities & 0xFFFF), struct.pack("<H", capabilities >> 16)
+        plain.sendall(
+            _packet(
+                0,
+                b"\x0a8.0.36\0" + struct.pack("<I", 7) + b"12345678\0" + low + b"\x2d\2\0" + high,
+                b"\x15" + b"\0" * 10 + b"901234567890\0caching_sha2_password\0",
+            )
+        )
+        plain.recv(36)  # the request for TLS
+        with self._context.wrap_socket(plain, server_side=True) as link:
+            self.received.append(link.recv(4096))
+            link.sendall(_packet(3, b"\1\4"))  # "perform full authentication"
+            self.received.append(link.recv(4096))
+
+
+def _packet(number: int, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack("<I", len(body))[:3] + bytes([number]) + body
+
+
+@pytest.mark.parametrize(
+    ("mode", "trusted", "presented", "is_sent"),
+    [
+        ("preferred", None, "right", True),
+        ("required", None, "right", True),
+        ("preferred", "right", "wrong name", False),
+        ("required", "right", "wrong name", False),
+        ("verify_ca", None, "right", False),
+        ("verify_ca", "right", "wrong name", False),
+        ("verify_ca", "wrong name", "wrong name", True),
+        ("verify_identity", "wrong name", "wrong name", False),
+        ("verify_identity", "right", "right", True),
+    ],
+)
+def test_who_is_sent_the_password_is_what_the_page_about_security_says(
+    certificates: Any,
+    io: IO,
+    quick_retries: None,
+    mode: Any,
+    trusted: Optional[str],
+    presented: str,
+    is_sent: bool,
+) -> None:
+    rogue = RogueServer(certificates[presented])
+    config = DatabaseConfig(
+        host="127.0.0.1",
+        port=rogue.port,
+        database="d",
+        user="u",
+        password="known-to-nobody",
+        connect_timeout=5,
+        ssl_mode=mode,
+        ssl_ca=certificates[trusted]["ca"] if trusted else None,
+    )
+    client = io.Client(config)
+    with pytest.raises(ConnectionFailed):
+        io(client.init_pool())
+    rogue.close()
+    assert any(b"known-to-nobody" in each for each in rogue.received) is is_sent
