@@ -14,8 +14,8 @@ class Resumable(Generic[StepT, ResultT]):
     """A generator of steps, none of which is None.
 
     Args:
-        generator: A plan, whose steps are of ``steps.Step``, or an exchange, whose steps
-            are commands.
+        generator: A plan, whose steps are of ``steps.Step``, or an exchange, whose
+            steps are commands.
 
     Attributes:
         result: What the generator returned; there when ``advance`` or ``fail`` has
@@ -74,7 +74,7 @@ class Resumable(Generic[StepT, ResultT]):
             self.result = done.value
             return None
         except RuntimeError as changed:
-            # A generator cannot raise the StopIteration that was thrown into it (PEP 479).
+            # A generator cannot raise the StopIteration thrown into it (PEP 479).
             if not isinstance(error, StopIteration) or changed.__cause__ is not error:
                 raise
             raise error from error.__cause__

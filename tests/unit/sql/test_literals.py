@@ -249,6 +249,12 @@ class Zone(datetime.tzinfo):
             raise self.answer
         return self.answer
 
+    def dst(self, moment: Any) -> Any:
+        return None
+
+    def tzname(self, moment: Any) -> Any:
+        return None
+
 
 @pytest.mark.parametrize(
     ("moment", "why"),
