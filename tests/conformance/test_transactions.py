@@ -609,6 +609,24 @@ def test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums(
     io(client.close_pool())
 
 
+@pytest.mark.parametrize("completion_type", ["CHAIN", "RELEASE"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_end_is_the_same_with_any_completion_type(
+    databases: Databases, io: IO, completion_type: str, fails: bool
+) -> None:
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
+    with contextlib.suppress(ZeroDivisionError), io.entered(client.transaction()) as tx:
+        io(tx.execute(f"SET SESSION completion_type = '{completion_type}'"))
+        io(tx.execute(INSERT, (1,)))
+        if fails:
+            raise ZeroDivisionError
+    assert users(databases) == ([] if fails else [1])
+    assert io(client.query_value("SELECT @@SESSION.completion_type")) == "NO_CHAIN"
+    assert io(client.execute(INSERT, (2,))) == 1, "in no transaction"
+    assert users(databases) == ([2] if fails else [1, 2])
+    io(client.close_pool())
+
+
 def test_what_is_no_conflict_is_not_begun_again(db: Any, io: IO, databases: Databases) -> None:
     begun, translated = [], []
 
