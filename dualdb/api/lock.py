@@ -1,5 +1,5 @@
-"""Advisory locks: GET_LOCK on a session of its own, for what must not be done twice at
-once.
+"""Advisory locks: GET_LOCK on a session of its own, for work that must not run twice
+at the same time.
 """
 
 import math
@@ -13,10 +13,13 @@ from ..protocol.exchange import Exchange
 from ..sql import literals
 from .typevars import LockT
 
-#: The server must not end the session because its holder is busy elsewhere: 24 days,
-#: the most that MySQL takes on every platform.
-_STAY = b"SET SESSION wait_timeout = 2147483"
+#: The server must not end the session while its holder is busy elsewhere: 24 days, the
+#: most that MySQL accepts on every platform.
+_KEEP_SESSION = b"SET SESSION wait_timeout = 2147483"
 
+#: Seconds that the release of a lock may take although a deadline has passed: the lock
+#: was held until then, and others wait for it.
+RELEASE_GRACE = 3.0
 
 #: Seconds that the server may take to answer where neither a deadline nor
 #: ``read_timeout`` limits it.
@@ -53,9 +56,7 @@ class BaseLock:
         return self._connection is not None
 
     def _abandon(self) -> None:
-        """Its block was not left as it should have been: the session ends, and with it
-        the lock.
-        """
+        """Release a lock whose block was not left: end its session."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._client.pool.abandon(connection)
@@ -70,12 +71,16 @@ class BaseLock:
         self._client.pool.release(connection)
         return translated
 
-    def _until(self, client: Any, wait: float = 0.0) -> float:
-        """When the answer to what may take ``wait`` seconds must have come."""
-        limit = wait + (client.config.read_timeout or ANSWER_TIMEOUT)
-        until = deadlines.deadline_after(limit)
-        assert until is not None
-        return until
+    def _until(self, client: Any, wait: float = 0.0, grace: float = 0.0) -> float:
+        """When the answer to what may take ``wait`` seconds must have come.
+
+        With a ``grace`` it has that many seconds even if the deadline of the block
+        around it has passed.
+        """
+        now = time.monotonic()
+        limit = now + wait + (client.config.read_timeout or ANSWER_TIMEOUT)
+        at = deadlines.deadline_after()
+        return limit if at is None else min(limit, max(at, now + grace))
 
     def _check_unused(self) -> None:
         if self._connection is not None:
@@ -86,8 +91,16 @@ class BaseLock:
             raise errors.InterfaceError("a lock is held inside its block alone")
         return self._connection
 
+    def _check_deadline(self) -> None:
+        """Raises: DeadlineExceeded, and the lock stays held."""
+        if deadlines.passed():
+            raise errors.DeadlineExceeded(
+                f"the deadline had passed before it was asked whether the lock {self.name!r} is "
+                "still held"
+            ).with_context(self._client.name, self._client.shard_id, sent=False)
+
     def _acquire_exchange(self, connection: Any) -> Exchange:
-        # a lock of which nobody knows goes when the session is made as new
+        # the reset frees the lock if its block never begins
         connection.dirty = True
         (answer,) = yield b"SHOW VARIABLES LIKE 'wsrep_on'"
         if answer.rows and answer.rows[0]["Value"] == "ON":
@@ -95,7 +108,7 @@ class BaseLock:
                 "a node of a Galera cluster keeps its locks to itself: "
                 "GET_LOCK excludes nobody on the others"
             )
-        yield _STAY
+        yield _KEEP_SESSION
         # A longer silence would be taken for a lost connection.
         longest = (self._client.config.read_timeout or float("inf")) / 2
         ends, left = time.monotonic() + self._timeout, self._timeout
@@ -131,7 +144,7 @@ class BaseLock:
         return asked
 
     def _translate_error(self, error: BaseException, connection: Any) -> BaseException:
-        """What the caller is to be told, who has waited for the lock."""
+        """The error to raise for one that came while waiting for the lock."""
         translated = errors.translate_error(
             error, self._client.name, self._client.shard_id, sent=connection.sent
         )

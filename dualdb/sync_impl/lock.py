@@ -3,7 +3,7 @@
 from typing import Any, List, Optional, Tuple
 
 from .. import deadlines, errors
-from ..api.lock import BaseLock
+from ..api.lock import RELEASE_GRACE, BaseLock
 from ..blocks import ends_block
 from ..execution import execute
 from ..protocol.exchange import Exchange
@@ -31,8 +31,15 @@ class Lock(BaseLock):
             errors.raise_translated(error, self._not_acquired(error, borrowed))
 
     def check(self) -> None:
-        """Ask the server whether the lock is still held. Raises: LockLost."""
+        """Ask the server whether the lock is still held.
+
+        Raises:
+            LockLost: It is not.
+            DeadlineExceeded: The deadline of the block had passed before.
+            InterfaceError: Outside the block.
+        """
         connection = self._held()
+        self._check_deadline()
         if not self._answer(self._check_exchange(connection), connection):
             raise self._lost_error()
 
@@ -42,7 +49,7 @@ class Lock(BaseLock):
         self._connection = None
         try:
             kept = (error is None or isinstance(error, Exception)) and self._answer(
-                self._release_exchange(connection), connection
+                self._release_exchange(connection), connection, RELEASE_GRACE
             )
         except errors.Error:
             if error is None:
@@ -53,10 +60,11 @@ class Lock(BaseLock):
         finally:
             self._client.pool.release(connection)
 
-    def _answer(self, exchange: Exchange, connection: Connection) -> Any:
+    def _answer(self, exchange: Exchange, connection: Connection, grace: float = 0.0) -> Any:
         try:
             return run_plan(
-                exchange, lambda command: connection.run(command, self._until(self._client))
+                exchange,
+                lambda command: connection.run(command, self._until(self._client, grace=grace)),
             )
         except BaseException as error:
             translated = self._translate_while_held(error, connection)

@@ -1,5 +1,6 @@
 """Advisory locks: nobody else holds one meanwhile, and who has lost it is told."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -109,6 +110,39 @@ def test_a_deadline_and_an_interrupt_end_the_wait(
     # Nobody holds it who does not wait any more.
     with io.entered(client.lock("mine", timeout=5)):
         pass
+
+
+def test_a_deadline_that_passes_inside_does_not_lose_it(
+    client: Any, io: IO, databases: Databases
+) -> None:
+    with io.deadline(0.1), io.entered(client.lock("mine", timeout=0)) as lock:
+        io.sleep(0.2)
+        with pytest.raises(DeadlineExceeded) as caught:
+            io(lock.check())
+        assert (caught.value.sent, caught.value.target) == (False, client.name)
+        assert not is_free(databases, "mine")
+    assert is_free(databases, "mine")
+    assert client.stats().opened == 1, "its session is used again"
+
+
+def test_a_lock_that_nobody_holds_any_more_is_released(
+    client: Any, io: IO, databases: Databases
+) -> None:
+    lock = client.lock("dropped", timeout=0)
+    io(io.enter(lock))
+    assert not is_free(databases, "dropped")
+    del lock
+    gc.collect()
+    io.wait_for(lambda: is_free(databases, "dropped"))
+    assert io(client.query_value("SELECT 1")) == 1
+
+
+def test_a_wait_in_vain_leaves_no_lock_behind(client: Any, io: IO, databases: Databases) -> None:
+    with io.entered(client.lock("mine", timeout=0)):
+        with pytest.raises(LockNotAvailable):
+            io.entered(client.lock("mine", timeout=0)).__enter__()
+    assert is_free(databases, "mine")
+    assert client.stats().in_use == 0
 
 
 def test_who_has_lost_it_is_told(client: Any, io: IO, databases: Databases) -> None:
