@@ -22,6 +22,7 @@ from dualdb import (
     ProgrammingError,
     ReadOnlyServer,
     TransactionAborted,
+    UndecodableText,
 )
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
@@ -445,6 +446,33 @@ def test_a_procedure_that_begins_another_transaction_is_found_out(
         with pytest.raises(TransactionAborted, match="nothing more is sent"):
             io(tx.execute(INSERT, (2,)))
     assert users(databases) == ([] if body in ("rolls_back", "undoes") else [1])
+
+
+def test_a_procedure_whose_text_cannot_be_decoded_is_watched_all_the_same(
+    open_service: Callable[..., Any], io: IO, databases: Databases
+) -> None:
+    bad = "SELECT _latin1 x'81' AS text"
+    databases.run(
+        1,
+        "DROP PROCEDURE IF EXISTS bad_text",
+        f"CREATE PROCEDURE bad_text() BEGIN COMMIT; START TRANSACTION; {bad}; END",
+        "DROP PROCEDURE IF EXISTS only_text",
+        f"CREATE PROCEDURE only_text() {bad}",
+    )
+    config = databases.config_of(1, charset="latin1", row_decoder="auto")
+    client = io.Client(config)
+    with io.entered(client.transaction()) as tx:
+        with pytest.raises(UndecodableText):
+            io(tx.call("only_text"))
+        io(tx.execute(INSERT, (1,)))
+    with pytest.raises(TransactionAborted), io.entered(client.transaction()) as tx:
+        io(tx.execute(INSERT, (2,)))
+        with pytest.raises(UndecodableText):
+            io(tx.call("bad_text"))
+        with pytest.raises(TransactionAborted):
+            io(tx.execute(INSERT, (3,)))
+    assert users(databases) == [1, 2]
+    io(client.close_pool())
 
 
 HIDDEN = [
