@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-import time
 from abc import abstractmethod
 from typing import Any, Callable, Generic, List, Optional, Sequence, Tuple, cast
 
@@ -233,8 +232,7 @@ class BaseTransaction(
     def _check_unused(self) -> TimeLimit:
         if self._state is not None:
             raise errors.InterfaceError("a transaction is used once: ask for a new one")
-        timeout = self._options.timeout
-        return TimeLimit(None if timeout is None else time.monotonic() + timeout)
+        return TimeLimit(self._options.begun().until)
 
     def _outer_state(self, client: AnyClient) -> Optional[TransactionState]:
         """The transaction to begin a savepoint in, if any."""

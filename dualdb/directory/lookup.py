@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
-from .. import error_codes, errors
+from .. import deadlines, error_codes, errors
 from ..execution import execute, retry, steps, verbs
 from ..execution.detached import DetachedExecutor
 from ..protocol.statements import Statement
@@ -251,9 +251,9 @@ class KeyDirectory:
         self, sql: str, params: Params = None, until: Optional[float] = None
     ) -> steps.Plan[List[Row]]:
         statement = Statement(sql, params, read_only=True, max_rows=sys.maxsize)
-        left = None if until is None else max(0.0, until - time.monotonic())
+        until = deadlines.earliest(until, deadlines.deadline_after())
         results: List[ResultSet] = yield from execute.execute_statement(
-            self._route, statement, left
+            self._route, statement, until
         )
         return results[0].rows
 

@@ -1,7 +1,6 @@
 """``executemany`` as a plan: chunks of rows, and what an error means for them."""
 
 import inspect
-import time
 from typing import (
     Any,
     Callable,
@@ -43,16 +42,15 @@ def executemany(
     until = deadlines.deadline_after(timeout)
     is_async = hasattr(rows, "__aiter__")
     _check_arguments(rows, chunk_rows, progress, awaits)
-    limit, style = yield from execute_statement(route, PacketLimit(), timeout)
+    limit, style = yield from execute_statement(route, PacketLimit(), until)
     cut = Chunks(sql, chunk_rows, min(limit or LONGEST_CHUNK, LONGEST_CHUNK) - 64, style)
     affected = written = lastrowid = warnings = 0
 
     def write(chunk: Chunk) -> Plan[None]:
         nonlocal affected, written, lastrowid, warnings
-        left = None if until is None else max(0.0, until - time.monotonic())
         try:
             results: List[ResultSet] = yield from execute_statement(
-                route, Bulk(chunk, idempotent=idempotent), left
+                route, Bulk(chunk, idempotent=idempotent), until
             )
         except errors.Error as error:
             error.rows = (chunk.first, chunk.first + len(chunk.texts) - 1)

@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Callable, List, Optional
 
-from .. import errors
+from .. import deadlines, errors
 from ..protocol.transaction_commands import marker
 from ..results import ResultSet
 from . import retry
@@ -30,17 +30,19 @@ def resolve_commit_outcome(
 
     It is tried until ``until``, by the clock, or for ``COMMIT_LOOKUP_TIMEOUT`` seconds.
     """
-    until = min(until or float("inf"), clock() + COMMIT_LOOKUP_TIMEOUT)
-    while clock() < until:
+    limit = clock() + COMMIT_LOOKUP_TIMEOUT
+    for other in (until, deadlines.deadline_after()):
+        limit = limit if other is None else min(limit, other)
+    while clock() < limit:
         try:
             results: List[ResultSet] = yield from execute_statement(
-                fixed_route(client), marker(token), until - clock(), clock
+                fixed_route(client), marker(token), limit, clock
             )
             return bool(results[0].rows)
         except errors.LockWaitTimeout:
             continue  # the server has not noticed yet that its client is gone
         except errors.Error as error:
-            if not error.retryable or clock() >= until:
+            if not error.retryable or clock() >= limit:
                 log.warning(
                     "%s: it could not be found out what became of a COMMIT: %s", client.name, error
                 )

@@ -11,26 +11,31 @@ from .steps import CheckOut, Execute, Executor, Plan, Route
 def execute_statement(
     route: Route,
     statement: Union[Statement, Call],
-    timeout: Optional[float] = None,
+    until: Optional[float] = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan[Any]:
-    """Perform one statement where the route says, before the ``timeout`` in seconds and
-    the deadline of the block are over.
+    """Run one statement where the route says.
 
     A statement is sent once. Only one that lost its connection, outside a transaction,
     and is a plain read or was declared idempotent or had not been sent whole, is sent a
     second time.
 
+    Args:
+        route: Where to.
+        statement: What.
+        until: When it must be over, as of ``deadlines.deadline_after``: the one form
+            that a time limit has from here down to the connection.
+        clock: Gives the time.
+
     Raises:
-        RoutingError: there is nowhere to send it.
-        OutcomeUnknown: the connection was lost after a write was sent.
-        ConnectionLost: the connection was lost in the middle of a transaction, or twice
+        RoutingError: There is nowhere to send it.
+        OutcomeUnknown: The connection was lost after a write was sent.
+        ConnectionLost: The connection was lost in the middle of a transaction, or twice
             while reading.
-        DeadlineExceeded: the time was over; WriteTimedOut if a write had been sent by
+        DeadlineExceeded: The time was over; WriteTimedOut if a write had been sent by
             then.
-        Error: what the server said, by its class and code.
+        Error: The server's error, by its class and code.
     """
-    until = deadlines.deadline_after(timeout)
     for last in (False, True):
         executor = yield from route(until)
         if executor._read_only and not statement.reads:
@@ -122,8 +127,8 @@ def _route_changed(
 
 
 def outcome_unknown(broken: errors.Error, what: str) -> errors.OutcomeUnknown:
-    """A connection that was lost, or an answer that was not waited for, told as what it
-    means to whoever needs to know.
+    """The error for a write whose connection was lost, or whose deadline passed, before
+    it was answered.
     """
     late = isinstance(broken, errors.DeadlineExceeded)
     how = "the deadline passed" if late else "the connection was lost"

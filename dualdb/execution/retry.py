@@ -1,4 +1,4 @@
-"""What may be tried again, how often, and after which pause."""
+"""What is repeated, how often, and after which pause."""
 
 import itertools
 import random
@@ -17,14 +17,23 @@ def backoff(
     cap: float = 2.0,
     spread: Callable[[], float] = random.random,
 ) -> float:
-    """Seconds to wait after failed attempt number ``attempt``, from 0: exponential,
-    with full jitter lest callers march in step.
+    """How long to wait after a failed attempt: exponential, with full jitter so that
+    callers do not repeat in step.
+
+    Args:
+        attempt: Its number, from 0.
+        base: Seconds at most after the first.
+        cap: Seconds at most after any.
+        spread: Gives a number from 0 to 1.
+
+    Returns:
+        Seconds.
     """
     return min(cap, base * 2.0 ** min(attempt, 32)) * spread()
 
 
-#: What a whole transaction may be begun again after: it was rolled back, and nothing of
-#: it is applied.
+#: After these errors a whole transaction may be repeated: it was rolled back, and
+#: nothing of it was applied.
 RUN_AGAIN = (
     errors.Deadlock,
     errors.LockWaitTimeout,
@@ -34,7 +43,7 @@ RUN_AGAIN = (
 )
 
 
-#: How often a transaction is begun at most.
+#: The default of the largest number of attempts.
 RUN_ATTEMPTS = 5
 
 
@@ -44,20 +53,23 @@ def run(
     options: TransactionOptions,
     attempts: int,
 ) -> Plan[Any]:
-    """Call a function with a transaction, and begin again as a whole where the server
-    has rolled it back for a conflict; see ``run`` of a target.
+    """Call a function in a transaction, and repeat the whole after a conflict; see
+    ``Target.run``.
+
+    Args:
+        new_transaction: Makes a transaction with options.
+        function: The user's; takes the transaction.
+        options: How each transaction is opened; their ``timeout`` is for all attempts.
+        attempts: The largest number of calls.
     """
-    options.checked()
-    timeout = options.timeout
-    until = None if timeout is None else time.monotonic() + deadlines.seconds(timeout)
+    options = options.checked().begun()
     for attempt in itertools.count():
-        left = None if until is None else max(0.0, until - time.monotonic())
-        transaction = new_transaction(options._replace(timeout=left))
+        transaction = new_transaction(options)
         try:
             return (yield RunBlock(transaction, function))
         except errors.Error as error:
-            left = None if until is None else max(0.0, until - time.monotonic())
-            pause = pause_before_run(error, attempt, attempts, left)
+            until = deadlines.earliest(options.until, deadlines.deadline_after())
+            pause = pause_before_run(error, attempt, attempts, until)
             # only the whole can begin again, not a savepoint
             if pause is None or transaction._outer is not None:
                 raise
@@ -69,16 +81,22 @@ def pause_before_run(
     error: errors.Error,
     attempt: int,
     attempts: int,
-    left: Optional[float] = None,
+    until: Optional[float] = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Optional[float]:
-    """Seconds to wait before a transaction is begun again after attempt number
-    ``attempt``, from 0; None where it is not.
+    """How long to wait before a transaction is repeated.
 
-    ``left`` is how many seconds there are for all of it.
+    Args:
+        error: What the last attempt ended with.
+        attempt: Its number, from 0.
+        attempts: The largest number of attempts.
+        until: When all of them must be over, by ``clock``; None for no limit.
+        clock: Gives the time.
+
+    Returns:
+        Seconds; None if it is not repeated.
     """
-    now = clock()
-    until, pause = deadlines.deadline_after(left, now), backoff(attempt)
     if not isinstance(error, RUN_AGAIN) or not error.retryable or attempt + 1 >= attempts:
         return None
-    return None if until is not None and now + pause >= until else pause
+    pause = backoff(attempt)
+    return None if until is not None and clock() + pause >= until else pause

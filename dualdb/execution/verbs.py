@@ -2,7 +2,7 @@
 
 from typing import Any, List, Optional, Sequence, Type
 
-from .. import errors
+from .. import deadlines, errors
 from ..protocol.statements import Call, Statement
 from ..results import CallResult, ResultSet, Row, RowCount, row_count
 from ..row_mapping import check_kind, takes_tuples, typed
@@ -77,7 +77,9 @@ def query(
     **declared: object,
 ) -> Plan[List[Any]]:
     """See ``Target.query``."""
-    results = yield from execute_statement(route, reading(sql, params, as_, **declared), timeout)
+    results = yield from execute_statement(
+        route, reading(sql, params, as_, **declared), deadlines.deadline_after(timeout)
+    )
     return rows_of(results[0], as_)
 
 
@@ -92,7 +94,9 @@ def query_one(
     **declared: bool,
 ) -> Plan[Optional[Any]]:
     """See ``Target.query_one``."""
-    results = yield from execute_statement(route, reading(sql, params, as_, **declared), timeout)
+    results = yield from execute_statement(
+        route, reading(sql, params, as_, **declared), deadlines.deadline_after(timeout)
+    )
     return first_row(results[0], as_, strict=strict)
 
 
@@ -100,7 +104,9 @@ def query_value(
     route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: bool
 ) -> Plan[Any]:
     """See ``Target.query_value``."""
-    results = yield from execute_statement(route, reading(sql, params, **declared), timeout)
+    results = yield from execute_statement(
+        route, reading(sql, params, **declared), deadlines.deadline_after(timeout)
+    )
     return first_value(results[0])
 
 
@@ -108,7 +114,9 @@ def query_column(
     route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: object
 ) -> Plan[List[Any]]:
     """See ``Target.query_column``."""
-    results = yield from execute_statement(route, reading(sql, params, **declared), timeout)
+    results = yield from execute_statement(
+        route, reading(sql, params, **declared), deadlines.deadline_after(timeout)
+    )
     return first_column(results[0])
 
 
@@ -117,7 +125,7 @@ def execute(
 ) -> Plan[RowCount]:
     """See ``Target.execute``."""
     results: List[ResultSet] = yield from execute_statement(
-        route, Statement(sql, params, **declared), timeout
+        route, Statement(sql, params, **declared), deadlines.deadline_after(timeout)
     )
     return row_count(results[0])
 
@@ -131,7 +139,7 @@ def call(
 ) -> Plan[CallResult]:
     """See ``Target.call``."""
     result: CallResult = yield from execute_statement(
-        route, Call(procedure, params, **declared), timeout
+        route, Call(procedure, params, **declared), deadlines.deadline_after(timeout)
     )
     return result
 

@@ -3,6 +3,7 @@
 import enum
 import logging
 import random
+import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import pymysql.err
@@ -52,6 +53,14 @@ class TransactionOptions(NamedTuple):
     snapshot: bool = False
     other_shards: bool = False
     timeout: Optional[float] = None
+    #: When it must be over, by time.monotonic(), once ``timeout`` has begun to run.
+    until: Optional[float] = None
+
+    def begun(self) -> "TransactionOptions":
+        """The same, with the time running from now on."""
+        if self.timeout is None:
+            return self
+        return self._replace(timeout=None, until=time.monotonic() + self.timeout)
 
     def checked(self) -> "TransactionOptions":
         """Raises: ParameterError for an isolation level that there is not, no such

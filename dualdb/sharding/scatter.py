@@ -2,7 +2,6 @@
 silently short.
 """
 
-import time
 from abc import ABC, abstractmethod
 from typing import (
     Any,
@@ -748,10 +747,8 @@ def _run_on_shard(
     timeout: Optional[float],
     block: Optional[float],
 ) -> steps.Plan[Any]:
-    if block is not None:
-        left = max(0.0, block - time.monotonic())
-        timeout = left if timeout is None else min(left, timeout)
-    return (yield from execute.execute_statement(steps.fixed_route(executor), statement, timeout))
+    until = deadlines.earliest(block, deadlines.deadline_after(timeout))
+    return (yield from execute.execute_statement(steps.fixed_route(executor), statement, until))
 
 
 def _whole(result: object) -> Any:

@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from .. import error_codes, errors
+from .. import deadlines, error_codes, errors
 from ..execution import execute, steps
 from ..execution.detached import DetachedExecutor
 from ..passwords import is_reference
@@ -137,7 +137,9 @@ class TableReader:
         )
         try:
             results: List[ResultSet] = yield from execute.execute_statement(
-                steps.fixed_route(DetachedExecutor(client)), statement, timeout
+                steps.fixed_route(DetachedExecutor(client)),
+                statement,
+                deadlines.deadline_after(timeout),
             )
         except errors.TooManyRows as error:
             raise errors.TooManyRows(

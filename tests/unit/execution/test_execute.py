@@ -166,8 +166,10 @@ def test_what_the_retry_budget_does_not_allow_is_not_sent_twice() -> None:
 def test_a_timeout_sets_the_step_s_limit_and_nothing_is_sent_after_it() -> None:
     times = iter([0.0, 10.0])
     plan = execute.execute_statement(routed(place), Statement(READ), 5.0, lambda: next(times))
-    began = time.monotonic()
     step: Any = next(plan)
+    assert step.until == 5.0
+    began = time.monotonic()
+    step = next(verbs.query(routed(place), READ, None, timeout=5))
     assert began + 5.0 <= step.until <= time.monotonic() + 5.0
     with pytest.raises(DeadlineExceeded) as caught:
         follow(verbs.query(routed(place), WRITE, None, timeout=0), [])

@@ -66,13 +66,13 @@ def test_a_transaction_is_begun_again_after_what_left_nothing(
 
 
 @pytest.mark.parametrize(
-    ("left", "begins"), [(None, True), (0.0, False), (0.1, False), (0.1001, True), (5.0, True)]
+    ("until", "begins"), [(None, True), (0.0, False), (0.1, False), (0.1001, True), (5.0, True)]
 )
 def test_a_transaction_is_not_begun_again_after_its_time(
-    monkeypatch: pytest.MonkeyPatch, left: Optional[float], begins: bool
+    monkeypatch: pytest.MonkeyPatch, until: Optional[float], begins: bool
 ) -> None:
     monkeypatch.setattr(retry, "backoff", lambda attempt: 0.1)
-    found = retry.pause_before_run(CONFLICT, 0, 5, left, clock=lambda: 0.0)
+    found = retry.pause_before_run(CONFLICT, 0, 5, until, clock=lambda: 0.0)
     assert found == (0.1 if begins else None)
 
 
