@@ -17,10 +17,16 @@ LONGEST = 100_000_000
 
 
 def seconds(timeout: Any) -> float:
-    """A timeout as a number.
+    """Check a timeout.
+
+    Args:
+        timeout: What the user passed.
+
+    Returns:
+        Seconds, as a float.
 
     Raises:
-        ParameterError: it is not a number from 0 up.
+        ParameterError: It is not a number from 0 to ``LONGEST``.
     """
     if (
         isinstance(timeout, bool)
@@ -41,8 +47,8 @@ class _Limit:
     def __init__(self, at: float, outer: "Optional[_Limit]") -> None:
         self.at, self.outer = at, outer
         self.left = False
-        # While a generator is suspended inside its block, the block is not that of
-        # whoever asks it for a value.
+        # While a generator is suspended inside its block, the caller that resumes it is
+        # not in the block.
         self.generator = blocks.suspendable(blocks.user_frame())
 
     def applies(self) -> bool:
@@ -70,17 +76,33 @@ def _of_the_block() -> Optional[float]:
 
 
 def earliest(one: Optional[float], other: Optional[float]) -> Optional[float]:
-    """The earlier of two times, each of which may be None for no limit."""
+    """The earlier of two times.
+
+    Args:
+        one: By ``time.monotonic()``; None for no limit.
+        other: The same.
+    """
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
 
 
 def deadline_after(timeout: Optional[float] = None, now: Optional[float] = None) -> Optional[float]:
-    """When a call must be over, by ``time.monotonic()``.
+    """When a call must be over: after its timeout, or at the deadline of its block.
 
-    That is after ``timeout`` seconds, or when the block it is in ends; None for no
-    limit.
+    This is the only place where seconds become a time: from here down to the connection
+    it is passed as ``until``. A float and no object, because None is the usual case and
+    a call on the hot path makes none.
+
+    Args:
+        timeout: Seconds; None for no limit of the call's own.
+        now: The time; None to ask the clock.
+
+    Returns:
+        By ``time.monotonic()``; None for no limit.
+
+    Raises:
+        ParameterError: The timeout is none.
     """
     at = None if _current.get() is None else _of_the_block()
     if timeout is None:
@@ -95,17 +117,23 @@ def passed() -> bool:
 
 
 class Deadline:
-    """``with db.deadline(1.5):``, in threads and in asyncio alike.
+    """A time limit for everything that is called inside a block: ``with
+    db.deadline(1.5):``, in asyncio, too.
 
     Of nested ones the earliest holds; a task's children inherit it. It holds in the
     context (``contextvars``) that entered the block.
 
     Args:
-        timeout: seconds, from the beginning of the block on.
+        timeout: Seconds, from the beginning of the block on.
 
     Raises:
-        InterfaceError: (at the end of the block) it is left in another context than it
+        ParameterError: The timeout is no number from 0 up.
+        InterfaceError: (at the end of the block) It is left in another context than it
             was entered in, so that it did not limit what was called in that other one.
+
+    Example:
+        >>> with db.deadline(1.5):
+        ...     db.query("SELECT 1")
     """
 
     _leaving: Any = None

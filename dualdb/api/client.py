@@ -104,7 +104,7 @@ class BaseClient(
 
     @abstractmethod
     def _new_pool(self) -> Any:
-        """The colour's pool for this database, not yet connected."""
+        """Make the implementation's pool for this database, not yet connected."""
 
     @staticmethod
     @abstractmethod
@@ -115,13 +115,13 @@ class BaseClient(
 
     @abstractmethod
     def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
-        """Say a statement on one connection, or in the transaction that the caller is
-        in: what its talk returns.
+        """Run a statement on one connection, or in the caller's transaction: what its
+        exchange returns.
         """
 
     @abstractmethod
     def _execute_on_own_connection(self, statement: Any, until: Optional[float] = None) -> Any:
-        """Say it on a connection of its own, whatever transaction the caller is in."""
+        """Run it on a connection of its own, whatever transaction the caller is in."""
 
     @property
     def _read_only(self) -> bool:

@@ -19,7 +19,11 @@ ChildTasks = Literal["warn", "error", "join"]
 
 
 def checked(child_tasks: ChildTasks) -> ChildTasks:
-    """Raises: ValueError for another word."""
+    """The argument.
+
+    Raises:
+        ValueError: It is another word.
+    """
     if child_tasks not in ("warn", "error", "join"):
         raise ValueError(f"child_tasks is 'warn', 'error' or 'join', not {child_tasks!r}")
     return child_tasks
@@ -31,7 +35,7 @@ _open: ContextVar[Tuple["weakref.ref[Any]", ...]] = ContextVar("dualdb_transacti
 class Entry:
     """Who entered a block, and where.
 
-    A generator shares the context and the thread of whoever asks it for a value. While
+    A generator shares the context and the thread of the caller that resumes it. While
     it is suspended inside its block the block is not that caller's, unless the
     generator is a ``contextlib.contextmanager``, which is a block of its caller.
     """
@@ -81,8 +85,8 @@ def enter_savepoint(entry: Entry) -> None:
     _savepoints.set((*kept, weakref.ref(entry)))
 
 
-# The transactions are held weakly: one that nobody holds any more is given up by its
-# finaliser, and is found by nobody.
+# The transactions are held weakly: the finaliser of one that is not referenced any more
+# closes its connection, and no call takes part in it.
 
 
 def enter(transaction: Any) -> None:
@@ -114,7 +118,7 @@ references = _open.get
 
 
 def open_transactions() -> List[Any]:
-    """The outermost transactions that are open in this context, whoever calls."""
+    """The outermost transactions that are open in this context, for any caller."""
     references = _open.get()
     if not references:
         return []

@@ -1,4 +1,4 @@
-"""Rows as they come: what a stream of either colour keeps, beside the waiting."""
+"""Rows as they arrive: what a stream of either implementation decides, without I/O."""
 
 import threading
 import time
@@ -47,8 +47,8 @@ class BaseStream(Generic[MadeT]):
     its end.
 
     It ends with the last row, at an error, or when ``close()`` is called or the loop
-    over it is left: what the server has not sent by then it is told not to send. Inside
-    a transaction on its database it is part of it, and nothing else can be said there
+    over it is left: the rest of the query is then aborted on the server. Inside a
+    transaction on its database it is part of it, and nothing else can be sent there
     meanwhile.
     """
 
@@ -64,7 +64,7 @@ class BaseStream(Generic[MadeT]):
         self._rows: Iterator[Tuple[Any, ...]] = iter(())
         self._closed = self._read_elsewhere = False
         self._limit: Optional[TimeLimit] = None
-        #: What whoever reads on is told, whose time was over while he did not.
+        #: The error for the next read, if its time was over between two reads.
         self._late: Optional[BaseException] = None
         self._reading = threading.Lock()
 
@@ -98,8 +98,8 @@ class BaseStream(Generic[MadeT]):
         return True
 
     def _check_out(self) -> "steps.Plan[None]":
-        """The connection that is the stream's until its end, which nobody keeps beyond
-        its time by not reading.
+        """Check out the connection that is the stream's until its end, and set the
+        timer that ends it although nothing is read.
         """
         borrowed: List[Tuple[Any, Any]] = []
         limit = TimeLimit(self._until)
@@ -114,10 +114,7 @@ class BaseStream(Generic[MadeT]):
         (self._client, self._connection) = borrowed[0]
 
     def _expire(self) -> None:
-        """Its time is over.
-
-        Whoever is reading just now finds that out himself.
-        """
+        """End it at its time; a caller that is just reading finds that out itself."""
         if not self._reading.acquire(blocking=False):
             return
         try:
@@ -133,8 +130,8 @@ class BaseStream(Generic[MadeT]):
         """Before more rows are read; False where it is over.
 
         Raises:
-            DeadlineExceeded: its time was over while nobody read.
-            ConcurrentUseError: another thread or task reads it.
+            DeadlineExceeded: Its time was over between two reads.
+            ConcurrentUseError: Another thread or task reads it.
         """
         acquired = self._reading.acquire(blocking=False)
         late, self._late = self._late, None
@@ -178,8 +175,8 @@ class BaseStream(Generic[MadeT]):
             yield row
 
     def _translate_error(self, error: BaseException) -> BaseException:
-        """What the caller is to be told of an error that ended it; and what it means
-        for the transaction it is part of.
+        """The error to raise for one that ended it; marks the transaction it is part of
+        failed if the error means that.
         """
         if self._connection is None:
             return error
@@ -199,14 +196,13 @@ class BaseStream(Generic[MadeT]):
         return translated
 
     def _leave(self) -> None:
-        # While another thread reads from it, for a merge that is begun, it is that
-        # thread which lets go.
+        # While another thread reads from it, for a merge, that thread releases it.
         self._closed = True
         if not self._read_elsewhere:
             self._end()
 
     def _end(self, *, forgotten: bool = False) -> None:
-        """Let go of the connection, whatever state it is in."""
+        """Give the connection back, whatever its state."""
         connection, self._connection, self._closed, self._rows = (
             self._connection,
             None,

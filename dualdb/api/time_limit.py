@@ -1,4 +1,4 @@
-"""A time limit that is enforced although nobody calls."""
+"""A time limit that is enforced by a timer, between calls as well."""
 
 import threading
 import time

@@ -149,7 +149,7 @@ class BaseTransaction(
         return state
 
     def _check_caller(self, state: TransactionState) -> None:
-        """Refuse what would be said inside another caller's savepoint."""
+        """Refuse a statement that would be part of another caller's savepoint."""
         try:
             state.savepoints.check_caller(self._number, state.client._owner)
         except errors.ConcurrentUseError as error:
@@ -168,33 +168,66 @@ class BaseTransaction(
     # it used.
 
     def execute_stored_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
-        """Call a procedure; the rows of all its result sets in one list."""
+        """Call a procedure.
+
+        Args:
+            procedure_name: ``name`` or ``schema.name``.
+            params: Its parameters in order.
+
+        Returns:
+            The rows of all its result sets in one list.
+        """
         return self._run(verbs.call_rows(self._route, procedure_name, params))
 
     def execute_query(self, query: str, params: Params = ()) -> RowsR:
-        """The rows of a query."""
+        """Run a statement.
+
+        Args:
+            query: The statement.
+            params: As for ``query()``; ``%%`` is a percent sign, as in the drivers.
+
+        Returns:
+            The rows of its first result set.
+        """
         return self._run(verbs.query(self._route, query, params))
 
     def execute_non_query(self, query: str, params: Params = ()) -> CountR:
-        """The number of affected rows."""
+        """Run a statement.
+
+        Args:
+            query: The statement.
+            params: As for ``execute_query``.
+
+        Returns:
+            The number of affected rows.
+        """
         return self._run(verbs.execute(self._route, query, params))
 
     def get_last_insert_id(self) -> IntR:
-        """The id of the last insert that this thread or task made on this database; 0
-        where there was none.
+        """The AUTO_INCREMENT id of the last insert of this thread or task on this
+        database.
+
+        Returns:
+            The id; 0 if there was none.
         """
         self._check()
         last: IntR = self._begun.client.get_last_insert_id()
         return last
 
     def cursor(self, *args: Any) -> Any:
-        """A cursor of the driver on this transaction's connection.
+        """Make a cursor of the driver on this transaction's connection.
 
-        For code that wants the driver's own ways. What is sent through it is not
-        checked, and it must not be used after the block.
+        For code that is written for the driver. What is sent through it is not checked,
+        and it must not be used after the block.
+
+        Args:
+            args: The cursor's class, as for the driver's own method.
+
+        Returns:
+            The driver's cursor; in asyncio its methods are awaited.
 
         Raises:
-            ShardReadOnly: the shard takes only reads.
+            ShardReadOnly: The shard accepts only reads.
         """
         state = self._check()
         self._check_caller(state)
@@ -205,19 +238,25 @@ class BaseTransaction(
 
     def _new_connection(self) -> ConnectionT:
         raise errors.InterfaceError(
-            "a transaction's connection is not lent: "
+            "a transaction does not hand out its connection: "
             "use cursor(), or connection() of the database itself"
         )
 
     def on_commit(self, function: Callable[[], Any]) -> None:
-        """Have a function called once the outermost transaction is committed.
+        """Call a function after the outermost transaction has been committed.
 
-        It is called outside of the transaction, and not if this one is rolled back.
-        Such functions are called in their order. One that raises is logged: the
+        It is called outside the transaction, and not if this one is rolled back. Such
+        functions are called in their order. An exception that one raises is logged: the
         transaction is committed all the same.
 
         Args:
-            function: takes nothing; in asyncio it may be a coroutine function.
+            function: Takes nothing; in asyncio it may be a coroutine function.
+
+        Raises:
+            InterfaceError: The block has ended, or has not begun.
+
+        Example:
+            >>> tx.on_commit(lambda: print("committed"))
         """
         self._check().savepoints.add_hook(self._number, function)
 
@@ -247,8 +286,8 @@ class BaseTransaction(
             outer = joined._check()
         if self._options != DEFAULT_OPTIONS:
             raise errors.InterfaceError(
-                "how a transaction is opened is said of the outermost, "
-                "and this one is inside another"
+                "the options of a transaction belong to the outermost, and this one is inside "
+                "another"
             )
         self._outer = outer
         self._number = outer.savepoints.new_number()
@@ -433,7 +472,7 @@ class BaseTransaction(
     # How it ends.
 
     def _end(self, error: Optional[BaseException]) -> Verdict:
-        """Take the transaction, or the savepoint, out of use, and say how it ends."""
+        """Take the transaction, or the savepoint, out of use; how it ends."""
         state = self._begun
         if not state.savepoints.is_open(self._number) or not state.is_open:
             return Verdict.NOTHING
@@ -512,8 +551,8 @@ class BaseTransaction(
         """Find out what became of a COMMIT, where that is possible.
 
         Raises:
-            TransactionAborted: it was not applied.
-            OutcomeUnknown: nobody knows.
+            TransactionAborted: It was not applied.
+            OutcomeUnknown: That is not known.
         """
         state, committed = self._begun, None
         if state.token is not None and not isinstance(unknown, errors.WriteTimedOut):

@@ -140,7 +140,7 @@ class TransactionState:
     Attributes:
         client: the client of the database it is on.
         connection: what it is open on; None once that was given back.
-        entry: who entered its block.
+        entry: the caller that entered its block.
         limit: its time.
         token: what it has left in the table of commit markers.
         topology: what was in use when it began, for a service's.
@@ -224,7 +224,7 @@ class TransactionState:
                 ),
             )
         if error is not None and deadlines.passed():
-            return Ending(Verdict.CLOSE, error)  # nobody has time to wait for a ROLLBACK
+            return Ending(Verdict.CLOSE, error)  # no time is left to wait for a ROLLBACK
         if self.failure is not None:
             return Ending(Verdict.NOTHING if number else Verdict.ROLLBACK)
         if self.status is Status.LAPSED or self.savepoints.lost(number):
@@ -250,8 +250,8 @@ class TransactionState:
         )
 
     def _ending_of_the_whole(self, error: Optional[BaseException]) -> Ending:
-        # The server has ended the session, or said something unasked, as it does before
-        # it ends one: COMMIT has not been sent, and nothing is applied.
+        # The server has ended the session, or sent an error packet unasked, as it does
+        # before it ends one: COMMIT has not been sent, and nothing is applied.
         if self.connection.is_stale():
             lost = errors.ConnectionLost(
                 2006, "the server had ended the session before the end of the block was sent"
@@ -263,9 +263,9 @@ class TransactionState:
     def end_until(self) -> float:
         """When what ends it must be over, by ``time.monotonic()``.
 
-        A COMMIT is given a little more than the transaction's own time, because its
-        outcome is known to nobody when it is cut short; but a line that swallows
-        everything must not hold the caller for ever.
+        A COMMIT has a little more than the transaction's own time, because its outcome
+        is unknown if it is cut short; but a connection that never answers must not
+        block the caller for ever.
         """
         now = time.monotonic()
         if self.limit.at is not None:
@@ -277,7 +277,7 @@ class TransactionState:
     # Its end.
 
     def ends(self, error: Optional[BaseException]) -> None:
-        """Its block is being left: it is found by nobody from now on."""
+        """Its block is being left: no call takes part in it from now on."""
         self.status = Status.ENDED
         self.limit.stop()  # what follows is not cut short
         if self.failure is None:

@@ -100,10 +100,18 @@ class Transaction(
         return isinstance(error, errors.Rollback)
 
     async def rollback(self) -> None:
-        """Roll back now what the block has done; in a savepoint, what that has done.
+        """Roll back now; in a savepoint, what was done since it was opened.
 
-        It is over then: nothing more can be sent in it, and its block ends without an
-        error.
+        The transaction, or the savepoint, is over then: nothing more can be sent in it,
+        and its block ends without an error.
+
+        Raises:
+            InterfaceError: It is over already, or has not begun.
+            TransactionAborted: It was lost before.
+
+        Example:
+            >>> with db.shard(2).transaction() as tx:
+            ...     tx.rollback()
         """
         self._check()
         self._rolled_back = True

@@ -73,8 +73,8 @@ def check_out(
     """A client by the route, and a connection out of its pool, before the deadline of
     the block is over.
 
-    With ``raw`` it is for a borrower of whom nobody knows what he sends, which a
-    read-only shard refuses.
+    With ``raw`` it is for a borrower whose statements are not known, which a read-only
+    shard refuses.
 
     Raises: what ``execute_statement`` raises before anything is sent, and PoolTimeout.
     """
@@ -82,7 +82,7 @@ def check_out(
     for last in (False, True):
         client: Any = yield from route(until)
         if (raw and client._read_only) or getattr(client, "write_refusal", None) is not None:
-            raise write_refusal(client, "whoever borrows a connection may write")
+            raise write_refusal(client, "what is sent through a borrowed connection may write")
         try:
             return client, (yield CheckOut(client, until, [] if into is None else into))
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:

@@ -52,8 +52,8 @@ class Executor(Protocol):
         """Keep the id that an INSERT made, for ``get_last_insert_id``."""
 
     def _execute(self, statement: "Union[Statement, Call]", until: Optional[float] = None) -> Any:
-        """Say the statement on one connection, before ``until``: what its talk returns,
-        or in asyncio a coroutine of it.
+        """Run the statement on one connection, before ``until``: what its exchange
+        returns, or in asyncio a coroutine of it.
         """
 
     def _take_retry_token(self) -> bool:
@@ -83,7 +83,7 @@ class Pooled(Protocol):
 
 
 class Execute(NamedTuple):
-    """Say a statement on one connection of a place, whole. Gives what its talk returns.
+    """Run a statement on one connection of an executor; gives its exchange's result.
 
     ``until`` is when that must be over, by time.monotonic(); None for no limit.
     """
@@ -101,7 +101,7 @@ class Sleep(NamedTuple):
 
 class Connect(NamedTuple):
     """Open the connection at hand before ``until``: TCP, TLS, authentication, session
-    set-up. Performed by a pool.
+    set-up. Run by a pool.
     """
 
     until: float
@@ -120,7 +120,7 @@ class CheckOut(NamedTuple):
     """Take a connection out of a client's pool.
 
     For a plan whose result it is, and which ends with it. The client and the connection
-    are put into a list as well, where a caller who is interrupted finds them.
+    are put into a list as well, where an interrupted caller finds them.
     """
 
     client: Any
@@ -144,7 +144,7 @@ class AbortInUse(NamedTuple):
 
 
 class WaitForKills(NamedTuple):
-    """Wait a little until what callers have given up has been ended on the servers."""
+    """Wait a little until abandoned statements have been killed on the servers."""
 
     clients: Tuple["Pooled", ...]
 
@@ -159,15 +159,15 @@ class WaitUnused(NamedTuple):
 
 
 class PruneIdle(NamedTuple):
-    """Have the clients' pools close what nobody has used for long, and warn of
-    connections that seem to be forgotten.
+    """Have the clients' pools close connections that were idle for long, and warn of
+    those that seem to be leaked.
     """
 
     clients: Tuple["Pooled", ...]
 
 
 class Gather(NamedTuple):
-    """Perform steps at the same time.
+    """Run steps at the same time.
 
     Gives a list of what each gave; an Exception in place of a value where it failed.
     """
@@ -186,7 +186,7 @@ class FetchRow(NamedTuple):
 
 
 class RunPlan(NamedTuple):
-    """Perform a plan, as one step of a Gather."""
+    """Run a plan, as one step of a Gather."""
 
     plan: "Plan[Any]"
 
@@ -213,7 +213,7 @@ class Spawn(NamedTuple):
 
 
 class Exclusive(NamedTuple):
-    """Perform a plan while no other such plan of its service runs: opening, loading.
+    """Run a plan while no other such plan of its service runs: opening, loading.
 
     ``run`` is the service's way of doing so; ``wait`` is for how many seconds another
     one is waited for, after which nothing is done.

@@ -87,7 +87,11 @@ class Stream(BaseStream[MadeT]):
         self._made.begin(self._connection.start_stream(self._command(), self._until))
 
     def close(self) -> None:
-        """Leave it before its end."""
+        """End it before its last row: free the connection, and abort the query on the
+        server.
+
+        Does nothing if it has ended.
+        """
         self._leave()
 
     def __enter__(self) -> "Stream[MadeT]":
