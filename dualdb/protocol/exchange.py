@@ -130,9 +130,32 @@ def with_session_tracking(
     except pymysql.err.MySQLError as error:
         yield from after_error(statement, connection, error, in_transaction=in_transaction)
         raise
+    except _NO_ANSWER as error:
+        raise _not_an_answer(connection, error) from error
     finally:
         if idle:
             connection.tuple_rows = False
+
+
+#: What comes of rows or columns that were asked for and are not there.
+_NO_ANSWER = (LookupError, TypeError, ValueError)
+
+
+def readable(exchange: Exchange, connection: Any) -> Exchange:
+    """Run an exchange; the error of an answer to something else is the connection's."""
+    try:
+        return (yield from exchange)
+    except pymysql.err.MySQLError:
+        raise
+    except _NO_ANSWER as error:
+        raise _not_an_answer(connection, error) from error
+
+
+def _not_an_answer(connection: Any, error: BaseException) -> BaseException:
+    """The error to raise; the connection is not used again."""
+    connection.idle = False
+    translated: BaseException = connection.readable(error)
+    return translated
 
 
 def after_error(

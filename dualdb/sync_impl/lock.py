@@ -6,7 +6,7 @@ from .. import deadlines, errors
 from ..api.lock import RELEASE_GRACE, BaseLock
 from ..blocks import ends_block
 from ..execution import execute
-from ..protocol.exchange import Exchange
+from ..protocol.exchange import Exchange, readable
 from .connection import Connection
 from .runner import run_plan, run_step
 
@@ -22,7 +22,7 @@ class Lock(BaseLock):
             run_plan(execute.check_out(self._route, until=until, into=borrowed), run_step)
             self._client, connection = borrowed[0]
             run_plan(
-                self._acquire_exchange(connection),
+                readable(self._acquire_exchange(connection), connection),
                 lambda command: connection.run(command, self._until(self._client, self._timeout)),
             )
             self._connection = connection
@@ -63,7 +63,7 @@ class Lock(BaseLock):
     def _answer(self, exchange: Exchange, connection: Connection, grace: float = 0.0) -> Any:
         try:
             return run_plan(
-                exchange,
+                readable(exchange, connection),
                 lambda command: connection.run(command, self._until(self._client, grace=grace)),
             )
         except BaseException as error:

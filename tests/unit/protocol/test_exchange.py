@@ -7,9 +7,11 @@ import pymysql.err
 import pytest
 from scripted_exchanges import OK, UTF8
 
-from dualdb import ParameterError
-from dualdb.protocol.exchange import TextEncoding, with_session_tracking
+from dualdb import Out, ParameterError
+from dualdb.protocol.connection_state import ConnectionState
+from dualdb.protocol.exchange import TextEncoding, readable, with_session_tracking
 from dualdb.protocol.statements import Call, Statement
+from dualdb.results import ResultSet
 
 
 def test_a_character_that_the_connection_lacks_is_refused_before_it_is_sent() -> None:
@@ -80,3 +82,40 @@ def test_a_character_that_turns_into_an_ascii_one_on_its_way_is_refused() -> Non
         TextEncoding("shift_jis", True).encode("'\u203e\xa5'")
     with pytest.raises(ParameterError, match="is not in the connection's latin1"):
         TextEncoding("latin1", True).encode("\u8868")
+
+
+class Readable(SimpleNamespace):
+    """A connection as far as an exchange knows it."""
+
+    readable = ConnectionState.readable
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ResultSet([], (), 0, 0, 0),
+        ResultSet([{"another": 1}], ("another",), 1, 0, 0),
+    ],
+    ids=["no row", "another column"],
+)
+def test_an_answer_to_something_else_is_the_connection_s_error(answer: ResultSet) -> None:
+    connection: Any = Readable(
+        max_rows=None, text_encoding=UTF8, dirty=False, reset_after_call=False, idle=True
+    )
+    exchange = with_session_tracking(Call("p", (Out("total"),)), connection)
+    next(exchange)
+    exchange.send([OK])
+    with pytest.raises(pymysql.err.OperationalError, match="cannot be read"):
+        exchange.send([answer])
+    assert not connection.idle
+
+    def ask() -> Any:
+        (found,) = yield b"SELECT 1 AS wanted"
+        return found.rows[0]["wanted"]
+
+    other: Any = Readable(idle=True)
+    exchange = readable(ask(), other)
+    next(exchange)
+    with pytest.raises(pymysql.err.OperationalError, match="cannot be read"):
+        exchange.send([answer])
+    assert not other.idle
