@@ -293,7 +293,8 @@ class Connection(
             pymysql.err.MySQLError: what the server said, or that the connection is
                 lost.
         """
-        self.check_length(command)
+        if self.max_packet is not None:
+            self.check_length(command)
         self.begin_command()
         self._timed_out = False
         timer = (

@@ -14,8 +14,8 @@ class Resumable(Generic[StepT, ResultT]):
     """A generator of steps, none of which is None.
 
     Args:
-        generator: A plan, whose steps are of ``steps.Step``, or an exchange, whose steps
-            are commands.
+        generator: A plan, whose steps are of ``steps.Step``, or an exchange, whose
+            steps are commands.
 
     Attributes:
         result: What the generator returned; there when ``advance`` or ``fail`` has

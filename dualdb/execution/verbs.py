@@ -75,6 +75,10 @@ def query(
     **declared: Any,
 ) -> Plan[List[Any]]:
     """See ``Target.query``."""
+    if as_ is None:  # most calls
+        results = yield from execute_statement(route, Statement(sql, params, **declared), timeout)
+        rows: List[Any] = results[0].rows
+        return rows
     results = yield from execute_statement(route, reading(sql, params, as_, **declared), timeout)
     return rows_of(results[0], as_)
 

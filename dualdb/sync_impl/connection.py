@@ -271,7 +271,8 @@ class Connection(
         """The first half of ``run``: for who takes the answers of several connections
         as they come. Raises: as ``run``.
         """
-        self.check_length(command)
+        if self.max_packet is not None:
+            self.check_length(command)
         self._begin(until)
         try:
             self._execute_command(COMMAND.COM_QUERY, command)
