@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 import time
-from typing import Any, Coroutine, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import aiomysql
 import pymysql.converters
@@ -449,7 +449,16 @@ class Connection(
         """What has come of an answer."""
         if self._reader is not None and self._reader._buffer:
             await asyncio.sleep(0)  # read() would return at once, and others have to wait
-        data: bytes = await self._read(self._reader.read(self.CHUNK))
+        limit = self._config.read_timeout
+        timer = None if limit is None else self._loop.call_later(limit, self._time_out)
+        try:
+            data: bytes = await self._reader.read(self.CHUNK)
+        except BaseException as error:
+            self._read_failed(error)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
         if not data:
             raise pymysql.err.OperationalError(
                 CR.CR_SERVER_LOST, "Lost connection to MySQL server during query"
@@ -457,26 +466,27 @@ class Connection(
         return data
 
     async def _read_bytes(self, num_bytes: int) -> Any:
-        return await self._read(self._reader.readexactly(num_bytes))
-
-    async def _read(self, reading: Coroutine[Any, Any, bytes]) -> bytes:
         limit = self._config.read_timeout
         timer = None if limit is None else self._loop.call_later(limit, self._time_out)
         try:
-            return await reading
+            return await self._reader.readexactly(num_bytes)
         except BaseException as error:
-            # a cursor's doing, and nobody else would know that the answer was not read
-            # to its end
-            if not self._in_use.locked():
-                self.abort()
-            if isinstance(error, (OSError, EOFError)):
-                why = "" if isinstance(error, EOFError) else f" ({error})"
-                message = f"Lost connection to MySQL server during query{why}"
-                raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from error
+            self._read_failed(error)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+
+    def _read_failed(self, error: BaseException) -> None:
+        """Raises: OperationalError in place of an error that means a lost connection."""
+        # a cursor's doing, and nobody else would know that the answer was not read to
+        # its end
+        if not self._in_use.locked():
+            self.abort()
+        if isinstance(error, (OSError, EOFError)):
+            why = "" if isinstance(error, EOFError) else f" ({error})"
+            message = f"Lost connection to MySQL server during query{why}"
+            raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from error
 
     def _close_on_cancel(self) -> None:
         """aiomysql's own closes the socket; ``_read_bytes`` has done what is to be
