@@ -148,10 +148,13 @@ NOT_A_VARIABLE = 1414
 
 #: KILL was told the id of a session that has ended meanwhile (ER_NO_SUCH_THREAD), or
 #: that is in a procedure with another user's rights (ER_KILL_DENIED_ERROR).
-NO_SUCH_THREAD, NOT_OWNER = 1094, 1095
+NO_SUCH_THREAD = 1094
+NOT_OWNER = 1095
 
 #: ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR, ER_SP_DOES_NOT_EXIST
-NO_SUCH_TABLE, NO_SUCH_COLUMN, NO_SUCH_SAVEPOINT = 1146, 1054, 1305
+NO_SUCH_TABLE = 1146
+NO_SUCH_COLUMN = 1054
+NO_SUCH_SAVEPOINT = 1305
 
 #: What ``Error.retryable`` says by the code alone.
 RETRYABLE: FrozenSet[int] = CONFLICT | LOCK_NOT_AVAILABLE | PASSING

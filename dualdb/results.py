@@ -25,7 +25,8 @@ class RowCount(int):
 
     def __new__(cls, rowcount: int, lastrowid: int = 0, warnings: int = 0) -> "RowCount":
         self = super().__new__(cls, rowcount)
-        self.lastrowid, self.warnings = lastrowid, warnings
+        self.lastrowid = lastrowid
+        self.warnings = warnings
         return self
 
     def __reduce__(self) -> Tuple[Any, ...]:

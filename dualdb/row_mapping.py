@@ -117,7 +117,8 @@ def misfit(as_: Any, columns: Tuple[str, ...], number: int, error: Exception) ->
     else:
         why = f"{type(error).__name__}: {error}"
     made = RowError(f"row {number} is no {as_.__name__}: {why}").with_context(None, sent=True)
-    made.row, made.columns = number, tuple(names)
+    made.row = number
+    made.columns = tuple(names)
     return made
 
 

@@ -352,7 +352,9 @@ class Connection(
         """
         self.check_length(command)
         self.begin_command()
-        self.sent, self._timed_out, self.wire = False, False, WireState.STREAMING
+        self.sent = False
+        self._timed_out = False
+        self.wire = WireState.STREAMING
         self._stream_until = until
         self._timer = (
             None
@@ -366,7 +368,8 @@ class Connection(
                 await self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             await self._execute_command(COMMAND.COM_QUERY, command)
-            self.response, self._result = self.new_response(stream=True), None
+            self.response = self.new_response(stream=True)
+            self._result = None
             while self.response.names is None:
                 self.response.feed_stream(await self._receive())
             names: Sequence[str] = self.response.names
@@ -478,7 +481,7 @@ class Connection(
                 timer.cancel()
 
     def _read_failed(self, error: BaseException) -> None:
-        """Raises: OperationalError in place of an error that means a lost connection."""
+        """Raises: OperationalError in place of an error of a lost connection."""
         # a cursor's doing, and nobody else would know that the answer was not read to
         # its end
         if not self._in_use.locked():
@@ -508,7 +511,8 @@ class Connection(
             only_diagnostics: Nothing but the last statement's warnings is forgotten.
         """
         commands = self.reset_commands(only_diagnostics=only_diagnostics)
-        self.dirty, self.wire = False, WireState.RESETTING
+        self.dirty = False
+        self.wire = WireState.RESETTING
         self._reset_answers = len(commands)
         self._write_bytes(packets(commands))
 
@@ -521,7 +525,8 @@ class Connection(
         Raises:
             pymysql.err.MySQLError: The connection must not be used.
         """
-        self.wire, self._written = WireState.CLOSED, True
+        self.wire = WireState.CLOSED
+        self._written = True
         if self._writer is None:
             raise self.gone_away()
         timer = self._loop.call_later(until - time.monotonic(), self._time_out)
@@ -562,7 +567,9 @@ class Connection(
 
     def abort(self) -> None:
         """Drop the socket at once, without a word and without waiting."""
-        writer, self._writer, self._reader = self._writer, None, None
+        writer = self._writer
+        self._writer = None
+        self._reader = None
         if writer is None:
             return
         try:

@@ -23,7 +23,9 @@ from .idle_store import IdleStore
 from .runner import run_plan
 
 # An enum's member takes longer to look up than a name of the module.
-_REUSE, _CLOSE, _RESETTING = Disposition.REUSE, Disposition.CLOSE, WireState.RESETTING
+_REUSE = Disposition.REUSE
+_CLOSE = Disposition.CLOSE
+_RESETTING = WireState.RESETTING
 
 
 class Pool(BasePool):
@@ -360,7 +362,8 @@ class Pool(BasePool):
         Returns:
             Whether nothing more is done about the session.
         """
-        connection, over = job.connection, True
+        connection = job.connection
+        over = True
         try:
             if not connection.peer_closed() and not self.breaker.is_open:
                 outcome = await self._send_kill(job, spare)
@@ -394,7 +397,8 @@ class Pool(BasePool):
         """
         connection = job.connection
         if connection.kill_state is KillState.PENDING:
-            connection.kill_state, connection.wire = KillState.DONE, WireState.CLOSED
+            connection.kill_state = KillState.DONE
+            connection.wire = WireState.CLOSED
             return
         connection.abort()
         connection.wire = WireState.CLOSED

@@ -241,7 +241,8 @@ class Background:
         """Ends every plan where it waits."""
         # Those of another loop, which ended without closing the service, ended with it;
         # that of a hook which closes its service ends when the hook has.
-        loop, mine = asyncio.get_running_loop(), _serving.get()
+        loop = asyncio.get_running_loop()
+        mine = _serving.get()
         tasks = [task for task in self._tasks if task.get_loop() is loop and task is not mine]
         self._tasks.clear()
         for task in tasks:

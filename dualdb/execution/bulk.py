@@ -57,8 +57,10 @@ def executemany(
         except errors.Error as error:
             error.rows = (chunk.first, chunk.first + len(chunk.texts) - 1)
             raise
-        affected, written = affected + results[0].rowcount, written + len(chunk.texts)
-        lastrowid, warnings = results[0].lastrowid or lastrowid, warnings + results[0].warnings
+        affected = affected + results[0].rowcount
+        written = written + len(chunk.texts)
+        lastrowid = results[0].lastrowid or lastrowid
+        warnings = warnings + results[0].warnings
         translated = None if progress is None else progress(written)
         if awaits and inspect.isawaitable(translated):
             yield AwaitUser(translated)

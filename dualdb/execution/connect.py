@@ -30,7 +30,9 @@ def connecting(
         ConnectionFailed: it is another.
         DeadlineExceeded: ``until`` was over before.
     """
-    began, breaker, limit = clock(), pool.breaker, pool.config.connect_timeout
+    began = clock()
+    breaker = pool.breaker
+    limit = pool.config.connect_timeout
     for attempt in range(CONNECT_ATTEMPTS):
         now = clock()
         wait = breaker.seconds_until_probe(now)
@@ -100,12 +102,14 @@ def _no_connection(
         unavailable = errors.shard_unavailable(
             pool.shard_id, f"no connection: {failure.summary}{later}"
         )
-        unavailable.retry_after, unavailable.__cause__ = retry_after, failure
+        unavailable.retry_after = retry_after
+        unavailable.__cause__ = failure
         return unavailable
     if retry_after is None:
         return failure
     failed = errors.ConnectionFailed(failure.errno, failure.message + later).with_context(
         pool.name, None, sent=False
     )
-    failed.retry_after, failed.__cause__ = retry_after, failure
+    failed.retry_after = retry_after
+    failed.__cause__ = failure
     return failed

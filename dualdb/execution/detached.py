@@ -11,8 +11,11 @@ class DetachedExecutor:
     def __init__(
         self, client: Any, *, read_only: bool = False, refresh_on_miss: Any = None
     ) -> None:
-        self._client, self.name, self.shard_id = client, client.name, client.shard_id
-        self._read_only, self._refresh_on_miss = read_only, refresh_on_miss
+        self._client = client
+        self.name = client.name
+        self.shard_id = client.shard_id
+        self._read_only = read_only
+        self._refresh_on_miss = refresh_on_miss
         #: What a write is refused with, where the client says so itself.
         self.write_refusal = getattr(client, "write_refusal", None)
 

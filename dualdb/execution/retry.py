@@ -78,7 +78,8 @@ def pause_before_run(
     ``left`` is how many seconds there are for all of it.
     """
     now = clock()
-    until, pause = deadlines.deadline_after(left, now), backoff(attempt)
+    until = deadlines.deadline_after(left, now)
+    pause = backoff(attempt)
     if not isinstance(error, RUN_AGAIN) or not error.retryable or attempt + 1 >= attempts:
         return None
     return None if until is not None and now + pause >= until else pause

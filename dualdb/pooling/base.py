@@ -97,7 +97,9 @@ class BasePool:
     on_outage: Optional[Callable[[Optional[Exception]], None]] = None
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
-        self.config, self.name, self.shard_id = config, name, shard_id
+        self.config = config
+        self.name = name
+        self.shard_id = shard_id
         self.closed = False
         self._resets_always = config.reset == "always"
         self._tls: Optional[ssl.SSLContext] = None
@@ -210,7 +212,8 @@ class BasePool:
         """Say once of every connection that has been out for longer than
         ``leak_threshold``, who has it.
         """
-        limit, now = self.config.leak_threshold, time.monotonic()
+        limit = self.config.leak_threshold
+        now = time.monotonic()
         for key, (connection, since, place) in list(self._checked_out.items()):
             if limit is not None and place and now - since > limit:
                 log.warning(

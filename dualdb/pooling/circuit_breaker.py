@@ -12,7 +12,8 @@ from .. import errors
 #: Connects in a row that failed before the circuit opens.
 THRESHOLD = 3
 #: Seconds that an open circuit stays open, at first and at most.
-SHORTEST, LONGEST = 0.5, 10.0
+SHORTEST = 0.5
+LONGEST = 10.0
 
 
 class CircuitBreaker:
@@ -59,7 +60,8 @@ class CircuitBreaker:
         """The server answered, and let the caller in or turned him away."""
         with self._lock:
             self._failures = self._opened = 0
-            self._probing, self.failure = False, failure
+            self._probing = False
+            self.failure = failure
 
     def record_failure(self, now: float, failure: errors.ConnectionFailed) -> None:
         with self._lock:
@@ -90,5 +92,6 @@ class CircuitBreaker:
     def report_recovery(self) -> bool:
         """True once after an outage that was reported."""
         with self._lock:
-            reported, self._reported = self._reported, False
+            reported = self._reported
+            self._reported = False
             return reported

@@ -5,7 +5,8 @@ multiply the load.
 import threading
 
 #: Retries that may be made at once, and those earned by each call.
-BUDGET, PER_CALL = 10.0, 0.1
+BUDGET = 10.0
+PER_CALL = 0.1
 
 
 class RetryBudget:

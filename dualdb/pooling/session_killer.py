@@ -42,7 +42,8 @@ class SessionKiller:
     """
 
     def __init__(self, name: str, retry_interval: float = KILL_RETRY_INTERVAL) -> None:
-        self.name, self.retry_interval = name, retry_interval
+        self.name = name
+        self.retry_interval = retry_interval
         self._jobs: Deque[KillJob] = deque()
         self._warned: Set[int] = set()
 

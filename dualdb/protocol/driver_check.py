@@ -18,7 +18,8 @@ from .response import Response
 
 log = logging.getLogger("dualdb")
 
-_UTF8, _BINARY = 45, 63
+_UTF8 = 45
+_BINARY = 63
 #: Kinds of columns, each with texts that it may have; None is NULL.
 _SAMPLES: List[Tuple[int, int, Tuple[Any, ...]]] = [
     (FIELD_TYPE.LONGLONG, _BINARY, (b"-9223372036854775808", b"0", None)),
@@ -73,7 +74,9 @@ def _payloads() -> List[bytes]:
 class Recorded:
     """A driver's connection as far as reading a result goes."""
 
-    use_unicode, encoding, unbuffered_active = True, "utf8", False
+    use_unicode = True
+    encoding = "utf8"
+    unbuffered_active = False
     decoders = pymysql.converters.decoders
 
     def __init__(self) -> None:

@@ -74,7 +74,8 @@ def learn_limit(statement: Any, connection: Any) -> Exchange:
     if not statement.is_long or connection.max_packet is not None or not connection.idle:
         return
     asked = connection.most_rows, connection.tuple_rows
-    connection.most_rows, connection.tuple_rows = None, False
+    connection.most_rows = None
+    connection.tuple_rows = False
     try:
         (answer,) = yield ASK_PACKET_LIMIT
     finally:
@@ -105,7 +106,8 @@ def with_session_tracking(
     # otherwise it is somebody else's, and the command will be refused
     idle = connection.idle
     if idle:
-        connection.sent, connection.tuple_rows = False, statement.tuples
+        connection.sent = False
+        connection.tuple_rows = statement.tuples
         # What may write is read to its end: it is ended in the middle of nothing.
         connection.most_rows = most if most is not None and statement.reads else None
     try:

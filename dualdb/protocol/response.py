@@ -82,8 +82,12 @@ class Response:
     ) -> None:
         self.results: List[ResultSet] = []
         self.rows: List[Any] = []
-        self.cached_decoder, self._most, self._compiled = cached_decoder, most, compiled
-        self._encoding, self._number, self._tuples = encoding, number, tuples
+        self.cached_decoder = cached_decoder
+        self._most = most
+        self._compiled = compiled
+        self._encoding = encoding
+        self._number = number
+        self._tuples = tuples
         self._stream = stream
         self._pieces: List[bytes] = []
         self._huge: List[bytes] = []
@@ -137,7 +141,8 @@ class Response:
             self._missing -= len(data)
             if self._missing > 0:
                 return False
-            data, self._pieces = b"".join(self._pieces), []
+            data = b"".join(self._pieces)
+            self._pieces = []
         try:
             position = self._parse(data)
         except (Malformed, IndexError, ValueError, TypeError, ArithmeticError) as error:
@@ -182,7 +187,8 @@ class Response:
 
     def _at_definitions(self, data: bytes, position: int, end: int) -> Optional[int]:
         """The definitions of the columns, and the packet that ends them."""
-        cached, stop = self.cached_decoder, position + self._defined_to
+        cached = self.cached_decoder
+        stop = position + self._defined_to
         if (
             cached is not None
             and data.startswith(cached.definitions, position)
@@ -197,7 +203,9 @@ class Response:
             after = self._packet_end(data, stop, end)
             if after is None:
                 return None
-            stop, self._defined, self._defined_to = after, self._defined + 1, after - position
+            stop = after
+            self._defined = self._defined + 1
+            self._defined_to = after - position
         after = self._packet_end(data, stop, end)
         if after is None:
             self._defined_to = stop - position
@@ -207,7 +215,8 @@ class Response:
         self.decoder = self.cached_decoder = cached or row_decoder_of(
             data[position:stop], self._encoding, tuples=self._tuples, compiled=self._compiled
         )
-        self._columns, self.message = 0, None
+        self._columns = 0
+        self.message = None
         self._state = Response._at_rows
         return after
 
@@ -233,7 +242,8 @@ class Response:
     def _read_rows(self, data: bytes, position: int, end: int) -> Tuple[int, bool]:
         """Read all rows that are there: up to where, and whether they were the last."""
         assert self.decoder is not None
-        before, read = len(self.rows), skip_rows if self._skipping else self.decoder.read
+        before = len(self.rows)
+        read = skip_rows if self._skipping else self.decoder.read
         try:
             position, self._number, over = read(data, position, end, self._number, self.rows)
             return position, over
@@ -306,7 +316,8 @@ class Response:
             raise Malformed("a row is longer than any can be")
         if len(payload) < 0xFFFFFF:
             assert self.decoder is not None
-            huge, self._huge = b"".join(self._huge), []
+            huge = b"".join(self._huge)
+            self._huge = []
             if self._skipping:
                 return
             try:
@@ -324,7 +335,9 @@ class Response:
         warnings, status = struct.unpack_from("<HH", payload, 1)
         self.state_changed = bool(status & SERVER_SESSION_STATE_CHANGED)
         self.results.append(ResultSet(self.rows, self.decoder.names, len(self.rows), 0, warnings))
-        self.rows, self.decoder, self._skipping = [], None, False
+        self.rows = []
+        self.decoder = None
+        self._skipping = False
         self._state = Response._at_head
         self._more = bool(status & _MORE_RESULTS)
         self.complete = not self._more

@@ -140,7 +140,8 @@ class ColumnDefinition(FieldDescriptorPacket):
     def __init__(self, data: bytes, encoding: str) -> None:
         super().__init__(data, encoding)
         if self.type_code == VECTOR:
-            self.type_code, self.charsetnr = FIELD_TYPE.BLOB, _BINARY
+            self.type_code = FIELD_TYPE.BLOB
+            self.charsetnr = _BINARY
 
 
 def _new_row_decoder(definitions: bytes, encoding: str, tuples: bool, compiled: bool) -> RowDecoder:
@@ -357,7 +358,8 @@ def _reader_of_one(
 ) -> Callable[[bytes], Any]:
     def read_one(payload: bytes) -> Any:
         values: List[Any] = []
-        position, stop = 0, len(payload)
+        position = 0
+        stop = len(payload)
         for value_of in converters:
             if position >= stop:
                 raise Malformed("a row has fewer values than columns")
@@ -367,7 +369,8 @@ def _reader_of_one(
                 position += 1
                 continue
             if length < 251:
-                begin, end = position + 1, position + 1 + length
+                begin = position + 1
+                end = position + 1 + length
                 if end > stop:
                     raise Malformed("a value is longer than its packet")
             else:

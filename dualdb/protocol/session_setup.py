@@ -15,7 +15,8 @@ _COM_RESET_CONNECTION = 31
 #: In the status flags: the statement has changed what is tracked.
 STATE_CHANGED = 0x4000
 #: What an OK packet reports: a system variable, or that anything else has changed.
-_TRACK_VARIABLE, _TRACK_STATE_CHANGE = 0, 2
+_TRACK_VARIABLE = 0
+_TRACK_STATE_CHANGE = 2
 #: The variables that decide how bytes become text, in both directions.
 CHARSET_VARIABLES = (
     "character_set_client",

@@ -229,10 +229,12 @@ class Call:
         idempotent: bool = False,
         read_only: bool = False,
     ) -> None:
-        self.name, self._parts = identifiers.procedure(procedure), identifiers.parts(procedure)
+        self.name = identifiers.procedure(procedure)
+        self._parts = identifiers.parts(procedure)
         # A procedure may write, whatever its name says: it is sent again only if the
         # caller declared it idempotent or a read.
-        self.reads, self.repeatable = read_only, idempotent or read_only
+        self.reads = read_only
+        self.repeatable = idempotent or read_only
         if not isinstance(params, (tuple, list)):
             raise errors.ParameterError(
                 f"a procedure's params are a tuple or list, not {type(params).__name__}; "
@@ -286,7 +288,8 @@ class Call:
         """A variable keeps a date or a time as text: the catalogue says which are."""
         (answer,) = yield self._out_parameters(text_encoding)
         for row in answer.rows:
-            position, convert = row["p"] - 1, _MOMENTS.get(row["type"].lower())
+            position = row["p"] - 1
+            convert = _MOMENTS.get(row["type"].lower())
             if convert is not None and isinstance(values.get(position), str):
                 values[position] = convert(values[position])
 
@@ -321,7 +324,8 @@ class Call:
     #: What a procedure does to a transaction is not known beforehand; what to the
     #: session, the server says if it succeeds.
     commits = changes_session = describes = asks_packet_limit = tuples = False
-    calls, max_rows = True, None
+    calls = True
+    max_rows = None
 
     def check_in_transaction(self) -> None:
         """A procedure that ends the transaction is found out afterwards."""

@@ -16,7 +16,8 @@ log = logging.getLogger("dualdb")
 
 #: Around a statement that may end the transaction and begin another; see
 #: ``BaseTransaction._guarded``.
-GUARD, UNGUARD = b"SAVEPOINT `dualdb_call`", b"RELEASE SAVEPOINT `dualdb_call`"
+GUARD = b"SAVEPOINT `dualdb_call`"
+UNGUARD = b"RELEASE SAVEPOINT `dualdb_call`"
 
 
 #: Where a transaction with a commit marker leaves its token, in its own database.

@@ -46,7 +46,8 @@ class Sandbox:
         )
         self._program = program
         self._options = options
-        self._user, self._password = "app", secrets.token_urlsafe(12)
+        self._user = "app"
+        self._password = secrets.token_urlsafe(12)
         self.servers: Dict[Union[str, int], Server] = {}
         self.directory = ""
         self._reaper: Optional[subprocess.Popen[bytes]] = None
@@ -162,7 +163,8 @@ class Sandbox:
         return self.servers[name]
 
     def _create_database(self, name: Union[str, int]) -> None:
-        server, database = self.servers[name], self._database(name)
+        server = self.servers[name]
+        database = self._database(name)
         server.wait()
         server.run(
             f"CREATE DATABASE `{database}` CHARACTER SET utf8mb4",

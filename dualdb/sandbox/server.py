@@ -164,7 +164,9 @@ class Server:
     def __init__(
         self, engine: Engine, name: str, directory: str, options: Optional[List[str]] = None
     ) -> None:
-        self.name, self.directory, self.port = name, directory, 0
+        self.name = name
+        self.directory = directory
+        self.port = 0
         self._engine = engine
         self._options = options or []
         self._process: Optional[subprocess.Popen[bytes]] = None

@@ -136,7 +136,8 @@ class Transaction(
                 errors.raise_translated(error, translated)
 
     def __enter__(self) -> "Transaction":
-        limit, state = self._check_unused(), None
+        limit = self._check_unused()
+        state = None
         until = limit.clamp(deadlines.deadline_after())
         borrowed: List[Any] = []
         try:
@@ -169,8 +170,10 @@ class Transaction(
         self._leave(errors.Rollback())
 
     def _leave(self, error: Optional[BaseException]) -> None:
-        state, unknown = self._begun, None
-        verdict, finished = Verdict.NOTHING, False
+        state = self._begun
+        unknown = None
+        verdict = Verdict.NOTHING
+        finished = False
         try:
             verdict = self._end(error)
             until = state.end_until()
