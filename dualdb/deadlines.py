@@ -45,7 +45,8 @@ class _Limit:
     __slots__ = ("at", "generator", "left", "outer")
 
     def __init__(self, at: float, outer: "Optional[_Limit]") -> None:
-        self.at, self.outer = at, outer
+        self.at = at
+        self.outer = outer
         self.left = False
         # While a generator is suspended inside its block, the caller that resumes it is
         # not in the block.
@@ -67,7 +68,8 @@ _current: ContextVar[Optional[_Limit]] = ContextVar("dualdb_deadline", default=N
 
 def _of_the_block() -> Optional[float]:
     """The earliest of the deadlines that the caller is in."""
-    limit, at = _current.get(), None
+    limit = _current.get()
+    at = None
     while limit is not None:
         if limit.applies():
             at = earliest(at, limit.at)
@@ -161,7 +163,8 @@ class Deadline:
 
     @blocks.ends_block
     def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
-        limit, current = self._limit, _current.get()
+        limit = self._limit
+        current = _current.get()
         if limit is None:
             raise errors.InterfaceError("this deadline is not held by a block")
         limit.generator = None

@@ -41,7 +41,8 @@ class BorrowedConnection:
     async def _check_out(self) -> Connection:
         if self._connection is None:
             client, connection = await run_plan(execute.check_out(self._route, raw=True), run_step)
-            self._connection, self._pool = connection, client.pool
+            self._connection = connection
+            self._pool = client.pool
         assert self._connection is not None
         return self._connection
 
@@ -50,7 +51,8 @@ class BorrowedConnection:
 
         It is closed, because nobody can say what state it was left in.
         """
-        connection, self._connection = self._connection, None
+        connection = self._connection
+        self._connection = None
         if connection is not None and self._pool is not None:
             self._pool.discard(connection)
 

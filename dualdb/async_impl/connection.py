@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 import time
-from typing import Any, Coroutine, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import aiomysql
 import pymysql.converters
@@ -299,7 +299,8 @@ class Connection(
             pymysql.err.MySQLError: what the server said, or that the connection is
                 lost.
         """
-        self.check_length(command)
+        if self.max_packet is not None:
+            self.check_length(command)
         self.begin_command()
         self._timed_out = False
         timer = (
@@ -357,7 +358,9 @@ class Connection(
         """
         self.check_length(command)
         self.begin_command()
-        self.sent, self._timed_out, self.wire = False, False, WireState.STREAMING
+        self.sent = False
+        self._timed_out = False
+        self.wire = WireState.STREAMING
         self._stream_until = until
         self._timer = (
             None
@@ -371,7 +374,8 @@ class Connection(
                 await self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             await self._execute_command(COMMAND.COM_QUERY, command)
-            self.response, self._result = self.new_response(stream=True), None
+            self.response = self.new_response(stream=True)
+            self._result = None
             while self.response.names is None:
                 self.response.feed_stream(await self._receive())
             names: Sequence[str] = self.response.names
@@ -454,7 +458,16 @@ class Connection(
         """What has come of an answer."""
         if self._reader is not None and self._reader._buffer:
             await asyncio.sleep(0)  # read() would return at once, and others have to wait
-        data: bytes = await self._read(self._reader.read(self.CHUNK))
+        limit = self._config.read_timeout
+        timer = None if limit is None else self._loop.call_later(limit, self._time_out)
+        try:
+            data: bytes = await self._reader.read(self.CHUNK)
+        except BaseException as error:
+            self._read_failed(error)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
         if not data:
             raise pymysql.err.OperationalError(
                 CR.CR_SERVER_LOST, "Lost connection to MySQL server during query"
@@ -462,26 +475,27 @@ class Connection(
         return data
 
     async def _read_bytes(self, num_bytes: int) -> Any:
-        return await self._read(self._reader.readexactly(num_bytes))
-
-    async def _read(self, reading: Coroutine[Any, Any, bytes]) -> bytes:
         limit = self._config.read_timeout
         timer = None if limit is None else self._loop.call_later(limit, self._time_out)
         try:
-            return await reading
+            return await self._reader.readexactly(num_bytes)
         except BaseException as error:
-            # a cursor's doing, and nobody else would know that the answer was not read
-            # to its end
-            if not self._in_use.locked():
-                self.abort()
-            if isinstance(error, (OSError, EOFError)):
-                why = "" if isinstance(error, EOFError) else f" ({error})"
-                message = f"Lost connection to MySQL server during query{why}"
-                raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from error
+            self._read_failed(error)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+
+    def _read_failed(self, error: BaseException) -> None:
+        """Raises: OperationalError in place of an error of a lost connection."""
+        # a cursor's doing, and nobody else would know that the answer was not read to
+        # its end
+        if not self._in_use.locked():
+            self.abort()
+        if isinstance(error, (OSError, EOFError)):
+            why = "" if isinstance(error, EOFError) else f" ({error})"
+            message = f"Lost connection to MySQL server during query{why}"
+            raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from error
 
     def _close_on_cancel(self) -> None:
         """aiomysql's own closes the socket; ``_read_bytes`` has done what is to be
@@ -503,7 +517,8 @@ class Connection(
             only_diagnostics: Nothing but the last statement's warnings is forgotten.
         """
         commands = self.reset_commands(only_diagnostics=only_diagnostics)
-        self.dirty, self.wire = False, WireState.RESETTING
+        self.dirty = False
+        self.wire = WireState.RESETTING
         self._reset_answers = len(commands)
         self._write_bytes(packets(commands))
 
@@ -516,7 +531,8 @@ class Connection(
         Raises:
             pymysql.err.MySQLError: The connection must not be used.
         """
-        self.wire, self._written = WireState.CLOSED, True
+        self.wire = WireState.CLOSED
+        self._written = True
         if self._writer is None:
             raise self.gone_away()
         timer = self._loop.call_later(until - time.monotonic(), self._time_out)
@@ -557,7 +573,9 @@ class Connection(
 
     def abort(self) -> None:
         """Drop the socket at once, without a word and without waiting."""
-        writer, self._writer, self._reader = self._writer, None, None
+        writer = self._writer
+        self._writer = None
+        self._reader = None
         if writer is None:
             return
         try:

@@ -22,6 +22,11 @@ from .connection import Connection
 from .idle_store import IdleStore
 from .runner import run_plan
 
+# An enum's member takes longer to look up than a name of the module.
+_REUSE = Disposition.REUSE
+_CLOSE = Disposition.CLOSE
+_RESETTING = WireState.RESETTING
+
 
 class Pool(BasePool):
     """At most ``pool_size + max_overflow`` connections to one database; ``pool_size``
@@ -134,7 +139,7 @@ class Pool(BasePool):
             now = time.monotonic()
             connection = connection or self._store.take()
             while connection is not None:
-                if connection.wire is WireState.RESETTING:
+                if connection.wire is _RESETTING:
                     await self._finish_reset(
                         connection, now + self.config.connect_timeout if until is None else until
                     )
@@ -265,25 +270,38 @@ class Pool(BasePool):
         if connection.refused_at:
             self.retire_older(connection.refused_at)
         disposition = self.disposition(connection)
-        if disposition is Disposition.DROP:
+        if disposition is not _REUSE and not self._make_reusable(disposition, connection):
             return
-        if disposition is Disposition.KILLER_OWNS_IT:
-            connection.kill_state = KillState.NONE
-            return
+        connection.lease = None
+        kept: Optional[Connection] = connection
+        if disposition is _CLOSE:
+            kept = None
+        elif not self._slots.waiting:
+            if self._store.is_full:
+                connection.quit()
+                kept = None
+            else:
+                self._store.put(connection)
+        self._give(lease, kept)
+
+    def _make_reusable(self, disposition: Disposition, connection: Connection) -> bool:
+        """Carry out what is to be done with a returned connection.
+
+        Returns:
+            False where its slot stays taken.
+        """
         if disposition is Disposition.KILL:
             self._kills.add(connection)
             self._start_killer()
-            return
-        connection.lease = None
-        if disposition is Disposition.CLOSE or (self._store.is_full and not self._slots.waiting):
+        elif disposition is Disposition.KILLER_OWNS_IT:
+            connection.kill_state = KillState.NONE
+        elif disposition is _CLOSE:
             connection.quit()
-            self._give(lease, None)
-            return
-        if disposition is not Disposition.REUSE:
+            return True
+        elif disposition is not Disposition.DROP:
             connection.begin_reset(only_diagnostics=disposition is Disposition.CLEAR)
-        if not self._slots.waiting:
-            self._store.put(connection)
-        self._give(lease, connection)
+            return True
+        return False
 
     def _give(self, lease: object, connection: Optional[Connection]) -> None:
         """The slot to who waits, or to nobody."""
@@ -344,7 +362,8 @@ class Pool(BasePool):
         Returns:
             Whether nothing more is done about the session.
         """
-        connection, over = job.connection, True
+        connection = job.connection
+        over = True
         try:
             if not connection.peer_closed() and not self.breaker.is_open:
                 outcome = await self._send_kill(job, spare)
@@ -378,7 +397,8 @@ class Pool(BasePool):
         """
         connection = job.connection
         if connection.kill_state is KillState.PENDING:
-            connection.kill_state, connection.wire = KillState.DONE, WireState.CLOSED
+            connection.kill_state = KillState.DONE
+            connection.wire = WireState.CLOSED
             return
         connection.abort()
         connection.wire = WireState.CLOSED

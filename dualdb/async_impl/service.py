@@ -33,7 +33,8 @@ class _Section:
     """
 
     def __init__(self, service: Any) -> None:
-        self.service, self.is_open = service, True
+        self.service = service
+        self.is_open = True
 
 
 _section: ContextVar[Optional[_Section]] = ContextVar("dualdb_section", default=None)
@@ -102,7 +103,8 @@ class DatabaseService(
     async def _run_exclusive(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:
         loop = asyncio.get_running_loop()
         if self._alone is None or self._alone_in is not loop:
-            self._alone, self._alone_in = asyncio.Lock(), loop
+            self._alone = asyncio.Lock()
+            self._alone_in = loop
         section = _section.get()
         # a hook that calls the service
         if section is not None and section.service is self and section.is_open:

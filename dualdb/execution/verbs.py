@@ -74,12 +74,15 @@ def query(
     timeout: Optional[float] = None,
     *,
     as_: Optional[Type[Any]] = None,
-    **declared: object,
+    **declared: Any,
 ) -> Plan[List[Any]]:
     """See ``Target.query``."""
-    results = yield from execute_statement(
-        route, reading(sql, params, as_, **declared), deadlines.deadline_after(timeout)
-    )
+    until = deadlines.deadline_after(timeout)
+    if as_ is None:  # most calls
+        results = yield from execute_statement(route, Statement(sql, params, **declared), until)
+        rows: List[Any] = results[0].rows
+        return rows
+    results = yield from execute_statement(route, reading(sql, params, as_, **declared), until)
     return rows_of(results[0], as_)
 
 

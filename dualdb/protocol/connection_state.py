@@ -110,7 +110,9 @@ class KillState(enum.Enum):
 
 
 # An enum's member takes longer to look up than a name of the module.
-_IDLE, _BUSY, _NO_KILL = WireState.IDLE, WireState.BUSY, KillState.NONE
+_IDLE = WireState.IDLE
+_BUSY = WireState.BUSY
+_NO_KILL = KillState.NONE
 
 
 class Lifetime:
@@ -308,7 +310,8 @@ class ConnectionState:
     def session_opened(self) -> None:
         """Begin with a new session; the object may have had another one before."""
         self.owner_pid = os.getpid()
-        self.wire, self.kill_state = WireState.IDLE, KillState.NONE
+        self.wire = WireState.IDLE
+        self.kill_state = KillState.NONE
         self.sent = self._written = self.aborted = self.dirty = self.has_diagnostics = False
         self.failure = self.max_packet = None
         self.refused_at = 0.0
@@ -326,7 +329,9 @@ class ConnectionState:
         return self.lifetime.expires_at < now or self.lifetime.opened_at <= opened_after
 
     def _forked(self) -> None:
-        self.inherited, self.wire, self._in_use = True, WireState.CLOSED, threading.Lock()
+        self.inherited = True
+        self.wire = WireState.CLOSED
+        self._in_use = threading.Lock()
         self._close_descriptor()
 
     @abstractmethod
@@ -421,7 +426,8 @@ class ConnectionState:
             or not isinstance(error, errors.DRIVER_ERRORS)
         )
         if errors.ends_answer(error):
-            self.has_diagnostics, self.wire = True, WireState.IDLE
+            self.has_diagnostics = True
+            self.wire = WireState.IDLE
         elif gave_up and self._written:
             self.wire = WireState.ABANDONED
         else:
@@ -447,7 +453,8 @@ class ConnectionState:
         self._end_stream(GeneratorExit())
 
     def _end_stream(self, error: Optional[BaseException]) -> None:
-        result, response = self._result, self.response
+        result = self._result
+        response = self.response
         if response is not None:
             self.response = None
             self.apply_response(response)
@@ -595,7 +602,8 @@ class ConnectionState:
             raise last
         elif last.server_status & session_setup.STATE_CHANGED:
             raise _not_as_new("a statement changed the session and did not report it")
-        self.wire, self.has_diagnostics = WireState.IDLE, False
+        self.wire = WireState.IDLE
+        self.has_diagnostics = False
 
 
 def _facts(probe: Any, lock: Optional[str]) -> session_setup.SessionFacts:

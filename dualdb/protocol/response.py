@@ -59,6 +59,10 @@ class Response:
     failure: Optional[pymysql.err.MySQLError] = None
     _more = False  # another result follows
     _skipping = False  # no more rows of this result are decoded
+    _undecodable: Optional[errors.UndecodableText] = None
+    _missing = 0  # bytes of the packet at hand
+    _position = 0  # in the data at hand, up to where it has been read
+    _taken = 0  # rows of a stream
 
     # Of the result at hand:
     _columns = 0  # their number, where the definitions have not all come
@@ -86,14 +90,10 @@ class Response:
         self._tuples = tuples
         self._stream = stream
         self._pieces: List[bytes] = []
-        self._missing = 0
         self._huge: List[bytes] = []
         # A function and no bound method, which would make a reference cycle: rows would
         # stay in memory until the next run of the garbage collector.
         self._state: Callable[[Response, bytes, int, int], Optional[int]] = Response._at_head
-        self._position = 0
-        self._taken = 0  # rows of a stream
-        self._undecodable: Optional[errors.UndecodableText] = None
 
     @property
     def names(self) -> Optional[Tuple[str, ...]]:
@@ -187,12 +187,18 @@ class Response:
 
     def _at_definitions(self, data: bytes, position: int, end: int) -> Optional[int]:
         """The definitions of the columns, and the packet that ends them."""
-        cached = self._cached_by(data, position)
+        cached = self.cached_decoder
         stop = position + self._defined_to
-        if cached is not None:
+        if (
+            cached is not None
+            and data.startswith(cached.definitions, position)
+            and cached.fits(self._columns, self._number, self._encoding, self._tuples)
+        ):
             self._number = self._number + self._columns & 255
             self._defined = self._columns
             stop = position + len(cached.definitions)
+        else:
+            cached = None
         while self._defined < self._columns:
             after = self._packet_end(data, stop, end)
             if after is None:
@@ -209,17 +215,10 @@ class Response:
         self.decoder = self.cached_decoder = cached or row_decoder_of(
             data[position:stop], self._encoding, tuples=self._tuples, compiled=self._compiled
         )
-        self._columns, self.message = 0, None
+        self._columns = 0
+        self.message = None
         self._state = Response._at_rows
         return after
-
-    def _cached_by(self, data: bytes, position: int) -> Optional[RowDecoder]:
-        """The decoder of the answer before, if these are the same columns."""
-        cached = self.cached_decoder
-        if cached is None or not data.startswith(cached.definitions, position):
-            return None
-        fits = cached.fits(self._columns, self._number, self._encoding, self._tuples)
-        return cached if fits else None
 
     def _at_rows(self, data: bytes, position: int, end: int) -> Optional[int]:
         """The rows, and the packet that ends them."""
@@ -336,7 +335,9 @@ class Response:
         warnings, status = struct.unpack_from("<HH", payload, 1)
         self.state_changed = bool(status & SERVER_SESSION_STATE_CHANGED)
         self.results.append(ResultSet(self.rows, self.decoder.names, len(self.rows), 0, warnings))
-        self.rows, self.decoder, self._skipping = [], None, False
+        self.rows = []
+        self.decoder = None
+        self._skipping = False
         self._state = Response._at_head
         self._more = bool(status & _MORE_RESULTS)
         self.complete = not self._more

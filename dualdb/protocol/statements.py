@@ -86,11 +86,10 @@ class Statement:
             raise errors.ParameterError(
                 f"max_rows is a number from 0 up, or None, not {max_rows!r}"
             )
-        parameters.check_statement(text)
+        self.text, self._by_style = parameters.bind_early(text, params)
         self.judgement = classify.judge(text)
         if self.judgement.changes_charset:
             raise classify.charset_refusal()
-        self.text, self._by_style = parameters.bind_early(text, params)
         self.is_long = self.asks_packet_limit or len(self.text) >= LONG_STATEMENT
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:

@@ -42,23 +42,10 @@ def bind(sql: str, params: Params, style: LiteralStyle = DEFAULT_STYLE) -> str:
         >>> bind("SELECT %s, %s", (1, "a"))
         "SELECT 1, 'a'"
     """
-    check_statement(sql)
-    return _bind(sql, params, style)
-
-
-def check_statement(sql: object) -> None:
-    """Check that a statement is a text, and not empty.
-
-    Raises:
-        ParameterError: It is not.
-    """
     if not isinstance(sql, str):
         raise ParameterError(f"sql must be str, not {type(sql).__name__}")
     if not sql or sql.isspace():
         raise ParameterError("the statement is empty")
-
-
-def _bind(sql: str, params: Params, style: LiteralStyle) -> str:
     if params is None:
         return sql
     found = _placeholders(sql, style.backslash_escapes)
@@ -85,7 +72,7 @@ def bind_early(sql: str, params: Params) -> Tuple[str, bool]:
     literals.
 
     Args:
-        sql: The statement, which passed ``check_statement``.
+        sql: The statement.
         params: Its parameters.
 
     Returns:
@@ -95,12 +82,12 @@ def bind_early(sql: str, params: Params) -> Tuple[str, bool]:
         ParameterError: No session takes it.
     """
     try:
-        return _bind(sql, params, DEFAULT_STYLE), False
+        return bind(sql, params), False
     except StyleDependent as error:
         refused = error
     for backslash_escapes in (True, False):
         try:
-            return _bind(sql, params, LiteralStyle(backslash_escapes, timezone.utc)), True
+            return bind(sql, params, LiteralStyle(backslash_escapes, timezone.utc)), True
         except StyleDependent:
             continue
     raise refused

@@ -35,7 +35,8 @@ class BorrowedConnection:
 
         It is closed, because nobody can say what state it was left in.
         """
-        connection, self._connection = self._connection, None
+        connection = self._connection
+        self._connection = None
         if connection is not None:
             self._pool.discard(connection)
 

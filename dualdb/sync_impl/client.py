@@ -54,7 +54,8 @@ class Target(
     """A shard or a session's database, found at each call."""
 
     def __init__(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> None:
-        self._resolve, self._identify = route, identify
+        self._resolve = route
+        self._identify = identify
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} {self._resolve}>"

@@ -158,13 +158,15 @@ class _Call:
         if connection is None:
             self.step = step
             return
-        self.connection, self._statement = connection, step
+        self.connection = connection
+        self._statement = step
         self._exchange = Resumable(with_session_tracking(step.statement, connection))
         self._resume_exchange(self._exchange.advance, None)
 
     def _resume_exchange(self, resume: Callable[[Any], Optional[bytes]], value: Any) -> None:
         """Go on with the exchange until its next command is sent, or it is over."""
-        connection, place = self.connection, self._statement.executor
+        connection = self.connection
+        place = self._statement.executor
         assert connection is not None
         while True:
             try:
@@ -188,10 +190,12 @@ class _Call:
                 self.expires_at = connection.receive_deadline()
                 return
             except BaseException as error:
-                resume, value = self._exchange.fail, error
+                resume = self._exchange.fail
+                value = error
 
     def _release(self) -> None:
-        connection, self.connection = self.connection, None
+        connection = self.connection
+        self.connection = None
         executor: Any = self._statement.executor
         executor._end(connection)
 
@@ -200,7 +204,8 @@ def _remaining(calls: Sequence[_Call]) -> List[Tuple[int, steps.Step]]:
     """What the calls cannot do without waiting, taken from them."""
     remaining: List[Tuple[int, steps.Step]] = []
     for call in calls:
-        step, call.step = call.step, None
+        step = call.step
+        call.step = None
         if step is not None:
             remaining.append((call.number, steps.RunPlan(call.plan.remaining(step))))
     return remaining

@@ -104,7 +104,8 @@ class Connection(
             context,
             tls.is_required(self._config),
         )
-        self._until, self._secure = until, False
+        self._until = until
+        self._secure = False
         try:
             self.password = self._look_up_password()
             self.connect(self._open_socket(until))
@@ -209,7 +210,8 @@ class Connection(
 
         PyMySQL's own way leaves one behind unclosed where a unix socket refuses.
         """
-        limit, path = max(until - time.monotonic(), 0.001), self._config.unix_socket
+        limit = max(until - time.monotonic(), 0.001)
+        path = self._config.unix_socket
         if path is None:
             dialled = socket.create_connection((self._config.host, self._config.port), limit)
             dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -246,7 +248,8 @@ class Connection(
 
         The session lives until it has been ended on the server.
         """
-        self.aborted, sock = True, self._sock
+        self.aborted = True
+        sock = self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
                 # Nobody waits for an answer: the server is told at once, and rolls back
@@ -277,7 +280,8 @@ class Connection(
         """The first half of ``run``: for who takes the answers of several connections
         as they come. Raises: as ``run``.
         """
-        self.check_length(command)
+        if self.max_packet is not None:
+            self.check_length(command)
         self._begin(until)
         try:
             self._execute_command(COMMAND.COM_QUERY, command)
@@ -329,14 +333,17 @@ class Connection(
 
     def _begin(self, until: Optional[float]) -> None:
         self.begin_command()
-        self._until, self._timed_out, self.response = until, False, None
+        self._until = until
+        self._timed_out = False
+        self.response = None
         if self._sock is None or self.aborted:
             raise self._failed(self.gone_away())
 
     def _failed(self, error: BaseException) -> BaseException:
         """What is to be raised in place of the error that ended a command."""
         error = self.readable(error)
-        until, response = self._until, self.response
+        until = self._until
+        response = self.response
         self._until = self.response = None
         if response is not None:
             self.apply_response(response)
@@ -369,7 +376,9 @@ class Connection(
         """
         self.check_length(command)
         self.begin_command()
-        self.sent, self._timed_out, self.wire = False, False, WireState.STREAMING
+        self.sent = False
+        self._timed_out = False
+        self.wire = WireState.STREAMING
         self._until = until
         try:
             if self._sock is None or self.aborted:
@@ -378,7 +387,8 @@ class Connection(
                 self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             self._execute_command(COMMAND.COM_QUERY, command)
-            self.response, self._result = self.new_response(stream=True), None
+            self.response = self.new_response(stream=True)
+            self._result = None
             while self.response.names is None:
                 self.response.feed_stream(self._receive())
             names: Sequence[str] = self.response.names
@@ -414,7 +424,8 @@ class Connection(
 
     def _stream_failed(self, error: BaseException) -> BaseException:
         error = self.readable(error)
-        until, self._until = self._until, None
+        until = self._until
+        self._until = None
         self._end_stream(error)
         late = self._timed_out and until is not None and time.monotonic() > until - 0.001
         return (
@@ -517,8 +528,10 @@ class Connection(
             only_diagnostics: Nothing but the last statement's warnings is forgotten.
         """
         commands = self.reset_commands(only_diagnostics=only_diagnostics)
-        self.dirty, self.wire = False, WireState.RESETTING
-        self._until, self._reset_answers = None, len(commands)
+        self.dirty = False
+        self.wire = WireState.RESETTING
+        self._until = None
+        self._reset_answers = len(commands)
         self._write_bytes(packets(commands))
 
     def finish_reset(self, until: float) -> None:
@@ -530,7 +543,8 @@ class Connection(
         Raises:
             pymysql.err.MySQLError: The connection must not be used.
         """
-        self.wire, self._until = WireState.CLOSED, until
+        self.wire = WireState.CLOSED
+        self._until = until
         if self._sock is None:
             raise self.gone_away()
         try:

@@ -60,14 +60,17 @@ class IdleStore:
     def take(self) -> Connection:
         """One of the store's, where there is none a new one that is not connected."""
         pooled = self._pool.connection(shareable=False)
-        handle, pooled._con = pooled._con, None
+        handle = pooled._con
+        pooled._con = None
         connection: Connection = handle._con
-        connection.handle, handle._con = handle, None
+        connection.handle = handle
+        handle._con = None
         return connection
 
     def put(self, connection: Connection) -> None:
         """Keep a connection until it is taken."""
-        handle, connection.handle = connection.handle, None
+        handle = connection.handle
+        connection.handle = None
         connection.lifetime.last_used_at = time.monotonic()
         handle._con = connection
         self._pool.cache(handle)

@@ -31,7 +31,8 @@ from .runner import run_plan
 log = logging.getLogger("dualdb")
 
 # An enum's member takes longer to look up than a name of the module.
-_REUSE, _RESETTING = Disposition.REUSE, WireState.RESETTING
+_REUSE = Disposition.REUSE
+_RESETTING = WireState.RESETTING
 
 
 class _Ref(weakref.ref):  # type: ignore[type-arg]
@@ -72,7 +73,8 @@ class _Waiter:
         self, connection: Optional[Connection] = None, error: Optional[BaseException] = None
     ) -> None:
         """Hand over a connection, or leave to take one; or an error."""
-        self.connection, self.error = connection, error
+        self.connection = connection
+        self.error = error
         with contextlib.suppress(RuntimeError):  # woken before
             self._ready.release()
 
@@ -180,7 +182,8 @@ class Pool(BasePool):
             ConnectionFailed: It could not be connected.
             ServiceNotOpen: The pool is closed.
         """
-        lease, connection = _Lease(self._lost), None
+        lease = _Lease(self._lost)
+        connection = None
         try:
             connection = self._acquire_slot(lease, until) or self._store.take()
             connection.lease = lease
@@ -205,7 +208,8 @@ class Pool(BasePool):
         """A connection that is there at once, so that nobody waits for it; None where
         there is none. See ``checkout``.
         """
-        lease, connection = _Lease(self._lost), None
+        lease = _Lease(self._lost)
+        connection = None
         with self._lock:
             self._free_lost()
             if self.closed or not self._slots.take(lease.ref):
@@ -494,7 +498,8 @@ class Pool(BasePool):
         Returns:
             Whether nothing more is done about the session.
         """
-        connection, over = job.connection, True
+        connection = job.connection
+        over = True
         try:
             if not connection.peer_closed() and not self.breaker.is_open:
                 over = self._kills.is_over(job, self._send_kill(job, spare), closed=self.closed)
@@ -528,7 +533,8 @@ class Pool(BasePool):
         with self._lock:
             held = connection.kill_state is KillState.PENDING
             if held:
-                connection.kill_state, connection.wire = KillState.DONE, WireState.CLOSED
+                connection.kill_state = KillState.DONE
+                connection.wire = WireState.CLOSED
         if held:
             return
         with contextlib.suppress(Exception):

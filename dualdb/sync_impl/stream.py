@@ -82,7 +82,8 @@ class Stream(BaseStream[MadeT]):
     def _start(self) -> None:
         if not self._joins(run_plan(execute.resolve_route(self._route), run_step)):
             run_plan(self._check_out(), run_step)
-        raw, limit = self._connection, self._until
+        raw = self._connection
+        limit = self._until
         run_plan(learn_limit(self._statement, raw), lambda command: raw.run(command, limit))
         self._made.begin(self._connection.start_stream(self._command(), self._until))
 

@@ -33,7 +33,8 @@ class Timer:
 
     def call(self) -> None:
         """Call the function once, and log what it raises."""
-        function, self._function = self._function, None
+        function = self._function
+        self._function = None
         try:
             if function is not None:
                 function()

@@ -70,7 +70,8 @@ class Transaction(
             state.gate.release()
 
     def __enter__(self) -> "Transaction":
-        limit, state = self._check_unused(), None
+        limit = self._check_unused()
+        state = None
         until = limit.clamp(deadlines.deadline_after())
         borrowed: List[Any] = []
         try:
@@ -118,8 +119,10 @@ class Transaction(
         self._leave(errors.Rollback())
 
     def _leave(self, error: Optional[BaseException]) -> None:
-        state, unknown = self._begun, None
-        verdict, finished = Verdict.NOTHING, False
+        state = self._begun
+        unknown = None
+        verdict = Verdict.NOTHING
+        finished = False
         try:
             verdict = self._end(error)
             until = state.end_until()

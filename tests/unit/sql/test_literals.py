@@ -155,7 +155,8 @@ def test_an_index_is_an_integer() -> None:
         def __str__(self) -> str:
             return INJECTED
 
-        __repr__ = __format__ = __str__
+        __repr__ = __str__
+        __format__ = __str__  # type: ignore[assignment]
 
     class Index:
         def __init__(self, number: Any) -> None:
@@ -168,7 +169,7 @@ def test_an_index_is_an_integer() -> None:
         def __eq__(self, other: object) -> bool:
             return False
 
-        __hash__ = None
+        __hash__ = None  # type: ignore[assignment]
 
     assert literal(Index(5)) == "5"
     assert literal(Index(Loud(5))) == "5"
@@ -240,8 +241,6 @@ def test_an_aware_datetime_is_converted_to_the_zone_of_the_session() -> None:
 
 class Zone(datetime.tzinfo):
     """A time zone that answers so, or fails so."""
-
-    dst = tzname = lambda self, moment: None
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
