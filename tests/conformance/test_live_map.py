@@ -466,12 +466,12 @@ def test_shards_are_administered_from_python(still: Any, io: IO, databases: Data
         "global",
         "ALTER TABLE table_shard_config MODIFY status ENUM('active', 'inactive', 'maintenance')",
     )
-    with pytest.raises(ParameterError, match="does not take 'readonly'"):
+    with pytest.raises(ParameterError, match="does not allow 'readonly'"):
         io(still.set_shard_status(5, "readonly"))
     with pytest.raises(TransactionAborted), io.entered(still.shard(5).transaction()) as tx:
         io(tx.execute(INSERT, (2,)))
         report = io.in_other_caller(lambda: still.drain_shard(5, timeout=0.2))
-        assert (report.shard_id, report.finished, report.cut) == (5, 0, 1)
+        assert (report.shard_id, report.finished, report.aborted) == (5, 0, 1)
         with pytest.raises(OperationalError):
             io(tx.execute(INSERT, (3,)))
     io(still.remove_shard(5))
