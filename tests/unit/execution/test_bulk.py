@@ -90,7 +90,9 @@ def test_the_timeout_is_for_all_chunks(timeout: Optional[float], earliest: Optio
 
 @pytest.mark.parametrize("chunk_rows", [0, -1, True, 1.5, "2", None])
 def test_chunk_rows_is_a_number_from_1_up(chunk_rows: Any) -> None:
-    with pytest.raises(ParameterError, match=f"^chunk_rows must be .* from 1 up, not {chunk_rows!r}$"):
+    with pytest.raises(
+        ParameterError, match=f"^chunk_rows must be .* from 1 up, not {chunk_rows!r}$"
+    ):
         next(plan([(1,)], chunk_rows=chunk_rows))
 
 
