@@ -207,7 +207,11 @@ def drain(
     confirm(f"Make shard {shard_id} inactive", yes)
     client = db.get_shard_client(shard_id)
     found = db.drain_shard(shard_id, timeout)
-    left = found.left if client is None else _wait_until_left(client.config, found.left, timeout)
+    left = (
+        found.remaining
+        if client is None
+        else _wait_until_left(client.config, found.remaining, timeout)
+    )
     report(
         current,
         [

@@ -1,1 +1,1 @@
-"""Plans: what to do, in which order, and what to do when it fails."""
+"""Plans: the order of the steps of each operation, and their error handling."""

@@ -1,4 +1,4 @@
-"""``executemany`` as a plan: chunks of rows, and what an error means for them."""
+"""The plan of ``executemany``: rows in chunks, and errors with row numbers."""
 
 import inspect
 from typing import (
@@ -15,8 +15,8 @@ from ..sql.bulk import Chunk, Chunks
 from .execute import execute_statement
 from .steps import AwaitUser, Plan, Route
 
-#: A chunk of several rows is not longer than this, whatever the server takes: more
-#: would only wait longer.
+#: Maximum length of a chunk of several rows, in bytes, even if the server allows more:
+#: longer statements are no faster.
 LONGEST_CHUNK = 4 * 1024 * 1024
 
 
@@ -33,11 +33,19 @@ def executemany(
 ) -> Plan[RowCount]:
     """Write rows chunk by chunk.
 
-    An error carries the numbers of the rows of its chunk; the chunks before it have
-    been written.
+    Args:
+        route: The route of all chunks.
+        sql: The statement for one row.
+        rows: An iterable, or in asyncio an async iterable, of parameters.
+        chunk_rows: The most rows of a chunk.
+        progress: Called with the number of rows written so far after each chunk.
+        timeout: Seconds for all chunks; None for no limit.
+        idempotent: A chunk may be sent again after its connection was lost.
+        awaits: The runner can await the caller's rows and ``progress``.
 
-    ``awaits`` says whether there is a loop in which the caller's rows and progress can
-    be awaited.
+    Raises:
+        Error: Writing a chunk failed; ``rows`` has the numbers of its rows. The chunks
+            before it have been written.
     """
     until = deadlines.deadline_after(timeout)
     is_async = hasattr(rows, "__aiter__")
@@ -59,9 +67,9 @@ def executemany(
         written = written + len(chunk.texts)
         lastrowid = results[0].lastrowid or lastrowid
         warnings = warnings + results[0].warnings
-        translated = None if progress is None else progress(written)
-        if awaits and inspect.isawaitable(translated):
-            yield AwaitUser(translated)
+        pending = None if progress is None else progress(written)
+        if awaits and inspect.isawaitable(pending):
+            yield AwaitUser(pending)
 
     if is_async:
         source = rows.__aiter__()
@@ -88,12 +96,14 @@ def _check_arguments(
     rows: object, chunk_rows: int, progress: Optional[Callable[[int], Any]], awaits: bool
 ) -> None:
     if not isinstance(chunk_rows, int) or isinstance(chunk_rows, bool) or chunk_rows < 1:
-        raise errors.ParameterError(f"chunk_rows is a number of rows from 1 up, not {chunk_rows!r}")
+        raise errors.ParameterError(f"chunk_rows must be an int from 1 up, not {chunk_rows!r}")
     is_async = hasattr(rows, "__aiter__")
     if not is_async and not hasattr(rows, "__iter__"):
-        raise errors.ParameterError(f"rows is an iterable of parameters, not {type(rows).__name__}")
+        raise errors.ParameterError(
+            f"rows must be an iterable of parameters, not {type(rows).__name__}"
+        )
     if not awaits and (is_async or inspect.iscoroutinefunction(progress)):
         raise errors.ParameterError(
-            f"{'rows that are' if is_async else 'a progress that is'} awaited are for "
-            "the asyncio service"
+            f"{'an async iterable of rows' if is_async else 'a coroutine function as progress'} "
+            "requires the asyncio service"
         )

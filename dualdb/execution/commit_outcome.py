@@ -1,4 +1,4 @@
-"""Finding out whether a transaction with a commit marker was committed."""
+"""Determining whether a transaction with a commit marker was committed."""
 
 import logging
 import time
@@ -14,8 +14,7 @@ from .steps import Executor, Plan, Sleep, fixed_route
 log = logging.getLogger("dualdb")
 
 
-#: Seconds that are spent on finding out what became of a COMMIT, where no deadline says
-#: less.
+#: The most seconds that are spent on determining the outcome of a COMMIT.
 COMMIT_LOOKUP_TIMEOUT = 30.0
 
 
@@ -25,10 +24,16 @@ def resolve_commit_outcome(
     until: Optional[float] = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan[Optional[bool]]:
-    """Whether the transaction that left this token was committed; None if that could
-    not be found out.
+    """Determine whether the transaction with this commit marker was committed.
 
-    It is tried until ``until``, by the clock, or for ``COMMIT_LOOKUP_TIMEOUT`` seconds.
+    Args:
+        client: The database of the transaction.
+        token: The token of its commit marker.
+        until: When to give up, by ``clock``; ``COMMIT_LOOKUP_TIMEOUT`` also applies.
+        clock: Returns seconds.
+
+    Returns:
+        Whether it was committed; None if this could not be determined.
     """
     limit = clock() + COMMIT_LOOKUP_TIMEOUT
     for other in (until, deadlines.deadline_after()):
@@ -40,11 +45,11 @@ def resolve_commit_outcome(
             )
             return bool(results[0].rows)
         except errors.LockWaitTimeout:
-            continue  # the server has not noticed yet that its client is gone
+            continue  # the server has not yet detected the lost connection
         except errors.Error as error:
             if not error.retryable or clock() >= limit:
                 log.warning(
-                    "%s: it could not be found out what became of a COMMIT: %s", client.name, error
+                    "%s: the outcome of a COMMIT could not be determined: %s", client.name, error
                 )
                 return None
             yield Sleep(retry.backoff(1))

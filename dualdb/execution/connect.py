@@ -1,4 +1,4 @@
-"""Opening a connection: how often it is tried, and what a failure means."""
+"""Opening a connection: retries, circuit breaker, and errors."""
 
 import logging
 import time
@@ -10,25 +10,28 @@ from .steps import Connect, Plan, Pool, Sleep
 
 log = logging.getLogger("dualdb")
 
-#: How often a connect is tried before the caller is told.
+#: Number of attempts to connect before an error is raised.
 CONNECT_ATTEMPTS = 3
 
 
 def connecting(
     pool: Pool, until: Optional[float] = None, clock: Callable[[], float] = time.monotonic
 ) -> Plan[None]:
-    """Open a connection, trying again where the failure may pass.
+    """Open a connection, with retries after temporary failures.
 
-    Nothing has been sent, so that is always safe.
+    Retrying is always safe, because nothing has been sent. After ``connect_timeout`` no
+    further attempt is made, so that an unresponsive host does not cost three timeouts.
+    While the pool's circuit is open only its periodic probe connects.
 
-    After ``connect_timeout`` no further attempt is made: a host that does not answer is
-    not waited for three times. While the pool's circuit is open nothing is tried at
-    all, but for one caller now and then.
+    Args:
+        pool: The pool that needs a connection.
+        until: The deadline, by ``clock``; None for no limit.
+        clock: Returns seconds.
 
     Raises:
-        ShardUnavailable: the database is a shard's.
-        ConnectionFailed: it is another.
-        DeadlineExceeded: ``until`` was over before.
+        ShardUnavailable: Connecting to a shard failed.
+        ConnectionFailed: Connecting to another database failed.
+        DeadlineExceeded: The deadline passed first.
     """
     began = clock()
     breaker = pool.breaker
@@ -39,16 +42,16 @@ def connecting(
         if wait is not None:
             assert breaker.failure is not None
             raise _no_connection(pool, breaker.failure, wait)
-        latest = now + limit
+        attempt_deadline = now + limit
         try:
-            yield Connect(latest if until is None else min(latest, until))
+            yield Connect(attempt_deadline if until is None else min(attempt_deadline, until))
             breaker.record_success()
             _report_recovery(pool)
             return
         except errors.ConnectionFailed as error:
             now = clock()
             late = until is not None and now >= until
-            if late and latest > now:
+            if late and attempt_deadline > now:
                 breaker.record_cancelled()
             elif error.errno in error_codes.UNREACHABLE:
                 breaker.record_failure(now, error)
@@ -65,8 +68,8 @@ def connecting(
             raise errors.DeadlineExceeded(message).with_context(
                 pool.name, pool.shard_id, sent=False
             ) from failed
-        passing = failed.retryable and now - began < limit and attempt + 1 < CONNECT_ATTEMPTS
-        if not passing or breaker.is_open or not pool.retry_budget.spend():
+        may_retry = failed.retryable and now - began < limit and attempt + 1 < CONNECT_ATTEMPTS
+        if not may_retry or breaker.is_open or not pool.retry_budget.spend():
             raise _no_connection(pool, failed, None)
         pause = retry.backoff(attempt)
         yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))
@@ -89,15 +92,15 @@ def _report_recovery(pool: Pool) -> None:
 def _no_connection(
     pool: Pool, failure: errors.ConnectionFailed, retry_after: Optional[float]
 ) -> errors.Error:
-    """The error for a caller who gets no connection.
+    """Make the error for a failed checkout.
 
     Args:
         pool: The pool that could not connect.
-        failure: Why.
-        retry_after: Seconds until it is tried again; None where nobody was told to
-            wait.
+        failure: The error of the connect.
+        retry_after: Seconds until the circuit breaker allows the next attempt; None if
+            it did not refuse this one.
     """
-    later = "" if retry_after is None else f"; tried again in {retry_after:.1f} s"
+    later = "" if retry_after is None else f"; next attempt in {retry_after:.1f} s"
     if pool.shard_id is not None:
         unavailable = errors.shard_unavailable(
             pool.shard_id, f"no connection: {failure.summary}{later}"

@@ -1,4 +1,4 @@
-"""A statement on a connection of its own, whatever transaction the caller is in."""
+"""Execution on a separate connection, outside the caller's transactions."""
 
 from typing import Any, Callable, Optional, Union
 
@@ -6,8 +6,14 @@ from ..protocol.statements import Call, Statement
 
 
 class DetachedExecutor:
-    """A client's database, outside of whatever transaction the caller is in: for what
-    concerns the whole service, or several shards.
+    """Executes statements outside the caller's transactions: for statements of the
+    service itself, and of calls to several shards.
+
+    Args:
+        client: The database's client.
+        read_only: Only statements known to be reads are accepted.
+        refresh_on_miss: Makes the plan that reads the shard table again, if the
+            database is a shard.
     """
 
     def __init__(
@@ -22,18 +28,19 @@ class DetachedExecutor:
         self.shard_id = client.shard_id
         self._read_only = read_only
         self._refresh_on_miss = refresh_on_miss
-        #: What a write is refused with, where the client says so itself.
+        #: Makes the error for a write, if the client has its own.
         self.write_refusal = getattr(client, "write_refusal", None)
 
     def _record_insert_id(self, lastrowid: int) -> None:
-        """It is nobody's insert."""
+        """Ignore the id: ``get_last_insert_id`` is about the caller's own inserts."""
 
     def _execute(self, statement: Union[Statement, Call], until: Optional[float] = None) -> Any:
         return self._client._execute_on_own_connection(statement, until)
 
     def _begin(self) -> Any:
-        """In threads: a connection that is there at once, or None; ``_end`` takes it
-        back.
+        """Check out an idle connection without waiting, or return None.
+
+        Used by threads only; release it with ``_end``.
         """
         return self._client.pool.checkout_idle()
 

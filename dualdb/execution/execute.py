@@ -1,4 +1,4 @@
-"""Running one statement where its route leads, and when it may be sent again."""
+"""Executing one statement along its route, and the rules for sending it again."""
 
 import time
 from typing import Any, Callable, List, Optional, Tuple, Union
@@ -16,9 +16,17 @@ def execute_statement(
 ) -> Plan[Any]:
     """Run one statement where the route says.
 
-    A statement is sent once. Only one that lost its connection, outside a transaction,
-    and is a plain read or was declared idempotent or had not been sent whole, is sent a
-    second time.
+    It is sent a second time only if its connection was lost outside a transaction, and
+    it is a plain read, was declared idempotent, or had not been sent completely.
+
+    Args:
+        route: The route of the call.
+        statement: The statement or procedure call.
+        timeout: Seconds for everything; None for no limit but the block's deadline.
+        clock: Returns seconds.
+
+    Returns:
+        The result of the statement's exchange: a list of result sets, or a CallResult.
 
     Args:
         route: Where to.
@@ -70,13 +78,17 @@ def check_out(
     until: Optional[float] = None,
     into: Optional[List[Tuple[Any, Any]]] = None,
 ) -> Plan[Tuple[Any, Any]]:
-    """A client by the route, and a connection out of its pool, before the deadline of
-    the block is over.
+    """Check out a connection of the database that the route selects.
 
     With ``raw`` it is for a borrower whose statements are not known, which a read-only
     shard refuses.
 
-    Raises: what ``execute_statement`` raises before anything is sent, and PoolTimeout.
+    Returns:
+        The client and the connection.
+
+    Raises:
+        PoolTimeout: No connection became free.
+        Error: As ``execute_statement`` before anything is sent.
     """
     until = deadlines.deadline_after() if until is None else until
     for last in (False, True):
@@ -92,7 +104,12 @@ def check_out(
 
 
 def write_refusal(executor: Any, why: str) -> errors.Error:
-    """What a write is refused with where only reads are taken; ``why`` it is one."""
+    """Make the error for a write to a read-only executor.
+
+    Args:
+        executor: The executor, which may make its own error.
+        why: Why the statement is not known to be a read.
+    """
     refusal = getattr(executor, "write_refusal", None)
     if refusal is not None:
         refused: errors.Error = refusal()
@@ -101,10 +118,14 @@ def write_refusal(executor: Any, why: str) -> errors.Error:
 
 
 def resolve_route(route: Route, until: Optional[float] = None) -> Plan[Executor]:
-    """Where the route leads, before ``until`` by time.monotonic().
+    """Resolve a route.
+
+    Args:
+        route: The route.
+        until: The deadline, by time.monotonic(); None for no limit.
 
     Raises:
-        RoutingError: Nowhere.
+        RoutingError: No database could be selected.
         ServiceNotOpen: Its service is not open.
     """
     return (yield from route(until))
@@ -113,10 +134,10 @@ def resolve_route(route: Route, until: Optional[float] = None) -> Plan[Executor]
 def _route_changed(
     route: Route, executor: Executor, error: errors.Error, until: Optional[float]
 ) -> Plan[bool]:
-    """Whether the route does not lead to the place any more that gave the error.
+    """Resolve the route again after an error; return whether it leads elsewhere now.
 
-    Its pool was closed after the route was chosen: the shard has moved, or is gone. Or
-    its server turned the account away, which the shard table may know better by now.
+    Either the pool was closed after the route was resolved, because the shard was moved
+    or removed; or the server denied the login, and the shard table may have changed.
     """
     if not isinstance(error, errors.ServiceNotOpen):
         refused = getattr(error.__cause__, "errno", None) in error_codes.DENIED

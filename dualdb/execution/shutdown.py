@@ -1,4 +1,4 @@
-"""Closing pools, with or without waiting for the work in progress."""
+"""Closing pools, optionally after waiting for the work in progress."""
 
 import time
 from typing import Callable, Optional, Tuple
@@ -6,7 +6,7 @@ from typing import Callable, Optional, Tuple
 from .. import deadlines
 from .steps import AbortInUse, Close, Plan, Pooled, WaitForKills, WaitUnused
 
-#: Seconds that closing waits for what callers have given up to be ended on the server.
+#: Seconds that closing waits for abandoned statements to be killed on the server.
 KILL_GRACE = 2.0
 
 
@@ -17,12 +17,14 @@ def closing(
 ) -> Plan[None]:
     """Close pools.
 
-    With a ``timeout`` in seconds, wait that long for the work in progress and then
-    break what is left of it.
+    Args:
+        clients: The clients whose pools are closed.
+        timeout: Seconds to wait for the work in progress, which is then aborted; None
+            neither waits nor aborts.
+        clock: Returns seconds.
     """
     until = None if timeout is None else clock() + deadlines.seconds(timeout)
-    # First what cannot be interrupted: a task that is cancelled while it waits has
-    # closed its pools.
+    # Uninterruptible step first: a task cancelled while waiting has closed its pools.
     yield Close(clients)
     if until is not None:
         yield WaitUnused(clients, until)

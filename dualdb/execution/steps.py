@@ -1,10 +1,10 @@
-"""The steps that a plan yields, and what a plan is.
+"""The steps that plans yield.
 
-A *plan* is a generator. It yields *steps*, small frozen values, and is sent what each
-step gave or has its error thrown in; what it returns is the call's result.
-``sync_impl`` and ``async_impl`` each have one runner that performs the steps. A step is
-one whole unit of I/O, so a plan never holds a connection while it waits to be resumed,
-and an abandoned plan leaves nothing behind.
+A *plan* is a generator. It yields *steps*, which are small immutable values. The runner
+of ``sync_impl`` or ``async_impl`` runs each step and resumes the plan with its result
+or error; the plan's return value is the result of the call. A step is a complete unit
+of I/O, so a suspended plan never holds a connection, and an abandoned plan leaks
+nothing.
 """
 
 from typing import (
@@ -30,26 +30,32 @@ T = TypeVar("T")
 
 
 class Executor(Protocol):
-    """Where a statement is performed: a database's client, or a transaction on one."""
+    """Executes statements: a database's client, or a transaction on one."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The database's name, for messages."""
+        ...
 
     @property
-    def shard_id(self) -> Optional[int]: ...
+    def shard_id(self) -> Optional[int]:
+        """The shard's id; None for another database."""
+        ...
 
     @property
     def _read_only(self) -> bool:
-        """Only what is known to be a read goes there."""
+        """Only statements known to be reads are accepted."""
         ...
 
     @property
     def _refresh_on_miss(self) -> "Optional[Callable[..., Plan[None]]]":
-        """Reads the shard table again, where there is one that knows this place."""
+        """Makes the plan that reads the shard table again; None without such a
+        table.
+        """
         ...
 
     def _record_insert_id(self, lastrowid: int) -> None:
-        """Keep the id that an INSERT made, for ``get_last_insert_id``."""
+        """Record the id that an INSERT generated, for ``get_last_insert_id``."""
 
     def _execute(self, statement: "Union[Statement, Call]", until: Optional[float] = None) -> Any:
         """Run the statement on one connection, before ``until``: what its exchange
@@ -57,12 +63,12 @@ class Executor(Protocol):
         """
 
     def _take_retry_token(self) -> bool:
-        """Whether the retry budget of the database allows one more."""
+        """Take one retry from the database's budget; False if it is exhausted."""
         ...
 
 
 class Pool(Protocol):
-    """A pool, as far as connecting goes."""
+    """The part of a pool that ``connecting`` uses."""
 
     config: DatabaseConfig
     name: str
@@ -73,19 +79,28 @@ class Pool(Protocol):
 
 
 class Pooled(Protocol):
-    """A database's client, as far as opening and closing it goes."""
+    """The part of a client that opening and closing uses."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The database's name, for messages."""
+        ...
 
     @property
-    def pool(self) -> Any: ...
+    def pool(self) -> Any:
+        """The client's pool."""
+        ...
 
 
 class Execute(NamedTuple):
     """Run a statement on one connection of an executor; gives its exchange's result.
 
-    ``until`` is when that must be over, by time.monotonic(); None for no limit.
+    The result is that of the exchange.
+
+    Attributes:
+        executor: The executor.
+        statement: The statement.
+        until: The deadline, by time.monotonic(); None for no limit.
     """
 
     executor: Executor
@@ -94,7 +109,7 @@ class Execute(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """Wait. In the background, closing the service ends the wait and the plan."""
+    """Wait. In the background, closing the service cancels the wait and the plan."""
 
     seconds: float
 
@@ -108,8 +123,8 @@ class Connect(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Have a client's pool make its first connection, which proves address, account and
-    database. A closed pool refuses.
+    """Open the first connection of a client's pool, which verifies address, account and
+    database. Fails if the pool is closed.
     """
 
     client: "Pooled"
@@ -117,7 +132,7 @@ class Open(NamedTuple):
 
 
 class CheckOut(NamedTuple):
-    """Take a connection out of a client's pool.
+    """Check out a connection of a client's pool.
 
     For a plan whose result it is, and which ends with it. The client and the connection
     are put into a list as well, where an interrupted caller finds them.
@@ -129,16 +144,16 @@ class CheckOut(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Close the clients' pools: idle connections now, those in use as they come back.
+    """Close the clients' pools: idle connections now, the others when released.
 
-    Cannot be interrupted halfway.
+    This step cannot be interrupted.
     """
 
     clients: Tuple["Pooled", ...]
 
 
 class AbortInUse(NamedTuple):
-    """Break the connections that are still in use, and log how many there were."""
+    """Abort the connections that are still in use, and log their number."""
 
     clients: Tuple["Pooled", ...]
 
@@ -150,8 +165,9 @@ class WaitForKills(NamedTuple):
 
 
 class WaitUnused(NamedTuple):
-    """Wait until none of the clients' connections is in use, but not longer than
-    ``until``, by time.monotonic().
+    """Wait until no connection of the clients is in use.
+
+    It ends at the latest at ``until``, by time.monotonic().
     """
 
     clients: Tuple["Pooled", ...]
@@ -169,7 +185,7 @@ class PruneIdle(NamedTuple):
 class Gather(NamedTuple):
     """Run steps at the same time.
 
-    Gives a list of what each gave; an Exception in place of a value where it failed.
+    The result is a list of their results, with the Exception of each failed step.
     """
 
     steps: Tuple["Step", ...]
@@ -177,9 +193,9 @@ class Gather(NamedTuple):
 
 
 class FetchRow(NamedTuple):
-    """Read the next row of a stream, which is begun with its first.
+    """Read the next row of a stream; the first one starts it.
 
-    Gives None after the last.
+    The result is None after the last row.
     """
 
     stream: Any
@@ -192,8 +208,9 @@ class RunPlan(NamedTuple):
 
 
 class RunBlock(NamedTuple):
-    """Call a function inside the block of a transaction. Gives what it returns; None
-    where it has left the block by Rollback.
+    """Call a function inside a transaction block.
+
+    The result is that of the function; None if it raised Rollback.
     """
 
     transaction: Any
@@ -201,7 +218,9 @@ class RunBlock(NamedTuple):
 
 
 class AwaitUser(NamedTuple):
-    """Await what the caller has given: his next row, his progress. In asyncio alone."""
+    """Await an awaitable of the application: its next row, its progress; asyncio
+    only.
+    """
 
     given: Awaitable[Any]
 
@@ -215,8 +234,11 @@ class Spawn(NamedTuple):
 class Exclusive(NamedTuple):
     """Run a plan while no other such plan of its service runs: opening, loading.
 
-    ``run`` is the service's way of doing so; ``wait`` is for how many seconds another
-    one is waited for, after which nothing is done.
+    Attributes:
+        run: The service's method that does so.
+        plan: The plan.
+        wait: The most seconds to wait for the lock, after which the plan is not run;
+            None for no limit.
     """
 
     run: Callable[..., Any]
@@ -225,15 +247,16 @@ class Exclusive(NamedTuple):
 
 
 class CallHooks(NamedTuple):
-    """Call functions of the application's, one after the other, and log those that
-    fail. In asyncio they may be coroutine functions.
+    """Call hooks of the application in order, and log their exceptions.
+
+    In asyncio they may be coroutine functions.
     """
 
     calls: Tuple[Callable[[], Any], ...]
 
 
 class StopBackground(NamedTuple):
-    """End what runs in the background, and wait until it has ended."""
+    """Stop the background plan, and wait until it has ended."""
 
 
 Step = Union[
@@ -244,14 +267,14 @@ Step = Union[
 
 Plan = Generator[Step, Any, T]
 
-#: Where a call goes: a plan that is made and run for each call, with the time by which
-#: it must be over (by time.monotonic(), None for no limit). It raises a RoutingError or
-#: ServiceNotOpen where the call cannot go anywhere.
+#: Makes the plan that selects the executor of a call; run for each call, with the
+#: deadline by time.monotonic() (None for no limit). It raises RoutingError or
+#: ServiceNotOpen if there is none.
 Route = Callable[[Optional[float]], Plan[Executor]]
 
 
 def fixed_route(executor: Executor) -> Route:
-    """The route of a call whose database is known already."""
+    """Return the route that always selects this executor."""
 
     def route(until: Optional[float] = None) -> Plan[Executor]:
         yield from ()

@@ -1,4 +1,4 @@
-"""The verbs of a target as plans."""
+"""The methods of a target as plans."""
 
 from typing import Any, List, Optional, Sequence, Type
 
@@ -12,16 +12,16 @@ from .steps import Plan, Route
 
 
 def reading(sql: str, params: Params, as_: Any = None, **declared: Any) -> Statement:
-    """A statement whose rows are wanted.
+    """Make a statement that returns rows.
 
     Args:
         sql: The statement.
         params: Its parameters.
-        as_: What its rows are made; None for dicts.
-        declared: As for ``Statement``.
+        as_: The row type; None for dicts.
+        declared: Further arguments of ``Statement``.
 
     Raises:
-        ParameterError: Rows cannot be made as that, or the statement is wrong.
+        ParameterError: The row type is not supported, or the statement is invalid.
     """
     tuples = False
     if as_ is not None:
@@ -31,10 +31,10 @@ def reading(sql: str, params: Params, as_: Any = None, **declared: Any) -> State
 
 
 def rows_of(result: ResultSet, as_: Optional[Type[Any]] = None) -> List[Any]:
-    """The rows of a result.
+    """Return the rows of a result.
 
     Raises:
-        RowError: They cannot be made as ``as_``.
+        RowError: They do not match ``as_``.
     """
     return result.rows if as_ is None else typed(result, as_)
 
@@ -42,28 +42,28 @@ def rows_of(result: ResultSet, as_: Optional[Type[Any]] = None) -> List[Any]:
 def first_row(
     result: ResultSet, as_: Optional[Type[Any]] = None, *, strict: bool = False
 ) -> Optional[Any]:
-    """The first row of a result, or None.
+    """Return the first row of a result, or None.
 
     Raises:
-        TooManyRows: It is ``strict``, and there are more.
-        RowError: It cannot be made as ``as_``.
+        TooManyRows: ``strict`` is set, and there are more.
+        RowError: The row does not match ``as_``.
     """
     if strict and len(result.rows) > 1:
-        raise errors.TooManyRows(
-            f"{len(result.rows)} rows came where one at most is asked for"
-        ).with_context(None, sent=True)
+        raise errors.TooManyRows(f"expected at most one row, got {len(result.rows)}").with_context(
+            None, sent=True
+        )
     first = rows_of(result._replace(rows=result.rows[:1]), as_)
     return first[0] if first else None
 
 
 def first_value(result: ResultSet) -> Any:
-    """The first column of the first row of a result, or None."""
+    """Return the first column of the first row of a result, or None."""
     row = first_row(result)
     return next(iter(row.values())) if row else None
 
 
 def first_column(result: ResultSet) -> List[Any]:
-    """The values of the first column of a result."""
+    """Return the values of the first column of a result."""
     return [next(iter(row.values())) for row in result.rows]
 
 
@@ -148,6 +148,6 @@ def call(
 
 
 def call_rows(route: Route, procedure: str, params: Sequence[Any]) -> Plan[List[Row]]:
-    """The original service's form: the rows of all result sets in one list."""
+    """Return the rows of all result sets in one list, as the original service did."""
     result = yield from call(route, procedure, params)
     return result.rows

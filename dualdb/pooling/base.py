@@ -1,4 +1,4 @@
-"""What the pools of both implementations decide and keep, beside the waiting."""
+"""The state and decisions of a pool that both implementations share."""
 
 import enum
 import logging
@@ -26,17 +26,17 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class PoolStats(NamedTuple):
-    """A pool at one moment, counted without I/O.
+    """Statistics of a pool at one moment, collected without I/O.
 
     Attributes:
-        limit: the most connections there may be: ``pool_size + max_overflow``.
-        in_use, idle: the connections that there are; those that are still being ended
-            on the server count as in use.
-        waiting: callers who wait for one.
-        opened: how many have been opened in all.
-        timeouts: how many callers have waited in vain.
-        circuit: "closed", or "open" while the server cannot be reached and calls fail
-            at once.
+        limit: The most connections allowed: ``pool_size + max_overflow``.
+        in_use: Connections in use, including those whose session is being killed.
+        idle: Idle connections.
+        waiting: Callers that wait for a connection.
+        opened: Connections opened since the pool was created.
+        timeouts: Callers whose wait timed out since the pool was created.
+        circuit: The circuit breaker: "closed", or "open" while the server is
+            unreachable and calls fail at once.
     """
 
     limit: int
@@ -48,21 +48,21 @@ class PoolStats(NamedTuple):
     circuit: str
 
     def as_dict(self) -> Dict[str, Any]:
-        """The same as a dict of plain values, ready for ``json.dumps``."""
+        """Return it as a dict of plain values, for ``json.dumps``."""
         return self._asdict()
 
 
 class Disposition(enum.Enum):
-    """What is to be done with a connection that was returned.
+    """What to do with a returned connection.
 
     Attributes:
-        DROP: Forget it: it is the parent process's.
-        KILLER_OWNS_IT: Nothing: the killer checks it in when it is done.
+        DROP: Discard it without I/O: it belongs to the parent process.
+        KILLER_OWNS_IT: Nothing; the killer checks it in when it is done.
         KILL: Kill its session; the slot stays taken until then.
         CLOSE: Close it.
-        RESET: Have the server make its session as new.
-        CLEAR: Have the server forget the last statement's warnings and errors.
-        REUSE: Nothing: the next borrower finds it as it was.
+        RESET: Reset its session.
+        CLEAR: Clear the warnings and errors of the last statement on the server.
+        REUSE: Store it unchanged.
     """
 
     DROP = "drop"
@@ -78,19 +78,19 @@ _REUSE = Disposition.REUSE
 
 
 class BasePool:
-    """One database's connections: who has them, and whether the server is there.
+    """The connections of one database, their holders, and the state of the server.
 
     Args:
-        config: The database's, and the pool's limits.
-        name: The database's, for messages.
-        shard_id: None for a database that is no shard.
+        config: The configuration of the database and the pool.
+        name: The database's name, for messages.
+        shard_id: The shard's id; None for a database that is not a shard.
     """
 
-    #: Seconds between attempts to end a session that cannot be ended yet.
+    #: Seconds between attempts to kill a session that cannot be killed yet.
     KILL_RETRY_INTERVAL = 0.1
 
     _slots: Any
-    #: The driver's connection with this package's state.
+    #: The driver's connection class extended by this package.
     _connection_type: Type[ConnectionState]
 
     #: Called when the circuit opens, with the failure, and when it closes, with None.
@@ -105,43 +105,44 @@ class BasePool:
         self._tls: Optional[ssl.SSLContext] = None
         self.opened = self._timeouts = 0
         self.breaker = CircuitBreaker()
-        #: Connections that were opened before are replaced, by time.monotonic().
+        #: Connections opened before this time.monotonic() are replaced.
         self._opened_after = 0.0
         self._reset()
 
     def retire_older(self, now: float) -> None:
-        """Replace the connections that were opened before a moment: idle ones when they
-        are asked for, others after their return.
+        """Replace the connections that were opened before ``now``: idle ones at their
+        next checkout, the others after their release.
 
         Args:
-            now: The moment, by time.monotonic().
+            now: The time, by time.monotonic().
         """
         self._opened_after = max(self._opened_after, now)
 
     def _reset(self) -> None:
-        """Be a pool that has no connection."""
+        """Reset to a pool without connections."""
         self.breaker = CircuitBreaker(failure=self.breaker.failure)
         self.retry_budget = RetryBudget()
         self._kills = SessionKiller(self.name, self.KILL_RETRY_INTERVAL)
-        #: By the id of each connection in use: a weak reference to it, since when, and
-        #: by which line of whose program where leaks are looked for. Whoever loses a
-        #: connection must not have it kept alive here.
+        #: By id() of each connection in use: a weak reference, the time of its
+        #: checkout, and the code location of it if leaks are detected. The reference is
+        #: weak so that a leaked connection can be collected.
         self._checked_out: Dict[int, Tuple[weakref.ReferenceType[Any], float, str]] = {}
 
     @property
     def row_decoder(self) -> DecoderName:
-        """What decodes the rows of its connections."""
+        """The name of the row decoder of its connections."""
         return self._connection_type.decoder_for(self.config)
 
     @property
     def in_use(self) -> int:
-        """How many slots are taken: by callers, and by sessions that are still being
-        ended on the server.
-        """
+        """The number of taken slots: by callers, and by sessions being killed."""
         return int(self._slots.in_use)
 
     def disposition(self, connection: Any) -> Disposition:
-        """What to do with a returned connection. Pure; called under the pool's lock."""
+        """Decide what to do with a returned connection.
+
+        Pure; called under the pool's lock.
+        """
         if connection.untouched and connection.open and not (self.closed or self._resets_always):
             return _REUSE
         if connection.inherited:
@@ -153,11 +154,12 @@ class BasePool:
         if self.closed or not connection.open or not connection.reusable:
             return Disposition.CLOSE
         if connection.dirty or self._resets_always:
-            # a reset does not run what the server runs in each new session
+            # COM_RESET_CONNECTION does not run init_connect
             return Disposition.CLOSE if connection.facts.runs_init_connect else Disposition.RESET
         return Disposition.CLEAR
 
     def stats(self) -> PoolStats:
+        """Return the pool's statistics, without I/O."""
         return PoolStats(
             self._slots.limit,
             self.in_use,
@@ -176,7 +178,7 @@ class BasePool:
             return tls.context(self.config)
         except OSError as error:  # an ssl.SSLError too
             raise errors.ConnectionFailed(
-                CR.CR_SSL_CONNECTION_ERROR, f"the files for TLS cannot be used: {error}"
+                CR.CR_SSL_CONNECTION_ERROR, f"the TLS files cannot be used: {error}"
             ) from error
 
     def _record_checkout(self, connection: object, now: float) -> None:
@@ -187,8 +189,8 @@ class BasePool:
         )
 
     def checked_out_at(self, connection: object) -> Optional[float]:
-        """When a connection was checked out, by time.monotonic(); None if it is not
-        out.
+        """Return the time.monotonic() of a connection's checkout; None if it is not
+        checked out.
         """
         entry = self._checked_out.get(id(connection))
         return None if entry is None else entry[1]
@@ -198,10 +200,10 @@ class BasePool:
         return [connection for connection in found if connection is not None]
 
     def abort_in_use(self) -> int:
-        """Cut the connections that are still in use.
+        """Abort the connections that are still in use.
 
         Returns:
-            How many there were.
+            Their number.
         """
         connections = self._connections_out()
         for connection in connections:
@@ -209,15 +211,15 @@ class BasePool:
         return len(connections)
 
     def _warn_of_leaks(self) -> None:
-        """Say once of every connection that has been out for longer than
-        ``leak_threshold``, who has it.
+        """Log each connection once that has been checked out for longer than
+        ``leak_threshold``, with the code location of its checkout.
         """
         limit = self.config.leak_threshold
         now = time.monotonic()
         for key, (connection, since, place) in list(self._checked_out.items()):
             if limit is not None and place and now - since > limit:
                 log.warning(
-                    "%s: a connection has been in use for %.1f s, since it was taken at %s",
+                    "%s: a connection has been in use for %.1f s, since its checkout at %s",
                     self.name,
                     now - since,
                     place,
@@ -242,7 +244,7 @@ class BasePool:
 
 
 def _caller() -> str:
-    """The innermost line that is not this package's."""
+    """Return the innermost code location outside this package."""
     frame: Any = sys._getframe(2)
     while frame is not None and (
         frame.f_code.co_filename.startswith(_PACKAGE)

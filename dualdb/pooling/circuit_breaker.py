@@ -1,6 +1,6 @@
-"""Whether an endpoint is worth another attempt to connect: a circuit breaker.
+"""A circuit breaker for connecting to a server.
 
-Pure; the time is given.
+Pure: the current time is an argument.
 """
 
 import random
@@ -9,18 +9,22 @@ from typing import Callable, Optional
 
 from .. import errors
 
-#: Connects in a row that failed before the circuit opens.
+#: Consecutive failed connects that open the circuit.
 THRESHOLD = 3
-#: Seconds that an open circuit stays open, at first and at most.
+#: Seconds until an open circuit allows a probe, at first and at most.
 SHORTEST = 0.5
 LONGEST = 10.0
 
 
 class CircuitBreaker:
-    """The circuit opens when connects fail, so that calls fail at once; then one caller
-    at a time may try again.
+    """Opens when connects fail, so that calls fail at once; then allows one probe at a
+    time.
 
-    Only a failed connect counts. A server that answers, with whatever error, is there.
+    Only unreachable servers count. One that responds with an error is reachable.
+
+    Args:
+        spread: Returns a random number from 0 to 1, for jitter.
+        failure: The error of the last connect; None if it succeeded.
     """
 
     def __init__(
@@ -31,20 +35,27 @@ class CircuitBreaker:
         self._spread = spread
         self._lock = threading.Lock()
         self._failures = 0
-        self._opened = 0  # how often since it was last closed
+        self._opened = 0  # number of openings since it was last closed
         self._until = 0.0
         self._probing = False
         self._reported = False
-        #: What the last connect failed with; None if it did not.
+        #: The error of the last connect; None if it succeeded.
         self.failure = failure
 
     @property
     def is_open(self) -> bool:
+        """Whether the circuit is open."""
         return self._opened > 0
 
     def seconds_until_probe(self, now: float) -> Optional[float]:
-        """Seconds until the next attempt may be made; None: make it, and report how it
-        went.
+        """Request permission to connect.
+
+        Args:
+            now: The current time in seconds.
+
+        Returns:
+            None: connect, and record the outcome. Otherwise the seconds until the next
+            attempt is allowed.
         """
         with self._lock:
             if not self._opened:
@@ -57,18 +68,28 @@ class CircuitBreaker:
             return None
 
     def record_success(self, failure: Optional[errors.ConnectionFailed] = None) -> None:
-        """The server answered, and let the caller in or turned him away."""
+        """Record that the server responded.
+
+        Args:
+            failure: Its error, if it refused the login; None after a success.
+        """
         with self._lock:
             self._failures = self._opened = 0
             self._probing = False
             self.failure = failure
 
     def record_failure(self, now: float, failure: errors.ConnectionFailed) -> None:
+        """Record that the server could not be reached.
+
+        Args:
+            now: The current time in seconds.
+            failure: The error.
+        """
         with self._lock:
             self._failures += 1
             self.failure = failure
             if self._probing or self._failures >= THRESHOLD:
-                # Between half and the whole, lest all processes probe at once.
+                # Jitter of up to a half, so that processes do not probe in step.
                 span = min(LONGEST, SHORTEST * 2.0 ** min(self._opened, 16)) * (
                     0.5 + 0.5 * self._spread()
                 )
@@ -77,12 +98,12 @@ class CircuitBreaker:
             self._probing = False
 
     def record_cancelled(self) -> None:
-        """The attempt was broken off, which says nothing about the server."""
+        """Record that the attempt was cancelled, with no result about the server."""
         with self._lock:
             self._probing = False
 
     def report_outage(self) -> bool:
-        """True once for an outage: the circuit is open, and nobody has reported it."""
+        """Return True once per outage, when the circuit is open."""
         with self._lock:
             if self._reported or not self._opened:
                 return False
@@ -90,7 +111,7 @@ class CircuitBreaker:
             return True
 
     def report_recovery(self) -> bool:
-        """True once after an outage that was reported."""
+        """Return True once after a reported outage."""
         with self._lock:
             reported = self._reported
             self._reported = False

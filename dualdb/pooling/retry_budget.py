@@ -1,23 +1,23 @@
-"""How many retries a database may be asked for: when everything fails, retries must not
-multiply the load.
+"""A token bucket that limits the retries to one database, so that retries do not
+multiply the load during an outage.
 """
 
 import threading
 
-#: Retries that may be made at once, and those earned by each call.
+#: The maximum balance in retries, and the amount that each call adds.
 BUDGET = 10.0
 PER_CALL = 0.1
 
 
 class RetryBudget:
-    """Retries of one database, earned by calls."""
+    """The retry budget of one database, replenished by its calls."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._left = BUDGET
 
     def earn(self) -> None:
-        """Count a call."""
+        """Add the share of one call."""
         left = self._left + PER_CALL
         self._left = left if left < BUDGET else BUDGET
 
@@ -25,7 +25,7 @@ class RetryBudget:
         """Take one retry.
 
         Returns:
-            False where there is none left.
+            False if the budget is exhausted.
         """
         with self._lock:
             if self._left < 1.0:

@@ -1,8 +1,8 @@
-"""Which sessions are to be killed on the server, and when to give one up.
+"""The queue of sessions to be killed on the server.
 
-A call that timed out or was cancelled leaves its statement running. It is killed over a
-connection of its own, and its slot stays taken until then, so that the server never
-runs more sessions than the limit. Pure; the pools do the waiting.
+A call that timed out or was cancelled leaves its statement running. It is killed from a
+separate connection, and its slot stays taken until then, so that the server never runs
+more sessions than the limit. Pure; the pools do the I/O.
 """
 
 import logging
@@ -13,10 +13,10 @@ from ..protocol.kill import KillOutcome
 
 log = logging.getLogger("dualdb")
 
-#: Seconds between attempts to end a session that cannot be ended yet.
+#: Seconds between attempts to kill a session that cannot be killed yet.
 KILL_RETRY_INTERVAL = 0.1
-#: How often a session that the server does not know is looked for: behind a load
-#: balancer another connection may reach its server.
+#: Attempts for a session that the server does not know: behind a load balancer another
+#: connection may reach its server.
 MOST_SEARCHES = 8
 
 
@@ -24,8 +24,8 @@ class KillJob(NamedTuple):
     """One session to be killed.
 
     Attributes:
-        connection: To that session; its socket stays open meanwhile.
-        searches: How often a server has not known it.
+        connection: The connection of that session; its socket stays open meanwhile.
+        searches: Attempts in which the server did not know the session.
     """
 
     connection: Any
@@ -33,12 +33,12 @@ class KillJob(NamedTuple):
 
 
 class SessionKiller:
-    """The sessions of one pool that are to be killed, in their order.
+    """The queue of one pool's sessions to be killed.
 
     Args:
-        name: The database's, for the log.
-        retry_interval: Seconds before the next attempt at a session that cannot be
-            ended yet.
+        name: The database's name, for the log.
+        retry_interval: Seconds between attempts to kill a session that cannot be killed
+            yet.
     """
 
     def __init__(self, name: str, retry_interval: float = KILL_RETRY_INTERVAL) -> None:
@@ -51,52 +51,54 @@ class SessionKiller:
         return len(self._jobs)
 
     def add(self, connection: object) -> None:
-        """Have a connection's session killed."""
+        """Queue a connection's session to be killed."""
         self._jobs.append(KillJob(connection))
 
     def next(self) -> Optional[KillJob]:
-        """The next session; None where there is none."""
+        """Remove and return the next job; None if there is none."""
         return self._jobs.popleft() if self._jobs else None
 
     def put_back(self, job: KillJob) -> None:
-        """An attempt was broken off."""
+        """Queue a job again whose attempt was cancelled."""
         self._jobs.append(job)
 
     def is_over(self, job: KillJob, outcome: KillOutcome, *, closed: bool) -> bool:
-        """Judge an attempt; another one is queued where it makes sense.
+        """Decide after an attempt whether the job is done; otherwise queue it again.
 
         Args:
-            job: What was tried.
-            outcome: What came of it.
-            closed: The pool is closed, so that nobody waits for the slot.
+            job: The job.
+            outcome: The outcome of the attempt.
+            closed: The pool is closed, so that the slot is not needed.
 
         Returns:
-            True where nothing more is done about the session.
+            True if there will be no further attempt.
         """
         if outcome is KillOutcome.ENDED or closed:
             return True
         if outcome is KillOutcome.NOT_YET:
-            self._warn_once(job, "goes on with a definer's rights and cannot be ended yet")
+            self._warn_once(job, "runs with a definer's rights and cannot be killed yet")
             self._jobs.append(job)
             return False
         if job.searches + 1 < MOST_SEARCHES:
             self._jobs.append(job._replace(searches=job.searches + 1))
             return False
-        self._warn_once(job, "is not known where a KILL could be sent, and its statement may go on")
+        self._warn_once(
+            job, "was not found on any server that was reached, and its statement may continue"
+        )
         return True
 
     def warn_failed(self, job: KillJob, error: BaseException) -> None:
-        """Log that an attempt failed altogether."""
+        """Log that an attempt failed with an error."""
         log.warning(
-            "%s: what session %d was doing could not be ended on the server: %s",
+            "%s: session %d could not be killed on the server: %s",
             self.name,
             job.connection.session_id,
             error,
         )
 
     def warn_unproven(self, job: KillJob) -> None:
-        """Log that no KILL can be sent, because the session has no lock."""
-        self._warn_once(job, "cannot be told from others on this server and is not ended")
+        """Log that a session is not killed, because it holds no lock to identify it."""
+        self._warn_once(job, "cannot be identified safely on this server and is not killed")
 
     def _warn_once(self, job: KillJob, what: str) -> None:
         session_id = job.connection.session_id

@@ -1,6 +1,6 @@
-"""Who may hold a connection: the bookkeeping both pools share.
+"""The connection slots of a pool and their wait queue, shared by both implementations.
 
-Pure; the caller brings the lock and does the waiting.
+Pure: the caller holds the lock and does the waiting.
 """
 
 from collections import deque
@@ -12,12 +12,14 @@ W = TypeVar("W")
 
 
 class Slots(Generic[W]):
-    """At most ``limit`` holders at once; those who wait are served in the order they
-    came.
+    """A semaphore of ``limit`` slots with a first-in, first-out wait queue.
 
-    A slot that is given back while somebody waits passes to the first of them and is
-    never free in between, so a newcomer cannot overtake. A slot is its holder's entry
-    in a set: to free it twice does nothing. ``W`` is whatever the caller wakes.
+    A slot released while there are waiters passes directly to the first of them, so a
+    newcomer cannot overtake. A slot is its holder's entry in a set, so releasing it
+    twice has no effect. ``W`` is the type of the waiters, which the caller wakes.
+
+    Args:
+        limit: The number of slots.
     """
 
     def __init__(self, limit: int) -> None:
@@ -27,31 +29,35 @@ class Slots(Generic[W]):
 
     @property
     def in_use(self) -> int:
-        """How many slots are taken."""
+        """The number of taken slots."""
         return len(self._holders)
 
     @property
     def waiting(self) -> int:
-        """How many wait for a slot."""
+        """The number of waiters."""
         return len(self._waiting)
 
     def take(self, holder: Hashable) -> bool:
-        """Take a slot if one is free; otherwise ``queue`` for one."""
+        """Take a slot if one is free.
+
+        Returns:
+            False if none is free; then ``queue`` for one.
+        """
         if len(self._holders) < self.limit:
             self._holders.add(holder)
             return True
         return False
 
     def queue(self, waiter: W, holder: Hashable) -> None:
-        """Stand in line. The slot is yours when ``give`` has returned this waiter."""
+        """Append a waiter. Its holder has the slot when ``give`` returns the waiter."""
         self._waiting.append((waiter, holder))
 
     def give(self, holder: Hashable) -> Optional[W]:
-        """Give a slot back.
+        """Release a slot.
 
         Returns:
-            Who has it now and is to be woken and then passed to ``served``; None where
-            the slot is free.
+            The waiter that has the slot now, to be woken and then passed to ``served``;
+            None if the slot is free.
         """
         if not self._waiting or holder not in self._holders:
             self._holders.discard(holder)
@@ -62,15 +68,15 @@ class Slots(Generic[W]):
         return waiter
 
     def served(self, waiter: W) -> None:
-        """The waiter has been woken and leaves the line."""
+        """Remove a waiter that has been woken."""
         if self._waiting and self._waiting[0][0] is waiter:
             self._waiting.popleft()
 
     def withdraw(self, waiter: W) -> bool:
-        """Stop waiting.
+        """Remove a waiter that stops waiting.
 
         Returns:
-            False: too late, the waiter has a slot, which must be used or given back.
+            False if it already has a slot, which must be used or released.
         """
         for entry in self._waiting:
             if entry[0] is waiter:
@@ -79,14 +85,14 @@ class Slots(Generic[W]):
         return False
 
     def dismiss(self) -> List[W]:
-        """Take everybody who waits out of the line, without a slot: the pool closes."""
+        """Remove and return all waiters, without a slot, when the pool closes."""
         waiters = [waiter for waiter, _ in self._waiting]
         self._waiting.clear()
         return waiters
 
     def timeout(self, name: str, shard_id: Optional[int], waited: float) -> errors.PoolTimeout:
-        """The error for one who has waited too long, with the figures that say why."""
+        """Make the error for a timed-out waiter, with the pool's usage."""
         return errors.PoolTimeout(
             f"no connection to {name} became free within {waited:.2f} s: "
-            f"{self.in_use} of {self.limit} are in use, {self.waiting} more callers wait"
+            f"{self.in_use} of {self.limit} are in use, {self.waiting} more callers are waiting"
         ).with_context(name, shard_id, sent=False)

@@ -1,8 +1,8 @@
-"""Which authentication plugins may be answered over which line: no password leaves in
-clear, or for a key that anybody may have made.
+"""Restrictions on authentication plugins: no password is sent in clear text, or
+encrypted with an unverified key.
 
-A server chooses the plugin, in its greeting or in an authentication switch request, and
-so does whoever answers in its place.
+The server chooses the plugin, in its greeting or in an authentication switch request,
+and so does an attacker that impersonates it.
 """
 
 import ipaddress
@@ -18,45 +18,45 @@ from ..config import DatabaseConfig
 #: Cleartext Pluggable Authentication"; MariaDB, "Authentication Plugin - PAM".
 CLEAR_TEXT = frozenset({"mysql_clear_password", "dialog"})
 
-#: Plugins of which an answer gives the password away in seconds.
+#: Plugins whose response reveals the password within seconds.
 BROKEN = frozenset({"mysql_old_password"})
 
 CR_AUTH_PLUGIN_ERR = 2061
 
 
 def refused(message: str) -> pymysql.err.OperationalError:
-    """The error of a login that was not tried."""
+    """Make the error for a login that this package refuses."""
     return pymysql.err.OperationalError(CR_AUTH_PLUGIN_ERR, message)
 
 
 def check_plugin(plugin: Union[str, bytes], config: DatabaseConfig, *, encrypted: bool) -> None:
-    """Check that a plugin may be answered.
+    """Check that an authentication plugin is safe to use.
 
     Args:
         plugin: The plugin's name, as the server sent it.
-        config: Says whether certificates are verified.
-        encrypted: Whether the connection is inside TLS by now.
+        config: The configuration, which decides whether certificates are verified.
+        encrypted: Whether the connection already uses TLS.
 
     Raises:
-        pymysql.err.OperationalError: It may not, and nothing of the password was sent.
+        pymysql.err.OperationalError: It is not; nothing of the password was sent.
     """
     name = plugin.decode("ascii", "replace") if isinstance(plugin, bytes) else plugin
     if name in BROKEN:
-        raise refused(f"the server asks for {name}, which does not protect a password")
+        raise refused(f"the server requests {name}, which does not protect the password")
     verified = encrypted and config.ssl_mode in ("verify_ca", "verify_identity")
     if name in CLEAR_TEXT and not verified:
         raise refused(
-            f"the server asks for the password in clear ({name}): that is sent over TLS with a "
-            "verified certificate only; set ssl_mode to verify_identity or verify_ca"
+            f"the server requests the password in clear text ({name}), which is only sent over TLS "
+            "with a verified certificate: set ssl_mode to verify_identity or verify_ca"
         )
 
 
 def check_presented_key(config: DatabaseConfig, peer: object) -> None:
-    """Check that the password may be encrypted for a key that the server has presented.
+    """Check that the password may be encrypted with a key that the server presented.
 
     Args:
-        config: Allows it for every server with ``get_server_public_key``.
-        peer: The address of the other end, as ``getpeername`` returns it.
+        config: The configuration; ``get_server_public_key`` allows it for all servers.
+        peer: The address of the server, as ``getpeername`` returns it.
 
     Raises:
         pymysql.err.OperationalError: It may not.
@@ -64,14 +64,13 @@ def check_presented_key(config: DatabaseConfig, peer: object) -> None:
     if config.get_server_public_key or is_local(peer):
         return
     raise refused(
-        "the server asks for the password, encrypted for a key that anybody in its place could "
-        "have made: use TLS, name the key's file in server_public_key, or set "
-        "get_server_public_key"
+        "the server requests the password encrypted with a key that cannot be verified: use TLS, "
+        "name the key's file in server_public_key, or set get_server_public_key"
     )
 
 
 def is_local(peer: object) -> bool:
-    """Whether an address is this machine's: loopback, or a unix socket."""
+    """Return whether an address is loopback or a unix socket."""
     if not isinstance(peer, tuple):
         return isinstance(peer, (str, bytes))
     try:
@@ -83,7 +82,7 @@ def is_local(peer: object) -> bool:
 
 
 class Authentication:
-    """Mixed into a driver's connection: checks what the server asks for."""
+    """A mixin for the drivers' connections that checks authentication requests."""
 
     _config: DatabaseConfig
     _secure: bool
@@ -92,9 +91,9 @@ class Authentication:
 
     @property
     def server_public_key(self) -> Optional[bytes]:
-        """The RSA key that the drivers encrypt the password for.
+        """The RSA key with which the drivers encrypt the password.
 
-        They set it to what the server presents.
+        They set it to the key that the server presents, which is checked here.
         """
         return self._key
 
@@ -105,12 +104,20 @@ class Authentication:
         self._key = key
 
     def prepare_authentication(self, peer: object) -> None:
-        """Call it when the server's greeting has been read."""
+        """Load the pinned key; called when the server's greeting has been read.
+
+        Args:
+            peer: The address of the server, as ``getpeername`` returns it.
+        """
         self._key = _pinned_key(self._config)
         self._peer = peer
 
     def check_plugin(self, plugin: Union[str, bytes]) -> None:
-        """Raises: pymysql.err.OperationalError, before anything is sent."""
+        """Check that an authentication plugin is safe to use.
+
+        Raises:
+            pymysql.err.OperationalError: It is not; nothing of the password was sent.
+        """
         encrypted = self._secure and self._config.unix_socket is None
         check_plugin(plugin, self._config, encrypted=encrypted)
 
@@ -129,8 +136,8 @@ def _pinned_key(config: DatabaseConfig) -> Optional[bytes]:
 
 
 def forget_locals(error: BaseException) -> None:
-    """Clear the local variables of all frames that an error has left, and of those
-    before it: the drivers keep the password in theirs.
+    """Clear the local variables in the traceback frames of an error and its causes,
+    because frames of the drivers contain the password.
     """
     seen: Set[int] = set()
     pending = [error]
@@ -144,5 +151,5 @@ def forget_locals(error: BaseException) -> None:
 
 
 def lookup_failed(error: Exception) -> pymysql.err.OperationalError:
-    """The error of a login whose password could not be looked up."""
+    """Make the error for a login whose password could not be resolved."""
     return pymysql.err.OperationalError(CR.CR_UNKNOWN_ERROR, str(error))

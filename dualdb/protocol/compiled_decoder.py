@@ -1,4 +1,4 @@
-"""The compiled row decoder, an extension module that is there if it could be built."""
+"""The compiled row decoder, an optional extension module."""
 
 from decimal import Decimal
 from functools import cache
@@ -33,9 +33,10 @@ def compiled_read(
     Args:
         names: The keys of a row.
         columns: Each column's encoding and driver's converter, as in row_decoder.
-        converters: Python's way from a value's bytes to the value, for what is unusual.
-        make_fallback: Makes Python's ``read``, when the first row cannot be read: it is
-            called for such a row, so that errors are raised there.
+        converters: Python functions from a value's bytes to the value, for uncommon
+            types and formats.
+        make_fallback: Makes the Python ``read``, on the first row that the compiled
+            decoder cannot read: it decodes such rows and raises their errors.
         tuples: Rows are tuples, not dicts.
     """
     made = cache(make_fallback)

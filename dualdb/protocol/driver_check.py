@@ -1,9 +1,9 @@
-"""Whether this package's own reader of answers can be trusted beside the driver that is
-installed: found out once, at import.
+"""A check, at import, that this package's row decoder is compatible with the installed
+driver.
 
-A driver's release may change what its values are, or a name that the reader leans on.
-So both are given the same answer, of every kind of column, and where they do not give
-the same rows, the driver reads everything itself.
+A new release of a driver may change the values it produces, or an internal name that
+the decoder uses. So both decode the same recorded response with columns of all types.
+If the rows differ, the driver's decoder is used.
 """
 
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger("dualdb")
 
 _UTF8 = 45
 _BINARY = 63
-#: Kinds of columns, each with texts that it may have; None is NULL.
+#: Column types with sample values in text format; None is NULL.
 _SAMPLES: List[Tuple[int, int, Tuple[Any, ...]]] = [
     (FIELD_TYPE.LONGLONG, _BINARY, (b"-9223372036854775808", b"0", None)),
     (FIELD_TYPE.YEAR, _BINARY, (b"2024", b"0000", b"1901")),
@@ -72,7 +72,7 @@ def _payloads() -> List[bytes]:
 
 
 class Recorded:
-    """A driver's connection as far as reading a result goes."""
+    """A stub of a driver's connection, with what reading a result uses."""
 
     use_unicode = True
     encoding = "utf8"
@@ -83,6 +83,7 @@ class Recorded:
         self._packets = iter(_payloads())
 
     def packet(self, packet_type: Type[Any] = MysqlPacket) -> Any:
+        """Return the next recorded packet."""
         return packet_type(next(self._packets), self.encoding)
 
 
@@ -91,11 +92,11 @@ def _kinds(rows: Iterable[Iterable[Any]]) -> List[Any]:
 
 
 def why_not(driver: object, by_driver: Callable[[], Any]) -> str:
-    """What speaks against the reader beside this driver's connection class; nothing
-    where it is to be trusted.
+    """Return why the decoder is incompatible with a driver; empty if it is compatible.
 
     Args:
-        by_driver: gives the rows of the recorded answer, as the driver reads it.
+        driver: The driver's connection class.
+        by_driver: Returns the rows of the recorded response, decoded by the driver.
     """
     missing = [
         name
@@ -114,23 +115,27 @@ def why_not(driver: object, by_driver: Callable[[], Any]) -> str:
             response = Response("utf8", tuples=True, compiled=compiled)
             response.feed(b"".join(packets))
             if _kinds(response.results[0].rows) != expected:
-                return "it gives other values"
+                return "the values differ"
         return ""
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
 
 def trusted(driver: object, by_driver: Callable[[], Any], version: str) -> bool:
-    """Whether answers to this driver's connections are read by ``reader``; says so in
-    the log where they are not.
+    """Return whether this package's decoder is used with a driver; log if not.
+
+    Args:
+        driver: The driver's connection class.
+        by_driver: Returns the rows of the recorded response, decoded by the driver.
+        version: The driver's version, for the log.
     """
     why = why_not(driver, by_driver)
     if why:
         name = driver.__module__.partition(".")[0]
         log.warning(
             (
-                "%s %s reads its answers itself, which is slower: dualdb's own reader does "
-                "not fit it (%s)"
+                "%s %s decodes rows itself, which is slower: dualdb's row decoder is not "
+                "compatible with it (%s)"
             ),
             name,
             version,

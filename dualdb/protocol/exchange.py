@@ -1,8 +1,8 @@
-"""Exchanges: the commands of one statement on one connection, and their answers.
+"""Exchanges: the commands of one statement on one connection, and their responses.
 
-An *exchange* is a generator: it yields the bytes of one command, is sent the result
-sets that came back (or has the server's error thrown in) and returns the result of the
-whole.
+An *exchange* is a generator. It yields the bytes of each command, is resumed with the
+result sets of the response or with the server's error, and returns the result of the
+statement.
 """
 
 from datetime import tzinfo
@@ -17,21 +17,21 @@ from ..sql.literals import LiteralStyle
 if TYPE_CHECKING:
     from .statements import Call, Statement
 
-#: Commands out, result sets in, the exchange's result in the end.
+#: Yields commands, receives result sets, and returns the exchange's result.
 Exchange = Generator[bytes, List[ResultSet], Any]
 
 
-#: Does nothing; its OK packet says whether a transaction is open and autocommit on.
+#: A no-op whose OK packet has the status flags for open transaction and autocommit.
 PROBE_SESSION = b"DO 0"
 
 
 class TextEncoding(NamedTuple):
-    """How a connection wants text.
+    """How statements are encoded for a connection.
 
     Attributes:
         encoding: Python's name of its character set.
-        backslash_escapes: ``NO_BACKSLASH_ESCAPES`` is off.
-        time_zone: Of the session, where the configuration states it.
+        backslash_escapes: The SQL mode ``NO_BACKSLASH_ESCAPES`` is off.
+        time_zone: The session's time zone, if the configuration sets it.
     """
 
     encoding: str
@@ -40,12 +40,14 @@ class TextEncoding(NamedTuple):
 
     @property
     def style(self) -> LiteralStyle:
-        """How its session reads literals."""
+        """How its session parses literals."""
         return LiteralStyle(self.backslash_escapes, self.time_zone)
 
     def encode(self, text: str) -> bytes:
-        """Raises: ParameterError for a character that the connection's character set
-        lacks.
+        """Encode a statement.
+
+        Raises:
+            ParameterError: It has a character that the character set lacks.
         """
         try:
             encoded = text.encode(self.encoding)
@@ -54,26 +56,26 @@ class TextEncoding(NamedTuple):
                 f"{text[error.start : error.end]!r} is not in the connection's {self.encoding}"
             ) from None
         if self.encoding not in ("utf8", "ascii"):
-            # Shift-JIS has no backslash: Python writes a yen sign as one, which would
-            # end what was escaped.
+            # Shift-JIS has no backslash: Python encodes a yen sign as one, which would
+            # act as an escape character.
             for character in set(text):
                 if character > "\x7f" and character.encode(self.encoding)[0] < 0x80:
                     raise errors.ParameterError(
-                        f"{character!r} stands for an ASCII character in the connection's "
+                        f"{character!r} is encoded as an ASCII character in the connection's "
                         f"{self.encoding}"
                     )
         return encoded
 
 
-#: A statement of fewer characters is sent without asking whether the server takes it:
-#: every server takes net_buffer_length, which is 16 KiB, and a character has 4 bytes.
+#: Statements of fewer characters need no check of max_allowed_packet: every server
+#: accepts net_buffer_length, 16 KiB by default, and a character has at most 4 bytes.
 LONG_STATEMENT = 4096
 
 ASK_PACKET_LIMIT = b"SELECT GREATEST(@@max_allowed_packet, @@net_buffer_length) AS n"
 
 
 def learn_limit(statement: "Union[Statement, Call]", connection: Any) -> Exchange:
-    """Before a long statement, once in a session: ask how long one may be."""
+    """Query max_allowed_packet before the first long statement of a session."""
     if not statement.is_long or connection.max_packet is not None or not connection.idle:
         return
     asked = connection.most_rows, connection.tuple_rows
@@ -107,12 +109,12 @@ def with_session_tracking(
     if not in_transaction:
         statement.check_outside_transaction()
     most = connection.max_rows if statement.max_rows is None else statement.max_rows
-    # otherwise it is somebody else's, and the command will be refused
+    # otherwise another caller is using it, and the command will be refused
     idle = connection.idle
     if idle:
         connection.sent = False
         connection.tuple_rows = statement.tuples
-        # What may write is read to its end: it is ended in the middle of nothing.
+        # A statement that may write is not aborted, but read to its end.
         connection.most_rows = most if most is not None and statement.reads else None
     try:
         if statement.is_long:

@@ -1,4 +1,4 @@
-"""Ending a session whose response nobody waits for any more."""
+"""Killing a session whose response has been abandoned."""
 
 import enum
 
@@ -9,14 +9,14 @@ from .exchange import Exchange
 
 
 class KillOutcome(enum.Enum):
-    """What became of an attempt to end a session.
+    """The outcome of an attempt to kill a session.
 
     Attributes:
-        ENDED: The server ends it.
-        NOT_FOUND: This server has no such session: it has ended, or it is another
-            server's, or it has given up its lock.
-        NOT_YET: It is in a procedure, function or trigger with its definer's rights,
-            and until that is over it is another user's.
+        ENDED: The server accepted the KILL.
+        NOT_FOUND: This server has no such session: it has ended, belongs to another
+            server, or has released its lock.
+        NOT_YET: It runs a procedure, function or trigger with its definer's rights, and
+            belongs to another user until that returns.
     """
 
     ENDED = "ended"
@@ -25,14 +25,14 @@ class KillOutcome(enum.Enum):
 
 
 def end_session(lock: str) -> Exchange:
-    """End the session that holds a lock, sent on another connection.
+    """Kill the session that holds a lock, from another connection.
 
-    One statement, so that no other session is ever meant: behind a load balancer the
-    other connection may be to another server, where the same id is somebody else's.
-    There the lock is nobody's, and the server refuses to kill NULL.
+    It is a single statement, so that it cannot hit another session: behind a load
+    balancer the other connection may reach another server, where the same id belongs to
+    an unrelated session. There the lock is free, and the server refuses to kill NULL.
 
     Args:
-        lock: The name of the session's own lock.
+        lock: The name of the lock that identifies the session.
 
     Returns:
         A ``KillOutcome``.

@@ -1,5 +1,6 @@
-"""What a session is given when it is opened, and again when it is reset: everything
-that is relied on, and nothing that is taken from the server's greeting.
+"""Session set-up, when a connection is opened and after each reset.
+
+It sets everything this package relies on, and takes nothing from the server's greeting.
 """
 
 import secrets
@@ -12,33 +13,33 @@ from pymysql.protocol import MysqlPacket
 from ..config import DatabaseConfig
 
 _COM_RESET_CONNECTION = 31
-#: In the status flags: the statement has changed what is tracked.
+#: SERVER_SESSION_STATE_CHANGED: the statement changed tracked session state.
 STATE_CHANGED = 0x4000
-#: What an OK packet reports: a system variable, or that anything else has changed.
+#: Types of session state information in an OK packet (SESSION_TRACK_*).
 _TRACK_VARIABLE = 0
 _TRACK_STATE_CHANGE = 2
-#: The variables that decide how bytes become text, in both directions.
+#: The variables that determine the encoding of statements and results.
 CHARSET_VARIABLES = (
     "character_set_client",
     "character_set_connection",
     "character_set_results",
 )
-#: Asked in the round trip of the set-up: whether a new session runs ``init_connect``,
-#: which a reset does not; the session's roles, which a reset leaves as they are; and
-#: its character sets, whose changes are reported.
+#: Sent in the round trip of the set-up: whether new sessions run ``init_connect``,
+#: which a reset does not; the session's roles, which a reset keeps; and its character
+#: sets, whose changes are tracked.
 PROBE = (
     "SELECT @@init_connect, CURRENT_ROLE(), "
     + ", ".join([f"@@{name}" for name in CHARSET_VARIABLES])
 ).encode("ascii")
-#: Empties the diagnostics area: MariaDB keeps it over statements without a table.
+#: Clears the diagnostics area, which MariaDB keeps after statements without a table.
 CLEAR_DIAGNOSTICS = b"DO (SELECT 1 FROM (SELECT 1) AS d)"
 
 
 class SessionChange(NamedTuple):
-    """What an OK packet says about the session.
+    """The session changes that an OK packet reports.
 
     Attributes:
-        dirty: Something was changed that the next borrower must not find.
+        dirty: The session needs a reset before it is reused.
         charsets: New values of ``CHARSET_VARIABLES``, by name.
     """
 
@@ -47,10 +48,14 @@ class SessionChange(NamedTuple):
 
 
 def session_change(info: bytes) -> SessionChange:
-    """Read what follows the flags in an OK packet.
+    """Parse the session state information of an OK packet.
 
     Args:
-        info: A text, then a list of (kind, data). What cannot be read may say anything.
+        info: The payload after the status flags and warnings. If it cannot be parsed,
+            the session counts as dirty.
+
+    Returns:
+        The changes.
     """
     try:
         return _session_change(info)
@@ -77,7 +82,7 @@ def _session_change(info: bytes) -> SessionChange:
 
 
 def _charset_variables(data: Optional[bytes]) -> Dict[str, str]:
-    """Those among the names and values of one report."""
+    """Return the character set variables in a report of changed variables."""
     found: Dict[str, str] = {}
     while data:
         packet: Any = MysqlPacket(data, "latin1")
@@ -90,13 +95,13 @@ def _charset_variables(data: Optional[bytes]) -> Dict[str, str]:
 
 
 class SessionFacts(NamedTuple):
-    """What is known of a session since it was opened.
+    """Facts about a session, determined at its set-up.
 
     Attributes:
-        lock: The name of the user-level lock that it holds, by which a KILL finds it
-            and nothing else; None on a server that has none.
-        charsets: The values of ``CHARSET_VARIABLES``, as far as they are known.
-        roles: ``CURRENT_ROLE()``, None where that is not known.
+        lock: The name of the user-level lock that it holds, which identifies it for
+            KILL; None on a server without such locks.
+        charsets: The values of ``CHARSET_VARIABLES``, as far as known.
+        roles: ``CURRENT_ROLE()``; None if unknown.
         runs_init_connect: The server runs ``init_connect`` in new sessions.
     """
 
@@ -106,12 +111,12 @@ class SessionFacts(NamedTuple):
     runs_init_connect: bool = False
 
     def changes_charset(self, charsets: Mapping[str, str]) -> bool:
-        """Whether these are other values than after the set-up."""
+        """Return whether these values differ from those after the set-up."""
         return any(self.charsets.get(name, value) != value for name, value in charsets.items())
 
 
 def new_lock_name() -> str:
-    """The name of a lock that nobody else takes."""
+    """Return a unique name for a session's lock."""
     return f"dd{secrets.token_hex(12)}"
 
 
@@ -123,13 +128,13 @@ def set_names(config: DatabaseConfig) -> str:
 def setup_statement(
     config: DatabaseConfig, *, mariadb: bool, tracks: bool, lock: Optional[str]
 ) -> str:
-    """The one statement that says how a session is.
+    """Return the statement that sets up a session.
 
     Args:
-        config: The character set, and what the user wants beside it.
-        mariadb: The server is MariaDB, whose variable for the isolation has another
-            name.
-        tracks: The server reports changes of the session.
+        config: The character set and the other settings of the session.
+        mariadb: The server is MariaDB, where the variable for the isolation level has
+            another name.
+        tracks: The server supports session tracking.
         lock: A name of ``new_lock_name``; None on a server without such locks.
     """
     # Without SET NAMES the collation is the handshake's, which is not the server's
@@ -151,10 +156,10 @@ def setup_statement(
 
 
 def packets(commands: Sequence[Tuple[int, bytes]]) -> bytes:
-    """Several commands, to be sent at once.
+    """Encode several commands, to be sent together.
 
     Args:
-        commands: The numbers of the commands, with their arguments.
+        commands: The command bytes (COM_*) with their arguments.
     """
     parts: List[bytes] = []
     for number, argument in commands:
@@ -163,9 +168,9 @@ def packets(commands: Sequence[Tuple[int, bytes]]) -> bytes:
 
 
 def setup_commands(config: DatabaseConfig, statement: str) -> List[Tuple[int, bytes]]:
-    """The commands of the set-up; the last is ``PROBE``.
+    """Return the commands of the set-up; the last is ``PROBE``.
 
-    The user's own comes first: what is relied on is said after it.
+    ``init_command`` comes first, so that it cannot override what is relied on.
     """
     texts = [statement.encode("ascii"), PROBE]
     if config.init_command is not None:
@@ -176,9 +181,9 @@ def setup_commands(config: DatabaseConfig, statement: str) -> List[Tuple[int, by
 def reset_commands(
     config: DatabaseConfig, statement: str, encoding: str
 ) -> List[Tuple[int, bytes]]:
-    """The commands that make a session as ``setup_commands`` left it.
+    """Return the commands that restore a session to its state after the set-up.
 
-    COM_RESET_CONNECTION leaves the database and the roles as they are.
+    COM_RESET_CONNECTION keeps the current database and the roles.
     """
     return [
         (_COM_RESET_CONNECTION, b""),

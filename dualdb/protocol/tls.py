@@ -1,4 +1,4 @@
-"""TLS by MySQL's own ``ssl_mode`` words, with one meaning for both drivers."""
+"""TLS contexts for MySQL's ``ssl_mode`` values, the same for both drivers."""
 
 import ssl
 from typing import Optional
@@ -7,23 +7,24 @@ from ..config import DatabaseConfig
 
 
 def context(config: DatabaseConfig) -> Optional[ssl.SSLContext]:
-    """The context for a configuration, None for no TLS.
+    """Make the TLS context for a configuration, reading its certificate files.
 
-    Reads the certificate files it names.
+    On a unix socket "preferred" means no TLS, as in MySQL's own client.
 
-    On a unix socket "preferred" means no TLS, as in MySQL's own client: nobody listens
-    there.
+    Returns:
+        The context; None for no TLS.
 
     Raises:
-        OSError, ssl.SSLError: a file cannot be read or holds no certificate.
+        OSError: A file cannot be read.
+        ssl.SSLError: A file contains no certificate.
     """
     if config.ssl_mode == "disabled" or (config.ssl_mode == "preferred" and config.unix_socket):
         return None
     if config.ssl_mode.startswith("verify_"):
         made = ssl.create_default_context(cafile=config.ssl_ca)
         made.check_hostname = config.ssl_mode == "verify_identity"
-        # On by default from Python 3.13; the certificates that MySQL makes for itself
-        # do not pass it.
+        # On by default since Python 3.13, but MySQL's auto-generated certificates do
+        # not comply.
         made.verify_flags &= ~ssl.VERIFY_X509_STRICT
     else:
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -35,5 +36,5 @@ def context(config: DatabaseConfig) -> Optional[ssl.SSLContext]:
 
 
 def is_required(config: DatabaseConfig) -> bool:
-    """True if a server without TLS is refused before it is told a password."""
+    """Return whether a server without TLS is refused before authentication."""
     return config.ssl_mode not in ("disabled", "preferred")

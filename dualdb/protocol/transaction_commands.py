@@ -21,7 +21,7 @@ GUARD = b"SAVEPOINT `dualdb_call`"
 UNGUARD = b"RELEASE SAVEPOINT `dualdb_call`"
 
 
-#: Where a transaction with a commit marker leaves its token, in its own database.
+#: The table for the tokens of commit markers, in the database of the transaction.
 MARKERS = "dualdb_commit"
 
 
@@ -37,7 +37,7 @@ _NEW_MARKERS = MARKERS_DDL.encode()
 _OLD_MARKERS = f"DELETE FROM {MARKERS} WHERE at < NOW() - INTERVAL 7 DAY LIMIT 1000".encode()
 
 
-#: One transaction in so many also removes what is a week old.
+#: One in this many transactions also deletes markers older than a week.
 SWEEP_EVERY = 500
 
 
@@ -63,8 +63,11 @@ class TransactionOptions(NamedTuple):
         return self._replace(timeout=None, until=time.monotonic() + self.timeout)
 
     def checked(self) -> "TransactionOptions":
-        """Raises: ParameterError for an isolation level that there is not, no such
-        time, or what excludes each other.
+        """Validate the options.
+
+        Raises:
+            ParameterError: The isolation level or the timeout is invalid, or two
+                options exclude each other.
         """
         if self.timeout is not None:
             deadlines.seconds(self.timeout)
@@ -72,17 +75,18 @@ class TransactionOptions(NamedTuple):
             not isinstance(self.isolation, str) or self.isolation.upper() not in _ISOLATION
         ):
             raise errors.ParameterError(
-                f"isolation is one of {', '.join(_ISOLATION)}, not {self.isolation!r}"
+                f"isolation must be one of {', '.join(_ISOLATION)}, not {self.isolation!r}"
             )
         if self.commit_marker and self.read_only:
             raise errors.ParameterError(
-                "a transaction that only reads has nothing to mark: commit_marker and read_only "
-                "exclude each other"
+                "commit_marker and read_only exclude each other: a read-only transaction cannot "
+                "write a marker"
             )
         return self
 
     @property
     def commands(self) -> List[bytes]:
+        """The commands that begin the transaction."""
         commands = (
             []
             if self.isolation is None
@@ -108,11 +112,16 @@ def begin(
     options: TransactionOptions = DEFAULT_OPTIONS,
     spread: Callable[[], float] = random.random,
 ) -> Exchange:
-    """Open a transaction, or savepoint number 1 and up inside one; with a token, leave
-    it where ``marker`` finds it.
+    """Begin a transaction or a savepoint, and write its commit marker.
 
-    First and not last: where the table is missing it can still be made, and from here
-    on the token's row is locked until it is certain what became of it.
+    The marker is written first, because its table can still be created then, and
+    because its row is locked until the outcome of the transaction is certain.
+
+    Args:
+        savepoint: 0 for a transaction; the number of a savepoint inside one.
+        token: The token of the commit marker; None for none.
+        options: The options of the transaction.
+        spread: Returns a random number from 0 to 1; decides about deleting old markers.
     """
     commands = [b"SAVEPOINT `dualdb_%d`" % savepoint] if savepoint else options.commands
     if token is None:
@@ -138,13 +147,13 @@ def _sweep() -> Exchange:
     except pymysql.err.MySQLError as error:
         if not errors.is_server_error(error) or errors.code_of(error) == error_codes.NO_SUCH_TABLE:
             raise
-        log.warning("old rows of %s cannot be removed: %s", MARKERS, error)
+        log.warning("old rows of %s cannot be deleted: %s", MARKERS, error)
 
 
 def marker(token: str) -> Statement:
-    """Finds a row where the token's transaction was committed.
+    """Return the statement that finds the marker of a committed transaction.
 
-    Waits where it is neither committed nor rolled back yet.
+    It waits for the row lock while the transaction is still open.
     """
     return Statement(
         f"SELECT 1 FROM {MARKERS} WHERE token = %s LOCK IN SHARE MODE", (token,), idempotent=True
@@ -152,15 +161,13 @@ def marker(token: str) -> Statement:
 
 
 class Verdict(enum.Enum):
-    """What becomes of a transaction, or of a savepoint inside one, when its block
-    ends.
-    """
+    """How a transaction or savepoint ends with its block."""
 
     COMMIT = "commit"
     ROLLBACK = "rollback"
     RELEASE = "release"
     ROLLBACK_TO = "rollback to"
-    #: Nothing is sent: it is over already, or an outer block decides.
+    #: Nothing is sent: it has already ended, or an outer block decides.
     NOTHING = "nothing"
     #: The connection is closed, and the server rolls back.
     CLOSE = "close"
@@ -180,6 +187,11 @@ _ENDING: Dict[Verdict, Tuple[bytes, ...]] = {
 
 
 def commands_for(verdict: Verdict, savepoint: int) -> Tuple[bytes, ...]:
-    """The commands that carry out a verdict on what ``begin`` opened."""
+    """Return the commands that carry out a verdict.
+
+    Args:
+        verdict: The verdict.
+        savepoint: 0 for a transaction; the number of a savepoint inside one.
+    """
     commands = _ENDING[verdict]
     return tuple(command % savepoint for command in commands) if savepoint else commands

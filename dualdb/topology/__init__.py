@@ -1,1 +1,1 @@
-"""The shard map: read, parsed, put into use, reported."""
+"""The shard map: reading, parsing, activation, and reports."""

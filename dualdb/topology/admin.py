@@ -1,5 +1,5 @@
-"""Changes of the shard table by the application itself: checked before a row is
-written, and in use when the call is done.
+"""Changes of the shard table through the service: validated before a row is written,
+and active in this process when the call returns.
 """
 
 import logging
@@ -18,29 +18,29 @@ from .shard_map import STATUS_WORDS, status_of
 
 log = logging.getLogger("dualdb")
 
-#: Seconds for a question beside the main thing.
+#: Timeout of auxiliary queries, in seconds.
 ADMIN_QUERY_TIMEOUT = 5.0
 
-#: What an application's account needs in a shard's database.
+#: The privileges an application's account needs in a shard's database.
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "EXECUTE")
 
 
 class DrainReport(NamedTuple):
-    """What became of a shard that was drained.
+    """The result of draining a shard.
 
     Attributes:
-        shard_id: which.
-        finished, cut: how many of this process's connections that were in use ended by
-            themselves, and how many were cut at the timeout.
-        left: sessions that the shard's account still has on its server: those of other
-            processes, which drain by themselves within their refresh interval. None if
-            the server could not be asked.
+        shard_id: The shard's id.
+        finished: Connections of this process that finished their work in time.
+        aborted: Connections of this process that were aborted at the timeout.
+        remaining: Sessions that the shard's account still has on its server: those of
+            other processes, which drain within their own refresh intervals. None if the
+            server could not be queried.
     """
 
     shard_id: int
     finished: int
-    cut: int
-    left: Optional[int]
+    aborted: int
+    remaining: Optional[int]
 
 
 def _value(client: object, sql: str, params: Tuple[Any, ...] = ()) -> steps.Plan[Any]:
@@ -52,18 +52,23 @@ def _value(client: object, sql: str, params: Tuple[Any, ...] = ()) -> steps.Plan
 
 
 def add(life: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]) -> steps.Plan[None]:
-    """Connect to the shard, look at the account's privileges, write the row, and put it
-    into use.
+    """Connect to the shard, check the account's privileges, insert the row, and
+    activate it.
+
+    Args:
+        life: The service's lifecycle.
+        row: The columns of the new row.
+        privileges: The privileges that the account must have.
 
     Raises:
-        ParameterError: the row would be unusable, or there is one, or the account lacks
-            a privilege.
-        ShardUnavailable: the shard cannot be connected to.
-        Error: what the global database says to the row.
+        ParameterError: The row would be unusable, or exists, or the account lacks a
+            privilege.
+        ShardUnavailable: Connecting to the shard failed.
+        Error: The global database rejected the row.
     """
     global_client = life.manager.require_open().global_client
     if isinstance(privileges, str):
-        raise errors.ParameterError(f"privileges are a list of words, not {privileges!r}")
+        raise errors.ParameterError(f"privileges must be a list of str, not {privileges!r}")
     row = {
         **row,
         "status": row["status"].strip().lower()
@@ -126,15 +131,20 @@ def _check(client: Any, privileges: Sequence[str]) -> steps.Plan[None]:
 
 
 def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan[None]:
-    """Write a shard's status, and put it into use.
+    """Write a shard's status, and activate it.
+
+    Args:
+        life: The service's lifecycle.
+        shard_id: The shard's id.
+        status: The new status.
 
     Raises:
-        ParameterError: no such status, no such row, or a status column that does not
-            take the word.
+        ParameterError: The status or the row does not exist, or the type of the status
+            column does not allow it.
     """
     word = status_of(status)
     if word is None:
-        raise errors.ParameterError(f"status {status!r} is none of {', '.join(STATUS_WORDS)}")
+        raise errors.ParameterError(f"status must be one of {', '.join(STATUS_WORDS)}")
     client = life.manager.require_open().global_client
     schema, _, table = life.reader.table.rpartition(".")
     kind = yield from _value(
@@ -149,7 +159,7 @@ def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan
     text = status.strip().lower()
     if kind is not None and kind.lower().startswith("enum") and f"'{text}'" not in kind.lower():
         raise errors.ParameterError(
-            f"the column status of {life.reader.table} is {kind} and does not take {text!r}: "
+            f"the column status of {life.reader.table} is {kind} and does not allow {text!r}: "
             "alter it first"
         )
     if not (
@@ -175,8 +185,14 @@ def drain(
     timeout: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> steps.Plan[DrainReport]:
-    """Make a shard inactive, wait for the work in progress on it, and cut what is left
-    of that after ``timeout`` seconds.
+    """Make a shard inactive, wait for the work in progress on it, and abort the rest.
+
+    Args:
+        life: The service's lifecycle.
+        alone: Makes the step that runs a plan under the service's lock.
+        shard_id: The shard's id.
+        timeout: Seconds to wait before connections are aborted.
+        clock: Returns seconds.
     """
     until = clock() + deadlines.seconds(timeout)
     before = life.manager.require_open().clients.get(shard_id)
@@ -187,10 +203,12 @@ def drain(
     in_use = before.pool.in_use
     while before.pool.in_use and clock() < until:
         yield steps.Sleep(0.02)
-    cut = before.pool.in_use
-    if cut:
+    aborted = before.pool.in_use
+    if aborted:
         yield from shutdown.closing((before,), 0.0)
-    return DrainReport(shard_id, max(0, in_use - cut), cut, (yield from _sessions(life, before)))
+    return DrainReport(
+        shard_id, max(0, in_use - aborted), aborted, (yield from _sessions(life, before))
+    )
 
 
 def _sessions(life: ServiceLifecycle, before: Any) -> steps.Plan[Optional[int]]:
@@ -218,7 +236,8 @@ def remove(life: ServiceLifecycle, shard_id: int) -> steps.Plan[None]:
     """Delete the row of a shard that is out of service.
 
     Raises:
-        ParameterError: no such row, or its shard is in service: drain it first.
+        ParameterError: The row does not exist, or its shard is in service: drain it
+            first.
     """
     client = life.manager.require_open().global_client
     yield from life.refresh()

@@ -17,20 +17,19 @@ class _Rule(NamedTuple):
 
 
 class AllowedHosts:
-    """Which hosts a row may name, so that nobody who can write to the shard table can
-    have credentials sent elsewhere.
+    """The hosts that rows may name, so that write access to the shard table does not
+    allow redirecting credentials to another host.
 
     Args:
-        hosts: Names, addresses, and networks such as ``10.0.0.0/8``, each with a port
-            (``db1:3306``) or a range of ports (``db1:3306-3310``) if it is for these
-            alone. In a name ``*`` and ``?`` stand for any characters but a dot, without
-            regard to case: ``*.db.internal`` allows ``a.db.internal``, and not
-            ``a.b.db.internal``. A name is compared as it stands and not looked up. An
-            IPv6 address or network with a port is in brackets: ``[fd00::/8]:3306``.
-            None allows every host.
+        hosts: Names, addresses, and networks such as ``10.0.0.0/8``, each optionally
+            with a port (``db1:3306``) or a range of ports (``db1:3306-3310``). In a
+            name ``*`` and ``?`` match any characters but a dot, without regard to case:
+            ``*.db.internal`` allows ``a.db.internal``, and not ``a.b.db.internal``.
+            Names are not resolved. An IPv6 address or network with a port is in
+            brackets: ``[fd00::/8]:3306``. None allows every host.
 
     Raises:
-        ValueError: One is none of these.
+        ValueError: An entry is none of these.
 
     Example:
         >>> AllowedHosts(["*.db.internal", "10.0.0.0/8:3306"]).allows("10.1.2.3", 3306)
@@ -39,13 +38,13 @@ class AllowedHosts:
 
     def __init__(self, hosts: Optional[Iterable[str]]) -> None:
         if isinstance(hosts, str):
-            raise ValueError(f"allowed_hosts is a list of hosts, not {hosts!r}")
+            raise ValueError(f"allowed_hosts must be a list of hosts, not {hosts!r}")
         self._rules: Optional[List[_Rule]] = (
             None if hosts is None else [_rule(host) for host in hosts]
         )
 
     def allows(self, host: str, port: int) -> bool:
-        """Whether a row may name this host and port.
+        """Return whether a row may name this host and port.
 
         Args:
             host: A name or address, in lower case.
@@ -62,7 +61,7 @@ class AllowedHosts:
 
 
 def _rule(text: object) -> _Rule:
-    wrong = ValueError(f"allowed_hosts has {text!r}, which is no host, address or network")
+    wrong = ValueError(f"allowed_hosts: {text!r} is not a host, address or network")
     if not isinstance(text, str):
         raise wrong
     network = _network(text)

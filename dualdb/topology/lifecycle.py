@@ -1,4 +1,4 @@
-"""A service's start, reading of the shard table, and stop, as plans."""
+"""The lifecycle of a service, as plans: start, reading the shard table, stop."""
 
 import logging
 import time
@@ -17,42 +17,39 @@ from .table_reader import DEFAULT_MAX_SHARDS, TableReader
 
 log = logging.getLogger("dualdb")
 
-#: How often the background looks after the pools.
+#: Seconds between two rounds of pool maintenance.
 MAINTENANCE_INTERVAL = 1.0
 
-#: A call that misses its shard has the shard table read again: so many seconds after
-#: the last time for that shard at the earliest, and waiting no longer than this for it,
-#: or for somebody else who is reading it.
+#: A call for an unknown shard triggers a refresh of the shard table: at most once per
+#: interval for each shard id, with this timeout for the refresh or for a concurrent
+#: one.
 MISS_REFRESH_INTERVAL = 1.0
 MISS_REFRESH_TIMEOUT = 2.0
 
-#: So many shards that are not there are remembered to have been looked for.
+#: The most unknown shard ids whose last refresh is remembered.
 MISSES_REMEMBERED = 10_000
 
 
 class ServiceLifecycle:
-    """A service from its start to its stop: puts the table reader, the manager and the
-    maintenance together.
+    """Combines table reader, topology manager and maintenance into a service.
 
     Args:
         config: The global database.
         shard_table: The shard table's name there.
         new_client: Makes a client, not yet connected.
-        run_exclusive: The service's way of running a plan while no other such plan
-            runs.
-        refresh_interval: Seconds between two readings of the shard table; None for none
-            by itself.
-        drain_timeout: Seconds that a pool which is not used any more is given for the
-            work in progress.
+        run_exclusive: Runs a plan under the service's lock.
+        refresh_interval: Seconds between two periodic refreshes of the shard table;
+            None for none.
+        drain_timeout: Seconds until work in progress on a removed pool is aborted.
         allowed: The hosts that rows may name.
-        references: The references that rows may hold in place of a password.
+        references: The password references that rows may contain.
         max_shards: The most rows of the shard table.
-        clock: Seconds from any start.
+        clock: Returns seconds.
 
     Attributes:
-        manager: What is in use.
-        reader: The shard table.
-        maintenance: The background.
+        manager: The active topology.
+        reader: The reader of the shard table.
+        maintenance: The background plan.
     """
 
     def __init__(
@@ -87,37 +84,37 @@ class ServiceLifecycle:
         self._misses: Dict[Optional[int], float] = {}
 
     def forked(self) -> None:
-        """As in a process without other threads and without a background."""
+        """Reset to the state of a process without other threads or background plan."""
         self.manager.forked()
         self.reader.forget_readings()
         self.maintenance.forked()
         self._misses = {}
 
     def exclusive(self, plan: steps.Plan[Any], wait: Optional[float] = None) -> steps.Exclusive:
-        """The step that runs a plan while no other such plan of this service runs."""
+        """Return the step that runs a plan under the service's lock."""
         return steps.Exclusive(self._run_exclusive, plan, wait)
 
     @property
     def retry_after(self) -> Optional[float]:
-        """Seconds after which the map may say something else."""
+        """Seconds after which the map may have changed."""
         return self._refresh_interval
 
     @property
     def topology(self) -> Optional[Topology]:
-        """What is in use; None while the service is not open."""
+        """The active topology; None while the service is not open."""
         return self.manager.topology
 
     def require_open(self) -> Topology:
-        """What is in use.
+        """Return the active topology.
 
         Raises:
-            ServiceNotOpen: Nothing is.
+            ServiceNotOpen: The service is not open.
         """
         return self.manager.require_open()
 
     @property
     def loaded(self) -> ShardMap:
-        """The map as last read."""
+        """The map as last read, possibly not active yet."""
         return self.reader.loaded
 
     @property
@@ -131,7 +128,7 @@ class ServiceLifecycle:
         """Connect to the global database, read the shard table, connect to the shards.
 
         Raises:
-            Error: The global database cannot be reached, or the table not be read.
+            Error: The global database cannot be reached, or the table cannot be read.
         """
         if self.manager.topology is not None:
             yield from self.maintenance.ensure()
@@ -149,15 +146,14 @@ class ServiceLifecycle:
             raise
 
     def stop(self, timeout: Optional[float] = None) -> steps.Plan[None]:
-        """Close all pools; with a ``timeout`` in seconds, wait for what is in use."""
+        """Close all pools; with a ``timeout`` in seconds, wait for those in use."""
         clients = self.manager.close()
         self.maintenance.stop()
         self.reader.reset()
         if not clients:
             return
         try:
-            # First, so that what it breaks off is ended on the servers with all the
-            # rest.
+            # First, so that the statements it cancels are killed with all others.
             yield steps.StopBackground()
         finally:
             yield from shutdown.closing(clients, timeout)
@@ -165,27 +161,27 @@ class ServiceLifecycle:
     # The shard table.
 
     def load(self, timeout: Optional[float] = None, *, force: bool = False) -> steps.Plan[None]:
-        """Read the shard table, and put nothing into use."""
+        """Read the shard table without activating it."""
         topology = self.manager.require_open()
         yield from self.reader.read(topology.global_client, timeout, force=force)
 
     def apply(self) -> steps.Plan[None]:
-        """Put into use what was loaded, and connect to what is new in it."""
+        """Activate the loaded map, and connect to its new shards."""
         new = yield from self.manager.activate(self.reader.loaded)
         yield from self.maintenance.connect(new, deadlines.deadline_after())
         yield from self.maintenance.ensure()
 
     def refresh(self, timeout: Optional[float] = None, *, force: bool = False) -> steps.Plan[None]:
-        """Read the shard table, within ``timeout`` seconds, and put it into use."""
+        """Read the shard table, within ``timeout`` seconds, and activate it."""
         yield from self.load(timeout, force=force)
         yield from self.manager.activate(self.reader.loaded)
         yield from self.maintenance.ensure()
 
-    # A call for a shard that the map does not have.
+    # Calls for unknown shards.
 
     def may_refresh_on_miss(self, missing: Optional[int] = None) -> bool:
-        """Whether to read the shard table for a call that it may help: not if that was
-        just done for it, or has just failed.
+        """Return whether a call for an unknown shard may trigger a refresh: not if that
+        was done for this shard, or failed, a short time ago.
         """
         reader = self.reader
         if reader.failures:
@@ -195,17 +191,16 @@ class ServiceLifecycle:
     def refresh_on_miss(
         self, missing: Optional[int], until: Optional[float] = None
     ) -> steps.Plan[None]:
-        """Read the shard table for a call that it may help.
+        """Refresh the shard table for a call to an unknown shard.
 
-        All that ask at the same time are served by one reading.
+        Concurrent requests share one refresh.
 
         Args:
-            missing: The shard that is asked for; None if an account was refused.
-            until: When it must be over, by time.monotonic(); None for no limit of its
-                own.
+            missing: The unknown shard; None after a denied login.
+            until: The deadline, by time.monotonic(); None for no limit of its own.
 
         Raises:
-            ShardUnavailable: It is not known whether there is such a shard.
+            ShardUnavailable: It could not be determined whether the shard exists.
         """
         if not self.may_refresh_on_miss(missing):
             return
@@ -216,7 +211,7 @@ class ServiceLifecycle:
         try:
             yield self.exclusive(self._refresh_for(missing, asked, wait), wait)
         except errors.Error as error:
-            log.warning("the shard table cannot be read for a shard that it may know: %s", error)
+            log.warning("the shard table cannot be read for a call to an unknown shard: %s", error)
         if len(self._misses) > MISSES_REMEMBERED:
             self._misses.clear()
         self._misses[missing] = self._clock()
@@ -233,7 +228,7 @@ class ServiceLifecycle:
             yield from self.refresh(wait)
 
     def check_known(self, shard_id: int) -> None:
-        """Check that an absent shard is known to be absent.
+        """Check that an unknown shard is known to be absent.
 
         Raises:
             ShardUnavailable: It may be in the table, which cannot be read.
@@ -248,24 +243,22 @@ class ServiceLifecycle:
     # Reports.
 
     def status(self) -> ServiceStatus:
-        """The service as it knows itself, without I/O."""
+        """Return the service's status, without I/O."""
         return service_status(self.manager, self.reader, self._clock())
 
     def active_ids(self) -> steps.Plan[List[int]]:
-        """The shards in service by the table as it is now; by the last map where it
-        cannot be read.
-        """
+        """Read the ids of the shards in service; fall back to the last map."""
         topology = self.manager.require_open()
         try:
             rows = yield from self.reader.rows(topology.global_client)
         except errors.DatabaseError as error:
             log.error(
-                "the shard table cannot be read, so the active shards are those last known: %s",
+                "the shard table cannot be read; using the last known active shards: %s",
                 error,
             )
             return topology.shard_map.active
         return self.reader.parse(rows).active
 
     def health(self) -> steps.Plan[Dict[str, Any]]:
-        """Ask every database for an answer."""
+        """Probe every database."""
         return (yield from health(self.manager.require_open()))

@@ -1,5 +1,5 @@
-"""The background of a service: keeps the map true, tries again what cannot be reached,
-and keeps the pools tidy.
+"""The background plan of a service: refreshes the map, reconnects to unreachable
+shards, and prunes idle connections.
 """
 
 import logging
@@ -14,17 +14,17 @@ from .table_reader import TableReader
 
 log = logging.getLogger("dualdb")
 
-#: So many clients are connected, or their pools tidied, in one step.
+#: Number of clients that one step connects or prunes.
 _BATCH = 128
 
 
 class Timing(NamedTuple):
-    """How often the background does what. All in seconds.
+    """Intervals and timeouts of the background plan, in seconds.
 
     Attributes:
-        interval: Between two looks at the pools.
-        reconnect_timeout: The longest wait for servers that do not answer, while
-            everything else in the background waits too.
+        interval: Between two rounds of pool maintenance.
+        reconnect_timeout: For connecting to unresponsive servers, during which the
+            background plan does nothing else.
         refresh_timeout: For reading the shard table.
         max_refresh_pause: The longest pause between attempts to read a shard table that
             cannot be read.
@@ -40,13 +40,13 @@ class Maintenance:
     """The plan that runs in the background of an open service.
 
     Args:
-        manager: What is in use.
-        reader: The shard table.
-        refresh: Reads the shard table and puts it into use, for (timeout in seconds),
-            while nobody else does.
-        refresh_interval: Seconds between two readings; None for none by itself.
-        timing: How often it does the rest.
-        clock: Seconds from any start.
+        manager: The topology manager.
+        reader: The reader of the shard table.
+        refresh: Makes the step that refreshes the shard table under the service's lock,
+            with a timeout in seconds.
+        refresh_interval: Seconds between two periodic refreshes; None for none.
+        timing: The other intervals.
+        clock: Returns seconds.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Maintenance:
         self._failing: Set[str] = set()
 
     def forked(self) -> None:
-        """As in a process where nothing runs in the background."""
+        """Reset to the state of a process without a background plan."""
         self._mark = None
 
     def stop(self) -> None:
-        """Have the loop end at its next step."""
+        """Make the loop end at its next step."""
         self._mark = None
 
     def ensure(self) -> steps.Plan[None]:
@@ -84,12 +84,12 @@ class Maintenance:
         try:
             yield steps.Spawn(self.loop(mark))
         except Exception as error:
-            # The next call that reads the shard table tries again.
+            # Started again by the next refresh.
             self._mark = None
-            log.error("the background cannot be started: %s", error)
+            log.error("the background maintenance cannot be started: %s", error)
 
     def loop(self, mark: object) -> steps.Plan[None]:
-        """Run until the service is closed, whatever fails meanwhile."""
+        """Run until the service is closed; failures of its parts do not end it."""
         attempt = 0
         retry_at = float("inf")
         refresh_at = self._clock() + self.next_refresh_delay()
@@ -101,16 +101,17 @@ class Maintenance:
                 if self._clock() >= refresh_at:
                     yield from self._guarded("reading the shard table", self._refresh_table())
                     refresh_at = self._clock() + self.next_refresh_delay()
-                away = self.unreachable_shards()
-                if away and (attempt == 0 or self._clock() >= retry_at):
-                    start = attempt * _BATCH % len(away)
+                unreachable = self.unreachable_shards()
+                if unreachable and (attempt == 0 or self._clock() >= retry_at):
+                    start = attempt * _BATCH % len(unreachable)
                     plan = self.connect(
-                        away[start:] + away[:start], self._clock() + self.timing.reconnect_timeout
+                        unreachable[start:] + unreachable[:start],
+                        self._clock() + self.timing.reconnect_timeout,
                     )
                     yield from self._guarded("connecting to shards", plan)
                     attempt += 1
                     retry_at = self._clock() + retry.backoff(attempt, base=0.25, cap=5.0)
-                elif not away:
+                elif not unreachable:
                     attempt = 0
                     retry_at = float("inf")
                 yield from self._guarded("closing idle connections", self._prune())
@@ -121,21 +122,23 @@ class Maintenance:
                 self._mark = None
 
     def _guarded(self, what: str, plan: steps.Plan[None]) -> steps.Plan[None]:
-        """Run a part of the loop. Whatever it raises is logged once, until the part
-        works again, and does not end the loop.
+        """Run a part of the loop. Its first exception in a row is logged; none ends the
+        loop.
         """
         try:
             yield from plan
         except Exception:
             if what not in self._failing:
                 self._failing.add(what)
-                log.exception("the background goes on although %s failed", what)
+                log.exception("%s failed in the background, which continues", what)
         else:
             self._failing.discard(what)
 
     def next_refresh_delay(self) -> float:
-        """Seconds until the shard table is read again; spread, lest all processes of an
-        application read it at once.
+        """Return the seconds until the next refresh of the shard table.
+
+        Random jitter keeps the processes of an application from refreshing in step;
+        failures back off exponentially.
         """
         failures = self._reader.failures
         limit = self.timing.max_refresh_pause
@@ -154,12 +157,10 @@ class Maintenance:
             pass
         except errors.Error as error:
             if known is None:
-                log.warning(
-                    "the shard table cannot be read, so the last map stays in use: %s", error
-                )
+                log.warning("the shard table cannot be read; the last map stays in use: %s", error)
 
     def unreachable_shards(self) -> Tuple[int, ...]:
-        """The shards without a connection: new, or not reached the last time."""
+        """Return the shards that are new, or unreachable at the last connect."""
         topology = self._manager.topology
         clients = {} if topology is None else topology.clients
         return tuple(
@@ -171,11 +172,11 @@ class Maintenance:
         )
 
     def connect(self, shard_ids: Tuple[int, ...], until: Optional[float]) -> steps.Plan[None]:
-        """Connect to shards, many at the same time, and log which cannot be reached.
+        """Connect to shards concurrently, and log which are unreachable.
 
         Args:
             shard_ids: The shards.
-            until: When it must be over, by time.monotonic(); None for no limit.
+            until: The deadline, by time.monotonic(); None for no limit.
         """
         topology = self._manager.topology
         if topology is None:
@@ -200,8 +201,8 @@ class Maintenance:
                     yield steps.Sleep(0.0)
 
     def reap_draining(self) -> steps.Plan[None]:
-        """Let go of pools whose work is done, and abort what others have not finished
-        in time.
+        """Forget draining pools without work in progress, and abort those that are
+        overdue.
         """
         now = self._clock()
         late = tuple(
@@ -223,6 +224,4 @@ def _report(client: Any, failure: Optional[Exception], outcome: Optional[Excepti
         return
     if failure is None and not isinstance(outcome, errors.ServiceNotOpen):
         reason = getattr(outcome, "reason", None) or outcome
-        log.error(
-            "%s cannot be reached and is tried again in the background: %s", client.name, reason
-        )
+        log.error("%s cannot be reached and is retried in the background: %s", client.name, reason)

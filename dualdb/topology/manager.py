@@ -1,4 +1,4 @@
-"""What is in use: a shard map, and a client for each of its shards in service."""
+"""The active topology: a shard map, and a client for each of its shards in service."""
 
 import logging
 import threading
@@ -22,10 +22,14 @@ NewClient = Callable[[DatabaseConfig, str, Optional[int]], Any]
 
 
 class Topology(NamedTuple):
-    """What is in use at one moment.
+    """The active shard map and its clients.
 
-    Replaced as a whole and never changed, so that a call sees one state and not half of
-    two.
+    Immutable and replaced as a whole, so that a call sees a consistent state.
+
+    Attributes:
+        global_client: The client of the global database.
+        shard_map: The shard map.
+        clients: The clients of the shards in service, by shard id.
     """
 
     global_client: Any
@@ -34,13 +38,16 @@ class Topology(NamedTuple):
 
     @property
     def all_clients(self) -> Tuple[Any, ...]:
-        """The global database's client and those of the shards."""
+        """The clients of the global database and of the shards."""
         return (self.global_client, *self.clients.values())
 
 
 class DrainingClient(NamedTuple):
-    """A client whose shard has moved or is out of service: work in progress finishes,
-    until a time at which it is aborted.
+    """A client whose shard has moved or is out of service.
+
+    Attributes:
+        client: The client.
+        until: When its work in progress is aborted, by the manager's clock.
     """
 
     client: Any
@@ -48,16 +55,15 @@ class DrainingClient(NamedTuple):
 
 
 class TopologyManager:
-    """Puts maps into use, and calls the hooks.
+    """Activates shard maps, and calls the hooks.
 
     Args:
         new_client: Makes a client, not yet connected.
-        drain_timeout: Seconds that a pool which is not used any more is given for the
-            work in progress.
-        clock: Seconds from any start.
+        drain_timeout: Seconds until work in progress on a removed pool is aborted.
+        clock: Returns seconds.
 
     Attributes:
-        topology: What is in use; None while the service is not open.
+        topology: The active topology; None while the service is not open.
         draining: The clients of shards that have moved or are out of service, as long
             as they have work in progress.
     """
@@ -77,16 +83,16 @@ class TopologyManager:
         self.forked()
 
     def forked(self) -> None:
-        """As in a process where no other thread is: no lock is held."""
+        """Reset the locks and queues in a forked child."""
         self._swap = threading.Lock()
         self._pending_events: Deque[Event] = deque()
         self._dispatching = False
 
     def require_open(self) -> Topology:
-        """What is in use.
+        """Return the active topology.
 
         Raises:
-            ServiceNotOpen: Nothing is.
+            ServiceNotOpen: The service is not open.
         """
         if self.topology is None:
             raise errors.ServiceNotOpen(
@@ -96,15 +102,15 @@ class TopologyManager:
         return self.topology
 
     def knows(self, shard_id: int) -> bool:
-        """Whether the map in use has this shard."""
+        """Return whether the active map has this shard."""
         return self.topology is not None and shard_id in self.topology.shard_map.shards
 
     def open(self, global_client: object) -> None:
-        """Put the global database into use, without shards."""
+        """Activate the global database, without shards."""
         self.topology = Topology(global_client, EMPTY, MappingProxyType({}))
 
     def close(self) -> Tuple[Any, ...]:
-        """Put everything out of use; the clients to close."""
+        """Deactivate everything; return the clients to close."""
         with self._swap:
             topology = self.topology
             self.topology = None
@@ -115,7 +121,7 @@ class TopologyManager:
         return (*topology.all_clients, *[each.client for each in draining])
 
     def activate(self, shard_map: ShardMap) -> steps.Plan[Tuple[int, ...]]:
-        """Put a map into use.
+        """Activate a map.
 
         Returns:
             The ids of the shards that have a new pool.
@@ -168,7 +174,7 @@ class TopologyManager:
     # Draining.
 
     def set_drain_deadline(self, client: object, until: float) -> None:
-        """Abort what a client that is leaving has in progress at another time."""
+        """Change the time at which a draining client is aborted."""
         with self._swap:
             self.draining = tuple(
                 [
@@ -178,8 +184,11 @@ class TopologyManager:
             )
 
     def drop_drained(self, late: Tuple[Any, ...], until: float) -> None:
-        """Forget the draining clients whose work is done; give the ``late`` ones, which
-        have just been aborted, until another time.
+        """Forget the draining clients without work in progress.
+
+        Args:
+            late: Clients that have just been aborted, which are checked again.
+            until: When they are aborted again, by the manager's clock.
         """
         with self._swap:
             self.draining = tuple(
@@ -193,18 +202,18 @@ class TopologyManager:
     # Events.
 
     def on(self, event: EventName, hook: Hook) -> None:
-        """Have a hook called for an event.
+        """Register a hook for an event.
 
         Raises:
             ValueError: There is no such event.
         """
         if event not in self._hooks:
-            raise ValueError(f"there is no event {event!r}; there are {', '.join(EVENTS)}")
+            raise ValueError(f"event must be one of {', '.join(EVENTS)}, not {event!r}")
         self._hooks[event].append(hook)
 
     def dispatch(self) -> steps.Plan[None]:
-        """Call the hooks for the events so far, in their order, also where one of them
-        causes another event.
+        """Call the hooks for all pending events in order, including events that hooks
+        cause.
         """
         if self._dispatching:
             return
@@ -218,9 +227,9 @@ class TopologyManager:
             self._dispatching = False
 
     def _on_outage(self, shard_id: int, failure: Optional[Exception]) -> None:
-        """A shard's server cannot be reached any more, or can again (None).
+        """Queue an event for a shard that became unreachable, or reachable (None).
 
-        Called by whoever connected; the background calls the hooks.
+        Called where the connect was made; the background plan calls the hooks.
         """
         topology = self.topology
         if topology is None:
@@ -233,7 +242,7 @@ class TopologyManager:
 
 
 class _Change:
-    """What changes from the map in use to another."""
+    """The differences between the active map and the next."""
 
     def __init__(self, topology: Topology, after: ShardMap) -> None:
         self.before = topology.shard_map
@@ -245,7 +254,7 @@ class _Change:
         self.events: List[Event] = []
 
     def compare(self, shard_id: int) -> None:
-        """Note what changes for a shard; the same object means that nothing does."""
+        """Add the changes of one shard; an identical object means none."""
         if self.before.shards.get(shard_id) is self.after.shards.get(shard_id):
             return
         self.shard_ids.append(shard_id)

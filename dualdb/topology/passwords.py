@@ -1,4 +1,4 @@
-"""Passwords of shards: which references a row of the shard table may hold."""
+"""Passwords of shards, and the references that rows of the shard table may contain."""
 
 import re
 from typing import Iterable, List, Optional, Pattern
@@ -7,32 +7,32 @@ from pydantic import SecretStr
 
 from ..passwords import KnownPassword, LookedUpPassword, split_reference
 
-#: What rows may refer to if the service is not told otherwise.
+#: The default of the service's ``allowed_references``.
 DEFAULT_REFERENCES = ("env:DUALDB_*",)
 
 
 class AllowedReferences:
-    """Which ``env:NAME`` and ``file:PATH`` a row may hold in place of a password, so
-    that nobody who can write to the shard table can read the process.
+    """The ``env:NAME`` and ``file:PATH`` references that rows may contain, so that
+    write access to the shard table does not expose other secrets of the process.
 
     Args:
-        references: References in which ``*`` stands for any characters but ``/``, such
-            as ``env:DUALDB_*`` and ``file:/run/secrets/shard_*``. A path that has
-            ``..`` in it is never allowed. None allows every reference.
+        references: References in which ``*`` matches any characters but ``/``, such as
+            ``env:DUALDB_*`` and ``file:/run/secrets/shard_*``. A path with ``..`` is
+            never allowed. None allows every reference.
 
     Raises:
-        ValueError: One is neither ``env:`` nor ``file:``.
+        ValueError: An entry is neither ``env:NAME`` nor ``file:PATH``.
     """
 
     def __init__(self, references: Optional[Iterable[str]]) -> None:
         if isinstance(references, str):
-            raise ValueError(f"allowed_references is a list, not {references!r}")
+            raise ValueError(f"allowed_references must be a list, not {references!r}")
         self._patterns: Optional[List[Pattern[str]]] = None
         if references is not None:
             self._patterns = [_pattern(reference) for reference in references]
 
     def allows(self, reference: str) -> bool:
-        """Whether a row may hold this reference."""
+        """Return whether a row may contain this reference."""
         if self._patterns is None:
             return True
         if ".." in reference.split("/"):
@@ -42,9 +42,7 @@ class AllowedReferences:
 
 def _pattern(reference: object) -> Pattern[str]:
     if not isinstance(reference, str) or not all(split_reference(reference)):
-        raise ValueError(
-            f"allowed_references has {reference!r}, which is neither env:NAME nor file:PATH"
-        )
+        raise ValueError(f"allowed_references: {reference!r} is neither env:NAME nor file:PATH")
     return re.compile(re.escape(reference).replace(r"\*", "[^/]*"), re.DOTALL)
 
 
@@ -52,15 +50,15 @@ ALL_REFERENCES = AllowedReferences(None)
 
 
 def of_row(value: object, allowed: AllowedReferences) -> SecretStr:
-    """The password that a row's column holds or refers to, looked up now.
+    """Return the password of a row, resolving a reference now.
 
     Args:
-        value: The column's value.
-        allowed: What it may refer to.
+        value: The value of the password column.
+        allowed: The allowed references.
 
     Raises:
-        ValueError: It refers to something that is not allowed, or that is not there.
-            The message shows no password.
+        ValueError: The reference is not allowed, or cannot be resolved. The message
+            contains no password.
     """
     if isinstance(value, SecretStr):
         value = value.get_secret_value()

@@ -1,4 +1,4 @@
-"""Waiting until the databases of a service answer."""
+"""Waiting until the databases of a service respond."""
 
 import time
 from typing import Any, Callable, Dict, Iterable, List, Literal, Optional, Union
@@ -10,19 +10,22 @@ from ..protocol.statements import Statement
 from . import routing
 from .lifecycle import ServiceLifecycle
 
-#: What must answer: all shards in service, none of them, so many, or these.
+#: What must respond: all shards in service, no shard, a number of shards, or these ids.
 Require = Union[Literal["all", "global"], int, Iterable[int]]
 
-#: Why a database does not answer, None for one that does, by shard id; the global one's
-#: is None.
+#: Why a database does not respond, or None if it does, by shard id; the key of the
+#: global database is None.
 Failures = Dict[Optional[int], Optional[str]]
 
-#: Seconds that one attempt may take, after which the others are looked at again.
+#: Timeout of one round of probes, in seconds.
 ATTEMPT_TIMEOUT = 5.0
 
 
 def checked(require: object) -> Union[str, int, List[int]]:
-    """What must answer, as a word, a number or a sorted list of shard ids.
+    """Validate ``require``.
+
+    Returns:
+        It as a word, a number or a sorted list of shard ids.
 
     Raises:
         ParameterError: It is none of these.
@@ -45,10 +48,18 @@ def wait_ready(
     require: object,
     clock: Callable[[], float] = time.monotonic,
 ) -> steps.Plan[None]:
-    """Open the service if it is not open, and wait until what is required answers.
+    """Open the service if it is not open, and wait until the required databases
+    respond.
+
+    Args:
+        lifecycle: The service's lifecycle.
+        exclusive: Makes the step that runs a plan under the service's lock.
+        timeout: Seconds to wait.
+        require: What must respond, as for ``checked``.
+        clock: Returns seconds.
 
     Raises:
-        NotReady: It did not within ``timeout`` seconds.
+        NotReady: They did not respond in time.
     """
     wanted = checked(require)
     until = clock() + deadlines.seconds(timeout)
@@ -73,8 +84,8 @@ def _outcomes(
     wanted: Union[str, int, List[int]],
     until: float,
 ) -> steps.Plan[Dict[Optional[int], Any]]:
-    """What each database answered, an exception where it did not, by shard id; the
-    global one's is None.
+    """Probe each database; return the results or exceptions by shard id (None for the
+    global database).
     """
     try:
         if lifecycle.topology is None:
@@ -99,9 +110,12 @@ def _outcomes(
 
 
 def reasons_of(outcomes: Dict[Optional[int], Any], before: Failures) -> Failures:
-    """Why each database does not answer, None where it does.
+    """Return why each database does not respond, or None if it does.
 
-    An attempt that was cut short says less of a database than the one ``before``.
+    Args:
+        outcomes: The results or exceptions of the probes.
+        before: The previous reasons, which are kept where a probe ran into the overall
+            deadline and so has no result of its own.
     """
     found: Failures = {}
     for shard_id, outcome in outcomes.items():
@@ -117,7 +131,7 @@ def reasons_of(outcomes: Dict[Optional[int], Any], before: Failures) -> Failures
 
 
 def unmet(wanted: Union[str, int, List[int]], failures: Failures) -> Optional[str]:
-    """What is wanted and does not answer, in words; None if all of it does."""
+    """Return the required databases that do not respond, as text; None if all do."""
     reasons = [f"global: {failures[None]}"] if failures.get(None) else []
     shards = dict(sorted(_shards(failures).items()))
     if isinstance(wanted, int):

@@ -1,5 +1,5 @@
-"""Which database a call goes to: by a session, by a shard id, and what an absent shard
-means.
+"""Routing: the database of a call, by session or by shard id, and the handling of
+absent shards.
 """
 
 import logging
@@ -14,16 +14,16 @@ from .shard_map import ShardMap, Status
 
 log = logging.getLogger("dualdb")
 
-#: What a session whose shard is absent (not in the table, or inactive) gets: the global
-#: database, or ShardNotFound.
+#: The database of a session whose shard is absent (not in the table, or inactive): the
+#: global one, or ShardNotFound.
 AbsentShard = Literal["global", "error"]
 
-#: Types of which nothing is a session.
+#: Types that are never sessions.
 _NO_SESSIONS = (bool, int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset)
 
 
 class ShardIdHolder(Protocol):
-    """What ``client_session.session`` is."""
+    """The type of ``client_session.session``."""
 
     @property
     def shard_id(self) -> Optional[int]:
@@ -31,34 +31,35 @@ class ShardIdHolder(Protocol):
 
 
 class ClientSession(Protocol):
-    """What ``db.session()`` takes, for type checkers; also a mapping of the same shape,
-    ``{"session": {"shard_id": 1}}``, and None.
+    """The argument of ``db.session()``, for type checkers.
+
+    A mapping of the same shape, ``{"session": {"shard_id": 1}}``, and None are
+    accepted, too.
     """
 
     @property
     def session(self) -> Optional[ShardIdHolder]:
-        """The session proper; None for the global database."""
+        """The session with the shard_id; None for the global database."""
 
 
 def shard_of(client_session: object, *, strict: bool = False) -> Optional[int]:
-    """The shard of a client session: its ``.session.shard_id``.
+    """Return the shard of a client session: its ``.session.shard_id``.
 
-    None for the global database: no session, ``.session`` is None, or ``shard_id`` is
-    None. Decided by type and not by truth: 0 is a shard like any other. Mappings are
-    read like attributes.
+    A session, ``.session`` or ``shard_id`` that is None means the global database;
+    0 is a valid shard id. Mappings are read by key.
 
     Args:
         client_session: None, or an object or mapping with ``session``.
-        strict: Refuse an object without ``.session`` and a session without
+        strict: Reject an object without ``.session`` and a session without
             ``shard_id``. Otherwise these mean the global database, as in the original
-            service, unless something in them looks like a shard under another name.
+            service, unless another attribute has a similar name.
 
     Returns:
         The shard's id, or None for the global database.
 
     Raises:
-        ParameterError: It is nothing like a session, or its shard_id is neither None
-            nor a whole number. Guessing would send a user's rows to another's database.
+        ParameterError: It is not a session, or its shard_id is neither None nor an
+            integer. Guessing might use another user's database.
     """
     if client_session is None:
         return None
@@ -70,9 +71,9 @@ def shard_of(client_session: object, *, strict: bool = False) -> Optional[int]:
 
 
 def _read(holder: Any, name: str, expected: Sequence[str], strict: bool) -> Any:
-    """An attribute or a key; None where it is missing and may be."""
+    """Return an attribute or the value of a key; None if it may be missing and is."""
     if not strict and isinstance(holder, (str, bytes, tuple, list)) and not holder:
-        return None  # says nothing that could be misread
+        return None  # empty, so nothing can be misread
     if isinstance(holder, _NO_SESSIONS):
         raise _shape_error(holder, "")
     if isinstance(holder, Mapping):
@@ -93,20 +94,20 @@ def _read(holder: Any, name: str, expected: Sequence[str], strict: bool) -> Any:
 
 
 def _has_key(holder: Any, name: str) -> bool:
-    """Whether it is read by keys without being a Mapping: some frameworks' sessions."""
+    """Return whether a non-Mapping has a key, as sessions of some frameworks do."""
     if not callable(getattr(type(holder), "keys", None)):
         return False
     return callable(getattr(type(holder), "__getitem__", None)) and name in {*holder.keys()}
 
 
 def _similar_name(holder: object, expected: Sequence[str]) -> Optional[str]:
-    """An attribute or key that may be meant for one of these names."""
+    """Return an attribute or key that is probably a misspelling of these names."""
     keys = list(holder) if isinstance(holder, Mapping) else dir(holder)
     names = [key for key in keys if isinstance(key, str) and not key.startswith("_")]
     for name in names:
         word = name.lower()
         if word == "session" or word.startswith("session_"):
-            continue  # a property that fails as if it were missing, or another thing
+            continue  # a property that raised AttributeError, or something unrelated
         if "shard" in word or get_close_matches(word, expected, 1, 0.75):
             return name
     return None
@@ -114,18 +115,20 @@ def _similar_name(holder: object, expected: Sequence[str]) -> Optional[str]:
 
 def _shape_error(found: object, hint: str) -> errors.ParameterError:
     return errors.ParameterError(
-        "a client session is None or has .session, which is None or has .shard_id (an int or "
-        f"None); this is a {type(found).__name__}{hint}. Give the service session_shard=, a "
-        "function from a session to its shard_id, to read another shape"
+        "a client session must be None or have .session, which must be None or have .shard_id (an "
+        f"int or None); got a {type(found).__name__}{hint}. To read another shape, pass the "
+        "service session_shard=, a function from a session to its shard_id"
     )
 
 
 def shard_id_of(value: Any) -> int:
-    """A shard's id as an int; anything that is an integer by ``__index__`` is taken,
-    except a bool.
+    """Validate a shard's id.
+
+    Returns:
+        It as an int; types with ``__index__`` are accepted, except bool.
 
     Raises:
-        ParameterError: Anything else.
+        ParameterError: It is not an integer.
     """
     if type(value) is int:
         return value
@@ -135,7 +138,7 @@ def shard_id_of(value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise errors.ParameterError(
-            f"a shard_id is an int, not {value!r} ({type(value).__name__})"
+            f"shard_id must be an int, not {value!r} ({type(value).__name__})"
         ) from None
 
 
@@ -147,22 +150,21 @@ def choose(
     named: bool = False,
     retry_after: Optional[float] = None,
 ) -> Optional[int]:
-    """Where a call for ``shard_id`` goes.
+    """Select the database of a call.
 
     Args:
-        shard_map: The map in use.
-        shard_id: The shard that is asked for; None for the global database.
-        absent: What becomes of a session whose shard is absent.
-        named: True if the caller named the shard outright and so can mean no other
-            database.
-        retry_after: Seconds after which a suspended shard may be back.
+        shard_map: The active map.
+        shard_id: The requested shard; None for the global database.
+        absent: The database of a session whose shard is absent.
+        named: The caller named the shard explicitly, so no other database may be used.
+        retry_after: Seconds after which a suspended shard may be available again.
 
     Returns:
         The shard's id, or None for the global database.
 
     Raises:
-        ShardUnavailable: The shard is suspended or its row cannot be used, or it was
-            named and does not exist.
+        ShardUnavailable: The shard is suspended, has an unusable row, or was named and
+            does not exist.
         ShardNotFound: The session's shard is absent and ``absent`` is "error".
     """
     if shard_id is None:
@@ -187,14 +189,13 @@ def choose(
 
 
 class RouteResolver:
-    """Decides for each call of a service which database's client it goes to.
+    """Selects the client for each call of a service.
 
     Args:
-        lifecycle: Has what is in use, and reads the shard table again.
-        absent: What becomes of a session whose shard is absent.
-        transactions: Gives the outermost transactions that the caller has open on the
-            service.
-        check: Refuses a shard that the scope around a call is not locked to.
+        lifecycle: The service's lifecycle.
+        absent: The database of a session whose shard is absent.
+        transactions: Returns the caller's outermost open transactions on the service.
+        check: Raises if a locked scope around the call excludes the shard.
     """
 
     def __init__(
@@ -213,16 +214,16 @@ class RouteResolver:
     def resolve(
         self, shard_id: Optional[int], *, named: bool, until: Optional[float] = None
     ) -> steps.Plan[Any]:
-        """The client of a call's database.
+        """Select the client of a call.
 
-        In this order: where the caller's transaction has begun; by the map; by the map
-        once more after the shard table was read again; and refused if the caller has a
-        transaction open on another shard.
+        A client on which the caller's transaction is open has precedence. Otherwise the
+        active map decides, after a refresh if it does not know the shard. The call is
+        refused if the caller has a transaction open on another shard.
 
         Args:
-            shard_id: The shard that is asked for; None for the global database.
-            named: True if the caller named the shard outright.
-            until: When it must be over, by time.monotonic(); None for no limit.
+            shard_id: The requested shard; None for the global database.
+            named: The caller named the shard explicitly.
+            until: The deadline, by time.monotonic(); None for no limit.
 
         Raises:
             RoutingError: There is no such database, or it cannot be used.
@@ -236,7 +237,7 @@ class RouteResolver:
         return self.find(shard_id, named=named)
 
     def find(self, shard_id: Optional[int], *, named: bool) -> Any:
-        """The same by the map in use, without reading the table again."""
+        """Do the same with the active map, without a refresh."""
         transactions = self._transactions()
         client = self._pinned(shard_id, transactions)
         if client is not None:
@@ -271,9 +272,10 @@ class RouteResolver:
         return topology.global_client
 
     def _pinned(self, shard_id: Optional[int], transactions: Sequence[Any]) -> Any:
-        """The client of a transaction of the caller's that a call for this shard would
-        have gone to when it began: what has begun ends where it began, whatever the map
-        says by now.
+        """Return the client on which the caller's transaction is open, if a call for
+        this shard was routed to it by the map at the time the transaction began.
+
+        A transaction stays on its database even if the map has changed since.
         """
         topology = self._lifecycle.manager.topology
         for transaction in transactions:
@@ -292,7 +294,7 @@ class RouteResolver:
 
 
 class ShardRoute:
-    """The route of calls that name a shard outright."""
+    """The route of calls that name a shard explicitly."""
 
     def __init__(self, resolver: RouteResolver, shard_id: int) -> None:
         self._resolver = resolver
@@ -333,11 +335,11 @@ class SessionRoute:
 def session_reader(
     session_shard: Optional[Callable[[Any], Optional[int]]], *, strict: bool
 ) -> Callable[[Any], Optional[int]]:
-    """The function by which a service reads sessions.
+    """Return the function that reads the shard_id of a session.
 
     Args:
-        session_shard: The application's own, from a session to its shard_id; None for
-            ``shard_of``. It is not called for None.
+        session_shard: The application's function from a session to its shard_id; None
+            for ``shard_of``. It is not called with None.
         strict: See ``shard_of``.
     """
     if session_shard is None:
@@ -351,12 +353,12 @@ def session_reader(
 
 
 def scatter_ids(shard_map: ShardMap, named: Optional[List[int]]) -> List[int]:
-    """The shards of a call to several, sorted.
+    """Return the sorted ids of the shards of a call to several.
 
     Args:
-        shard_map: The map in use.
-        named: Those that the caller named; None for all that are not inactive, each
-            database once.
+        shard_map: The active map.
+        named: The shards that the caller named; None for all that are not inactive,
+            each database once.
     """
     if named is not None:
         return named

@@ -1,4 +1,4 @@
-"""The shard map: parsed from the shard table, immutable, with a version."""
+"""The shard map: immutable, versioned, parsed from the shard table."""
 
 import enum
 import operator
@@ -24,8 +24,8 @@ from . import passwords
 from .allowed_hosts import ALL_HOSTS, AllowedHosts
 from .passwords import ALL_REFERENCES, AllowedReferences
 
-#: The shard table as the original service has it, with one more status. Further columns
-#: are allowed.
+#: The shard table of the original service, with one more status. Further columns are
+#: allowed.
 DDL = """\
 CREATE TABLE IF NOT EXISTS {table} (
     shard_id INT PRIMARY KEY,
@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS {table} (
 
 
 class Status(enum.Enum):
-    """What a shard's row asks for."""
+    """The status of a shard, by its row."""
 
     ACTIVE = "active"
     READONLY = "readonly"
@@ -92,10 +92,10 @@ class ShardMap(NamedTuple):
 
     Attributes:
         version: Grows with every change.
-        shards: By shard id.
-        problems: What is wrong with which row.
-        warnings: What is suspicious about rows that can be used.
-        repeats: Shards on the database of a shard with a smaller id.
+        shards: The shards, by shard id.
+        problems: Descriptions of unusable rows.
+        warnings: Descriptions of usable but suspicious rows.
+        repeats: Shards whose database also belongs to a shard with a smaller id.
     """
 
     version: int
@@ -106,16 +106,16 @@ class ShardMap(NamedTuple):
 
     @property
     def active(self) -> List[int]:
-        """The ids of the shards in service, sorted; those that are read-only among
-        them, for they hold rows that must not be missed.
+        """The sorted ids of the shards in service, including read-only ones, whose rows
+        must not be missed.
         """
         return sorted(shard_id for shard_id, shard in self.shards.items() if shard.in_service)
 
 
 EMPTY = ShardMap(0, MappingProxyType({}))
 
-#: The largest number that a row may have, and the most characters of a bad value that a
-#: message shows.
+#: The largest number in a row, and the most characters of an invalid value in a
+#: message.
 _MAX_NUMBER = 2**63 - 1
 _MAX_SHOWN = 60
 
@@ -124,13 +124,13 @@ _MAX_LISTED = 10
 
 
 class RowRules(NamedTuple):
-    """What rows are read by.
+    """The rules for parsing rows.
 
     Attributes:
-        base: The global database's configuration. A shard takes from it what its row
-            does not say: character set, pool sizes, timeouts, TLS.
+        base: The global database's configuration, from which shards inherit character
+            set, pool sizes, timeouts and TLS.
         hosts: The hosts that rows may name.
-        references: The references that rows may hold in place of a password.
+        references: The password references that rows may contain.
     """
 
     base: DatabaseConfig
@@ -139,12 +139,12 @@ class RowRules(NamedTuple):
 
 
 class ParsedRow(NamedTuple):
-    """What one row says.
+    """A parsed row.
 
     Attributes:
-        shard_id: None if it cannot be read.
-        shard: None where the id is.
-        problem: What is wrong with the row; None if nothing is.
+        shard_id: The shard's id; None if it is invalid.
+        shard: The shard; None if the id is invalid.
+        problem: Why the row is unusable; None if it is usable.
     """
 
     shard_id: Optional[int]
@@ -153,12 +153,14 @@ class ParsedRow(NamedTuple):
 
 
 def parse_row(raw: Mapping[str, Any], rules: RowRules) -> ParsedRow:
-    """What a row of the shard table says.
+    """Parse a row of the shard table. It never raises.
 
-    Hosts and status words are taken without regard to case and surrounding space; an
-    unknown status word makes a row unusable. A password ``env:NAME`` or ``file:PATH``
-    is looked up here. Whatever is wrong with a value is this row's problem alone: no
-    exception leaves.
+    Case and surrounding space of hosts and status words are ignored. A password
+    reference is resolved. An invalid value makes only this row unusable.
+
+    Args:
+        raw: The row, by column name.
+        rules: The rules for parsing it.
     """
     try:
         row = {str(name).lower(): value for name, value in raw.items()}
@@ -173,7 +175,11 @@ def parse_row(raw: Mapping[str, Any], rules: RowRules) -> ParsedRow:
 
 
 class MapBuilder:
-    """A shard map in the making, row by row."""
+    """Builds a shard map row by row.
+
+    Args:
+        base: The configuration of the global database.
+    """
 
     def __init__(self, base: DatabaseConfig) -> None:
         self._global = database_of(base)
@@ -183,7 +189,7 @@ class MapBuilder:
         self._shared: Set[Tuple[str, int, str]] = set()
 
     def add(self, number: int, row: ParsedRow) -> None:
-        """Add a row; ``number`` counts them from 1."""
+        """Add a row, with its number counted from 1."""
         if row.shard_id is None or row.shard is None:
             self._problems.append(f"row {number} of the shard table: {row.problem}")
             return
@@ -203,7 +209,7 @@ class MapBuilder:
                 self._shared.add(where)
 
     def build(self, version: int) -> ShardMap:
-        """The map of the rows so far."""
+        """Return the map of the rows added so far."""
         warnings: List[str] = []
         repeats: List[int] = []
         for where in sorted(self._shared):
@@ -228,10 +234,17 @@ def parse_shard_table(
     allowed: AllowedHosts = ALL_HOSTS,
     references: AllowedReferences = ALL_REFERENCES,
 ) -> ShardMap:
-    """The map that the shard table's rows describe.
+    """Parse all rows of the shard table.
 
-    A row that cannot be used makes its shard INVALID, with the reason, and hurts no
-    other; a row whose id cannot be read is reported only.
+    An unusable row makes its shard INVALID, with the reason, and affects no other. A
+    row with an invalid id is only reported.
+
+    Args:
+        rows: The rows.
+        base: The configuration of the global database.
+        version: The version of the map.
+        allowed: The hosts that rows may name.
+        references: The password references that rows may contain.
     """
     builder = MapBuilder(base)
     rules = RowRules(base, allowed, references)
@@ -241,7 +254,7 @@ def parse_shard_table(
 
 
 def database_of(config: DatabaseConfig) -> Tuple[str, int, str]:
-    """What two configurations of one database have in common."""
+    """Return a key that is equal for configurations of the same database."""
     if config.unix_socket is not None:
         return config.unix_socket, 0, config.database
     host = config.host.lower().rstrip(".")
@@ -259,7 +272,7 @@ def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
     word = row.get("status")
     status = status_of(word)
     if status is None:
-        raise ValueError(f"status {_shown(word)} is none of {', '.join(sorted(STATUS_WORDS))}")
+        raise ValueError(f"status {_shown(word)} is not one of {', '.join(sorted(STATUS_WORDS))}")
     name = row.get("shard_name")
     name = str(name) if name is not None else None
     if status is Status.INACTIVE:
@@ -279,7 +292,7 @@ def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
     if row.get("max_connections") is not None:
         limit = _number(row, "max_connections")
         if limit < 1:
-            raise ValueError(f"max_connections is {limit}; a shard needs at least 1")
+            raise ValueError(f"max_connections must be at least 1, not {limit}")
         fields["pool_size"] = min(base.pool_size, limit)
         fields["max_overflow"] = min(base.max_overflow, limit - fields["pool_size"])
         fields["warm_up"] = min(base.warm_up, fields["pool_size"])
@@ -295,20 +308,20 @@ def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
 
 
 def _weight(row: Mapping[str, Any]) -> float:
-    """The column ``weight``; 1 where there is none."""
+    """Return the column ``weight``; 1 if there is none."""
     value = row.get("weight")
     try:
         weight = 1.0 if value is None else float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"weight is {value!r}, not a number") from None
+        raise ValueError(f"weight must be a number, not {value!r}") from None
     if not 0 <= weight < float("inf"):
-        raise ValueError(f"weight is {value!r}; it is a number from 0 up")
+        raise ValueError(f"weight must be a number from 0 up, not {value!r}")
     return weight
 
 
 def _number(row: Mapping[str, Any], column: str) -> int:
-    """A whole number, whatever type the column has: 7, Decimal("7"), 7.0 and "7" all
-    name shard 7.
+    """Return an integer from a column of any type: 7, Decimal("7"), 7.0 and "7" are
+    equivalent.
     """
     value = row.get(column)
     found = _whole(value)
@@ -324,7 +337,7 @@ def _whole(value: Any) -> Optional[int]:
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     if isinstance(value, Decimal):
-        # Not int() of a large exponent, which takes as many digits.
+        # int() of a Decimal with a large exponent would take quadratic time.
         if not value.is_finite() or value.adjusted() > 18:
             return None
         return int(value) if value == value.to_integral_value() else None
@@ -347,7 +360,7 @@ def _text(row: Mapping[str, Any], column: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as a message shows it, at a length that a log can hold."""
+    """Return a value as text for a message, truncated."""
     text = repr(value[:_MAX_SHOWN] if isinstance(value, (str, bytes)) else value)
     return text if len(text) <= _MAX_SHOWN + 3 else f"{text[:_MAX_SHOWN]}..."
 
@@ -362,8 +375,11 @@ def _reason(error: Exception) -> str:
 
 
 class Changes(NamedTuple):
-    """What one map asks for after another: pools to open (new or moved shards) and
-    pools to close (gone, suspended or moved ones).
+    """The pools to open and close when one map follows another.
+
+    Attributes:
+        open: New and moved shards.
+        close: Removed, suspended and moved shards.
     """
 
     open: Tuple[int, ...]
@@ -371,9 +387,9 @@ class Changes(NamedTuple):
 
 
 def changes_between(old: ShardMap, new: ShardMap) -> Changes:
-    """What the second map asks for.
+    """Return the pools to open and close when ``new`` follows ``old``.
 
-    A shard whose address, account and pool settings are the same keeps its pool.
+    A shard whose address, account and pool settings are unchanged keeps its pool.
     """
     opened: List[int] = []
     closed: List[int] = []
@@ -385,7 +401,7 @@ def changes_between(old: ShardMap, new: ShardMap) -> Changes:
 
 
 def change_of(old: ShardMap, new: ShardMap, shard_id: int) -> Tuple[bool, bool]:
-    """Whether a shard needs a new pool, and whether its old one is to be closed."""
+    """Return whether a shard needs a new pool, and whether its old one is closed."""
     before = _pool_of(old, shard_id)
     after = _pool_of(new, shard_id)
     if before == after:

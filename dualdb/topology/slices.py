@@ -1,4 +1,4 @@
-"""Long loops in short slices, so that an event loop has time for its other tasks."""
+"""Long loops in short slices, so that an event loop can run other tasks in between."""
 
 import time
 from typing import Callable, Iterable, TypeVar
@@ -7,14 +7,14 @@ from ..execution import steps
 
 T = TypeVar("T")
 
-#: The longest that a loop goes on before others have their turn, in seconds.
+#: Maximum duration of a slice, in seconds.
 SLICE_SECONDS = 0.002
 
 
 def in_slices(
     items: Iterable[T], visit: Callable[[T], object], clock: Callable[[], float] = time.monotonic
 ) -> steps.Plan[None]:
-    """Call a function with each item, and let others have their turn in between."""
+    """Call a function with each item, yielding to the event loop after each slice."""
     ends = clock() + SLICE_SECONDS
     for item in items:
         visit(item)

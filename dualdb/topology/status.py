@@ -1,4 +1,4 @@
-"""What a service reports: its status, its events, and its databases' health."""
+"""Reports of a service: status, events, statistics and health."""
 
 from typing import (
     TYPE_CHECKING,
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from .manager import Topology, TopologyManager
     from .table_reader import TableReader
 
-#: How long an answer to the health check may take, in seconds.
+#: Timeout of the health check, in seconds.
 HEALTH_TIMEOUT = 5.0
 
-#: What can be listened to with ``on``.
+#: The events that hooks can be registered for with ``on``.
 EventName = Literal[
     "shard_added",
     "shard_removed",
@@ -51,19 +51,19 @@ EVENTS: Tuple[EventName, ...] = (
 
 
 class Event(NamedTuple):
-    """A change of the shard map that is in use, or an outage that began or ended.
+    """A change of the active shard map, or the beginning or end of an outage.
 
     Attributes:
         name: "shard_added" and "shard_removed" for rows; "shard_moved" for another
             address, account or pool setting; "shard_state_changed" for another status;
             "map_refreshed" once for every new version, after the others; "shard_down"
-            when a shard's server cannot be reached any more, "shard_up" when it can
+            when a shard's server becomes unreachable, "shard_up" when it is reachable
             again.
-        version: of the map that is in use now.
-        shard_id: None for "map_refreshed".
-        before, after: the shard's row as it was and as it is; None where there was or
-            is none.
-        reason: of "shard_down": why the server cannot be reached.
+        version: The version of the active map.
+        shard_id: The shard's id; None for "map_refreshed".
+        before: The shard before the change; None if it is new.
+        after: The shard after the change; None if it was removed.
+        reason: For "shard_down", why the server is unreachable.
     """
 
     name: EventName
@@ -81,11 +81,12 @@ class ShardStatus(NamedTuple):
     """One shard at one moment.
 
     Attributes:
-        state: its status, "active", "readonly", "inactive", "maintenance" or "invalid";
+        state: Its status, "active", "readonly", "inactive", "maintenance" or "invalid";
             or "unreachable" if the last connect failed.
-        reason: why it cannot be used, where it cannot.
-        name, address: as its row has them.
-        pool: its pool's figures; None where it has none.
+        reason: Why it cannot be used; None if it can.
+        name: The name in its row, or None.
+        address: ``host:port/database``; None if the row is unusable or inactive.
+        pool: The statistics of its pool; None if it has none.
     """
 
     state: str
@@ -95,25 +96,25 @@ class ShardStatus(NamedTuple):
     pool: Optional[PoolStats] = None
 
     def as_dict(self) -> Dict[str, Any]:
-        """The same as dicts and plain values, ready for ``json.dumps``."""
+        """Return it as dicts and plain values, for ``json.dumps``."""
         return {**self._asdict(), "pool": None if self.pool is None else self.pool._asdict()}
 
 
 class ServiceStatus(NamedTuple):
-    """A service at one moment, known without I/O.
+    """The status of a service at one moment, collected without I/O.
 
     Attributes:
-        version: Of the shard map in use; it grows with every change.
+        version: The version of the active shard map; it increases with every change.
         age: Seconds since the shard table was last read; None if it never was.
-        failure: Why it could not be read the last time; None if it could.
-        problems: What is wrong with which row, and what is suspicious: shards on one
-            database, a table that has lost all its rows.
-        global_pool: The figures of the global database's pool.
-        shards: By shard id.
-        draining: What is left of pools that are not used any more, by address: how many
-            connections are still in use.
-        row_decoder: What decodes the rows of results: "compiled", "python" or "driver";
-            None while the service is not open.
+        failure: The error of the last attempt to read it; None if it succeeded.
+        problems: Descriptions of unusable and suspicious rows: shards on one database,
+            a table that has lost all its rows.
+        global_pool: The statistics of the global database's pool.
+        shards: The status of each shard, by shard id.
+        draining: The connections still in use of each pool that is being drained, by
+            address.
+        row_decoder: The decoder of rows: "compiled", "python" or "driver"; None while
+            the service is not open.
     """
 
     version: int
@@ -126,7 +127,7 @@ class ServiceStatus(NamedTuple):
     row_decoder: Optional[DecoderName]
 
     def as_dict(self) -> Dict[str, Any]:
-        """The same as dicts, lists and plain values, ready for ``json.dumps``."""
+        """Return it as dicts, lists and plain values, for ``json.dumps``."""
         return {
             **self._asdict(),
             "problems": list(self.problems),
@@ -137,15 +138,15 @@ class ServiceStatus(NamedTuple):
 
 
 class ServiceStats(Dict[Union[str, int], PoolStats]):
-    """The figures of every pool, by "global" and shard id."""
+    """The statistics of every pool, by "global" and shard id."""
 
     def as_dict(self) -> Dict[str, Dict[str, Any]]:
-        """The same as dicts of plain values, ready for ``json.dumps``."""
+        """Return it as dicts of plain values, for ``json.dumps``."""
         return {str(key): figures._asdict() for key, figures in self.items()}
 
 
 def events(before: ShardMap, after: ShardMap) -> List[Event]:
-    """The events of one map following another, by shard id."""
+    """Return the events when one map follows another, ordered by shard id."""
     found: List[Event] = []
     for shard_id in sorted({*before.shards, *after.shards}):
         found += shard_events(before, after, shard_id)
@@ -155,7 +156,7 @@ def events(before: ShardMap, after: ShardMap) -> List[Event]:
 
 
 def shard_events(before: ShardMap, after: ShardMap, shard_id: int) -> List[Event]:
-    """The events of one shard when one map follows another."""
+    """Return the events of one shard when one map follows another."""
     old = before.shards.get(shard_id)
     new = after.shards.get(shard_id)
     names: List[EventName] = []
@@ -172,7 +173,7 @@ def shard_events(before: ShardMap, after: ShardMap, shard_id: int) -> List[Event
 
 
 def shard_status(shard: Shard, client: Any) -> ShardStatus:
-    """One shard and its pool."""
+    """Return the status of a shard and its pool."""
     failure = None if client is None else client.pool.breaker.failure
     return ShardStatus(
         "unreachable" if failure is not None else shard.status.value,
@@ -184,7 +185,13 @@ def shard_status(shard: Shard, client: Any) -> ShardStatus:
 
 
 def service_status(manager: "TopologyManager", reader: "TableReader", now: float) -> ServiceStatus:
-    """The service as its topology manager and its table reader know it."""
+    """Return the status of a service.
+
+    Args:
+        manager: Its topology manager.
+        reader: Its table reader.
+        now: The current time, by their clock.
+    """
     topology = manager.topology
     shard_map = EMPTY if topology is None else topology.shard_map
     clients: Mapping[int, Any] = {} if topology is None else topology.clients
@@ -205,7 +212,7 @@ def service_status(manager: "TopologyManager", reader: "TableReader", now: float
 
 
 def service_stats(topology: "Optional[Topology]") -> ServiceStats:
-    """The figures of every pool; none while the service is not open."""
+    """Return the statistics of every pool; empty while the service is not open."""
     stats = ServiceStats()
     if topology is not None:
         stats["global"] = topology.global_client.stats()
@@ -214,7 +221,7 @@ def service_stats(topology: "Optional[Topology]") -> ServiceStats:
 
 
 def health(topology: "Topology") -> steps.Plan[Dict[str, Any]]:
-    """Ask every database for an answer, all at the same time."""
+    """Probe every database concurrently; return the report of ``health_check``."""
     until = deadlines.deadline_after(HEALTH_TIMEOUT)
     probes = tuple(
         [

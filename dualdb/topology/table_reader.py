@@ -1,4 +1,4 @@
-"""Reading the shard table: the whole of it each time, parsing only what has changed."""
+"""Reading the shard table: completely each time, parsing only changed rows."""
 
 import logging
 import time
@@ -17,27 +17,27 @@ from .slices import in_slices
 
 log = logging.getLogger("dualdb")
 
-#: More rows than these are an error, if the service is not told otherwise.
+#: The default of the service's ``max_shards``.
 DEFAULT_MAX_SHARDS = 100_000
 
 
 class TableReader:
-    """The shard table, and the map as it was last read.
+    """Reads the shard table, and keeps the last map.
 
     Args:
         table: The table's name, ``name`` or ``schema.name``.
-        rules: What rows are read by.
-        max_shards: The most rows; more are an error, and the last map stays.
-        clock: Seconds from any start.
+        rules: The rules for parsing rows.
+        max_shards: The most rows; if there are more, reading fails.
+        clock: Returns seconds.
 
     Attributes:
         loaded: The map as last read.
-        begun: When the last reading began.
-        ended: When the last reading ended.
-        read_at: When the table was last read without an error; None if it never was.
-        failure: Why it could not be read the last time; None if it could.
-        failures: How often in a row it could not be read.
-        warning: Why what was read is not used; None if it is.
+        begun: When the last read began.
+        ended: When the last read ended.
+        read_at: When the table was last read successfully; None if it never was.
+        failure: The error of the last read; None if it succeeded.
+        failures: The number of consecutive failed reads.
+        warning: Why the rows read last were not accepted; None if they were.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class TableReader:
         self.reset()
 
     def reset(self) -> None:
-        """As before the first reading."""
+        """Reset to the state before the first read."""
         self.loaded = EMPTY
         #: The rows of ``loaded`` by shard id, as far as that is an integer column.
         self._known: Dict[int, Row] = {}
-        #: When the last reading without an error began; a forked child keeps it.
+        #: When the last successful read began; kept in a forked child.
         self.confirmed_at = float("-inf")
         self.forget_readings()
 
     def forget_readings(self) -> None:
-        """As in a forked child: the map stays, and nothing is being read."""
+        """Reset the state of reads in a forked child; the map is kept."""
         self.begun = self.ended = float("-inf")
         self.read_at: Optional[float] = None
         self.failure: Optional[str] = None
@@ -73,25 +73,24 @@ class TableReader:
 
     @property
     def quoted_table(self) -> str:
-        """The table's name, as a statement has it."""
+        """The table's quoted name, for statements."""
         return ".".join([f"`{part}`" for part in self.table.split(".")])
 
     def read(
         self, client: object, timeout: Optional[float] = None, *, force: bool = False
     ) -> steps.Plan[None]:
-        """Read the table into ``loaded``, which stays as it is if nothing changed.
+        """Read the table into ``loaded``, which is unchanged if the table is.
 
-        The whole table is its own probe: it has a row for each shard, and nothing less
-        would do. MAX(updated_at) is when a row was written, and not when that was
-        committed.
+        The whole table is read: it is small, and MAX(updated_at) misses rows that were
+        written earlier but committed later.
 
         Args:
             client: The global database's client.
-            timeout: Seconds for it.
-            force: Believe a table without shards, too.
+            timeout: Seconds; None for no limit.
+            force: Accept a table that has lost all its shards.
 
         Raises:
-            Error: The table cannot be read; ``loaded`` stays as it is.
+            Error: The table cannot be read; ``loaded`` is unchanged.
         """
         self.begun = self._clock()
         rows: List[Row] = []
@@ -117,16 +116,16 @@ class TableReader:
         self.failure = None
         self.failures = 0
         self.confirmed_at = self.begun
-        if self._is_believed(found, force):
+        if self._is_accepted(found, force):
             self._known = known
             self._keep(found)
 
     def rows(self, client: object, timeout: Optional[float] = None) -> steps.Plan[List[Row]]:
-        """The rows as they are.
+        """Return the unparsed rows.
 
-        Only a table that does not exist means "no shards", and only to a service that
-        has seen none: taking anything else for that would send the sessions of every
-        shard to the global database.
+        Only a missing table means "no shards", and only if the service has seen none
+        before: otherwise an error would route the sessions of every shard to the global
+        database.
 
         Raises:
             TooManyRows: There are more than ``max_shards``.
@@ -150,14 +149,14 @@ class TableReader:
                 raise
             if not self.loaded.version:
                 log.warning(
-                    "there is no shard table %s: the service runs on the global database alone",
+                    "there is no shard table %s: the service uses the global database alone",
                     self.table,
                 )
             return []
         return results[0].rows
 
     def parse(self, rows: List[Row]) -> ShardMap:
-        """What a few rows mean to this service, as a map with the next version."""
+        """Parse rows into a map with the next version, without keeping it."""
         builder = MapBuilder(self.rules.base)
         for number, raw in enumerate(rows, 1):
             builder.add(number, parse_row(raw, self.rules))
@@ -185,10 +184,10 @@ class TableReader:
         return builder.build(self.loaded.version + 1), known
 
     def _unchanged(self, shard_id: int, raw: Row, password: object) -> Optional[Shard]:
-        """The shard of the map before, if its row would say the same now."""
+        """Return the shard of the last map if its row is unchanged."""
         shard = self.loaded.shards.get(shard_id)
         if shard is None or shard.status is Status.INVALID:
-            return None  # a variable or file may be there by now
+            return None  # a missing variable or file may exist by now
         try:
             if self._known.get(shard_id) != raw:
                 return None
@@ -196,25 +195,25 @@ class TableReader:
                 current = passwords.of_row(password, self.rules.references)
                 return shard if current == shard.config.password else None
         except Exception:
-            return None  # a value that cannot be compared, or a reference that is gone
+            return None  # a value that cannot be compared, or a dangling reference
         return shard
 
     def _same_shard(self, parsed: ParsedRow) -> ParsedRow:
-        """With the very shard of the map before, if it is equal."""
+        """Replace an equal shard by the object of the last map."""
         if parsed.shard_id is None:
             return parsed
         before = self.loaded.shards.get(parsed.shard_id)
         return parsed._replace(shard=before) if before == parsed.shard else parsed
 
-    def _is_believed(self, found: ShardMap, force: bool) -> bool:
-        """Whether a map may be used: not one that has lost all its shards at once."""
+    def _is_accepted(self, found: ShardMap, force: bool) -> bool:
+        """Return whether to accept a map: not if it has lost all shards at once."""
         if found.shards or not self.loaded.shards or force:
             self.warning = None
             return True
         if self.warning is None:
             self.warning = (
                 f"the shard table {self.table} has no shards any more, so the last map stays "
-                "in use: refresh(force=True) or a restart accepts that"
+                "in use: refresh(force=True) or a restart accepts it"
             )
             log.error("%s", self.warning)
         return False

@@ -68,7 +68,7 @@ def test_bad_rows_are_refused_before_their_chunk_is_sent(db: Any, io: IO, table:
     with pytest.raises(ParameterError, match="row 1: a object cannot be a parameter"):
         io(db.shard(1).executemany(INSERT, rows()))
     for chunk_rows in (0, True, "many"):
-        with pytest.raises(ParameterError, match="chunk_rows is a number of rows"):
+        with pytest.raises(ParameterError, match="chunk_rows must be an int"):
             io(db.shard(1).executemany(INSERT, [(1, "x")], chunk_rows=chunk_rows))
     assert count(table) == 0
 
@@ -175,5 +175,5 @@ def test_what_the_rows_or_the_progress_raise_comes_out(db: Any, io: IO, table: A
                 INSERT, [(100, "x")], progress=awaited_progress if is_async else progress
             )
         )
-    with pytest.raises(ParameterError, match="rows is an iterable of parameters, not int"):
+    with pytest.raises(ParameterError, match="rows must be an iterable of parameters, not int"):
         io(db.shard(1).executemany(INSERT, 5))

@@ -336,7 +336,7 @@ def test_set_moves_a_key_and_forget_removes_it(keyed: Any, io: IO, mapping: Any)
     io(keyed.directory.set(60, 1))
     assert [io(keyed.directory.get(key)) for key in (1, 60)] == [2, 1]
     assert io(keyed.key(1).query_value("SELECT DATABASE()")).endswith("2")
-    for shard_id, says in [(9, "not in the shard table"), ("1", "a shard_id is an int")]:
+    for shard_id, says in [(9, "not in the shard table"), ("1", "shard_id must be an int")]:
         with pytest.raises(ParameterError, match=says):
             io(keyed.directory.set(1, shard_id))
     io(keyed.directory.forget(1))

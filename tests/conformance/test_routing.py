@@ -177,7 +177,7 @@ def test_a_shard_id_of_the_wrong_type_goes_nowhere(db: Any, call: IO, shard_id: 
         lambda: db.get_client_by_session(session(shard_id)),
     ]
     for attempt in attempts:
-        with pytest.raises(ParameterError, match="a shard_id is an int"):
+        with pytest.raises(ParameterError, match="shard_id must be an int"):
             attempt()
 
 
@@ -233,7 +233,7 @@ def test_a_session_of_another_shape_is_never_the_global_database(
     for db in services:
         for shape in shapes:
             for attempt in attempts(db, shape):
-                with pytest.raises(ParameterError, match="a client session is None or"):
+                with pytest.raises(ParameterError, match="a client session must be None or"):
                     attempt()
             with pytest.raises(ParameterError), io.entered(db.session(shape).transaction()):
                 raise AssertionError("it was begun")
@@ -251,7 +251,7 @@ def test_a_function_reads_sessions_of_other_shapes(
     assert io(db.session({"shard": 2}).query(WHERE_AM_I)) == name_of(databases, 2)
     assert io(db.session({"shard": None}).query(WHERE_AM_I)) == name_of(databases, "global")
     assert io(db.execute_query_by_session({"shard": 1}, WHERE_AM_I)) == name_of(databases, 1)
-    with pytest.raises(ParameterError, match="a shard_id is an int"):
+    with pytest.raises(ParameterError, match="shard_id must be an int"):
         io(db.session({"shard": "1"}).query(WHERE_AM_I))
     with pytest.raises(TypeError, match="session_shard must be a function"):
         open_service(session_shard="shard")

@@ -138,7 +138,7 @@ def test_what_the_service_needs_on_its_table(sandbox: Sandbox, account: Account)
     grants = f"SELECT, UPDATE (status) ON {SHARD_TABLE}"
     with DatabaseService(account("global", grants)) as db:
         db.set_shard_status(2, "readonly")
-        assert db.drain_shard(2, timeout=1).cut == 0
+        assert db.drain_shard(2, timeout=1).aborted == 0
     with DatabaseService(account("global", f"SELECT, DELETE ON {SHARD_TABLE}")) as db:
         db.remove_shard(2)
         assert db.get_active_shard_ids() == [1]

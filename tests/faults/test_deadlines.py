@@ -100,7 +100,7 @@ def test_what_has_its_definer_s_rights_keeps_its_slot_until_it_is_over(
         with pytest.raises(DeadlineExceeded):
             io(client.query("SELECT slowly(1.5)", timeout=0.2))
         assert sleepers(databases, "slowly") <= 2
-    assert "goes on with a definer's rights" in caplog.text
+    assert "runs with a definer's rights" in caplog.text
     io.wait_for(lambda: sleepers(databases, "slowly") == 0)
     assert io(client.query_value("SELECT 7")) == 7
     io.wait_for(lambda: client.stats().in_use == 0)

@@ -55,7 +55,7 @@ def test_a_foreign_exception_does_not_end_the_killer(
                 io(client.query("SELECT SLEEP(1)", timeout=0.1))
             assert io(client.query_value("SELECT 7")) == 7
     assert len(failed) == 2
-    assert caplog.text.count("could not be ended on the server") == 2
+    assert caplog.text.count("could not be killed on the server") == 2
     with pytest.raises(dualdb.WriteTimedOut):
         io(client.query("SELECT SLEEP(20)", timeout=0.1))
     assert io(client.query_value("SELECT 7")) == 7

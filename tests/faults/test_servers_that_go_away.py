@@ -424,7 +424,7 @@ def test_the_last_map_serves_on_while_the_global_database_is_away(
         io.sleep(0.5)
         assert "2003" in db.status().failure
         assert db.status().age > 0.5
-        assert caplog.text.count("so the last map stays in use") == 1, (
+        assert caplog.text.count("the last map stays in use") == 1, (
             "said once, and asked ever more rarely"
         )
         sandbox.servers["global"].start()

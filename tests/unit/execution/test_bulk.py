@@ -90,7 +90,9 @@ def test_the_timeout_is_for_all_chunks(timeout: Optional[float], earliest: Optio
 
 @pytest.mark.parametrize("chunk_rows", [0, -1, True, 1.5, "2", None])
 def test_chunk_rows_is_a_number_from_1_up(chunk_rows: Any) -> None:
-    with pytest.raises(ParameterError, match=f"^chunk_rows is .* from 1 up, not {chunk_rows!r}$"):
+    with pytest.raises(
+        ParameterError, match=f"^chunk_rows must be .* from 1 up, not {chunk_rows!r}$"
+    ):
         next(plan([(1,)], chunk_rows=chunk_rows))
 
 
@@ -107,19 +109,19 @@ async def progress_to_await(count: int) -> None:
 
 
 def test_what_is_not_iterable_is_refused() -> None:
-    with pytest.raises(ParameterError, match="^rows is an iterable of parameters, not int$"):
+    with pytest.raises(ParameterError, match="^rows must be an iterable of parameters, not int$"):
         next(plan(5))
 
 
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"rows": rows_to_await()}, "rows that are"),
-        ({"rows": [(1,)], "progress": progress_to_await}, "a progress that is"),
+        ({"rows": rows_to_await()}, "an async iterable of rows"),
+        ({"rows": [(1,)], "progress": progress_to_await}, "a coroutine function as progress"),
     ],
 )
 def test_what_is_awaited_needs_a_loop(options: Any, what: str) -> None:
-    with pytest.raises(ParameterError, match=f"^{what} awaited are for the asyncio service$"):
+    with pytest.raises(ParameterError, match=f"^{what} requires the asyncio service$"):
         next(plan(**options))
 
 

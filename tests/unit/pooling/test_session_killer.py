@@ -57,5 +57,5 @@ def test_a_session_that_is_nowhere_is_given_up(caplog: pytest.LogCaptureFixture)
         if killer.is_over(job, KillOutcome.NOT_FOUND, closed=False):
             break
     assert searches == MOST_SEARCHES
-    assert "session 1 is not known" in caplog.text
+    assert "session 1 was not found" in caplog.text
     assert not len(killer)

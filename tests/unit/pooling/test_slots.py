@@ -68,7 +68,8 @@ def test_the_timeout_carries_the_figures() -> None:
     slots.queue("c", "c")
     error = slots.timeout("shard 4", 4, 1.5)
     assert str(error) == (
-        "no connection to shard 4 became free within 1.50 s: 2 of 3 are in use, 1 more callers wait"
+        "no connection to shard 4 became free within 1.50 s: 2 of 3 are in use, "
+        "1 more callers are waiting"
     )
     assert (error.target, error.shard_id, error.sent) == ("shard 4", 4, False)
 

@@ -35,7 +35,7 @@ def test_a_password_in_clear_needs_a_verified_certificate(
     if allowed:
         authentication.check_plugin(plugin, there, encrypted=encrypted)
         return
-    with pytest.raises(pymysql.err.OperationalError, match="asks for the password in clear"):
+    with pytest.raises(pymysql.err.OperationalError, match="requests the password in clear"):
         authentication.check_plugin(plugin, there, encrypted=encrypted)
 
 
@@ -75,7 +75,7 @@ def test_a_key_that_is_merely_presented(peer: Any, local: bool) -> None:
     if local:
         authentication.check_presented_key(config(), peer)
     else:
-        with pytest.raises(pymysql.err.OperationalError, match="anybody in its place"):
+        with pytest.raises(pymysql.err.OperationalError, match="cannot be verified"):
             authentication.check_presented_key(config(), peer)
     authentication.check_presented_key(config(get_server_public_key=True), peer)
 

@@ -48,9 +48,9 @@ def test_the_shard_of_a_session(client_session: Any, shard_id: Optional[int]) ->
 
 @pytest.mark.parametrize("shard_id", ["2", "", 2.0, True, False, b"2", [2], SimpleNamespace()])
 def test_a_shard_id_of_another_type_is_refused_and_not_guessed(shard_id: Any) -> None:
-    with pytest.raises(ParameterError, match="a shard_id is an int, not"):
+    with pytest.raises(ParameterError, match="shard_id must be an int, not"):
         shard_of(SimpleNamespace(session=SimpleNamespace(shard_id=shard_id)))
-    with pytest.raises(ParameterError, match="a shard_id is an int, not"):
+    with pytest.raises(ParameterError, match="shard_id must be an int, not"):
         shard_id_of(shard_id)
 
 

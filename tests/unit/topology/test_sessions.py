@@ -93,7 +93,7 @@ def test_what_a_session_is(client_session: Any, shard_id: Any, strict: bool) -> 
 )
 @pytest.mark.parametrize("strict", [False, True])
 def test_another_shape_is_never_the_global_database(client_session: Any, strict: bool) -> None:
-    with pytest.raises(ParameterError, match="a client session is None or has .session"):
+    with pytest.raises(ParameterError, match="a client session must be None or have .session"):
         shard_of(client_session, strict=strict)
 
 
@@ -109,7 +109,7 @@ def test_the_silence_of_the_original_is_asked_for(client_session: Any) -> None:
 def test_a_function_of_the_application_reads_other_shapes() -> None:
     read = session_reader(lambda token: token["tenant"], strict=True)
     assert (read({"tenant": 3}), read({"tenant": None}), read(None)) == (3, None, None)
-    with pytest.raises(ParameterError, match="a shard_id is an int"):
+    with pytest.raises(ParameterError, match="shard_id must be an int"):
         read({"tenant": "3"})
     with pytest.raises(KeyError):
         read({})
