@@ -97,7 +97,7 @@ def suspend_a_shard(sandbox: Sandbox, db: DatabaseService, sessions: Dict[str, A
             good(f"{email} on shard {sessions[email].session.shard_id} goes on trading")
         except ShardUnavailable as error:
             show(
-                f"{paint(33, 'no')} {email}: {error.args[0]} ({error.reason}); nothing was "
+                f"{paint(33, 'no')} {email}: {error.message} ({error.reason}); nothing was "
                 "written anywhere else"
             )
     sandbox.set_status(2, "active")

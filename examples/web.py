@@ -7,11 +7,14 @@ Run it with ``DUALDB_URL=mysql://... uvicorn web:app``.
 """
 
 import json
+import logging
 from types import SimpleNamespace
 from typing import Any, Dict
 from urllib.parse import parse_qsl
 
 from dualdb import AsyncDatabaseService, DatabaseConfig, Error, RoutingError
+
+log = logging.getLogger("web")
 
 
 class App:
@@ -33,20 +36,23 @@ class App:
                 await self.answer(scope["path"], dict(parse_qsl(scope["query_string"].decode()))),
             )
         except RoutingError as error:
-            status, answer = 503, {"error": error.args[0]}
+            status, answer = 503, {"error": error.message}
         except Error as error:
-            status, answer = 500, {"error": str(error)}
+            # A server's message may hold what somebody's row holds: it is not sent out.
+            log.error("%s %s on %s", type(error).__name__, error.errno, error.target)
+            status, answer = 500, {"error": type(error).__name__}
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
 
     async def answer(self, path: str, query: Dict[str, str]) -> Any:
         client_session = await log_in(self.db, query["email"])
-        if path == "/buy":
-            return {
-                "trade": await buy(self.db, client_session, query["symbol"], int(query["quantity"]))
-            }
-        return await portfolio(self.db, client_session)
+        # Inside, a call to a shard of somebody else is an error.
+        async with self.db.scope(client_session, lock=True):
+            if path == "/buy":
+                symbol, quantity = query["symbol"], int(query["quantity"])
+                return {"trade": await buy(self.db, client_session, symbol, quantity)}
+            return await portfolio(self.db, client_session)
 
 
 async def log_in(db: AsyncDatabaseService, email: str) -> Any:
