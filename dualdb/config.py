@@ -413,7 +413,7 @@ def _meant_field(name: str) -> Optional[str]:
     """The field of which a name is a misspelling; None if it looks like no field."""
     if _OTHER_SECRET.search(name):
         return None
-    near = get_close_matches(name, _ENVIRONMENT, 1, 0.65)
+    near = get_close_matches(name, _ENVIRONMENT, 1, 0.7)
     return near[0] if near else None
 
 
