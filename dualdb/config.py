@@ -3,7 +3,7 @@
 import os
 import re
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Literal, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Literal, Mapping, Optional
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import (
@@ -289,7 +289,9 @@ class DatabaseConfig(BaseModel):
             The configuration.
 
         Raises:
-            ValueError: No variable has this prefix, or one does not name a field.
+            ValueError: No variable names a field, or one has the name of a field
+                misspelt. Others with this prefix are ignored, because the rows of the
+                shard table may refer to them, as in ``env:DUALDB_SHARD_3``.
             pydantic.ValidationError: A field is invalid or missing.
 
         Example:
@@ -297,12 +299,12 @@ class DatabaseConfig(BaseModel):
             >>> DatabaseConfig.from_env("APP_", env).host
             'db1'
         """
-        fields = _fields_of_environment(prefix, environ)
+        fields: Dict[str, Any] = {}
+        problem = _fields_of_environment(prefix, environ, fields)
         del environ
-        url = fields.pop("url", None)
-        problem = _problem_of_environment(prefix, [*fields], [*cls.model_fields], url)
         if problem is not None:
             raise ValueError(problem)
+        url = fields.pop("url", None)
         if url is None:
             return cls(**fields)
         return cls.from_url(url.get_secret_value(), **fields)
@@ -393,33 +395,56 @@ def _fields_of_url(url: str, fields: Dict[str, Any]) -> Optional[str]:
     return None
 
 
-def _fields_of_environment(prefix: str, environ: Optional[Mapping[str, str]]) -> Dict[str, Any]:
+def names_a_field(variable: str, prefix: str = "DUALDB_") -> bool:
+    """Whether ``from_env`` takes or refuses a variable. The others it leaves to those
+    who use them, such as the rows of the shard table (``env:DUALDB_SHARD_3``).
+    """
+    if not variable.startswith(prefix):
+        return False
+    name = variable[len(prefix) :].lower()
+    return name in _ENVIRONMENT or _meant_field(name) is not None
+
+
+#: What a variable's name ends with, or has, that is another secret's.
+_OTHER_SECRET = re.compile(r"\d|_password$|^password_")
+
+
+def _meant_field(name: str) -> Optional[str]:
+    """The field of which a name is a misspelling; None if it looks like no field."""
+    if _OTHER_SECRET.search(name):
+        return None
+    near = get_close_matches(name, _ENVIRONMENT, 1, 0.7)
+    return near[0] if near else None
+
+
+def _fields_of_environment(
+    prefix: str, environ: Optional[Mapping[str, str]], fields: Dict[str, Any]
+) -> Optional[str]:
+    """Fill ``fields`` from the environment; return what is wrong with it, or None."""
     source = os.environ if environ is None else environ
-    fields: Dict[str, Any] = {
-        name[len(prefix) :].lower(): value
-        for name, value in source.items()
-        if name.startswith(prefix)
-    }
+    for variable in source:
+        if not variable.startswith(prefix):
+            continue
+        name = variable[len(prefix) :].lower()
+        if name in _ENVIRONMENT:
+            fields[name] = source[variable]
+            continue
+        meant = _meant_field(name)
+        if meant is not None:
+            return (
+                f"{prefix}{name.upper()} is not a field of the configuration: "
+                f"did you mean {prefix}{meant.upper()}?"
+            )
     for name in ("url", "password"):
         if name in fields:
             fields[name] = SecretStr(fields[name])
-    return fields
+    if fields:
+        return None
+    return (
+        f"no environment variable names a database: set {prefix}URL, or {prefix}HOST, "
+        f"{prefix}DATABASE, {prefix}USER and {prefix}PASSWORD"
+    )
 
 
-def _problem_of_environment(
-    prefix: str, given: List[str], known: List[str], url: Optional[SecretStr]
-) -> Optional[str]:
-    """Return what is wrong with the names of the variables, or None."""
-    if not given and url is None:
-        return (
-            f"no environment variable begins with {prefix}: set {prefix}URL, or {prefix}HOST, "
-            f"{prefix}DATABASE, {prefix}USER and {prefix}PASSWORD"
-        )
-    for name in given:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"the fields are {', '.join(known)}"
-            if near:
-                hint = f"did you mean {prefix}{near[0].upper()}?"
-            return f"{prefix}{name.upper()} is not a field of the configuration: {hint}"
-    return None
+#: What a variable may name: the fields, and ``url``.
+_ENVIRONMENT = [*DatabaseConfig.model_fields, "url"]

@@ -67,11 +67,7 @@ def doctor(
 
 def doctor_screen(report: DoctorReport) -> Lines:
     """A doctor's report for people; a finding on several databases stands once."""
-    versions = [
-        # MariaDB puts this before its version, for the sake of old replicas.
-        [database_name(name), version[6:] if version.startswith("5.5.5-") else version]
-        for name, version in report.databases.items()
-    ]
+    versions = [[database_name(name), version] for name, version in report.databases.items()]
     parts: List[Any] = [table(("database", "server"), versions), Text("")]
     same: Dict[Tuple[str, str, str, str], List[str]] = {}
     counts = {severity.value: 0 for severity in Severity}

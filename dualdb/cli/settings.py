@@ -7,7 +7,7 @@ import sys
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
 from urllib.parse import urlsplit
 
-from ..config import DatabaseConfig
+from ..config import DatabaseConfig, names_a_field
 from ..directory.sources import HashBuckets, KeyFunction, LookupTable, Source
 
 #: Read from the working directory if nothing else names a database.
@@ -25,8 +25,6 @@ _SERVICE = {
     "max_staleness",
     "worker_table",
 }
-#: Variables for the passwords of shards, which their rows refer to.
-_SHARD_PASSWORDS = "DUALDB_SHARD"
 
 
 class SettingsError(ValueError):
@@ -63,10 +61,7 @@ def load(
     path = file or (DEFAULT_FILE if os.path.isfile(DEFAULT_FILE) else None)
     document = {} if path is None else _read(path)
     sections = [document.get(name, {}) for name in ("service", "directory", "tenant")]
-    environ = {
-        name: value for name, value in environ.items() if not name.startswith(_SHARD_PASSWORDS)
-    }
-    named = any(name.startswith("DUALDB_") for name in environ)
+    named = any(names_a_field(name) for name in environ)
     try:
         if url is not None:
             config = _from_url(url, environ)

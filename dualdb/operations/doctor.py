@@ -126,9 +126,8 @@ def _number(facts: DatabaseFacts, name: str, default: int) -> int:
 
 
 def release(version: str) -> Tuple[int, ...]:
-    """The numbers of a server's version; MariaDB may write 5.5.5- before its own."""
-    plain = re.sub(r"^5\.5\.5-(?=\d+\.)", "", version)
-    return tuple(int(part) for part in re.findall(r"\d+", plain)[:2])
+    """The numbers of a server's version."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 # Reaching them.

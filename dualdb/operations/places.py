@@ -1,5 +1,6 @@
 """Which databases an operation is for, and one session on each."""
 
+import re
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Set, Tuple, TypeVar, Union
 
 from .. import errors
@@ -187,7 +188,8 @@ class Session:
     def server_version(self) -> str:
         """As the server gives it."""
         version: str = self._connection.server_version
-        return version
+        # MariaDB puts this before its own, for the sake of old replicas
+        return re.sub(r"^5\.5\.5-(?=\d+\.)", "", version)
 
     def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
         return self._client._execute_on(self._connection, statement, until)

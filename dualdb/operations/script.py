@@ -9,6 +9,7 @@ import re
 from typing import Iterable, List, NamedTuple, Tuple
 
 from .. import errors
+from ..sql import lexer
 
 
 class ScriptStatement(NamedTuple):
@@ -23,27 +24,13 @@ class ScriptStatement(NamedTuple):
     line: int
 
 
-def _tokens(*, backslash_escapes: bool) -> "re.Pattern[str]":
-    escape = r"|\\." if backslash_escapes else ""
-    inside = r"[^{quote}\\]" if backslash_escapes else r"[^{quote}]"
-    quoted = [
-        rf"{quote}(?:{inside.format(quote=quote)}|{quote}{quote}{escape})*(?:{quote}|(?P<open{n}>\Z))"
-        for n, quote in enumerate("'\"")
-    ]
-    parts = [
-        *quoted,
-        r"`(?:[^`]|``)*(?:`|(?P<open2>\Z))",
-        r"(?P<comment>/\*(?!M?!).*?(?:\*/|(?P<open3>\Z))|(?:--(?=[\s\x00-\x1f\x7f]|\Z)|\#)[^\n]*)",
-        r"(?P<delimiter>^[ \t]*DELIMITER[ \t]+(?P<new>\S+)[^\n]*)",
-        r"(?P<command>^[ \t]*(?:SOURCE[ \t]|\\\.)[^\n]*)",
-        r"(?P<word>[^\W\d]\w*)",
-        r"(?P<space>\n|[^\S\n]+)",
-        r"(?P<other>.)",
-    ]
-    return re.compile("|".join(parts), re.S | re.M | re.I)
-
-
-_TOKENS = {escapes: _tokens(backslash_escapes=escapes) for escapes in (True, False)}
+#: What is neither quoted nor a comment, and the commands of clients.
+_CODE = re.compile(
+    r"(?P<delimiter>^[ \t]*DELIMITER[ \t]+(?P<new>\S+)[^\n]*)"
+    r"|(?P<command>^[ \t]*(?:SOURCE[ \t]|\\\.)[^\n]*)"
+    r"|(?P<word>[^\W\d]\w*)|(?P<space>\n|[^\S\n]+)|(?P<other>.)",
+    re.S | re.M | re.I,
+)
 
 #: What makes a routine, whose body has statements of its own.
 _ROUTINE = re.compile(
@@ -62,7 +49,8 @@ _OPENING_STATEMENT = {"IF", "LOOP", "WHILE", "REPEAT"}
 
 class _Splitter:
     def __init__(self, script: str, *, backslash_escapes: bool) -> None:
-        self._script, self._tokens = script, _TOKENS[backslash_escapes]
+        self._script = script
+        self._backslash_escapes = backslash_escapes
         self._delimiter = ";"
         self._found: List[ScriptStatement] = []
         self._begin()
@@ -81,10 +69,8 @@ class _Splitter:
                 self._finish(position)
                 position += len(self._delimiter)
                 continue
-            found = self._tokens.match(script, position)
-            assert found is not None
-            self._take(found)
-            position = found.end()
+            token = lexer.token_at(script, position, backslash_escapes=self._backslash_escapes)
+            position = self._take_code(position) if token is None else self._take_token(token)
         if self._is_inside():
             raise self._error(self._start, "its block is not closed by END")
         self._finish(position)
@@ -93,23 +79,34 @@ class _Splitter:
     def _is_inside(self) -> bool:
         return self._depth > 0 and self._delimiter == ";"
 
-    def _take(self, found: "re.Match[str]") -> None:
-        for name in ("open0", "open1", "open2", "open3"):
-            if found.groupdict().get(name) is not None:
-                raise self._error(found.start(), "a quotation mark or comment is not closed")
-        if found["comment"] is not None or found["space"] is not None:
-            return
-        if found["delimiter"] is not None and not self._is_inside():
-            self._finish(found.start())
-            self._delimiter = found["new"]
-            return
-        if found["command"] is not None and self._start < 0:
-            raise self._error(
-                found.start(), f"{found[0].strip()!r} is a command of a client, not of a server"
-            )
+    def _take_token(self, token: lexer.Token) -> int:
+        """What is quoted, or a comment. Returns where it ends."""
+        if not token.closed:
+            raise self._error(token.start, "a quotation mark or comment is not closed")
+        if token.kind is lexer.Kind.COMMENT:
+            return token.stop
         if self._start < 0:
-            self._start = found.start()
-        self._count(found[0].upper())
+            self._start = token.start
+        if token.kind is not lexer.Kind.EXECUTABLE:  # the servers run what follows
+            self._count(self._script[token.start : token.stop])
+        return token.stop
+
+    def _take_code(self, position: int) -> int:
+        """A word, a character or a client's command. Returns where it ends."""
+        found = _CODE.match(self._script, position)
+        assert found is not None
+        if found["delimiter"] is not None and not self._is_inside():
+            self._finish(position)
+            self._delimiter = found["new"]
+        elif found["command"] is not None and self._start < 0:
+            raise self._error(
+                position, f"{found[0].strip()!r} is a command of a client, not of a server"
+            )
+        elif found["space"] is None:
+            if self._start < 0:
+                self._start = position
+            self._count(found[0].upper())
+        return found.end()
 
     def _count(self, word: str) -> None:
         if len(self._words) < 24 and not self._is_routine:
@@ -188,18 +185,30 @@ _HOW = re.compile(
 )
 
 
-def altered_table(statement: str) -> str:
+def altered_table(statement: str, *, backslash_escapes: bool = True) -> str:
     """The table that a statement alters, as it is written there; empty for a statement
     that alters none, or says itself how (``ALGORITHM``, ``LOCK``).
+
+    Args:
+        statement: The statement.
+        backslash_escapes: As for the lexer of SQL.
     """
-    found = _ALTER.match(statement) or _INDEX.match(statement)
-    return found[1] if found is not None and not _HOW.search(statement) else ""
+    plain = lexer.without_comments(statement, backslash_escapes=backslash_escapes)
+    found = _ALTER.match(plain) or _INDEX.match(plain)
+    says_how = _HOW.search(lexer.code(plain, backslash_escapes=backslash_escapes))
+    return found[1] if found is not None and not says_how else ""
 
 
-def online_forms(statement: str) -> Tuple[str, str]:
+def online_forms(statement: str, *, backslash_escapes: bool = True) -> Tuple[str, str]:
     """An altering statement as it must be done at once, and as it must be done without
     keeping writers waiting.
+
+    Args:
+        statement: The statement. Its comments are left out: the last of them would
+            hide what is added.
+        backslash_escapes: As for the lexer of SQL.
     """
-    comma = ", " if _ALTER.match(statement) else " "
-    instant = f"{statement}{comma}ALGORITHM=INSTANT"
-    return instant, f"{statement}{comma}ALGORITHM=INPLACE{comma}LOCK=NONE"
+    plain = lexer.without_comments(statement, backslash_escapes=backslash_escapes)
+    comma = ", " if _ALTER.match(plain) else " "
+    instant = f"{plain}{comma}ALGORITHM=INSTANT"
+    return instant, f"{plain}{comma}ALGORITHM=INPLACE{comma}LOCK=NONE"

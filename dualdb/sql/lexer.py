@@ -6,7 +6,7 @@ MariaDB (MySQL manual, "String Literals", "Schema Object Names", "Comments").
 
 import enum
 import re
-from typing import Iterator, NamedTuple
+from typing import Iterator, NamedTuple, Optional
 
 
 class Kind(enum.Enum):
@@ -83,8 +83,28 @@ def tokens(sql: str, *, backslash_escapes: bool = True) -> Iterator[Token]:
         ['text', 'name', 'comment']
     """
     for found in _PATTERNS[backslash_escapes].finditer(sql):
-        kind = Kind[found.lastgroup.removesuffix("_END")]  # type: ignore[union-attr]
-        yield Token(kind, found.start(), found.end(), _is_closed(kind, found))
+        yield _token(found)
+
+
+def token_at(sql: str, position: int, *, backslash_escapes: bool = True) -> Optional[Token]:
+    """The token that begins at a position outside of all others; None for plain code.
+
+    Args:
+        sql: The statement.
+        position: Where it would begin.
+        backslash_escapes: As for ``tokens``.
+
+    Example:
+        >>> token_at("SELECT 'a'", 7).stop
+        10
+    """
+    found = _PATTERNS[backslash_escapes].match(sql, position)
+    return None if found is None else _token(found)
+
+
+def _token(found: "re.Match[str]") -> Token:
+    kind = Kind[found.lastgroup.removesuffix("_END")]  # type: ignore[union-attr]
+    return Token(kind, found.start(), found.end(), _is_closed(kind, found))
 
 
 def _is_closed(kind: Kind, found: "re.Match[str]") -> bool:
@@ -168,3 +188,19 @@ def masked(sql: str, *, backslash_escapes: bool = True) -> str:
         parts.append("~" * len(text) if hidden else text)
         position = token.stop
     return "".join([*parts, sql[position:]])
+
+
+def without_comments(sql: str, *, backslash_escapes: bool = True) -> str:
+    """A statement with a space in place of each comment. Executable ones stay.
+
+    Example:
+        >>> without_comments("ALTER TABLE/* x */t ADD a INT -- y")
+        'ALTER TABLE t ADD a INT'
+    """
+    parts = []
+    position = 0
+    for token in tokens(sql, backslash_escapes=backslash_escapes):
+        if token.kind is Kind.COMMENT and token.closed:
+            parts.append(sql[position : token.start] + " ")
+            position = token.stop
+    return "".join([*parts, sql[position:]]).strip()

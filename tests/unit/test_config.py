@@ -183,13 +183,26 @@ def test_from_env_reads_the_process_environment(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
+    "name", ["SHARD_3", "SHARD_PASSWORD", "S1_PASSWORD", "PASSWORD_A", "PASSWORD_2", "EAST", "PW"]
+)
+def test_variables_that_rows_refer_to_are_not_fields(name: str) -> None:
+    environ = {"DUALDB_URL": "mysql://u:p@h/d", f"DUALDB_{name}": "other"}
+    assert DatabaseConfig.from_env(environ=environ).reveal_password() == "p"
+
+
+@pytest.mark.parametrize(
     ("environ", "says"),
     [
         (
             {"DUALDB_PROT": "1"},
             "DUALDB_PROT is not a field of the configuration: did you mean DUALDB_PORT?",
         ),
-        ({"DUALDB_ZZZ": "1"}, "the fields are type, host"),
+        (
+            {"DUALDB_HOST": "h", "DUALDB_POOLSIZE": "1"},
+            "DUALDB_POOLSIZE is not a field of the configuration: did you mean DUALDB_POOL_SIZE?",
+        ),
+        ({"DUALDB_HOST": "h", "DUALDB_TIMEOUT": "1"}, "did you mean DUALDB_"),
+        ({"DUALDB_ZZZ": "1"}, "no environment variable names a database: set DUALDB_URL"),
         ({"DUALDB_HOST": "h"}, "database"),
     ],
 )
@@ -321,7 +334,7 @@ def test_a_url_is_not_shown_in_parts_either(url: str) -> None:
 
 
 def test_an_empty_environment_names_the_variables() -> None:
-    with pytest.raises(ValueError, match="no environment variable begins with APP_: set APP_URL"):
+    with pytest.raises(ValueError, match="no environment variable names a database: set APP_URL"):
         DatabaseConfig.from_env("APP_", {"PATH": "/"})
 
 

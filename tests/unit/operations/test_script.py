@@ -77,6 +77,18 @@ def test_a_block_without_a_name_is_one_statement() -> None:
     assert texts("BEGIN; SELECT 1; COMMIT") == ["BEGIN", "SELECT 1", "COMMIT"]
 
 
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "/*!50003 CREATE*/ /*!50017 DEFINER=`a`@`b`*/ /*!50003 TRIGGER t BEFORE INSERT ON x "
+        "FOR EACH ROW BEGIN SET @a = 1; SET @b = 2; END */",
+        "/*M!100100 CREATE OR REPLACE PROCEDURE p() BEGIN SELECT 1; SELECT 2; END */",
+    ],
+)
+def test_a_routine_in_an_executable_comment_is_one_statement(trigger: str) -> None:
+    assert texts(f"{trigger}; SELECT 3") == [trigger, "SELECT 3"]
+
+
 def test_lines_are_those_of_the_statements() -> None:
     found = script.split("-- a\n\nSELECT 1;\n/* b\n */ SELECT\n2;SELECT 3")
     assert [each.line for each in found] == [3, 5, 6]
@@ -114,6 +126,8 @@ def test_a_digest_does_not_depend_on_comments_between_statements() -> None:
         ("alter table if exists `a b`.`t` drop column a", "`a b`.`t`"),
         ("CREATE UNIQUE INDEX i ON t (a)", "t"),
         ("DROP INDEX i ON db.t", ""),
+        ("ALTER/* a */TABLE -- b\n t ADD COLUMN a INT COMMENT 'LOCK=NONE'", "t"),
+        ("ALTER TABLE t ADD COLUMN a INT /* ALGORITHM=COPY */", "t"),
         ("ALTER TABLE t ADD COLUMN a INT, ALGORITHM=COPY", ""),
         ("ALTER TABLE t ADD COLUMN a INT, LOCK = SHARED", ""),
         ("ALTER DATABASE d CHARACTER SET utf8mb4", ""),
@@ -129,6 +143,10 @@ def test_online_forms_say_how() -> None:
     assert script.online_forms("ALTER TABLE t DROP a") == (
         "ALTER TABLE t DROP a, ALGORITHM=INSTANT",
         "ALTER TABLE t DROP a, ALGORITHM=INPLACE, LOCK=NONE",
+    )
+    # at the end of a comment it would be a part of the comment
+    assert script.online_forms("ALTER TABLE t DROP a -- the last")[0] == (
+        "ALTER TABLE t DROP a, ALGORITHM=INSTANT"
     )
     assert script.online_forms("CREATE INDEX i ON t (a)") == (
         "CREATE INDEX i ON t (a) ALGORITHM=INSTANT",
