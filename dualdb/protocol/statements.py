@@ -18,6 +18,8 @@ _INSTEAD = {
     "BEGIN": "a block of transaction(), which commits at its end, or rolls back",
     "SAVEPOINT": "a transaction() inside another, which is a savepoint",
     "RELEASE": "a transaction() inside another, which is a savepoint",
+    "BACKUP": _OWN_SESSION,
+    "FLUSH": _OWN_SESSION,
     "LOCK": _OWN_SESSION,
     "UNLOCK": _OWN_SESSION,
     "XA": _OWN_SESSION,

@@ -339,6 +339,7 @@ _judge_short = lru_cache(maxsize=1024)(_judge)
 _SESSION_BOUND = re.compile(
     r"""(?ix)^[\s(;]*(?:
     BEGIN\b(?!\s+NOT\b) | START\s+TRANSACTION\b | COMMIT\b | ROLLBACK\b | SAVEPOINT\b
+    | FLUSH\b.*\bREAD\s+LOCK\b | BACKUP\s+(?:STAGE|LOCK|UNLOCK)\b
     | RELEASE\s+SAVEPOINT\b | (?:UN)?LOCK\s+(?:TABLES?|INSTANCE)\b | XA\s+(?!RECOVER\b)\w+
     | SET\b(?:.*,)?\s*(?:(?:SESSION|LOCAL)\s+|@@\s*(?:(?:SESSION|LOCAL)\s*\.\s*)?)?AUTOCOMMIT\s*:?=
     )""",
@@ -360,7 +361,9 @@ def session_bound(sql: str) -> str:
 
 
 _SESSION_WORDS = frozenset(
-    {"BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "LOCK", "UNLOCK", "XA", "SET"}
+    """
+    BEGIN START COMMIT ROLLBACK SAVEPOINT RELEASE LOCK UNLOCK XA SET FLUSH BACKUP
+    """.split()
 )
 
 
@@ -373,4 +376,6 @@ def _session_words(bare: str) -> str:
     if not found:
         return ""
     words = " ".join(found[0].upper().split()).lstrip("( ;")
+    if words.startswith("FLUSH"):
+        return "FLUSH TABLES WITH READ LOCK"
     return "SET autocommit" if words.startswith("SET") else words
