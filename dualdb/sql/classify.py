@@ -194,7 +194,7 @@ _KEEPS = re.compile(
 _KNOWN_WORDS = OPEN | {"BEGIN", "CALL", "COMMIT", "HELP", "START"}
 
 # Statements that call functions; those of a procedure are the server's to report.
-_CALLING = _READS | {"INSERT", "REPLACE", "UPDATE", "DELETE", "DO"}
+_CALLING = _READS | {"ANALYZE", "INSERT", "REPLACE", "UPDATE", "DELETE", "DO"}
 
 # The table and the columns of an INSERT look like a call.
 _INTO_TABLE = re.compile(

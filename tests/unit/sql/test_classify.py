@@ -124,6 +124,8 @@ def test_why_a_statement_is_not_known_to_be_a_read(sql: str, why: str) -> None:
         ("CREATE TABLE t (a INT)", "CREATE", False, False),
         ("ALTER TABLE t ADD b INT", "ALTER", False, False),
         ("CALL p()", "CALL", False, False),
+        ("ANALYZE FORMAT=JSON SELECT place(1)", "ANALYZE", False, True),
+        ("ANALYZE TABLE t", "ANALYZE", False, False),
         ("START TRANSACTION", "START", True, False),
         ("START SLAVE", "START", False, False),
         ("COMMIT AND CHAIN", "COMMIT", True, False),
