@@ -18,6 +18,7 @@ _INSTEAD = {
     "BEGIN": "a block of transaction(), which commits at its end, or rolls back",
     "SAVEPOINT": "a transaction() inside another, which is a savepoint",
     "RELEASE": "a transaction() inside another, which is a savepoint",
+    "SET": "a block of transaction(), with isolation= or read_only= where they matter",
     "BACKUP": _OWN_SESSION,
     "FLUSH": _OWN_SESSION,
     "LOCK": _OWN_SESSION,

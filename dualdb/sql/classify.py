@@ -341,6 +341,7 @@ _SESSION_BOUND = re.compile(
     BEGIN\b(?!\s+NOT\b) | START\s+TRANSACTION\b | COMMIT\b | ROLLBACK\b | SAVEPOINT\b
     | FLUSH\b.*\bREAD\s+LOCK\b | BACKUP\s+(?:STAGE|LOCK|UNLOCK)\b
     | RELEASE\s+SAVEPOINT\b | (?:UN)?LOCK\s+(?:TABLES?|INSTANCE)\b | XA\s+(?!RECOVER\b)\w+
+    | SET\s+TRANSACTION\b
     | SET\b(?:.*,)?\s*(?:(?:SESSION|LOCAL)\s+|@@\s*(?:(?:SESSION|LOCAL)\s*\.\s*)?)?AUTOCOMMIT\s*:?=
     )""",
     re.S,
@@ -378,4 +379,6 @@ def _session_words(bare: str) -> str:
     words = " ".join(found[0].upper().split()).lstrip("( ;")
     if words.startswith("FLUSH"):
         return "FLUSH TABLES WITH READ LOCK"
-    return "SET autocommit" if words.startswith("SET") else words
+    if words.startswith("SET"):
+        return words if words == "SET TRANSACTION" else "SET autocommit"
+    return words

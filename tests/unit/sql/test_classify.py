@@ -208,6 +208,8 @@ def test_statements_that_commit(sql: str, does: bool) -> None:
         ("BACKUP LOCK t", "BACKUP LOCK"),
         ("XA START 'a'", "XA START"),
         ("SET autocommit = 0", "SET autocommit"),
+        ("set  transaction isolation level serializable", "SET TRANSACTION"),
+        ("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE", ""),
         ("set @a = 'it''s, x', @@session.autocommit = 0", "SET autocommit"),
         ("SET LOCAL `autocommit` := 0", "SET autocommit"),
         ("/*!40101 SET autocommit = 0 */", "SET autocommit"),
