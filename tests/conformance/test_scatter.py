@@ -239,7 +239,7 @@ def test_what_is_no_row_is_not_given_as_one(db: Any, io: IO) -> None:
         lambda: io(db.shards().execute("DO 0")).rows,
     ]
     for give in given:
-        with pytest.raises(InterfaceError, match="see by_shard"):
+        with pytest.raises(InterfaceError, match="use by_shard"):
             give()
     with pytest.raises(InterfaceError, match="cannot add '_shard'"):
         io(db.shards().query("SELECT 1", as_=tuple)).rows_with_shard()
