@@ -299,7 +299,7 @@ class Connection(
             pymysql.err.MySQLError: what the server said, or that the connection is
                 lost.
         """
-        if self.max_packet is not None:
+        if self.facts.max_packet is not None:
             self.check_length(command)
         self.begin_command()
         self._timed_out = False
@@ -345,10 +345,10 @@ class Connection(
 
     async def _ask_driver(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
         await self.query(command)
-        response = [results.result_set(self._result, tuples=self.tuple_rows)]
+        response = [results.result_set(self._result, tuples=self.row_options.as_tuples)]
         while self._result.has_next:
             await self.next_result()
-            response.append(results.result_set(self._result, tuples=self.tuple_rows))
+            response.append(results.result_set(self._result, tuples=self.row_options.as_tuples))
         return response, self._result.message
 
     async def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
@@ -374,11 +374,11 @@ class Connection(
                 await self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             await self._execute_command(COMMAND.COM_QUERY, command)
-            self.response = self.new_response(stream=True)
+            self.codec.response = self.new_response(stream=True)
             self._result = None
-            while self.response.names is None:
-                self.response.feed_stream(await self._receive())
-            names: Sequence[str] = self.response.names
+            while self.codec.response.names is None:
+                self.codec.response.feed_stream(await self._receive())
+            names: Sequence[str] = self.codec.response.names
             return names
         except BaseException as error:
             raise self._stream_failed(error) from None
@@ -399,10 +399,10 @@ class Connection(
         return rows
 
     async def _next_rows(self) -> List[Tuple[Any, ...]]:
-        rows: List[Tuple[Any, ...]] = self.response.take()
-        while not rows and not self.response.complete:
-            self.response.feed_stream(await self._receive())
-            rows = self.response.take()
+        rows: List[Tuple[Any, ...]] = self.codec.response.take()
+        while not rows and not self.codec.response.complete:
+            self.codec.response.feed_stream(await self._receive())
+            rows = self.codec.response.take()
         return rows
 
     async def _next_rows_of_driver(self) -> List[Tuple[Any, ...]]:

@@ -280,12 +280,12 @@ class Connection(
         """The first half of ``run``: for who takes the answers of several connections
         as they come. Raises: as ``run``.
         """
-        if self.max_packet is not None:
+        if self.facts.max_packet is not None:
             self.check_length(command)
         self._begin(until)
         try:
             self._execute_command(COMMAND.COM_QUERY, command)
-            self.response = self.new_response()
+            self.codec.response = self.new_response()
         except BaseException as error:
             raise self._failed(error) from None
 
@@ -295,14 +295,14 @@ class Connection(
         Not ``in_time``: nobody waits any more. Raises: as ``run``.
         """
         try:
-            response = self.response
+            response = self.codec.response
             if not in_time:
                 raise self._lost(socket.timeout("timed out"))
             if not response.feed(self._receive()):
                 return None
         except BaseException as error:
             raise self._failed(error) from None
-        self._until = self.response = None
+        self._until = self.codec.response = None
         self.apply_response(response)
         sets: List[results.ResultSet] = response.results
         self.end_command(response.message, sets[-1].warnings)
@@ -335,7 +335,7 @@ class Connection(
         self.begin_command()
         self._until = until
         self._timed_out = False
-        self.response = None
+        self.codec.response = None
         if self._sock is None or self.aborted:
             raise self._failed(self.gone_away())
 
@@ -343,8 +343,8 @@ class Connection(
         """What is to be raised in place of the error that ended a command."""
         error = self.readable(error)
         until = self._until
-        response = self.response
-        self._until = self.response = None
+        response = self.codec.response
+        self._until = self.codec.response = None
         if response is not None:
             self.apply_response(response)
         self.break_command(error, gave_up=self._timed_out)
@@ -359,10 +359,10 @@ class Connection(
         self._begin(until)
         try:
             self.query(command)
-            response = [results.result_set(self._result, tuples=self.tuple_rows)]
+            response = [results.result_set(self._result, tuples=self.row_options.as_tuples)]
             while self._result.has_next:
                 self.next_result()
-                response.append(results.result_set(self._result, tuples=self.tuple_rows))
+                response.append(results.result_set(self._result, tuples=self.row_options.as_tuples))
         except BaseException as error:
             raise self._failed(error) from None
         self._until = None
@@ -387,11 +387,11 @@ class Connection(
                 self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             self._execute_command(COMMAND.COM_QUERY, command)
-            self.response = self.new_response(stream=True)
+            self.codec.response = self.new_response(stream=True)
             self._result = None
-            while self.response.names is None:
-                self.response.feed_stream(self._receive())
-            names: Sequence[str] = self.response.names
+            while self.codec.response.names is None:
+                self.codec.response.feed_stream(self._receive())
+            names: Sequence[str] = self.codec.response.names
             return names
         except BaseException as error:
             raise self._stream_failed(error) from None
@@ -410,10 +410,10 @@ class Connection(
         return rows
 
     def _next_rows(self) -> List[Tuple[Any, ...]]:
-        rows: List[Tuple[Any, ...]] = self.response.take()
-        while not rows and not self.response.complete:
-            self.response.feed_stream(self._receive())
-            rows = self.response.take()
+        rows: List[Tuple[Any, ...]] = self.codec.response.take()
+        while not rows and not self.codec.response.complete:
+            self.codec.response.feed_stream(self._receive())
+            rows = self.codec.response.take()
         return rows
 
     def _next_rows_of_driver(self) -> List[Tuple[Any, ...]]:
