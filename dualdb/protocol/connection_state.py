@@ -126,7 +126,7 @@ class Lifetime:
         opened_at: By time.monotonic(), as are the others.
         last_used_at: When it was put into the store of idle connections.
         expires_at: When it is to be replaced.
-        refused_at: When its server said that it is not the primary, or not in service;
+        refused_at: When its server was found not to be the primary, or not in service;
             0 if it has not.
         owner_pid: The process that opened it.
     """
@@ -210,7 +210,7 @@ class ConnectionState:
     has_diagnostics = False
     #: The session is that of the process this one was forked from.
     inherited = False
-    #: The pool has cut it, for a borrower that would not end.
+    #: The pool has broken it off, because its borrower did not return it in time.
     aborted = False
     #: The whole of the last command has left this process.
     _written = False
@@ -283,7 +283,7 @@ class ConnectionState:
 
     @property
     def session_id(self) -> int:
-        """The server's CONNECTION_ID() of it, as the greeting said."""
+        """The server's CONNECTION_ID() of it, from the server's greeting."""
         return self.server_thread_id[0]
 
     @property
@@ -544,7 +544,7 @@ class ConnectionState:
             self.server_status = response.server_status
         if response.state_changed:
             self.dirty = True
-        # the server has said something unasked, as it does when it shuts down
+        # the server has sent something unasked, as it does when it shuts down
         if response.has_unexpected_data:
             self.abort()
 

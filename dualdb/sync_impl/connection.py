@@ -93,11 +93,14 @@ class Connection(
         )
 
     def open_session(self, context: Any, until: float) -> None:
-        """TCP, TLS, authentication and session set-up, all before ``until``, by
-        time.monotonic().
+        """Connect: TCP, TLS, authentication and session set-up.
+
+        Args:
+            context: For TLS; None without.
+            until: When all of it must be over, by time.monotonic().
 
         Raises:
-            ConnectionFailed: with the server's or the client library's code.
+            ConnectionFailed: With the server's or the client library's code.
         """
         self.ssl, self.ctx, self._ssl_required = (
             context is not None,
@@ -228,7 +231,7 @@ class Connection(
         return dialled
 
     def is_stale(self) -> bool:
-        """True if the server has closed an idle connection or said something on it
+        """True if the server has closed an idle connection or sent something on it
         unasked. Costs no round trip.
         """
         if self._sock is None:
@@ -236,7 +239,7 @@ class Connection(
         return bool(self._poll.poll(0))
 
     def peer_closed(self) -> bool:
-        """True if the server has closed the connection, whatever it may have said
+        """True if the server has closed the connection, whatever it may have sent
         before.
         """
         return self._sock is None or (
@@ -252,7 +255,7 @@ class Connection(
         sock = self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
-                # Nobody waits for an answer: the server is told at once, and rolls back
+                # Nobody waits for an answer: the server notices at once, and rolls back
                 # what is open.
                 sock.shutdown(socket.SHUT_RDWR if self.idle else socket.SHUT_RD)
 
@@ -260,13 +263,20 @@ class Connection(
         """Send one command and read its whole answer.
 
         Args:
-            until: when that must be over, by time.monotonic(); None for no limit but
+            command: The statement, in the connection's character set.
+            until: When that must be over, by time.monotonic(); None for no limit but
                 ``read_timeout`` and ``write_timeout``.
 
+        Returns:
+            The result sets; the last one is that of the last OK packet.
+
         Raises:
-            DeadlineExceeded: it was not over by then.
-            pymysql.err.MySQLError: what the server said, or that the connection is
-                lost.
+            ConcurrentUseError: Another command is on its way; nothing was sent.
+            TransactionAborted: The session must not be used any more.
+            PacketTooLarge: The server takes no such long command; nothing was sent.
+            DeadlineExceeded: It was not over by ``until``.
+            TooManyRows: There are more than ``row_options`` allow.
+            pymysql.err.MySQLError: The server's error, or the connection is lost.
         """
         if not self.uses_own_decoder:
             return self._run_by_driver(command, until)
@@ -277,8 +287,15 @@ class Connection(
         return response
 
     def send(self, command: bytes, until: Optional[float] = None) -> None:
-        """The first half of ``run``: for who takes the answers of several connections
-        as they come. Raises: as ``run``.
+        """The first half of ``run``, for a caller that takes the answers of several
+        connections as they come.
+
+        Args:
+            command: As for ``run``.
+            until: As for ``run``.
+
+        Raises:
+            Exception: As ``run``.
         """
         if self.facts.max_packet is not None:
             self.check_length(command)
@@ -290,9 +307,16 @@ class Connection(
             raise self._failed(error) from None
 
     def receive_response(self, *, in_time: bool = True) -> Optional[List[results.ResultSet]]:
-        """Take what has come of the answer; None while it is not complete.
+        """The second half of ``run``: take what has come of the answer.
 
-        Not ``in_time``: nobody waits any more. Raises: as ``run``.
+        Args:
+            in_time: False where nothing has come by ``receive_deadline``.
+
+        Returns:
+            The result sets; None while the answer is not complete.
+
+        Raises:
+            Exception: As ``run``.
         """
         try:
             response = self.codec.response
@@ -370,9 +394,17 @@ class Connection(
         return response
 
     def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
-        """Send one command whose rows ``next_rows`` gives; the names of the columns.
+        """Send one command whose rows ``next_rows`` returns.
 
-        Raises: as ``run``.
+        Args:
+            command: The statement, in the connection's character set.
+            until: When all of it must be over, by time.monotonic(); None for no limit.
+
+        Returns:
+            The names of the columns.
+
+        Raises:
+            Exception: As ``run``.
         """
         self.check_length(command)
         self.begin_command()
@@ -397,8 +429,14 @@ class Connection(
             raise self._stream_failed(error) from None
 
     def next_rows(self) -> List[Tuple[Any, ...]]:
-        """The rows that have come since, at least one; none after the last, when the
-        connection is at rest again. Raises: as ``run``.
+        """Wait for more rows of a stream.
+
+        Returns:
+            The rows that have come since, at least one; none after the last, when the
+            connection is idle again.
+
+        Raises:
+            Exception: As ``run``.
         """
         try:
             rows = self._next_rows() if self.uses_own_decoder else self._next_rows_of_driver()
