@@ -79,7 +79,7 @@ def query(
     """See ``Target.query``."""
     until = deadlines.deadline_after(timeout)
     if as_ is None:  # most calls
-        statement = Statement(sql, params, **declared)  # type: ignore[arg-type]
+        statement = Statement(sql, params, **declared)
         results = yield from execute_statement(route, statement, until)
         rows: List[Any] = results[0].rows
         return rows

@@ -39,7 +39,6 @@ PARAMETERS: Dict[str, int] = {
 #: Lines that are longer: patterns that are harder to read in two parts, and a remark
 #: for the type checker.
 LONG_LINES: Dict[str, int] = {
-    "operations/script.py": 1,
     "sharding/subquery.py": 1,
     "sync_impl/connection.py": 1,
 }
