@@ -136,8 +136,9 @@ class BaseTransaction(
             raise errors.InterfaceError("this transaction is over")
         if getattr(state.connection, "inherited", False):
             raise errors.InterfaceError(
-                f"this transaction belongs to process {state.connection.owner_pid}, from which "
-                "this one was forked inside its block: leave the block, and begin one here"
+                "this transaction belongs to process "
+                f"{state.connection.lifetime.owner_pid}, from which this one was forked inside "
+                "its block: leave the block, and begin one here"
             )
         if state.limit.is_over():
             raise state.timeout_error().with_context(self.name, self.shard_id, sent=False)

@@ -33,7 +33,7 @@ ClientT = TypeVar("ClientT")  # the implementation's MySQLClient
 
 
 # A result whose type depends on the arguments, too, cannot be a type variable of the
-# class. It has an overload for each implementation, told apart by the type of ``self``.
+# class. It has an overload for each implementation, chosen by the type of ``self``.
 
 
 class InThreads(Protocol):

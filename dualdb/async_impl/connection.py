@@ -1,4 +1,4 @@
-"""An aiomysql connection that knows its state, means what it is told about TLS, and
+"""An aiomysql connection that knows its state, enforces its TLS settings, and
 whose opening has one deadline.
 """
 
@@ -103,11 +103,13 @@ class Connection(
                 self.abort()
 
     async def open_session(self, until: float) -> None:
-        """TCP, TLS, authentication and session set-up, all before ``until``, by
-        time.monotonic().
+        """Connect: TCP, TLS, authentication and session set-up.
+
+        Args:
+            until: When all of it must be over, by time.monotonic().
 
         Raises:
-            ConnectionFailed: with the server's or the client library's code.
+            ConnectionFailed: With the server's or the client library's code.
         """
         limit = max(until - time.monotonic(), 0.001)
         # Not wait_for: before Python 3.12 it may swallow a cancellation.
@@ -248,7 +250,7 @@ class Connection(
         return self._writer is not None
 
     def is_stale(self) -> bool:
-        """True if the server has closed an idle connection or said something on it
+        """True if the server has closed an idle connection or sent something on it
         unasked. Costs no round trip.
 
         The loop may not have looked at the socket since, so the socket is asked as
@@ -267,7 +269,7 @@ class Connection(
         return bool(self._poll.poll(0))
 
     def peer_closed(self) -> bool:
-        """True if the server has closed the connection, whatever it may have said
+        """True if the server has closed the connection, whatever it may have sent
         before.
         """
         if self._writer is None or self._writer.transport.is_closing() or self._reader.at_eof():
@@ -281,7 +283,7 @@ class Connection(
         """
         self.aborted = True
         if self._writer is not None and self.idle:
-            # nobody waits for an answer: the server is told at once, and rolls back
+            # nobody waits for an answer: the server notices at once, and rolls back
             # what is open
             self._writer.transport.abort()
         elif self._reader is not None:
@@ -291,15 +293,22 @@ class Connection(
         """Send one command and read its whole answer.
 
         Args:
-            until: when that must be over, by time.monotonic(); None for no limit but
+            command: The statement, in the connection's character set.
+            until: When that must be over, by time.monotonic(); None for no limit but
                 ``read_timeout`` and ``write_timeout``.
 
+        Returns:
+            The result sets; the last one is that of the last OK packet.
+
         Raises:
-            DeadlineExceeded: it was not over by then.
-            pymysql.err.MySQLError: what the server said, or that the connection is
-                lost.
+            ConcurrentUseError: Another command is on its way; nothing was sent.
+            TransactionAborted: The session must not be used any more.
+            PacketTooLarge: The server takes no such long command; nothing was sent.
+            DeadlineExceeded: It was not over by ``until``.
+            TooManyRows: There are more than ``row_options`` allow.
+            pymysql.err.MySQLError: The server's error, or the connection is lost.
         """
-        if self.max_packet is not None:
+        if self.facts.max_packet is not None:
             self.check_length(command)
         self.begin_command()
         self._timed_out = False
@@ -345,16 +354,24 @@ class Connection(
 
     async def _ask_driver(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
         await self.query(command)
-        response = [results.result_set(self._result, tuples=self.tuple_rows)]
+        response = [results.result_set(self._result, tuples=self.row_options.as_tuples)]
         while self._result.has_next:
             await self.next_result()
-            response.append(results.result_set(self._result, tuples=self.tuple_rows))
+            response.append(results.result_set(self._result, tuples=self.row_options.as_tuples))
         return response, self._result.message
 
     async def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
-        """Send one command whose rows ``next_rows`` gives; the names of the columns.
+        """Send one command whose rows ``next_rows`` returns.
 
-        Raises: as ``run``.
+        Args:
+            command: The statement, in the connection's character set.
+            until: When all of it must be over, by time.monotonic(); None for no limit.
+
+        Returns:
+            The names of the columns.
+
+        Raises:
+            Exception: As ``run``.
         """
         self.check_length(command)
         self.begin_command()
@@ -374,18 +391,24 @@ class Connection(
                 await self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             await self._execute_command(COMMAND.COM_QUERY, command)
-            self.response = self.new_response(stream=True)
+            self.codec.response = self.new_response(stream=True)
             self._result = None
-            while self.response.names is None:
-                self.response.feed_stream(await self._receive())
-            names: Sequence[str] = self.response.names
+            while self.codec.response.names is None:
+                self.codec.response.feed_stream(await self._receive())
+            names: Sequence[str] = self.codec.response.names
             return names
         except BaseException as error:
             raise self._stream_failed(error) from None
 
     async def next_rows(self) -> List[Tuple[Any, ...]]:
-        """The rows that have come since, at least one; none after the last, when the
-        connection is at rest again. Raises: as ``run``.
+        """Wait for more rows of a stream.
+
+        Returns:
+            The rows that have come since, at least one; none after the last, when the
+            connection is idle again.
+
+        Raises:
+            Exception: As ``run``.
         """
         try:
             rows = await (
@@ -399,10 +422,10 @@ class Connection(
         return rows
 
     async def _next_rows(self) -> List[Tuple[Any, ...]]:
-        rows: List[Tuple[Any, ...]] = self.response.take()
-        while not rows and not self.response.complete:
-            self.response.feed_stream(await self._receive())
-            rows = self.response.take()
+        rows: List[Tuple[Any, ...]] = self.codec.response.take()
+        while not rows and not self.codec.response.complete:
+            self.codec.response.feed_stream(await self._receive())
+            rows = self.codec.response.take()
         return rows
 
     async def _next_rows_of_driver(self) -> List[Tuple[Any, ...]]:
@@ -545,7 +568,7 @@ class Connection(
         self.finish_reset_with(answers)
 
     def quit(self) -> None:
-        """Close it: with a word to the server where it is at rest, without one where an
+        """Close it: with COM_QUIT where it is idle, without where an
         answer is still on its way.
         """
         if self._writer is not None and self.idle and not self._writer.transport.is_closing():

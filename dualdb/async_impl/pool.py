@@ -267,8 +267,9 @@ class Pool(BasePool):
         if lease is None:
             return
         self._checked_out.pop(id(connection), None)
-        if connection.refused_at:
-            self.retire_older(connection.refused_at)
+        refused_at = connection.lifetime.refused_at
+        if refused_at:
+            self.retire_older(refused_at)
         disposition = self.disposition(connection)
         if disposition is not _REUSE and not self._make_reusable(disposition, connection):
             return

@@ -108,9 +108,11 @@ async def _close(step: steps.Close) -> None:
 
 async def _abort_in_use(step: steps.AbortInUse) -> None:
     for client in step.clients:
-        cut = client.pool.abort_in_use()
-        if cut:
-            log.warning("%s: %d connections were still in use and have been cut", client.name, cut)
+        aborted = client.pool.abort_in_use()
+        if aborted:
+            log.warning(
+                "%s: %d connections were still in use and have been aborted", client.name, aborted
+            )
 
 
 async def _wait_for_kills(step: steps.WaitForKills) -> None:

@@ -153,7 +153,7 @@ class KeyDirectory:
 
         Raises:
             ParameterError: One cannot be a key.
-            Error: The source cannot be asked, and what it said before is not known.
+            Error: The source cannot be asked, and its last answer is not known.
         """
         names = {key: self.cached_as(key) for key in keys}
         wanted = dict.fromkeys(names.values())

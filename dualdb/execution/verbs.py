@@ -79,7 +79,8 @@ def query(
     """See ``Target.query``."""
     until = deadlines.deadline_after(timeout)
     if as_ is None:  # most calls
-        results = yield from execute_statement(route, Statement(sql, params, **declared), until)
+        statement = Statement(sql, params, **declared)
+        results = yield from execute_statement(route, statement, until)
         rows: List[Any] = results[0].rows
         return rows
     results = yield from execute_statement(route, reading(sql, params, as_, **declared), until)

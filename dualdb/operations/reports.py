@@ -606,7 +606,7 @@ class KillReport(Report):
     Attributes:
         process: It as it was just before; None if it was gone already.
         statement: What was sent, or would be.
-        killed: It was there and the server was told.
+        killed: It was there, and the server was sent a KILL.
         dry_run: Nothing was sent.
     """
 

@@ -18,7 +18,7 @@ from ..config import DatabaseConfig
 from ..sql import classify
 from ..sql.literals import time_zone
 from . import session_setup
-from .exchange import TextEncoding
+from .exchange import ANY_ROWS, TextEncoding
 from .response import Response
 from .row_decoder import DecoderName, decoder_name
 
@@ -116,13 +116,26 @@ _NO_KILL = KillState.NONE
 
 
 class Lifetime:
-    """When a connection was opened and last used, and when it is too old; by
-    time.monotonic().
+    """When, and by whom, a connection was opened; when it was last used, and when it is
+    too old.
+
+    Args:
+        max_lifetime: Seconds; None for no limit.
+
+    Attributes:
+        opened_at: By time.monotonic(), as are the others.
+        last_used_at: When it was put into the store of idle connections.
+        expires_at: When it is to be replaced.
+        refused_at: When its server was found not to be the primary, or not in service;
+            0 if it has not.
+        owner_pid: The process that opened it.
     """
 
-    __slots__ = ("expires_at", "last_used_at", "opened_at")
+    __slots__ = ("expires_at", "last_used_at", "opened_at", "owner_pid", "refused_at")
 
     def __init__(self, max_lifetime: Optional[float] = None) -> None:
+        self.owner_pid = os.getpid()
+        self.refused_at = 0.0
         self.opened_at = self.last_used_at = time.monotonic()
         # Spread over a tenth, so that connections made together are not all replaced
         # together.
@@ -131,6 +144,28 @@ class Lifetime:
             if max_lifetime is None
             else self.opened_at + max_lifetime * random.uniform(0.9, 1)
         )
+
+
+class Codec:
+    """How a connection reads and writes text and rows.
+
+    Args:
+        decoder: What decodes its rows.
+
+    Attributes:
+        decoder_name: The same.
+        cached_decoder: Of the last result, whose columns the next one may have again.
+        text_encoding: How the last statement was written.
+        response: What is being read.
+    """
+
+    __slots__ = ("cached_decoder", "decoder_name", "response", "text_encoding")
+
+    def __init__(self, decoder: DecoderName) -> None:
+        self.decoder_name = decoder
+        self.cached_decoder: Any = None
+        self.text_encoding: Optional[TextEncoding] = None
+        self.response: Any = None
 
 
 class ConnectionState:
@@ -159,23 +194,10 @@ class ConnectionState:
     #: The most bytes of an answer that are taken at once.
     CHUNK = 65536
 
-    #: Whether this package's row decoder fits the driver; the decoder of the last
-    #: result, and the response that is being read.
+    #: Whether this package's row decoder fits the driver.
     MATCHES_DRIVER = False
-    _cached_decoder: Any = None
-    _text_encoding: Optional[TextEncoding] = None
-    response: Any = None
-    #: More rows than these of the command at hand are an error; None for no such limit.
-    most_rows: Optional[int] = None
-    #: Its rows are tuples, not dicts.
-    tuple_rows = False
-    owner_pid = 0
-    #: When its server said that it is not the primary, or not in service; 0 if it has
-    #: not.
-    refused_at = 0.0
-    #: The server's limit on one packet, as far as it was asked for (``learn_limit``).
-    #: The session keeps the one it began with.
-    max_packet: Optional[int] = None
+    #: How the rows of the statement at hand are wanted.
+    row_options = ANY_ROWS
 
     #: What of the pool goes with it while it is out: its slot, and in threads DBUtils'
     #: handle.
@@ -188,7 +210,7 @@ class ConnectionState:
     has_diagnostics = False
     #: The session is that of the process this one was forked from.
     inherited = False
-    #: The pool has cut it, for a borrower that would not end.
+    #: The pool has broken it off, because its borrower did not return it in time.
     aborted = False
     #: The whole of the last command has left this process.
     _written = False
@@ -200,7 +222,7 @@ class ConnectionState:
 
     def __init__(self, **driver_options: Any) -> None:
         self._in_use = threading.Lock()
-        self._row_decoder = self.decoder_for(self._config)
+        self.codec = Codec(self.decoder_for(self._config))
         self.facts = session_setup.SessionFacts()
         self.lifetime = Lifetime()
         super().__init__(**driver_options)
@@ -250,7 +272,7 @@ class ConnectionState:
         """Whether responses are decoded by this package and not by the driver, which
         honours converters that a cursor's user has set.
         """
-        if self._row_decoder == "driver":
+        if self.codec.decoder_name == "driver":
             return False
         return not self.dirty or bool(self.decoders == pymysql.converters.decoders)
 
@@ -261,17 +283,17 @@ class ConnectionState:
 
     @property
     def session_id(self) -> int:
-        """The server's CONNECTION_ID() of it, as the greeting said."""
+        """The server's CONNECTION_ID() of it, from the server's greeting."""
         return self.server_thread_id[0]
 
     @property
     def text_encoding(self) -> TextEncoding:
         """How it wants text."""
         escapes = not self.server_status & _NO_BACKSLASH_ESCAPES
-        known = self._text_encoding
+        known = self.codec.text_encoding
         if known is None or known[0] != self.encoding or known[1] is not escapes:
             zone = time_zone(self._config.time_zone)
-            known = self._text_encoding = TextEncoding(self.encoding, escapes, zone)
+            known = self.codec.text_encoding = TextEncoding(self.encoding, escapes, zone)
         return known
 
     @property
@@ -309,12 +331,10 @@ class ConnectionState:
 
     def session_opened(self) -> None:
         """Begin with a new session; the object may have had another one before."""
-        self.owner_pid = os.getpid()
         self.wire = WireState.IDLE
         self.kill_state = KillState.NONE
         self.sent = self._written = self.aborted = self.dirty = self.has_diagnostics = False
-        self.failure = self.max_packet = None
-        self.refused_at = 0.0
+        self.failure = None
         self._in_use = threading.Lock()
         self.lifetime = Lifetime(self._config.max_lifetime)
 
@@ -351,11 +371,21 @@ class ConnectionState:
         Raises:
             PacketTooLarge: It does not; no byte was written.
         """
-        if self.max_packet is not None and len(command) + 1 >= self.max_packet:
+        most = self.facts.max_packet
+        if most is not None and len(command) + 1 >= most:
             raise errors.PacketTooLarge(
                 f"the statement has {len(command)} bytes, and the server takes less than "
-                f"{self.max_packet - 1} (max_allowed_packet)"
+                f"{most - 1} (max_allowed_packet)"
             )
+
+    def learn_max_packet(self, most: int) -> None:
+        """Keep the server's limit on one packet: a session has the one that it began
+        with.
+
+        Args:
+            most: In bytes.
+        """
+        self.facts = self.facts._replace(max_packet=most)
 
     def begin_command(self) -> None:
         """Take the wire for a command.
@@ -418,7 +448,7 @@ class ConnectionState:
         if isinstance(error, pymysql.err.MySQLError) and "MariaDB" in self.server_version:
             error.is_from_mariadb = True  # type: ignore[attr-defined]
         if errors.means_not_primary(error):
-            self.refused_at = time.monotonic()
+            self.lifetime.refused_at = time.monotonic()
         gave_up = (
             gave_up
             or self.aborted
@@ -454,9 +484,9 @@ class ConnectionState:
 
     def _end_stream(self, error: Optional[BaseException]) -> None:
         result = self._result
-        response = self.response
+        response = self.codec.response
         if response is not None:
-            self.response = None
+            self.codec.response = None
             self.apply_response(response)
         if error is None:
             if response is not None:
@@ -500,28 +530,28 @@ class ConnectionState:
         return Response(
             self.encoding,
             self._next_seq_id,
-            tuples=stream or self.tuple_rows,
+            tuples=stream or self.row_options.as_tuples,
             stream=stream,
-            cached_decoder=self._cached_decoder,
-            most=None if stream else self.most_rows,
-            compiled=self._row_decoder == "compiled",
+            cached_decoder=self.codec.cached_decoder,
+            most=None if stream else self.row_options.most,
+            compiled=self.codec.decoder_name == "compiled",
         )
 
     def apply_response(self, response: Any) -> None:
         """Keep what a response, whole or not, says of the session."""
-        self._cached_decoder = response.cached_decoder
+        self.codec.cached_decoder = response.cached_decoder
         if response.server_status is not None:
             self.server_status = response.server_status
         if response.state_changed:
             self.dirty = True
-        # the server has said something unasked, as it does when it shuts down
+        # the server has sent something unasked, as it does when it shuts down
         if response.has_unexpected_data:
             self.abort()
 
     @property
     def fields(self) -> Any:
         """The column definitions of the last result."""
-        return self._cached_decoder.fields if self.uses_own_decoder else self._result.fields
+        return self.codec.cached_decoder.fields if self.uses_own_decoder else self._result.fields
 
     def gone_away(self) -> pymysql.err.OperationalError:
         """The error of a connection that was found closed."""
@@ -596,7 +626,8 @@ class ConnectionState:
             if isinstance(answer, BaseException):
                 raise answer
         if before:
-            if _facts(last, self.facts.lock) != self.facts:
+            now = _facts(last, self.facts.lock)
+            if now._replace(max_packet=self.facts.max_packet) != self.facts:
                 raise _not_as_new("the session's roles are not those of a new session")
         elif isinstance(last, BaseException):
             raise last

@@ -67,6 +67,20 @@ class TextEncoding(NamedTuple):
         return encoded
 
 
+class RowOptions(NamedTuple):
+    """How the rows of a statement are wanted.
+
+    Attributes:
+        most: More are an error; None for no limit.
+        as_tuples: They are tuples, not dicts.
+    """
+
+    most: Optional[int] = None
+    as_tuples: bool = False
+
+
+ANY_ROWS = RowOptions()
+
 #: Statements of fewer characters need no check of max_allowed_packet: every server
 #: accepts net_buffer_length, 16 KiB by default, and a character has at most 4 bytes.
 LONG_STATEMENT = 4096
@@ -76,24 +90,31 @@ ASK_PACKET_LIMIT = b"SELECT GREATEST(@@max_allowed_packet, @@net_buffer_length) 
 
 def learn_limit(statement: "Union[Statement, Call]", connection: Any) -> Exchange:
     """Query max_allowed_packet before the first long statement of a session."""
-    if not statement.is_long or connection.max_packet is not None or not connection.idle:
+    known = connection.facts.max_packet is not None
+    if not statement.is_long or known or not connection.idle:
         return
-    asked = connection.most_rows, connection.tuple_rows
-    connection.most_rows = None
-    connection.tuple_rows = False
+    asked = connection.row_options
+    connection.row_options = ANY_ROWS
     try:
         (answer,) = yield ASK_PACKET_LIMIT
     finally:
-        connection.most_rows, connection.tuple_rows = asked
+        connection.row_options = asked
         connection.sent = False
     if answer.rows:
-        connection.max_packet = int(answer.rows[0]["n"])
+        connection.learn_max_packet(int(answer.rows[0]["n"]))
 
 
 def _check_sets(result: Any, most: int) -> None:
     """Raises: TooManyRows where a result set has more than so many rows."""
     for each in getattr(result, "sets", result):
         errors.check_rows(len(each.rows), most)
+
+
+def _result_of(statement: Any, connection: Any, result: Any) -> Any:
+    """The result of a statement that asks for something else than its rows."""
+    if statement.describes:
+        return described(connection.fields, result[0])
+    return connection.facts.max_packet, connection.text_encoding.style
 
 
 def with_session_tracking(
@@ -113,9 +134,10 @@ def with_session_tracking(
     idle = connection.idle
     if idle:
         connection.sent = False
-        connection.tuple_rows = statement.tuples
-        # A statement that may write is not aborted, but read to its end.
-        connection.most_rows = most if most is not None and statement.reads else None
+        if most is not None or statement.tuples:
+            # A statement that may write is not aborted, but read to its end.
+            limit = most if statement.reads else None
+            connection.row_options = RowOptions(limit, statement.tuples)
     try:
         if statement.is_long:
             yield from learn_limit(statement, connection)
@@ -124,11 +146,8 @@ def with_session_tracking(
             _check_sets(result, most)
         if statement.changes_session or (connection.reset_after_call and statement.calls):
             connection.dirty = True
-        if statement.describes:
-            return described(connection.fields, result[0])
-        if statement.asks_packet_limit:
-            return connection.max_packet, connection.text_encoding.style
-        return result
+        special = statement.describes or statement.asks_packet_limit
+        return _result_of(statement, connection, result) if special else result
     except pymysql.err.MySQLError as error:
         yield from after_error(statement, connection, error, in_transaction=in_transaction)
         raise
@@ -136,7 +155,7 @@ def with_session_tracking(
         raise _not_an_answer(connection, error) from error
     finally:
         if idle:
-            connection.tuple_rows = False
+            connection.row_options = ANY_ROWS
 
 
 #: What comes of rows or columns that were asked for and are not there.

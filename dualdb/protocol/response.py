@@ -16,7 +16,7 @@ from .row_decoder import Malformed, RowDecoder, row_decoder_of, skip_rows
 SERVER_SESSION_STATE_CHANGED = 0x4000
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _header = struct.Struct("<I").unpack_from
-_status_and_warnings = struct.Struct("<HH").unpack_from
+_two_numbers = struct.Struct("<HH").unpack_from
 
 #: A server has no longer packets, and no more columns, than these.
 _LONGEST = (1 << 30) + (1 << 24)
@@ -270,15 +270,16 @@ class Response:
         if end - position < 4:
             self._missing = 4 - (end - position)
             return None
-        (header,) = _header(data, position)
-        if header >> 24 != self._number:
+        header: int = _header(data, position)[0]
+        number = self._number
+        if header >> 24 != number:
             raise self._out_of_sequence(header >> 24)
         stop = position + 4 + (header & 0xFFFFFF)
         if stop > end:
             self._missing = stop - end
             return None
-        self._number = self._number + 1 & 255
-        return int(stop)
+        self._number = number + 1 & 255
+        return stop
 
     def _out_of_sequence(self, number: int) -> Exception:
         if number == 0:  # what a server says when it shuts down
@@ -294,7 +295,7 @@ class Response:
             insert_id, position = _number_at(payload, position)
             if position + 4 > len(payload):
                 raise Malformed("an OK packet is too short")
-            self.server_status, warnings = _status_and_warnings(payload, position)
+            self.server_status, warnings = _two_numbers(payload, position)
             self.message = payload[position + 4 :]
             self._more = bool(self.server_status & _MORE_RESULTS)
             self.results.append(ResultSet([], (), affected, insert_id, warnings))
@@ -327,19 +328,19 @@ class Response:
 
     def _end_result(self, payload: bytes) -> None:
         """The packet after the last row."""
-        if payload[:1] == b"\xff":
-            raise _server_error(payload)
         if len(payload) < 5 or payload[0] != 254:
+            if payload[:1] == b"\xff":
+                raise _server_error(payload)
             raise Malformed("what comes after the last row is not its end")
         assert self.decoder is not None
-        warnings, status = struct.unpack_from("<HH", payload, 1)
-        self.state_changed = bool(status & SERVER_SESSION_STATE_CHANGED)
+        warnings, status = _two_numbers(payload, 1)
+        self.state_changed = status & SERVER_SESSION_STATE_CHANGED != 0
         self.results.append(ResultSet(self.rows, self.decoder.names, len(self.rows), 0, warnings))
         self.rows = []
         self.decoder = None
         self._skipping = False
         self._state = Response._at_head
-        self._more = bool(status & _MORE_RESULTS)
+        self._more = status & _MORE_RESULTS != 0
         self.complete = not self._more
 
 

@@ -103,12 +103,15 @@ class SessionFacts(NamedTuple):
         charsets: The values of ``CHARSET_VARIABLES``, as far as known.
         roles: ``CURRENT_ROLE()``; None if unknown.
         runs_init_connect: The server runs ``init_connect`` in new sessions.
+        max_packet: The server's limit on one packet, in bytes; None until it is asked
+            for.
     """
 
     lock: Optional[str] = None
     charsets: Mapping[str, str] = {}
     roles: Optional[str] = None
     runs_init_connect: bool = False
+    max_packet: Optional[int] = None
 
     def changes_charset(self, charsets: Mapping[str, str]) -> bool:
         """Return whether these values differ from those after the set-up."""

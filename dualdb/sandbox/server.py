@@ -70,7 +70,7 @@ class Engine:
             )
         self.is_mariadb = "mariadb" in version.stdout.lower()
         self.root_password = secrets.token_urlsafe(18)
-        # A server refuses to run as root unless it is told to.
+        # A server refuses to run as root unless an option allows it.
         self._user = ["--user=root"] if os.geteuid() == 0 else []
 
     def prepare(self, datadir: str) -> None:

@@ -93,11 +93,14 @@ class Connection(
         )
 
     def open_session(self, context: Any, until: float) -> None:
-        """TCP, TLS, authentication and session set-up, all before ``until``, by
-        time.monotonic().
+        """Connect: TCP, TLS, authentication and session set-up.
+
+        Args:
+            context: For TLS; None without.
+            until: When all of it must be over, by time.monotonic().
 
         Raises:
-            ConnectionFailed: with the server's or the client library's code.
+            ConnectionFailed: With the server's or the client library's code.
         """
         self.ssl, self.ctx, self._ssl_required = (
             context is not None,
@@ -228,7 +231,7 @@ class Connection(
         return dialled
 
     def is_stale(self) -> bool:
-        """True if the server has closed an idle connection or said something on it
+        """True if the server has closed an idle connection or sent something on it
         unasked. Costs no round trip.
         """
         if self._sock is None:
@@ -236,7 +239,7 @@ class Connection(
         return bool(self._poll.poll(0))
 
     def peer_closed(self) -> bool:
-        """True if the server has closed the connection, whatever it may have said
+        """True if the server has closed the connection, whatever it may have sent
         before.
         """
         return self._sock is None or (
@@ -252,7 +255,7 @@ class Connection(
         sock = self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
-                # Nobody waits for an answer: the server is told at once, and rolls back
+                # Nobody waits for an answer: the server notices at once, and rolls back
                 # what is open.
                 sock.shutdown(socket.SHUT_RDWR if self.idle else socket.SHUT_RD)
 
@@ -260,13 +263,20 @@ class Connection(
         """Send one command and read its whole answer.
 
         Args:
-            until: when that must be over, by time.monotonic(); None for no limit but
+            command: The statement, in the connection's character set.
+            until: When that must be over, by time.monotonic(); None for no limit but
                 ``read_timeout`` and ``write_timeout``.
 
+        Returns:
+            The result sets; the last one is that of the last OK packet.
+
         Raises:
-            DeadlineExceeded: it was not over by then.
-            pymysql.err.MySQLError: what the server said, or that the connection is
-                lost.
+            ConcurrentUseError: Another command is on its way; nothing was sent.
+            TransactionAborted: The session must not be used any more.
+            PacketTooLarge: The server takes no such long command; nothing was sent.
+            DeadlineExceeded: It was not over by ``until``.
+            TooManyRows: There are more than ``row_options`` allow.
+            pymysql.err.MySQLError: The server's error, or the connection is lost.
         """
         if not self.uses_own_decoder:
             return self._run_by_driver(command, until)
@@ -277,32 +287,46 @@ class Connection(
         return response
 
     def send(self, command: bytes, until: Optional[float] = None) -> None:
-        """The first half of ``run``: for who takes the answers of several connections
-        as they come. Raises: as ``run``.
+        """The first half of ``run``, for a caller that takes the answers of several
+        connections as they come.
+
+        Args:
+            command: As for ``run``.
+            until: As for ``run``.
+
+        Raises:
+            Exception: As ``run``.
         """
-        if self.max_packet is not None:
+        if self.facts.max_packet is not None:
             self.check_length(command)
         self._begin(until)
         try:
             self._execute_command(COMMAND.COM_QUERY, command)
-            self.response = self.new_response()
+            self.codec.response = self.new_response()
         except BaseException as error:
             raise self._failed(error) from None
 
     def receive_response(self, *, in_time: bool = True) -> Optional[List[results.ResultSet]]:
-        """Take what has come of the answer; None while it is not complete.
+        """The second half of ``run``: take what has come of the answer.
 
-        Not ``in_time``: nobody waits any more. Raises: as ``run``.
+        Args:
+            in_time: False where nothing has come by ``receive_deadline``.
+
+        Returns:
+            The result sets; None while the answer is not complete.
+
+        Raises:
+            Exception: As ``run``.
         """
         try:
-            response = self.response
+            response = self.codec.response
             if not in_time:
                 raise self._lost(socket.timeout("timed out"))
             if not response.feed(self._receive()):
                 return None
         except BaseException as error:
             raise self._failed(error) from None
-        self._until = self.response = None
+        self._until = self.codec.response = None
         self.apply_response(response)
         sets: List[results.ResultSet] = response.results
         self.end_command(response.message, sets[-1].warnings)
@@ -335,7 +359,7 @@ class Connection(
         self.begin_command()
         self._until = until
         self._timed_out = False
-        self.response = None
+        self.codec.response = None
         if self._sock is None or self.aborted:
             raise self._failed(self.gone_away())
 
@@ -343,8 +367,8 @@ class Connection(
         """What is to be raised in place of the error that ended a command."""
         error = self.readable(error)
         until = self._until
-        response = self.response
-        self._until = self.response = None
+        response = self.codec.response
+        self._until = self.codec.response = None
         if response is not None:
             self.apply_response(response)
         self.break_command(error, gave_up=self._timed_out)
@@ -359,10 +383,10 @@ class Connection(
         self._begin(until)
         try:
             self.query(command)
-            response = [results.result_set(self._result, tuples=self.tuple_rows)]
+            response = [results.result_set(self._result, tuples=self.row_options.as_tuples)]
             while self._result.has_next:
                 self.next_result()
-                response.append(results.result_set(self._result, tuples=self.tuple_rows))
+                response.append(results.result_set(self._result, tuples=self.row_options.as_tuples))
         except BaseException as error:
             raise self._failed(error) from None
         self._until = None
@@ -370,9 +394,17 @@ class Connection(
         return response
 
     def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
-        """Send one command whose rows ``next_rows`` gives; the names of the columns.
+        """Send one command whose rows ``next_rows`` returns.
 
-        Raises: as ``run``.
+        Args:
+            command: The statement, in the connection's character set.
+            until: When all of it must be over, by time.monotonic(); None for no limit.
+
+        Returns:
+            The names of the columns.
+
+        Raises:
+            Exception: As ``run``.
         """
         self.check_length(command)
         self.begin_command()
@@ -387,18 +419,24 @@ class Connection(
                 self.query(command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             self._execute_command(COMMAND.COM_QUERY, command)
-            self.response = self.new_response(stream=True)
+            self.codec.response = self.new_response(stream=True)
             self._result = None
-            while self.response.names is None:
-                self.response.feed_stream(self._receive())
-            names: Sequence[str] = self.response.names
+            while self.codec.response.names is None:
+                self.codec.response.feed_stream(self._receive())
+            names: Sequence[str] = self.codec.response.names
             return names
         except BaseException as error:
             raise self._stream_failed(error) from None
 
     def next_rows(self) -> List[Tuple[Any, ...]]:
-        """The rows that have come since, at least one; none after the last, when the
-        connection is at rest again. Raises: as ``run``.
+        """Wait for more rows of a stream.
+
+        Returns:
+            The rows that have come since, at least one; none after the last, when the
+            connection is idle again.
+
+        Raises:
+            Exception: As ``run``.
         """
         try:
             rows = self._next_rows() if self.uses_own_decoder else self._next_rows_of_driver()
@@ -410,10 +448,10 @@ class Connection(
         return rows
 
     def _next_rows(self) -> List[Tuple[Any, ...]]:
-        rows: List[Tuple[Any, ...]] = self.response.take()
-        while not rows and not self.response.complete:
-            self.response.feed_stream(self._receive())
-            rows = self.response.take()
+        rows: List[Tuple[Any, ...]] = self.codec.response.take()
+        while not rows and not self.codec.response.complete:
+            self.codec.response.feed_stream(self._receive())
+            rows = self.codec.response.take()
         return rows
 
     def _next_rows_of_driver(self) -> List[Tuple[Any, ...]]:

@@ -359,8 +359,9 @@ class Pool(BasePool):
         if lease is None:
             return
         self._checked_out.pop(id(connection), None)
-        if connection.refused_at:
-            self.retire_older(connection.refused_at)
+        refused_at = connection.lifetime.refused_at
+        if refused_at:
+            self.retire_older(refused_at)
         if self._abandoned:
             self._collect()
         with self._lock:

@@ -93,9 +93,11 @@ def _close(step: steps.Close) -> None:
 
 def _abort_in_use(step: steps.AbortInUse) -> None:
     for client in step.clients:
-        cut = client.pool.abort_in_use()
-        if cut:
-            log.warning("%s: %d connections were still in use and have been cut", client.name, cut)
+        aborted = client.pool.abort_in_use()
+        if aborted:
+            log.warning(
+                "%s: %d connections were still in use and have been aborted", client.name, aborted
+            )
 
 
 def _wait_for_kills(step: steps.WaitForKills) -> None:

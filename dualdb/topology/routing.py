@@ -248,16 +248,16 @@ class RouteResolver:
         return client
 
     def _by_map(self, shard_id: Optional[int], named: bool) -> Any:
-        life = self._lifecycle
-        topology = life.manager.require_open()
+        lifecycle = self._lifecycle
+        topology = lifecycle.manager.require_open()
         if shard_id is not None:
-            life.check_known(shard_id)
+            lifecycle.check_known(shard_id)
         chosen = choose(
             topology.shard_map,
             shard_id,
             absent=self._absent,
             named=named,
-            retry_after=life.retry_after,
+            retry_after=lifecycle.retry_after,
         )
         if chosen is not None:
             self._check(chosen)

@@ -155,7 +155,7 @@ def test_what_does_not_end_in_time_is_cut(
     with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         databases.set_row(1, status="maintenance")
-        io.wait_for(lambda: "1 connections were still in use and have been cut" in caplog.text)
+        io.wait_for(lambda: "1 connections were still in use and have been aborted" in caplog.text)
         with pytest.raises(OperationalError) as caught:
             io(tx.execute(INSERT, (2,)))
         assert caught.value.sent is False

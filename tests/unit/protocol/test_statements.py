@@ -9,7 +9,8 @@ import pytest
 from scripted_exchanges import OK, UTF8, hold, rows
 
 from dualdb import InOut, Out, ParameterError
-from dualdb.protocol.exchange import TextEncoding, with_session_tracking
+from dualdb.protocol.exchange import RowOptions, TextEncoding, with_session_tracking
+from dualdb.protocol.session_setup import SessionFacts
 from dualdb.protocol.statements import Call, Statement
 
 
@@ -145,7 +146,7 @@ def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) 
         dirty=False,
         reset_after_call=False,
         idle=True,
-        max_packet=10**6,
+        facts=SessionFacts(max_packet=10**6),
     )
     exchange = with_session_tracking(Statement(sql), connection)
     next(exchange)
@@ -156,10 +157,14 @@ def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) 
 
 def test_a_statement_that_will_be_refused_touches_nothing_of_the_one_that_is_on_its_way() -> None:
     connection = SimpleNamespace(
-        max_rows=None, text_encoding=UTF8, idle=False, sent=True, most_rows=5
+        max_rows=None,
+        text_encoding=UTF8,
+        idle=False,
+        sent=True,
+        row_options=RowOptions(5),
     )
-    next(with_session_tracking(Statement("SELECT 1"), connection))
-    assert (connection.sent, connection.most_rows) == (True, 5)
+    next(with_session_tracking(Statement("SELECT 1", max_rows=1), connection))
+    assert (connection.sent, connection.row_options) == (True, RowOptions(5))
 
 
 def test_another_error_of_a_call_is_the_caller_s() -> None:
