@@ -2,10 +2,27 @@
 absent shards.
 """
 
+import datetime
+import inspect
 import logging
+import numbers
 import operator
+import uuid
 from difflib import get_close_matches
-from typing import Any, Callable, List, Literal, Mapping, Optional, Protocol, Sequence, Set
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Iterator,
+    List,
+    Literal,
+    Mapping,
+    Optional,
+    Protocol,
+    Sequence,
+    Set,
+    Union,
+)
 
 from .. import errors
 from ..execution import steps
@@ -18,8 +35,11 @@ log = logging.getLogger("dualdb")
 #: global one, or ShardNotFound.
 AbsentShard = Literal["global", "error"]
 
-#: Types that are never sessions.
-_NO_SESSIONS = (bool, int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset)
+#: Types that are never sessions, beside the built-in ones.
+_NO_SESSIONS = (numbers.Number, datetime.date, datetime.time, uuid.UUID, Iterator, Awaitable)
+
+#: Built-in types that may be sessions.
+_HOLDERS = {dict, object}
 
 
 class ShardIdHolder(Protocol):
@@ -74,8 +94,6 @@ def _read(holder: Any, name: str, expected: Sequence[str], strict: bool) -> Any:
     """Return an attribute or the value of a key; None if it may be missing and is."""
     if not strict and isinstance(holder, (str, bytes, tuple, list)) and not holder:
         return None  # empty, so nothing can be misread
-    if isinstance(holder, _NO_SESSIONS):
-        raise _shape_error(holder, "")
     if isinstance(holder, Mapping):
         if name in holder:
             return holder[name]
@@ -86,11 +104,24 @@ def _read(holder: Any, name: str, expected: Sequence[str], strict: bool) -> Any:
             return value
         if _has_key(holder, name):
             return holder[name]
-    similar = _similar_name(holder, expected)
+    if _is_no_session(holder):
+        raise _shape_error(holder, "")
+    similar = _similar_name(holder, name, expected)
     if strict or similar is not None:
-        hint = f" without {name}" if similar is None else f" with {similar!r} and no {name!r}"
+        other = similar is not None and similar != name
+        hint = f" with {similar!r} and no {name!r}" if other else f" without {name}"
         raise _shape_error(holder, hint)
     return None
+
+
+def _is_no_session(holder: object) -> bool:
+    """Return whether it is a plain value, a function that was not called, or an
+    awaitable that was not awaited.
+    """
+    if isinstance(holder, Mapping):
+        return False
+    built_in = {base for base in type(holder).__mro__ if base.__module__ == "builtins"}
+    return isinstance(holder, _NO_SESSIONS) or not built_in <= _HOLDERS
 
 
 def _has_key(holder: Any, name: str) -> bool:
@@ -100,17 +131,34 @@ def _has_key(holder: Any, name: str) -> bool:
     return callable(getattr(type(holder), "__getitem__", None)) and name in {*holder.keys()}
 
 
-def _similar_name(holder: object, expected: Sequence[str]) -> Optional[str]:
+def _similar_name(holder: object, name: str, expected: Sequence[str]) -> Optional[str]:
     """Return an attribute or key that is probably a misspelling of these names."""
-    keys = list(holder) if isinstance(holder, Mapping) else dir(holder)
-    names = [key for key in keys if isinstance(key, str) and not key.startswith("_")]
-    for name in names:
-        word = name.lower()
-        if word == "session" or word.startswith("session_"):
-            continue  # a property that raised AttributeError, or something unrelated
-        if "shard" in word or get_close_matches(word, expected, 1, 0.75):
-            return name
+    for found in _names_of(holder):
+        word = _word(found)
+        if found == name == "session":
+            continue  # a property that raised AttributeError
+        if word in expected or word.endswith("session") or "shard" in word:
+            return str(found)
+        if not word.startswith("session_") and get_close_matches(word, expected, 1, 0.75):
+            return str(found)
     return None
+
+
+def _names_of(holder: object) -> List[Any]:
+    """Return the names of its attributes or keys, except Python's own."""
+    if isinstance(holder, Mapping):
+        names = list(holder)
+    else:
+        names = [*dir(holder), *(getattr(holder, "__pydantic_extra__", None) or ())]
+    return [name for name in names if isinstance(name, (str, bytes)) and name[:2] != "__"]
+
+
+def _word(name: Union[str, bytes]) -> str:
+    """Return a name in lower case and without underscores around it; keys of some
+    stores are bytes.
+    """
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    return text.strip("_").lower()
 
 
 def _shape_error(found: object, hint: str) -> errors.ParameterError:
@@ -125,7 +173,8 @@ def shard_id_of(value: Any) -> int:
     """Validate a shard's id.
 
     Returns:
-        It as an int; types with ``__index__`` are accepted, except bool.
+        It as an int; types with ``__index__`` are accepted, except bool, and mocks,
+        whose ``__index__`` is 1.
 
     Raises:
         ParameterError: It is not an integer.
@@ -133,10 +182,10 @@ def shard_id_of(value: Any) -> int:
     if type(value) is int:
         return value
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not inspect.isroutine(type(value).__index__):
             raise TypeError
         return operator.index(value)
-    except TypeError:
+    except (AttributeError, TypeError):
         raise errors.ParameterError(
             f"shard_id must be an int, not {value!r} ({type(value).__name__})"
         ) from None

@@ -1,10 +1,15 @@
 """Which shard a session means, and what is no session."""
 
 from collections import OrderedDict
+from datetime import date
+from decimal import Decimal
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
+from unittest.mock import AsyncMock, MagicMock, Mock
+from uuid import UUID
 
 import pytest
+from pydantic import BaseModel
 
 from dualdb import ParameterError
 from dualdb.topology.routing import session_reader, shard_of
@@ -31,6 +36,30 @@ class Named:
     session = 1
 
 
+class Failing:
+    @property
+    def shard_id(self) -> int:
+        raise AttributeError("of something inside")
+
+
+class Extra(BaseModel, extra="allow"):
+    """What its fields are is known to nobody before."""
+
+
+class Pair(NamedTuple):
+    session: Any
+
+
+async def forgotten() -> None:
+    """Called, and not awaited."""
+
+
+def closed_coroutine() -> Any:
+    coroutine = forgotten()
+    coroutine.close()
+    return coroutine
+
+
 def of(**names: Any) -> Any:
     return SimpleNamespace(**names)
 
@@ -50,6 +79,9 @@ def of(**names: Any) -> Any:
         (of(session=KeysOnly(shard_id=7)), 7),
         (KeysOnly(session=KeysOnly(shard_id=None)), None),
         ({"session": None}, None),
+        (Extra(**{"session": {"shard_id": 7}}), 7),
+        (Pair(of(shard_id=7)), 7),
+        (Pair(None), None),
     ],
 )
 @pytest.mark.parametrize("strict", [False, True])
@@ -88,8 +120,29 @@ def test_what_a_session_is(client_session: Any, shard_id: Any, strict: bool) -> 
         of(session=Slotted()),
         {"session": {"shard": 1}},
         Named(),
+        of(Session=of(shard_id=1)),
+        of(client_session=of(session=of(shard_id=1))),
+        of(_session=of(shard_id=1)),
+        of(session=of(_shard_id=1)),
+        of(session=of(session=of(shard_id=1))),
+        of(session=Failing()),
+        {b"session": {b"shard_id": 1}},
+        {"session": {b"shard_id": 1}},
+        Extra(**{"sesion": {"shard_id": 1}}),
+        Extra(**{"shard_id": 1}),
+        Decimal(1),
+        UUID(int=1),
+        date(2020, 1, 1),
+        memoryview(b"1"),
+        range(1),
+        ValueError("1"),
+        SimpleNamespace,
+        closed_coroutine,
+        closed_coroutine(),
+        of(session=closed_coroutine()),
+        iter(()),
     ],
-    ids=repr,
+    ids=lambda each: type(each).__name__,
 )
 @pytest.mark.parametrize("strict", [False, True])
 def test_another_shape_is_never_the_global_database(client_session: Any, strict: bool) -> None:
@@ -113,3 +166,10 @@ def test_a_function_of_the_application_reads_other_shapes() -> None:
         read({"tenant": "3"})
     with pytest.raises(KeyError):
         read({})
+
+
+@pytest.mark.parametrize("mock", [Mock(), MagicMock(), AsyncMock(), MagicMock(spec=int)], ids=repr)
+def test_a_mock_is_no_shard_id(mock: Any) -> None:
+    for client_session in (mock, of(session=mock), of(session=of(shard_id=mock))):
+        with pytest.raises(ParameterError):
+            shard_of(client_session)
