@@ -14,6 +14,7 @@ class _Rule(NamedTuple):
     network: Optional[Network]
     name: Optional[Pattern[str]]
     ports: Optional[Tuple[int, int]]
+    numeric: bool = False
 
 
 class AllowedHosts:
@@ -25,8 +26,10 @@ class AllowedHosts:
             with a port (``db1:3306``) or a range of ports (``db1:3306-3310``). In a
             name ``*`` and ``?`` match any characters but a dot, without regard to case:
             ``*.db.internal`` allows ``a.db.internal``, and not ``a.b.db.internal``.
-            Names are not resolved. An IPv6 address or network with a port is in
-            brackets: ``[fd00::/8]:3306``. None allows every host.
+            Names are not resolved, but compared in the ASCII form that a resolver is
+            asked for. A name with wildcards allows no address, however that is spelled;
+            ``10.0.0.*`` allows IPv4 addresses. An IPv6 address or network with a port
+            is in brackets: ``[fd00::/8]:3306``. None allows every host.
 
     Raises:
         ValueError: An entry is none of these.
@@ -52,9 +55,9 @@ class AllowedHosts:
         """
         if self._rules is None:
             return True
-        address = _address(host)
+        address, name = _address(host), _ascii(host)
         return any(
-            _matches(rule, host, address)
+            _matches(rule, name, address)
             for rule in self._rules
             if rule.ports is None or rule.ports[0] <= port <= rule.ports[1]
         )
@@ -81,8 +84,13 @@ def _rule(text: object) -> _Rule:
         return _Rule(network, None, ports)
     if not re.fullmatch(r"[\w.*?-]+", host) or re.fullmatch(r"[\d./]+", host):
         raise wrong
+    labels = [_ascii(label) for label in host.split(".")]
+    if None in labels:
+        raise wrong
+    host = ".".join(map(str, labels))
     pattern = re.escape(host.lower()).replace(r"\*", "[^.]*").replace(r"\?", "[^.]")
-    return _Rule(None, re.compile(pattern), ports)
+    numeric = _NUMERIC_PATTERN.fullmatch(host) is not None
+    return _Rule(None, re.compile(pattern), ports, numeric)
 
 
 def _network(text: str) -> Optional[Network]:
@@ -99,10 +107,36 @@ def _address(text: str) -> Any:
         return None
 
 
-def _matches(rule: _Rule, host: str, address: object) -> bool:
-    if rule.name is not None:
-        return rule.name.fullmatch(host) is not None
-    return rule.network is not None and address is not None and address in rule.network
+def _ascii(host: str) -> Optional[str]:
+    """Return a name, or a pattern of names, in the form that a resolver is asked for:
+    other characters than a dot separate labels, too, and a name has several spellings.
+    None if it has no such form.
+    """
+    if host.isascii():
+        return host
+    if "*" in host or "?" in host:
+        return None
+    try:
+        return host.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        return None
+
+
+#: What ``inet_aton`` takes for an address, such as ``2130706433`` and ``0x7f.1``.
+_NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
+
+#: A pattern that is meant for IPv4 addresses.
+_NUMERIC_PATTERN = re.compile(r"[0-9.*?]*[0-9][0-9.*?]*")
+
+
+def _matches(rule: _Rule, name: Optional[str], address: object) -> bool:
+    if rule.network is not None:
+        return address is not None and address in rule.network
+    if name is None or rule.name is None or rule.name.fullmatch(name) is None:
+        return False
+    if ":" in name:
+        return False
+    return _NUMERIC.fullmatch(name) is None or (rule.numeric and address is not None)
 
 
 ALL_HOSTS = AllowedHosts(None)

@@ -81,3 +81,39 @@ def test_patterns_keep_to_a_part_of_the_name_and_to_ports(
 def test_a_wrong_port_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="allowed_hosts"):
         AllowedHosts([pattern])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "is_allowed"),
+    [
+        ("db*", "db\u3002evil\uff0eexample", False),
+        ("db*", "db\u2024evil", False),
+        ("*.internal", "a\u3002b.internal", False),
+        ("*.internal", "\u24d0.internal", True),
+        ("b\xfccher.example", "xn--bcher-kva.example", True),
+        ("xn--bcher-kva.example", "b\xfccher.example", True),
+        ("*.example", "b\xfccher.example", True),
+        ("*", "\xfc" * 70, False),
+        ("*", "db1", True),
+        ("*", "::1", False),
+        ("*", "[::1]", False),
+        ("*", "2130706433", False),
+        ("*", "0x7f000001", False),
+        ("*.*", "127.1", False),
+        ("*.*.*.*", "127.0.0.1", False),
+        ("*.*.*.*", "0x7f.0.0.1", False),
+        ("10.0.0.*", "10.0.0.5", True),
+        ("10.0.0.*", "10.0.0.05", False),
+        ("10.0.0.*", "10.0.0.0x5", False),
+        ("10.0.0.?", "10.0.0.5", True),
+    ],
+)
+def test_a_pattern_of_names_is_compared_with_what_the_resolver_is_asked_for(
+    pattern: str, host: str, is_allowed: bool
+) -> None:
+    assert AllowedHosts([pattern]).allows(host, 3306) is is_allowed
+
+
+def test_a_pattern_with_other_characters_than_ascii_has_no_wildcard_beside_them() -> None:
+    with pytest.raises(ValueError, match="allowed_hosts"):
+        AllowedHosts(["b\xfc*.example"])
