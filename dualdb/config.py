@@ -1,9 +1,10 @@
 """Configuration of a database and its pool, shared by threads and asyncio."""
 
+import functools
 import os
 import re
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Callable, Dict, Literal, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Literal, Mapping, Optional, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import (
@@ -22,6 +23,8 @@ from pymysql.charset import charset_by_name
 
 from .passwords import LookedUpPassword, Password, as_secret
 
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
 #: Isolation levels, as the servers spell them.
 IsolationLevel = Literal["READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
@@ -34,6 +37,23 @@ URL_DRIVERS = ("pymysql", "aiomysql", "mysqldb", "mysqlconnector", "asyncmy", "m
 #: TLS; "verify_ca" also verifies the certificate's issuer, "verify_identity" the host
 #: name in it as well.
 SslMode = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
+
+
+def _keeps_arguments_secret(function: FunctionT) -> FunctionT:
+    """Decorate a function that is given a password, under whatever name: an error that
+    it raises has none of its frames, whose local variables would show the password.
+    """
+
+    @functools.wraps(function)
+    def call(*args: object, **named: object) -> object:
+        try:
+            return function(*args, **named)
+        except Exception as error:
+            failure = error.with_traceback(None)
+        del args, named
+        raise failure
+
+    return cast(FunctionT, call)
 
 
 class DatabaseConfig(BaseModel):
@@ -235,13 +255,22 @@ class DatabaseConfig(BaseModel):
 
     if not TYPE_CHECKING:  # checkers know the fields from pydantic
 
+        @_keeps_arguments_secret
         def __init__(self, **fields: object) -> None:
-            # A str would be visible among the local variables of a traceback.
-            if isinstance(fields.get("password"), str):
-                fields["password"] = SecretStr(fields["password"])
             super().__init__(**fields)
 
+        @classmethod
+        @_keeps_arguments_secret
+        def model_validate(cls, *args: object, **options: object) -> "DatabaseConfig":
+            return super().model_validate(*args, **options)
+
+        @classmethod
+        @_keeps_arguments_secret
+        def model_validate_json(cls, *args: object, **options: object) -> "DatabaseConfig":
+            return super().model_validate_json(*args, **options)
+
     @classmethod
+    @_keeps_arguments_secret
     def from_url(cls, url: str, **overrides: object) -> "DatabaseConfig":
         """Create it from ``mysql://user:password@host:3306/database?pool_size=5``.
 
@@ -268,12 +297,12 @@ class DatabaseConfig(BaseModel):
         """
         fields: Dict[str, Any] = {}
         problem = _fields_of_url(str(url), fields)
-        del url
         if problem is not None:
             raise ValueError(problem)
         return cls(**{**fields, **overrides})
 
     @classmethod
+    @_keeps_arguments_secret
     def from_env(
         cls, prefix: str = "DUALDB_", environ: Optional[Mapping[str, str]] = None
     ) -> "DatabaseConfig":
@@ -301,7 +330,6 @@ class DatabaseConfig(BaseModel):
         """
         fields: Dict[str, Any] = {}
         problem = _fields_of_environment(prefix, environ, fields)
-        del environ
         if problem is not None:
             raise ValueError(problem)
         url = fields.pop("url", None)
@@ -319,6 +347,7 @@ class DatabaseConfig(BaseModel):
         """``host:port/database``, or the socket's path with the database."""
         return f"{self.unix_socket or f'{self.host}:{self.port}'}/{self.database}"
 
+    @_keeps_arguments_secret
     def model_copy(
         self, *, update: Optional[Mapping[str, Any]] = None, deep: bool = False
     ) -> "DatabaseConfig":

@@ -52,8 +52,17 @@ _UNREADABLE = frozenset(
 def password_for_driver(config: DatabaseConfig) -> str:
     """The password as a driver wants it: both write it as Latin-1, where a server
     expects what it was given in UTF-8.
+
+    Raises:
+        ValueError: It could not be looked up, or is not text that can be encoded. The
+            message shows no password.
     """
-    return config.reveal_password().encode("utf-8", "surrogateescape").decode("latin1")
+    password = config.reveal_password()
+    try:
+        return password.encode("utf-8", "surrogateescape").decode("latin1")
+    except UnicodeEncodeError:  # it holds the password
+        pass
+    raise ValueError("password: it has a character that UTF-8 does not encode")
 
 
 def is_unreadable(error: BaseException) -> bool:

@@ -8,12 +8,13 @@ import pathlib
 import pickle
 import ssl
 import traceback
-from typing import Any, Dict
+from typing import Any, Callable, Dict
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from dualdb import DatabaseConfig
+from dualdb.protocol.connection_state import password_for_driver
 from dualdb.protocol.tls import context, is_required
 
 CANARY = "c4nary&%/secret"
@@ -338,14 +339,44 @@ def test_an_empty_environment_names_the_variables() -> None:
         DatabaseConfig.from_env("APP_", {"PATH": "/"})
 
 
-def test_no_traceback_of_a_wrong_field_holds_the_password() -> None:
-    for wrong in ({"port": 0}, {"hots": 1}, {"database": ""}):
-        with pytest.raises(ValidationError) as caught:
-            config(**wrong)
-        frames = [
-            frame.f_locals
-            for frame, _ in traceback.walk_tb(caught.tb)
-            if not frame.f_code.co_filename.endswith("test_config.py")
-        ]
-        assert frames
-        assert CANARY not in repr(frames)
+def test_a_password_that_cannot_be_sent_is_not_shown() -> None:
+    with pytest.raises(ValueError, match="a character that UTF-8 does not encode") as caught:
+        password_for_driver(config(password=CANARY + "\ud800"))
+    assert CANARY not in repr(caught.value)
+    assert caught.value.__context__ is None
+
+
+def _made(**fields: Any) -> DatabaseConfig:
+    return DatabaseConfig(database="a", **fields)
+
+
+_GIVEN: Dict[str, Any] = {"database": "app", "user": "u", "password": CANARY}
+
+WITH_A_PASSWORD: Dict[str, Callable[[], Any]] = {
+    "a wrong field": lambda: config(port=0),
+    "a misspelt field": lambda: config(hots=1),
+    "an empty field": lambda: config(database=""),
+    "a misspelt password": lambda: _made(passwrd=CANARY),
+    "an unknown password": lambda: _made(pwd=CANARY),
+    "bytes": lambda: config(password=CANARY.encode()),
+    "a list": lambda: config(password=[CANARY]),
+    "model_validate": lambda: DatabaseConfig.model_validate({**_GIVEN, "port": 0}),
+    "model_validate_json": lambda: DatabaseConfig.model_validate_json(json.dumps(_GIVEN) + "}"),
+    "model_copy": lambda: config().model_copy(update={"password": CANARY, "port": 0}),
+    "from_url": lambda: DatabaseConfig.from_url("mysql://u@h/d", password=CANARY, port=0),
+    "from_env": lambda: DatabaseConfig.from_env("", {"PASSWD": CANARY, "USER": "u"}),
+}
+
+
+@pytest.mark.parametrize("wrong", WITH_A_PASSWORD)
+def test_no_traceback_of_a_wrong_field_holds_the_password(wrong: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        WITH_A_PASSWORD[wrong]()
+    frames = [
+        frame.f_locals
+        for frame, _ in traceback.walk_tb(caught.tb)
+        if not frame.f_code.co_filename.endswith("test_config.py")
+    ]
+    assert frames
+    assert CANARY not in repr(frames)
+    assert CANARY not in str(caught.value)
