@@ -313,9 +313,9 @@ def _weight(row: Mapping[str, Any]) -> float:
     try:
         weight = 1.0 if value is None else float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"weight must be a number, not {value!r}") from None
+        raise ValueError(f"weight must be a number, not {_shown(value)}") from None
     if not 0 <= weight < float("inf"):
-        raise ValueError(f"weight must be a number from 0 up, not {value!r}")
+        raise ValueError(f"weight must be a number from 0 up, not {_shown(value)}")
     return weight
 
 

@@ -69,6 +69,8 @@ def test_status_words(word: Any, status: Status) -> None:
         ),
         ({"max_connections": 0}, "max_connections must be at least 1"),
         ({"max_connections": "many"}, "max_connections is 'many', not a whole number"),
+        ({"weight": "heavy" * 1000}, "weight must be a number, not 'heavy"),
+        ({"weight": -1}, "weight must be a number from 0 up, not -1"),
     ],
 )
 def test_a_bad_row_hurts_its_shard_alone(changed: Dict[str, Any], reason: str) -> None:
@@ -78,6 +80,7 @@ def test_a_bad_row_hurts_its_shard_alone(changed: Dict[str, Any], reason: str) -
     assert reason in str(found.shards[2].reason)
     assert len(found.problems) == 1
     assert found.problems[0].startswith("shard 2: ")
+    assert len(found.problems[0]) < 300
     assert "canary" not in repr(found)
 
 
