@@ -584,12 +584,17 @@ def raise_translated(error: BaseException, translated: BaseException) -> NoRetur
         error: The caught exception.
         translated: The exception for the caller; may be ``error`` itself.
     """
-    if not isinstance(translated, Error):
+    try:
+        if isinstance(translated, Error):
+            if translated is not error and not isinstance(error, Error):
+                translated.driver_error = error.with_traceback(None)
+            cut_own_frames(translated)
         raise translated
-    if translated is not error and not isinstance(error, Error):
-        translated.driver_error = error.with_traceback(None)
-    cut_own_frames(translated)
-    raise translated
+    finally:
+        # A frame that has the error which it raised keeps all that its callers have,
+        # such as a connection, until the garbage collector comes. So have no local
+        # variable for ``translated`` where this is called.
+        del error, translated
 
 
 #: Packages whose frames are removed from the tracebacks of our errors.

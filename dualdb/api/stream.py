@@ -201,6 +201,12 @@ class BaseStream(Generic[MadeT]):
         if not self._read_elsewhere:
             self._end()
 
+    def _end_failed(self, error: BaseException) -> BaseException:
+        """End it after an error; what the caller is to be told of that."""
+        translated = self._translate_error(error)
+        self._end()
+        return translated
+
     def _end(self, *, forgotten: bool = False) -> None:
         """Give the connection back, whatever its state."""
         connection, self._connection, self._closed, self._rows = (

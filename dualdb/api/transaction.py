@@ -513,7 +513,10 @@ class BaseTransaction(
             unknown = execute.outcome_unknown(cast(errors.Error, translated), "COMMIT")
             unknown.__cause__ = translated
             return unknown
-        return errors.raise_translated(failure, translated)
+        try:
+            return errors.raise_translated(failure, translated)
+        finally:
+            del failure, translated  # see raise_translated
 
     def _block_left(self, *, finished: bool) -> None:
         """Give the connection back, if it was the whole that ended; it is not
@@ -537,10 +540,14 @@ class BaseTransaction(
         not look as if it had been committed.
         """
         state = self._begun
-        if unknown is not None:
-            yield from self._resolve_commit(unknown)
-        elif error is None and not self._rolled_back:
-            self._raise_if_aborted()
+        try:
+            if unknown is not None:
+                yield from self._resolve_commit(unknown)
+            elif error is None and not self._rolled_back:
+                self._raise_if_aborted()
+        finally:
+            if not self._number:
+                state.failure = None  # which has the frames of the block
         if error is not None or self._rolled_back:
             state.savepoints.drop_hooks(self._number)
         elif self._number:

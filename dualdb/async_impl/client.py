@@ -95,7 +95,6 @@ class MySQLClient(
                 lambda command: connection.run(command, until),
             )
         except BaseException as error:
-            translated = errors.translate_error(
-                error, self.name, self.shard_id, sent=connection.sent
+            errors.raise_translated(
+                error, errors.translate_error(error, self.name, self.shard_id, sent=connection.sent)
             )
-            errors.raise_translated(error, translated)

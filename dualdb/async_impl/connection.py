@@ -45,6 +45,10 @@ def _rows_by_driver() -> Any:
     return result.rows
 
 
+#: The longest wait for the end of a login that was cancelled, in seconds.
+_CANCEL_TIMEOUT = 1.0
+
+
 class Connection(
     authentication.Authentication,
     ConnectionState,
@@ -122,6 +126,8 @@ class Connection(
             opening.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             opening.cancel()
             self.abort()
+            # A loop that ends now would find it unfinished.
+            await asyncio.wait({opening}, timeout=_CANCEL_TIMEOUT)
             authentication.forget_locals(error)
             if isinstance(error, pymysql.err.OperationalError) and isinstance(
                 error.__cause__, (OSError, UnicodeError)

@@ -69,5 +69,4 @@ class Lock(BaseLock):
                 lambda command: connection.run(command, self._until(self._client, grace=grace)),
             )
         except BaseException as error:
-            translated = self._translate_while_held(error, connection)
-            errors.raise_translated(error, translated)
+            errors.raise_translated(error, self._translate_while_held(error, connection))

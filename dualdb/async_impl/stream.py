@@ -39,9 +39,7 @@ class Stream(BaseStream[MadeT]):
         try:
             rows = await self._next_rows()
         except BaseException as error:
-            translated = self._translate_error(error)
-            self._end()
-            errors.raise_translated(error, translated)
+            errors.raise_translated(error, self._end_failed(error))
         finally:
             self._reading.release()
         self._rows = self._rows_in_time(rows)

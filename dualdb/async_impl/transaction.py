@@ -53,8 +53,7 @@ class Transaction(
                 self._exchange(statement), lambda command: state.connection.run(command, until)
             )
         except BaseException as error:
-            translated = self._on_error(error)
-            errors.raise_translated(error, translated)
+            errors.raise_translated(error, self._on_error(error))
 
     @contextlib.asynccontextmanager
     async def _turn(self, state: TransactionState, until: Optional[float]) -> AsyncIterator[None]:
@@ -85,8 +84,7 @@ class Transaction(
                     await self._begin(state, until)
             return self
         except BaseException as error:
-            translated = self._begin_failed(state, borrowed, error)
-            errors.raise_translated(error, translated)
+            errors.raise_translated(error, self._begin_failed(state, borrowed, error))
 
     async def _begin(self, state: TransactionState, until: Optional[float]) -> None:
         connection = state.connection

@@ -96,8 +96,9 @@ class MySQLClient(
         try:
             connection = self.pool.checkout(until)
         except BaseException as error:
-            translated = errors.translate_error(error, self.name, self.shard_id, sent=False)
-            errors.raise_translated(error, translated)
+            errors.raise_translated(
+                error, errors.translate_error(error, self.name, self.shard_id, sent=False)
+            )
         try:
             return self._execute_on(connection, statement, until)
         finally:
@@ -110,7 +111,6 @@ class MySQLClient(
                 lambda command: connection.run(command, until),
             )
         except BaseException as error:
-            translated = errors.translate_error(
-                error, self.name, self.shard_id, sent=connection.sent
+            errors.raise_translated(
+                error, errors.translate_error(error, self.name, self.shard_id, sent=connection.sent)
             )
-            errors.raise_translated(error, translated)

@@ -55,8 +55,7 @@ class Transaction(
                 self._exchange(statement), lambda command: state.connection.run(command, until)
             )
         except BaseException as error:
-            translated = self._on_error(error)
-            errors.raise_translated(error, translated)
+            errors.raise_translated(error, self._on_error(error))
 
     @contextlib.contextmanager
     def _turn(self, state: TransactionState, until: Optional[float]) -> Iterator[None]:
@@ -87,8 +86,7 @@ class Transaction(
                     self._begin(state, until)
             return self
         except BaseException as error:
-            translated = self._begin_failed(state, borrowed, error)
-            errors.raise_translated(error, translated)
+            errors.raise_translated(error, self._begin_failed(state, borrowed, error))
 
     def _begin(self, state: TransactionState, until: Optional[float]) -> None:
         connection = state.connection

@@ -1,8 +1,11 @@
 """What a caller sees of an error: one exception, and his own frames."""
 
+import gc
 import re
 import traceback
-from typing import Any, Callable, Dict, Iterator
+import weakref
+from functools import partial
+from typing import Any, Callable, Dict, Generator, Iterator
 
 import pytest
 from database_servers import Databases
@@ -92,3 +95,69 @@ def test_a_fault_of_another_kind_keeps_all_its_frames(db: Any, io: IO) -> None:
         io(db.executemany("INSERT INTO nowhere VALUES (%s)", rows()))
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert {"executemany", "rows"} <= set(names)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def _mistake(call: Callable[[Any], Any], io: IO, db: Any) -> Any:
+    return call(db)
+
+
+async def _wrong_awaited(manager: Any) -> None:
+    async with manager as tx:
+        await tx.query("SELEC 1")
+
+
+def _wrong(io: IO, db: Any) -> Any:
+    if io.name == "async":
+        return _wrong_awaited(db.transaction())
+    with db.transaction() as tx:
+        return tx.query("SELEC 1")
+
+
+def _cut(tx: Any) -> Generator[Any, Any, None]:
+    tx._connection.abort()
+    yield from ()
+
+
+#: Calls that fail; in asyncio those that are still to be awaited.
+RELEASED: Dict[str, Callable[[IO, Any], Any]] = {
+    **{name: partial(_mistake, call) for name, call in MISTAKES.items()},
+    "stream": lambda io, db: io.advance(db.stream("SELECT * FROM nowhere")),
+    "transaction": _wrong,
+    "its end": lambda io, db: io.block(db.transaction, _cut)(),
+    "its beginning": lambda io, db: io.enter(db.shard(77).transaction()),
+    "lock": lambda io, db: io.enter(db.shard(77).lock("name", timeout=1)),
+}
+
+
+async def _error_of_awaited(answer: Any) -> "weakref.ref[BaseException]":
+    try:
+        await answer
+    except Error as error:
+        return weakref.ref(error)
+    raise AssertionError("there was no error")
+
+
+def _error_of(io: IO, db: Any, mistake: str) -> "weakref.ref[BaseException]":
+    try:
+        answer = RELEASED[mistake](io, db)
+    except Error as error:
+        return weakref.ref(error)
+    reference: weakref.ref[BaseException] = io.awaited(_error_of_awaited(answer))
+    return reference
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("mistake", RELEASED)
+def test_an_error_is_gone_as_soon_as_nobody_has_it(db: Any, io: IO, mistake: str) -> None:
+    """Otherwise it keeps its frames, and the connections in them, until the garbage
+    collector comes, which is late where everybody waits for a connection.
+    """
+    assert _error_of(io, db, mistake)() is None
