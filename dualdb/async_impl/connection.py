@@ -28,6 +28,7 @@ from ..protocol.connection_state import (
 )
 from ..protocol.row_decoder import ColumnDefinition
 from ..protocol.session_setup import STATE_CHANGED, new_lock_name, packets
+from .runner import background_task
 
 #: What poll() says of a socket whose other end is closed.
 HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
@@ -43,10 +44,6 @@ def _rows_by_driver() -> Any:
     with contextlib.suppress(StopIteration):
         result.read().send(None)
     return result.rows
-
-
-#: The longest wait for the end of a login that was cancelled, in seconds.
-_CANCEL_TIMEOUT = 1.0
 
 
 class Connection(
@@ -117,7 +114,7 @@ class Connection(
         """
         limit = max(until - time.monotonic(), 0.001)
         # Not wait_for: before Python 3.12 it may swallow a cancellation.
-        opening = asyncio.ensure_future(self._open_session())
+        opening = background_task(self._open_session(), "dualdb-connect")
         try:
             if not (await asyncio.wait({opening}, timeout=limit))[0]:
                 raise TimeoutError(f"timed out after {limit:g} s")
@@ -126,8 +123,6 @@ class Connection(
             opening.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             opening.cancel()
             self.abort()
-            # A loop that ends now would find it unfinished.
-            await asyncio.wait({opening}, timeout=_CANCEL_TIMEOUT)
             authentication.forget_locals(error)
             if isinstance(error, pymysql.err.OperationalError) and isinstance(
                 error.__cause__, (OSError, UnicodeError)

@@ -20,7 +20,7 @@ from ..protocol import kill
 from ..protocol.connection_state import KillState, WireState
 from .connection import Connection
 from .idle_store import IdleStore
-from .runner import run_plan
+from .runner import background_task, run_plan
 
 # An enum's member takes longer to look up than a name of the module.
 _REUSE = Disposition.REUSE
@@ -332,7 +332,7 @@ class Pool(BasePool):
         """Have a task work on the sessions to be killed."""
         if self._kills and (self._killer is None or self._killer.done()):
             assert self._loop is not None
-            self._killer = self._loop.create_task(self._kill_sessions(), name="dualdb-kill")
+            self._killer = background_task(self._kill_sessions(), "dualdb-kill", self._loop)
 
     async def _kill_sessions(self) -> None:
         spare: List[Connection] = []

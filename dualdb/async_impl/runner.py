@@ -5,7 +5,19 @@ import inspect
 import logging
 import time
 from contextvars import ContextVar
-from typing import Any, Awaitable, Callable, Dict, Generator, List, Literal, Optional, Set, TypeVar
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Dict,
+    Generator,
+    List,
+    Literal,
+    Optional,
+    Set,
+    TypeVar,
+)
 
 from .. import errors
 from ..execution import shutdown, steps
@@ -228,6 +240,15 @@ async def acquire(lock: asyncio.Lock, seconds: Optional[float] = None) -> bool:
     return not acquiring.cancelled()
 
 
+def background_task(
+    coroutine: Coroutine[Any, Any, T], name: str, loop: Optional[asyncio.AbstractEventLoop] = None
+) -> "asyncio.Task[T]":
+    """A task that ends with its loop, in silence where the loop ends before it."""
+    task = (loop or asyncio.get_running_loop()).create_task(coroutine, name=name)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    return task
+
+
 class Background:
     """The plans that a service runs beside its callers, each in a task."""
 
@@ -235,7 +256,7 @@ class Background:
         self._tasks: Set[asyncio.Task[None]] = set()
 
     def spawn(self, plan: "steps.Plan[None]") -> None:
-        task = asyncio.get_running_loop().create_task(self._work(plan), name="dualdb-background")
+        task = background_task(self._work(plan), "dualdb-background")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

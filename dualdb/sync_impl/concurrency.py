@@ -172,14 +172,15 @@ class _Call:
             try:
                 command = resume(value)
             except BaseException as error:
-                translated = errors.translate_error(
+                value = errors.translate_error(
                     error, place.name, place.shard_id, sent=connection.sent
                 )
                 self._release()
                 # somebody's interrupt, or a fault of ours
-                if not isinstance(translated, errors.Error):
+                if not isinstance(value, errors.Error):
+                    value = None  # see errors.raise_translated
                     raise
-                self._resume_plan(self.plan.fail, translated)
+                self._resume_plan(self.plan.fail, value)
                 return
             if command is None:
                 self._release()

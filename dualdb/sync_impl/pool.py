@@ -468,7 +468,7 @@ class Pool(BasePool):
             )
         try:
             killer.start()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             log.warning("%s: sessions cannot be killed for now: %s", self.name, error)
             self._give_up_kills(0 if waiting else 1)
 
