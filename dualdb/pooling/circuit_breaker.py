@@ -3,6 +3,7 @@
 Pure: the current time is an argument.
 """
 
+import copy
 import random
 import threading
 from typing import Callable, Optional
@@ -39,7 +40,7 @@ class CircuitBreaker:
         self._until = 0.0
         self._probing = False
         self._reported = False
-        #: The error of the last connect; None if it succeeded.
+        #: The error of the last connect, without its frames; None if it succeeded.
         self.failure = failure
 
     @property
@@ -76,7 +77,7 @@ class CircuitBreaker:
         with self._lock:
             self._failures = self._opened = 0
             self._probing = False
-            self.failure = failure
+            self.failure = copy.copy(failure)
 
     def record_failure(self, now: float, failure: errors.ConnectionFailed) -> None:
         """Record that the server could not be reached.
@@ -87,7 +88,7 @@ class CircuitBreaker:
         """
         with self._lock:
             self._failures += 1
-            self.failure = failure
+            self.failure = copy.copy(failure)
             if self._probing or self._failures >= THRESHOLD:
                 # Jitter of up to a half, so that processes do not probe in step.
                 span = min(LONGEST, SHORTEST * 2.0 ** min(self._opened, 16)) * (

@@ -22,7 +22,7 @@ def test_it_opens_at_the_third_failure_in_a_row(failures: int, is_open: bool) ->
     breaker = opened(failures)
     assert breaker.is_open is is_open
     assert breaker.seconds_until_probe(100.0) == (0.5 if is_open else None)
-    assert breaker.failure is (REFUSED if failures else None)
+    assert str(breaker.failure) == str(REFUSED if failures else None)
 
 
 def test_a_success_in_between_begins_the_count_anew() -> None:
@@ -60,7 +60,7 @@ def test_one_caller_probes_while_the_others_wait() -> None:
     breaker.record_cancelled()
     assert breaker.seconds_until_probe(100.5) is None
     breaker.record_success(REFUSED)
-    assert (breaker.is_open, breaker.failure) == (False, REFUSED)
+    assert (breaker.is_open, str(breaker.failure)) == (False, str(REFUSED))
     assert breaker.seconds_until_probe(100.5) is None
 
 
@@ -70,3 +70,16 @@ def test_after_a_probe_that_succeeded_one_failure_is_one_of_three() -> None:
     breaker.record_success()
     breaker.record_failure(200.0, REFUSED)
     assert not breaker.is_open
+
+
+def test_it_keeps_no_frames_of_whoever_could_not_connect() -> None:
+    breaker = CircuitBreaker()
+    try:
+        raise ConnectionFailed(2003, "no") from OSError("refused")
+    except ConnectionFailed as error:
+        breaker.record_failure(1.0, error)
+        assert error.__traceback__ is not None
+    kept = breaker.failure
+    assert kept is not None
+    assert (kept.errno, kept.message) == (2003, "no")
+    assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
