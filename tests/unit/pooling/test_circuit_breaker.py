@@ -74,11 +74,9 @@ def test_after_a_probe_that_succeeded_one_failure_is_one_of_three() -> None:
 
 def test_it_keeps_no_frames_of_whoever_could_not_connect() -> None:
     breaker = CircuitBreaker()
-    try:
+    with pytest.raises(ConnectionFailed) as caught:
         raise ConnectionFailed(2003, "no") from OSError("refused")
-    except ConnectionFailed as error:
-        breaker.record_failure(1.0, error)
-        assert error.__traceback__ is not None
+    breaker.record_failure(1.0, caught.value)
     kept = breaker.failure
     assert kept is not None
     assert (kept.errno, kept.message) == (2003, "no")

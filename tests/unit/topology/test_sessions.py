@@ -46,6 +46,10 @@ class Extra(BaseModel, extra="allow"):
     """What its fields are is known to nobody before."""
 
 
+def extra(**fields: Any) -> Extra:
+    return Extra(**fields)
+
+
 class Pair(NamedTuple):
     session: Any
 
@@ -79,7 +83,7 @@ def of(**names: Any) -> Any:
         (of(session=KeysOnly(shard_id=7)), 7),
         (KeysOnly(session=KeysOnly(shard_id=None)), None),
         ({"session": None}, None),
-        (Extra(**{"session": {"shard_id": 7}}), 7),
+        (extra(session={"shard_id": 7}), 7),
         (Pair(of(shard_id=7)), 7),
         (Pair(None), None),
     ],
@@ -128,8 +132,8 @@ def test_what_a_session_is(client_session: Any, shard_id: Any, strict: bool) -> 
         of(session=Failing()),
         {b"session": {b"shard_id": 1}},
         {"session": {b"shard_id": 1}},
-        Extra(**{"sesion": {"shard_id": 1}}),
-        Extra(**{"shard_id": 1}),
+        extra(sesion={"shard_id": 1}),
+        extra(shard_id=1),
         Decimal(1),
         UUID(int=1),
         date(2020, 1, 1),
