@@ -78,7 +78,7 @@ def test_outside_there_is_none(db: Any, io: IO) -> None:
         here(io, lambda: db.current)
     scope = db.scope(shard_id=1)
     with io.entered(scope):
-        with pytest.raises(InterfaceError, match="for one block at a time"), io.entered(scope):
+        with pytest.raises(InterfaceError, match="while it is open"), io.entered(scope):
             pass
         assert shard_here(io, db) == "1"
     with pytest.raises(InterfaceError, match="there is no scope here"):
@@ -180,7 +180,7 @@ def test_it_follows_tasks_until_it_is_over(databases: Databases) -> None:
                 waiting = asyncio.create_task(child(late=True))
                 await asyncio.sleep(0)
             ended.set()
-            with pytest.raises(InterfaceError, match="is over"):
+            with pytest.raises(InterfaceError, match="has ended"):
                 await waiting
 
     asyncio.run(main())
@@ -194,7 +194,7 @@ def test_it_follows_threads_that_copy_the_context_until_it_is_over(databases: Da
             assert found == "shard 2"
             with pytest.raises(InterfaceError, match="no scope here"):
                 executor.submit(lambda: db.current).result()
-        with pytest.raises(InterfaceError, match="is over"):
+        with pytest.raises(InterfaceError, match="has ended"):
             context.run(lambda: db.current)
 
 
@@ -207,6 +207,6 @@ def test_a_context_that_a_scope_was_entered_in_is_free_when_it_is_over(
         context.run(scope.__enter__)
         assert context.run(lambda: db.current.name) == "shard 1"
         scope.__exit__()
-        with pytest.raises(InterfaceError, match="is over"):
+        with pytest.raises(InterfaceError, match="has ended"):
             context.run(lambda: db.current)
         assert context.run(db.shard(2).query_value, DATABASE)[-1] == "2"
