@@ -163,7 +163,7 @@ _NO_ANSWER = (LookupError, TypeError, ValueError)
 
 
 def readable(exchange: Exchange, connection: Any) -> Exchange:
-    """Run an exchange; the error of an answer to something else is the connection's."""
+    """Run an exchange; convert an unexpected response to an error of the connection."""
     try:
         return (yield from exchange)
     except pymysql.err.MySQLError:
@@ -173,7 +173,7 @@ def readable(exchange: Exchange, connection: Any) -> Exchange:
 
 
 def _not_an_answer(connection: Any, error: BaseException) -> BaseException:
-    """The error to raise; the connection is not used again."""
+    """Return the error to raise; the connection is not reused."""
     connection.idle = False
     translated: BaseException = connection.readable(error)
     return translated
@@ -186,7 +186,7 @@ def after_error(
 
     An error packet carries no flags: what a procedure did to the transaction before it
     failed, or a lock timeout on a server that rolls back on one, shows only in the next
-    OK packet. So after such an error the server is asked.
+    OK packet. After such an error the server's flags are queried.
 
     Args:
         statement: What failed.
@@ -196,7 +196,7 @@ def after_error(
     """
     if not errors.ends_answer(error):
         return
-    # It does not tell either what was changed before it; a reset costs nobody's time.
+    # It reports no session changes either, and the caller does not wait for a reset.
     connection.dirty = connection.dirty or statement.changes_session or statement.calls
     if statement.leaves_doubt(error, in_transaction=in_transaction):
         # Of a changed character set MariaDB says nothing after an error, and parameters

@@ -1,5 +1,7 @@
-"""The answer to one command, from bytes as they come: sans I/O, fed by a socket in
-threads and by a stream in asyncio.
+"""An incremental parser of the response to one command (sans I/O): fed from a socket in
+threads and from a stream in asyncio.
+
+Source: MySQL internals manual, "Text Protocol" (COM_QUERY response).
 """
 
 import struct
@@ -12,44 +14,45 @@ from .. import errors
 from ..results import ResultSet
 from .row_decoder import Malformed, RowDecoder, row_decoder_of, skip_rows
 
-#: The statement changed what is tracked of the session. After rows MariaDB says so.
+#: The statement changed tracked session state; MariaDB also sets it after rows.
 SERVER_SESSION_STATE_CHANGED = 0x4000
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _header = struct.Struct("<I").unpack_from
 _two_numbers = struct.Struct("<HH").unpack_from
 
-#: A server has no longer packets, and no more columns, than these.
+#: Limits of the protocol: the length of a row in bytes, and the number of columns.
 _LONGEST = (1 << 30) + (1 << 24)
 _MOST_COLUMNS = 65535
 
 
 class Response:
-    """What a server answers to one command. ``feed`` it until it is complete.
+    """The response to one command; ``feed`` it until it is complete.
 
-    A text that cannot be decoded ends the rows of its result, and not the reading: the
-    answer is read to its end, so that the connection can be used on, and then the error
-    is raised.
+    After a text that cannot be decoded, the remaining rows of its result are skipped.
+    The response is still read to its end, so that the connection is reusable, and then
+    the error is raised.
 
     Args:
         encoding: Python's name for the connection's character set.
         number: The sequence number of the first packet.
         tuples: Rows are tuples and not dicts.
-        stream: The rows of the first result are taken as they come; those of others are
-            dropped.
-        cached_decoder: Of the answer before, whose columns this one may have again.
-        most: The rows of a result after which no more are taken.
-        compiled: Rows are decoded by the compiled decoder where it was built.
+        stream: The rows of the first result are taken while they arrive; those of
+            further results are dropped.
+        cached_decoder: The decoder of the previous response, reused if the columns are
+            the same.
+        most: The most rows of a result.
+        compiled: Use the compiled decoder if it was built.
 
     Attributes:
-        results: The result sets that are complete.
-        rows: The rows of the one that is not, which whoever reads a stream takes away.
-        decoder: Of these rows.
-        cached_decoder: The last one.
-        server_status: Of the last OK packet.
-        message: The same; None after rows.
-        complete: All has come.
-        has_unexpected_data: Something has come that no command has asked for.
-        failure: What it ended with, when the rows before have been taken.
+        results: The complete result sets.
+        rows: The rows of the incomplete one; a stream takes them away.
+        decoder: The decoder of these rows.
+        cached_decoder: The decoder of the last result with columns.
+        server_status: The status flags of the last OK packet.
+        message: The message and session state of the last OK packet; None after rows.
+        complete: The whole response has been received.
+        has_unexpected_data: More data than the response has been received.
+        failure: The error of a stream, raised after the rows before it are taken.
     """
 
     server_status: Optional[int] = None
@@ -97,17 +100,17 @@ class Response:
 
     @property
     def names(self) -> Optional[Tuple[str, ...]]:
-        """Of the first result's columns; None while they are not known."""
+        """The column names of the first result; None while they are unknown."""
         if self.results:
             return self.results[0].columns
         return None if self.decoder is None else self.decoder.names
 
     def take(self) -> List[Any]:
-        """The rows of the first result that have come and have not been taken yet.
+        """Remove and return the received rows of the first result.
 
         Raises:
-            pymysql.err.MySQLError: What ended the answer, after the rows that came
-                before.
+            pymysql.err.MySQLError: The error of the response, after all rows before it
+                have been taken.
         """
         rows = self.results[0].rows if self.results else self.rows
         taken = rows[:]
@@ -118,7 +121,11 @@ class Response:
         return taken
 
     def feed_stream(self, data: bytes) -> None:
-        """The same as ``feed`` for one who takes the rows as they come."""
+        """Process received data for a stream; an error is raised by ``take``.
+
+        Args:
+            data: The received bytes.
+        """
         try:
             self.feed(data)
         except pymysql.err.MySQLError as error:
@@ -127,14 +134,20 @@ class Response:
             self.failure = error
 
     def feed(self, data: bytes) -> bool:
-        """Take what has come; True when the answer is complete.
+        """Process received data.
+
+        Args:
+            data: The received bytes, split anywhere.
+
+        Returns:
+            True when the response is complete.
 
         Raises:
-            TooManyRows: There are more than ``most``, and they have not all come.
-            UndecodableText: The answer is complete, and a text in it cannot be decoded.
-            pymysql.err.MySQLError: The server's error, which is an answer, too; or
-                with a code of the client library what is wrong with these packets,
-                after which the connection cannot be used.
+            TooManyRows: There are more than ``most`` rows; the response is incomplete.
+            UndecodableText: A text cannot be decoded; the response is complete.
+            pymysql.err.MySQLError: The server's error, which completes the response; or
+                with a code of the client library a protocol error, after which the
+                connection is unusable.
         """
         if self._pieces:
             self._pieces.append(data)
@@ -162,7 +175,7 @@ class Response:
         return False
 
     def _parse(self, data: bytes) -> int:
-        """Read as much as is there, and return up to where that is."""
+        """Parse as much as possible; return the position after it."""
         position: Optional[int] = 0
         self._position = 0
         while position is not None and not self.complete:
@@ -170,11 +183,11 @@ class Response:
             position = self._state(self, data, position, len(data))
         return self._position if position is None else position
 
-    # The states, each a part of the answer. They read from a position on and return
-    # where the next part begins; None where more must come, from ``_position`` on.
+    # The states, each parsing one part of the response. They return the position of the
+    # next part, or None if more data is needed, from ``_position`` on.
 
     def _at_head(self, data: bytes, position: int, end: int) -> Optional[int]:
-        """The first packet of a result: an OK, or the number of columns."""
+        """Parse the first packet of a result: OK, or the number of columns."""
         stop = self._packet_end(data, position, end)
         if stop is None:
             return None
@@ -211,7 +224,7 @@ class Response:
             self._defined_to = stop - position
             return None
         if not 0 < after - stop - 4 < 9 or data[stop + 4] != 254:
-            raise Malformed("the column definitions do not end where they should")
+            raise Malformed("the column definitions are not followed by an EOF packet")
         self.decoder = self.cached_decoder = cached or row_decoder_of(
             data[position:stop], self._encoding, tuples=self._tuples, compiled=self._compiled
         )
@@ -221,12 +234,12 @@ class Response:
         return after
 
     def _at_rows(self, data: bytes, position: int, end: int) -> Optional[int]:
-        """The rows, and the packet that ends them."""
+        """Parse the rows, and the packet that ends them."""
         over = False
         if not self._huge:
             position, over = self._read_rows(data, position, end)
             self._position = position
-            # nobody asks for what comes after the result that is streamed
+            # only the first result of a stream is wanted
             if self._stream and self.results:
                 self.rows.clear()
         stop = self._packet_end(data, position, end)
@@ -240,7 +253,7 @@ class Response:
         return stop
 
     def _read_rows(self, data: bytes, position: int, end: int) -> Tuple[int, bool]:
-        """Read all rows that are there: up to where, and whether they were the last."""
+        """Decode all received rows; return the position, and whether they end there."""
         assert self.decoder is not None
         before = len(self.rows)
         read = skip_rows if self._skipping else self.decoder.read
@@ -248,7 +261,7 @@ class Response:
             position, self._number, over = read(data, position, end, self._number, self.rows)
             return position, over
         except UnicodeDecodeError as error:
-            # The rows before it have been read.
+            # The rows before it have been decoded.
             for _ in range(len(self.rows) - before):
                 position += 4 + int.from_bytes(data[position : position + 3], "little")
                 self._number = self._number + 1 & 255
@@ -257,7 +270,7 @@ class Response:
             return self._read_rows(data, position, end)
 
     def _skip_rows(self, payload: bytes, error: UnicodeDecodeError) -> None:
-        """A text of this row cannot be decoded: of this result no more rows are."""
+        """Record the undecodable text of a row; the result's other rows are skipped."""
         assert self.decoder is not None
         if self._undecodable is None:
             column = self.decoder.undecodable_column(payload)
@@ -266,7 +279,7 @@ class Response:
         self._skipping = True
 
     def _packet_end(self, data: bytes, position: int, end: int) -> Optional[int]:
-        """Where the packet at this position ends, if all of it is there."""
+        """Return the end of the packet at a position; None if it is incomplete."""
         if end - position < 4:
             self._missing = 4 - (end - position)
             return None
@@ -282,11 +295,11 @@ class Response:
         return stop
 
     def _out_of_sequence(self, number: int) -> Exception:
-        if number == 0:  # what a server says when it shuts down
+        if number == 0:  # sent by a server that shuts down
             return pymysql.err.OperationalError(
                 CR.CR_SERVER_LOST, "Lost connection to MySQL server during query"
             )
-        return Malformed(f"packet number {number} came in place of {self._number}")
+        return Malformed(f"expected packet number {self._number}, got {number}")
 
     def _begin_result(self, payload: bytes) -> None:
         first = payload[:1]
@@ -304,17 +317,17 @@ class Response:
             raise _server_error(payload)
         if first == b"\xfb":
             raise errors.NotSupportedError(
-                "the server asks for a local file (LOAD DATA LOCAL), which it was not offered"
+                "the server requests a local file (LOAD DATA LOCAL), which is not supported"
             )
         self._columns, position = _number_at(payload, 0)
         if position != len(payload) or not 0 < self._columns <= _MOST_COLUMNS:
-            raise Malformed("a result has no such number of columns")
+            raise Malformed("the number of columns is invalid")
         self._defined = self._defined_to = 0
 
     def _part_of_a_huge_row(self, payload: bytes) -> None:
         self._huge.append(payload)
         if sum(map(len, self._huge)) > _LONGEST:
-            raise Malformed("a row is longer than any can be")
+            raise Malformed("a row exceeds the maximum length")
         if len(payload) < 0xFFFFFF:
             assert self.decoder is not None
             huge = b"".join(self._huge)
@@ -345,13 +358,13 @@ class Response:
 
 
 def _number_at(payload: bytes, position: int) -> Tuple[int, int]:
-    """A length-encoded number, and where it ends."""
+    """Return a length-encoded integer and the position after it."""
     first = payload[position] if position < len(payload) else 255
     if first < 251:
         return first, position + 1
     size = {252: 2, 253: 3, 254: 8}.get(first)
     if size is None or position + 1 + size > len(payload):
-        raise Malformed("a number cannot be read")
+        raise Malformed("a length-encoded integer is invalid")
     return int.from_bytes(
         payload[position + 1 : position + 1 + size], "little"
     ), position + 1 + size
@@ -364,4 +377,4 @@ def _server_error(payload: bytes) -> Exception:
         return error
     except (struct.error, IndexError, ValueError):
         pass
-    return Malformed("an error packet cannot be read")
+    return Malformed("an error packet is invalid")

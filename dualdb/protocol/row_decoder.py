@@ -1,10 +1,9 @@
-"""Column definitions of a result -> a function that makes its rows from the bytes of
-their packets.
+"""Decoding of rows: makes a function for the columns of a result that decodes its row
+packets.
 
-The values are the drivers' own, to the last type: which encoding and which converter a
-column has is decided as the drivers decide it, and what is converted faster here is
-what has the form that a server always writes; anything else goes to the driver's
-converter.
+The values are identical to the drivers', including their types. Encoding and converter
+of a column are selected as in the drivers. The fast conversions here apply only to the
+usual formats; any other text is passed to the driver's converter.
 """
 
 import datetime
@@ -21,14 +20,14 @@ from pymysql.protocol import FieldDescriptorPacket
 from ..results import column_names
 from . import compiled_decoder
 
-#: By column type, what makes the value of its text. As the drivers have it.
+#: The drivers' converters from text to values, by column type.
 DECODERS: Dict[int, Callable[[Any], Any]] = pymysql.converters.decoders
 
-#: Of MySQL 9. PyMySQL has no name for it, and takes it for ASCII text.
+#: A column type of MySQL 9, which PyMySQL does not know and treats as ASCII text.
 VECTOR = 242
 
-#: What these columns hold is text, or bytes where their character set says so; all
-#: others are numbers and dates in ASCII.
+#: Columns of text, or of bytes if their character set is binary; all others are numbers
+#: and dates in ASCII.
 _TEXT_TYPES = frozenset(
     {
         FIELD_TYPE.BIT,
@@ -42,21 +41,20 @@ _TEXT_TYPES = frozenset(
 )
 _BINARY = 63
 
-#: Beyond so many columns a function for them would take longer to compile than it
-#: saves.
+#: For more columns, compiling a specialised function takes longer than it saves.
 _MOST_GENERATED = 100
 
 
-#: What decodes rows in the end.
+#: The decoders of rows.
 DecoderName = Literal["compiled", "python", "driver"]
 
 
 def decoder_name(choice: str, *, driver_fits: bool) -> DecoderName:
-    """What decodes rows by a configuration's ``row_decoder``.
+    """Select the decoder by a configuration's ``row_decoder``.
 
     Args:
         choice: "auto", "python" or "driver".
-        driver_fits: The package's decoder gives what the installed driver gives.
+        driver_fits: The package's decoder is compatible with the installed driver.
     """
     if choice == "driver" or not driver_fits:
         return "driver"
@@ -64,30 +62,30 @@ def decoder_name(choice: str, *, driver_fits: bool) -> DecoderName:
 
 
 class Malformed(Exception):
-    """These are not the packets of an answer."""
+    """The packets violate the protocol."""
 
 
 class UndecodableValue(UnicodeDecodeError):
-    """A text that is not in the connection's character set."""
+    """A text that is not valid in the connection's character set."""
 
     #: The name of its column.
     column = ""
 
 
 class RowDecoder(NamedTuple):
-    """What the columns of a result are.
+    """The columns of a result, and the functions that decode its rows.
 
     Attributes:
-        definitions: The bytes that it was made from.
+        definitions: The packets of the column definitions it was made from.
         encoding: Python's name for the connection's character set.
         tuples: Rows are tuples and not dicts.
-        fields: The definitions, as the driver has them.
-        names: As the keys of a row.
-        read: Makes the rows of all whole packets in a buffer: ``(buffer, position, end,
-            sequence number, rows) -> (position, sequence number, over)``, where it
-            stops: at an incomplete packet, one of more than 16 MiB, or (over) one that
-            is no row.
-        read_one: Makes a row of a payload.
+        fields: The column definitions, as the driver parses them.
+        names: The keys of a row.
+        read: Decodes the rows of all complete packets in a buffer: ``(buffer, position,
+            end, sequence number, rows) -> (position, sequence number, over)``. It stops
+            at an incomplete packet, at one of 16 MiB, or (over) at one that is not a
+            row.
+        read_one: Decodes the row of a payload.
     """
 
     definitions: bytes
@@ -99,14 +97,19 @@ class RowDecoder(NamedTuple):
     read_one: Callable[[bytes], Any]
 
     def fits(self, columns: int, number: int, encoding: str, tuples: bool) -> bool:
-        """Whether it is of so many columns, whose first definition has this sequence
-        number; the others have those that follow.
+        """Return whether it can be reused for a result.
+
+        Args:
+            columns: The number of columns.
+            number: The sequence number of the first definition.
+            encoding: Python's name for the connection's character set.
+            tuples: Rows are tuples and not dicts.
         """
         same = len(self.names) == columns and self.definitions[3] == number
         return same and self.tuples is tuples and self.encoding == encoding
 
     def undecodable_column(self, payload: bytes) -> str:
-        """The name of the first column of a row whose text cannot be decoded."""
+        """Return the name of the first column of a row with an undecodable text."""
         try:
             self.read_one(payload)
         except UndecodableValue as error:
@@ -117,22 +120,25 @@ class RowDecoder(NamedTuple):
 def row_decoder_of(
     definitions: bytes, encoding: str, *, tuples: bool = False, compiled: bool = True
 ) -> RowDecoder:
-    """The layout of these definitions, which are whole packets with their headers.
+    """Make the decoder for the columns of a result.
 
-    Rows are dicts; with ``tuples`` they are tuples. With ``compiled`` they are decoded
-    by the compiled decoder where it was built. Reading what is no packet raises
-    Malformed, or what the conversion of a value raises.
+    Args:
+        definitions: The packets of the column definitions, with their headers.
+        encoding: Python's name for the connection's character set.
+        tuples: Rows are tuples and not dicts.
+        compiled: Use the compiled decoder if it was built.
 
-    Raises: Malformed.
+    Raises:
+        Malformed: A definition is invalid.
     """
     compiled = compiled and compiled_decoder.AVAILABLE
-    # A result of very many columns is not seen often enough to be kept.
+    # Results of very many columns are too rare to be cached.
     make = _row_decoder_of if len(definitions) < 20_000 else _new_row_decoder
     return make(definitions, encoding, tuples, compiled)
 
 
 class ColumnDefinition(FieldDescriptorPacket):
-    """A column's definition; a VECTOR is one of bytes, as a BLOB."""
+    """A column definition, in which a VECTOR is treated as a BLOB."""
 
     type_code: int
     charsetnr: int
@@ -159,7 +165,7 @@ def _new_row_decoder(definitions: bytes, encoding: str, tuples: bool, compiled: 
             AssertionError,
             struct.error,
         ) as error:
-            raise Malformed(f"a column definition cannot be read ({error})") from error
+            raise Malformed(f"a column definition is invalid ({error})") from error
         position = stop
     names = tuple(column_names(fields))
     columns = [_column_codec(field, encoding) for field in fields]
@@ -188,11 +194,11 @@ def _python_read(
 def _column_codec(
     field: ColumnDefinition, connection_encoding: str
 ) -> Tuple[Optional[str], Optional[Callable[[Any], Any]]]:
-    """The encoding of a column's text, None for bytes; and what converts it."""
+    """Return a column's encoding (None for bytes) and converter (None for none)."""
     converter = DECODERS.get(field.type_code)
     if converter is pymysql.converters.through:
         converter = None
-    if field.type_code == FIELD_TYPE.JSON:  # says it is binary and is not
+    if field.type_code == FIELD_TYPE.JSON:  # its character set is binary, but it is text
         return connection_encoding, converter
     if field.type_code in _TEXT_TYPES:
         return None if field.charsetnr == _BINARY else connection_encoding, converter
@@ -200,8 +206,8 @@ def _column_codec(
 
 
 def _datetime(text: bytes) -> Any:
-    # By its separators it is one: datetime's own parser takes other forms, too, which
-    # the drivers give as str.
+    # Only in this exact format: fromisoformat() also accepts others, which the drivers
+    # return as str.
     if (len(text) == 19 and text[4::3] == b"-- ::") or (
         len(text) == 26 and text[4:20:3] == b"-- ::." and text[20:].isdigit()
     ):
@@ -231,10 +237,10 @@ def _timedelta(text: bytes) -> Any:
     return pymysql.converters.convert_timedelta(text.decode("ascii"))
 
 
-#: What stands in the generated function for a converter of ASCII text; ``x`` stands
-#: for the bytes, once.
+#: Expressions for converters of ASCII text in the generated function; each uses the
+#: bytes ``x`` once.
 _FAST = {
-    int: "int(x)",  # which takes ASCII digits of bytes as of text
+    int: "int(x)",  # accepts bytes
     float: "float(x)",
     Decimal: "Decimal(x.decode('ascii'))",
     pymysql.converters.convert_datetime: "_datetime(x)",
@@ -242,7 +248,7 @@ _FAST = {
     pymysql.converters.convert_timedelta: "_timedelta(x)",
 }
 _NEXT = "buffer[(b := p + 1):(p := b + n)]"
-# A call of _datetime for each value would take as long as making it.
+# Inlined, because a call of _datetime would take as long as the conversion.
 _NEXT_DATETIME = f"""x = {_NEXT}
             try:
                 usual = n == 19 and x[4::3] == b"-- ::"
@@ -262,8 +268,8 @@ def _decode_expression(number: int, encoding: Optional[str], converter: object) 
     return text if converter is None else f"_convert{number}({text})"
 
 
-# A header is three bytes of length and the sequence number: most packets are short, and
-# one comparison says that and that it is the next.
+# A header is three bytes of length and one of sequence number. For packets below 64 KiB
+# a single comparison checks the third byte and the sequence number.
 _HEAD = """
 def read(buffer, position, end, number, rows):
     append = rows.append
@@ -281,8 +287,8 @@ def read(buffer, position, end, number, rows):
         if stop > end:
             break
 """
-# 251 is NULL, 252 to 254 say that the length has more bytes, and a packet that begins
-# with 254 and is short, or with 255, is no row.
+# 251 is NULL; 252 to 254 announce a length of 2, 3 or 8 bytes. A packet that begins
+# with 255, or with 254 and is short, is not a row.
 _COLUMN = """
         n = buffer[p]
         if n < 251:
@@ -299,7 +305,7 @@ _FIRST = """
                 return position, mark >> 8, True"""
 _TAIL = """
         if p != stop:
-            raise Malformed("a row is longer or shorter than its packet")
+            raise Malformed("the length of a row differs from its packet")
         append({row})
         position = stop
         mark = mark + 256 & 0xFF00
@@ -331,7 +337,7 @@ def _generated(names: Tuple[str, ...], columns: List[Any], tuples: bool) -> Any:
         )
     pairs = [f"v{i}," if tuples else f"{name!r}: v{i}," for i, name in enumerate(names)]
     row = "(" + "".join(pairs) + ")" if tuples else "{" + "".join(pairs) + "}"
-    # Of what a server says only names are in the source, written by repr().
+    # Only column names of the server are in the source, quoted by repr().
     exec(
         compile(_HEAD + "".join(body) + _TAIL.format(row=row), "<rows of a result>", "exec"), known
     )
@@ -342,11 +348,11 @@ _LENGTHS = {252: 2, 253: 3, 254: 8}
 
 
 def _long(buffer: bytes, position: int, stop: int) -> Tuple[int, int]:
-    """Where a value of more than 250 bytes begins and ends."""
+    """Return begin and end of a value of more than 250 bytes."""
     size = _LENGTHS.get(buffer[position])
     begin = position + 1 + (size or 0)
     if size is None or begin > stop:
-        raise Malformed("a value's length cannot be read")
+        raise Malformed("the length of a value is invalid")
     end = begin + int.from_bytes(buffer[position + 1 : begin], "little")
     if end > stop:
         raise Malformed("a value is longer than its packet")
@@ -389,8 +395,7 @@ def _reader_of_one(
     return read_one
 
 
-# Of so many types are the columns of few results; each of a wide one would take as long
-# as reading its value a hundred times.
+# Cached, because making a converter takes as long as decoding a hundred values.
 @lru_cache(maxsize=256)
 def _converter(encoding: Optional[str], converter: object) -> Callable[[bytes], Any]:
     known: Dict[str, Any] = {
@@ -407,7 +412,9 @@ def _converter(encoding: Optional[str], converter: object) -> Callable[[bytes], 
 
 
 def _reader_of_many(read_one: Optional[Callable[[bytes], Any]]) -> Any:
-    """What reads row by row; None for ``read_one`` reads over them."""
+    """Make a ``read`` that decodes row by row, or skips rows if ``read_one`` is
+    None.
+    """
     unpack = struct.Struct("<I").unpack_from
 
     def read(
@@ -432,5 +439,5 @@ def _reader_of_many(read_one: Optional[Callable[[bytes], Any]]) -> Any:
     return read
 
 
-#: As ``RowDecoder.read``, but that no row is made.
+#: Like ``RowDecoder.read``, but skips the rows.
 skip_rows = _reader_of_many(None)

@@ -1,4 +1,4 @@
-"""Statements and calls, each with its exchange."""
+"""Statements and procedure calls, with their exchanges."""
 
 import re
 from datetime import timezone
@@ -13,7 +13,7 @@ from ..sql import bulk, classify, identifiers, literals, parameters
 from .exchange import LONG_STATEMENT, Exchange, TextEncoding
 
 _OWN_SESSION = "connection(), which is one session for the whole of its block"
-#: What to use in place of a statement that is about its session, by its first word.
+#: The alternative to a statement that affects only its session, by its first word.
 _INSTEAD = {
     "BEGIN": "a block of transaction(), which commits at its end, or rolls back",
     "SAVEPOINT": "a transaction() inside another, which is a savepoint",
@@ -30,18 +30,19 @@ _INSTEAD = {
 class Statement:
     """One statement with its parameters.
 
-    Bound at once, so that bad input is refused before a connection is asked for.
+    Parameters are bound first, so that invalid input is refused before a connection is
+    checked out.
 
     Args:
         text: The statement, with placeholders.
         params: A tuple or list, a mapping, or None.
         idempotent: It may be sent again after its connection was lost.
-        read_only: It only reads, whatever its text says.
-        max_rows: More rows are an error.
-        tuples: Its rows are wanted as tuples.
+        read_only: It is declared to be a read, regardless of its text.
+        max_rows: The most rows of its result.
+        tuples: Return its rows as tuples.
 
     Raises:
-        ParameterError: No session takes it.
+        ParameterError: The statement or its parameters are invalid.
         InterfaceError: It would change the session's character set.
 
     Attributes:
@@ -62,9 +63,9 @@ class Statement:
         "tuples",
     )
 
-    #: What is asked for are the columns: their types, beside their only row.
+    #: The result is a Described: the columns and the only row.
     describes = False
-    #: What is asked for is how long a statement may be.
+    #: The result is the maximum length of a statement and the literal style.
     asks_packet_limit = False
 
     def __init__(
@@ -87,7 +88,7 @@ class Statement:
             not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < 0
         ):
             raise errors.ParameterError(
-                f"max_rows is a number from 0 up, or None, not {max_rows!r}"
+                f"max_rows must be an int from 0 up or None, not {max_rows!r}"
             )
         self.text, self._by_style = parameters.bind_early(text, params)
         self.judgement = classify.judge(text)
@@ -96,6 +97,7 @@ class Statement:
         self.is_long = self.asks_packet_limit or len(self.text) >= LONG_STATEMENT
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
+        """Yield the statement; return its result sets."""
         text = self.text
         if self._by_style or not text_encoding.backslash_escapes:
             text = parameters.bind(self.sql, self.params, text_encoding.style)
@@ -103,37 +105,39 @@ class Statement:
 
     @property
     def reads(self) -> bool:
-        """Surely changes nothing."""
+        """It is known to change nothing."""
         return self._read_only or classify.is_plain_read(self.sql)
 
     @property
     def why_no_read(self) -> str:
-        """Which word of it keeps it from being known as a read; empty if it is one."""
+        """Why it is not known to be a read; empty if it is."""
         return classify.why_no_read(self.sql)
 
     @property
     def repeatable(self) -> bool:
-        """May be sent again after its connection was lost with the outcome unknown."""
+        """It may be sent again although the first outcome is unknown."""
         return self._idempotent or self.reads
 
     @property
     def commits(self) -> bool:
-        """Commits an open transaction by itself, as DDL does."""
+        """It commits an open transaction implicitly, as DDL does."""
         return self.judgement.commits
 
     @property
     def changes_session(self) -> bool:
-        """May leave the session otherwise than it was, without the server saying so."""
+        """It may change session state without the server reporting it."""
         return self.judgement.changes_session
 
     @property
     def calls(self) -> bool:
-        """Does what its text does not show: calls a procedure, runs another text."""
+        """Its effects are not visible in its text: it calls a procedure, or similar."""
         return self.judgement.word not in classify.OPEN
 
     def check_in_transaction(self) -> None:
-        """Raises: InterfaceError for a statement that would begin or end the
-        transaction behind its block's back.
+        """Refuse statements that would begin or end the transaction of a block.
+
+        Raises:
+            InterfaceError: It is such a statement.
         """
         word = self.judgement.control
         if word:
@@ -142,8 +146,11 @@ class Statement:
             )
 
     def check_outside_transaction(self) -> None:
-        """Raises: InterfaceError for a statement that is about its session, which the
-        next call may not get.
+        """Refuse statements that affect only their session, because the next call may
+        use another one.
+
+        Raises:
+            InterfaceError: It is such a statement.
         """
         words = self.judgement.session_bound
         if words:
@@ -153,7 +160,7 @@ class Statement:
             )
 
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
-        """May have changed the session's transaction before it failed."""
+        """Return whether it may have changed the transaction before it failed."""
         if self.judgement.word not in classify.PLAIN:
             return True
         return in_transaction and not isinstance(
@@ -162,8 +169,8 @@ class Statement:
 
 
 class PacketLimit(Statement):
-    """Asks the connection how long a statement may be, in bytes, and how it reads
-    literals.
+    """Queries the connection's maximum statement length, in bytes, and literal
+    style.
     """
 
     __slots__ = ()
@@ -174,12 +181,18 @@ class PacketLimit(Statement):
         super().__init__("SELECT @@max_allowed_packet")
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
+        """Send nothing; the limit is a property of the connection."""
         yield from ()
         return []
 
 
 class Bulk(Statement):
-    """Many rows of one INSERT."""
+    """A chunk of rows of one INSERT.
+
+    Args:
+        chunk: The rows.
+        idempotent: It may be sent again after its connection was lost.
+    """
 
     __slots__ = ("_chunk", "_escapes")
 
@@ -192,16 +205,17 @@ class Bulk(Statement):
         self.is_long = len(self.text) >= LONG_STATEMENT
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
+        """Yield the statement of the chunk; return its result sets."""
         text = self.text
         if text_encoding.backslash_escapes is not self._escapes:
             text = self._chunk.text(backslash_escapes=text_encoding.backslash_escapes)
         return (yield text_encoding.encode(text))
 
 
-# The form of a date, a time or both, of a year with a sign, too.
+# The format of a date, a time or both, including negative times.
 _MOMENT = re.compile(r"-?\d+[-:]\d\d[-:]\d\d")
 
-#: What makes the value of the text, by the type's name in the catalogue.
+#: Converters from text, by type name in information_schema.
 _MOMENTS: Dict[str, Callable[[str], Any]] = {
     "date": pymysql.converters.convert_date,
     "time": pymysql.converters.convert_timedelta,
@@ -214,12 +228,21 @@ class Call:
     """A call of a stored procedure.
 
     Values are sent as literals, in one round trip. Only a parameter marked ``Out`` or
-    ``InOut`` goes through a user variable and is read back on the same connection.
-    Where an OUT parameter was given a plain value, as code written for the drivers'
-    ``callproc`` does, the server refuses the call before it enters the procedure
-    (1414); the catalogue then says which parameters those are, and they go by
-    variables. Without its word nothing is repeated: a procedure called from this one
-        may have raised the same error halfway.
+    ``InOut`` is passed in a user variable, which is read back on the same connection.
+    If an OUT parameter is a plain value, as in code written for the drivers'
+    ``callproc``, the server refuses the call before entering the procedure (error 1414,
+    ER_SP_NOT_VAR_ARG). The call is then repeated with variables for the OUT parameters
+    in information_schema.PARAMETERS; but only if there are any, because a nested
+    procedure may have raised the same error later.
+
+    Args:
+        procedure: The name, ``name`` or ``schema.name``.
+        params: The parameters.
+        idempotent: It may be called again after its connection was lost.
+        read_only: It is declared to be a read.
+
+    Raises:
+        ParameterError: The name or the parameters are invalid.
     """
 
     __slots__ = ("_marks", "_parts", "_values", "is_long", "name", "reads", "repeatable")
@@ -234,14 +257,14 @@ class Call:
     ) -> None:
         self.name = identifiers.procedure(procedure)
         self._parts = identifiers.parts(procedure)
-        # A procedure may write, whatever its name says: it is sent again only if the
-        # caller declared it idempotent or a read.
+        # A procedure may write, so it is sent again only if it was declared idempotent
+        # or a read.
         self.reads = read_only
         self.repeatable = idempotent or read_only
         if not isinstance(params, (tuple, list)):
             raise errors.ParameterError(
-                f"a procedure's params are a tuple or list, not {type(params).__name__}; "
-                "one is written (value,)"
+                f"params of a procedure must be a tuple or list, not {type(params).__name__}; "
+                "for one parameter write (value,)"
             )
         self._marks = {
             position: value
@@ -253,12 +276,13 @@ class Call:
         ]
         names = [mark.name for mark in self._marks.values()]
         if len(set(names)) != len(names):
-            raise errors.ParameterError(f"two OUT parameters share a name: {names}")
-        # How the session reads literals is not known yet.
+            raise errors.ParameterError(f"OUT parameters must have distinct names, not {names}")
+        # The literal style of the session is not known yet.
         any_session = literals.LiteralStyle(time_zone=timezone.utc)
         self.is_long = sum([len(text) for text in self._literals(any_session)]) >= LONG_STATEMENT
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
+        """Yield the commands of the call; return a CallResult."""
         assigned = [
             position for position, mark in self._marks.items() if isinstance(mark, parameters.InOut)
         ]
@@ -288,7 +312,7 @@ class Call:
         return CallResult(sets, out, last.rowcount, last.warnings)
 
     def _restore_moments(self, text_encoding: TextEncoding, values: Dict[int, Any]) -> Exchange:
-        """A variable keeps a date or a time as text: the catalogue says which are."""
+        """Convert dates and times, which user variables hold as text."""
         (answer,) = yield self._out_parameters(text_encoding)
         for row in answer.rows:
             position = row["p"] - 1
@@ -310,7 +334,7 @@ class Call:
         return (yield text_encoding.encode(f"CALL {self.name}({','.join(arguments)})"))
 
     def _out_parameters(self, text_encoding: TextEncoding) -> bytes:
-        """Asks the catalogue for their positions, from 1, and their types."""
+        """Return the query for positions (from 1) and types of the OUT parameters."""
         *schema, name = [literals.literal(part, text_encoding.style) for part in self._parts]
         return text_encoding.encode(
             "SELECT ORDINAL_POSITION AS p, DATA_TYPE AS type FROM information_schema.PARAMETERS "
@@ -324,20 +348,20 @@ class Call:
 
     why_no_read = "a procedure that is not declared read_only may write"
 
-    #: What a procedure does to a transaction is not known beforehand; what to the
-    #: session, the server says if it succeeds.
+    #: The effects on a transaction are unknown in advance; those on the session are
+    #: reported by the server after a success.
     commits = changes_session = describes = asks_packet_limit = tuples = False
     calls = True
     max_rows = None
 
     def check_in_transaction(self) -> None:
-        """A procedure that ends the transaction is found out afterwards."""
+        """Do nothing: a procedure that ends the transaction is detected afterwards."""
 
     def check_outside_transaction(self) -> None:
-        """What a procedure does to its session is found out afterwards."""
+        """Do nothing: changes of the session are detected afterwards."""
 
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
-        """A procedure may have begun, committed or rolled back before it failed."""
+        """Return True: it may have begun or ended a transaction before it failed."""
         return True
 
 

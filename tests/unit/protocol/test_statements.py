@@ -178,10 +178,10 @@ def test_another_error_of_a_call_is_the_caller_s() -> None:
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ("abc", "not str; one is written (value,)"),
+        ("abc", "not str; for one parameter write (value,)"),
         ({"a": 1}, "not dict"),
         ((object(),), "a object cannot be a parameter"),
-        ((Out("a"), Out("a")), "two OUT parameters share a name"),
+        ((Out("a"), Out("a")), "OUT parameters must have distinct names"),
     ],
 )
 def test_bad_procedure_parameters_are_refused(params: Any, says: str) -> None:
