@@ -1,9 +1,8 @@
-"""Takes a sandbox away when its owner says so or dies, in whatever way.
+"""A process that removes a sandbox when its owner requests it or dies.
 
-Run as a script; stands on the standard library alone.
-
-The owner holds the writing end of standard input. A byte means that it is done; end of
-file that it is dead, which the kernel says even after SIGKILL.
+It runs as a script and uses the standard library only. The owner holds the write end of
+standard input: a byte requests the removal, and end of file means that the owner has
+died, which works even after SIGKILL.
 """
 
 import glob
@@ -17,7 +16,7 @@ from typing import Iterator, Tuple
 
 
 def processes() -> Iterator[Tuple[int, str]]:
-    """Every process that can be seen, with its command line."""
+    """Yield the pid and command line of every visible process."""
     if os.path.isdir("/proc/self"):
         for path in glob.glob("/proc/[0-9]*/cmdline"):
             try:
@@ -47,6 +46,7 @@ def servers(directory: str) -> Iterator[int]:
 
 
 def main(directory: str) -> None:
+    """Wait for the owner, then kill the servers and remove the directory."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read(1)

@@ -1,5 +1,5 @@
-"""A whole sharded database on private servers, which is gone when its block ends or its
-process dies.
+"""A sharded database on private servers, removed when its block ends or its process
+dies.
 """
 
 import os
@@ -17,21 +17,27 @@ from .server import Engine, Server
 
 
 class Sandbox:
-    """One server for the global database ``app_global``, with its shard table, and one
-    for each shard's ``app_shard_N``.
+    """A server for the global database ``app_global`` with its shard table, and a
+    server for each shard's database ``app_shard_N``.
 
     Args:
-        shards: how many shards, with ids from 1, or their ids.
-        program: the server program; by default ``mariadbd`` or else ``mysqld`` on PATH.
-        options: further options for every server, such as ``["--general-log=1"]``.
+        shards: The number of shards, with ids from 1, or their ids.
+        program: The server program; by default ``mariadbd``, or else ``mysqld``, on
+            PATH.
+        options: Further options for every server, such as ``["--general-log=1"]``.
 
     Raises:
-        ServerMissing: (on entering) no server is installed; the message names the
+        ServerMissing: (On entering.) No server is installed; the message names the
             package.
 
     Attributes:
-        config: the DatabaseConfig of the global database.
-        servers: the Server objects: ``servers["global"]``, ``servers[1]`` and so on.
+        servers: The Server objects: ``servers["global"]``, ``servers[1]`` and so on.
+        directory: The directory with the servers' data.
+
+    Example:
+        >>> with Sandbox(shards=2) as sandbox, DatabaseService(sandbox.config) as db:
+        ...     db.shard(2).query_value("SELECT DATABASE()")
+        'app_shard_2'
     """
 
     def __init__(
@@ -73,12 +79,12 @@ class Sandbox:
             start_new_session=True,
         )
         assert self._reaper.stdin is not None
-        # A forked child would hold the pipe open, and the servers alive, beyond its
+        # A forked child would keep the pipe open, and so the servers running after its
         # parent's death.
         os.register_at_fork(after_in_child=self._reaper.stdin.close)
         try:
-            # Every server starts on a copy of one prepared data directory: preparing
-            # takes longer than copying.
+            # Servers start on copies of one data directory, because copying is faster
+            # than initialising.
             self._engine.prepare(f"{self.directory}/template")
             names: List[Union[str, int]] = ["global", *self._ids]
             for name in names:
@@ -95,9 +101,9 @@ class Sandbox:
             raise
 
     def stop(self) -> None:
-        """End the servers and remove every file.
+        """Stop the servers and remove all files.
 
-        Also happens by itself when the process dies.
+        This also happens automatically when the process dies.
         """
         if self._reaper is None:
             return
@@ -108,12 +114,13 @@ class Sandbox:
 
     @property
     def config(self) -> DatabaseConfig:
+        """The configuration of the global database."""
         return self.config_of("global")
 
     @property
     def url(self) -> str:
-        """The global database's URL with its password, for ``DatabaseConfig.from_url``
-        and for another process's ``DUALDB_URL``.
+        """The global database's URL with its password, for ``DatabaseConfig.from_url``,
+        or ``DUALDB_URL`` in another process.
         """
         config = self.config
         return (
@@ -121,7 +128,7 @@ class Sandbox:
         )
 
     def config_of(self, name: Union[str, int]) -> DatabaseConfig:
-        """The configuration of ``"global"`` or of a shard's database."""
+        """Return the configuration of ``"global"`` or of a shard's database."""
         server = self.servers[name]
         return DatabaseConfig(
             host=server.host,
@@ -132,7 +139,15 @@ class Sandbox:
         )
 
     def add_shard(self, shard_id: int, *, status: str = "active") -> Server:
-        """Start one more server and insert its row in the shard table."""
+        """Start another server and insert its row into the shard table.
+
+        Args:
+            shard_id: The shard's id.
+            status: The status in its row.
+
+        Returns:
+            The server.
+        """
         server = self._server(shard_id)
         server.launch()
         self._create_database(shard_id)
@@ -147,8 +162,14 @@ class Sandbox:
         )
 
     def run(self, name: Union[str, int], *statements: str) -> List[Any]:
-        """Run statements as root in the database of ``"global"`` or of a shard; the
-        rows of the last one.
+        """Run statements as root.
+
+        Args:
+            name: ``"global"`` or a shard id; its database is the current one.
+            statements: The statements.
+
+        Returns:
+            The rows of the last statement, as dicts.
         """
         return self.servers[name].run(*statements, database=self._database(name))
 

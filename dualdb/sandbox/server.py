@@ -14,8 +14,7 @@ from typing import Any, Dict, List, Optional
 import pymysql
 import pymysql.cursors
 
-# MySQL insists on the directory that its package names for --secure-file-priv, which
-# need not be there.
+# MySQL refuses to start if the packaged --secure-file-priv directory is missing.
 _MYSQL = ["--innodb-redo-log-capacity=8M", "--secure-file-priv=NULL"]
 _START_SECONDS = 60.0
 _SBIN = os.pathsep.join(["/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/bin"])
@@ -26,8 +25,9 @@ class ServerMissing(RuntimeError):
 
 
 def which(*names: str) -> Optional[str]:
-    """The first of these programs on PATH, or where servers are installed although an
-    ordinary user's PATH leaves it out.
+    """Return the path of the first of these programs.
+
+    PATH is searched, and then the usual directories of servers.
     """
     for name in names:
         found = shutil.which(name) or shutil.which(name, path=_SBIN)
@@ -37,7 +37,7 @@ def which(*names: str) -> Optional[str]:
 
 
 class Engine:
-    """The server program that there is, and how it is started.
+    """The installed server program, and its command line.
 
     Args:
         program: The program; by default ``mariadbd`` or else ``mysqld`` on PATH.
@@ -48,9 +48,8 @@ class Engine:
     Attributes:
         program: The program's path.
         is_mariadb: Whether it is MariaDB's.
-        root_password: The password of root on the servers of the data directory that
-            ``prepare`` makes: on a port of loopback any local user might be root
-            without one.
+        root_password: The password of root in data directories made by ``prepare``.
+            Without one, any local user could log in as root.
     """
 
     def __init__(self, program: Optional[str] = None) -> None:
@@ -82,7 +81,7 @@ class Engine:
 
         Raises:
             ServerMissing: A program of the server's package is missing.
-            RuntimeError: It failed; with the last lines of what it printed.
+            RuntimeError: The program failed; with the end of its output.
         """
         password = f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{self.root_password}';\n"
         if not self.is_mariadb:
@@ -102,8 +101,8 @@ class Engine:
         small = ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M"]
         command = [install, "--no-defaults", f"--datadir={datadir}", *small]
         self._run([*command, "--auth-root-authentication-method=normal", "--skip-test-db"], datadir)
-        # In bootstrap mode, where nobody can connect: no account without a password is
-        # ever to be reached.
+        # In bootstrap mode, without network, so that an account without a password is
+        # never reachable.
         accounts = (
             "DELETE FROM mysql.global_priv WHERE User <> 'mariadb.sys' "
             "AND NOT (User = 'root' AND Host = 'localhost');\n"
@@ -126,11 +125,19 @@ class Engine:
 
     @staticmethod
     def environment(directory: str) -> Dict[str, str]:
-        # A server that starts deletes what looks like its kind's temporary tables in
-        # its directory for such, another server's too.
+        """Return the environment of a server that uses this directory."""
+        # Separate, because a starting server deletes temporary tables in its TMPDIR,
+        # including those of other servers.
         return {**os.environ, "TMPDIR": directory}
 
     def command(self, directory: str, port: int, options: List[str]) -> List[str]:
+        """Return the command line of a server.
+
+        Args:
+            directory: The directory with its data.
+            port: Its TCP port.
+            options: Further options.
+        """
         command = [
             self.program,
             "--no-defaults",
@@ -154,9 +161,15 @@ class Engine:
 
 
 class Server:
-    """A server that can be started, stopped, killed and held still.
+    """A server that can be started, stopped, killed and paused.
 
-    Its data stays in its directory until the sandbox goes.
+    Its data stays in its directory until the sandbox is removed.
+
+    Args:
+        engine: The server program.
+        name: Its name, for messages.
+        directory: The directory with its data.
+        options: Further options.
     """
 
     host = "127.0.0.1"
@@ -177,10 +190,11 @@ class Server:
 
     @property
     def is_running(self) -> bool:
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     def launch(self) -> None:
-        """Start the process and return at once; ``wait`` waits until it answers.
+        """Start the process without waiting; ``wait`` waits until it responds.
 
         A restart keeps the port.
         """
@@ -188,8 +202,7 @@ class Server:
             return
         if not self.port:
             self.port = free_port(self)
-        # A session of its own, so that Ctrl-C reaches the program that uses the sandbox
-        # and not the servers.
+        # In a new session, so that Ctrl-C does not reach the servers.
         with open(f"{self.directory}/log", "ab", opener=_private) as log:
             self._process = subprocess.Popen(
                 self._engine.command(self.directory, self.port, self._options),
@@ -201,11 +214,11 @@ class Server:
             )
 
     def wait(self) -> None:
-        """Wait until the server answers.
+        """Wait until the server responds.
 
         Raises:
-            RuntimeError: it has ended, or does not answer in time; with the last lines
-                of its log.
+            RuntimeError: It has exited, or does not respond within 60 seconds; with the
+                end of its log.
         """
         deadline = time.monotonic() + _START_SECONDS
         while True:
@@ -225,26 +238,32 @@ class Server:
             time.sleep(0.02)
 
     def start(self) -> None:
+        """Start the process, and wait until the server responds."""
         self.launch()
         self.wait()
 
     def stop(self) -> None:
-        """Shut down in good order, and wait until it has."""
+        """Shut down cleanly (SIGTERM), and wait for it."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Die as in a crash."""
+        """Kill the process (SIGKILL), as in a crash."""
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Hold the process still: its connections stay open and nothing answers."""
+        """Suspend the process: connections stay open without any response."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
+        """Continue a suspended process."""
         self._signal(signal.SIGCONT)
 
     def admin(self, database: Optional[str] = None) -> Any:
-        """A PyMySQL connection as root, in autocommit, with rows as dicts."""
+        """Return a PyMySQL connection as root, in autocommit mode, with dict rows.
+
+        Args:
+            database: The current database; None for none.
+        """
         return pymysql.connect(
             unix_socket=f"{self.directory}/s",
             user="root",
@@ -252,19 +271,28 @@ class Server:
             database=database,
             autocommit=True,
             cursorclass=pymysql.cursors.DictCursor,
-            # on a unix socket there is nothing to hide, and reading the system's
-            # authorities takes 20 ms
+            # not needed on a unix socket; loading the system's CA certificates takes 20
+            # ms
             ssl_disabled=True,
         )
 
     def run(self, *statements: str, database: Optional[str] = None) -> List[Any]:
-        """Run statements as root; the rows of the last one."""
+        """Run statements as root.
+
+        Args:
+            statements: The statements.
+            database: The current database; None for none.
+
+        Returns:
+            The rows of the last statement, as dicts.
+        """
         with self.admin(database) as connection, connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
             return list(cursor.fetchall())
 
     def log(self) -> str:
+        """Return the server's log."""
         try:
             with open(f"{self.directory}/log", encoding="utf-8", errors="replace") as file:
                 return file.read()
@@ -286,11 +314,11 @@ def _private(path: str, flags: int) -> int:
 
 
 def free_port(holder: object) -> int:
-    """A TCP port of 127.0.0.1 that is kept from other sandboxes while ``holder`` lives.
+    """Reserve a TCP port of 127.0.0.1 for the lifetime of ``holder``.
 
-    It is below 30,000: from 32,768 on a system gives ports to whoever connects, so that
-    one of those might be taken while its server restarts. The UDP port of the same
-    number, which no server uses, is the lock that processes share.
+    Other sandboxes do not use it. It is below 30,000, outside of the ephemeral ports
+    (32,768 and up on Linux), one of which might be taken while the server restarts. The
+    UDP port of the same number serves as the lock between processes.
     """
     while True:
         port = random.randrange(15_000, 30_000)

@@ -63,7 +63,7 @@ class Aggregate:
     def _part(
         self, what: str, columns: Sequence[Column], answers: Sequence[Any], increment: int
     ) -> Part:
-        """How it is asked, by the types and the values of ``_probe``."""
+        """Return its part of the query, by the types and values of ``_probe``."""
         raise NotImplementedError
 
 
@@ -168,7 +168,7 @@ def _numeric(what: str, column: Column) -> str:
         return "exact"
     if column.type in FLOATS:
         return "floating point"
-    raise ParameterError(f"{what} is of a type that is not summed here")
+    raise ParameterError(f"{what} has a type that cannot be summed")
 
 
 def _sum(values: List[Any]) -> Any:
@@ -191,13 +191,15 @@ def _sum(values: List[Any]) -> Any:
 def quotient(
     total: decimal.Decimal, number: int, total_scale: int, scale: int, increment: int
 ) -> decimal.Decimal:
-    """``total / number`` as a server's AVG has it: cut off after whole words of nine
-    digits, and then rounded half up.
+    """Return ``total / number`` as a server's AVG computes it: truncated to whole words
+    of nine digits, and then rounded half up.
 
     Args:
-        total_scale: the digits after the point of the total.
-        scale: those of the result.
-        increment: the server's div_precision_increment.
+        total: The sum.
+        number: The number of values.
+        total_scale: The digits after the decimal point of the sum.
+        scale: The digits after the decimal point of the result.
+        increment: The server's ``div_precision_increment``.
     """
     words = -(-total_scale // 9) * 9
     kept = -(-(words + max(0, increment - (words - total_scale))) // 9) * 9
@@ -209,7 +211,13 @@ def quotient(
 
 
 class AggregateQuery:
-    """Aggregates of a query over several shards, by groups."""
+    """Aggregates of a query over several shards, optionally by groups.
+
+    Args:
+        query: The query.
+        group_by: The columns that form the groups.
+        aggregates: The aggregates, by their names in the result.
+    """
 
     def __init__(
         self,
@@ -225,17 +233,17 @@ class AggregateQuery:
             else []
         )
         if not self._groups and not aggregates:
-            raise ParameterError("nothing is asked for: n=Count(), or group_by=")
+            raise ParameterError("pass at least one aggregate, such as n=Count(), or group_by=")
         for name, aggregate in aggregates.items():
             if not isinstance(aggregate, Aggregate) or type(aggregate) is Aggregate:
                 raise ParameterError(
-                    f"{name} is a Count(), Sum(...), Avg(...), Min(...) or Max(...), "
+                    f"{name} must be a Count(), Sum(...), Avg(...), Min(...) or Max(...), "
                     f"not {aggregate!r}"
                 )
         names = [name.lower() for name in (*self._groups, *aggregates)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ParameterError(f"two columns of the result are called {twice!r}")
+            raise ParameterError(f"two columns of the result have the name {twice!r}")
         self._columns = [f"q.{subquery.name(group)}" for group in self._groups]
         what = [text for column in self._columns for text in (column, *probe_terms(column))]
         what += [text for aggregate in aggregates.values() for text in aggregate._probe()]
@@ -246,23 +254,28 @@ class AggregateQuery:
     def _by(self) -> str:
         return f"GROUP BY {', '.join(self._columns)}" if self._columns else ""
 
+    def _empty_total(self) -> Row:
+        """Return the aggregates of no rows."""
+        return {
+            name: 0 if isinstance(each, Count) else None for name, each in self._aggregates.items()
+        }
+
     def plan(
         self, ask_all: Callable[..., steps.Plan[ScatterResult]], timeout: Optional[float]
     ) -> steps.Plan[List[Row]]:
-        """Ask all shards by ``ask_all``, first for types and then for their parts."""
+        """Query all shards, first for the types and then for their partial results.
+
+        Args:
+            ask_all: Makes the plan that runs a statement on all shards.
+            timeout: Seconds for both; None for no limit.
+
+        Returns:
+            A row for each group, in the order of the groups.
+        """
         until = deadlines.deadline_after(timeout)
         probed = yield from ask_all(self._types, until)
         if not probed.by_shard:
-            return (
-                []
-                if self._groups
-                else [
-                    {
-                        name: 0 if isinstance(each, Count) else None
-                        for name, each in self._aggregates.items()
-                    }
-                ]
-            )
+            return [] if self._groups else [self._empty_total()]
         keys, parts = self._resolve_types(probed.by_shard)
         terms = [
             text

@@ -1,10 +1,8 @@
-"""The server's order in Python: what has to be asked for beside a column so that its
-values compare here as they do there. Pure.
+"""Comparing values in Python in the same order as the server. Pure.
 
-Texts compare by the weights that the server gives them (WEIGHT_STRING). In most
-collations the shorter of two counts as though it went on in spaces (PAD SPACE), and
-some compare in several rounds (letters, then accents, then case): both are asked of the
-server for each column, because only it knows what its collations do.
+Texts are compared by the server's weights (WEIGHT_STRING). In most collations the
+shorter of two texts is padded with spaces (PAD SPACE), and some compare in several
+levels (letters, then accents, then case). Both properties are queried for each column.
 """
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -30,17 +28,17 @@ INTEGERS = {
 }
 DECIMALS = {FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL}
 FLOATS = {FIELD_TYPE.FLOAT, FIELD_TYPE.DOUBLE}
-#: How many columns ``probe_terms`` adds for one.
+#: The number of columns that ``probe_terms`` adds for one.
 ASKED = 6
-#: A server sorts long texts by their beginnings alone (max_sort_length), so that their
-#: order says nothing.
+#: Servers sort long texts by a prefix only (max_sort_length), so their order is not
+#: verified above this number of bytes.
 LONG = 64
-#: Of each round of a text's weights, the bytes by which rows are sorted.
+#: The bytes of each level of a text's weights by which rows are sorted.
 ROUND = 512
 
 
 class Padded:
-    """Weights of a text that goes on in ``pad`` for ever."""
+    """The weights of a text that is padded with ``pad`` to any length."""
 
     __slots__ = ("pad", "weights")
 
@@ -70,7 +68,7 @@ class Padded:
 
 
 class Descending:
-    """Compares the other way round."""
+    """A value in descending order."""
 
     __slots__ = ("value",)
 
@@ -91,11 +89,10 @@ class Key:
     """How the values of one expression compare.
 
     Attributes:
-        kind: as what, in words; what is of one kind compares, and what is of two does
-            not.
-        terms: what is to be selected beside the value, with ``{}`` where the expression
-            stands.
-        by: what is to be ordered by.
+        kind: A description of the comparison; only values of the same kind compare.
+        terms: SQL expressions to select in addition to the value, with ``{}`` for the
+            column's expression.
+        by: SQL expressions to sort by.
     """
 
     def __init__(
@@ -111,13 +108,16 @@ class Key:
         self._read = read
 
     def of(self, value: object, beside: Sequence[Any]) -> Tuple[Any, ...]:
-        """What compares with others: NULL comes first.
+        """Return a sort key for a value, in which NULL comes first.
 
-        ``beside`` are the values of the terms.
+        Args:
+            value: The value.
+            beside: The values of ``terms``.
         """
         return (0,) if value is None else (1, self._read(value, beside))
 
     def select(self, expression: str) -> List[str]:
+        """Return ``terms`` for an expression."""
         return [term.format(expression) for term in self.terms]
 
 
@@ -130,17 +130,17 @@ def _first(value: object, beside: Sequence[Any]) -> Any:
 
 
 def _whole(value: object, beside: Sequence[Any]) -> Any:
-    # A BIT that went through a temporary table is an integer.
+    # A BIT from a temporary table is an integer.
     return int.from_bytes(value, "big") if isinstance(value, bytes) else value
 
 
 def _date(value: object, beside: Sequence[Any]) -> Any:
-    # One with a month or day of zero is a str already, in the same form.
+    # A date with a month or day of zero is already a str in the same format.
     return str(value)
 
 
 def _moment(value: object, beside: Sequence[Any]) -> Any:
-    # Of 0000-00-00 00:00:00 MariaDB says NULL.
+    # MariaDB returns NULL for 0000-00-00 00:00:00.
     return beside[0] or 0
 
 
@@ -154,7 +154,7 @@ def _weights(pads: Sequence[Optional[bytes]]) -> Callable[[Any, Sequence[Any]], 
 
 
 def _members(what: str, *, single_bits: bool) -> Callable[[Any, Sequence[Any]], Any]:
-    """By number; everywhere a number must stand for the same member."""
+    """Compare by number; check that a number is the same member on all shards."""
     members: Dict[int, str] = {}
     numbers: Dict[str, int] = {}
 
@@ -175,11 +175,12 @@ def _members(what: str, *, single_bits: bool) -> Callable[[Any, Sequence[Any]], 
 
 
 def probe_terms(expression: str) -> List[str]:
-    """What is to be asked about an expression of one row of NULLs, beside it: see
-    ``key``.
+    """Return the expressions that probe how an expression compares; see ``key``.
+
+    They are evaluated for one row of NULLs.
     """
-    # NULL or ' ' takes the expression's collation. Of several rounds only MariaDB tells
-    # each by itself, and only it needs them.
+    # COALESCE(NULL, ' ') has the expression's collation. Single levels of weights are
+    # available, and needed, on MariaDB only.
     space = f"COALESCE({expression}, ' ')"
     return [
         f"COLLATION({expression})",
@@ -190,17 +191,17 @@ def probe_terms(expression: str) -> List[str]:
 
 
 def key(what: str, column: Column, answers: Sequence[Any], *, of_minimum: bool = False) -> Key:
-    """How a column's values compare.
+    """Return how the values of a column compare.
 
     Args:
         what: The column, for messages.
         column: Its definition.
-        answers: What the server answered to ``probe_terms``.
-        of_minimum: It is a MIN or MAX, which sends a BIT as digits, and a member of an
+        answers: The values of ``probe_terms``.
+        of_minimum: It is a MIN or MAX, which returns a BIT as digits and a member of an
             ENUM as text.
 
     Raises:
-        ParameterError: Its type has an order that is not known here.
+        ParameterError: The order of its type is not supported.
     """
     known = _KEYS.get(column.type)
     if known is not None:
@@ -218,9 +219,9 @@ class _Probed(NamedTuple):
     of_minimum: bool
 
 
-#: By type, of those that always compare in one way. A FLOAT is sent with six digits,
-#: and a DOUBLE(10,2) with two behind the point; a TIMESTAMP comes twice in the hour
-#: when summer ends.
+#: Keys of types that always compare in the same way. The text of a FLOAT has only six
+#: digits, and that of a DOUBLE(10,2) two decimals; a TIMESTAMP is ambiguous when
+#: daylight saving time ends.
 _KEYS: Dict[int, Key] = {
     **dict.fromkeys(INTEGERS | DECIMALS, Key("number", _value)),
     **dict.fromkeys(FLOATS, Key("floating point number", _first, ["{}+0e0"])),
@@ -260,13 +261,11 @@ def _key_of_text(probed: _Probed) -> Key:
             return Key("binary text", _value)
     collation, padded, space, *levels = probed.answers
     if column.type not in _TEXTS or padded is None:
-        raise ParameterError(
-            f"{what} is of a type whose order is not known here: CAST it to another"
-        )
+        raise ParameterError(f"{what} has a type whose order is not supported: CAST it to another")
     rounds = next((number for number in (1, 2, 3) if b"".join(levels[:number]) == space), 0)
     if not rounds:
         raise ParameterError(
-            f"{what} is in {collation}, whose order is not known here: give it another by COLLATE"
+            f"{what} has the collation {collation}, whose order is not supported: use COLLATE"
         )
     pads = [level if padded and level else None for level in levels[:rounds]]
     return _key_of_weights(f"text in {collation}", pads)
@@ -301,7 +300,7 @@ _MAKERS: Dict[int, Callable[[_Probed], Key]] = {
 
 
 class ColumnProbe(Subquery):
-    """What the server says of a query's columns, without running it: a Described."""
+    """A query for the columns of a query, without running it; returns a Described."""
 
     __slots__ = ("_columns", "_wanted")
 
@@ -325,6 +324,7 @@ class ColumnProbe(Subquery):
         self._columns = select("*", (f"{text}\nLIMIT 0", params, read_only), "LIMIT 0")
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
+        """Yield the query; convert an unknown column to a ParameterError."""
         try:
             return (yield from super().exchange(text_encoding))
         except errors.DRIVER_ERRORS as error:
@@ -341,15 +341,26 @@ class ColumnProbe(Subquery):
 
 
 class Order(NamedTuple):
-    """One column that rows are ordered by."""
+    """A column to sort by.
+
+    Attributes:
+        column: Its name.
+        falls: Descending order.
+    """
 
     column: str
     falls: bool
 
 
 def require_same_kind(what: str, kinds: Dict[int, str]) -> None:
-    """Raises: InterfaceError where something is not of the same kind on all shards, so
-    that it does not compare.
+    """Check that values of all shards compare.
+
+    Args:
+        what: The column, for the message.
+        kinds: The kind of its ``Key`` on each shard.
+
+    Raises:
+        InterfaceError: The kinds differ.
     """
     if len(set(kinds.values())) > 1:
         found = ", ".join(
@@ -361,8 +372,8 @@ def require_same_kind(what: str, kinds: Dict[int, str]) -> None:
 
 
 def beyond(keys: Sequence[Any]) -> bool:
-    """Whether some text among the keys is so long that the server may not have compared
-    it to its end.
+    """Return whether a text among the keys is so long that the server may have compared
+    only a prefix of it.
     """
     for each in keys:
         ranked = each.value if isinstance(each, Descending) else each

@@ -1,6 +1,4 @@
-"""The rows of several shards as one sorted stream: what a merge decides, beside the
-waiting.
-"""
+"""A merge of the sorted rows of several shards into one stream, without the I/O."""
 
 import contextlib
 import heapq
@@ -40,40 +38,41 @@ from .collation import (
 
 StreamT = TypeVar("StreamT", bound="BaseStream[Any]")
 
-#: The longest limit after which the rest of it is read.
+#: Up to this limit the unread rows of each shard are read at the end, to keep its
+#: connection.
 DRAINED = 100
 
 _TERM = re.compile(r"(?is)\s*(-?)\s*(?:`((?:[^`]|``)+)`|([^\s,`]+))(?:\s+(ASC|DESC))?\s*(,|\Z)")
 
 
 def ordered(terms: Union[str, Sequence[str]], *, what: str, falling: bool = True) -> List[Order]:
-    """Read ``"-px, id"``, ``"px DESC, id"`` or a list of such.
+    """Parse ``"-px, id"``, ``"px DESC, id"`` or a list of such.
 
     Args:
         terms: The text or texts.
         what: The name of the argument, for messages.
-        falling: A column may fall.
+        falling: Descending order is allowed.
 
     Raises:
-        ParameterError: It is anything else, or a column falls that may not.
+        ParameterError: The syntax is invalid, or descending order is not allowed.
     """
     texts = [terms] if isinstance(terms, str) else terms
     if not isinstance(texts, (list, tuple)) or not all(isinstance(each, str) for each in texts):
         raise ParameterError(
-            f"{what} is a str of columns like 'px, id' or a list of such, not {terms!r}"
+            f"{what} must be a str of columns like 'px, id' or a list of such, not {terms!r}"
         )
     found: List[Order] = []
     for text in texts:
         columns = _columns(text, falling=falling)
         if columns is None:
             like = " like -px, id" if falling else ""
-            raise ParameterError(f"{what} is a list of columns{like}, and not {text!r}")
+            raise ParameterError(f"{what} must be a list of columns{like}, not {text!r}")
         found += columns
     return found
 
 
 def _columns(text: str, *, falling: bool) -> Optional[List[Order]]:
-    """The columns of one text; None where it is anything else."""
+    """Return the columns of one text; None if the syntax is invalid."""
     found: List[Order] = []
     position = 0
     more = True
@@ -92,14 +91,18 @@ def _columns(text: str, *, falling: bool) -> Optional[List[Order]]:
 
 
 def most(limit: object) -> Optional[int]:
-    """Raises: ParameterError where it is no number of rows."""
+    """Validate ``limit``.
+
+    Raises:
+        ParameterError: It is not a number of rows.
+    """
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
-        raise ParameterError(f"limit is a number of rows from 0 up, not {limit!r}")
+        raise ParameterError(f"limit must be an int from 0 up, not {limit!r}")
     return limit
 
 
 class _Head(NamedTuple):
-    """The next row of a shard. Two never compare beyond the shard's id."""
+    """The next row of a shard; the shard id breaks ties, so rows are never compared."""
 
     keys: Tuple[Any, ...]
     shard_id: int
@@ -107,11 +110,10 @@ class _Head(NamedTuple):
 
 
 class BaseMerge(ABC, Generic[StreamT]):
-    """The rows of several shards in one order, over a connection to each that is the
-    merge's until its end.
+    """The rows of several shards in one order.
 
-    It ends with the last row, at an error, when ``close()`` is called or when the loop
-    over it is left.
+    It holds a connection to each shard until it ends: with the last row, with an error,
+    when ``close()`` is called, or when the loop over it is left.
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class BaseMerge(ABC, Generic[StreamT]):
         until: Optional[float],
     ) -> None:
         if not order:
-            raise ParameterError("order_by names no column")
+            raise ParameterError("order_by is empty")
         self._scatter = scatter
         self._query = query
         self._order = tuple(order)
@@ -138,12 +140,11 @@ class BaseMerge(ABC, Generic[StreamT]):
         ]
         self._probe = ColumnProbe(["q.*", *asked], query, "", [each.column for each in order])
         self._keys: List[Key] = []
-        #: By shard, what the columns are called there: in upper or in lower case.
+        #: The names of the columns by shard, which may differ in case.
         self._names: Dict[int, List[str]] = {}
         self._streams: Optional[Dict[int, StreamT]] = None
         self._heads: List[_Head] = []
-        #: By shard, the keys of its last row: an order that is not understood here must
-        #: not pass for one.
+        #: The keys of the last row by shard, to detect that a server sorts otherwise.
         self._before: Dict[int, Tuple[Any, ...]] = {}
         self._last: Optional[int] = None
         self._given = 0
@@ -156,17 +157,17 @@ class BaseMerge(ABC, Generic[StreamT]):
 
     @property
     def errors(self) -> Mapping[int, errors.Error]:
-        """By shard id, of those that failed before their first row and are left out,
-        with ``on_error="partial"``.
+        """The errors of the shards that failed before their first row and are left out,
+        by shard id; only with ``on_error="partial"``.
         """
         return dict(self._errors)
 
     @abstractmethod
     def _new_stream(self, route: steps.Route, statement: subquery.Subquery) -> StreamT:
-        """The implementation's stream of one shard."""
+        """Make the stream of one shard."""
 
     def close(self) -> None:
-        """Leave it before its end."""
+        """End the merge, and release its connections."""
         self._over = True
         streams = self._streams or {}
         self._streams = {}
@@ -175,7 +176,7 @@ class BaseMerge(ABC, Generic[StreamT]):
             stream._leave()
 
     def _next(self) -> steps.Plan[Optional[Row]]:
-        """The next row of all; None after the last."""
+        """Return the next row; None after the last."""
         if self._over:
             return None
         if self._streams is None:
@@ -202,8 +203,8 @@ class BaseMerge(ABC, Generic[StreamT]):
         return head.row
 
     def _drain(self) -> steps.Plan[None]:
-        """Read the few rows that are on their way: a stream that is left before its end
-        costs its connection.
+        """Read the few remaining rows, because abandoning a stream closes its
+        connection.
         """
         if self._limit is None or self._limit > DRAINED:
             return
@@ -245,7 +246,7 @@ class BaseMerge(ABC, Generic[StreamT]):
             self._put(shard_id, rows[shard_id])
 
     def _resolve_types(self, probed: Mapping[int, Described]) -> None:
-        """How the columns compare; they must do so in the same way on all shards."""
+        """Determine how the columns compare, which must be the same on all shards."""
         for number, order in enumerate(self._order):
             found: Dict[int, Key] = {}
             for shard_id, (row, columns) in sorted(probed.items()):
@@ -255,10 +256,8 @@ class BaseMerge(ABC, Generic[StreamT]):
                 column = next(
                     (each for each in columns if each.name.lower() == order.column.lower()), None
                 )
-                if column is None:  # the server finds more names equal than Python does
-                    raise ParameterError(
-                        f"write the column {order.column!r} as it is called in the result"
-                    )
+                if column is None:  # the server treats more names as equal than Python
+                    raise ParameterError(f"spell the column {order.column!r} as in the result")
                 self._names.setdefault(shard_id, []).append(column.name)
                 found[shard_id] = key(f"the column {order.column!r}", column, answers)
             require_same_kind(
@@ -304,7 +303,7 @@ class BaseMerge(ABC, Generic[StreamT]):
             and not beyond(before)
         ):
             raise errors.InternalError(
-                f"shard {shard_id} has another order of {self._order} than is known here"
+                f"shard {shard_id} sorts {self._order} in an unexpected order"
             )
         self._before[shard_id] = head.keys
         heapq.heappush(self._heads, head)

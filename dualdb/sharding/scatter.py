@@ -1,6 +1,4 @@
-"""The same call to several shards at once, and what came of it: nothing is ever
-silently short.
-"""
+"""Calls to several shards at once. A result never silently lacks a shard."""
 
 from abc import ABC, abstractmethod
 from typing import (
@@ -31,8 +29,8 @@ from ..sql.parameters import Params, names
 from . import collation, merge, subquery
 from .aggregates import Aggregate, AggregateQuery
 
-#: What becomes of a scatter of which a part has failed: a ScatterError, or the rest
-#: with the errors beside it.
+#: The handling of failed shards: raise a ScatterError, or return the other results with
+#: the errors.
 OnError = Literal["raise", "partial"]
 
 Routes = Mapping[int, steps.Route]
@@ -45,12 +43,12 @@ Keys = Union[
 
 
 class Policy(NamedTuple):
-    """How a scatter goes.
+    """The options of a call to several shards.
 
     Attributes:
-        on_error: What becomes of it where a shard fails.
+        on_error: The handling of failed shards.
         max_concurrency: The most shards that are called at the same time.
-        min_ok: How many shards must answer, where not all must.
+        min_ok: How many shards must succeed; None for all.
     """
 
     on_error: OnError = "raise"
@@ -68,9 +66,9 @@ class Policy(NamedTuple):
         """
         on_error, most, least = self
         if on_error not in ("raise", "partial"):
-            raise errors.ParameterError(f"on_error is 'raise' or 'partial', not {on_error!r}")
+            raise errors.ParameterError(f"on_error must be 'raise' or 'partial', not {on_error!r}")
         if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-            raise errors.ParameterError(f"max_concurrency is a number from 1 up, not {most!r}")
+            raise errors.ParameterError(f"max_concurrency must be an int from 1 up, not {most!r}")
         if least is None:
             return self
         if not isinstance(least, int) or isinstance(least, bool) or least < 0:
@@ -210,13 +208,13 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
             sql: The statement.
             params: Its parameters.
             as_: What each row is made; a shard whose rows do not fit has failed.
-            idempotent: It may be sent twice.
-            read_only: It only reads.
+            idempotent: It may be sent again after a lost connection.
+            read_only: It is declared to be a read.
             max_rows: More rows of one shard are an error.
             timeout: Seconds for each shard.
 
         Raises:
-            ScatterError: Too few shards answered.
+            ScatterError: Too few shards succeeded.
         """
         return self._run(
             self._plan(
@@ -300,14 +298,14 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         Args:
             sql: The statement.
             params: Its parameters.
-            as_: What the row is made; a shard whose row does not fit has failed.
+            as_: The row type; a shard whose row does not match has failed.
             strict: A shard with more than one row has failed.
-            idempotent: It may be sent twice.
-            read_only: It only reads.
+            idempotent: It may be sent again after a lost connection.
+            read_only: It is declared to be a read.
             timeout: Seconds for each shard.
 
         Raises:
-            ScatterError: Too few shards answered.
+            ScatterError: Too few shards succeeded.
         """
         return self._run(
             self._plan(
@@ -357,12 +355,12 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         Args:
             sql: The statement.
             params: Its parameters.
-            idempotent: It may be sent twice.
-            read_only: It only reads.
+            idempotent: It may be sent again after a lost connection.
+            read_only: It is declared to be a read.
             timeout: Seconds for each shard.
 
         Raises:
-            ScatterError: Too few shards answered.
+            ScatterError: Too few shards succeeded.
 
         Example:
             >>> sum(db.shards().query_value("SELECT COUNT(*) FROM trades").values)
@@ -418,13 +416,13 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         Args:
             sql: The statement.
             params: Its parameters.
-            idempotent: It may be sent twice.
-            read_only: It only reads.
+            idempotent: It may be sent again after a lost connection.
+            read_only: It is declared to be a read.
             max_rows: More rows of one shard are an error.
             timeout: Seconds for each shard.
 
         Raises:
-            ScatterError: Too few shards answered.
+            ScatterError: Too few shards succeeded.
         """
         return self._run(
             self._plan(
@@ -467,16 +465,16 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
     ) -> Any:
         """The affected rows on each; see ``Target.execute``.
 
-        Each shard commits by itself: where one fails, the others are not undone.
+        Each shard commits separately: if one fails, the others are not rolled back.
 
         Args:
             sql: The statement.
             params: Its parameters.
-            idempotent: It may be sent twice.
+            idempotent: It may be sent again after a lost connection.
             timeout: Seconds for each shard.
 
         Raises:
-            ScatterError: Too few shards answered.
+            ScatterError: Too few shards succeeded.
         """
         return self._run(
             self._plan(
@@ -524,17 +522,17 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
             procedure: Its name.
             params: Its parameters.
             idempotent: It may be called twice.
-            read_only: It only reads.
+            read_only: It is declared to be a read.
             timeout: Seconds for each shard.
 
         Raises:
-            ScatterError: Too few shards answered.
+            ScatterError: Too few shards succeeded.
         """
 
         def make(keys: object) -> Call:
             if keys is not None:
                 raise errors.ParameterError(
-                    "a procedure is not called by keys: call it on their shards, db.shards([...])"
+                    "db.keys() cannot call a procedure: use db.shards([...])"
                 )
             return Call(procedure, params, idempotent=idempotent, read_only=read_only)
 
@@ -664,9 +662,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
 
     def _not_by_keys(self) -> None:
         if self._keys is not None:
-            raise errors.ParameterError(
-                "there is no merge or aggregate by keys: have it on their shards, db.shards([...])"
-            )
+            raise errors.ParameterError("db.keys() cannot merge or aggregate: use db.shards([...])")
 
     def _plan(
         self,
@@ -678,8 +674,8 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         until: Optional[float] = None,
         routes: Optional[Routes] = None,
     ) -> steps.Plan[ScatterResult[Any, Any]]:
-        # All are bound before any is sent; those of no keys at all too, for what is
-        # wrong with them.
+        # All statements are bound before one is sent, even without keys, so that
+        # invalid arguments are always detected.
         whole = make(params) if self._keys is None else _with_keys(make, params, ())
         keys = {} if self._keys is None else self._keys
         if callable(keys):
@@ -695,7 +691,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
                 found[shard_id] = yield from execute.resolve_route(route)
             except errors.Error as error:
                 failed[shard_id] = error
-        # the steps may be performed by threads that are in no block
+        # the steps may run in threads that are not inside the block
         block = deadlines.deadline_after() if until is None else until
         calls = []
         for shard_id, executor in found.items():
@@ -723,20 +719,19 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
 
 
 def _with_keys(make: Callable[[Any], Any], params: object, keys: Sequence[Any]) -> Any:
-    """A shard's own statement, in which ``%(keys)s`` are its keys."""
+    """Make the statement of one shard, in which ``%(keys)s`` is its keys."""
     if params is not None and not isinstance(params, Mapping):
         raise errors.ParameterError(
-            "beside %(keys)s a statement's params are a mapping or None, "
-            f"not {type(params).__name__}"
+            f"with %(keys)s, params must be a mapping or None, not {type(params).__name__}"
         )
     if params is not None and "keys" in params:
         raise errors.ParameterError(
-            "the parameter named 'keys' is each shard's own keys: give yours another name"
+            "the parameter name 'keys' is reserved for the keys of each shard"
         )
     statement = make({**(params or {}), "keys": list(keys)})
     if "keys" not in names(statement.sql):
         raise errors.ParameterError(
-            "the statement nowhere says %(keys)s, so it would not be about the keys alone"
+            "the statement must use %(keys)s to select the keys of each shard"
         )
     return statement
 

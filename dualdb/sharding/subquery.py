@@ -1,6 +1,6 @@
-"""A caller's query inside another one, ``SELECT ...
+"""Embedding a caller's query in another one, as in ``SELECT ... FROM (query) AS q``.
 
-FROM (query) AS q``: what may stand there, and how the whole is written. Pure.
+Pure: validation of the query, and the text of the whole.
 """
 
 import re
@@ -22,7 +22,7 @@ _READINGS = (
 )
 _PARENTHESES = re.compile(r"[()]")
 _QUERY = re.compile(r"(?i)\s*(?:SELECT|WITH|VALUES|TABLE)\b")
-# On a shard each of them would be about that shard's rows alone, or do more than read.
+# Each of these would apply to one shard's rows only, or do more than read.
 _WHOLE = re.compile(
     r"(?i)(?<![.\w$@])(LIMIT|OFFSET\s+[\d%]|FETCH\s+(?:FIRST|NEXT)|ORDER\s+BY|INTO|PROCEDURE|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN)(?![\w$])"
 )
@@ -37,23 +37,25 @@ def _read(text: str, what: str, comment: str = " ") -> str:
         is not certain where it ends.
     """
     if re.search(r"/\*M?!", text):
-        raise ParameterError(f"{what} has a comment that is executed, /*! */")
+        raise ParameterError(f"{what} has an executable comment, /*! */")
     found = []
     for reading in _READINGS if "\\" in text else _READINGS[:1]:
         bare = reading.sub(lambda match: ("~" if match["text"] else comment) * len(match[0]), text)
         if not re.search(r"['\"`]|/\*", bare):
             found.append(bare)
     if not found:
-        raise ParameterError(f"{what} has a text, a name or a comment without an end")
+        raise ParameterError(f"{what} has an unterminated text, name or comment")
     if found[0] != found[-1]:
-        raise ParameterError(
-            f"a backslash in {what} can be read in two ways: pass the text as a parameter"
-        )
+        raise ParameterError(f"a backslash in {what} is ambiguous: pass the text as a parameter")
     return found[0]
 
 
 def _outermost(bare: str, what: str) -> str:
-    """What stands in no parentheses. Raises: ParameterError where they do not match."""
+    """Return the text outside of parentheses.
+
+    Raises:
+        ParameterError: The parentheses do not match.
+    """
     pieces = []
     depth = 0
     end = 0
@@ -70,11 +72,11 @@ def _outermost(bare: str, what: str) -> str:
 
 
 def body(text: str) -> str:
-    """A query as it may stand in parentheses: without its semicolon.
+    """Return a query in a form that can be put in parentheses: without its semicolon.
 
     Raises:
-        ParameterError: it is not one query, or has a LIMIT, ORDER BY or lock of its
-            own, which would be each shard's alone.
+        ParameterError: It is not a single query, or has its own LIMIT, ORDER BY or
+            lock, which would apply to each shard separately.
     """
     if not isinstance(text, str):
         raise ParameterError(f"sql must be str, not {type(text).__name__}")
@@ -84,14 +86,14 @@ def body(text: str) -> str:
         text = text[:end] + " " + text[end + 1 :]
         bare = bare[:end]
     if ";" in bare:
-        raise ParameterError("this is more than one statement")
+        raise ParameterError("sql has more than one statement")
     if not _QUERY.match(bare):
-        raise ParameterError("a query is expected here: SELECT, or WITH")
+        raise ParameterError("sql must be a query: SELECT or WITH")
     found = _WHOLE.search(_outermost(bare, "the statement"))
     if found is not None:
         word = " ".join(found[1].upper().split())
         raise ParameterError(
-            f"the statement has its own {word}, which would be about each shard's rows alone: "
+            f"the statement has its own {word}, which would apply to each shard separately: "
             f"{_INSTEAD.get(word, 'leave it out')}"
         )
     return text

@@ -1,4 +1,4 @@
-"""Cutting the rows of an INSERT into statements that the server takes."""
+"""Splitting the rows of an INSERT into statements that fit max_allowed_packet."""
 
 import re
 from typing import List, NamedTuple, Optional, Tuple
@@ -55,13 +55,15 @@ def _parts(sql: str) -> Optional[_Parts]:
 
 
 class Chunk(NamedTuple):
-    """Rows that are written by one statement.
+    """Rows that one statement inserts.
+
 
     Attributes:
         sql: The statement, with its placeholders.
-        texts: The rows as SQL; None for one that such a session does not take.
-        plain: The same where a backslash is no more than a backslash.
-        first: The number of the first row, from 0, of all that were given.
+        texts: The rows as SQL, for sessions with backslash escapes; None if invalid
+            there.
+        plain: The rows as SQL, for sessions without them (NO_BACKSLASH_ESCAPES).
+        first: The number of its first row, counted from 0 over all chunks.
     """
 
     sql: str
@@ -70,34 +72,37 @@ class Chunk(NamedTuple):
     first: int
 
     def text(self, *, backslash_escapes: bool = True) -> str:
-        """The statement with its rows.
+        """Return the statement with its rows.
 
         Args:
-            backslash_escapes: As the session reads it.
+            backslash_escapes: The style of the session.
 
         Raises:
-            StyleDependent: Such a session does not take it.
+            StyleDependent: A row is invalid in this style.
         """
         head, _, tail = _parts(self.sql) or ("", self.sql, "")
         rows: List[str] = []
         for row in self.texts if backslash_escapes else self.plain:
             if row is None:
-                raise StyleDependent("a placeholder is within quotes, as this session reads it")
+                raise StyleDependent(
+                    "a placeholder is within quotes in the literal style of this session"
+                )
             rows.append(row)
         return head + ",".join(rows) + tail
 
 
 class Chunks:
-    """Cuts rows, given one by one, into chunks: those of an ``INSERT ... VALUES (%s,
-    ...)`` by so many, as long as several make no statement of more than so many bytes;
-    others one by one. A row that is longer alone is a chunk of its own: whether the
-    server takes it is seen when it is sent.
+    """Groups rows into chunks.
+
+    Rows of an ``INSERT ... VALUES (%s, ...)`` are grouped up to the limits; rows of
+    other statements are chunks of one. A row that exceeds the limit alone is a chunk,
+    which the server may reject.
 
     Args:
         sql: The statement for one row.
-        most_rows: Rows in a chunk.
-        most_bytes: Bytes in a chunk of several rows.
-        style: How the session reads literals.
+        most_rows: The most rows of a chunk.
+        most_bytes: The most bytes of a chunk of several rows.
+        style: How the session parses literals.
     """
 
     def __init__(
@@ -114,24 +119,25 @@ class Chunks:
         self._first = self._size = 0
 
     def add(self, params: Params) -> Optional[Chunk]:
-        """Take one more row.
+        """Add a row.
 
         Args:
             params: The row's parameters.
 
         Returns:
-            The chunk of the rows before it, where it does not go with them.
+            The chunk of the rows before it, if it does not fit into that chunk.
 
         Raises:
-            ParameterError: The row does not fit the statement; with its number, from 0.
+            ParameterError: The row does not match the statement; the message has its
+                number, from 0.
         """
         number = self._first + len(self._texts)
         if params is None:
-            raise ParameterError(f"row {number}: a row is a tuple, list or mapping, not None")
+            raise ParameterError(f"row {number}: a row must be a tuple, list or mapping, not None")
         try:
             text = bind(self._template, params, self._style)
-            # How it is read is certain when it is sent, and the caller may use his row
-            # for the next one until then.
+            # The style is known only when it is sent, and the caller may modify the row
+            # until then, so both texts are made now.
             other = self._in_the_other_style(params) if "\\" in text else text
         except ParameterError as error:
             raise ParameterError(f"row {number}: {error.args[0]}") from error.__cause__
@@ -153,7 +159,7 @@ class Chunks:
             return None
 
     def rest(self) -> Optional[Chunk]:
-        """The chunk of what has been taken and not yet given."""
+        """Remove and return the chunk of the remaining rows; None if there are none."""
         if not self._texts:
             return None
         chunk = Chunk(self._sql, tuple(self._texts), tuple(self._plain), self._first)

@@ -1,4 +1,4 @@
-"""Whether a statement changes the character set of its session."""
+"""Detection of statements that change the session's character set."""
 
 import re
 from typing import Iterator, List
@@ -51,7 +51,7 @@ _BEFORE = frozenset({";", "(", "FOR", "ATOMIC", "BEGIN", "THEN", "ELSE", "DO", "
 
 
 def _words(sql: str, backslash_escapes: bool) -> Iterator[str]:
-    """Words in upper case and signs; a quoted text is ``''``, a quoted name itself."""
+    """Yield words in upper case and signs; ``''`` for literals, and quoted names."""
     position = 0
     for token in lexer.tokens(sql, backslash_escapes=backslash_escapes):
         yield from _words_of_code(sql[position : token.start])
@@ -75,7 +75,7 @@ def _words_of_code(text: str) -> Iterator[str]:
 
 
 def _sets_charset(words: List[str]) -> bool:
-    """Of the words after SET, up to the end of the statement."""
+    """Return whether the assignments after a SET change the character set."""
     item: List[str] = []
     depth = 0
     for word in [*words, ";"]:
@@ -93,7 +93,7 @@ def _sets_charset(words: List[str]) -> bool:
 
 
 def _item_sets_charset(item: List[str]) -> bool:
-    """Of one assignment of a list."""
+    """Return whether one assignment changes the character set."""
     if item[:1] == ["NAMES"] and item[1:2] not in (["="], [":="]):
         return True
     if item[:2] == ["CHARACTER", "SET"] or item[:1] == ["CHARSET"]:

@@ -1,4 +1,4 @@
-"""What a statement does, by its text: read, write, commit, change the session."""
+"""Classification of statements: reads, implicit commits, session changes."""
 
 import re
 from functools import lru_cache
@@ -11,30 +11,30 @@ from .charset import changes_charset
 _FIRST_WORD = re.compile(r"[\s(;]*([A-Za-z]+)")
 
 
-# SET STATEMENT ... FOR is about the one statement that follows.
+# SET STATEMENT ... FOR applies to the statement that follows it.
 _FOR_ONE = re.compile(r"(?:SET\s+STATEMENT\b.*?\bFOR\s+)+([A-Za-z]+)", re.S | re.I)
 
 
 _READS = frozenset({"SELECT", "SHOW", "DESC", "DESCRIBE", "EXPLAIN", "WITH", "TABLE", "VALUES"})
 
 
-# What makes a statement that begins as a read another one. INSERT and REPLACE are
-# functions, too; LAST_INSERT_ID with an argument sets what it gives.
+# Parts of a statement that begins as a read which make it write or lock. INSERT and
+# REPLACE are functions, too; LAST_INSERT_ID with an argument changes its value.
 _WRITES = re.compile(
     r"(?i)\b(?:INTO|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN|(?:INSERT|REPLACE)\b(?!\s*\()|UPDATE|DELETE"
     r"|ANALYZE|NEXT\s+VALUE|PROCEDURE)\b|\.\s*NEXTVAL\b|\bLAST_INSERT_ID\s*\((?!\s*\))"
 )
 _SIGNS = {
     ":=": "an assignment to a variable",
-    "/*": "a comment that is executed",
+    "/*": "an executable comment",
     ";": "a second statement",
-    '"': "a quotation mark that is not closed",
-    "`": "a quotation mark that is not closed",
+    '"': "an unterminated quotation",
+    "`": "an unterminated quotation",
 }
 _SIGN = re.compile(r":=|/\*|;|[\"`]")
 
-# A name before a parenthesis is a call's, but for a type or a new name after AS, the
-# name of a WITH clause and its columns, and COLUMNS after the path of a JSON_TABLE.
+# A name before a parenthesis is a function call, except for a type or an alias after
+# AS, the name of a WITH clause with columns, and COLUMNS in a JSON_TABLE.
 _CALLS = re.compile(
     r"(?i)(?P<no_call>(?:''|\bquoted)\s+(?!\.)|\b(?:AS|WITH|RECURSIVE)\s+)?"
     r"(?P<name>(?:\.\s*)?[\w$.]+)(?P<gap>\s*)\((?P<of_with>[\w$\s,]*\)\s*AS\s*\()?"
@@ -42,20 +42,20 @@ _CALLS = re.compile(
 
 
 def is_plain_read(sql: str) -> bool:
-    """True if the statement surely changes nothing and takes no lock, so that it may be
-    sent again after a lost connection.
+    """Return whether a statement certainly changes nothing and takes no lock, so that
+    it may be sent again after a lost connection.
 
-    Errs on the safe side; see ``why_no_read``.
+    Conservative; see ``why_no_read``.
     """
     return not why_no_read(sql)
 
 
 def why_no_read(sql: str) -> str:
-    """Which word of a statement keeps it from being known as a read, or nothing.
+    """Return why a statement is not known to be a read; empty if it is.
 
-    Errs on the safe side: a SELECT that calls a function which is not built in (a
-    stored one may write) is not known as a read, nor is one with a backslash, which may
-    or may not end a text.
+    Conservative: a SELECT that calls a function which is not built in is not known to
+    be a read, because a stored function may write; nor is one with a backslash, whose
+    meaning depends on the SQL mode.
 
     Example:
         >>> why_no_read("SELECT GET_LOCK('a', 1)")
@@ -66,7 +66,7 @@ def why_no_read(sql: str) -> str:
     if first is None or first[0].upper() not in _READS:
         return f"{first[0].upper() if first else 'the statement'} is not known to be a read"
     if "\\" in sql:
-        return "a backslash may or may not end a text"
+        return "the meaning of a backslash depends on the SQL mode"
     sign = _SIGN.search(bare)
     if sign:
         return f"it has {_SIGNS[sign[0]]}"
@@ -81,9 +81,9 @@ def why_no_read(sql: str) -> str:
 
 
 def _unknown_call(known: AbstractSet[str], bare: str) -> str:
-    """Why a name before a parenthesis is none of these; empty if all are.
+    """Return why a called function is not among the known ones; empty if all are.
 
-    Names are compared unqualified: a qualified one is a stored function's.
+    A qualified name is always that of a stored function.
     """
     for found in _CALLS.finditer(bare):
         name = "".join(found["name"].upper().split())
@@ -97,12 +97,12 @@ def _unknown_call(known: AbstractSet[str], bare: str) -> str:
     return ""
 
 
-#: Functions of which it is known that they leave the session as it was.
+#: Functions known not to change session state.
 _KEEPS_SESSION = (functions.KNOWN_READS | functions.NOT_READS.keys()) - functions.SESSION_FUNCTIONS
 
 
-#: Statements that leave an open transaction as it was when they fail, or end it
-#: altogether by their error.
+#: Statements that do not change an open transaction when they fail, unless the error
+#: rolls it back as a whole.
 PLAIN = frozenset(
     {
         "SELECT",
@@ -151,7 +151,7 @@ COMMITTING = frozenset(
     }
 )
 
-# The others that do, by more than their first word.
+# Other committing statements, recognised by more than their first word.
 _COMMITS = re.compile(
     r"(?i)^[\s(;]*(?:LOAD\s+INDEX|START\s+(?!TRANSACTION\b)|UNLOCK\s+TABLES?"
     r"|SET\s+(?:PASSWORD|DEFAULT\s+ROLE)|SET\b.*\bAUTOCOMMIT)\b",
@@ -159,8 +159,8 @@ _COMMITS = re.compile(
 )
 
 
-#: Statements whose words say what they do to a transaction. Others call a procedure,
-#: execute another text, or are programs themselves.
+#: Statements whose effect on a transaction is visible in their text. Others call a
+#: procedure, execute another text, or are compound statements.
 OPEN = (
     PLAIN
     | COMMITTING
@@ -180,8 +180,8 @@ OPEN = (
 )
 
 
-# What outlives a statement although the server does not say so by its flags, and what
-# it says only from MariaDB 10.2 and MySQL 5.7 on.
+# Session changes that the server does not report, or only since MariaDB 10.2 and MySQL
+# 5.7.
 _KEEPS = re.compile(
     r"(?i)\bGET_LOCK\s*\(|\bLAST_INSERT_ID\s*\(\s*[^)\s]|:=|\bINTO\s*@|\bRETURNING\b|/\*!"
     r"|^[\s(;]*(?:BACKUP|LOCK|LOAD|HANDLER|FLUSH|XA|SET|USE|PREPARE|BEGIN\s+NOT"
@@ -196,7 +196,7 @@ _KNOWN_WORDS = OPEN | {"BEGIN", "CALL", "COMMIT", "HELP", "START"}
 # Statements that call functions; those of a procedure are the server's to report.
 _CALLING = _READS | {"ANALYZE", "INSERT", "REPLACE", "UPDATE", "DELETE", "DO"}
 
-# The table and the columns of an INSERT look like a call.
+# The table and column list of an INSERT, which looks like a function call.
 _INTO_TABLE = re.compile(
     r"(?i)^[\s(;]*(?:INSERT|REPLACE)\s+(?:(?:LOW_PRIORITY|DELAYED|HIGH_PRIORITY|IGNORE|INTO)\s+)*"
     r"[\w$]+(?:\s*\.\s*[\w$]+)?\s*(?=\()"
@@ -209,13 +209,13 @@ _NO_CONTROL = re.compile(
 
 
 class Judgement(NamedTuple):
-    """What a statement does to its session.
+    """The effects of a statement on its session.
 
     Attributes:
-        word: The word it begins with, in upper case; empty where that is anything else.
+        word: The first word in upper case; empty if it does not begin with a word.
         commits: It commits an open transaction before it begins, as DDL does.
-        changes_session: It may leave the session otherwise than it was.
-        control: The word by which it begins or ends a transaction; empty for others.
+        changes_session: It may change session state.
+        control: The word that begins or ends a transaction; empty for others.
         session_bound: The words by which it is about whichever session runs it; empty
             for others. See ``session_bound``.
         changes_charset: It changes the character set of its session.
@@ -230,22 +230,21 @@ class Judgement(NamedTuple):
 
 
 def changes_session(sql: str) -> bool:
-    """True if the statement may leave the session otherwise than it was: with a lock, a
-    variable, a temporary table.
+    """Return whether a statement may change session state: locks, variables, temporary
+    tables.
 
-    After rows the server does not say so; of a lock it never does, and what a stored
-    function does the text does not show. A function behind a view or a trigger is not
-    seen here.
+    The server does not report changes after rows, and never locks. Stored functions
+    count as changes; functions called by a view or trigger are not detected.
     """
     return judge(sql).changes_session
 
 
 def refuse_charset_change(sql: str) -> None:
-    """Check that a statement leaves the session's character set as it is: in another
-    one a bound parameter may become SQL.
+    """Refuse a statement that changes the session's character set, which would allow
+    SQL injection through bound parameters.
 
     Raises:
-        InterfaceError: It would change it.
+        InterfaceError: It is such a statement.
     """
     if isinstance(sql, str) and judge(sql).changes_charset:
         raise charset_refusal()
@@ -260,27 +259,27 @@ def charset_refusal() -> errors.InterfaceError:
 
 
 def first_word(sql: str) -> str:
-    """The word a statement begins with, in upper case; empty where it begins with
-    anything else than a word or a comment.
+    """Return the first word of a statement in upper case, ignoring comments; empty if
+    there is none.
     """
     return judge(sql).word
 
 
 def commits(sql: str) -> bool:
-    """True if the statement commits an open transaction before it begins."""
+    """Return whether a statement commits an open transaction implicitly."""
     return judge(sql).commits
 
 
 def controls_transaction(sql: str) -> bool:
-    """True if the statement begins or ends a transaction by name.
+    """Return whether a statement explicitly begins or ends a transaction.
 
-    ROLLBACK TO a savepoint does neither.
+    ROLLBACK TO SAVEPOINT does neither.
     """
     return bool(judge(sql).control)
 
 
 def control_word(sql: str) -> str:
-    """The word by which a statement begins or ends a transaction; empty for others.
+    """Return the word that begins or ends a transaction; empty for other statements.
 
     Example:
         >>> control_word("/*!50000 commit */")
@@ -290,10 +289,10 @@ def control_word(sql: str) -> str:
 
 
 def judge(sql: str) -> Judgement:
-    """What a statement does to its session, by its text.
+    """Return the effects of a statement on its session, by its text.
 
-    Where a backslash makes it two statements, by the session's SQL mode, it does what
-    either does.
+    If a backslash has two possible meanings, depending on the SQL mode, the effects of
+    both are combined.
     """
     return _judge_short(sql) if len(sql) < 10_000 else _judge(sql)
 
@@ -334,8 +333,8 @@ def _judged(sql: str, *, backslash_escapes: bool) -> Judgement:
 _judge_short = lru_cache(maxsize=1024)(_judge)
 
 
-# A statement of this kind is about the session that runs it: outside a block the next
-# call may get another one.
+# Statements that affect only their session: outside a block the next call may use
+# another one.
 _SESSION_BOUND = re.compile(
     r"""(?ix)^[\s(;]*(?:
     BEGIN\b(?!\s+NOT\b) | START\s+TRANSACTION\b | COMMIT\b | ROLLBACK\b | SAVEPOINT\b
@@ -349,8 +348,8 @@ _SESSION_BOUND = re.compile(
 
 
 def session_bound(sql: str) -> str:
-    """The words of a statement that would begin or end a transaction, or lock tables,
-    in whichever session runs it; empty for any other statement.
+    """Return the words of a statement that begins or ends a transaction or locks
+    tables, and so affects only its session; empty for other statements.
 
     Example:
         >>> session_bound("set @a = 1, @@session.autocommit = 0")

@@ -1,17 +1,17 @@
-"""The servers' built-in functions, by which a statement is known to be a read.
+"""The servers' built-in functions, used to recognise reads.
 
-Taken from MariaDB 10.11 and MySQL 9 themselves: every word of their lists of functions,
-keywords and help topics, and every word in their programs, was called with no to four
-arguments, and is here if the server did not take it for a stored function.
-``tests/conformance/test_functions.py`` asks the running server again.
+Determined with MariaDB 10.11 and MySQL 9: every word of their lists of functions,
+keywords and help topics, and every word in their binaries, was called with zero to four
+arguments. It is listed if the server did not treat it as a stored function.
+``tests/conformance/test_functions.py`` repeats this with the running server.
 
-A name that only one of the two has built in may be a stored function on the other; such
-a function is taken for the built-in one.
+A name that is built in on only one of the two may be a stored function on the other;
+it is treated as the built-in one.
 """
 
 from typing import Dict, FrozenSet
 
-#: Functions of both that change nothing, take no lock and do not wait.
+#: Functions of both servers that change nothing, take no lock and do not wait.
 COMMON: FrozenSet[str] = frozenset(
     """
     ABS ACOS ADDDATE ADDTIME AES_DECRYPT AES_ENCRYPT ASCII ASIN ATAN ATAN2 AVG BIN
@@ -62,7 +62,7 @@ COMMON: FrozenSet[str] = frozenset(
     """.split()
 )
 
-#: The same, of MariaDB alone.
+#: The same, on MariaDB only.
 MARIADB: FrozenSet[str] = frozenset(
     """
     ADD_MONTHS AREA ASBINARY ASTEXT ASWKB ASWKT BINLOG_GTID_POS BOUNDARY BUFFER CENTROID

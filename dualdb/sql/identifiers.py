@@ -1,4 +1,4 @@
-"""Names of procedures, quoted."""
+"""Parsing and quoting of procedure names."""
 
 import re
 from typing import Tuple
@@ -6,7 +6,7 @@ from typing import Tuple
 from ..errors import ParameterError
 
 _QUOTED = r"`(?:[^`\x00]|``)+`"
-# Whatever a name may have but what belongs to another statement; a space within it.
+# Any characters of a name except those with a meaning in SQL; inner spaces are allowed.
 _BARE = r"(?![\s`])[^.;(),'\"\\\x00-\x1f\x7f\U00010000-\U0010ffff]+(?<!\s)"
 _PART = re.compile(f"{_QUOTED}|{_BARE}")
 _NAME = re.compile(rf"(?:{_QUOTED}|{_BARE})(?:\.(?:{_QUOTED}|{_BARE}))?")
@@ -16,13 +16,13 @@ LONGEST_NAME = 64
 
 
 def parts(name: str) -> Tuple[str, ...]:
-    """A procedure's name, ``name`` or ``schema.name``, as its one or two parts.
+    """Split a procedure's name, ``name`` or ``schema.name``, into its parts.
 
-    A part with a dot, a parenthesis or the like in it is written in backticks, and a
-    backtick in such a part twice, as in SQL.
+    A part with special characters must be in backticks, with backticks in it doubled,
+    as in SQL.
 
     Raises:
-        ParameterError: anything that is not such a name.
+        ParameterError: It is not such a name.
 
     Example:
         >>> parts("shop.`end of.day`")
@@ -32,19 +32,23 @@ def parts(name: str) -> Tuple[str, ...]:
     names = tuple([_unquoted(part) for part in found])
     if not names or any(len(part) > LONGEST_NAME for part in names):
         raise ParameterError(
-            f"{name!r} is no procedure name: use name or schema.name, and put a part with "
-            "a dot, a parenthesis, a quotation mark or the like in backticks"
+            f"{name!r} is not a procedure name: use name or schema.name, with backticks around a "
+            "part that has special characters"
         )
     return names
 
 
 def procedure(name: str) -> str:
-    """A procedure's name, ``name`` or ``schema.name``, quoted. Raises: as ``parts``."""
+    """Return a procedure's name, ``name`` or ``schema.name``, quoted.
+
+    Raises:
+        ParameterError: It is not such a name.
+    """
     return ".".join([quoted(part) for part in parts(name)])
 
 
 def quoted(part: str) -> str:
-    """One name as SQL text."""
+    """Return a name in backticks."""
     return "`" + part.replace("`", "``") + "`"
 
 

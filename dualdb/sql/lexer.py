@@ -1,7 +1,7 @@
-"""The one lexer of SQL: where quoted text, quoted names and comments are.
+"""A lexer that finds string literals, quoted names and comments in SQL.
 
-It knows what hides other text, and no grammar. The rules are those of MySQL and
-MariaDB (MySQL manual, "String Literals", "Schema Object Names", "Comments").
+It has no grammar. The rules are those of MySQL and MariaDB (MySQL manual, "String
+Literals", "Schema Object Names", "Comments").
 """
 
 import enum
@@ -10,7 +10,7 @@ from typing import Iterator, NamedTuple, Optional
 
 
 class Kind(enum.Enum):
-    """What a token is. Whatever is between two tokens is plain code."""
+    """The kind of a token. The text between two tokens is plain code."""
 
     #: ``'text'``, with a quote written twice or, where backslashes escape, as ``\\'``.
     TEXT = "text"
@@ -31,7 +31,7 @@ class Token(NamedTuple):
         kind: What it is.
         start: Its first character.
         stop: The character after its last.
-        closed: It ends before the statement does, or with it.
+        closed: It is terminated, rather than running into the end of the statement.
     """
 
     kind: Kind
@@ -41,7 +41,7 @@ class Token(NamedTuple):
 
 
 def _quoted(kind: Kind, quote: str, *, escapes: bool) -> str:
-    """A pattern of quoted text, to the end of the statement where it is not closed."""
+    """Return the pattern of quoted text; unterminated text extends to the end."""
     if escapes:
         inside = rf"[^{quote}\\]*(?:(?:{quote}{quote}|\\(?:.|\Z))[^{quote}\\]*)*"
     else:
@@ -50,8 +50,8 @@ def _quoted(kind: Kind, quote: str, *, escapes: bool) -> str:
 
 
 def _pattern(*, backslash_escapes: bool) -> "re.Pattern[str]":
-    # Whichever begins first hides what is in it. "--" begins a comment only before a
-    # space or control character.
+    # The first match wins. "--" begins a comment only before a space or control
+    # character.
     parts = [
         _quoted(Kind.TEXT, "'", escapes=backslash_escapes),
         _quoted(Kind.DOUBLE_QUOTED, '"', escapes=backslash_escapes),
@@ -67,7 +67,7 @@ _PATTERNS = {escapes: _pattern(backslash_escapes=escapes) for escapes in (True, 
 
 
 def tokens(sql: str, *, backslash_escapes: bool = True) -> Iterator[Token]:
-    """Find what is quoted and what is a comment.
+    """Find literals, quoted names and comments.
 
     Args:
         sql: The statement.
@@ -115,7 +115,7 @@ def _is_closed(kind: Kind, found: "re.Match[str]") -> bool:
     return found[f"{kind.name}_END"] is not None
 
 
-#: What ``code`` puts in place of each kind.
+#: The replacement of each kind in ``code``.
 _STAND_INS = {
     Kind.TEXT: " '' ",
     Kind.DOUBLE_QUOTED: " quoted ",
@@ -126,10 +126,10 @@ _STAND_INS = {
 
 
 def code(sql: str, *, backslash_escapes: bool = True) -> str:
-    """A statement without what its comments and quoted texts say.
+    """Return a statement without the contents of its comments and quoted texts.
 
-    A text becomes ``''``, a quoted name ``quoted``, and a comment a space; what is not
-    closed stays as it is.
+    A literal becomes ``''``, a quoted name ``quoted``, and a comment a space;
+    unterminated tokens are kept.
 
     Args:
         sql: The statement.
@@ -149,7 +149,7 @@ def code(sql: str, *, backslash_escapes: bool = True) -> str:
 
 
 def executed_code(sql: str, *, backslash_escapes: bool = True) -> str:
-    """As ``code``, but that executable comments are run and names are not quoted.
+    """Like ``code``, but with the contents of executable comments and quoted names.
 
     Example:
         >>> executed_code("/*!40101 SET `autocommit` = 0 */").split()
@@ -171,9 +171,9 @@ def executed_code(sql: str, *, backslash_escapes: bool = True) -> str:
 
 
 def masked(sql: str, *, backslash_escapes: bool = True) -> str:
-    """A statement in which every character of a quoted text or name is ``~``.
+    """Return a statement with ``~`` for each character of quoted texts and names.
 
-    Every other character is where it was. Comments, and what is not closed, stay.
+    Positions do not change. Comments and unterminated tokens are kept.
 
     Example:
         >>> masked("VALUES ('a)')")

@@ -1,9 +1,8 @@
-"""Values written as SQL literals.
+"""Conversion of values to SQL literals.
 
-A value is written by what it is, never by how it describes itself: of an instance of a
-subclass a copy of the base type is made with the base type's own means, and the value
-is refused unless the copy equals it. So pandas' NaT is not the year 1, a duration that
-counts otherwise is not another one, and no method of a subclass writes SQL.
+Instances of subclasses are first copied to the built-in base type, with methods of the
+base type only, and refused unless the copy equals the value. So pandas' NaT is not
+written as the year 1, and no method of a subclass can produce SQL.
 """
 
 import datetime
@@ -23,12 +22,12 @@ from ..errors import ParameterError
 
 
 class LiteralStyle(NamedTuple):
-    """How a session reads literals.
+    """How a session parses literals.
 
     Attributes:
-        backslash_escapes: A backslash in a text escapes the next character.
-        time_zone: The session's time zone, into which aware datetimes are converted;
-            None where it is not known, and they are refused.
+        backslash_escapes: A backslash in a literal escapes the next character.
+        time_zone: The session's time zone, to which aware datetimes are converted; None
+            if it is unknown, so that they are refused.
     """
 
     backslash_escapes: bool = True
@@ -39,16 +38,16 @@ DEFAULT_STYLE = LiteralStyle()
 
 
 class StyleDependent(ParameterError):
-    """Refused in this style; another session may take it."""
+    """The value is invalid in this literal style, but may be valid in another."""
 
 
-#: IN () is a syntax error and IN (NULL) makes NOT IN false as well; an empty subquery
-#: is right for both.
+#: IN () is a syntax error, and NOT IN (NULL) is never true; an empty subquery is
+#: correct for both.
 EMPTY_LIST = "(SELECT NULL FROM DUAL WHERE FALSE)"
 
-#: Digits before the point: of more both servers make 99999..., with a warning.
+#: Maximum digits before the decimal point; more become 99999... with a warning.
 _MOST_DIGITS = 81
-#: Digits after the point: what a column does not hold is rounded, and this is enough.
+#: Maximum digits after the decimal point; columns round them to far fewer.
 _MOST_DECIMALS = 1000
 
 _OFFSET = re.compile(r"([+-])(\d{1,2}):(\d{2})")
@@ -56,14 +55,14 @@ _OFFSET = re.compile(r"([+-])(\d{1,2}):(\d{2})")
 
 @lru_cache(maxsize=64)
 def time_zone(name: Optional[str]) -> Optional[datetime.tzinfo]:
-    """The time zone that a session's ``time_zone`` names.
+    """Return the time zone for a session's ``time_zone``.
 
     Args:
-        name: As the server has it: an offset such as "+02:00", or a name.
+        name: The value of the variable: an offset such as "+02:00", or a name.
 
     Returns:
-        None where nobody here knows it: for None and "SYSTEM", and for a name that
-        Python's database of time zones lacks.
+        The time zone; None for None and "SYSTEM", and for a name that is not in
+        Python's time zone database.
     """
     offset = _OFFSET.fullmatch(name or "")
     if offset is not None:
@@ -80,19 +79,19 @@ def time_zone(name: Optional[str]) -> Optional[datetime.tzinfo]:
 
 
 def literal(value: object, style: LiteralStyle = DEFAULT_STYLE) -> str:
-    """Write one value as SQL text.
+    """Return a value as an SQL literal.
 
     Args:
         value: None, bool, int, float, Decimal, str, bytes, bytearray, memoryview, date,
             time, datetime, timedelta, struct_time, UUID; an Enum member, by its value;
-            a scalar of numpy's, and whatever Python takes for an integer
-            (``__index__``); a tuple, list, set or frozenset of these.
-        style: How the session reads it.
+            a numpy scalar; any type with ``__index__``; a tuple, list, set or frozenset
+            of these.
+        style: How the session parses literals.
 
     Raises:
-        ParameterError: Any other type, a number that is not finite, a value that its
-            base type would write otherwise.
-        StyleDependent: An aware datetime, and the session's time zone is not known.
+        ParameterError: The type is not supported, the number is not finite, or the
+            value differs from its copy as a built-in type.
+        StyleDependent: It is an aware datetime, and the session's time zone is unknown.
 
     Example:
         >>> literal(("it's", 5))
@@ -105,7 +104,7 @@ def literal(value: object, style: LiteralStyle = DEFAULT_STYLE) -> str:
 
 
 def write(value: Any, style: LiteralStyle) -> str:
-    """As ``literal``; a RecursionError, TypeError or ValueError is the caller's."""
+    """Like ``literal``, but may also raise RecursionError, TypeError or ValueError."""
     kind = type(value)
     if kind is str:
         if style.backslash_escapes:
@@ -128,12 +127,14 @@ def write(value: Any, style: LiteralStyle) -> str:
 _SEQUENCES = frozenset({tuple, list, set, frozenset})
 
 
-# What makes a value of a built-in type out of one of a subclass. Only functions of the
-# built-in type itself are called: a subclass may have others under the same names.
+# Conversion of instances of subclasses to the built-in type. Only methods of the
+# built-in type itself are called, because a subclass may override them.
 
 
 def _copy_of(base: Type[Any], *names: str) -> Callable[[Any], Any]:
-    """What makes a copy by these fields, read by the base type's own descriptors."""
+    """Return a function that copies these fields, read by the base type's
+    descriptors.
+    """
     getters = [base.__dict__[name].__get__ for name in names]
     return lambda value: base(*[get(value) for get in getters])
 
@@ -161,15 +162,15 @@ _COPIES: Dict[type, Callable[[Any], Any]] = {
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
 }
 
-#: What a scalar of numpy's may be: one of nanoseconds gives an int, which says nothing.
+#: Results accepted from numpy's ``item()``; for nanoseconds it returns a bare int.
 _OF_NUMPY = (bool, float, datetime.datetime, datetime.date, datetime.timedelta)
 
 
 def _plain(value: object) -> Any:
-    """The same value, of a built-in type.
+    """Convert a value to a built-in type.
 
     Raises:
-        ParameterError: There is none, or it does not equal the value.
+        ParameterError: It is not possible, or the result does not equal the value.
     """
     kind = type(value)
     try:
@@ -184,15 +185,15 @@ def _plain(value: object) -> Any:
     if not same:
         raise ParameterError(
             f"a {kind.__name__} cannot be a parameter: written as a {type(plain).__name__} it "
-            "would be another value; convert it, or pass None for NULL"
+            "would be a different value; convert it, or pass None for NULL"
         )
     return plain
 
 
 def _unchecked(value: Any, kind: Any) -> Tuple[Any, bool]:
-    """A built-in value for it, and whether that must equal it."""
+    """Return a built-in value, and whether it must equal the original."""
     if issubclass(kind, enum.Enum):
-        # A plain Enum equals nothing but itself; one that is an int or a str as well
+        # A plain Enum member equals only itself; an IntEnum or StrEnum member also
         # equals its value.
         return value.value, any(base in _COPIES for base in kind.__mro__)
     for base in kind.__mro__[1:]:
@@ -203,8 +204,7 @@ def _unchecked(value: Any, kind: Any) -> Tuple[Any, bool]:
         if type(plain) in _OF_NUMPY:
             return plain, True
     if hasattr(kind, "__index__"):
-        # Python's own promise that it is this integer; of what can be compared it is
-        # checked.
+        # __index__ promises the exact integer; verified if the type defines __eq__.
         return int.__int__(kind.__index__(value)), kind.__eq__ is not object.__eq__
     raise ParameterError(
         f"a {kind.__name__} cannot be a parameter: convert it to a str, a number, bytes, a date "
@@ -216,18 +216,18 @@ def _is_numpy_scalar(kind: type) -> bool:
     return any(base.__module__ == "numpy" and base.__name__ == "generic" for base in kind.__mro__)
 
 
-# Of values of exactly these types.
+# Writers for values of exactly these types.
 
 
 def _number(value: float) -> str:
     if not math.isfinite(value):
-        raise ParameterError(f"{value} has no place in SQL: a number must be finite")
+        raise ParameterError(f"{value} cannot be a parameter: a number must be finite")
     return str(encoders[float](value))
 
 
 def _decimal(value: decimal.Decimal) -> str:
     if not value.is_finite():
-        raise ParameterError(f"{value} has no place in SQL: a number must be finite")
+        raise ParameterError(f"{value} cannot be a parameter: a number must be finite")
     exponent = value.as_tuple().exponent
     assert isinstance(exponent, int)
     if value.adjusted() >= _MOST_DIGITS or exponent >= _MOST_DIGITS:
@@ -250,8 +250,8 @@ def _moment(value: datetime.datetime, style: LiteralStyle) -> str:
     if value.tzinfo is not None:
         if style.time_zone is None:
             raise StyleDependent(
-                "a datetime with a time zone is written where the configuration states the "
-                'session\'s, as in DatabaseConfig(time_zone="+00:00"); elsewhere pass '
+                "a datetime with a time zone requires a configured time zone of the session, as in "
+                'DatabaseConfig(time_zone="+00:00"); otherwise pass '
                 "value.astimezone(zone).replace(tzinfo=None)"
             )
         value = _in_zone(value, style.time_zone)
@@ -285,7 +285,7 @@ def _duration(value: datetime.timedelta) -> str:
 def _time(value: datetime.time) -> str:
     if value.tzinfo is not None:
         raise ParameterError(
-            "a time with a time zone has no place in SQL: pass value.replace(tzinfo=None)"
+            "a time with a time zone cannot be a parameter: pass value.replace(tzinfo=None)"
         )
     return f"'{value.isoformat()}'"
 

@@ -1,4 +1,4 @@
-"""Parameters: placeholders bound."""
+"""Binding of parameters to placeholders."""
 
 import re
 from datetime import timezone
@@ -10,7 +10,7 @@ from . import lexer
 from .literals import DEFAULT_STYLE, EMPTY_LIST, LiteralStyle, StyleDependent, write
 
 #: Parameters of a statement: a tuple or list for ``%s``, a mapping for ``%(name)s``,
-#: None for a statement that is sent as it stands.
+#: None to send the statement unchanged.
 Params = Union[Sequence[Any], Mapping[str, Any], None]
 
 
@@ -24,7 +24,7 @@ def bind(sql: str, params: Params, style: LiteralStyle = DEFAULT_STYLE) -> str:
 
     The placeholders are the drivers': ``%s`` with a tuple or list, ``%(name)s`` with a
     mapping. With parameters, even empty ones, a literal percent sign is written ``%%``;
-    with ``params=None`` the statement is sent as it stands. A sequence among the
+    with ``params=None`` the statement is sent unchanged. A sequence among the
     parameters becomes ``(1,2,3)`` for ``IN``; an empty one matches nothing. Within
     quotes or a comment a placeholder takes a number alone: anything else would end the
     quoted text.
@@ -32,11 +32,11 @@ def bind(sql: str, params: Params, style: LiteralStyle = DEFAULT_STYLE) -> str:
     Args:
         sql: The statement.
         params: Its parameters.
-        style: How the session reads literals.
+        style: How the session parses literals.
 
     Raises:
-        ParameterError: Wrong number, missing name, wrong kind or type of parameter.
-        StyleDependent: The same, and a session of another style may take it.
+        ParameterError: The number, a name, or the type of a parameter is wrong.
+        StyleDependent: The same, but it may be valid in a session of another style.
 
     Example:
         >>> bind("SELECT %s, %s", (1, "a"))
@@ -61,25 +61,24 @@ def bind(sql: str, params: Params, style: LiteralStyle = DEFAULT_STYLE) -> str:
         return sql % named
     hint = ""
     if isinstance(params, (str, bytes, int, float)):
-        hint = "; one parameter is written (value,)"
+        hint = "; for one parameter write (value,)"
     raise ParameterError(
-        f"params is a tuple or list, a mapping, or None, not {type(params).__name__}{hint}"
+        f"params must be a tuple, list, mapping or None, not {type(params).__name__}{hint}"
     )
 
 
 def bind_early(sql: str, params: Params) -> Tuple[str, bool]:
-    """Write the parameters into a statement before it is known how the session reads
-    literals.
+    """Write the parameters into a statement before the session's style is known.
 
     Args:
         sql: The statement.
         params: Its parameters.
 
     Returns:
-        The statement as most sessions take it, and whether its session must be known.
+        The statement in the usual style, and whether it depends on the style.
 
     Raises:
-        ParameterError: No session takes it.
+        ParameterError: It is invalid in every style.
     """
     try:
         return bind(sql, params), False
@@ -94,12 +93,12 @@ def bind_early(sql: str, params: Params) -> Tuple[str, bool]:
 
 
 def names(sql: str) -> List[str]:
-    """The names of a statement's ``%(name)s`` placeholders."""
+    """Return the names of a statement's ``%(name)s`` placeholders."""
     return list(_placeholders(sql, True).names)
 
 
 def has_placeholders(sql: str) -> bool:
-    """Whether there are any.
+    """Return whether a statement has placeholders.
 
     Raises:
         ParameterError: There is a percent sign that is neither one nor written ``%%``.
@@ -132,7 +131,7 @@ def _positional(
         )
     values = params
     if type(params) is not tuple and type(params) is not list:
-        # A subclass may count and list its items otherwise.
+        # A subclass may override __len__ and __iter__.
         iterate: Any = tuple.__iter__ if isinstance(params, tuple) else list.__iter__
         values = list(iterate(params))
     if len(values) != found.positions:
@@ -189,14 +188,13 @@ def _check_places(sql: str, found: _Placeholders, texts: Sequence[str]) -> None:
 
 
 def _placeholders(sql: str, backslash_escapes: bool) -> _Placeholders:
-    # A long statement is one with its values written in: it will not be seen again, and
-    # would be kept for nothing.
+    # Long statements usually contain their values, so caching them is useless.
     find = _kept_placeholders if len(sql) < 10_000 else _found_placeholders
     return find(sql, backslash_escapes)
 
 
 def _found_placeholders(sql: str, backslash_escapes: bool) -> _Placeholders:
-    """What is neither one nor ``%%`` is refused: Python's ``%`` can do the rest."""
+    """Find the placeholders; refuse any other use of ``%`` but ``%%``."""
     names: List[str] = []
     starts: List[int] = []
     for found in _PLACEHOLDER.finditer(sql):
@@ -206,8 +204,8 @@ def _found_placeholders(sql: str, backslash_escapes: bool) -> _Placeholders:
             names.append(found["name"])
         elif not found["plain"]:
             raise ParameterError(
-                f"{sql[found.start() : found.start() + 2]!r} at character {found.start()} is no "
-                "placeholder: use %s or %(name)s, and write %% for a percent sign (or pass "
+                f"{sql[found.start() : found.start() + 2]!r} at character {found.start()} is not "
+                "a placeholder: use %s or %(name)s, and write %% for a percent sign (or pass "
                 "params=None)"
             )
         starts.append(found.start())
@@ -218,7 +216,7 @@ def _found_placeholders(sql: str, backslash_escapes: bool) -> _Placeholders:
 
 
 def _within(sql: str, starts: List[int], backslash_escapes: bool) -> FrozenSet[int]:
-    """The numbers of the places that are within a token."""
+    """Return the numbers of the positions that are within a token."""
     inside: List[int] = []
     number = 0
     for token in lexer.tokens(sql, backslash_escapes=backslash_escapes):

@@ -578,12 +578,12 @@ def test_what_has_no_order_here_is_refused(db: Any, io: IO, databases: Databases
     ):
         for shard_id in (1, 2):
             databases.run(shard_id, "DROP TABLE IF EXISTS odd", f"CREATE TABLE odd (a {type_})")
-        with pytest.raises(ParameterError, match="whose order is not known here"):
+        with pytest.raises(ParameterError, match="whose order is not supported"):
             io.collect(db.shards().merge("SELECT a FROM odd", order_by="a"))
         refused: Any = (
             (ScatterError, "Incorrect arguments")
             if mysql and type_ == "GEOMETRY"
-            else (ParameterError, "order is not known here")
+            else (ParameterError, "order is not supported")
         )
         with pytest.raises(refused[0], match=refused[1]):
             io(db.shards().aggregate("SELECT a FROM odd", top=Max("a")))

@@ -65,7 +65,7 @@ def test_a_value_that_is_refused_is_not_sent(db: Any, io: IO) -> None:
         lambda: db.call("nowhere", (NoTime(1, 1, 1),)),
     ]
     for call in calls:
-        with pytest.raises(ParameterError, match="would be another value"):
+        with pytest.raises(ParameterError, match="would be a different value"):
             io(call())
 
 

@@ -95,7 +95,7 @@ def test_sums_beyond_what_python_rounds_to() -> None:
     assert totals({1: [[0.1]], 2: [[0.2]]}, [floating], [None, 4], s=Sum("a")) == [
         {"s": pytest.approx(0.3)}
     ]
-    with pytest.raises(ParameterError, match="s is of a type that is not summed here"):
+    with pytest.raises(ParameterError, match="s has a type that cannot be summed"):
         totals({1: [[0.1]]}, [Column("0", FIELD_TYPE.BLOB, 0, 63, 0)], [None, 4], s=Sum("a"))
 
 

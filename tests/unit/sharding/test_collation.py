@@ -90,7 +90,7 @@ def test_how_a_column_compares(column: Column, translated: Any, kind: str, terms
     ],
 )
 def test_what_has_no_known_order(type_code: int, translated: Any) -> None:
-    with pytest.raises(ParameterError, match="the column 'a' is .* whose order is not known here"):
+    with pytest.raises(ParameterError, match="the column 'a' has .* whose order is not supported"):
         key("the column 'a'", Column("a", type_code, 0, 45, 0), translated)
 
 

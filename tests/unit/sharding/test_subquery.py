@@ -37,9 +37,9 @@ def test_a_query_that_may_stand_in_parentheses(text: str, said: Any) -> None:
     ("text", "why"),
     [
         (7, "sql must be str"),
-        ("", "a query is expected"),
-        ("UPDATE t SET a = 1", "a query is expected"),
-        ("(SELECT 1)", "a query is expected"),
+        ("", "sql must be a query"),
+        ("UPDATE t SET a = 1", "sql must be a query"),
+        ("(SELECT 1)", "sql must be a query"),
         ("SELECT 1; SELECT 2", "more than one statement"),
         ("SELECT 1 LIMIT 3", "its own LIMIT.*use limit="),
         ("SELECT 1 UNION SELECT 2 limit 3", "its own LIMIT"),
@@ -49,10 +49,10 @@ def test_a_query_that_may_stand_in_parentheses(text: str, said: Any) -> None:
         ("SELECT a FROM t OFFSET 3 ROWS", "its own OFFSET"),
         ("SELECT 1) AS q, (SELECT 2", "parentheses"),
         ("SELECT (1", "parentheses"),
-        ("SELECT 'a", "without an end"),
-        ("SELECT 1 /* all", "without an end"),
-        ("SELECT 1 /*! LIMIT 1 */", "executed"),
-        ("SELECT '\\', 'LIMIT 1 -- '", "two ways"),
+        ("SELECT 'a", "an unterminated"),
+        ("SELECT 1 /* all", "an unterminated"),
+        ("SELECT 1 /*! LIMIT 1 */", "executable comment"),
+        ("SELECT '\\', 'LIMIT 1 -- '", "ambiguous"),
     ],
 )
 def test_a_query_that_may_not(text: Any, why: str) -> None:

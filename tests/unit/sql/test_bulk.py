@@ -124,7 +124,7 @@ def test_a_row_that_is_longer_than_a_chunk_is_one() -> None:
 def test_a_row_that_does_not_fit_is_named() -> None:
     for rows, says in (
         ([(1,), (1, 2)], "row 1: the statement has 1 placeholder"),
-        ([(1,), None], "row 1: a row is"),
+        ([(1,), None], "row 1: a row must be"),
     ):
         with pytest.raises(ParameterError, match=says):
             list(chunks("INSERT INTO t (a) VALUES (%s)", rows, 10, 300))

@@ -91,9 +91,9 @@ def test_plain_reads(sql: str, plain: bool) -> None:
         ("SELECT now ()", "NOW with a space before its parenthesis may be a stored function"),
         ("SELECT 1; SELECT 2", "it has a second statement"),
         ("SELECT @a := 1", "it has an assignment to a variable"),
-        ("SELECT 1 /*! INTO @x */", "it has a comment that is executed"),
-        ('SELECT "a', "it has a quotation mark that is not closed"),
-        ("SELECT 'a\\'", "a backslash may or may not end a text"),
+        ("SELECT 1 /*! INTO @x */", "it has an executable comment"),
+        ('SELECT "a', "it has an unterminated quotation"),
+        ("SELECT 'a\\'", "the meaning of a backslash depends on the SQL mode"),
         ("SELECT 1", ""),
     ],
 )

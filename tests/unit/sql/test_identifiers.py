@@ -56,5 +56,5 @@ def test_procedure_names(name: str, quoted: str) -> None:
     ],
 )
 def test_other_names_are_refused(name: Any) -> None:
-    with pytest.raises(ParameterError, match="is no procedure name"):
+    with pytest.raises(ParameterError, match="is not a procedure name"):
         procedure(name)

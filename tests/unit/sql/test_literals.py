@@ -83,7 +83,7 @@ def test_the_methods_of_a_subclass_write_nothing(base: Any) -> None:
 def test_a_value_that_its_base_would_write_otherwise_is_refused(base: Any) -> None:
     given, _ = BUILT_IN[base]
     namespace = {"__eq__": lambda self, other: False, "__hash__": base.__hash__}
-    with pytest.raises(ParameterError, match="would be another value"):
+    with pytest.raises(ParameterError, match="would be a different value"):
         literal(made(base, given, type("Other", (base,), namespace)))
 
 
@@ -146,7 +146,7 @@ def test_a_member_of_an_enum_is_its_value(member: Any, text: str) -> None:
 
 
 def test_a_member_of_which_it_is_not_clear_what_it_is_is_refused() -> None:
-    with pytest.raises(ParameterError, match="would be another value"):
+    with pytest.raises(ParameterError, match="would be a different value"):
         literal(Named.A)
 
 

@@ -55,21 +55,21 @@ def test_bind(sql: str, params: Any, text: str) -> None:
         ("SELECT %s", (), "1 placeholder(s) %s, but 0 parameter(s)"),
         ("SELECT %s", (1, 2), "1 placeholder(s) %s, but 2 parameter(s)"),
         ("SELECT 1", (1,), "0 placeholder(s) %s, but 1 parameter(s)"),
-        ("SELECT %s", "abc", "not str; one parameter is written (value,)"),
-        ("SELECT %s", 5, "not int; one parameter is written (value,)"),
+        ("SELECT %s", "abc", "not str; for one parameter write (value,)"),
+        ("SELECT %s", 5, "not int; for one parameter write (value,)"),
         ("SELECT %s", {1, 2}, "not set"),
         ("SELECT %s", {"a": 1}, "pass a tuple or list, not a mapping"),
         ("SELECT %(a)s", (1,), "pass a mapping, not a tuple"),
         ("SELECT %(a)s", {"b": 1}, "no parameter named 'a'; the names given are ['b']"),
         ("SELECT %(a)s, %s", {"a": 1}, "mixes"),
-        ("SELECT '%Y'", (), "'%Y' at character 8 is no placeholder"),
-        ("SELECT %d", (1,), "'%d' at character 7 is no placeholder"),
+        ("SELECT '%Y'", (), "'%Y' at character 8 is not a placeholder"),
+        ("SELECT %d", (1,), "'%d' at character 7 is not a placeholder"),
         ("SELECT %s", (object(),), "a object cannot be a parameter"),
         ("SELECT %s", ({"a": 1},), "a dict cannot be a parameter"),
         ("SELECT %(pay)s", {"pay": object()}, "parameter 'pay': a object cannot be a parameter"),
-        ("SELECT %s", (float("nan"),), "nan has no place in SQL"),
-        ("SELECT %s", (decimal.Decimal("Infinity"),), "Infinity has no place in SQL"),
-        ("  ", None, "the statement is empty"),
+        ("SELECT %s", (float("nan"),), "nan cannot be a parameter"),
+        ("SELECT %s", (decimal.Decimal("Infinity"),), "Infinity cannot be a parameter"),
+        ("  ", None, "sql is empty"),
         ("UPDATE t SET a = %s WHERE id IN %s", ([], [1]), "an empty sequence is for IN alone"),
         ("UPDATE t SET a = '%%', b = %(a)s", {"a": ()}, "an empty sequence is for IN alone"),
         (b"SELECT 1", None, "sql must be str, not bytes"),
@@ -133,7 +133,9 @@ def test_placeholders_of_long_statements_are_found_too(length: int) -> None:
     assert bind(f"SELECT '{padding}', %s", (1,)) == f"SELECT '{padding}', 1"
     assert names(f"SELECT '{padding}', %(a)s, %(b)s") == ["a", "b"]
     assert names("SELECT %s") == []
-    with pytest.raises(ParameterError, match=f"'%d' at character {length + 11} is no placeholder"):
+    with pytest.raises(
+        ParameterError, match=f"'%d' at character {length + 11} is not a placeholder"
+    ):
         bind(f"SELECT '{padding}', %d", (1,))
 
 
@@ -146,7 +148,7 @@ def test_the_message_names_the_parameter_that_is_wrong() -> None:
     assert str(caught.value) == "sql must be str, not int"
     with pytest.raises(ParameterError) as caught:
         bind(" ", None)
-    assert str(caught.value) == "the statement is empty"
+    assert str(caught.value) == "sql is empty"
 
 
 @pytest.mark.parametrize("name", ["", None, 5, b"a"])
