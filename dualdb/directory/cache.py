@@ -1,19 +1,21 @@
-"""The shards of keys that were looked up, for a while."""
+"""A cache of the shards of keys."""
 
 import threading
 import time
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-#: Above this the oldest tenth is dropped at once, so that a full cache does not pay for
-#: each new key.
+#: A full cache evicts one part in this many at once, so that not every new key pays for
+#: an eviction.
 _EVICTED = 10
 
 
 class Entry(NamedTuple):
-    """What a lookup gave: ``shard_id`` is None for a key that has no shard.
+    """The result of a lookup.
 
-    ``at`` is when the lookup began, ``expires`` until when it holds, both by the clock
-    of the cache.
+    Attributes:
+        shard_id: The shard's id; None for a key that has no shard.
+        at: When the lookup began, by the clock of the cache.
+        expires: When the entry expires, by the clock of the cache.
     """
 
     shard_id: Optional[int]
@@ -24,15 +26,14 @@ class Entry(NamedTuple):
 class KeyCache:
     """A bounded map from keys to shards whose entries expire.
 
-    An expired entry stays until it is replaced or evicted, because it is better than
-    nothing while the table cannot be read (``stale``). A key that has no shard is
-    remembered for a shorter time.
+    Expired entries are kept until they are replaced or evicted, as a fallback while the
+    table cannot be read (``stale``).
 
     Args:
-        ttl: Seconds that an answer holds.
-        negative_ttl: Seconds that "this key has no shard" holds.
-        size: The most keys that are kept; the oldest are dropped first.
-        clock: Gives the time, in seconds.
+        ttl: Seconds until the entry of a key with a shard expires.
+        negative_ttl: Seconds until the entry of a key without a shard expires.
+        size: The most keys; the oldest are evicted first.
+        clock: Returns seconds.
     """
 
     def __init__(
@@ -47,37 +48,41 @@ class KeyCache:
         self._size = size
         self.clock = clock
         self._entries: Dict[Any, Entry] = {}
-        #: Grows with each change that makes lookups in progress worthless.
+        #: Incremented by each change that invalidates lookups in progress.
         self.version = 0
         self.forked()
 
     def forked(self) -> None:
-        """As in a process where no other thread holds the lock."""
+        """Replace the lock in a forked child."""
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: object) -> Optional[Entry]:
-        """The entry of a key if it still holds."""
+        """Return the entry of a key if it has not expired."""
         entry = self._entries.get(key)
         return entry if entry is not None and self.clock() < entry.expires else None
 
     def stale(self, key: object) -> Optional[Entry]:
-        """The entry of a key, however old, if it names a shard."""
+        """Return the entry of a key, even if it has expired, if it has a shard."""
         entry = self._entries.get(key)
         return entry if entry is not None and entry.shard_id is not None else None
 
     def put(self, found: Mapping[Any, Optional[int]], began: float, version: int) -> None:
-        """Keep what a lookup gave that began at ``began``, when the cache had this
-        ``version``; nothing if it was changed since.
+        """Store the results of a lookup, unless the cache was changed since it began.
+
+        Args:
+            found: The shard ids by key; None for a key without a shard.
+            began: When the lookup began, by the clock of the cache.
+            version: The ``version`` of the cache at that time.
         """
         with self._lock:
             if version != self.version:
                 return
             for key, shard_id in found.items():
                 ttl = self._negative_ttl if shard_id is None else self._ttl
-                # at the end again, so that the order is that of their age
+                # moved to the end, so that entries are ordered by age
                 self._entries.pop(key, None)
                 self._entries[key] = Entry(shard_id, began, began + ttl)
             if len(self._entries) > self._size:
@@ -89,8 +94,10 @@ class KeyCache:
             del self._entries[key]
 
     def assigned(self, key: object, shard_id: int) -> None:
-        """A key has been given a shard: no key is known to have none any more, because
-        one key can have several spellings under the collation of its column.
+        """Store the shard of a newly assigned key.
+
+        All negative entries are removed, because the key may be cached in another
+        spelling that is equal under the collation of its column.
         """
         with self._lock:
             self.version += 1
@@ -101,14 +108,14 @@ class KeyCache:
             self._entries[key] = Entry(shard_id, now, now + self._ttl)
 
     def clear(self) -> None:
-        """Forget everything, also what is being looked up now."""
+        """Remove all entries, and discard the results of lookups in progress."""
         with self._lock:
             self.version += 1
             self._entries = {}
 
 
 def split(cache: KeyCache, keys: Iterable[Any]) -> Tuple[Dict[Any, Optional[int]], List[Any]]:
-    """What the cache knows of these keys, and those that must be looked up."""
+    """Return the cached shards of keys, and the keys that must be looked up."""
     known: Dict[Any, Optional[int]] = {}
     missing: List[Any] = []
     for key in keys:

@@ -1,4 +1,4 @@
-"""Where a call would go, and why."""
+"""Explanations of routing decisions."""
 
 import enum
 from typing import NamedTuple, Optional
@@ -9,9 +9,9 @@ from ..topology.shard_map import Shard, Status
 
 
 class RouteReason(enum.Enum):
-    """Why a call goes where it goes, or goes nowhere."""
+    """The reason for the route of a call, or for refusing it."""
 
-    #: No shard was asked for: no session, no shard_id in it, or no argument at all.
+    #: No shard was requested: no session, no shard_id in it, or no argument at all.
     NO_SHARD = "no_shard"
     #: The shard is active.
     ACTIVE = "active"
@@ -39,15 +39,15 @@ class RouteReason(enum.Enum):
 
 
 class RouteExplanation(NamedTuple):
-    """Where a call would go now.
+    """The route that a call would take now.
 
     Attributes:
         target: ``"global"`` or ``"shard 7"``; None if the call would be refused, or is
-            not known without I/O.
-        shard_id: The shard that was asked for, or found by the key; None for none.
-        reason: Why.
-        detail: The same for people.
-        map_version: The version of the shard map that was looked at.
+            unknown without I/O.
+        shard_id: The shard that was requested, or found by the key; None for none.
+        reason: The reason.
+        detail: The reason as text.
+        map_version: The version of the shard map that was used.
     """
 
     target: Optional[str]
@@ -74,19 +74,19 @@ def explain(
     absent: AbsentShard,
     failure: Optional[str],
 ) -> RouteExplanation:
-    """Where the map leads, and why; by the rules of ``routing.choose``.
+    """Explain a route, by the rules of ``routing.choose``.
 
     Args:
-        shard: The row of the shard, None if the map has none.
-        shard_id: The shard that is asked for.
-        version: The map's.
-        named: The caller named the shard outright.
-        absent: What a session gets whose shard is absent.
-        failure: How the last connect to the shard failed.
+        shard: The shard; None if the map does not have it.
+        shard_id: The requested shard.
+        version: The version of the map.
+        named: The caller named the shard explicitly.
+        absent: The database of a session whose shard is absent.
+        failure: The error of the last connect to the shard; None if it succeeded.
     """
     if shard_id is None:
         return RouteExplanation(
-            "global", None, RouteReason.NO_SHARD, "no shard is asked for", version
+            "global", None, RouteReason.NO_SHARD, "no shard is requested", version
         )
     if shard is None or shard.status is Status.INACTIVE:
         state = "is not in the shard table" if shard is None else "is inactive"

@@ -1,4 +1,4 @@
-"""What may be a key, by the column that keeps it, and the hash bucket of a key."""
+"""Validation of keys by the type of their column, and hash buckets of keys."""
 
 import enum
 import hashlib
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 from ..errors import ParameterError
 
-#: Key columns hold one of these.
+#: The types of stored keys.
 StoredKey = Union[int, str, bytes]
 
 _INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
@@ -28,11 +28,10 @@ class KeyKind(enum.Enum):
 
 
 class KeyColumn(NamedTuple):
-    """The column of a lookup table that holds the keys.
+    """The key column of a lookup table.
 
-    A server converts what it compares: on a BIGINT column ``= 'abc'`` finds key 0, and
-    on a VARCHAR ``= 7`` finds '7x'. So a key of another type than the column's is
-    refused, and never compared.
+    Servers convert values in comparisons: on a BIGINT column ``= 'abc'`` matches key 0,
+    and on a VARCHAR ``= 7`` matches '7x'. So keys of another type are refused.
     """
 
     name: str
@@ -43,10 +42,10 @@ class KeyColumn(NamedTuple):
     length: Optional[int] = None
 
     def stored(self, key: object) -> StoredKey:
-        """The key as the column stores it.
+        """Return the key as the column stores it.
 
         Raises:
-            ParameterError: It cannot be a key of this column.
+            ParameterError: It is not a valid key of this column.
         """
         if self.kind is KeyKind.INTEGER:
             return self._integer(key)

@@ -1,4 +1,4 @@
-"""Which shard a new key is given."""
+"""Placement of new keys on shards."""
 
 import random
 import threading
@@ -8,15 +8,15 @@ from ..errors import ParameterError
 
 
 class Candidate(NamedTuple):
-    """A shard that takes new keys now.
+    """A shard that accepts new keys.
 
     Attributes:
-        shard_id: Which.
-        weight: Its share beside the others', from the column ``weight`` of its row; 1
-            if there is none.
-        keys: How many keys it has, as far as that was counted; 0 for a policy that does
-            not need it.
-        name: From the column ``shard_name`` of its row, or None.
+        shard_id: The shard's id.
+        weight: Its share relative to the others, from the column ``weight`` of its row;
+            1 if there is none.
+        keys: The number of its keys, if it was counted; 0 for a policy that does not
+            need it.
+        name: The name in the column ``shard_name`` of its row, or None.
     """
 
     shard_id: int
@@ -25,7 +25,7 @@ class Candidate(NamedTuple):
     name: Any = None
 
 
-#: Chooses among the shards that take new keys; may be a coroutine function in asyncio.
+#: Chooses a shard for a key among the candidates; in asyncio also a coroutine function.
 PlacementFunction = Callable[[Any, Sequence[Candidate]], Any]
 PlacementName = Literal["least_loaded", "weighted", "round_robin"]
 Placement = Union[PlacementName, PlacementFunction]
@@ -34,7 +34,11 @@ NAMES = ("least_loaded", "weighted", "round_robin")
 
 
 def check_placement(placement: object) -> None:
-    """Raises: ValueError where it is no placement."""
+    """Validate a placement.
+
+    Raises:
+        ValueError: It is neither a known name nor a function.
+    """
     if placement not in NAMES and not callable(placement):
         raise ValueError(
             f"placement must be one of {', '.join(map(repr, NAMES))} or a function, "
@@ -43,10 +47,13 @@ def check_placement(placement: object) -> None:
 
 
 class Rotation:
-    """Smooth weighted round robin, as nginx has it: every shard has its share of any
-    run of choices, and choices of one shard are spread.
+    """Smooth weighted round robin, as in nginx: every shard gets its share of any
+    sequence of choices, evenly spread.
 
-    Each process begins at a random place, lest all begin with the same shard.
+    Each process starts at a random position, so that not all start with the same shard.
+
+    Args:
+        spread: Returns a random number from 0 to 1.
     """
 
     def __init__(self, spread: Callable[[], float] = random.random) -> None:
@@ -55,12 +62,17 @@ class Rotation:
         self.forked()
 
     def forked(self) -> None:
-        """As in a process where no other thread holds the lock."""
+        """Replace the lock in a forked child."""
         self._lock = threading.Lock()
         self._current = {}
 
     def choose(self, candidates: Sequence[Candidate], *, weighted: bool) -> int:
-        """The shard whose turn it is."""
+        """Return the id of the next shard.
+
+        Args:
+            candidates: The candidates.
+            weighted: Use their weights, rather than equal shares.
+        """
         weights = {each.shard_id: each.weight if weighted else 1.0 for each in candidates}
         total = sum(weights.values())
         with self._lock:
@@ -77,20 +89,20 @@ class Rotation:
 def least_loaded(
     candidates: Sequence[Candidate], spread: Callable[[], float] = random.random
 ) -> int:
-    """The shard with the fewest keys for its weight; at random among equals."""
+    """Return the shard with the fewest keys per weight; ties are broken randomly."""
     return min(candidates, key=lambda each: (each.keys / each.weight, spread())).shard_id
 
 
 def check_choice(chosen: object, candidates: Sequence[Candidate]) -> int:
-    """What a placement function returned, if it is one of the candidates.
+    """Validate the result of a placement function.
 
     Raises:
-        ParameterError: It is not.
+        ParameterError: It is not one of the candidates.
     """
     ids = [each.shard_id for each in candidates]
     if isinstance(chosen, bool) or chosen not in ids:
         raise ParameterError(
-            f"placement returned {chosen!r}, which is none of the shards that take new keys: {ids}"
+            f"placement returned {chosen!r}, which is not one of the candidates: {ids}"
         )
     return ids[ids.index(chosen)]
 
@@ -98,9 +110,9 @@ def check_choice(chosen: object, candidates: Sequence[Candidate]) -> int:
 def spread_buckets(
     owners: Mapping[int, int], buckets: int, weights: Mapping[int, float]
 ) -> Dict[int, int]:
-    """The buckets that must change their shard, so that each shard has its share.
+    """Compute the fewest bucket moves that give each shard its share.
 
-    As few move as can be: only those of shards that are not in ``weights``, those that
+    Only these move: those of shards that are not in ``weights``, those that
     a shard has above its share, and those that have no shard.
 
     Args:
@@ -136,15 +148,15 @@ def spread_buckets(
 def _shares(
     buckets: int, weights: Mapping[int, float], owners: Mapping[int, int]
 ) -> Dict[int, int]:
-    """How many buckets each shard is to have; they add up to ``buckets``."""
+    """Return the number of buckets for each shard; the sum is ``buckets``."""
     total = sum(weights.values())
     exact = {shard_id: buckets * weight / total for shard_id, weight in weights.items()}
     shares = {shard_id: int(share) for shard_id, share in exact.items()}
     has = dict.fromkeys(weights, 0)
     for owner in owners.values():
         has[owner] = has.get(owner, 0) + 1
-    # What rounding down leaves goes to those that lost most by it, and among them to
-    # those that have it already.
+    # The remainder goes to the shards that lost most by rounding down, preferring those
+    # that already have the buckets.
     by_loss = sorted(
         weights,
         key=lambda shard_id: (

@@ -1,4 +1,4 @@
-"""What a service has for keys, ids and scopes: mixed into the router."""
+"""The mixins of the router for keys, ids and scopes."""
 
 from abc import abstractmethod
 from functools import partial
@@ -78,10 +78,12 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
     def _routes(self, named: Optional[List[int]]) -> Dict[int, steps.Route]: ...
 
     @abstractmethod
-    def session(self, client_session: object) -> TargetT: ...
+    def session(self, client_session: object) -> TargetT:
+        """Return a target for a session's database."""
 
     @abstractmethod
-    def shard(self, shard_id: int) -> TargetT: ...
+    def shard(self, shard_id: int) -> TargetT:
+        """Return a target for one shard."""
 
     # Keys.
 
@@ -156,7 +158,10 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         return self._scatter(sorted(owned), policy, owned)
 
     def shard_id_of(self, key: object) -> IntR:
-        """The shard id of a key.
+        """Return the shard id of a key, which is looked up if it is not cached.
+
+        Args:
+            key: The key.
 
         Raises:
             KeyNotFound: It has none.
@@ -166,7 +171,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
     def _lookup_keys(
         self, keys: List[Any]
     ) -> steps.Plan[Tuple[Mapping[int, List[Any]], Dict[int, Any]]]:
-        """The keys of each shard, and the routes to these shards."""
+        """Look up keys; return the keys of each shard, and the routes."""
         directory = self._require_directory()
         found = yield from directory.require(keys, deadlines.deadline_after())
         owned: Dict[int, List[Any]] = {}
@@ -218,9 +223,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         return found
 
     def _keyed(self, executor: steps.Executor, key: object = None) -> Any:
-        """Where a call by key goes: read-only if it was not confirmed for too long that
-        this is where the key is.
-        """
+        """Make the executor read-only if the mapping of the key is too old."""
         most = self._max_staleness
         if most is None:
             return executor
@@ -230,7 +233,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         return FrozenExecutor(executor, age, most) if age > most else executor
 
     def _candidates(self) -> List[Candidate]:
-        """The shards that take new keys now."""
+        """Return the shards that accept new keys now."""
         topology = self._lifecycle.require_open()
         return [
             Candidate(shard_id, shard.weight, 0, shard.name)
@@ -260,7 +263,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
     def explain_route(
         self, *, session: object = None, shard_id: Optional[int] = None, key: object = None
     ) -> RouteExplanation:
-        """Where a call would go now, and why, without I/O.
+        """Explain the route that a call would take now, without I/O.
 
         Args:
             session: As for ``session``.
@@ -407,7 +410,7 @@ class ServiceRooms(Generic[DirectoryT, IdsT, NoneR]):
 
     @property
     def directory(self) -> DirectoryT:
-        """Which shard has which key: looks keys up, places new ones, and knows aliases.
+        """The directory, which looks up and assigns keys, and manages aliases.
 
         Raises:
             ParameterError: The service has no ``directory`` and no ``shard_of_key``.
@@ -425,7 +428,7 @@ class ServiceRooms(Generic[DirectoryT, IdsT, NoneR]):
         return self._new_ids(self._ids)
 
     def wait_ready(self, timeout: float, require: readiness.Require = "all") -> NoneR:
-        """Wait until the databases answer; opens the service if it is not open.
+        """Wait until the databases respond; opens the service if it is not open.
 
         Args:
             timeout: Seconds.

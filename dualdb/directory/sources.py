@@ -26,9 +26,9 @@ def _check_cache(ttl: object, negative_ttl: object, cache_size: object) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class LookupTable:
-    """Each key has a row in a table of the global database that names its shard.
+    """A lookup table in the global database with the shard of each key.
 
-    The defaults are the original service's table, which is read as it is:
+    The defaults are the table of the original service, which needs no change:
     ``table_user_shard_mapping (account_db_key, shard_id)``. Further columns are
     allowed. ``assign`` needs a unique index on the key column.
 
@@ -40,12 +40,12 @@ class LookupTable:
             the weight of each shard, ``"weighted"``, ``"round_robin"``, or a function
             ``(key, candidates) -> shard_id`` (in asyncio also a coroutine function).
         ttl: Seconds that the shard of a key is cached.
-        negative_ttl: Seconds that it is cached that a key has no shard.
+        negative_ttl: Seconds that the absence of a key is cached.
         cache_size: The most keys in the cache.
         alias_table: The table of aliases, made by ``create_tables``.
 
     Raises:
-        ValueError: A name, time, size or placement is none.
+        ValueError: A name, time, size or placement is invalid.
 
     Example:
         >>> DatabaseService(config, directory=LookupTable(placement="weighted"))
@@ -85,7 +85,7 @@ class HashBuckets:
         alias_table: The table of aliases, made by ``create_tables``.
 
     Raises:
-        ValueError: A name, time or number is none.
+        ValueError: A name, time or number is invalid.
 
     Example:
         >>> DatabaseService(config, directory=HashBuckets(4096))
@@ -108,7 +108,7 @@ class HashBuckets:
 
 @dataclasses.dataclass(frozen=True)
 class KeyFunction:
-    """A function gives the shard of a key; ``shard_of_key=f`` is
+    """A function that returns the shard of a key; ``shard_of_key=f`` is
     ``directory=KeyFunction(f)``.
 
     Args:
@@ -116,11 +116,11 @@ class KeyFunction:
             function does no I/O. A coroutine function, for asyncio, may.
         batched: The function takes a list of keys and returns a mapping from key to
             shard id, or a list in the same order.
-        ttl: Seconds that an answer is cached; None not to cache.
+        ttl: Seconds that a result is cached; None not to cache.
         cache_size: The most keys in the cache.
 
     Raises:
-        TypeError: ``function`` is none.
+        TypeError: ``function`` is not callable.
 
     Example:
         >>> async def shard_ids(keys): return await tenants.shards_of(keys)
@@ -134,18 +134,18 @@ class KeyFunction:
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise TypeError(f"shard_of_key is a function, not {type(self.function).__name__}")
+            raise TypeError(f"shard_of_key must be a function, not {type(self.function).__name__}")
         _check_cache(0.0 if self.ttl is None else self.ttl, 0.0, self.cache_size)
 
     @property
     def awaits(self) -> bool:
-        """It is a coroutine function, or an object whose call is one."""
+        """It is a coroutine function, or an object with an async ``__call__``."""
         call = getattr(self.function, "__call__", None)  # noqa: B004
         return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call)
 
     @property
     def immediate(self) -> bool:
-        """The shard is known without waiting and without a cache."""
+        """It is a plain function that is neither batched nor cached."""
         return not (self.batched or self.awaits or self.ttl is not None)
 
 

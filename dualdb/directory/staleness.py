@@ -1,4 +1,4 @@
-"""Refusing writes by key where it cannot be confirmed any more where the keys are."""
+"""Refusing writes by key while the mapping of keys is too old."""
 
 from typing import Any
 
@@ -7,7 +7,13 @@ from ..execution.steps import Executor
 
 
 class FrozenExecutor:
-    """A shard that takes reads alone, because the map that led to it is too old."""
+    """An executor that accepts only reads, because the mapping is too old.
+
+    Args:
+        client: The shard's executor.
+        age: Seconds since the mapping was last read.
+        max_staleness: The allowed number of seconds.
+    """
 
     _read_only = True
 
@@ -20,9 +26,9 @@ class FrozenExecutor:
         return getattr(self._client, name)
 
     def write_refusal(self) -> errors.StaleMap:
-        """What a write is refused with."""
+        """Make the error for a write."""
         since = "never" if self._age == float("inf") else f"not for {self._age:.1f} s"
         return errors.StaleMap(
-            f"where the key is has been confirmed {since}, and max_staleness is "
-            f"{self._max_staleness:g} s: only what surely reads is sent"
+            f"the shard of the key has been confirmed {since}, and max_staleness is "
+            f"{self._max_staleness:g} s: only reads are allowed"
         ).with_context(self._client.name, self._client.shard_id, sent=False)

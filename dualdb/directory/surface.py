@@ -1,4 +1,4 @@
-"""The directory as users hold it: every method and its docstring, written once."""
+"""The public methods of the directory, shared by both implementations."""
 
 from abc import abstractmethod
 from typing import Any, Generic, TypeVar
@@ -11,10 +11,10 @@ OptionalIntR = TypeVar("OptionalIntR")  # Optional[int]
 
 
 class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
-    """Which shard has which key: ``db.directory``.
+    """The mapping of keys to shards: ``db.directory``.
 
-    All of it is about the global database and runs outside of the caller's
-    transactions, because what it says is true for every process.
+    All statements run on the global database, outside of the caller's transactions,
+    because the mapping is shared by all processes.
     """
 
     def __init__(self, directory: KeyDirectory) -> None:
@@ -22,10 +22,10 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
 
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any:
-        """Perform a plan: its result, or in asyncio a coroutine of it."""
+        """Run a plan and return its result, or in asyncio a coroutine of it."""
 
     def get(self, key: object) -> OptionalIntR:
-        """The shard of a key.
+        """Return the shard of a key.
 
         Args:
             key: An int, str, bytes or UUID, as the key column holds it.
@@ -34,7 +34,7 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
             The shard id, or None if the key has no shard. Either is cached.
 
         Raises:
-            ParameterError: It cannot be a key of this column.
+            ParameterError: It is not a valid key of the key column.
 
         Example:
             >>> db.directory.get(7)
@@ -43,28 +43,31 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         return self._run(self._directory.get(key))
 
     def assign(self, key: object) -> IntR:
-        """Give a new key a shard, and find it afterwards.
+        """Assign a shard to a key, unless it has one.
 
-        A key that has a shard keeps it. Of any number of callers that assign one key at
-        the same time, in whatever process, one places it, and all are given the same
-        shard. The shard is chosen by the ``placement`` of the source among those that
-        are active, can be reached from here, and take new keys (columns ``accepts_new``
-        and ``weight`` of the shard table).
+        If several callers in any process assign the same key concurrently, all get the
+        same shard. The shard is chosen by the ``placement`` of the source among those
+        that are active, reachable from this process, and accept new keys (columns
+        ``accepts_new`` and ``weight`` of the shard table).
 
         Returns:
             The shard id.
 
         Raises:
-            ShardUnavailable: No shard takes new keys.
+            ShardUnavailable: No shard accepts new keys.
             ProgrammingError: The key column has no unique index, or there is no table.
             InterfaceError: Keys are found by a function.
         """
         return self._run(self._directory.assign(key))
 
     def set(self, key: object, shard_id: int) -> NoneR:
-        """Give a key this shard, whatever it had. No rows are moved.
+        """Set the shard of a key. No rows are moved.
 
-        Other processes follow when what they have cached is over (``ttl``).
+        Other processes use it after their cached entries have expired (``ttl``).
+
+        Args:
+            key: The key.
+            shard_id: The shard's id.
 
         Raises:
             ParameterError: There is no such shard.
@@ -73,7 +76,11 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         return self._run(self._directory.set(key, shard_id))
 
     def set_bucket(self, bucket: int, shard_id: int) -> NoneR:
-        """Give a hash bucket this shard. No rows are moved.
+        """Set the shard of a hash bucket. No rows are moved.
+
+        Args:
+            bucket: The number of the bucket, from 0.
+            shard_id: The shard's id.
 
         Raises:
             ParameterError: There is no such bucket or shard.
@@ -82,8 +89,7 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         return self._run(self._directory.set_bucket(bucket, shard_id))
 
     def bucket_moves(self) -> ValueR:
-        """The buckets that must move for each shard to have its share, as few as can
-        be.
+        """Compute the fewest bucket moves that give each shard its share.
 
         Nothing is changed: move the rows of each bucket, then call ``set_bucket``.
 
@@ -104,9 +110,10 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         return self._run(self._directory.forget(key))
 
     def alias(self, kind: str, value: str) -> ValueR:
-        """The key that has an alias: ``db.key(db.directory.alias("email", address))``.
+        """Return the key of an alias: ``db.key(db.directory.alias("email", address))``.
 
-        An alias leads to the key and not to the shard, so it follows a key that moves.
+        An alias refers to the key, not to the shard, so it stays valid if the key
+        moves.
 
         Returns:
             The key, or None if there is no such alias.
@@ -134,14 +141,13 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         return self._run(self._directory.remove_alias(kind, value))
 
     def create_tables(self) -> NoneR:
-        """Make the tables that are missing: that of keys or buckets, and that of
-        aliases.
+        """Create the missing tables: that of keys or buckets, and that of aliases.
 
-        Every bucket that has no shard is given one, by the weights of the shards. What
-        there is already is not changed.
+        Buckets without a shard are distributed by the weights of the shards. Existing
+        tables and rows are not changed.
         """
         return self._run(self._directory.create_tables())
 
     def clear_cache(self) -> None:
-        """Forget what is cached in this process, without I/O."""
+        """Clear the cache of this process, without I/O."""
         self._directory.cache.clear()

@@ -1,4 +1,4 @@
-"""The SQL of lookup tables and aliases, and what their rows mean."""
+"""The SQL of lookup tables and aliases, and parsing of their rows."""
 
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS {table} (
     KEY (shard_id)
 ) ENGINE=InnoDB"""
 
-#: Keys are kept as text, because the aliases of all tables have one form.
+#: Keys are stored as text, so that aliases have one format for all tables.
 ALIAS_DDL = """\
 CREATE TABLE IF NOT EXISTS {table} (
     kind VARCHAR(32) NOT NULL,

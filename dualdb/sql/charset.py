@@ -23,10 +23,10 @@ _ELSEWHERE = frozenset({"GLOBAL", "PERSIST", "PERSIST_ONLY"})
 
 
 def changes_charset(sql: str, *, backslash_escapes: bool = True) -> bool:
-    """Whether a SET among the statement's words changes how the server reads text.
+    """Return whether a SET in the statement changes the session's character set.
 
-    Errs on the safe side for programs (``BEGIN NOT ATOMIC ... END``): each of their
-    statements is looked at.
+    In compound statements (``BEGIN NOT ATOMIC ... END``) every SET counts, even if it
+    might not be executed.
 
     Args:
         sql: The statement, with whatever comments.

@@ -123,7 +123,7 @@ def test_bad_input_is_refused_before_anything_is_sent(
             ParameterError, match="shard_of_key gives the shard_id of a key, an int"
         ):
             service.keys([1])
-    with pytest.raises(TypeError, match="shard_of_key is a function"):
+    with pytest.raises(TypeError, match="shard_of_key must be a function"):
         io.Service(databases.config, shard_of_key=7)
     with pytest.raises(ZeroDivisionError):
         io.Service(databases.config, shard_of_key=division).key(1)
@@ -138,7 +138,7 @@ def test_bad_input_is_refused_before_anything_is_sent(
     scatter = keyed.keys([1, 2])
     for sql, params, says in [
         ("DELETE FROM trades", None, "must use"),
-        (SELECT, (1,), "params are a mapping or None, not tuple"),
+        (SELECT, (1,), "params must be a mapping or None, not tuple"),
         (SELECT, {"keys": [1]}, "give yours another name"),
         (SELECT + " AND qty = %(qty)s", {}, "no parameter named 'qty'"),
         ("DELETE FROM trades WHERE user_id IN %s", None, "placeholders"),

@@ -143,7 +143,7 @@ def test_one_row_at_most(client: Any, io: IO) -> None:
     io(client.execute(INSERT))
     assert io(client.query_one(SQL, as_=Trade)) == Trade(1, "A", 5)
     for as_ in (None, Trade):
-        with pytest.raises(TooManyRows, match="2 rows came") as caught:
+        with pytest.raises(TooManyRows, match="at most one row, got 2") as caught:
             io(client.query_one(SQL, as_=as_, strict=True))
         assert pickle.loads(pickle.dumps(caught.value)).sent is True
     assert io(client.query_one(SQL + " LIMIT 1", strict=True)) == {
