@@ -16,7 +16,13 @@ from . import settings
 from .output import write_json
 
 #: The exit codes of every command; see docs/cli.md.
-OK, PROBLEM, USAGE, UNAVAILABLE, REFUSED, UNKNOWN, FAULT = 0, 1, 2, 3, 4, 5, 70
+OK = 0
+PROBLEM = 1
+USAGE = 2
+UNAVAILABLE = 3
+REFUSED = 4
+UNKNOWN = 5
+FAULT = 70
 INTERRUPTED = 130
 
 _UNAVAILABLE = (

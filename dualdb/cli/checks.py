@@ -218,7 +218,8 @@ def _position(text: Optional[str]) -> Optional[List[Any]]:
 
 
 def _show_rows(report: RowsReport) -> None:
-    left, right = database_name(report.left), database_name(report.right)
+    left = database_name(report.left)
+    right = database_name(report.right)
     if report.differences:
         write_table(
             ("key", "difference", left, right),

@@ -163,7 +163,8 @@ def assign(current: State, names: Tuple[str, ...], key_type: str, dry_run: bool)
     A key that has a shard keeps it.
     """
     db = current.open()
-    actions, placed = [], []
+    actions = []
+    placed = []
     for name in names:
         key = key_of(name, key_type)
         before = find_shard(db, key)

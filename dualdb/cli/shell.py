@@ -30,7 +30,8 @@ class Target:
     """
 
     def __init__(self, db: DatabaseService, shard_id: Optional[int]) -> None:
-        self._db, self.shard_id = db, shard_id
+        self._db = db
+        self.shard_id = shard_id
         self._connection: Any = None
         self.name = "global" if shard_id is None else f"shard {shard_id}"
 
@@ -43,7 +44,8 @@ class Target:
 
     def close(self) -> None:
         """Give the connection back."""
-        connection, self._connection = self._connection, None
+        connection = self._connection
+        self._connection = None
         if connection is not None:
             connection.close()
 
@@ -71,7 +73,9 @@ class Shell:
     """Performs what is typed, and shows the results."""
 
     def __init__(self, db: DatabaseService, shard_id: Optional[int], state: State, most: int):
-        self._db, self._state, self._most = db, state, most
+        self._db = db
+        self._state = state
+        self._most = most
         self.target = Target(db, shard_id)
 
     def perform(self, text: str) -> None:

@@ -37,8 +37,10 @@ class ReportFile:
     """
 
     def __init__(self, path: str, planned: SqlReport, parallel: int, canary: bool) -> None:
-        self._path, self._planned = path, planned
-        self._parallel, self._canary = parallel, canary
+        self._path = path
+        self._planned = planned
+        self._parallel = parallel
+        self._canary = canary
         self._finished: Dict[str, DatabaseResult] = {}
         self._lock = threading.Lock()
         self.write(self._current())

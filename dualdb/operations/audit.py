@@ -59,7 +59,8 @@ def run(databases: Databases, options: Options) -> steps.Plan[AuditReport]:
 def _on_shard(
     service: Any, session: Session, place: Place, options: Options
 ) -> steps.Plan[_Counted]:
-    name, table = quoted(options.key_column), quoted(options.table)
+    name = quoted(options.key_column)
+    table = quoted(options.table)
     where = f"({options.where})" if options.where else "TRUE"
     last: Any = None
     keys = rows = 0
@@ -71,7 +72,8 @@ def _on_shard(
             f"{after} AND {_escaped(where)} GROUP BY {name} ORDER BY {name} LIMIT %s",
             (*params, options.batch_keys),
         )
-        keys, rows = keys + len(batch), rows + sum(int(row["n"]) for row in batch)
+        keys = keys + len(batch)
+        rows = rows + sum(int(row["n"]) for row in batch)
         shard_ids = yield from shards_of(service, [row["k"] for row in batch])
         suspects += [row["k"] for row in batch if shard_ids[row["k"]] != place.shard_id]
         if len(batch) < options.batch_keys:

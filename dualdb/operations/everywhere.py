@@ -127,7 +127,8 @@ class _Run:
     """How far a script came on one database."""
 
     def __init__(self, place: Place, first: int) -> None:
-        self._place, self.completed = place, first
+        self._place = place
+        self.completed = first
         self.results: List[StatementResult] = []
         self._began: Optional[int] = None  # the statement that opened a transaction
         self._current: Optional[SessionStatement] = None
@@ -136,7 +137,8 @@ class _Run:
         self, session: Session, statements: Tuple[SessionStatement, ...]
     ) -> steps.Plan[None]:
         for statement in statements[self.completed :]:
-            self._current, before = statement, time.monotonic()
+            self._current = statement
+            before = time.monotonic()
             sets: List[ResultSet] = yield from execute_statement(
                 steps.fixed_route(session), statement
             )

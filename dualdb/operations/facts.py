@@ -137,7 +137,8 @@ def gather(
         return _ask(session, DatabaseFacts(place.name, status(place), config(place)))
 
     found = yield from databases.on_each(places, work)
-    known, unknown = [], []
+    known = []
+    unknown = []
     for place, each in found:
         if isinstance(each, Exception):
             unknown.append(DatabaseFacts(place.name, status(place), config(place), error=str(each)))

@@ -161,8 +161,11 @@ class _Migrator:
     def __init__(
         self, databases: Databases, place: Place, todo: Todo, options: Options, *, is_up: bool
     ) -> None:
-        self._databases, self._place, self._todo = databases, place, todo
-        self._options, self._is_up = options, is_up
+        self._databases = databases
+        self._place = place
+        self._todo = todo
+        self._options = options
+        self._is_up = is_up
         self._done: List[MigrationStep] = []
         self._at: Tuple[Optional[int], Optional[int]] = (None, None)
 
@@ -348,7 +351,8 @@ class _Lock:
     """
 
     def __init__(self, session: Session, timeout: float) -> None:
-        self._session, self._timeout = session, timeout
+        self._session = session
+        self._timeout = timeout
         self._name = _lock_name(session.place.config.database)
 
     def acquire(self) -> steps.Plan[None]:
@@ -382,7 +386,8 @@ class _Log:
     """The record of one migration in its database."""
 
     def __init__(self, session: Session, version: int) -> None:
-        self._session, self._version = session, version
+        self._session = session
+        self._version = version
 
     def _update(self, changes: str, *values: object) -> steps.Plan[None]:
         yield from self._session.execute(

@@ -176,8 +176,11 @@ class Session:
     _refresh_on_miss = None
 
     def __init__(self, client: Any, connection: Any, place: Place) -> None:
-        self._client, self._connection, self.place = client, connection, place
-        self.name, self.shard_id = client.name, client.shard_id
+        self._client = client
+        self._connection = connection
+        self.place = place
+        self.name = client.name
+        self.shard_id = client.shard_id
 
     @property
     def is_mariadb(self) -> bool:

@@ -31,8 +31,11 @@ class Rollout(Generic[R]):
         stop: bool = True,
         progress: Optional[Callable[[R], object]] = None,
     ) -> None:
-        self._work, self._not_begun, self._failed = work, not_begun, failed
-        self._stop, self._progress = stop, progress
+        self._work = work
+        self._not_begun = not_begun
+        self._failed = failed
+        self._stop = stop
+        self._progress = progress
         self._stopped = False
 
     def run(

@@ -88,7 +88,8 @@ def between(
     key: Sequence[str], after: Optional[Sequence[Any]], upto: Optional[Sequence[Any]]
 ) -> Tuple[str, List[Any]]:
     """A condition for the rows after one key, up to another one, and its parameters."""
-    parts, params = [], []
+    parts = []
+    params = []
     for bound, compare in ((after, ">"), (upto, "<")):
         if bound is not None:
             text, values = _beyond(key, bound, compare)
@@ -101,7 +102,8 @@ def _beyond(key: Sequence[str], bound: Sequence[Any], compare: str) -> Tuple[str
     """``(a, b) > (x, y)`` in a form for which the servers use an index; "<" includes
     the bound itself.
     """
-    cases, params = [], []
+    cases = []
+    params = []
     for number, name in enumerate(key):
         equal = [f"{quoted(each)} = %s" for each in key[:number]]
         last = number == len(key) - 1
@@ -132,7 +134,8 @@ def differing_columns(
     """The names of the columns in which two rows differ."""
     found = []
     for column in columns:
-        one, other = left[column.name], right[column.name]
+        one = left[column.name]
+        other = right[column.name]
         is_same = same_json(one, other) if column.is_json and parse_json else one == other
         if not is_same:
             found.append(column.name)

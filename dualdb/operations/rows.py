@@ -113,7 +113,8 @@ def _decoded(value: Any) -> str:
 
 
 def _column(row: Row, json: List[str]) -> Column:
-    kind, charset = _decoded(row["kind"]).lower(), row["charset"]
+    kind = _decoded(row["kind"]).lower()
+    charset = row["charset"]
     return Column(row["name"], kind, charset, kind == "json" or row["name"] in json)
 
 
@@ -135,7 +136,8 @@ class _Comparison:
         self, left: Session, right: Session, one: Layout, other: Layout, options: Options
     ) -> None:
         self._sides = ((left, one), (right, other))
-        self._options, self._key = options, one.key
+        self._options = options
+        self._key = one.key
         self._parse_json = one.is_mariadb != other.is_mariadb
         self._differences: List[RowDifference] = []
         self._report = RowsReport(options.table, left.place.name, right.place.name)
@@ -193,7 +195,8 @@ class _Comparison:
         for each in answers:
             if isinstance(each, Exception):
                 raise each
-        one, other = answers[0][0], answers[1][0]
+        one = answers[0][0]
+        other = answers[1][0]
         differs = (one["n"], one["a"], one["b"]) != (other["n"], other["a"], other["b"])
         found: List[RowDifference] = []
         if differs:

@@ -167,7 +167,8 @@ def _columns(database: str, found: Found) -> Dict[Tuple[str, str], Attributes]:
     before: Dict[str, str] = {}
     columns = {}
     for row in found["columns"]:
-        table, name = row["table_name"], row["column_name"]
+        table = row["table_name"]
+        name = row["column_name"]
         if table in views:
             continue
         columns["column", f"{table}.{name}"] = {

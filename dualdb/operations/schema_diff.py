@@ -68,13 +68,15 @@ def differ(
         ignore_tables: Patterns of tables to leave out.
     """
     if expected.is_mariadb != actual.is_mariadb:
-        expected, actual = schema.folded(expected), schema.folded(actual)
+        expected = schema.folded(expected)
+        actual = schema.folded(actual)
     differences = []
     for key in sorted(expected.objects.keys() | actual.objects.keys()):
         kind, object_name = key
         if kind in ignore or _is_ignored_table(expected, actual, key, ignore_tables):
             continue
-        one, other = expected.objects.get(key), actual.objects.get(key)
+        one = expected.objects.get(key)
+        other = actual.objects.get(key)
         if _parent_is_missing(expected, actual, key):
             continue
         for attribute, before, after in _attributes(one, other):

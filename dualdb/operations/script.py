@@ -63,7 +63,8 @@ class _Splitter:
         self._is_routine = False
 
     def statements(self) -> List[ScriptStatement]:
-        position, script = 0, self._script
+        position = 0
+        script = self._script
         while position < len(script):
             if script.startswith(self._delimiter, position) and not self._is_inside():
                 self._finish(position)

@@ -111,7 +111,8 @@ def parents_first(
         tables: The tables; those that refer to each other in a circle keep their order.
         references: A table, and one that it refers to.
     """
-    left, ordered = list(tables), []
+    left = list(tables)
+    ordered = []
     while left:
         names = {each.name for each in left}
         free = [

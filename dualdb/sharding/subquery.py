@@ -145,14 +145,17 @@ class Subquery(Statement):
 
     @property
     def reads(self) -> bool:
+        """It is declared read-only, or its query is known to be a read."""
         return self._read_only or classify.is_plain_read(self._inner)
 
     @property
     def why_no_read(self) -> str:
+        """Why its query is not known to be a read; empty if it is."""
         return classify.why_no_read(self._inner)
 
     @property
     def changes_session(self) -> bool:
+        """Its query may change session state."""
         return classify.changes_session(self._inner)
 
 
