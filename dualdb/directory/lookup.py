@@ -242,7 +242,8 @@ class KeyDirectory:
 
     def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
         """The global database, outside of any transaction: what a directory says is
-        true for everybody, and stays so when the caller's transaction is rolled back.
+        the same for all processes, and remains valid if the caller's transaction is
+        rolled back.
         """
         yield from ()
         return DetachedExecutor(self._environment.global_client())

@@ -38,7 +38,7 @@ def processes() -> Iterator[Tuple[int, str]]:
 
 def servers(directory: str) -> Iterator[int]:
     """The servers whose data lies in the directory: recognised by their command line,
-    never by a pid that may be somebody else's by now.
+    never by a pid, which may have been reused.
     """
     for pid, command in processes():
         if pid != os.getpid() and f"--datadir={directory}/" in command:

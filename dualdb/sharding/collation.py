@@ -276,7 +276,7 @@ def _key_of_weights(kind: str, pads: Sequence[Optional[bytes]]) -> Key:
 
     Args:
         kind: As for ``Key``.
-        pads: The weights with which each round goes on; None where it does not.
+        pads: The padding of each level of weights; None without padding.
     """
     if len(pads) == 1:
         return Key(kind, _weights(pads), ["WEIGHT_STRING({})"])

@@ -548,8 +548,9 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         timeout: Optional[float] = None,
         read_only: bool = False,
     ) -> MergeT:
-        """The rows of a query on all of them as one sorted stream, in the order of one
-        server that has all the rows.
+        """Return the rows of a query on all shards as one sorted stream.
+
+        The order is that of a single server that has all the rows.
 
         ``for row in db.shards().merge("SELECT id, px FROM trades WHERE day = %s",
         (day,), order_by="-px, id", limit=10)``, in asyncio ``async for``. Each shard
@@ -559,8 +560,9 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         shard is the loop's, until its end or until it is left. A server ends it that
         has waited longer than its net_write_timeout for its rows to be read.
 
-        The query runs on each shard by itself: a GROUP BY, DISTINCT, UNION or window
-        function in it is about one shard's rows. Its columns have different names.
+        The query runs on each shard separately: a GROUP BY, DISTINCT, UNION or window
+        function in it applies to the rows of one shard. Its columns must have distinct
+        names.
 
         Args:
             order_by: columns of the result, by name: ``"-px, id"``, ``"px DESC, id"``
@@ -601,8 +603,9 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         read_only: bool = False,
         **aggregates: Aggregate,
     ) -> RowsR:
-        """Counts, sums, averages and extremes over the rows of a query on all of them:
-        what one server that has all the rows would say.
+        """Compute counts, sums, averages and extremes over the rows of all shards.
+
+        The results are those of a single server that has all the rows.
 
         ``aggregate("SELECT * FROM trades WHERE day = %s", (day,), group_by="symbol",
         n=Count(), volume=Sum("qty * px"), mean=Avg("px"))`` is ``SELECT symbol,
@@ -613,22 +616,23 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         their plan goes: ROUND it.
 
         Args:
-            sql: a query without LIMIT or ORDER BY, which runs on each shard by itself;
+            sql: A query without LIMIT or ORDER BY, which runs on each shard separately;
                 see ``merge``.
-            group_by: columns of its result, a str with commas or a list. Without any
-                there is one group, also of no rows.
-            timeout: seconds for all of it.
-            read_only: as for ``query``.
-            aggregates: by the names that they have in the result: Count, Sum, Avg, Min
-                and Max of an expression over the columns.
+            group_by: Columns of its result, a str with commas or a list. Without any
+                there is one group, even of no rows.
+            timeout: Seconds for both rounds of queries.
+            read_only: As for ``query``.
+            aggregates: The aggregates, by their names in the result: Count, Sum, Avg,
+                Min and Max of an expression over the columns.
 
-        Gives: a list of dicts, by the values of ``group_by`` in ascending order.
+        Returns:
+            A list of dicts, sorted by the values of ``group_by``.
 
         Raises:
-            ParameterError: as for ``merge``; and for ``on_error="partial"``, as a total
-                of some of the shards is not the total.
-            ScatterError: a shard is suspended, cannot be reached, or fails.
-            InterfaceError: a type or collation is not the same on all shards.
+            ParameterError: As for ``merge``; also with ``on_error="partial"``, because
+                a total of some shards would be wrong.
+            ScatterError: A shard is suspended, unreachable, or failed.
+            InterfaceError: A type or collation is not the same on all shards.
         """
         self._not_by_keys()
         if self._policy.takes_parts:
