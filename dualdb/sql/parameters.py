@@ -45,7 +45,7 @@ def bind(sql: str, params: Params, style: LiteralStyle = DEFAULT_STYLE) -> str:
     if not isinstance(sql, str):
         raise ParameterError(f"sql must be str, not {type(sql).__name__}")
     if not sql or sql.isspace():
-        raise ParameterError("the statement is empty")
+        raise ParameterError("sql is empty")
     if params is None:
         return sql
     found = _placeholders(sql, style.backslash_escapes)

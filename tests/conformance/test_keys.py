@@ -139,7 +139,7 @@ def test_bad_input_is_refused_before_anything_is_sent(
     for sql, params, says in [
         ("DELETE FROM trades", None, "must use"),
         (SELECT, (1,), "params must be a mapping or None, not tuple"),
-        (SELECT, {"keys": [1]}, "give yours another name"),
+        (SELECT, {"keys": [1]}, "reserved for the keys"),
         (SELECT + " AND qty = %(qty)s", {}, "no parameter named 'qty'"),
         ("DELETE FROM trades WHERE user_id IN %s", None, "placeholders"),
     ]:
