@@ -44,14 +44,12 @@ class _Ref(weakref.ref):  # type: ignore[type-arg]
 
 
 class _Lease:
-    """The right to a slot; ``ref`` stands for it in the pool's slots, and is None when
-    the slot has been given back.
-    """
+    """The right to a slot; ``ref`` stands for it in the pool's slots."""
 
     __slots__ = ("__weakref__", "ref")
 
     def __init__(self, lost: Deque[_Ref]) -> None:
-        self.ref: Optional[_Ref] = _Ref(self, lost.append)
+        self.ref = _Ref(self, lost.append)
 
 
 class _Waiter:
@@ -416,8 +414,6 @@ class Pool(BasePool):
     def _give(self, lease: _Lease, connection: Optional[Connection]) -> None:
         """Under the lock: the slot to who waits, or to nobody."""
         waiter = self._slots.give(lease.ref)
-        # a reference that is gone before its lease reports nothing lost
-        lease.ref = None
         if waiter is not None:
             waiter.wake(connection)
             self._slots.served(waiter)
