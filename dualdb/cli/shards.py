@@ -205,13 +205,11 @@ def drain(
         report(current, [text], dry_run=True, shard_id=shard_id)
         return
     confirm(f"Make shard {shard_id} inactive", yes)
-    client = db.get_shard_client(shard_id)
-    found = db.drain_shard(shard_id, timeout)
-    left = (
-        found.remaining
-        if client is None
-        else _wait_until_left(client.config, found.remaining, timeout)
-    )
+    until = time.monotonic() + timeout
+    left = db.drain_shard(shard_id, timeout).remaining
+    while left and time.monotonic() < until:
+        time.sleep(min(0.25, timeout))
+        left = db.drain_shard(shard_id, 0).remaining
     report(
         current,
         [
@@ -228,28 +226,6 @@ def drain(
     )
     if left is None or left > 0:
         ctx.exit(PROBLEM)
-
-
-_SESSIONS = """\
-SELECT COUNT(*) FROM information_schema.PROCESSLIST
-WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"""
-
-
-def _wait_until_left(config: DatabaseConfig, left: Optional[int], timeout: float) -> Optional[int]:
-    """How many sessions of the shard's account are left, when none is or the time is
-    over; None if they cannot be counted.
-    """
-    until = time.monotonic() + timeout
-    client = MySQLClient(config)
-    try:
-        while left and time.monotonic() < until:
-            time.sleep(min(0.25, timeout))
-            left = int(client.query_value(_SESSIONS, (config.user, config.database)))
-    except errors.Error:
-        return None
-    finally:
-        client.close_pool()
-    return left
 
 
 @command(shards, "dualdb shards remove 2 --yes")

@@ -197,8 +197,8 @@ def drain(
     until = clock() + deadlines.seconds(timeout)
     before = life.manager.require_open().clients.get(shard_id)
     yield alone(set_status(life, shard_id, "inactive"))
-    if before is None:
-        return DrainReport(shard_id, 0, 0, None)
+    if before is None:  # it was drained before, and others may still be on it
+        return DrainReport(shard_id, 0, 0, (yield from _sessions(life, shard_id)))
     life.manager.set_drain_deadline(before, until)
     in_use = before.pool.in_use
     while before.pool.in_use and clock() < until:
@@ -207,12 +207,15 @@ def drain(
     if aborted:
         yield from shutdown.closing((before,), 0.0)
     return DrainReport(
-        shard_id, max(0, in_use - aborted), aborted, (yield from _sessions(life, before))
+        shard_id, max(0, in_use - aborted), aborted, (yield from _sessions(life, shard_id))
     )
 
 
-def _sessions(life: ServiceLifecycle, before: Any) -> steps.Plan[Optional[int]]:
-    client = life.manager.new_client(before.config, before.name, before.shard_id)
+def _sessions(life: ServiceLifecycle, shard_id: int) -> steps.Plan[Optional[int]]:
+    config = life.reader.config_of(shard_id)
+    if config is None:
+        return None
+    client = life.manager.new_client(config, f"shard {shard_id}", shard_id)
     sql = (
         "SELECT COUNT(*) FROM information_schema.PROCESSLIST "
         "WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
@@ -221,12 +224,12 @@ def _sessions(life: ServiceLifecycle, before: Any) -> steps.Plan[Optional[int]]:
         found = yield from verbs.query_value(
             steps.fixed_route(DetachedExecutor(client)),
             sql,
-            (before.config.user, before.config.database),
+            (config.user, config.database),
             1.0,
         )
         return int(found)
     except errors.Error as error:
-        log.warning("%s: its sessions cannot be counted: %s", before.name, error)
+        log.warning("shard %s: its sessions cannot be counted: %s", shard_id, error)
         return None
     finally:
         yield steps.Close((client,))

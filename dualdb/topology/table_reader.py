@@ -5,6 +5,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .. import deadlines, error_codes, errors
+from ..config import DatabaseConfig
 from ..execution import execute, steps
 from ..execution.detached import DetachedExecutor
 from ..passwords import is_reference
@@ -197,6 +198,18 @@ class TableReader:
         except Exception:
             return None  # a value that cannot be compared, or a dangling reference
         return shard
+
+    def config_of(self, shard_id: int) -> Optional[DatabaseConfig]:
+        """How a shard is reached, whatever its status, as its row was last read.
+
+        None if there is no row, or if it cannot be used.
+        """
+        raw = self._known.get(shard_id)
+        if raw is None:
+            return None
+        row = {str(name).lower(): value for name, value in raw.items()}
+        shard = parse_row({**row, "status": Status.ACTIVE.value}, self.rules).shard
+        return None if shard is None else shard.config
 
     def _same_shard(self, parsed: ParsedRow) -> ParsedRow:
         """Replace an equal shard by the object of the last map."""

@@ -379,7 +379,7 @@ def test_hooks_are_told_in_order_and_cannot_break_anything(
         ("shard_moved", 1), ("shard_removed", 3), ("map_refreshed", None),
     ]  # fmt: skip
     assert "ZeroDivisionError" in caplog.text
-    with pytest.raises(ValueError, match="not 'shard_add'"):
+    with pytest.raises(ValueError, match="event must be one of .*, not 'shard_add'"):
         still.on("shard_add", tell)
 
 
@@ -666,3 +666,17 @@ def test_the_status_and_the_figures_are_ready_for_json(
     assert set(figures) == {"global", "1"}
     assert figures["1"] == still.stats()[1].as_dict()
     assert databases.config_of(1).reveal_password() not in json.dumps(status)
+
+
+@pytest.mark.slow
+def test_a_new_limit_of_a_pool_drops_no_connection_in_use(
+    still: Any, io: IO, databases: Databases
+) -> None:
+    databases.run("global", "ALTER TABLE table_shard_config ADD max_connections INT")
+    with io.entered(still.shard(1).transaction()) as tx:
+        io(tx.execute(INSERT, (1,)))
+        databases.set_row(1, max_connections=3)
+        io(still.refresh())
+        assert still.stats()[1].limit == 3
+        io(tx.execute(INSERT, (2,)))
+    assert users(databases, 1) == [1, 2]

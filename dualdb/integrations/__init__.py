@@ -1,0 +1,1 @@
+"""What connects this package to others. Nothing here is imported by itself."""

@@ -1,0 +1,154 @@
+"""Operations whose process is killed in the middle: what is left is right, and the same
+command goes on.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from typing import Any, Dict, Iterator, List
+
+import pytest
+from waiting import wait_for
+
+from dualdb import MySQLClient
+from dualdb.sandbox import Sandbox
+
+pytest.importorskip("click", reason="needs pip install 'dualdb[cli]'")
+pytestmark = pytest.mark.slow
+
+ROOT = pathlib.Path(__file__).parents[2]
+TRADES = "CREATE TABLE trades (id INT PRIMARY KEY, user_id INT NOT NULL)"
+DIRECTORY = '[directory]\nkind = "function"\nfunction = "steps:shard"\n'
+STEPS = """\
+import time
+import dualdb
+from dualdb.operations import JobStep
+
+def shard(user_id):
+    return 1 if user_id < 10 else 2
+
+def step(job):
+    position = job.position or 0
+    with dualdb.DatabaseService(dualdb.DatabaseConfig.from_env()) as db:
+        db.execute("INSERT INTO performed VALUES (%s)", [position])
+        while position == 2 and db.query_value("SELECT stops FROM pause"):
+            time.sleep(0.05)
+    return JobStep(position + 1 if position < 3 else None, done=1, total=4)
+"""
+
+
+class Commands:
+    """The command in processes of its own."""
+
+    def __init__(self, sandbox: Sandbox, directory: pathlib.Path) -> None:
+        self.sandbox, self._directory = sandbox, directory
+        (directory / "steps.py").write_text(STEPS)
+        (directory / "dualdb.toml").write_text(DIRECTORY)
+        self._environ: Dict[str, str] = {
+            **os.environ,
+            "DUALDB_URL": sandbox.url,
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def _begin(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "dualdb", *arguments],
+            env=self._environ,
+            cwd=self._directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """What a command that must end with this exit code writes with ``--json``."""
+        with self._begin(*arguments, "--json") as process:
+            output, said = process.communicate(timeout=120)
+        assert process.returncode == code, (output, said)
+        return json.loads(output)
+
+    @contextlib.contextmanager
+    def killed(self, *arguments: str) -> Iterator[None]:
+        """A command that runs, and is killed at the end of the block."""
+        with self._begin(*arguments) as process:
+            try:
+                yield
+                assert process.poll() is None, process.communicate()
+            finally:
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+
+    def sessions(self, shard_id: int) -> List[Any]:
+        """The sessions of the application's account on a shard."""
+        return self.sandbox.run(
+            shard_id,
+            "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'app' "
+            f"AND DB LIKE '%shard%{shard_id}'",
+        )
+
+
+@pytest.fixture
+def commands(tmp_path: pathlib.Path) -> Iterator[Commands]:
+    with Sandbox(2) as sandbox:
+        yield Commands(sandbox, tmp_path)
+
+
+def test_a_drain_is_repeated(commands: Commands) -> None:
+    state = "SELECT status FROM table_shard_config WHERE shard_id = 2"
+    client = MySQLClient(commands.sandbox.config_of(2))
+    with client.transaction() as transaction:  # somebody who does not leave
+        transaction.query("SELECT 1")
+        with commands.killed("shards", "drain", "2", "--timeout", "100", "--yes"):
+            wait_for(
+                lambda: commands.sandbox.run("global", state) == [{"status": "inactive"}],
+                60,
+            )
+        shown = {each["shard_id"]: each["state"] for each in commands.json("shards", "list")}
+        assert shown == {1: "active", 2: "inactive"}
+        again = commands.json("shards", "drain", "2", "--timeout", "1", "--yes", code=1)
+        assert again["left"] == 1
+    client.close_pool()
+    wait_for(lambda: not commands.sessions(2), 30)
+    assert commands.json("shards", "drain", "2", "--timeout", "60", "--yes")["left"] == 0
+    commands.json("shards", "remove", "2", "--yes")
+    assert commands.sandbox.run("global", state) == []
+
+
+def test_an_audit_leaves_nothing_behind(commands: Commands) -> None:
+    for shard_id in (1, 2):
+        commands.sandbox.run(
+            shard_id, TRADES, "INSERT INTO trades VALUES (1, 3), (2, 4), (3, 13), (4, 14)"
+        )
+    slowly = ("--batch-keys", "1", "--throttle", "100")
+    with commands.killed("audit", "trades", "user_id", *slowly):
+        wait_for(lambda: commands.sessions(1) and commands.sessions(2), 60)
+    wait_for(lambda: not commands.sessions(1) and not commands.sessions(2), 60)
+    found = commands.json("audit", "trades", "user_id", code=1)
+    assert (found["keys"], found["rows"]) == (8, 8)
+    misplaced = [(each["database"], each["key"]) for each in found["misplaced"]]
+    assert misplaced == [("1", 13), ("1", 14), ("2", 3), ("2", 4)]
+
+
+def test_a_job_goes_on_where_its_last_step_ended(commands: Commands) -> None:
+    performed = "SELECT position FROM performed"
+    commands.sandbox.run(
+        "global",
+        "CREATE TABLE performed (position INT)",
+        "CREATE TABLE pause (stops INT)",
+        "INSERT INTO pause VALUES (1)",
+    )
+    run = ("jobs", "run", "backfill", "--function", "steps:step", "--lease", "3")
+    with commands.killed(*run):
+        wait_for(lambda: len(commands.sandbox.run("global", performed)) == 3, 60)
+    left = commands.json("jobs", "get", "backfill")
+    assert (left["state"], left["position"], left["done"]) == ("running", 2, 2)
+    commands.sandbox.run("global", "UPDATE pause SET stops = 0")
+    done = commands.json(*run, "--wait")
+    assert (done["state"], done["done"], done["owner"]) == ("done", 4, None)
+    assert done["epoch"] == left["epoch"] + 1
+    rows = commands.sandbox.run("global", performed)
+    assert [each["position"] for each in rows] == [0, 1, 2, 2, 3]
