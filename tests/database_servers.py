@@ -1,5 +1,6 @@
 """The servers that the suite runs on: private ones, or those given by address."""
 
+import re
 import secrets
 from typing import Any, Dict, List, Union
 
@@ -221,6 +222,22 @@ class Databases:
                     f"({', '.join(row.values())})"
                 ),
             )
+
+    def drop_leftovers(self) -> None:
+        """Drop from the shards what other tests have made and left there."""
+        ours = set(re.findall(r"CREATE (?:TABLE|PROCEDURE) (\w+)", " ".join(SHARD_SCHEMA)))
+        kinds = (
+            "SELECT TABLE_TYPE AS kind, TABLE_NAME AS name FROM information_schema.TABLES "
+            "WHERE TABLE_SCHEMA = DATABASE()",
+            "SELECT ROUTINE_TYPE AS kind, ROUTINE_NAME AS name FROM information_schema.ROUTINES "
+            "WHERE ROUTINE_SCHEMA = DATABASE()",
+        )
+        for shard_id in self.ids:
+            for query in kinds:
+                for found in self.run(shard_id, query):
+                    if found["name"] not in ours:
+                        kind = found["kind"].replace("BASE ", "")
+                        self.run(shard_id, f"DROP {kind} `{found['name']}`")
 
     def reset(self) -> None:
         """As on the first day: no rows, and the shard table as it was made."""

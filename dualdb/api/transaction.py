@@ -546,8 +546,10 @@ class BaseTransaction(
             elif error is None and not self._rolled_back:
                 self._raise_if_aborted()
         finally:
-            if not self._number:
-                state.failure = None  # which has the frames of the block
+            if not self._number and state.failure is not None:
+                # A savepoint's block that is left later must still learn of it; the
+                # failure itself would keep the frames of this block alive.
+                state.failure = errors.OperationalError("the transaction is over")
         if error is not None or self._rolled_back:
             state.savepoints.drop_hooks(self._number)
         elif self._number:

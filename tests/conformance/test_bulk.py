@@ -115,7 +115,7 @@ def test_rows_and_progress_may_be_awaited_in_asyncio(db: Any, io: IO, table: Any
     if io.name == "sync":
         wrongs: Any = [{"rows": rows()}, {"rows": [(1, "x")], "progress": progress}]
         for wrong in wrongs:
-            with pytest.raises(ParameterError, match="for the asyncio service"):
+            with pytest.raises(ParameterError, match="requires the asyncio service"):
                 target.executemany(INSERT, **wrong)
         assert target.executemany(INSERT, [(1, "x")], progress=written.append) == 1
         return

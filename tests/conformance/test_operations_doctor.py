@@ -61,6 +61,7 @@ def test_a_setting_is_found(db: Any, io: Any, setting: Any, check: str) -> None:
 
 
 def test_what_is_left_behind_and_odd_tables_are_found(db: Any, io: Any, databases: Any) -> None:
+    databases.drop_leftovers()
     databases.run(
         2,
         "CREATE TABLE keyless (a INT) ENGINE=MyISAM",

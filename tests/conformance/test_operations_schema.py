@@ -40,6 +40,7 @@ def shards(databases: Any) -> Iterator[Any]:
     user = databases.config.user
     is_mariadb = "MariaDB" in databases.value(1, "SELECT VERSION()")
     right = "SELECT ON mysql.proc" if is_mariadb else "SHOW_ROUTINE ON *.*"
+    databases.drop_leftovers()
     for shard in databases.ids:
         databases.run(shard, *DROP, *BASE, f"GRANT {right} TO '{user}'@'%'")
     yield databases
