@@ -224,20 +224,22 @@ class Databases:
             )
 
     def drop_leftovers(self) -> None:
-        """Drop from the shards what other tests have made and left there."""
-        ours = set(re.findall(r"CREATE (?:TABLE|PROCEDURE) (\w+)", " ".join(SHARD_SCHEMA)))
+        """Drop what other tests have made and left behind."""
+        schemas = " ".join(SHARD_SCHEMA + GLOBAL_SCHEMA)
+        ours = {"table_shard_config", *re.findall(r"CREATE (?:TABLE|PROCEDURE) (\w+)", schemas)}
         kinds = (
             "SELECT TABLE_TYPE AS kind, TABLE_NAME AS name FROM information_schema.TABLES "
             "WHERE TABLE_SCHEMA = DATABASE()",
             "SELECT ROUTINE_TYPE AS kind, ROUTINE_NAME AS name FROM information_schema.ROUTINES "
             "WHERE ROUTINE_SCHEMA = DATABASE()",
         )
-        for shard_id in self.ids:
+        names: List[Name] = ["global", *self.ids]
+        for name in names:
             for query in kinds:
-                for found in self.run(shard_id, query):
+                for found in self.run(name, query):
                     if found["name"] not in ours:
                         kind = found["kind"].replace("BASE ", "")
-                        self.run(shard_id, f"DROP {kind} `{found['name']}`")
+                        self.run(name, f"DROP {kind} `{found['name']}`")
 
     def reset(self) -> None:
         """As on the first day: no rows, and the shard table as it was made."""
