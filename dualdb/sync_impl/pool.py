@@ -8,6 +8,7 @@ the locks and what waits on them.
 """
 
 import contextlib
+import gc
 import logging
 import sys
 import threading
@@ -148,6 +149,9 @@ class Pool(BasePool):
             seconds: How long at most.
         """
         waiter = _Waiter()
+        if self._slots.in_use:
+            # What a signal interrupted may be garbage that is not collected yet.
+            gc.collect()
         with self._lock:
             self._free_lost()
             if not self._slots.in_use:
@@ -323,6 +327,9 @@ class Pool(BasePool):
         )
         try:
             in_time = waiter.wait(limit)
+            if not in_time:
+                # What a signal interrupted may be garbage that is not collected yet.
+                gc.collect()
             with self._lock:
                 if not in_time:
                     self._free_lost()
