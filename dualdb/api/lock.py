@@ -23,7 +23,7 @@ RELEASE_GRACE = 3.0
 
 #: Seconds that the server may take to answer where neither a deadline nor
 #: ``read_timeout`` limits it.
-ANSWER_TIMEOUT = 60.0
+ANSWER_TIMEOUT = 10.0
 
 
 class BaseLock:

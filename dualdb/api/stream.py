@@ -202,7 +202,7 @@ class BaseStream(Generic[MadeT]):
             self._end()
 
     def _end_failed(self, error: BaseException) -> BaseException:
-        """End it after an error; what the caller is to be told of that."""
+        """End it after an error, and return the error that the caller gets."""
         translated = self._translate_error(error)
         self._end()
         return translated
