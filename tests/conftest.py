@@ -1,6 +1,7 @@
 """Fixtures: the servers, the two implementations, the two interfaces of the service."""
 
 import contextlib
+import logging
 import os
 import random
 from typing import Any, Callable, Iterator, List, Optional
@@ -71,6 +72,14 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
         for failure in FAILING:
             if failure.covers(item.name):
                 item.add_marker(pytest.mark.xfail(reason=failure.reason, strict=failure.always))
+
+
+@pytest.fixture(autouse=True)
+def enabled_logger() -> None:
+    """Enable the package's logger, which ``logging.config.fileConfig`` disables."""
+    for name in list(logging.Logger.manager.loggerDict):
+        if name == "dualdb" or name.startswith("dualdb."):
+            logging.getLogger(name).disabled = False
 
 
 @pytest.fixture(scope="session")
