@@ -14,11 +14,11 @@ from database_servers import Databases
 from io_kinds import IO
 
 import dualdb
+from dualdb.pooling.session_killer import MOST_SEARCHES
 
 pytestmark = pytest.mark.slow
 
 WRITE = "INSERT INTO ledger VALUES (%s, %s)"
-from dualdb.pooling.session_killer import MOST_SEARCHES
 
 
 @pytest.fixture
