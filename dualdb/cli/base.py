@@ -136,8 +136,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         state = ctx.ensure_object(State)
-        _log_to_stderr(state)
-        with shown_errors(state), state.stack:
+        with _log_to_stderr(state), shown_errors(state), state.stack:
             return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -213,14 +212,23 @@ def common_options() -> List[click.Parameter]:
     ]
 
 
-def _log_to_stderr(state: State) -> None:
-    """The package's log is for --debug alone: what matters is in the output."""
+@contextmanager
+def _log_to_stderr(state: State) -> Iterator[None]:
+    """Show the package's log for --debug alone: what matters is in the output.
+
+    The level is put back: a program may run a command in its own process.
+    """
     log = logging.getLogger("dualdb")
+    before = log.level
     if state.debug and not log.handlers:
         logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
         log.setLevel(logging.INFO)
     elif not state.debug:
         log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def fail(message: str, code: int = REFUSED) -> NoReturn:

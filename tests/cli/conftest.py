@@ -1,6 +1,5 @@
 """The command on private servers, in this process."""
 
-import logging
 from typing import Any, Iterator
 
 import pytest
@@ -37,10 +36,7 @@ def sandbox(cli_servers: Sandbox) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def cli(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Command]:
+def cli(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Command:
     """The command, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
-    log = logging.getLogger("dualdb")
-    level = log.level
-    yield Command(sandbox)
-    log.setLevel(level)
+    return Command(sandbox)

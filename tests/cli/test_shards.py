@@ -1,7 +1,8 @@
 """The commands about shards: exit codes, JSON, and that a dry run changes nothing."""
 
 import json
-from typing import Any, List
+import logging
+from typing import Any, List, Tuple
 
 import pytest
 from cli_command import Command
@@ -230,3 +231,12 @@ def test_completion_scripts(cli: Command) -> None:
 def test_a_json_array_of_a_watch_is_a_line_for_each_look(cli: Command) -> None:
     found = cli("status", "--watch", "--json", "--count", "2", "--interval", "0.1").stdout
     assert [json.loads(line)["version"] for line in found.splitlines()] == [1, 1]
+
+
+@pytest.mark.parametrize("options", [(), ("--debug",)])
+def test_a_command_leaves_the_level_of_the_log_as_it_was(
+    cli: Command, options: Tuple[str, ...]
+) -> None:
+    before = logging.getLogger("dualdb").level
+    cli("shards", "list", *options)
+    assert logging.getLogger("dualdb").level == before
