@@ -31,7 +31,7 @@ from .directory.lookup import Environment, KeyDirectory
 from .directory.sources import HashBuckets, KeyFunction, LookupTable, Source
 from .errors import CrossShardError
 from .execution import steps
-from .sharding.scatter import Keys, OnError, Policy, Routes
+from .sharding.scatter import Keys, OnError, Policy
 from .topology import passwords, routing
 from .topology.allowed_hosts import AllowedHosts
 from .topology.lifecycle import ServiceLifecycle
@@ -51,33 +51,13 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
 
     _shard_of_session: SessionShard
 
-    @abstractmethod
-    def _new_target(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> TargetT:
-        """Make a target.
-
-        Args:
-            route: The route of its calls.
-            identify: Returns the shard id of its database, without I/O.
-        """
+    #: The implementation's target, made of the route of its calls and a function that
+    #: returns the shard id of its database without I/O.
+    _target_class: Callable[..., TargetT]
+    #: The implementation's target of several shards; see ``BaseScatter``.
+    _scatter_class: Callable[..., ScatterT]
 
     _identity_of_session: Callable[..., Optional[int]]
-
-    @abstractmethod
-    def _new_scatter(
-        self,
-        routes: Callable[[], Routes],
-        check: Callable[[], None],
-        policy: Policy,
-        keys: Optional[Keys] = None,
-    ) -> ScatterT:
-        """Make a target of several shards.
-
-        Args:
-            routes: Returns the route of each shard, by shard id.
-            check: Raises if the caller may not use several shards.
-            policy: How it handles failed shards and concurrency.
-            keys: The keys of each shard, for a target selected by keys.
-        """
 
     @abstractmethod
     def _callers_transactions(self) -> Sequence[Any]:
@@ -109,7 +89,7 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
             [{'symbol': 'ABC'}]
         """
         number = routing.shard_id_of(shard_id)
-        return self._new_target(self._shard_route(number), lambda: number)
+        return self._target_class(self._shard_route(number), lambda: number)
 
     def shards(
         self,
@@ -174,7 +154,7 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
             >>> db.session(client_session).call("get_portfolio", (7,)).rows
             [{'symbol': 'ABC', 'quantity': 10}]
         """
-        return self._new_target(
+        return self._target_class(
             self._session_route(client_session),
             partial(self._identity_of_session, client_session),
         )
@@ -223,11 +203,11 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         policy: Policy,
         keys: Optional[Keys] = None,
     ) -> ScatterT:
-        return self._new_scatter(
+        return self._scatter_class(
             lambda: self._routes(named),
             self._refuse_inside_transaction,
             policy.checked(named),
-            keys,
+            keys=keys,
         )
 
     def _routes(self, named: Optional[List[int]]) -> Dict[int, steps.Route]:
@@ -389,9 +369,12 @@ class Router(ServicePart):
     def _init_runtime(self) -> None:
         """Create the implementation's own state, without I/O and without a loop."""
 
-    @abstractmethod
+    #: The implementation's MySQLClient.
+    _client_class: Callable[..., Any]
+
     def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> Any:
         """Make a client with its own pool, not yet connected."""
+        return self._client_class(config, name=name, shard_id=shard_id, shared=self._shared)
 
     def _make_directory(
         self, source: Optional[Source], shard_of_key: Optional[Callable[[Any], Any]]

@@ -8,24 +8,12 @@ from typing import Any, Callable, Generic, List, NamedTuple, Optional, Sequence,
 
 from .. import blocks, deadlines, errors
 from ..config import DatabaseConfig
-from ..execution import shutdown, steps, verbs
+from ..execution import shutdown, steps
 from ..pooling.base import PoolStats
-from ..sql.parameters import Params
 from . import membership
 from .membership import ChildTasks, LastInserts
-from .target import Target
-from .typevars import (
-    CallR,
-    ColumnR,
-    ConnectionT,
-    CountR,
-    IntR,
-    NoneR,
-    RowR,
-    RowsR,
-    TransactionT,
-    ValueR,
-)
+from .target import Blocks
+from .typevars import ConnectionT, NoneR, TransactionT
 
 log = logging.getLogger("dualdb")
 
@@ -48,10 +36,7 @@ class Shared(NamedTuple):
     child_tasks: ChildTasks = "warn"
 
 
-class BaseClient(
-    Target[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT],
-    Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT, IntR, NoneR],
-):
+class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, ConnectionT, NoneR]):
     """One database and its pool.
 
     ``MySQLClient(config)`` stands alone; a service makes one for itself and one for
@@ -102,9 +87,12 @@ class BaseClient(
             f"{self.config.address}>"
         )
 
-    @abstractmethod
+    #: The implementation's pool.
+    _pool_class: Callable[..., Any]
+
     def _new_pool(self) -> Any:
-        """Make the implementation's pool for this database, not yet connected."""
+        """Make a pool for this database, not yet connected."""
+        return self._pool_class(self.config, self.name, self.shard_id)
 
     @staticmethod
     @abstractmethod
@@ -166,6 +154,9 @@ class BaseClient(
             "open that cannot cover both: "
             "end it first, or open it with other_shards=True"
         ).with_context(self.name, self.shard_id, sent=False)
+
+    def _last_inserts(self) -> LastInserts:
+        return self._inserts[0]
 
     def _record_insert_id(self, lastrowid: int) -> None:
         owner = self._owner()
@@ -238,46 +229,15 @@ class BaseClient(
         """
         return self._run(shutdown.closing((self,), timeout))
 
-    def execute_stored_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
-        """Call a procedure; the rows of all its result sets in one list."""
-        return self._run(verbs.call_rows(self._route, procedure_name, params))
-
-    def execute_query(self, query: str, params: Params = ()) -> RowsR:
-        """The rows of a query.
-
-        As in the drivers, ``%%`` stands for a percent sign here, because ``params`` is
-        never None by default.
-        """
-        return self._run(verbs.query(self._route, query, params))
-
-    def execute_non_query(self, query: str, params: Params = ()) -> CountR:
-        """The number of affected rows."""
-        return self._run(verbs.execute(self._route, query, params))
-
-    def get_last_insert_id(self) -> IntR:
-        """The id of the last insert that this thread or task made through this client;
-        0 where there was none.
-        """
-        return self._run(last_insert(self._inserts[0], self._owner))
-
     def get_connection(self) -> ConnectionT:
         """The same as ``connection()``; its ``close()`` gives it back."""
         return self.connection()
 
 
-AnyClient = BaseClient[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
+AnyClient = BaseClient[Any, Any, Any]
 
 
 def _open(client: AnyClient) -> steps.Plan[None]:
     if client.pool.closed:
         client.pool = client._new_pool()
     yield steps.Open(client, deadlines.deadline_after())
-
-
-def last_insert(inserts: LastInserts, owner: Callable[[], Any]) -> steps.Plan[int]:
-    """The id of the caller's last insert.
-
-    Who the caller is shows when the plan runs, in the thread or task that runs it.
-    """
-    yield from ()
-    return inserts.last(owner())

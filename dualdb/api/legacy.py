@@ -1,4 +1,4 @@
-"""The methods of the original service, kept for compatibility.
+"""The methods of the original service and its clients, kept for compatibility.
 
 Procedures return the rows of all result sets in one list, queries their rows, updates
 the number of affected rows. The default of ``params`` is not None, so ``%%`` stands for
@@ -6,14 +6,86 @@ a percent sign, as in the drivers.
 """
 
 from abc import abstractmethod
-from typing import Any, Generic, Sequence
+from typing import Any, Callable, Generic, Sequence
 
 from ..execution import steps, verbs
 from ..protocol.transaction_commands import DEFAULT_OPTIONS, TransactionOptions
 from ..sql.parameters import Params
-from .client import last_insert
+from .membership import LastInserts
 from .service_base import ServicePart
+from .target import BaseTarget
 from .typevars import CountR, IntR, RowsR, TransactionT
+
+
+def last_insert(inserts: LastInserts, owner: Callable[[], Any]) -> steps.Plan[int]:
+    """The id of the caller's last insert.
+
+    Who the caller is shows when the plan runs, in the thread or task that runs it.
+    """
+    yield from ()
+    return inserts.last(owner())
+
+
+class ClientMethods(BaseTarget, Generic[RowsR, CountR, IntR]):
+    """The statements of the original client.
+
+    A transaction has them, too: code written for a client works inside it.
+    """
+
+    @staticmethod
+    @abstractmethod
+    def _owner() -> Any:
+        """Return the calling thread or task."""
+
+    @abstractmethod
+    def _last_inserts(self) -> LastInserts:
+        """Return the last insert of each caller on this database."""
+
+    def execute_stored_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
+        """Call a procedure.
+
+        Args:
+            procedure_name: ``name`` or ``schema.name``.
+            params: Its parameters in order.
+
+        Returns:
+            The rows of all its result sets in one list.
+        """
+        return self._run(verbs.call_rows(self._route, procedure_name, params))
+
+    def execute_query(self, query: str, params: Params = ()) -> RowsR:
+        """Run a statement.
+
+        Args:
+            query: The statement.
+            params: As for ``query()``. Because it is never None by default, ``%%`` is a
+                percent sign, as in the drivers.
+
+        Returns:
+            The rows of its first result set.
+        """
+        return self._run(verbs.query(self._route, query, params))
+
+    def execute_non_query(self, query: str, params: Params = ()) -> CountR:
+        """Run a statement.
+
+        Args:
+            query: The statement.
+            params: As for ``execute_query``.
+
+        Returns:
+            The number of affected rows.
+        """
+        return self._run(verbs.execute(self._route, query, params))
+
+    def get_last_insert_id(self) -> IntR:
+        """Return the AUTO_INCREMENT id of the last insert of this thread or task on
+        this database.
+
+        Returns:
+            The id; 0 if there was none.
+        """
+        return self._run(last_insert(self._last_inserts(), self._owner))
 
 
 class Legacy(ServicePart, Generic[RowsR, CountR, IntR, TransactionT]):

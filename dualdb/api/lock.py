@@ -4,13 +4,13 @@ at the same time.
 
 import math
 import time
-from abc import ABC, abstractmethod
-from typing import Any, Generic, List, Tuple
+from typing import Any, Callable, Generic, List, Tuple
 
 from .. import deadlines, errors
 from ..execution import steps
 from ..protocol.exchange import Exchange
 from ..sql import literals
+from .target import BaseTarget
 from .typevars import LockT
 
 #: The server must not end the session while its holder is busy elsewhere: 24 days, the
@@ -172,12 +172,11 @@ class BaseLock:
         )
 
 
-class Locks(ABC, Generic[LockT]):
+class Locks(BaseTarget, Generic[LockT]):
     """Mixed into a target that advisory locks can be taken on."""
 
-    @abstractmethod
-    def _new_lock(self, name: str, timeout: float) -> LockT:
-        """Make the implementation's lock."""
+    #: The implementation's lock, made of a route, a name and a timeout.
+    _lock_class: Callable[..., LockT]
 
     def lock(self, name: str, *, timeout: float) -> LockT:
         """Take an advisory lock of this database's server: ``with db.lock("rebalance",
@@ -212,4 +211,4 @@ class Locks(ABC, Generic[LockT]):
             >>> with db.lock("rebalance", timeout=5) as lock:
             ...     lock.check()
         """
-        return self._new_lock(name, timeout)
+        return self._lock_class(self._route, name, timeout)

@@ -1,26 +1,22 @@
 """The common base of the mixins of a service."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any, Optional
 
 from ..execution import steps
 from ..topology.lifecycle import ServiceLifecycle
 from ..topology.routing import RouteResolver
+from .target import BaseTarget
 
 
-class ServicePart(ABC):
-    """The state of a service and its methods to run plans, which each mixin uses."""
+class ServicePart(BaseTarget):
+    """The state of a service and its methods to run plans, which each mixin uses.
+
+    The service is itself a target: the global database.
+    """
 
     _lifecycle: ServiceLifecycle
     _resolver: RouteResolver
-
-    @abstractmethod
-    def _route(self, until: Optional[float] = None) -> steps.Plan[Any]:
-        """Route to the global database."""
-
-    @abstractmethod
-    def _run(self, plan: steps.Plan[Any]) -> Any:
-        """Run a plan and return its result, or in asyncio a coroutine of it."""
 
     @abstractmethod
     def _run_exclusive(self, plan: steps.Plan[Any], wait: Optional[float] = None) -> Any:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ..sync_impl.stream import Stream as SyncStream
 
 
-class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT]):
+class BaseTarget(ABC):
     """One database: the global one, a shard, a session's, or the one a transaction is
     open on.
 
@@ -55,6 +55,9 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
     database to send it to), PoolTimeout, ConnectionFailed, ConnectionLost,
     OutcomeUnknown (a write whose connection broke before its answer), and the server's
     own error, as the ``pymysql.err`` class it has always had.
+
+    The verbs are in mixins, ``Reads``, ``Writes`` and ``Blocks``, whose parameters are
+    the types of the results. Each implementation puts them together in ``Verbs``.
     """
 
     #: The implementation can await what the user passes.
@@ -68,229 +71,12 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
     def _run(self, plan: steps.Plan[Any]) -> Any:
         """Run a plan the implementation's way: its result, or a coroutine of it."""
 
-    @abstractmethod
-    def _new_transaction(self, options: TransactionOptions) -> TransactionT:
-        """Make the implementation's transaction on this target."""
 
-    @abstractmethod
-    def _new_connection(self) -> ConnectionT:
-        """Make the implementation's borrowed connection to this target."""
+class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
+    """The verbs that return rows."""
 
-    @staticmethod
-    @abstractmethod
-    def _new_stream(
-        route: steps.Route, statement: Statement, timeout: Optional[float], as_: Any
-    ) -> Any:
-        """Make the implementation's stream of a statement's rows."""
-
-    def transaction(
-        self,
-        *,
-        commit_marker: bool = False,
-        isolation: Optional[str] = None,
-        read_only: bool = False,
-        snapshot: bool = False,
-        other_shards: bool = False,
-        timeout: Optional[float] = None,
-    ) -> TransactionT:
-        """Open a transaction: committed if its block ends normally, rolled back if it
-        raises.
-
-        ``with db.shard(2).transaction() as tx:``, in asyncio ``async with``. ``tx`` has
-        the verbs, and calls that the same thread or task makes to the same database
-        inside the block take part. Inside another transaction on that database it is a
-        savepoint.
-
-        Args:
-            commit_marker: If the connection is lost at COMMIT, find out whether it was
-                applied, by a row that the transaction inserts into the table
-                ``dualdb_commit`` of its database (created if it is missing; rows are
-                removed after a week). The block then ends normally, or raises
-                TransactionAborted if nothing was applied; OutcomeUnknown only if the
-                database cannot be asked any more.
-            isolation: "READ COMMITTED" and its like, for this transaction alone.
-            read_only: The server refuses writes (ReadOnlyServer).
-            snapshot: Everything is read as it was when the transaction began, not when
-                it first read.
-            other_shards: Let the same thread or task use other shards inside the block,
-                outside the transaction; CrossShardError otherwise. The global database
-                may be used in any case.
-            timeout: Seconds for the whole block, including the wait for a connection.
-                After that the running statement is ended, and so is the transaction on
-                the server, whatever the block does; the next call in it raises
-                DeadlineExceeded, and so does its end. A COMMIT that has begun by then
-                has 3 seconds more.
-
-        Returns:
-            A context manager, to be used once.
-
-        Raises:
-            ParameterError: No such isolation level, no such time, or ``commit_marker``
-                with ``read_only``.
-            InterfaceError: (when the block begins) Options for a transaction inside
-                another: they belong to the outermost.
-
-        Example:
-            >>> with db.shard(2).transaction() as tx:
-            ...     tx.execute("UPDATE trades SET quantity = 0 WHERE user_id = 7")
-        """
-        return self._new_transaction(
-            TransactionOptions(
-                commit_marker, isolation, read_only, snapshot, other_shards, timeout
-            ).checked()
-        )
-
-    @overload
-    def run(
-        self: InThreads,
-        function: Callable[[TransactionT], ResultT],
-        *,
-        attempts: int = retry.RUN_ATTEMPTS,
-        commit_marker: bool = False,
-        isolation: Optional[str] = None,
-        timeout: Optional[float] = None,
-    ) -> ResultT: ...
-
-    @overload
-    def run(
-        self: InTasks,
-        function: Callable[[TransactionT], Awaitable[ResultT]],
-        *,
-        attempts: int = retry.RUN_ATTEMPTS,
-        commit_marker: bool = False,
-        isolation: Optional[str] = None,
-        timeout: Optional[float] = None,
-    ) -> Coroutine[Any, Any, ResultT]: ...
-
-    def run(
-        self,
-        function: Callable[[TransactionT], Any],
-        *,
-        attempts: int = retry.RUN_ATTEMPTS,
-        commit_marker: bool = False,
-        isolation: Optional[str] = None,
-        timeout: Optional[float] = None,
-    ) -> Any:
-        """Call a function in a transaction, and again in a new one if the server rolled
-        it back because of a conflict.
-
-        It is repeated after a deadlock, a lock that was not available in time, a
-        conflict between nodes at COMMIT, or a connection lost before COMMIT: in all of
-        these nothing was applied. There is a random pause in between. The function may
-        run several times: keep side effects in ``tx.on_commit``. Inside another
-        transaction it is called once, in a savepoint: only the whole can be repeated.
-
-        Args:
-            function: Takes the transaction; in asyncio a coroutine function.
-            attempts: The largest number of calls.
-            commit_marker: As for ``transaction``.
-            isolation: As for ``transaction``.
-            timeout: Seconds for all attempts and pauses together; see ``transaction``.
-
-        Returns:
-            What the function returns; None if it left the block by ``Rollback``.
-
-        Raises:
-            ParameterError: As for ``transaction``.
-            Error: What COMMIT raises, or after the last attempt its conflict.
-            Exception: Whatever the function raises, unchanged. (Python turns a
-                StopIteration that leaves a coroutine function into a RuntimeError.)
-
-        Example:
-            >>> db.shard(2).run(lambda tx: tx.execute("DELETE FROM trades"))
-        """
-        options = TransactionOptions(commit_marker, isolation, timeout=timeout)
-        return self._run(retry.run(self._new_transaction, function, options, attempts))
-
-    def connection(self) -> ConnectionT:
-        """Borrow the raw driver connection: ``with db.connection() as conn:``, in
-        asyncio ``async with``.
-
-        It is a ``pymysql`` or ``aiomysql`` connection, in autocommit. It is closed
-        after use and not pooled again, because its state is not known.
-
-        Returns:
-            A context manager of the connection.
-        """
-        return self._new_connection()
-
-    @overload
-    def stream(
-        self: InThreads,
-        sql: str,
-        params: Params = None,
-        *,
-        read_only: bool = False,
-        timeout: Optional[float] = None,
-    ) -> "SyncStream[Row]": ...
-
-    @overload
-    def stream(
-        self: InThreads,
-        sql: str,
-        params: Params = None,
-        *,
-        as_: Type[MadeT],
-        read_only: bool = False,
-        timeout: Optional[float] = None,
-    ) -> "SyncStream[MadeT]": ...
-
-    @overload
-    def stream(
-        self: InTasks,
-        sql: str,
-        params: Params = None,
-        *,
-        read_only: bool = False,
-        timeout: Optional[float] = None,
-    ) -> "AsyncStream[Row]": ...
-
-    @overload
-    def stream(
-        self: InTasks,
-        sql: str,
-        params: Params = None,
-        *,
-        as_: Type[MadeT],
-        read_only: bool = False,
-        timeout: Optional[float] = None,
-    ) -> "AsyncStream[MadeT]": ...
-
-    def stream(
-        self,
-        sql: str,
-        params: Params = None,
-        *,
-        as_: Optional[Type[Any]] = None,
-        read_only: bool = False,
-        timeout: Optional[float] = None,
-    ) -> Any:
-        """Iterate over the rows of a query as they arrive, in constant memory.
-
-        ``for row in db.stream(...)``, in asyncio ``async for``. The connection belongs
-        to the loop until its end. Leaving the loop early frees it at once and ends the
-        query on the server. Nothing is sent before the first row is asked for, and
-        nothing twice.
-
-        Args:
-            sql: As for ``query``.
-            params: As for ``query``.
-            as_: As for ``query``.
-            read_only: As for ``query``.
-            timeout: Seconds for the whole loop.
-
-        Returns:
-            An iterator of rows, which is also a context manager.
-
-        Raises:
-            ParameterError: Rows cannot be made as ``as_``, or the statement is wrong.
-
-        Example:
-            >>> for row in db.shard(2).stream("SELECT symbol FROM trades"):
-            ...     print(row["symbol"])
-        """
-        statement = Statement(sql, params, read_only=read_only)
-        return self._new_stream(self._route, statement, timeout, as_)
+    #: The implementation's stream, made of a route, a statement, a timeout and ``as_``.
+    _stream_class: Callable[..., Any]
 
     @overload
     def query(
@@ -543,6 +329,88 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
             )
         )
 
+    @overload
+    def stream(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> "SyncStream[Row]": ...
+
+    @overload
+    def stream(
+        self: InThreads,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> "SyncStream[MadeT]": ...
+
+    @overload
+    def stream(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> "AsyncStream[Row]": ...
+
+    @overload
+    def stream(
+        self: InTasks,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Type[MadeT],
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> "AsyncStream[MadeT]": ...
+
+    def stream(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        as_: Optional[Type[Any]] = None,
+        read_only: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        """Iterate over the rows of a query as they arrive, in constant memory.
+
+        ``for row in db.stream(...)``, in asyncio ``async for``. The connection belongs
+        to the loop until its end. Leaving the loop early frees it at once and ends the
+        query on the server. Nothing is sent before the first row is asked for, and
+        nothing twice.
+
+        Args:
+            sql: As for ``query``.
+            params: As for ``query``.
+            as_: As for ``query``.
+            read_only: As for ``query``.
+            timeout: Seconds for the whole loop.
+
+        Returns:
+            An iterator of rows, which is also a context manager.
+
+        Raises:
+            ParameterError: Rows cannot be made as ``as_``, or the statement is wrong.
+
+        Example:
+            >>> for row in db.shard(2).stream("SELECT symbol FROM trades"):
+            ...     print(row["symbol"])
+        """
+        statement = Statement(sql, params, read_only=read_only)
+        return self._stream_class(self._route, statement, timeout, as_)
+
+
+class Writes(BaseTarget, Generic[CountR, CallR]):
+    """The verbs that return numbers of rows, and procedure calls."""
+
     def execute(
         self,
         sql: str,
@@ -686,3 +554,148 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
                 self._route, procedure, params, timeout, idempotent=idempotent, read_only=read_only
             )
         )
+
+
+class Blocks(BaseTarget, Generic[TransactionT, ConnectionT]):
+    """The verbs that are used in a ``with`` block, and ``run``."""
+
+    #: The implementation's transaction and borrowed connection, made of a route.
+    _transaction_class: Callable[..., TransactionT]
+    _connection_class: Callable[..., ConnectionT]
+
+    def _new_transaction(self, options: TransactionOptions) -> TransactionT:
+        return self._transaction_class(self._route, options=options)
+
+    def _new_connection(self) -> ConnectionT:
+        return self._connection_class(self._route)
+
+    def transaction(
+        self,
+        *,
+        commit_marker: bool = False,
+        isolation: Optional[str] = None,
+        read_only: bool = False,
+        snapshot: bool = False,
+        other_shards: bool = False,
+        timeout: Optional[float] = None,
+    ) -> TransactionT:
+        """Open a transaction: committed if its block ends normally, rolled back if it
+        raises.
+
+        ``with db.shard(2).transaction() as tx:``, in asyncio ``async with``. ``tx`` has
+        the verbs, and calls that the same thread or task makes to the same database
+        inside the block take part. Inside another transaction on that database it is a
+        savepoint.
+
+        Args:
+            commit_marker: If the connection is lost at COMMIT, find out whether it was
+                applied, by a row that the transaction inserts into the table
+                ``dualdb_commit`` of its database (created if it is missing; rows are
+                removed after a week). The block then ends normally, or raises
+                TransactionAborted if nothing was applied; OutcomeUnknown only if the
+                database cannot be asked any more.
+            isolation: "READ COMMITTED" and its like, for this transaction alone.
+            read_only: The server refuses writes (ReadOnlyServer).
+            snapshot: Everything is read as it was when the transaction began, not when
+                it first read.
+            other_shards: Let the same thread or task use other shards inside the block,
+                outside the transaction; CrossShardError otherwise. The global database
+                may be used in any case.
+            timeout: Seconds for the whole block, including the wait for a connection.
+                After that the running statement is ended, and so is the transaction on
+                the server, whatever the block does; the next call in it raises
+                DeadlineExceeded, and so does its end. A COMMIT that has begun by then
+                has 3 seconds more.
+
+        Returns:
+            A context manager, to be used once.
+
+        Raises:
+            ParameterError: No such isolation level, no such time, or ``commit_marker``
+                with ``read_only``.
+            InterfaceError: (when the block begins) Options for a transaction inside
+                another: they belong to the outermost.
+
+        Example:
+            >>> with db.shard(2).transaction() as tx:
+            ...     tx.execute("UPDATE trades SET quantity = 0 WHERE user_id = 7")
+        """
+        return self._new_transaction(
+            TransactionOptions(
+                commit_marker, isolation, read_only, snapshot, other_shards, timeout
+            ).checked()
+        )
+
+    @overload
+    def run(
+        self: InThreads,
+        function: Callable[[TransactionT], ResultT],
+        *,
+        attempts: int = retry.RUN_ATTEMPTS,
+        commit_marker: bool = False,
+        isolation: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> ResultT: ...
+
+    @overload
+    def run(
+        self: InTasks,
+        function: Callable[[TransactionT], Awaitable[ResultT]],
+        *,
+        attempts: int = retry.RUN_ATTEMPTS,
+        commit_marker: bool = False,
+        isolation: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> Coroutine[Any, Any, ResultT]: ...
+
+    def run(
+        self,
+        function: Callable[[TransactionT], Any],
+        *,
+        attempts: int = retry.RUN_ATTEMPTS,
+        commit_marker: bool = False,
+        isolation: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        """Call a function in a transaction, and again in a new one if the server rolled
+        it back because of a conflict.
+
+        It is repeated after a deadlock, a lock that was not available in time, a
+        conflict between nodes at COMMIT, or a connection lost before COMMIT: in all of
+        these nothing was applied. There is a random pause in between. The function may
+        run several times: keep side effects in ``tx.on_commit``. Inside another
+        transaction it is called once, in a savepoint: only the whole can be repeated.
+
+        Args:
+            function: Takes the transaction; in asyncio a coroutine function.
+            attempts: The largest number of calls.
+            commit_marker: As for ``transaction``.
+            isolation: As for ``transaction``.
+            timeout: Seconds for all attempts and pauses together; see ``transaction``.
+
+        Returns:
+            What the function returns; None if it left the block by ``Rollback``.
+
+        Raises:
+            ParameterError: As for ``transaction``.
+            Error: What COMMIT raises, or after the last attempt its conflict.
+            Exception: Whatever the function raises, unchanged. (Python turns a
+                StopIteration that leaves a coroutine function into a RuntimeError.)
+
+        Example:
+            >>> db.shard(2).run(lambda tx: tx.execute("DELETE FROM trades"))
+        """
+        options = TransactionOptions(commit_marker, isolation, timeout=timeout)
+        return self._run(retry.run(self._new_transaction, function, options, attempts))
+
+    def connection(self) -> ConnectionT:
+        """Borrow the raw driver connection: ``with db.connection() as conn:``, in
+        asyncio ``async with``.
+
+        It is a ``pymysql`` or ``aiomysql`` connection, in autocommit. It is closed
+        after use and not pooled again, because its state is not known.
+
+        Returns:
+            A context manager of the connection.
+        """
+        return self._new_connection()

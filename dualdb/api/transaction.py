@@ -3,29 +3,26 @@
 import logging
 import secrets
 from abc import abstractmethod
-from typing import Any, Callable, Generic, List, Optional, Sequence, Tuple, cast
+from typing import Any, Callable, Generic, List, Optional, Tuple, cast
 
 import pymysql.err
 
 from .. import error_codes, errors
-from ..execution import commit_outcome, execute, steps, verbs
+from ..execution import commit_outcome, execute, steps
 from ..protocol import exchange, transaction_commands
 from ..protocol.transaction_commands import DEFAULT_OPTIONS, TransactionOptions, Verdict
-from ..sql.parameters import Params
 from . import membership
 from .client import AnyClient
-from .target import Target
+from .membership import LastInserts
+from .target import Blocks
 from .time_limit import TimeLimit
 from .transaction_state import Status, TransactionState
-from .typevars import CallR, ColumnR, ConnectionT, CountR, IntR, RowR, RowsR, TransactionT, ValueR
+from .typevars import ConnectionT, TransactionT
 
 log = logging.getLogger("dualdb")
 
 
-class BaseTransaction(
-    Target[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT],
-    Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT, IntR],
-):
+class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, ConnectionT]):
     """A transaction on one database, or a savepoint inside one.
 
     Used once, as a context manager. An implementation adds the I/O: it checks a
@@ -165,55 +162,8 @@ class BaseTransaction(
         error.in_transaction = True
         return error.with_context(state.client.name, state.client.shard_id, sent=False)
 
-    # The original yields a connection or a client; code written for either finds what
-    # it used.
-
-    def execute_stored_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
-        """Call a procedure.
-
-        Args:
-            procedure_name: ``name`` or ``schema.name``.
-            params: Its parameters in order.
-
-        Returns:
-            The rows of all its result sets in one list.
-        """
-        return self._run(verbs.call_rows(self._route, procedure_name, params))
-
-    def execute_query(self, query: str, params: Params = ()) -> RowsR:
-        """Run a statement.
-
-        Args:
-            query: The statement.
-            params: As for ``query()``; ``%%`` is a percent sign, as in the drivers.
-
-        Returns:
-            The rows of its first result set.
-        """
-        return self._run(verbs.query(self._route, query, params))
-
-    def execute_non_query(self, query: str, params: Params = ()) -> CountR:
-        """Run a statement.
-
-        Args:
-            query: The statement.
-            params: As for ``execute_query``.
-
-        Returns:
-            The number of affected rows.
-        """
-        return self._run(verbs.execute(self._route, query, params))
-
-    def get_last_insert_id(self) -> IntR:
-        """The AUTO_INCREMENT id of the last insert of this thread or task on this
-        database.
-
-        Returns:
-            The id; 0 if there was none.
-        """
-        self._check()
-        last: IntR = self._begun.client.get_last_insert_id()
-        return last
+    def _last_inserts(self) -> LastInserts:
+        return self._check().client._last_inserts()
 
     def cursor(self, *args: Any) -> Any:
         """Make a cursor of the driver on this transaction's connection.
@@ -236,6 +186,12 @@ class BaseTransaction(
             raise self._refusal()
         state.connection.dirty = True  # what is sent through it is not known here
         return state.connection.cursor(*args)
+
+    def _new_transaction(self, options: TransactionOptions) -> TransactionT:
+        """Make a savepoint."""
+        state = self._check()
+        savepoint = type(self)(steps.fixed_route(state.client), state, options=options)
+        return cast(TransactionT, savepoint)
 
     def _new_connection(self) -> ConnectionT:
         raise errors.InterfaceError(
@@ -592,4 +548,4 @@ class BaseTransaction(
         ).with_context(self.name, self.shard_id, sent=True) from state.failure
 
 
-AnyTransaction = BaseTransaction[Any, Any, Any, Any, Any, Any, Any, Any, Any]
+AnyTransaction = BaseTransaction[Any, Any]

@@ -18,6 +18,7 @@ IntR = TypeVar("IntR")  # int
 IdsR = TypeVar("IdsR")  # list[int]
 ReportR = TypeVar("ReportR")  # dict[str, Any]
 DrainR = TypeVar("DrainR")  # DrainReport
+TotalsR = TypeVar("TotalsR")  # list[Row]
 NoneR = TypeVar("NoneR")  # None
 
 MadeT = TypeVar("MadeT")  # what a row is made, by as_

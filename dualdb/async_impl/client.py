@@ -5,43 +5,29 @@ from typing import Any, Awaitable, Callable, Optional
 from .. import errors
 from ..api.client import BaseClient
 from ..api.identity import Identified
+from ..api.legacy import ClientMethods
 from ..api.lock import Locks
-from ..api.target import Target as BaseTarget
+from ..api.target import Blocks
 from ..execution import steps
 from ..protocol.exchange import with_session_tracking
-from ..protocol.transaction_commands import TransactionOptions
 from .borrowed_connection import BorrowedConnection
 from .lock import Lock
 from .pool import Pool
-from .results import Called, Column, Count, Done, Int, OneRow, Rows, Value
-from .runner import Tasks, run_plan
-from .stream import Stream
+from .results import Count, Done, Int, Rows
+from .runner import run_plan
 from .transaction import Transaction
+from .verbs import Verbs
 
 
-class _Verbs(Tasks, Locks[Lock]):
-    """What a client, a target and the service have in common: where they go is
-    ``_route``.
-    """
+class TargetVerbs(Verbs, Blocks[Transaction, BorrowedConnection], Locks[Lock]):
+    """The verbs of a client, a target and the service; where they go is ``_route``."""
 
-    _route: Callable[..., Any]
-    _new_stream = Stream
-
-    def _new_transaction(self, options: TransactionOptions) -> Transaction:
-        return Transaction(self._route, options=options)
-
-    def _new_connection(self) -> BorrowedConnection:
-        return BorrowedConnection(self._route)
-
-    def _new_lock(self, name: str, timeout: float) -> Lock:
-        return Lock(self._route, name, timeout)
+    _transaction_class = Transaction
+    _connection_class = BorrowedConnection
+    _lock_class = Lock
 
 
-class Target(
-    _Verbs,
-    Identified,
-    BaseTarget[Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection],
-):
+class Target(TargetVerbs, Identified):
     """A shard or a session's database, found at each call."""
 
     def __init__(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> None:
@@ -56,17 +42,14 @@ class Target(
 
 
 class MySQLClient(
-    _Verbs,
-    BaseClient[
-        Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection, Int, Done
-    ],
+    TargetVerbs,
+    BaseClient[Transaction, BorrowedConnection, Done],
+    ClientMethods[Rows, Count, Int],
 ):
     """The client of one database, in asyncio."""
 
     pool: Pool
-
-    def _new_pool(self) -> Pool:
-        return Pool(self.config, self.name, self.shard_id)
+    _pool_class = Pool
 
     def _execute(self, statement: Any, until: Optional[float] = None) -> Awaitable[Any]:
         place: Any = self._current_transaction()

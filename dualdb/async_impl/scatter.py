@@ -1,13 +1,12 @@
 """Scatter and merge, in asyncio."""
 
-from typing import Optional, Sequence
+from typing import Any, Coroutine, List, Optional
 
 from ..execution import steps
-from ..results import Row
-from ..sharding.collation import Order
+from ..results import CallResult, Row, RowCount, ScatterResult
 from ..sharding.merge import BaseMerge
-from ..sharding.scatter import BaseScatter
-from ..sharding.subquery import Query, Subquery
+from ..sharding.scatter import BaseScatter, ScatterReads, ScatterWrites
+from ..sharding.subquery import Subquery
 from .results import Rows
 from .runner import Tasks
 from .stream import Stream
@@ -41,10 +40,20 @@ class Merge(Tasks, BaseMerge[Stream[Row]]):
         self.close()
 
 
-class Scatter(Tasks, BaseScatter[Rows, Merge]):
+class Scatter(
+    Tasks,
+    ScatterReads[
+        Coroutine[Any, Any, ScatterResult[List[Row], Row]],
+        Coroutine[Any, Any, ScatterResult[Optional[Row]]],
+        Coroutine[Any, Any, ScatterResult[Any, Any]],
+        Coroutine[Any, Any, ScatterResult[List[Any], Any]],
+    ],
+    ScatterWrites[
+        Coroutine[Any, Any, ScatterResult[RowCount]],
+        Coroutine[Any, Any, ScatterResult[CallResult]],
+    ],
+    BaseScatter[Rows, Merge],
+):
     """Several shards as one target, in asyncio."""
 
-    def _new_merge(
-        self, query: Query, order: Sequence[Order], limit: Optional[int], until: Optional[float]
-    ) -> Merge:
-        return Merge(self, query, order, limit, until)
+    _merge_class = Merge

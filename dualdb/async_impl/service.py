@@ -4,23 +4,16 @@ import asyncio
 from contextvars import ContextVar
 from typing import (
     Any,
-    Callable,
     Optional,
 )
 
-from ..api.target import Target as BaseTarget
-from ..config import DatabaseConfig
-from ..directory.ids import IdGenerator
-from ..directory.lookup import KeyDirectory
 from ..directory.routes import KeyRoutes, ServiceRooms
 from ..execution import steps
 from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
-from ..sharding.scatter import Keys, Policy, Routes
-from .borrowed_connection import BorrowedConnection
-from .client import MySQLClient, Target, _Verbs
+from .client import MySQLClient, Target, TargetVerbs
 from .directory import Directory
 from .directory import Ids as IdSource
-from .results import Called, Column, Count, Done, Drained, Ids, Int, OneRow, Report, Rows, Value
+from .results import Count, Done, Drained, Ids, Int, Report, Rows
 from .runner import Background, acquire, run_plan, run_step
 from .scatter import Scatter
 from .scope import Scope
@@ -41,7 +34,7 @@ _section: ContextVar[Optional[_Section]] = ContextVar("dualdb_section", default=
 
 
 class DatabaseService(
-    _Verbs,
+    TargetVerbs,
     Router,
     ServiceLife[Done, Ids, Report, MySQLClient],
     ShardAdmin[Done, Drained],
@@ -49,12 +42,18 @@ class DatabaseService(
     KeyRoutes[Target, Scatter, Int, Scope],
     ServiceRooms[Directory, IdSource, Done],
     Legacy[Rows, Count, Int, Transaction],
-    BaseTarget[Rows, OneRow, Value, Column, Count, Called, Transaction, BorrowedConnection],
 ):
     """The sharded database for web handlers and other tasks.
 
     Made anywhere; opened, used and closed in one event loop.
     """
+
+    _client_class = MySQLClient
+    _target_class = Target
+    _scatter_class = Scatter
+    _scope_class = Scope
+    _directory_class = Directory
+    _ids_class = IdSource
 
     def _init_runtime(self) -> None:
         self._background = Background()
@@ -67,38 +66,6 @@ class DatabaseService(
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close_service()
-
-    def _new_client(
-        self, config: DatabaseConfig, name: str, shard_id: Optional[int]
-    ) -> MySQLClient:
-        return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared)
-
-    def _new_target(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> Target:
-        return Target(route, identify)
-
-    def _new_directory(self, directory: KeyDirectory) -> Directory:
-        return Directory(directory)
-
-    def _new_ids(self, generator: IdGenerator) -> IdSource:
-        return IdSource(generator)
-
-    def _new_scope(
-        self,
-        target: Target,
-        resolve: "Callable[[], steps.Plan[Optional[int]]]",
-        identify: Callable[[], Optional[int]],
-        lock: bool,
-    ) -> Scope:
-        return Scope(self, target, resolve, identify, lock=lock)
-
-    def _new_scatter(
-        self,
-        routes: Callable[[], Routes],
-        check: Callable[[], None],
-        policy: Policy,
-        keys: Optional[Keys] = None,
-    ) -> Scatter:
-        return Scatter(routes, check, policy, keys=keys)
 
     async def _run_exclusive(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:
         loop = asyncio.get_running_loop()

@@ -6,22 +6,22 @@ import time
 from typing import Any, AsyncIterator, Callable, Generator, List, Optional
 
 from .. import deadlines, errors
+from ..api.legacy import ClientMethods
 from ..api.transaction import BaseTransaction
 from ..api.transaction_state import TransactionState
 from ..blocks import ends_block
-from ..execution import execute, steps
-from ..protocol.transaction_commands import TransactionOptions, Verdict, commands_for
+from ..execution import execute
+from ..protocol.transaction_commands import Verdict, commands_for
 from .borrowed_connection import BorrowedConnection
-from .results import Called, Column, Count, Int, OneRow, Rows, Value
-from .runner import Tasks, acquire, run_plan
-from .stream import Stream
+from .results import Count, Int, Rows
+from .runner import acquire, run_plan
+from .verbs import Verbs
 
 
 class Transaction(
-    Tasks,
-    BaseTransaction[
-        Rows, OneRow, Value, Column, Count, Called, "Transaction", BorrowedConnection, Int
-    ],
+    Verbs,
+    BaseTransaction["Transaction", BorrowedConnection],
+    ClientMethods[Rows, Count, Int],
 ):
     """A transaction, in asyncio: ``async with db.transaction() as tx:``."""
 
@@ -29,12 +29,6 @@ class Transaction(
         """``async with await db.get_transaction()``: the original service's way."""
         yield from ()
         return self
-
-    _new_stream = Stream
-
-    def _new_transaction(self, options: TransactionOptions) -> "Transaction":
-        state = self._check()
-        return Transaction(steps.fixed_route(state.client), state, options=options)
 
     async def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
         state = self._check()

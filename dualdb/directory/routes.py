@@ -55,19 +55,10 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
     @abstractmethod
     def _callers_transactions(self) -> Sequence[Any]: ...
 
-    @abstractmethod
-    def _new_target(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> TargetT:
-        """Make a target with this route and identity."""
-
-    @abstractmethod
-    def _new_scope(
-        self,
-        target: TargetT,
-        resolve: Callable[[], steps.Plan[Optional[int]]],
-        identify: Callable[[], Optional[int]],
-        lock: bool,
-    ) -> ScopeT:
-        """Make a block with a current target."""
+    #: The implementation's target, made of a route and an identity.
+    _target_class: Callable[..., TargetT]
+    #: The implementation's scope; see ``BaseScope``.
+    _scope_class: Callable[..., ScopeT]
 
     @abstractmethod
     def _scatter(
@@ -103,10 +94,10 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         shard_id = directory.immediate(key)
         if shard_id is None:
             directory.cached_as(key)
-            return self._new_target(
+            return self._target_class(
                 partial(self._route_of_key, key), partial(self._identity_of_key, key)
             )
-        return self._new_target(
+        return self._target_class(
             partial(self._keyed_route, self._shard_route(shard_id), None), lambda: shard_id
         )
 
@@ -366,13 +357,17 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             raise ParameterError("scope takes a session, a shard_id or a key")
         if key is not None:
             find: Any = partial(self._require_directory().shard_id_of, key)
-            return self._new_scope(self.key(key), find, partial(self._identity_in, key), lock)
+            return self._scope_class(
+                self, self.key(key), find, partial(self._identity_in, key), lock=lock
+            )
         if shard_id is not None:
             number = routing.shard_id_of(shard_id)
             find = partial(_now, lambda: number)
-            return self._new_scope(self.shard(number), find, lambda: number, lock)
+            return self._scope_class(self, self.shard(number), find, lambda: number, lock=lock)
         identify = partial(self._identity_of_session, session)
-        return self._new_scope(self.session(session), partial(_now, identify), identify, lock)
+        return self._scope_class(
+            self, self.session(session), partial(_now, identify), identify, lock=lock
+        )
 
     def _identity_in(self, key: object) -> int:
         shard_id = self._require_directory().immediate(key)
@@ -402,11 +397,9 @@ class ServiceRooms(Generic[DirectoryT, IdsT, NoneR]):
     @abstractmethod
     def _run_exclusive(self, plan: steps.Plan[Any], wait: Optional[float] = None) -> Any: ...
 
-    @abstractmethod
-    def _new_directory(self, directory: KeyDirectory) -> DirectoryT: ...
-
-    @abstractmethod
-    def _new_ids(self, generator: IdGenerator) -> IdsT: ...
+    #: The implementation's classes, which add the I/O to what the service has.
+    _directory_class: Callable[[KeyDirectory], DirectoryT]
+    _ids_class: Callable[[IdGenerator], IdsT]
 
     @property
     def directory(self) -> DirectoryT:
@@ -420,12 +413,12 @@ class ServiceRooms(Generic[DirectoryT, IdsT, NoneR]):
                 "this service has no directory: give it directory=LookupTable(), HashBuckets() "
                 "or shard_of_key="
             )
-        return self._new_directory(self._directory)
+        return self._directory_class(self._directory)
 
     @property
     def ids(self) -> IdsT:
         """Ids that are unique in all databases, ordered by time, and name a shard."""
-        return self._new_ids(self._ids)
+        return self._ids_class(self._ids)
 
     def wait_ready(self, timeout: float, require: readiness.Require = "all") -> NoneR:
         """Wait until the databases respond; opens the service if it is not open.

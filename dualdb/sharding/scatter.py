@@ -20,13 +20,25 @@ from typing import (
 )
 
 from .. import deadlines, errors
-from ..api.typevars import InTasks, InThreads, MadeT, MergeT, RowsR
+from ..api.typevars import (
+    CallR,
+    ColumnR,
+    CountR,
+    InTasks,
+    InThreads,
+    MadeT,
+    MergeT,
+    RowR,
+    RowsR,
+    TotalsR,
+    ValueR,
+)
 from ..execution import execute, steps, verbs
 from ..execution.detached import DetachedExecutor
 from ..protocol.statements import Call, Statement
-from ..results import CallResult, Row, RowCount, ScatterResult, row_count
+from ..results import ScatterResult, row_count
 from ..sql.parameters import Params, names
-from . import collation, merge, subquery
+from . import merge, subquery
 from .aggregates import Aggregate, AggregateQuery
 
 #: The handling of failed shards: raise a ScatterError, or return the other results with
@@ -102,48 +114,37 @@ class Policy(NamedTuple):
             raise errors.scatter_error(result, of)
 
 
-class BaseScatter(ABC, Generic[RowsR, MergeT]):
-    """Several shards as one target: ``db.shards()`` for all that are in the table and
-    not inactive, ``db.shards([1, 3])`` for some.
-
-    A call is made on all of them at the same time, ``max_concurrency`` at most. Where
-    one fails, a ScatterError carries what the others gave; with ``on_error="partial"``,
-    or where ``min_ok`` of them answered, they are given, with the errors beside them. A
-    shard that is suspended or cannot be reached is such an error, and never left out.
-    There is no transaction over several shards, and none of these calls is taken inside
-    one.
-    """
-
-    def __init__(
-        self,
-        routes: Callable[[], Routes],
-        check: Callable[[], None],
-        policy: Policy,
-        *,
-        keys: Optional[Keys] = None,
-    ) -> None:
-        self._routes = routes
-        self._check = check
-        self._policy = policy
-        self._keys = keys
+class _ShardCalls(ABC):
+    """A call to several shards, which the verbs are made of."""
 
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any:
         """Run a plan as the implementation does: its result, or a coroutine of it."""
 
     @abstractmethod
-    def _new_merge(
+    def _plan(
         self,
-        query: subquery.Query,
-        order: Sequence[collation.Order],
-        limit: Optional[int],
-        until: Optional[float],
-    ) -> MergeT:
-        """The implementation's stream of all shards' rows."""
+        make: Callable[[Any], Any],
+        params: object,
+        value: Callable[[Any], Any],
+        timeout: Optional[float] = None,
+    ) -> steps.Plan[ScatterResult[Any, Any]]:
+        """Send a statement to each shard.
+
+        Args:
+            make: Makes the statement of its parameters.
+            params: As the caller gave them.
+            value: Makes a shard's part of the result of its result sets.
+            timeout: Seconds for each shard.
+        """
+
+
+class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
+    """The verbs that return rows of each shard."""
 
     @overload
     def query(
-        self: InThreads,
+        self,
         sql: str,
         params: Params = None,
         *,
@@ -151,19 +152,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         read_only: bool = False,
         max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
-    ) -> ScatterResult[List[Row], Row]: ...
-
-    @overload
-    def query(
-        self: InTasks,
-        sql: str,
-        params: Params = None,
-        *,
-        idempotent: bool = False,
-        read_only: bool = False,
-        max_rows: Optional[int] = None,
-        timeout: Optional[float] = None,
-    ) -> Coroutine[Any, Any, ScatterResult[List[Row], Row]]: ...
+    ) -> RowsR: ...
 
     @overload
     def query(
@@ -234,7 +223,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
 
     @overload
     def query_one(
-        self: InThreads,
+        self,
         sql: str,
         params: Params = None,
         *,
@@ -242,19 +231,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         idempotent: bool = False,
         read_only: bool = False,
         timeout: Optional[float] = None,
-    ) -> ScatterResult[Optional[Row]]: ...
-
-    @overload
-    def query_one(
-        self: InTasks,
-        sql: str,
-        params: Params = None,
-        *,
-        strict: bool = False,
-        idempotent: bool = False,
-        read_only: bool = False,
-        timeout: Optional[float] = None,
-    ) -> Coroutine[Any, Any, ScatterResult[Optional[Row]]]: ...
+    ) -> RowR: ...
 
     @overload
     def query_one(
@@ -318,28 +295,6 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
             )
         )
 
-    @overload
-    def query_value(
-        self: InThreads,
-        sql: str,
-        params: Params = None,
-        *,
-        idempotent: bool = False,
-        read_only: bool = False,
-        timeout: Optional[float] = None,
-    ) -> ScatterResult[Any, Any]: ...
-
-    @overload
-    def query_value(
-        self: InTasks,
-        sql: str,
-        params: Params = None,
-        *,
-        idempotent: bool = False,
-        read_only: bool = False,
-        timeout: Optional[float] = None,
-    ) -> Coroutine[Any, Any, ScatterResult[Any, Any]]: ...
-
     def query_value(
         self,
         sql: str,
@@ -348,7 +303,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         idempotent: bool = False,
         read_only: bool = False,
         timeout: Optional[float] = None,
-    ) -> Any:
+    ) -> ValueR:
         """The first column of the first row on each, or None; see
         ``Target.query_value``.
 
@@ -377,30 +332,6 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
             )
         )
 
-    @overload
-    def query_column(
-        self: InThreads,
-        sql: str,
-        params: Params = None,
-        *,
-        idempotent: bool = False,
-        read_only: bool = False,
-        max_rows: Optional[int] = None,
-        timeout: Optional[float] = None,
-    ) -> ScatterResult[List[Any], Any]: ...
-
-    @overload
-    def query_column(
-        self: InTasks,
-        sql: str,
-        params: Params = None,
-        *,
-        idempotent: bool = False,
-        read_only: bool = False,
-        max_rows: Optional[int] = None,
-        timeout: Optional[float] = None,
-    ) -> Coroutine[Any, Any, ScatterResult[List[Any], Any]]: ...
-
     def query_column(
         self,
         sql: str,
@@ -410,7 +341,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         read_only: bool = False,
         max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
-    ) -> Any:
+    ) -> ColumnR:
         """The values of the first column on each; see ``Target.query_column``.
 
         Args:
@@ -435,25 +366,9 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
             )
         )
 
-    @overload
-    def execute(
-        self: InThreads,
-        sql: str,
-        params: Params = None,
-        *,
-        idempotent: bool = False,
-        timeout: Optional[float] = None,
-    ) -> ScatterResult[RowCount]: ...
 
-    @overload
-    def execute(
-        self: InTasks,
-        sql: str,
-        params: Params = None,
-        *,
-        idempotent: bool = False,
-        timeout: Optional[float] = None,
-    ) -> Coroutine[Any, Any, ScatterResult[RowCount]]: ...
+class ScatterWrites(_ShardCalls, Generic[CountR, CallR]):
+    """The verbs that return numbers of rows of each shard, and procedure calls."""
 
     def execute(
         self,
@@ -462,7 +377,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         *,
         idempotent: bool = False,
         timeout: Optional[float] = None,
-    ) -> Any:
+    ) -> CountR:
         """The affected rows on each; see ``Target.execute``.
 
         Each shard commits separately: if one fails, the others are not rolled back.
@@ -485,28 +400,6 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
             )
         )
 
-    @overload
-    def call(
-        self: InThreads,
-        procedure: str,
-        params: Sequence[Any] = (),
-        *,
-        idempotent: bool = False,
-        read_only: bool = False,
-        timeout: Optional[float] = None,
-    ) -> ScatterResult[CallResult]: ...
-
-    @overload
-    def call(
-        self: InTasks,
-        procedure: str,
-        params: Sequence[Any] = (),
-        *,
-        idempotent: bool = False,
-        read_only: bool = False,
-        timeout: Optional[float] = None,
-    ) -> Coroutine[Any, Any, ScatterResult[CallResult]]: ...
-
     def call(
         self,
         procedure: str,
@@ -515,7 +408,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         idempotent: bool = False,
         read_only: bool = False,
         timeout: Optional[float] = None,
-    ) -> Any:
+    ) -> CallR:
         """A procedure's CallResult on each; see ``Target.call``. Not of ``db.keys()``.
 
         Args:
@@ -537,6 +430,35 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
             return Call(procedure, params, idempotent=idempotent, read_only=read_only)
 
         return self._run(self._plan(make, None, _whole, timeout))
+
+
+class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
+    """Several shards as one target: ``db.shards()`` for all that are in the table and
+    not inactive, ``db.shards([1, 3])`` for some.
+
+    A call is made on all of them at the same time, ``max_concurrency`` at most. Where
+    one fails, a ScatterError carries what the others gave; with ``on_error="partial"``,
+    or where ``min_ok`` of them answered, they are given, with the errors beside them. A
+    shard that is suspended or cannot be reached is such an error, and never left out.
+    There is no transaction over several shards, and none of these calls is taken inside
+    one.
+    """
+
+    def __init__(
+        self,
+        routes: Callable[[], Routes],
+        check: Callable[[], None],
+        policy: Policy,
+        *,
+        keys: Optional[Keys] = None,
+    ) -> None:
+        self._routes = routes
+        self._check = check
+        self._policy = policy
+        self._keys = keys
+
+    #: The implementation's merge; see ``BaseMerge``.
+    _merge_class: Callable[..., MergeT]
 
     def merge(
         self,
@@ -586,7 +508,8 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         """
         self._not_by_keys()
         query = (subquery.body(sql), params, read_only)
-        return self._new_merge(
+        return self._merge_class(
+            self,
             query,
             merge.ordered(order_by, what="order_by"),
             merge.most(limit),
@@ -602,7 +525,7 @@ class BaseScatter(ABC, Generic[RowsR, MergeT]):
         timeout: Optional[float] = None,
         read_only: bool = False,
         **aggregates: Aggregate,
-    ) -> RowsR:
+    ) -> TotalsR:
         """Compute counts, sums, averages and extremes over the rows of all shards.
 
         The results are those of a single server that has all the rows.

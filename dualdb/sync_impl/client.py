@@ -5,52 +5,29 @@ from typing import Any, Callable, List, Optional
 from .. import errors
 from ..api.client import BaseClient
 from ..api.identity import Identified
+from ..api.legacy import ClientMethods
 from ..api.lock import Locks
-from ..api.target import Target as BaseTarget
+from ..api.target import Blocks
 from ..execution import steps
 from ..protocol.exchange import with_session_tracking
-from ..protocol.transaction_commands import TransactionOptions
-from ..results import CallResult, Row, RowCount
+from ..results import Row, RowCount
 from .borrowed_connection import BorrowedConnection
 from .lock import Lock
 from .pool import Pool
-from .runner import Threads, run_plan
-from .stream import Stream
+from .runner import run_plan
 from .transaction import Transaction
+from .verbs import Verbs
 
 
-class _Verbs(Threads, Locks[Lock]):
-    """What a client, a target and the service have in common: where they go is
-    ``_route``.
-    """
+class TargetVerbs(Verbs, Blocks[Transaction, BorrowedConnection], Locks[Lock]):
+    """The verbs of a client, a target and the service; where they go is ``_route``."""
 
-    _route: Callable[..., Any]
-    _new_stream = Stream
-
-    def _new_transaction(self, options: TransactionOptions) -> Transaction:
-        return Transaction(self._route, options=options)
-
-    def _new_connection(self) -> BorrowedConnection:
-        return BorrowedConnection(self._route)
-
-    def _new_lock(self, name: str, timeout: float) -> Lock:
-        return Lock(self._route, name, timeout)
+    _transaction_class = Transaction
+    _connection_class = BorrowedConnection
+    _lock_class = Lock
 
 
-class Target(
-    _Verbs,
-    Identified,
-    BaseTarget[
-        List[Row],
-        Optional[Row],
-        Any,
-        List[Any],
-        RowCount,
-        CallResult,
-        Transaction,
-        BorrowedConnection,
-    ],
-):
+class Target(TargetVerbs, Identified):
     """A shard or a session's database, found at each call."""
 
     def __init__(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> None:
@@ -65,26 +42,14 @@ class Target(
 
 
 class MySQLClient(
-    _Verbs,
-    BaseClient[
-        List[Row],
-        Optional[Row],
-        Any,
-        List[Any],
-        RowCount,
-        CallResult,
-        Transaction,
-        BorrowedConnection,
-        int,
-        None,
-    ],
+    TargetVerbs,
+    BaseClient[Transaction, BorrowedConnection, None],
+    ClientMethods[List[Row], RowCount, int],
 ):
     """The client of one database, in threads."""
 
     pool: Pool
-
-    def _new_pool(self) -> Pool:
-        return Pool(self.config, self.name, self.shard_id)
+    _pool_class = Pool
 
     def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
         transaction = self._current_transaction()

@@ -1,13 +1,12 @@
 """Scatter and merge, in threads."""
 
-from typing import List, Optional, Sequence
+from typing import Any, List, Optional
 
 from ..execution import steps
-from ..results import Row
-from ..sharding.collation import Order
+from ..results import CallResult, Row, RowCount, ScatterResult
 from ..sharding.merge import BaseMerge
-from ..sharding.scatter import BaseScatter
-from ..sharding.subquery import Query, Subquery
+from ..sharding.scatter import BaseScatter, ScatterReads, ScatterWrites
+from ..sharding.subquery import Subquery
 from .runner import Threads
 from .stream import Stream
 
@@ -40,10 +39,17 @@ class Merge(Threads, BaseMerge[Stream[Row]]):
         self.close()
 
 
-class Scatter(Threads, BaseScatter[List[Row], Merge]):
+class Scatter(
+    Threads,
+    ScatterReads[
+        ScatterResult[List[Row], Row],
+        ScatterResult[Optional[Row]],
+        ScatterResult[Any, Any],
+        ScatterResult[List[Any], Any],
+    ],
+    ScatterWrites[ScatterResult[RowCount], ScatterResult[CallResult]],
+    BaseScatter[List[Row], Merge],
+):
     """Several shards as one target, in threads."""
 
-    def _new_merge(
-        self, query: Query, order: Sequence[Order], limit: Optional[int], until: Optional[float]
-    ) -> Merge:
-        return Merge(self, query, order, limit, until)
+    _merge_class = Merge

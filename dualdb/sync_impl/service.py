@@ -1,20 +1,14 @@
 """The service, in threads."""
 
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
-from ..api.target import Target as BaseTarget
-from ..config import DatabaseConfig
-from ..directory.ids import IdGenerator
-from ..directory.lookup import KeyDirectory
 from ..directory.routes import KeyRoutes, ServiceRooms
 from ..execution import steps
-from ..results import CallResult, Row, RowCount
+from ..results import Row, RowCount
 from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
-from ..sharding.scatter import Keys, Policy, Routes
 from ..topology.admin import DrainReport
-from .borrowed_connection import BorrowedConnection
-from .client import MySQLClient, Target, _Verbs
+from .client import MySQLClient, Target, TargetVerbs
 from .concurrency import workers
 from .directory import Directory, Ids
 from .runner import Background, run_plan, run_step
@@ -24,7 +18,7 @@ from .transaction import Transaction
 
 
 class DatabaseService(
-    _Verbs,
+    TargetVerbs,
     Router,
     ServiceLife[None, List[int], Dict[str, Any], MySQLClient],
     ShardAdmin[None, DrainReport],
@@ -32,21 +26,18 @@ class DatabaseService(
     KeyRoutes[Target, Scatter, int, Scope],
     ServiceRooms[Directory, Ids, None],
     Legacy[List[Row], RowCount, int, Transaction],
-    BaseTarget[
-        List[Row],
-        Optional[Row],
-        Any,
-        List[Any],
-        RowCount,
-        CallResult,
-        Transaction,
-        BorrowedConnection,
-    ],
 ):
     """The sharded database for scripts, Celery workers and other threads.
 
     One for all threads of a process.
     """
+
+    _client_class = MySQLClient
+    _target_class = Target
+    _scatter_class = Scatter
+    _scope_class = Scope
+    _directory_class = Directory
+    _ids_class = Ids
 
     def _init_runtime(self) -> None:
         self._background = Background()
@@ -61,38 +52,6 @@ class DatabaseService(
 
     def __exit__(self, *exc_info: object) -> None:
         self.close_service()
-
-    def _new_client(
-        self, config: DatabaseConfig, name: str, shard_id: Optional[int]
-    ) -> MySQLClient:
-        return MySQLClient(config, name=name, shard_id=shard_id, shared=self._shared)
-
-    def _new_target(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> Target:
-        return Target(route, identify)
-
-    def _new_directory(self, directory: KeyDirectory) -> Directory:
-        return Directory(directory)
-
-    def _new_ids(self, generator: IdGenerator) -> Ids:
-        return Ids(generator)
-
-    def _new_scope(
-        self,
-        target: Target,
-        resolve: "Callable[[], steps.Plan[Optional[int]]]",
-        identify: Callable[[], Optional[int]],
-        lock: bool,
-    ) -> Scope:
-        return Scope(self, target, resolve, identify, lock=lock)
-
-    def _new_scatter(
-        self,
-        routes: Callable[[], Routes],
-        check: Callable[[], None],
-        policy: Policy,
-        keys: Optional[Keys] = None,
-    ) -> Scatter:
-        return Scatter(routes, check, policy, keys=keys)
 
     def _run_exclusive(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:
         if not self._alone.acquire(timeout=-1 if wait is None else wait):

@@ -6,39 +6,25 @@ import time
 from typing import Any, Callable, Iterator, List, Optional
 
 from .. import deadlines, errors
+from ..api.legacy import ClientMethods
 from ..api.transaction import BaseTransaction
 from ..api.transaction_state import TransactionState
 from ..blocks import ends_block
-from ..execution import execute, steps
-from ..protocol.transaction_commands import TransactionOptions, Verdict, commands_for
-from ..results import CallResult, Row, RowCount
+from ..execution import execute
+from ..protocol.transaction_commands import Verdict, commands_for
+from ..results import Row, RowCount
 from .borrowed_connection import BorrowedConnection
-from .runner import Threads, run_plan
-from .stream import Stream
+from .runner import run_plan
 from .timers import timers
+from .verbs import Verbs
 
 
 class Transaction(
-    Threads,
-    BaseTransaction[
-        List[Row],
-        Optional[Row],
-        Any,
-        List[Any],
-        RowCount,
-        CallResult,
-        "Transaction",
-        BorrowedConnection,
-        int,
-    ],
+    Verbs,
+    BaseTransaction["Transaction", BorrowedConnection],
+    ClientMethods[List[Row], RowCount, int],
 ):
     """A transaction, in threads: ``with db.transaction() as tx:``."""
-
-    _new_stream = Stream
-
-    def _new_transaction(self, options: TransactionOptions) -> "Transaction":
-        state = self._check()
-        return Transaction(steps.fixed_route(state.client), state, options=options)
 
     def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
         state = self._check()
