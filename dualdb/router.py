@@ -38,6 +38,7 @@ from .topology.lifecycle import ServiceLifecycle
 from .topology.table_reader import DEFAULT_MAX_SHARDS
 
 if TYPE_CHECKING:
+    from .coordination.facade import Coordination
     from .operations.facade import Operations
     from .operations.kinds import KindT, ServiceOf
 
@@ -419,6 +420,14 @@ class Router(ServicePart):
         from .operations.places import Databases  # noqa: PLC0415
 
         return Operations(Databases(self))
+
+    @property
+    def coordination(self: "ServiceOf[KindT]") -> "Coordination[KindT]":
+        """The XA transactions of this service: what is in doubt, and finishing it."""
+        from .coordination.facade import Coordination  # noqa: PLC0415
+        from .operations.places import Databases  # noqa: PLC0415
+
+        return Coordination(Databases(self))
 
     def _stop(self, timeout: Optional[float]) -> steps.Plan[None]:
         yield from self._ids.release()
