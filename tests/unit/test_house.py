@@ -23,10 +23,7 @@ MOST_PARAMETERS = 4
 LONGEST_LINE = 100
 
 #: Classes of more attributes.
-ATTRIBUTES: Dict[str, int] = {
-    # how far an answer has been read; another object would be asked for every packet
-    "protocol/response.py:Response": 28,
-}
+ATTRIBUTES: Dict[str, int] = {}
 
 #: Generic classes of more parameters: one for each kind of result, which is a list in
 #: threads and a coroutine in asyncio.
