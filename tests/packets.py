@@ -9,7 +9,7 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import decoders
 from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
-from dualdb.protocol.response import Response
+from dualdb.protocol.response import Response, ResponseOptions
 from dualdb.protocol.row_decoder import ColumnDefinition
 
 END, MORE = b"\xfe\x00\x00\x02\x00", b"\xfe\x00\x00\x0a\x00"
@@ -88,8 +88,10 @@ def kinds(rows: Any) -> List[Any]:
     return [[(type(value), value) for value in row] for row in rows]
 
 
-def answered(data: bytes, sizes: Any = None, **options: Any) -> Response:
-    response = Response("utf8", **options)
+def answered(
+    data: bytes, sizes: Any = None, cached_decoder: Any = None, **options: Any
+) -> Response:
+    response = Response(ResponseOptions("utf8", **options), cached_decoder=cached_decoder)
     position = 0
     while position < len(data):
         size = len(data) if sizes is None else next(sizes)

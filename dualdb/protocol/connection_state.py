@@ -19,7 +19,7 @@ from ..sql import classify
 from ..sql.literals import time_zone
 from . import session_setup
 from .exchange import ANY_ROWS, TextEncoding
-from .response import Response
+from .response import Response, ResponseOptions
 from .row_decoder import DecoderName, decoder_name
 
 _SESSION_TRACK = CLIENT.SESSION_TRACK
@@ -536,15 +536,15 @@ class ConnectionState:
         Args:
             stream: Its rows are taken as they come.
         """
-        return Response(
+        wanted = self.row_options
+        options = ResponseOptions(
             self.encoding,
-            self._next_seq_id,
-            tuples=stream or self.row_options.as_tuples,
-            stream=stream,
-            cached_decoder=self.codec.cached_decoder,
-            most=None if stream else self.row_options.most,
-            compiled=self.codec.decoder_name == "compiled",
+            stream or wanted.as_tuples,
+            stream,
+            None if stream else wanted.most,
+            self.codec.decoder_name == "compiled",
         )
+        return Response(options, self._next_seq_id, self.codec.cached_decoder)
 
     def apply_response(self, response: Any) -> None:
         """Keep what a response, whole or not, says of the session."""

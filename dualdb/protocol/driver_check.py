@@ -14,7 +14,7 @@ import pymysql.converters
 from pymysql.constants import FIELD_TYPE
 from pymysql.protocol import MysqlPacket
 
-from .response import Response
+from .response import Response, ResponseOptions
 
 log = logging.getLogger("dualdb")
 
@@ -112,7 +112,7 @@ def why_not(driver: object, by_driver: Callable[[], Any]) -> str:
     try:
         expected = _kinds(by_driver())
         for compiled in (True, False):
-            response = Response("utf8", tuples=True, compiled=compiled)
+            response = Response(ResponseOptions("utf8", tuples=True, compiled=compiled))
             response.feed(b"".join(packets))
             if _kinds(response.results[0].rows) != expected:
                 return "the values differ"

@@ -5,7 +5,7 @@ Source: MySQL internals manual, "Text Protocol" (COM_QUERY response).
 """
 
 import struct
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 import pymysql.err
 from pymysql.constants import CR, SERVER_STATUS
@@ -24,6 +24,100 @@ _two_numbers = struct.Struct("<HH").unpack_from
 _LONGEST = (1 << 30) + (1 << 24)
 _MOST_COLUMNS = 65535
 
+#: What is raised over bytes that violate the protocol.
+_UNREADABLE = (Malformed, IndexError, ValueError, TypeError, ArithmeticError)
+
+
+class ResponseOptions(NamedTuple):
+    """What is wanted of a response.
+
+    Attributes:
+        encoding: Python's name for the connection's character set.
+        tuples: Rows are tuples and not dicts.
+        stream: The rows of the first result are taken while they arrive; those of
+            further results are dropped.
+        most: The most rows of a result.
+        compiled: Use the compiled decoder if it was built.
+    """
+
+    encoding: str
+    tuples: bool = False
+    stream: bool = False
+    most: Optional[int] = None
+    compiled: bool = True
+
+
+class _Unparsed:
+    """Received bytes of an incomplete packet.
+
+    Attributes:
+        pieces: The bytes.
+        missing: How many are missing until more can be parsed; 0 while that is not
+            known.
+    """
+
+    __slots__ = ("missing", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: List[bytes] = []
+        self.missing = 0
+
+    def completed(self, data: bytes) -> Optional[bytes]:
+        """Add received bytes; return all if they suffice, else None."""
+        if not self.pieces:
+            self.missing = 0
+            return data
+        self.pieces.append(data)
+        self.missing -= len(data)
+        if self.missing > 0:
+            return None
+        self.missing = 0
+        joined = b"".join(self.pieces)
+        self.pieces = []
+        return joined
+
+    def keep(self, rest: bytes) -> None:
+        """Keep what has not been parsed."""
+        if len(rest) < 4:
+            self.missing = 4 - len(rest)
+        self.pieces = [rest] if rest else []
+
+
+class _Result:
+    """The incomplete result.
+
+    Attributes:
+        rows: Its rows; a stream takes them away.
+        taken: How many a stream has taken.
+        decoder: The decoder of the rows; None while the definitions are incomplete.
+        columns: The number of columns.
+        defined: How many column definitions have been received.
+        defined_to: The length of these in bytes.
+        huge: The packets of an incomplete row of 16 MiB or more.
+        skipping: The remaining rows are not decoded.
+    """
+
+    __slots__ = (
+        "columns",
+        "decoder",
+        "defined",
+        "defined_to",
+        "huge",
+        "rows",
+        "skipping",
+        "taken",
+    )
+
+    def __init__(self) -> None:
+        self.rows: List[Any] = []
+        self.taken = 0
+        self.decoder: Optional[RowDecoder] = None
+        self.columns = 0
+        self.defined = 0
+        self.defined_to = 0
+        self.huge: List[bytes] = []
+        self.skipping = False
+
 
 class Response:
     """The response to one command; ``feed`` it until it is complete.
@@ -33,23 +127,17 @@ class Response:
     the error is raised.
 
     Args:
-        encoding: Python's name for the connection's character set.
+        options: What is wanted of it.
         number: The sequence number of the first packet.
-        tuples: Rows are tuples and not dicts.
-        stream: The rows of the first result are taken while they arrive; those of
-            further results are dropped.
         cached_decoder: The decoder of the previous response, reused if the columns are
             the same.
-        most: The most rows of a result.
-        compiled: Use the compiled decoder if it was built.
 
     Attributes:
         results: The complete result sets.
-        rows: The rows of the incomplete one; a stream takes them away.
-        decoder: The decoder of these rows.
         cached_decoder: The decoder of the last result with columns.
         server_status: The status flags of the last OK packet.
         message: The message and session state of the last OK packet; None after rows.
+        state_changed: The packet after the rows reports a changed session state.
         complete: The whole response has been received.
         has_unexpected_data: More data than the response has been received.
         failure: The error of a stream, raised after the rows before it are taken.
@@ -57,53 +145,32 @@ class Response:
 
     server_status: Optional[int] = None
     message: Optional[bytes] = None
-    decoder: Optional[RowDecoder] = None
     complete = has_unexpected_data = state_changed = False
     failure: Optional[pymysql.err.MySQLError] = None
     _more = False  # another result follows
-    _skipping = False  # no more rows of this result are decoded
     _undecodable: Optional[errors.UndecodableText] = None
-    _missing = 0  # bytes of the packet at hand
-    _position = 0  # in the data at hand, up to where it has been read
-    _taken = 0  # rows of a stream
-
-    # Of the result at hand:
-    _columns = 0  # their number, where the definitions have not all come
-    _defined = 0  # how many of them have come
-    _defined_to = 0  # and how many bytes they are
+    # Made when more than a whole response in one piece is to be parsed.
+    _unparsed: Optional[_Unparsed] = None
+    _result: _Result
 
     def __init__(
         self,
-        encoding: str,
+        options: ResponseOptions,
         number: int = 1,
-        *,
-        tuples: bool = False,
-        stream: bool = False,
         cached_decoder: Optional[RowDecoder] = None,
-        most: Optional[int] = None,
-        compiled: bool = True,
     ) -> None:
         self.results: List[ResultSet] = []
-        self.rows: List[Any] = []
         self.cached_decoder = cached_decoder
-        self._most = most
-        self._compiled = compiled
-        self._encoding = encoding
+        self._options = options
         self._number = number
-        self._tuples = tuples
-        self._stream = stream
-        self._pieces: List[bytes] = []
-        self._huge: List[bytes] = []
-        # A function and no bound method, which would make a reference cycle: rows would
-        # stay in memory until the next run of the garbage collector.
-        self._state: Callable[[Response, bytes, int, int], Optional[int]] = Response._at_head
 
     @property
     def names(self) -> Optional[Tuple[str, ...]]:
         """The column names of the first result; None while they are unknown."""
         if self.results:
             return self.results[0].columns
-        return None if self.decoder is None else self.decoder.names
+        decoder = None if self._unparsed is None else self._result.decoder
+        return None if decoder is None else decoder.names
 
     def take(self) -> List[Any]:
         """Remove and return the received rows of the first result.
@@ -112,10 +179,15 @@ class Response:
             pymysql.err.MySQLError: The error of the response, after all rows before it
                 have been taken.
         """
-        rows = self.results[0].rows if self.results else self.rows
+        if self.results:
+            rows: List[Any] = self.results[0].rows
+        elif self._unparsed is not None:
+            rows = self._result.rows
+            self._result.taken += len(rows)
+        else:
+            rows = []
         taken = rows[:]
         rows.clear()
-        self._taken += len(taken)
         if self.failure is not None and not taken:
             raise self.failure
         return taken
@@ -149,16 +221,73 @@ class Response:
                 with a code of the client library a protocol error, after which the
                 connection is unusable.
         """
-        if self._pieces:
-            self._pieces.append(data)
-            self._missing -= len(data)
-            if self._missing > 0:
-                return False
-            data = b"".join(self._pieces)
-            self._pieces = []
+        if self._unparsed is not None:
+            return self._feed_states(data)
+        position = self._read_at_once(data)
+        if position and not self._more:
+            self.complete = True
+            self.has_unexpected_data = position < len(data)
+            return True
+        self._unparsed = _Unparsed()
+        self._result = _Result()
+        # A function and no bound method, which would make a reference cycle: rows would
+        # stay in memory until the next run of the garbage collector.
+        self._state: Callable[[Response, bytes, int, int], int] = Response._at_head
+        return self._feed_states(data[position:])
+
+    def _read_at_once(self, data: bytes) -> int:
+        """Read a first result that is complete, which most responses consist of: an OK
+        packet, or a few rows with the columns of the previous response.
+
+        Returns:
+            The position after it; 0 for anything else, which the states parse.
+        """
+        decoder = self.cached_decoder
         try:
-            position = self._parse(data)
-        except (Malformed, IndexError, ValueError, TypeError, ArithmeticError) as error:
+            if data[4:5] == b"\x00":
+                header = _header(data, 0)[0]
+                stop: int = 4 + (header & 0xFFFFFF)
+                if header >> 24 != self._number or not 11 <= stop <= len(data):
+                    return 0
+                self._read_ok(data[4:stop])
+                self._number = self._number + 1 & 255
+                return stop
+            if (
+                decoder is None
+                or decoder.prefix is None
+                or self._number != 1
+                or not data.startswith(decoder.prefix)
+                or decoder.encoding != self._options.encoding
+                or decoder.tuples is not self._options.tuples
+            ):
+                return 0
+            return self._read_few_rows(data, decoder, len(decoder.prefix) + 4)
+        except _UNREADABLE:
+            return 0
+
+    def _read_few_rows(self, data: bytes, decoder: RowDecoder, position: int) -> int:
+        rows: List[Any] = []
+        number = len(decoder.names) + 3 & 255
+        position, number, over = decoder.read(data, position, len(data), number, rows)
+        if not over or _header(data, position)[0] != 5 | number << 24 or len(data) < position + 9:
+            return 0
+        self._end_result(data[position + 4 : position + 9], rows, decoder)
+        self._number = number + 1 & 255
+        return position + 9
+
+    # The states, each parsing one part of the response. They return the position after
+    # what they have parsed; where they need more data, ``_unparsed.missing`` is set.
+
+    def _feed_states(self, received: bytes) -> bool:
+        assert self._unparsed is not None
+        data = self._unparsed.completed(received)
+        if data is None:
+            return False
+        position = 0
+        try:
+            while not self._unparsed.missing and not self.complete:
+                position = self._state(self, data, position, len(data))
+        except _UNREADABLE as error:
             raise pymysql.err.OperationalError(
                 CR.CR_MALFORMED_PACKET, f"Malformed packet: {error}"
             ) from error
@@ -167,102 +296,98 @@ class Response:
             if self._undecodable is not None:
                 raise self._undecodable
             return True
-        if self._most is not None:
-            errors.check_rows(len(self.rows), self._most)
-        rest = data[position:]
-        self._missing = 4 - len(rest) if len(rest) < 4 else self._missing
-        self._pieces = [rest] if rest else []
+        if self._options.most is not None:
+            errors.check_rows(len(self._result.rows), self._options.most)
+        self._unparsed.keep(data[position:])
         return False
 
-    def _parse(self, data: bytes) -> int:
-        """Parse as much as possible; return the position after it."""
-        position: Optional[int] = 0
-        self._position = 0
-        while position is not None and not self.complete:
-            self._position = position
-            position = self._state(self, data, position, len(data))
-        return self._position if position is None else position
-
-    # The states, each parsing one part of the response. They return the position of the
-    # next part, or None if more data is needed, from ``_position`` on.
-
-    def _at_head(self, data: bytes, position: int, end: int) -> Optional[int]:
+    def _at_head(self, data: bytes, position: int, end: int) -> int:
         """Parse the first packet of a result: OK, or the number of columns."""
         stop = self._packet_end(data, position, end)
         if stop is None:
-            return None
+            return position
         self._begin_result(data[position + 4 : stop])
-        if self._columns:
+        if self._result.columns:
             self._state = Response._at_definitions
         else:
             self.complete = not self._more
         return stop
 
-    def _at_definitions(self, data: bytes, position: int, end: int) -> Optional[int]:
+    def _at_definitions(self, data: bytes, position: int, end: int) -> int:
         """The definitions of the columns, and the packet that ends them."""
+        result = self._result
+        options = self._options
         cached = self.cached_decoder
-        stop = position + self._defined_to
+        stop = position + result.defined_to
         if (
             cached is not None
             and data.startswith(cached.definitions, position)
-            and cached.fits(self._columns, self._number, self._encoding, self._tuples)
+            and cached.fits(result.columns, self._number, options.encoding, options.tuples)
         ):
-            self._number = self._number + self._columns & 255
-            self._defined = self._columns
+            self._number = self._number + result.columns & 255
+            result.defined = result.columns
             stop = position + len(cached.definitions)
         else:
             cached = None
-        while self._defined < self._columns:
+        while result.defined < result.columns:
             after = self._packet_end(data, stop, end)
             if after is None:
-                return None
+                return position
             stop = after
-            self._defined = self._defined + 1
-            self._defined_to = after - position
+            result.defined += 1
+            result.defined_to = after - position
         after = self._packet_end(data, stop, end)
         if after is None:
-            self._defined_to = stop - position
-            return None
+            result.defined_to = stop - position
+            return position
         if not 0 < after - stop - 4 < 9 or data[stop + 4] != 254:
             raise Malformed("the column definitions are not followed by an EOF packet")
-        self.decoder = self.cached_decoder = cached or row_decoder_of(
-            data[position:stop], self._encoding, tuples=self._tuples, compiled=self._compiled
+        result.decoder = self.cached_decoder = cached or row_decoder_of(
+            data[position:stop],
+            options.encoding,
+            tuples=options.tuples,
+            compiled=options.compiled,
         )
-        self._columns = 0
+        result.columns = 0
         self.message = None
         self._state = Response._at_rows
         return after
 
-    def _at_rows(self, data: bytes, position: int, end: int) -> Optional[int]:
+    def _at_rows(self, data: bytes, position: int, end: int) -> int:
         """Parse the rows, and the packet that ends them."""
+        result = self._result
         over = False
-        if not self._huge:
+        if not result.huge:
             position, over = self._read_rows(data, position, end)
-            self._position = position
             # only the first result of a stream is wanted
-            if self._stream and self.results:
-                self.rows.clear()
+            if self._options.stream and self.results:
+                result.rows.clear()
         stop = self._packet_end(data, position, end)
         if stop is None:
-            return None
+            return position
         payload = data[position + 4 : stop]
         if over:
-            self._end_result(payload)
+            assert result.decoder is not None
+            self._end_result(payload, result.rows, result.decoder)
+            self._result = _Result()
+            self._state = Response._at_head
+            self.complete = not self._more
         else:
             self._part_of_a_huge_row(payload)
         return stop
 
     def _read_rows(self, data: bytes, position: int, end: int) -> Tuple[int, bool]:
         """Decode all received rows; return the position, and whether they end there."""
-        assert self.decoder is not None
-        before = len(self.rows)
-        read = skip_rows if self._skipping else self.decoder.read
+        result = self._result
+        assert result.decoder is not None
+        before = len(result.rows)
+        read = skip_rows if result.skipping else result.decoder.read
         try:
-            position, self._number, over = read(data, position, end, self._number, self.rows)
+            position, self._number, over = read(data, position, end, self._number, result.rows)
             return position, over
         except UnicodeDecodeError as error:
             # The rows before it have been decoded.
-            for _ in range(len(self.rows) - before):
+            for _ in range(len(result.rows) - before):
                 position += 4 + int.from_bytes(data[position : position + 3], "little")
                 self._number = self._number + 1 & 255
             stop = position + 4 + int.from_bytes(data[position : position + 3], "little")
@@ -271,17 +396,19 @@ class Response:
 
     def _skip_rows(self, payload: bytes, error: UnicodeDecodeError) -> None:
         """Record the undecodable text of a row; the result's other rows are skipped."""
-        assert self.decoder is not None
+        result = self._result
+        assert result.decoder is not None
         if self._undecodable is None:
-            column = self.decoder.undecodable_column(payload)
-            row = self._taken + len(self.rows)
+            column = result.decoder.undecodable_column(payload)
+            row = result.taken + len(result.rows)
             self._undecodable = errors.undecodable_text(row, column, error.encoding)
-        self._skipping = True
+        result.skipping = True
 
     def _packet_end(self, data: bytes, position: int, end: int) -> Optional[int]:
         """Return the end of the packet at a position; None if it is incomplete."""
+        assert self._unparsed is not None
         if end - position < 4:
-            self._missing = 4 - (end - position)
+            self._unparsed.missing = 4 - (end - position)
             return None
         header: int = _header(data, position)[0]
         number = self._number
@@ -289,7 +416,7 @@ class Response:
             raise self._out_of_sequence(header >> 24)
         stop = position + 4 + (header & 0xFFFFFF)
         if stop > end:
-            self._missing = stop - end
+            self._unparsed.missing = stop - end
             return None
         self._number = number + 1 & 255
         return stop
@@ -304,14 +431,7 @@ class Response:
     def _begin_result(self, payload: bytes) -> None:
         first = payload[:1]
         if first == b"\x00" and len(payload) >= 7:
-            affected, position = _number_at(payload, 1)
-            insert_id, position = _number_at(payload, position)
-            if position + 4 > len(payload):
-                raise Malformed("an OK packet is too short")
-            self.server_status, warnings = _two_numbers(payload, position)
-            self.message = payload[position + 4 :]
-            self._more = bool(self.server_status & _MORE_RESULTS)
-            self.results.append(ResultSet([], (), affected, insert_id, warnings))
+            self._read_ok(payload)
             return
         if first == b"\xff":
             raise _server_error(payload)
@@ -319,42 +439,48 @@ class Response:
             raise errors.NotSupportedError(
                 "the server requests a local file (LOAD DATA LOCAL), which is not supported"
             )
-        self._columns, position = _number_at(payload, 0)
-        if position != len(payload) or not 0 < self._columns <= _MOST_COLUMNS:
+        columns, position = _number_at(payload, 0)
+        if position != len(payload) or not 0 < columns <= _MOST_COLUMNS:
             raise Malformed("the number of columns is invalid")
-        self._defined = self._defined_to = 0
+        self._result.columns = columns
+
+    def _read_ok(self, payload: bytes) -> None:
+        """Read an OK packet, which is a result by itself."""
+        affected, position = _number_at(payload, 1)
+        insert_id, position = _number_at(payload, position)
+        if position + 4 > len(payload):
+            raise Malformed("an OK packet is too short")
+        self.server_status, warnings = _two_numbers(payload, position)
+        self.message = payload[position + 4 :]
+        self._more = self.server_status & _MORE_RESULTS != 0
+        self.results.append(ResultSet([], (), affected, insert_id, warnings))
 
     def _part_of_a_huge_row(self, payload: bytes) -> None:
-        self._huge.append(payload)
-        if sum(map(len, self._huge)) > _LONGEST:
+        result = self._result
+        result.huge.append(payload)
+        if sum(map(len, result.huge)) > _LONGEST:
             raise Malformed("a row exceeds the maximum length")
         if len(payload) < 0xFFFFFF:
-            assert self.decoder is not None
-            huge = b"".join(self._huge)
-            self._huge = []
-            if self._skipping:
+            assert result.decoder is not None
+            huge = b"".join(result.huge)
+            result.huge = []
+            if result.skipping:
                 return
             try:
-                self.rows.append(self.decoder.read_one(huge))
+                result.rows.append(result.decoder.read_one(huge))
             except UnicodeDecodeError as error:
                 self._skip_rows(huge, error)
 
-    def _end_result(self, payload: bytes) -> None:
+    def _end_result(self, payload: bytes, rows: List[Any], decoder: RowDecoder) -> None:
         """The packet after the last row."""
         if len(payload) < 5 or payload[0] != 254:
             if payload[:1] == b"\xff":
                 raise _server_error(payload)
             raise Malformed("what comes after the last row is not its end")
-        assert self.decoder is not None
         warnings, status = _two_numbers(payload, 1)
         self.state_changed = status & SERVER_SESSION_STATE_CHANGED != 0
-        self.results.append(ResultSet(self.rows, self.decoder.names, len(self.rows), 0, warnings))
-        self.rows = []
-        self.decoder = None
-        self._skipping = False
-        self._state = Response._at_head
+        self.results.append(ResultSet(rows, decoder.names, len(rows), 0, warnings))
         self._more = status & _MORE_RESULTS != 0
-        self.complete = not self._more
 
 
 def _number_at(payload: bytes, position: int) -> Tuple[int, int]:

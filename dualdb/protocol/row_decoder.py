@@ -86,6 +86,8 @@ class RowDecoder(NamedTuple):
             at an incomplete packet, at one of 16 MiB, or (over) at one that is not a
             row.
         read_one: Decodes the row of a payload.
+        prefix: How the first result of a response with these columns begins, up to the
+            warnings after the definitions; None if there are more than 250 columns.
     """
 
     definitions: bytes
@@ -95,6 +97,7 @@ class RowDecoder(NamedTuple):
     names: Tuple[str, ...]
     read: Callable[[bytes, int, int, int, List[Any]], Tuple[int, int, bool]]
     read_one: Callable[[bytes], Any]
+    prefix: Optional[bytes] = None
 
     def fits(self, columns: int, number: int, encoding: str, tuples: bool) -> bool:
         """Return whether it can be reused for a result.
@@ -177,7 +180,17 @@ def _new_row_decoder(definitions: bytes, encoding: str, tuples: bool, compiled: 
         read = compiled_decoder.compiled_read(names, columns, converters, make_read, tuples=tuples)
     else:
         read = make_read()
-    return RowDecoder(definitions, encoding, tuples, tuple(fields), names, read, one)
+    prefix = _prefix(definitions, len(names))
+    return RowDecoder(definitions, encoding, tuples, tuple(fields), names, read, one, prefix)
+
+
+def _prefix(definitions: bytes, columns: int) -> Optional[bytes]:
+    """The packet with the number of columns, the definitions, and the beginning of the
+    EOF packet.
+    """
+    if columns > 250 or definitions[3] != 2:
+        return None
+    return b"\1\0\0\1%c%b\5\0\0%c\xfe" % (columns, definitions, columns + 2)
 
 
 _row_decoder_of = lru_cache(maxsize=512)(_new_row_decoder)

@@ -23,10 +23,7 @@ MOST_PARAMETERS = 4
 LONGEST_LINE = 100
 
 #: Classes of more attributes.
-ATTRIBUTES: Dict[str, int] = {
-    # how far an answer has been read; another object would be asked for every packet
-    "protocol/response.py:Response": 28,
-}
+ATTRIBUTES: Dict[str, int] = {}
 
 #: Lines that are longer: patterns that are harder to read in two parts, and a remark
 #: for the type checker.

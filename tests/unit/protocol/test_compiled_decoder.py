@@ -17,7 +17,7 @@ import pytest
 
 from dualdb import UndecodableText
 from dualdb.protocol import compiled_decoder, row_decoder
-from dualdb.protocol.response import Response
+from dualdb.protocol.response import Response, ResponseOptions
 
 pytestmark = pytest.mark.skipif(
     not compiled_decoder.AVAILABLE,
@@ -111,7 +111,7 @@ def test_a_response_split_anywhere(seed: int) -> None:
     results = []
     for compiled in (True, False):
         for sizes in ([len(data)], [1, 3, 60, 5000], [1000]):
-            response = Response("utf8", compiled=compiled)
+            response = Response(ResponseOptions("utf8", compiled=compiled))
             position, complete = 0, False
             while not complete:
                 size = rng.choice(sizes)
@@ -128,7 +128,7 @@ def test_text_that_cannot_be_decoded(value: bytes) -> None:
     data = packets([b"\x01", column, END, b"\x01a", decoders.length_encoded(value), END])
     raised = []
     for compiled in (True, False):
-        response = Response("utf8", compiled=compiled)
+        response = Response(ResponseOptions("utf8", compiled=compiled))
         with pytest.raises(UndecodableText) as caught:
             response.feed(data)
         assert response.complete
@@ -142,7 +142,7 @@ def test_a_row_that_is_malformed_has_the_same_error() -> None:
     for bad in (b"", b"\x05123", b"\x011\x012", b"\x01x", b"\xfc\x01", b"\xfe" + b"\xff" * 8):
         raised = []
         for compiled in (True, False):
-            response = Response("utf8", compiled=compiled)
+            response = Response(ResponseOptions("utf8", compiled=compiled))
             with pytest.raises(pymysql.err.OperationalError) as caught:
                 response.feed(packets([b"\x01", column, END, b"\x011", bad, END]))
             raised.append(caught.value.args)

@@ -12,7 +12,7 @@ from pymysql.constants import FIELD_TYPE
 
 from dualdb import NotSupportedError, UndecodableText
 from dualdb.protocol.driver_check import _payloads
-from dualdb.protocol.response import Response
+from dualdb.protocol.response import Response, ResponseOptions
 
 pytestmark = pytest.mark.usefixtures("each_decoder")
 
@@ -74,7 +74,7 @@ def test_an_error_of_the_server_is_told_with_its_code_and_is_an_answer() -> None
 
 
 def test_rows_before_an_error_are_given_to_a_stream() -> None:
-    stream = Response("utf8", tuples=True, stream=True)
+    stream = Response(ResponseOptions("utf8", tuples=True, stream=True))
     stream.feed_stream(packets([*table(["a"], [[b"1"], [b"2"]])[:-1], b"\xff\x28\x04#42000no"]))
     assert stream.take() == [(1,), (2,)]
     with pytest.raises(pymysql.err.ProgrammingError):
@@ -137,6 +137,60 @@ def test_packets_out_of_sequence() -> None:
         with pytest.raises(pymysql.err.OperationalError) as caught:
             answered(packets([OK], number))
         assert caught.value.args[0] == code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuples", [True, False])
+def test_a_response_in_one_piece_is_read_as_in_many(seed: int, tuples: bool) -> None:
+    spread = random.Random(seed)
+    rows = [[b"1", b"a"], [b"2", b"b" * 300]]
+    usual = packets(undecodable(rows))
+    known = answered(usual, tuples=tuples).cached_decoder
+    assert known is not None
+    assert known.prefix is not None
+    assert usual.startswith(known.prefix)
+    recorded = [
+        usual,
+        usual + b"x",
+        packets([OK]),
+        packets([OK[:5] + b"\x08\x00\x00\x00", *undecodable(rows)]),
+        packets([OK[:3]]),
+        packets([*undecodable(rows, more=True), OK]),
+        packets([*undecodable(rows)[:-1], b"\xfe\x02\x00\x02\x40"]),
+        packets([*undecodable(rows)[:-1], b"\xff\x28\x04#42000no"]),
+        packets(undecodable([*rows, [b"3", BAD]])),
+        packets(undecodable([])),
+        packets([*undecodable([])[:-1], *[text(b"7") + text(b"c")] * 300, END]),
+    ]
+    read_at_once = 0
+    for number in range(3000):
+        data = bytearray(recorded[number % len(recorded)])
+        if number >= len(recorded):
+            data[spread.randrange(min(len(data), 300))] = spread.randrange(256)
+        whole, pieces = [
+            told(
+                outcome(
+                    lambda data=bytes(data), sizes=sizes: answered(
+                        data, sizes, known, tuples=tuples
+                    )
+                )
+            )
+            for sizes in (None, iter([40] * len(data)))
+        ]
+        assert whole == pieces
+        read_at_once += whole[0]
+    assert read_at_once > 500
+
+
+def told(outcome: Tuple[bool, Any]) -> Tuple[bool, Any]:
+    """What can be compared of an outcome: the text of an error has the bytes at
+    hand.
+    """
+    well, response = outcome
+    if not well:
+        return False, (type(response), response.args[0])
+    sets = [(kinds([map(repr, each.rows)]), each[1:]) for each in response.results]
+    return True, (sets, response.server_status, response.message, response.state_changed)
 
 
 def outcome(read: Any) -> Tuple[bool, Any]:
@@ -206,7 +260,8 @@ def test_a_text_that_cannot_be_decoded_ends_the_rows_and_not_the_reading(
 ) -> None:
     rows = [[b"1", b"a"], [b"2", b"b" * 300], [b"3", BAD], [b"4", b"x"], [b"x", BAD]]
     data = packets([*undecodable(rows, more=True), *table(["c"], [[b"5"]])])
-    response, position, parts = Response("utf8", tuples=tuples), 0, iter(sizes * len(data))
+    response = Response(ResponseOptions("utf8", tuples=tuples))
+    position, parts = 0, iter(sizes * len(data))
     with pytest.raises(UndecodableText) as caught:
         while True:
             size = next(parts)
@@ -221,7 +276,7 @@ def test_a_text_that_cannot_be_decoded_ends_the_rows_and_not_the_reading(
 
 def test_a_huge_row_that_cannot_be_decoded() -> None:
     rows = [[b"1", b"a"], [b"2", b"b" * 0xFFFFFF + BAD], [b"3", b"c" * 0x1000000], [b"4", b"d"]]
-    response = Response("utf8")
+    response = Response(ResponseOptions("utf8"))
     with pytest.raises(UndecodableText) as caught:
         response.feed(packets(undecodable(rows)))
     assert (caught.value.row, caught.value.columns) == (1, ("text",))
@@ -230,7 +285,8 @@ def test_a_huge_row_that_cannot_be_decoded() -> None:
 
 def test_a_stream_gives_the_rows_before_a_text_that_cannot_be_decoded() -> None:
     data = packets(undecodable([[b"1", b"a"], [b"2", b"b"], [b"3", BAD], [b"4", b"c"]]))
-    response, taken = Response("utf8", tuples=True, stream=True), []
+    response = Response(ResponseOptions("utf8", tuples=True, stream=True))
+    taken = []
     for position in range(0, len(data), 7):
         response.feed_stream(data[position : position + 7])
         with contextlib.suppress(UndecodableText):

@@ -6,7 +6,7 @@ import pytest
 from packets import END, answered, by_driver, column, kinds, packets, table, text
 
 from dualdb.protocol.driver_check import _payloads
-from dualdb.protocol.response import Response
+from dualdb.protocol.response import Response, ResponseOptions
 
 pytestmark = pytest.mark.usefixtures("each_decoder")
 
@@ -65,6 +65,6 @@ def test_the_layout_known_from_before_is_taken_only_where_it_fits() -> None:
         )
     as_tuples: Any = answered(data, cached_decoder=cached_decoder, tuples=True).results[0].rows
     assert as_tuples == [(1, 2)]
-    strange = Response("latin1", cached_decoder=cached_decoder)
+    strange = Response(ResponseOptions("latin1"), cached_decoder=cached_decoder)
     strange.feed(data)
     assert strange.cached_decoder is not cached_decoder
