@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from ..async_impl.stream import Stream as AsyncStream
     from ..sync_impl.stream import Stream as SyncStream
 
+#: Seconds that the result of a call with an idempotency key is kept: a week.
+RETENTION = 604_800.0
+
 
 class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT]):
     """One database: the global one, a shard, a session's, or the one a transaction is
@@ -75,6 +78,10 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
     @abstractmethod
     def _new_connection(self) -> ConnectionT:
         """Make the implementation's borrowed connection to this target."""
+
+    #: ``run`` with an idempotency key; its last argument is the key, and the seconds
+    #: that its result is kept.
+    _run_once: Callable[..., "steps.Plan[Any]"]
 
     @staticmethod
     @abstractmethod
@@ -149,6 +156,8 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         commit_marker: bool = False,
         isolation: Optional[str] = None,
         timeout: Optional[float] = None,
+        idempotency_key: Optional[str] = None,
+        idempotency_retention: float = RETENTION,
     ) -> ResultT: ...
 
     @overload
@@ -160,6 +169,8 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         commit_marker: bool = False,
         isolation: Optional[str] = None,
         timeout: Optional[float] = None,
+        idempotency_key: Optional[str] = None,
+        idempotency_retention: float = RETENTION,
     ) -> Coroutine[Any, Any, ResultT]: ...
 
     def run(
@@ -170,6 +181,8 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
         commit_marker: bool = False,
         isolation: Optional[str] = None,
         timeout: Optional[float] = None,
+        idempotency_key: Optional[str] = None,
+        idempotency_retention: float = RETENTION,
     ) -> Any:
         """Call a function in a transaction, and again in a new one if the server rolled
         it back because of a conflict.
@@ -186,12 +199,20 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
             commit_marker: As for ``transaction``.
             isolation: As for ``transaction``.
             timeout: Seconds for all attempts and pauses together; see ``transaction``.
+            idempotency_key: Call the function once for this key: whoever comes later,
+                or at the same time from another process, gets the result of the first
+                without a call. The result is what JSON can hold, and the key at most
+                255 bytes. Both are a row of ``dualdb_idempotency`` in the target's
+                database, of the same transaction. If that is rolled back, the key is
+                free. A COMMIT whose answer is lost is settled by that row.
+            idempotency_retention: Seconds that the result is kept.
 
         Returns:
             What the function returns; None if it left the block by ``Rollback``.
 
         Raises:
-            ParameterError: As for ``transaction``.
+            ParameterError: As for ``transaction``; or the result is not what JSON can
+                hold, and everything was rolled back.
             Error: What COMMIT raises, or after the last attempt its conflict.
             Exception: Whatever the function raises, unchanged. (Python turns a
                 StopIteration that leaves a coroutine function into a RuntimeError.)
@@ -200,7 +221,17 @@ class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, Transacti
             >>> db.shard(2).run(lambda tx: tx.execute("DELETE FROM trades"))
         """
         options = TransactionOptions(commit_marker, isolation, timeout=timeout)
-        return self._run(retry.run(self._new_transaction, function, options, attempts))
+        if idempotency_key is None:
+            return self._run(retry.run(self._new_transaction, function, options, attempts))
+        return self._run(
+            self._run_once(
+                self._new_transaction,
+                function,
+                options,
+                attempts,
+                (idempotency_key, idempotency_retention),
+            )
+        )
 
     def connection(self) -> ConnectionT:
         """Borrow the raw driver connection: ``with db.connection() as conn:``, in

@@ -9,6 +9,7 @@ from .. import deadlines, errors
 from ..api.transaction import BaseTransaction
 from ..api.transaction_state import TransactionState
 from ..blocks import ends_block
+from ..coordination import idempotency
 from ..execution import execute, steps
 from ..protocol.transaction_commands import TransactionOptions, Verdict, commands_for
 from .borrowed_connection import BorrowedConnection
@@ -31,6 +32,7 @@ class Transaction(
         return self
 
     _new_stream = Stream
+    _run_once = staticmethod(idempotency.run)
 
     def _new_transaction(self, options: TransactionOptions) -> "Transaction":
         state = self._check()

@@ -7,6 +7,7 @@ from ..api.client import BaseClient
 from ..api.identity import Identified
 from ..api.lock import Locks
 from ..api.target import Target as BaseTarget
+from ..coordination import idempotency
 from ..execution import steps
 from ..protocol.exchange import with_session_tracking
 from ..protocol.transaction_commands import TransactionOptions
@@ -26,6 +27,7 @@ class _Verbs(Threads, Locks[Lock]):
 
     _route: Callable[..., Any]
     _new_stream = Stream
+    _run_once = staticmethod(idempotency.run)
 
     def _new_transaction(self, options: TransactionOptions) -> Transaction:
         return Transaction(self._route, options=options)

@@ -9,6 +9,7 @@ from .. import deadlines, errors
 from ..api.transaction import BaseTransaction
 from ..api.transaction_state import TransactionState
 from ..blocks import ends_block
+from ..coordination import idempotency
 from ..execution import execute, steps
 from ..protocol.transaction_commands import TransactionOptions, Verdict, commands_for
 from ..results import CallResult, Row, RowCount
@@ -35,6 +36,7 @@ class Transaction(
     """A transaction, in threads: ``with db.transaction() as tx:``."""
 
     _new_stream = Stream
+    _run_once = staticmethod(idempotency.run)
 
     def _new_transaction(self, options: TransactionOptions) -> "Transaction":
         state = self._check()
