@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from ..async_impl.stream import Stream as AsyncStream
     from ..sync_impl.stream import Stream as SyncStream
 
+#: Seconds that the result of a call with an idempotency key is kept: a week.
+RETENTION = 604_800.0
+
 
 class BaseTarget(ABC):
     """One database: the global one, a shard, a session's, or the one a transaction is
@@ -562,6 +565,9 @@ class Blocks(BaseTarget, Generic[TransactionT, ConnectionT]):
     #: The implementation's transaction and borrowed connection, made of a route.
     _transaction_class: Callable[..., TransactionT]
     _connection_class: Callable[..., ConnectionT]
+    #: ``run`` with an idempotency key; its last argument is the key, and the seconds
+    #: that its result is kept.
+    _run_once: Callable[..., "steps.Plan[Any]"]
 
     def _new_transaction(self, options: TransactionOptions) -> TransactionT:
         return self._transaction_class(self._route, options=options)
@@ -635,6 +641,8 @@ class Blocks(BaseTarget, Generic[TransactionT, ConnectionT]):
         commit_marker: bool = False,
         isolation: Optional[str] = None,
         timeout: Optional[float] = None,
+        idempotency_key: Optional[str] = None,
+        idempotency_retention: float = RETENTION,
     ) -> ResultT: ...
 
     @overload
@@ -646,6 +654,8 @@ class Blocks(BaseTarget, Generic[TransactionT, ConnectionT]):
         commit_marker: bool = False,
         isolation: Optional[str] = None,
         timeout: Optional[float] = None,
+        idempotency_key: Optional[str] = None,
+        idempotency_retention: float = RETENTION,
     ) -> Coroutine[Any, Any, ResultT]: ...
 
     def run(
@@ -656,6 +666,8 @@ class Blocks(BaseTarget, Generic[TransactionT, ConnectionT]):
         commit_marker: bool = False,
         isolation: Optional[str] = None,
         timeout: Optional[float] = None,
+        idempotency_key: Optional[str] = None,
+        idempotency_retention: float = RETENTION,
     ) -> Any:
         """Call a function in a transaction, and again in a new one if the server rolled
         it back because of a conflict.
@@ -672,12 +684,20 @@ class Blocks(BaseTarget, Generic[TransactionT, ConnectionT]):
             commit_marker: As for ``transaction``.
             isolation: As for ``transaction``.
             timeout: Seconds for all attempts and pauses together; see ``transaction``.
+            idempotency_key: Call the function once for this key: whoever comes later,
+                or at the same time from another process, gets the result of the first
+                without a call. The result is what JSON can hold, and the key at most
+                255 bytes. Both are a row of ``dualdb_idempotency`` in the target's
+                database, of the same transaction. If that is rolled back, the key is
+                free. A COMMIT whose answer is lost is settled by that row.
+            idempotency_retention: Seconds that the result is kept.
 
         Returns:
             What the function returns; None if it left the block by ``Rollback``.
 
         Raises:
-            ParameterError: As for ``transaction``.
+            ParameterError: As for ``transaction``; or the result is not what JSON can
+                hold, and everything was rolled back.
             Error: What COMMIT raises, or after the last attempt its conflict.
             Exception: Whatever the function raises, unchanged. (Python turns a
                 StopIteration that leaves a coroutine function into a RuntimeError.)
@@ -686,7 +706,17 @@ class Blocks(BaseTarget, Generic[TransactionT, ConnectionT]):
             >>> db.shard(2).run(lambda tx: tx.execute("DELETE FROM trades"))
         """
         options = TransactionOptions(commit_marker, isolation, timeout=timeout)
-        return self._run(retry.run(self._new_transaction, function, options, attempts))
+        if idempotency_key is None:
+            return self._run(retry.run(self._new_transaction, function, options, attempts))
+        return self._run(
+            self._run_once(
+                self._new_transaction,
+                function,
+                options,
+                attempts,
+                (idempotency_key, idempotency_retention),
+            )
+        )
 
     def connection(self) -> ConnectionT:
         """Borrow the raw driver connection: ``with db.connection() as conn:``, in

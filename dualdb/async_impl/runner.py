@@ -112,6 +112,11 @@ async def _run_block(step: steps.RunBlock) -> Any:
     return result  # noqa: RET504 - None where Rollback left the block
 
 
+async def _call_user(step: steps.CallUser) -> Any:
+    answer = step.function(step.argument)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
 async def _close(step: steps.Close) -> None:
     for client in step.clients:
         client.pool.close()
@@ -198,6 +203,7 @@ HANDLERS: Dict[type, Callable[[Any], Awaitable[Any]]] = {
     steps.AbortInUse: _abort_in_use,
     steps.AwaitUser: _await_user,
     steps.CallHooks: _call_hooks,
+    steps.CallUser: _call_user,
     steps.CheckOut: _check_out,
     steps.Close: _close,
     steps.Exclusive: _exclusive,

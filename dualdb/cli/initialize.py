@@ -4,6 +4,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 import click
 
+from ..coordination import idempotency
 from ..directory import ids, tables
 from ..directory.keys import quoted
 from ..directory.sources import HashBuckets, KeyFunction, Source
@@ -38,6 +39,7 @@ def needed_tables(
             transaction_commands.MARKERS, "commit markers", transaction_commands.MARKERS_DDL
         ),
         NeededTable(migrations.TABLE, "which migrations were applied", migrations.DDL),
+        NeededTable(idempotency.TABLE, "results by idempotency key", idempotency.DDL),
     ]
     found = [
         NeededTable(shard_table, "the shards", DDL.format(table=quoted(shard_table))),

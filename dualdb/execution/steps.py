@@ -225,6 +225,18 @@ class AwaitUser(NamedTuple):
     given: Awaitable[Any]
 
 
+class CallUser(NamedTuple):
+    """Call a function of the application's; in asyncio it may be a coroutine function.
+
+    Attributes:
+        function: The function.
+        argument: Its only argument.
+    """
+
+    function: Callable[[Any], Any]
+    argument: Any
+
+
 class Spawn(NamedTuple):
     """Run a plan in the background until it ends or the service is closed."""
 
@@ -261,7 +273,8 @@ class StopBackground(NamedTuple):
 
 Step = Union[
     Execute, Sleep, Connect, Open, CheckOut, Close, AbortInUse, WaitForKills, WaitUnused, PruneIdle,
-    Gather, FetchRow, RunPlan, RunBlock, AwaitUser, Spawn, Exclusive, CallHooks, StopBackground,
+    Gather, FetchRow, RunPlan, RunBlock, AwaitUser, CallUser, Spawn, Exclusive, CallHooks,
+    StopBackground,
 ]  # fmt: skip
 
 

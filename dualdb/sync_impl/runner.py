@@ -86,6 +86,10 @@ def _run_block(step: steps.RunBlock) -> Any:
     return result  # noqa: RET504 - None where Rollback left the block
 
 
+def _call_user(step: steps.CallUser) -> Any:
+    return step.function(step.argument)
+
+
 def _close(step: steps.Close) -> None:
     for client in step.clients:
         client.pool.close()
@@ -152,6 +156,7 @@ def _attempt(step: steps.Step) -> Any:
 HANDLERS: Dict[type, Callable[[Any], Any]] = {
     steps.AbortInUse: _abort_in_use,
     steps.CallHooks: _call_hooks,
+    steps.CallUser: _call_user,
     steps.CheckOut: _check_out,
     steps.Close: _close,
     steps.Exclusive: _exclusive,

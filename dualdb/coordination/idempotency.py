@@ -1,0 +1,210 @@
+"""Idempotency keys: the effect of a function once, and its result to every caller.
+
+The key is a row that is inserted first in the function's transaction. Who comes second
+waits for that row: it becomes the result when the first commits, and the key is free
+again when the first is rolled back. So the effect, the row and the result are there
+together or not at all.
+"""
+
+import itertools
+import json
+import logging
+import random
+from typing import Any, Callable, NamedTuple, Optional, Tuple
+
+from .. import deadlines, error_codes, errors
+from ..execution import retry, steps, verbs
+from ..execution.detached import DetachedExecutor
+from ..protocol.transaction_commands import TransactionOptions
+from . import json_text
+
+log = logging.getLogger("dualdb")
+
+TABLE = "dualdb_idempotency"
+
+#: Keys are compared byte by byte, as no collation of a text column does.
+DDL = f"""CREATE TABLE IF NOT EXISTS {TABLE} (
+    idempotency_key VARBINARY(255) NOT NULL PRIMARY KEY,
+    result LONGTEXT CHARACTER SET utf8mb4 NULL,
+    expires_at DATETIME NOT NULL,
+    KEY (expires_at)
+) ENGINE=InnoDB"""
+
+#: The longest key, in bytes of UTF-8.
+KEY_BYTES = 255
+
+#: One in this many calls also deletes rows whose time is over.
+SWEEP_EVERY = 500
+
+#: How often it is begun again after a COMMIT without an answer, or a deadlock over the
+#: key between callers that wait for it while its first caller is rolled back.
+CLAIM_ATTEMPTS = 50
+
+_CLAIM = (
+    f"INSERT IGNORE INTO {TABLE} (idempotency_key, expires_at) "
+    "VALUES (%s, UTC_TIMESTAMP() + INTERVAL %s SECOND)"
+)
+# A locking read sees what was committed last, also in a snapshot that is older.
+_FOUND = f"SELECT result FROM {TABLE} WHERE idempotency_key = %s LOCK IN SHARE MODE"
+_STORE = f"UPDATE {TABLE} SET result = %s WHERE idempotency_key = %s"
+_SWEEP = f"DELETE FROM {TABLE} WHERE expires_at < UTC_TIMESTAMP() LIMIT 1000"
+
+
+class IdempotencyKey(NamedTuple):
+    """A key that was checked, and how long its result is kept, in seconds."""
+
+    text: str
+    retention: float
+
+    @property
+    def stored(self) -> bytes:
+        """The key as the table has it."""
+        return self.text.encode()
+
+
+def checked(key: object, retention: Any) -> IdempotencyKey:
+    """An idempotency key.
+
+    Raises:
+        ParameterError: It is no str of 1 to 255 bytes, or the retention is no time.
+    """
+    if not isinstance(key, str) or not 0 < len(key.encode("utf-8", "replace")) <= KEY_BYTES:
+        raise errors.ParameterError(
+            f"idempotency_key must be a str of 1 to {KEY_BYTES} bytes, not {key!r}"
+        )
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise errors.ParameterError(f"idempotency_key is not valid text: {key!r}") from None
+    if not deadlines.seconds(retention):
+        raise errors.ParameterError("idempotency_retention must be a number of seconds above 0")
+    return IdempotencyKey(key, float(retention))
+
+
+def run(
+    new_transaction: Callable[[TransactionOptions], Any],
+    function: Callable[[Any], Any],
+    options: TransactionOptions,
+    attempts: int,
+    key: Tuple[str, float],
+    *,
+    spread: Callable[[], float] = random.random,
+) -> steps.Plan[Any]:
+    """Call a function in a transaction unless that has been done with this key; see
+    ``Target.run``.
+
+    A COMMIT whose answer was lost is settled by beginning again: the row of the key
+    says whether it was applied.
+
+    Args:
+        new_transaction: Makes a transaction with options.
+        function: The user's; takes the transaction.
+        options: How each transaction is opened.
+        attempts: The largest number of calls.
+        key: The key, and the seconds that its result is kept.
+        spread: Gives a number from 0 to 1; decides about deleting old rows.
+    """
+    options = options.checked().begun()
+    once = _Once(function, checked(*key))
+    for attempt in itertools.count():
+        try:
+            result = yield from retry.run(new_transaction, once.call, options, attempts)
+        except errors.Error as error:
+            if once.lacks_table(error) and not attempt:
+                yield from verbs.execute(once.detached_route, DDL, None)
+                continue
+            if not once.may_begin_again(error) or attempt >= CLAIM_ATTEMPTS:
+                raise
+            yield steps.Sleep(retry.backoff(attempt))
+        else:
+            if spread() * SWEEP_EVERY < 1:
+                yield from _sweep(once.detached_route)
+            return result
+    raise AssertionError("unreachable")
+
+
+def sweep(route: steps.Route) -> steps.Plan[int]:
+    """Delete results whose time is over. Gives their number."""
+    deleted = 0
+    while True:
+        count = yield from verbs.execute(route, _SWEEP, None, idempotent=True)
+        deleted += count
+        if count < 1000:
+            return deleted
+
+
+def _sweep(route: steps.Route) -> steps.Plan[None]:
+    try:
+        yield from verbs.execute(route, _SWEEP, None, idempotent=True)
+    except errors.Error as error:
+        log.warning("old rows of %s cannot be deleted: %s", TABLE, error)
+
+
+class _Once:
+    """What is done with a key, in one transaction after the other."""
+
+    def __init__(self, function: Callable[[Any], Any], key: IdempotencyKey) -> None:
+        self._function = function
+        self._key = key
+        self._client: Any = None
+        self._claimed = False
+        self._has_result = False
+        self._is_inner = False
+
+    def call(self, transaction: Any) -> Any:
+        """Call the function in a transaction: its result, or in asyncio a coroutine."""
+        return transaction._run(self._within(transaction))
+
+    def may_begin_again(self, error: errors.Error) -> bool:
+        """Whether another transaction settles what the last one ended with.
+
+        That is so if its COMMIT was not answered, or if it came to a deadlock over the
+        key, before the function was called.
+        """
+        if self._is_inner or isinstance(error, errors.DeadlineExceeded):
+            return False
+        if isinstance(error, errors.OutcomeUnknown):
+            return self._has_result
+        return isinstance(error, errors.Deadlock) and not self._claimed
+
+    def lacks_table(self, error: errors.Error) -> bool:
+        """Whether the table is missing, and can be made: DDL would commit a transaction
+        around this one.
+        """
+        missing = error.errno == error_codes.NO_SUCH_TABLE and not self._claimed
+        return missing and self._client is not None and not self._is_inner
+
+    def detached_route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
+        """To the same database, outside of the caller's transactions."""
+        yield from ()
+        return DetachedExecutor(self._client)
+
+    def _within(self, transaction: Any) -> steps.Plan[Any]:
+        self._client = transaction._begun.client
+        self._is_inner = bool(transaction._number)
+        self._claimed = False
+        self._has_result = False
+        route = transaction._route
+        params = (self._key.stored, self._key.retention)
+        self._claimed = bool((yield from verbs.execute(route, _CLAIM, params)))
+        if not self._claimed:
+            found = yield from self._stored_result(route)
+            self._has_result = True
+            return found
+        value = yield steps.CallUser(self._function, transaction)
+        if not transaction.is_open:
+            return value  # it was rolled back, and the key with it
+        text = json_text.encoded(value, "the result of a function with an idempotency_key")
+        yield from verbs.execute(route, _STORE, (text, self._key.stored))
+        self._has_result = True
+        return json.loads(text)
+
+    def _stored_result(self, route: steps.Route) -> steps.Plan[Any]:
+        text = yield from verbs.query_value(route, _FOUND, (self._key.stored,))
+        if text is None:
+            raise errors.OutcomeUnknown(
+                f"a call with the idempotency_key {self._key.text!r} was committed by a statement "
+                "in its middle (DDL, or a procedure that ends the transaction), and did not "
+                "come to its end",
+            )
+        return json.loads(text)
