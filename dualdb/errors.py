@@ -181,6 +181,10 @@ class NotPrimary(OperationalError):
     reach the current primary.
     """
 
+    #: Another host of the same database may be the primary now, and the statement was
+    #: outside a transaction.
+    elsewhere = False
+
     @property
     def retryable(self) -> bool:
         """True unless the transaction was itself read-only, or partially committed."""
@@ -573,7 +577,7 @@ def translate_error(
     """
     if isinstance(error, (DeadlineExceeded, TooManyRows, UndecodableText)):
         return error.with_context(target, shard_id, sent=sent)
-    if isinstance(error, PacketTooLarge):
+    if isinstance(error, (PacketTooLarge, NotSupportedByEngine)):
         return error.with_context(target, shard_id, sent=False)
     if isinstance(error, UnicodeDecodeError):  # raised by the driver's decoder
         message = f"a text is not in the connection's character set ({error.encoding})"

@@ -95,13 +95,15 @@ def read_node(profile: EngineProfile, engine: Engine, answers: Sequence[Any]) ->
     """
     if not answers:
         return Node(profile)
-    refused = [answer for answer in answers[:1] if isinstance(answer, BaseException)]
-    if refused:
-        code = errors.code_of(refused[0])
+    if isinstance(answers[0], BaseException):
+        code = errors.code_of(answers[0])
         if code in error_codes.NOT_IN_SERVICE:
             return Node(profile, Role.OUT, f"it is not in service ({code})")
         return Node(profile)
-    node = _mariadb(profile, answers[0]) if len(answers) == 1 else _mysql(profile, answers)
+    try:
+        node = _mariadb(profile, answers[0]) if len(answers) == 1 else _mysql(profile, answers)
+    except (LookupError, TypeError, ValueError):  # it is no answer to the question
+        return Node(profile)
     return node if engine == "auto" else node._replace(profile=profile)
 
 

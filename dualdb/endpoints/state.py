@@ -5,7 +5,7 @@ Pure: the time is an argument. The pools ask and report; see ``execution.connect
 
 import random
 import threading
-from typing import Callable, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import errors
 from ..config import EndpointPolicy
@@ -40,6 +40,7 @@ class Endpoint:
     """
 
     __slots__ = (
+        "_failed_at",
         "_heard_at",
         "_retired_at",
         "_silent_at",
@@ -62,7 +63,7 @@ class Endpoint:
         self.failure: Optional[str] = None
         self.failures = self.timeouts = 0
         self.retry_at = self.replace_before = 0.0
-        self._retired_at = self._silent_at = self._heard_at = 0.0
+        self._retired_at = self._silent_at = self._heard_at = self._failed_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.address}, {self.role.value}>"
@@ -101,19 +102,23 @@ class Endpoint:
         self.role = Role.UNKNOWN if node is None else node.role
         self._update()
 
-    def record_failure(self, why: str, at: float, *, timed_out: bool = False) -> None:
+    def record_failure(self, why: str, began: float, at: float, *, timed_out: bool = False) -> None:
         """Record that no connection could be opened.
 
         Args:
             why: The reason.
+            began: The time before the attempt. Attempts that were made at the same time
+                count as one.
             at: The time.
             timed_out: It did not respond.
         """
         self.failure = why
-        longest = LONGEST_SILENCE if timed_out else LONGEST_RETRY
-        self.retry_at = at + min(longest, FIRST_RETRY * 2.0 ** min(self.failures, 16))
-        self.failures += 1
-        self.timeouts = self.timeouts + 1 if timed_out else 0
+        if began >= self._failed_at:
+            longest = LONGEST_SILENCE if timed_out else LONGEST_RETRY
+            self.retry_at = at + min(longest, FIRST_RETRY * 2.0 ** min(self.failures, 16))
+            self.failures += 1
+            self.timeouts = self.timeouts + 1 if timed_out else 0
+        self._failed_at = at
         if not self.many_primaries:
             # Another one may have been elected.
             self.role = Role.UNKNOWN
@@ -148,7 +153,8 @@ class Attempt(NamedTuple):
     """What to try next.
 
     Attributes:
-        candidates: The hosts, in order; empty while another caller searches.
+        candidates: The hosts, in order; empty while another caller searches and none
+            is known to work.
         searches: This caller searches for all, and must call ``end_search``.
     """
 
@@ -182,6 +188,7 @@ class Endpoints:
         self._lock = threading.Lock()
         self._searching = False
         self._buffered = 0
+        self._warned: Set[Endpoint] = set()
         # Processes that are started together begin at different hosts.
         self._turn = int(spread() * len(self.all))
 
@@ -191,10 +198,12 @@ class Endpoints:
         return len(self.all) > 1
 
     @property
-    def failing_over(self) -> bool:
-        """A host responds, and none is known to be the primary: one may be elected."""
-        return not self.working and any(
-            each.role in (Role.REPLICA, Role.OUT) for each in self.all if each.failure is not None
+    def undecided(self) -> bool:
+        """None is known to work, and one may be found: hosts respond, of which one may
+        be elected, or another caller is trying them.
+        """
+        return self._searching or (
+            not self.working and any(each.role in (Role.REPLICA, Role.OUT) for each in self.all)
         )
 
     @property
@@ -211,18 +220,19 @@ class Endpoints:
     def next_attempt(self, now: float) -> Attempt:
         """Choose what to try next.
 
-        While no host is known to work one caller at a time tries them all.
+        One caller at a time tries them all: while none is known to work, or a better
+        one than those that do may be back.
 
         Args:
             now: The time.
         """
         working = self.working
         order = self._order(now)
-        if working and order[0] in working:
+        if order[0] in working:
             return Attempt(order)
         with self._lock:
             if self._searching:
-                return Attempt(())
+                return Attempt(tuple([each for each in order if each in working]))
             self._searching = True
         due = tuple([each for each in order if each.retry_at <= now])
         return Attempt(due or order, searches=True)
@@ -265,14 +275,16 @@ class Endpoints:
         Returns:
             Why it is not used; None if it is.
         """
+        before = endpoint.role
         endpoint.record_connected(node, at)
+        if endpoint.role is not before:
+            endpoint.retire(at)
         if self._suits(endpoint.role):
             self._retire_others(endpoint, at)
             return None
         why = node.why if node is not None and node.why else endpoint.role.value
         endpoint.failure = why
         endpoint.retry_at = at + SEARCH_INTERVAL / 2
-        endpoint.retire(at)
         return why
 
     def accept_replica(self, endpoint: Endpoint) -> None:
@@ -284,6 +296,12 @@ class Endpoints:
         reasons = [f"{each.address}: {each.failure or 'not tried'}" for each in self.all]
         what = "host in service" if self.policy == "any" else "primary"
         return errors.NoPrimary(f"no {what} among {', '.join(reasons)}")
+
+    def warn_once(self, endpoint: Endpoint) -> bool:
+        """Return True once for each host, for a warning about it."""
+        known = endpoint in self._warned
+        self._warned.add(endpoint)
+        return not known
 
     def retire(self, at: float) -> None:
         """Replace the connections to every host that were opened before."""
