@@ -4,7 +4,18 @@ import functools
 import os
 import re
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Callable, Dict, Literal, Mapping, Optional, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Literal,
+    Mapping,
+    Optional,
+    Tuple,
+    TypeVar,
+    cast,
+)
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import (
@@ -21,6 +32,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 from pymysql.charset import charset_by_name
 
+from .hosts import Address, addresses, parse_entries
 from .passwords import LookedUpPassword, Password, as_secret
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -37,6 +49,24 @@ URL_DRIVERS = ("pymysql", "aiomysql", "mysqldb", "mysqlconnector", "asyncmy", "m
 #: TLS; "verify_ca" also verifies the certificate's issuer, "verify_identity" the host
 #: name in it as well.
 SslMode = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
+
+#: Which of several hosts is used. "primary": one that accepts writes; "primary_first":
+#: one that does if there is one, and otherwise one that accepts reads; "any": any that
+#: accepts reads, in turn.
+EndpointPolicy = Literal["primary", "primary_first", "any"]
+
+#: The kinds of server, which differ in what they can do; "auto" asks each.
+Engine = Literal[
+    "auto",
+    "mysql",
+    "mariadb",
+    "galera",
+    "group_replication",
+    "spider",
+    "tidb",
+    "vitess",
+    "proxysql",
+]
 
 
 def _keeps_arguments_secret(function: FunctionT) -> FunctionT:
@@ -64,8 +94,15 @@ class DatabaseConfig(BaseModel):
 
     Attributes:
         type: "mysql", for MySQL and MariaDB alike.
-        host: Name or address of the server.
-        port: TCP port.
+        host: Name or address of the server; or several, as ``"n1:3306,n2,n3"``, that
+            stand behind one name: the members of a cluster, a primary and its replicas.
+            An IPv6 address with a port is in brackets.
+        port: TCP port, also of the hosts that name none.
+        endpoint_policy: Which of several hosts is used; see ``EndpointPolicy``.
+        engine: The kind of server; "auto" finds it out when a connection is opened.
+        buffer_timeout: How long a call waits while none of several hosts is the
+            primary, because another one is being elected.
+        buffer_size: The most calls that wait so; another one fails at once.
         unix_socket: Path of a unix socket, used in place of host and port.
         database: The database's name on the server.
         user: The account name.
@@ -132,7 +169,7 @@ class DatabaseConfig(BaseModel):
 
     type: Literal["mysql"] = "mysql"
     host: str = Field(
-        default="localhost", min_length=1, max_length=255, pattern=r"^[^\s/@\x00-\x1f\x7f]+$"
+        default="localhost", min_length=1, max_length=4096, pattern=r"^[^\s/@\x00-\x1f\x7f]+$"
     )
     port: int = Field(default=3306, ge=1, le=65535)
     database: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00]+$")
@@ -167,6 +204,10 @@ class DatabaseConfig(BaseModel):
     isolation: Optional[IsolationLevel] = None
     reset: Literal["changed", "always"] = "changed"
     pool: Literal["standard", "null"] = "standard"
+    endpoint_policy: EndpointPolicy = "primary"
+    engine: Engine = "auto"
+    buffer_timeout: float = Field(default=30.0, ge=0)
+    buffer_size: int = Field(default=200, ge=0)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -206,6 +247,19 @@ class DatabaseConfig(BaseModel):
             )
         return value
 
+    @field_validator("host", mode="before")
+    @classmethod
+    def _without_spaces(cls, value: object) -> Any:
+        if isinstance(value, str) and "," in value:
+            return ",".join([part.strip() for part in value.split(",")])
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _parsable_hosts(cls, value: str) -> str:
+        parse_entries(value)
+        return value
+
     @field_validator("charset")
     @classmethod
     def _known_charset(cls, value: str) -> str:
@@ -238,6 +292,15 @@ class DatabaseConfig(BaseModel):
         if not isinstance(value, str):
             return value
         return re.sub(r"[\s_-]+", " ", value.strip()).upper()
+
+    @model_validator(mode="after")
+    def _one_host_has_one_port(self) -> "DatabaseConfig":
+        found = addresses(self.host, self.port)
+        if len(found) == 1:
+            object.__setattr__(self, "host", found[0].host)
+            object.__setattr__(self, "port", found[0].port)
+            self.model_fields_set.add("port")  # for copies
+        return self
 
     @model_validator(mode="after")
     def _authority_is_used(self) -> "DatabaseConfig":
@@ -343,9 +406,15 @@ class DatabaseConfig(BaseModel):
         return 0 if self.pool == "null" else self.pool_size
 
     @property
+    def hosts(self) -> Tuple[Address, ...]:
+        """The addresses of the server, or of several behind one name, in order."""
+        return addresses(self.host, self.port)
+
+    @property
     def address(self) -> str:
         """``host:port/database``, or the socket's path with the database."""
-        return f"{self.unix_socket or f'{self.host}:{self.port}'}/{self.database}"
+        several = ",".join([str(each) for each in self.hosts]) if "," in self.host else None
+        return f"{self.unix_socket or several or f'{self.host}:{self.port}'}/{self.database}"
 
     @_keeps_arguments_secret
     def model_copy(
@@ -404,12 +473,13 @@ def _fields_of_url(url: str, fields: Dict[str, Any]) -> Optional[str]:
             "the user, password or database in the database URL has a character that must be "
             "percent-encoded: / is %2F, ? is %3F, # is %23, @ is %40"
         )
+    hosts = parts.netloc.rpartition("@")[2]
     try:
-        port = parts.port
+        port = None if "," in hosts else parts.port
     except ValueError:
         return "the port in the database URL is not a number from 0 to 65535"
     address = {
-        "host": parts.hostname,
+        "host": hosts.lower() if "," in hosts else parts.hostname,
         "port": port,
         "database": unquote(parts.path[1:]),
         "user": unquote(parts.username or ""),

@@ -142,6 +142,23 @@ UNREACHABLE: FrozenSet[int] = frozenset(
 #: connection slot may become free.
 TRANSIENT_CONNECT: FrozenSet[int] = (UNREACHABLE - {1129}) | {1040, 1203, 3032}
 
+#: The account may not read a table or column (ER_TABLEACCESS_DENIED_ERROR,
+#: ER_COLUMNACCESS_DENIED_ERROR).
+TABLE_DENIED: FrozenSet[int] = frozenset({1142, 1143})
+
+#: TiDB: its storage nodes or its placement driver are not reachable for now; nothing
+#: was applied.
+TIDB_BACKOFF: FrozenSet[int] = frozenset(
+    {
+        9001,  # ErrPDServerTimeout
+        9002,  # ErrTiKVServerTimeout
+        9003,  # ErrTiKVServerBusy
+        9004,  # ErrResolveLockTimeout
+        9005,  # ErrRegionUnavailable
+        9006,  # ErrGCTooEarly
+    }
+)
+
 #: An OUT or INOUT argument of a procedure is not a variable; raised before the
 #: procedure's body runs (ER_SP_NOT_VAR_ARG).
 NOT_A_VARIABLE = 1414
@@ -157,4 +174,4 @@ NO_SUCH_COLUMN = 1054
 NO_SUCH_SAVEPOINT = 1305
 
 #: Codes for which ``Error.retryable`` is True.
-RETRYABLE: FrozenSet[int] = CONFLICT | LOCK_NOT_AVAILABLE | PASSING
+RETRYABLE: FrozenSet[int] = CONFLICT | LOCK_NOT_AVAILABLE | PASSING | TIDB_BACKOFF

@@ -181,6 +181,10 @@ class NotPrimary(OperationalError):
     reach the current primary.
     """
 
+    #: Another host of the same database may be the primary now, and the statement was
+    #: outside a transaction.
+    elsewhere = False
+
     @property
     def retryable(self) -> bool:
         """True unless the transaction was itself read-only, or partially committed."""
@@ -209,6 +213,18 @@ class ProgrammingError(DatabaseError, pymysql.err.ProgrammingError):
 
 class NotSupportedError(DatabaseError, pymysql.err.NotSupportedError):
     """The server does not support the requested feature."""
+
+
+class NotSupportedByEngine(NotSupportedError):
+    """The engine of the database cannot do this; nothing was sent.
+
+    Attributes:
+        feature: What was asked for: "xa" or "procedures", for instance.
+        engine: The engine: "galera" or "tidb", for instance.
+    """
+
+    feature = ""
+    engine = ""
 
 
 class ParameterError(ProgrammingError, TypeError, ValueError):
@@ -334,6 +350,15 @@ class ConnectionFailed(OperationalError):
     def retryable(self) -> bool:
         """True if the cause may be temporary: an unreachable host, a full server."""
         return self.errno in error_codes.TRANSIENT_CONNECT
+
+
+class NoPrimary(ConnectionFailed):
+    """None of several hosts is the primary of its database, or in service.
+
+    Nothing was sent. The message names each host and why it is not used.
+    """
+
+    retryable = True
 
 
 class ConnectionLost(OperationalError):
@@ -552,7 +577,7 @@ def translate_error(
     """
     if isinstance(error, (DeadlineExceeded, TooManyRows, UndecodableText)):
         return error.with_context(target, shard_id, sent=sent)
-    if isinstance(error, PacketTooLarge):
+    if isinstance(error, (PacketTooLarge, NotSupportedByEngine)):
         return error.with_context(target, shard_id, sent=False)
     if isinstance(error, UnicodeDecodeError):  # raised by the driver's decoder
         message = f"a text is not in the connection's character set ({error.encoding})"
@@ -625,6 +650,20 @@ def cut_own_frames(error: Error) -> None:
 #: What a driver's connection raises when a statement fails; anything else is a bug of
 #: this package or an interrupt.
 DRIVER_ERRORS = (pymysql.err.MySQLError, OSError, EOFError)
+
+
+def not_supported_by_engine(feature: str, what: str, engine: str) -> NotSupportedByEngine:
+    """Make the error for a feature that an engine lacks.
+
+    Args:
+        feature: The feature's name.
+        what: What it is, for the message.
+        engine: The engine.
+    """
+    error = NotSupportedByEngine(f"{engine} does not have {what}").with_context(None, sent=False)
+    error.feature = feature
+    error.engine = engine
+    return error
 
 
 def shard_unavailable(

@@ -116,6 +116,14 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         joined = self._current_transaction()
         return self._shard_read_only if joined is None else bool(joined._read_only)
 
+    def _translate_error(self, error: BaseException, connection: Any) -> BaseException:
+        """What to raise for the error of a statement outside a transaction."""
+        translated = errors.translate_error(error, self.name, self.shard_id, sent=connection.sent)
+        if isinstance(translated, errors.NotPrimary):
+            several = self.pool.endpoints.several
+            translated.elsewhere = several and errors.means_not_primary(error)
+        return translated
+
     def _take_retry_token(self) -> bool:
         return bool(self.pool.retry_budget.spend())
 

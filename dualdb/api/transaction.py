@@ -263,6 +263,7 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
             state.savepoints.check_innermost(state.client._owner())
         state.connection.sent = False
         if self._number:
+            state.connection.profile.require("savepoints")
             yield from transaction_commands.begin(self._number, None)
             return
         options = state.options
@@ -330,9 +331,10 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
         with_tracking = exchange.with_session_tracking(
             statement, state.connection, in_transaction=True
         )
-        result = yield from (
-            self._guarded(state, with_tracking) if statement.calls else with_tracking
-        )
+        guarded = statement.calls and state.connection.profile.savepoints
+        if guarded:
+            exchange.check_engine(statement, state.connection)
+        result = yield from (self._guarded(state, with_tracking) if guarded else with_tracking)
         if not state.connection.in_transaction:
             if statement.commits:
                 # As it would be with autocommit off: what was done is committed, and

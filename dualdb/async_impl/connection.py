@@ -18,6 +18,7 @@ from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
+from ..endpoints.state import NOWHERE, Endpoint
 from ..protocol import authentication, driver_check, tls
 from ..protocol.connection_state import (
     ConnectionState,
@@ -62,6 +63,7 @@ class Connection(
 
     #: Decoding them takes a few milliseconds, for which the loop's other tasks wait.
     CHUNK = 16384
+    ADDRESS_ATTRIBUTES = ("_host", "_port")
     #: How many answers to a reset are to be read.
     _reset_answers = 0
 
@@ -103,15 +105,17 @@ class Connection(
             with contextlib.suppress(Exception):
                 self.abort()
 
-    async def open_session(self, until: float) -> None:
+    async def open_session(self, until: float, endpoint: Endpoint = NOWHERE) -> None:
         """Connect: TCP, TLS, authentication and session set-up.
 
         Args:
             until: When all of it must be over, by time.monotonic().
+            endpoint: The host; by default that of the configuration.
 
         Raises:
             ConnectionFailed: With the server's or the client library's code.
         """
+        self.aim_at(endpoint)
         limit = max(until - time.monotonic(), 0.001)
         # Not wait_for: before Python 3.12 it may swallow a cancellation.
         opening = background_task(self._open_session(), "dualdb-connect")
@@ -130,7 +134,7 @@ class Connection(
                 error = error.__cause__  # aiomysql leaves out why it cannot connect
             # UnicodeError: a host that is no name
             if isinstance(error, (OSError, UnicodeError)):
-                server = self._config.unix_socket or self._config.host
+                server = self._config.unix_socket or self._host
                 message = f"Can't connect to MySQL server on {server!r} ({error})"
                 errors.raise_translated(
                     error, errors.ConnectionFailed(CR.CR_CONN_HOST_ERROR, message)
@@ -142,7 +146,7 @@ class Connection(
                     error, errors.from_driver(handshake_error(error), errors.ConnectionFailed)
                 )
             raise
-        self.session_opened()
+        self.session_opened(endpoint)
         self._poll = select.poll()
         self._poll.register(
             self._writer.transport.get_extra_info("socket").fileno(), select.POLLIN | HANGS_UP

@@ -143,7 +143,7 @@ class Pool(BasePool):
                     await self._finish_reset(
                         connection, now + self.config.connect_timeout if until is None else until
                     )
-                if not connection.is_stale() and not connection.is_too_old(now, self._opened_after):
+                if not connection.is_stale() and not connection.is_too_old(now):
                     break
                 connection.quit()
                 connection = self._store.take()
@@ -200,14 +200,17 @@ class Pool(BasePool):
             await asyncio.sleep(step.seconds)
             return
         assert isinstance(step, steps.Connect)
+        began = time.monotonic()
         try:
             if self._tls is None:
                 self._tls = self._tls_context()
             connection = Connection(self.config, self._tls)
-            await connection.open_session(step.until)
+            await connection.open_session(step.until, step.endpoint)
         except errors.ConnectionFailed as error:
-            error.with_context(self.name, self.shard_id, sent=False)
+            self._connect_failed(error, step.endpoint, began, step.until)
             raise
+        if not step.any_role:
+            self.record_connected(connection, step.endpoint, began, replica=step.replica)
         made.append(connection)
 
     async def _finish_reset(self, connection: Connection, until: float) -> None:
@@ -267,9 +270,7 @@ class Pool(BasePool):
         if lease is None:
             return
         self._checked_out.pop(id(connection), None)
-        refused_at = connection.lifetime.refused_at
-        if refused_at:
-            self.retire_older(refused_at)
+        self._note_refusal(connection)
         disposition = self.disposition(connection)
         if disposition is not _REUSE and not self._make_reusable(disposition, connection):
             return
@@ -366,7 +367,8 @@ class Pool(BasePool):
         connection = job.connection
         over = True
         try:
-            if not connection.peer_closed() and not self.breaker.is_open:
+            silent = self.breaker.is_open or connection.lifetime.endpoint.timeouts
+            if not connection.peer_closed() and not silent:
                 outcome = await self._send_kill(job, spare)
                 over = self._kills.is_over(job, outcome, closed=self.closed)
         except Exception as error:  # whatever it is, the next session is to be killed
@@ -382,9 +384,13 @@ class Pool(BasePool):
         if lock is None:
             self._kills.warn_unproven(job)
             return kill.KillOutcome.ENDED
-        limit = self.config.connect_timeout
+        endpoint = job.connection.lifetime.endpoint
+        limit = self._kill_limit(endpoint)
+        if spare and spare[0].lifetime.endpoint is not endpoint:
+            spare.pop().quit()
         if not spare:
-            await self._connect(steps.Connect(time.monotonic() + limit), spare)
+            until = time.monotonic() + limit
+            await self._connect(steps.Connect(until, endpoint, any_role=True), spare)
         outcome: kill.KillOutcome = await run_plan(
             kill.end_session(lock), lambda command: spare[0].run(command, time.monotonic() + limit)
         )

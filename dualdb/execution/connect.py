@@ -1,10 +1,12 @@
-"""Opening a connection: retries, circuit breaker, and errors."""
+"""Opening a connection: which host, retries, circuit breaker, and errors."""
 
 import logging
 import time
 from typing import Callable, Optional
 
 from .. import error_codes, errors
+from ..endpoints.node import Role
+from ..endpoints.state import SEARCH_INTERVAL, Endpoint
 from . import retry
 from .steps import Connect, Plan, Pool, Sleep
 
@@ -28,14 +30,21 @@ def connecting(
         until: The deadline, by ``clock``; None for no limit.
         clock: Returns seconds.
 
+    Of several hosts the first that the policy allows is used. While none is the primary
+    and another one may be elected, the call waits.
+
     Raises:
         ShardUnavailable: Connecting to a shard failed.
         ConnectionFailed: Connecting to another database failed.
         DeadlineExceeded: The deadline passed first.
     """
+    if pool.endpoints.several:
+        yield from _connecting_to_one_of(pool, until, clock)
+        return
     began = clock()
     breaker = pool.breaker
     limit = pool.config.connect_timeout
+    endpoint = pool.endpoints.all[0]
     for attempt in range(CONNECT_ATTEMPTS):
         now = clock()
         wait = breaker.seconds_until_probe(now)
@@ -44,7 +53,7 @@ def connecting(
             raise _no_connection(pool, breaker.failure, wait)
         attempt_deadline = now + limit
         try:
-            yield Connect(attempt_deadline if until is None else min(attempt_deadline, until))
+            yield Connect(_earlier(attempt_deadline, until), endpoint)
             breaker.record_success()
             _report_recovery(pool)
             return
@@ -64,15 +73,156 @@ def connecting(
             breaker.record_cancelled()
             raise
         if late:
-            message = f"the deadline passed while connecting ({failed.summary})"
-            raise errors.DeadlineExceeded(message).with_context(
-                pool.name, pool.shard_id, sent=False
-            ) from failed
+            raise _deadline_passed(pool, failed) from failed
         may_retry = failed.retryable and now - began < limit and attempt + 1 < CONNECT_ATTEMPTS
         if not may_retry or breaker.is_open or not pool.retry_budget.spend():
             raise _no_connection(pool, failed, None)
         pause = retry.backoff(attempt)
         yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))
+
+
+def _connecting_to_one_of(
+    pool: Pool, until: Optional[float], clock: Callable[[], float]
+) -> Plan[None]:
+    """Open a connection to one of several hosts, see ``connecting``."""
+    began = clock()
+    give_up = _earlier(began + pool.config.buffer_timeout, until)
+    endpoints = pool.endpoints
+    waits = False
+    attempt = 0
+    try:
+        while True:
+            failure = yield from _round(pool, until, clock)
+            if failure is None:
+                return
+            now = clock()
+            if until is not None and now >= until:
+                raise _deadline_passed(pool, failure) from failure
+            if endpoints.undecided:
+                if now >= give_up:
+                    raise _no_connection(pool, failure, None)
+                if not waits and not endpoints.enter_buffer(pool.config.buffer_size):
+                    raise _buffer_full(pool, failure)
+                waits = True
+                yield Sleep(min(SEARCH_INTERVAL, give_up - now))
+                continue
+            attempt += 1
+            late = now - began >= pool.config.connect_timeout
+            if not failure.retryable or late or attempt >= CONNECT_ATTEMPTS:
+                raise _no_connection(pool, failure, None)
+            pause = retry.backoff(attempt)
+            yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))
+    finally:
+        if waits:
+            endpoints.leave_buffer()
+
+
+def _round(
+    pool: Pool, until: Optional[float], clock: Callable[[], float]
+) -> Plan[Optional[errors.ConnectionFailed]]:
+    """Try the hosts once, in order; return why none is used, or None if one is.
+
+    While another caller tries them all, return at once.
+    """
+    breaker, endpoints = pool.breaker, pool.endpoints
+    now = clock()
+    wait = breaker.seconds_until_probe(now)
+    if wait is not None:
+        assert breaker.failure is not None
+        raise _no_connection(pool, breaker.failure, wait)
+    attempt = endpoints.next_attempt(now)
+    if not attempt.candidates:
+        breaker.record_cancelled()
+        return endpoints.no_primary().with_context(pool.name, pool.shard_id, sent=False)
+    failure: Optional[errors.ConnectionFailed] = None
+    try:
+        for endpoint in attempt.candidates:
+            failure = yield from _try(pool, endpoint, until, clock)
+            if failure is None:
+                break
+            if until is not None and clock() >= until:
+                breaker.record_cancelled()
+                return failure
+        else:
+            failure = failure or endpoints.no_primary()
+            if pool.config.endpoint_policy == "primary_first":
+                failure = yield from _try_replicas(pool, failure, until, clock)
+    except BaseException:
+        breaker.record_cancelled()
+        raise
+    finally:
+        endpoints.end_search(attempt)
+    if failure is None:
+        breaker.record_success()
+        _report_recovery(pool)
+        return None
+    return _no_host(pool, failure, clock())
+
+
+def _no_host(pool: Pool, failure: errors.ConnectionFailed, now: float) -> errors.ConnectionFailed:
+    """Record a round in which no host was used; return the error of all of them."""
+    endpoints = pool.endpoints
+    if failure.errno is None or failure.retryable:
+        failure = endpoints.no_primary().with_context(pool.name, pool.shard_id, sent=False)
+    if endpoints.undecided or not failure.retryable:
+        pool.breaker.record_success(failure)
+    else:
+        pool.breaker.record_failure(now, failure)
+        _report_outage(pool, failure)
+    return failure
+
+
+def _try(
+    pool: Pool,
+    endpoint: Endpoint,
+    until: Optional[float],
+    clock: Callable[[], float],
+    *,
+    replica: bool = False,
+) -> Plan[Optional[errors.ConnectionFailed]]:
+    """Connect to one of several hosts; return why it is not used, or None if it is."""
+    limit = clock() + endpoint.connect_limit(pool.config.connect_timeout)
+    try:
+        yield Connect(_earlier(limit, until), endpoint, replica=replica)
+    except errors.ConnectionFailed as error:
+        return error
+    return None
+
+
+def _try_replicas(
+    pool: Pool,
+    failure: errors.ConnectionFailed,
+    until: Optional[float],
+    clock: Callable[[], float],
+) -> Plan[Optional[errors.ConnectionFailed]]:
+    """Connect to a replica in place of a primary; return as ``_try``."""
+    found: Optional[errors.ConnectionFailed] = failure
+    for endpoint in pool.endpoints.all:
+        if endpoint.role is Role.REPLICA:
+            found = yield from _try(pool, endpoint, until, clock, replica=True)
+            if found is None:
+                break
+    return found
+
+
+def _earlier(at: float, other: Optional[float]) -> float:
+    return at if other is None else min(at, other)
+
+
+def _deadline_passed(pool: Pool, failure: errors.ConnectionFailed) -> errors.DeadlineExceeded:
+    message = f"the deadline passed while connecting ({failure.summary})"
+    return errors.DeadlineExceeded(message).with_context(pool.name, pool.shard_id, sent=False)
+
+
+def _buffer_full(pool: Pool, failure: errors.ConnectionFailed) -> errors.Error:
+    """Make the error for a call that may not wait for a primary."""
+    error = _no_connection(pool, failure, None)
+    reason = f"{pool.config.buffer_size} calls wait for a primary (buffer_size)"
+    if isinstance(error, errors.ShardUnavailable):
+        error.reason = f"{error.reason}; {reason}"
+        return error
+    full = errors.NoPrimary(f"{failure.message}; {reason}")
+    return full.with_context(pool.name, pool.shard_id, sent=False)
 
 
 def _report_outage(pool: Pool, failure: errors.ConnectionFailed) -> None:

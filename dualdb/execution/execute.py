@@ -16,8 +16,10 @@ def execute_statement(
 ) -> Plan[Any]:
     """Run one statement where the route says.
 
-    It is sent a second time only if its connection was lost outside a transaction, and
-    it is a plain read, was declared idempotent, or had not been sent completely.
+    It is sent a second time only outside a transaction: if its connection was lost, and
+    it is a plain read, was declared idempotent, or had not been sent completely; or if
+    the server refused it because it is not the primary, and there are other hosts. Of a
+    procedure a part may have been applied before that.
 
     Args:
         route: The route of the call.
@@ -49,9 +51,7 @@ def execute_statement(
         if executor._read_only and not statement.reads:
             raise write_refusal(executor, statement.why_no_read)
         if until is not None and clock() >= until:
-            raise errors.DeadlineExceeded(
-                "the deadline had passed before the statement was sent"
-            ).with_context(executor.name, executor.shard_id, sent=False)
+            raise _too_late(executor)
         try:
             result = yield Execute(executor, statement, until)
             if type(result) is list and result[0].lastrowid:
@@ -60,15 +60,31 @@ def execute_statement(
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
             if last or not (yield from _route_changed(route, executor, error, until)):
                 raise
-        except (errors.ConnectionLost, errors.DeadlineExceeded) as broken:
-            harmless = statement.repeatable or not broken.sent
-            if broken.in_transaction or (harmless and isinstance(broken, errors.DeadlineExceeded)):
+        except errors.NotPrimary as refused:
+            if last or statement.calls or not refused.elsewhere:
                 raise
-            if not harmless:
+        except (errors.ConnectionLost, errors.DeadlineExceeded) as broken:
+            unclear = broken.sent and not statement.repeatable and not broken.in_transaction
+            if unclear:
                 raise outcome_unknown(broken, "the statement") from broken
-            if last or not executor._take_retry_token():
+            if last or not _may_repeat(broken, executor):
                 raise
     raise AssertionError("unreachable")
+
+
+def _too_late(executor: Executor) -> errors.Error:
+    return errors.DeadlineExceeded(
+        "the deadline had passed before the statement was sent"
+    ).with_context(executor.name, executor.shard_id, sent=False)
+
+
+def _may_repeat(broken: errors.Error, executor: Executor) -> bool:
+    """Return whether a statement that did no harm is sent again."""
+    return (
+        isinstance(broken, errors.ConnectionLost)
+        and not broken.in_transaction
+        and executor._take_retry_token()
+    )
 
 
 def check_out(

@@ -22,6 +22,7 @@ from typing import (
 )
 
 from ..config import DatabaseConfig
+from ..endpoints.state import NOWHERE, Endpoint, Endpoints
 from ..pooling.circuit_breaker import CircuitBreaker
 from ..pooling.retry_budget import RetryBudget
 from ..protocol.statements import Call, Statement
@@ -73,6 +74,7 @@ class Pool(Protocol):
     config: DatabaseConfig
     name: str
     shard_id: Optional[int]
+    endpoints: Endpoints
     breaker: CircuitBreaker
     on_outage: "Optional[Callable[[Optional[Exception]], None]]"
     retry_budget: RetryBudget
@@ -116,10 +118,21 @@ class Sleep(NamedTuple):
 
 class Connect(NamedTuple):
     """Open the connection at hand before ``until``: TCP, TLS, authentication, session
-    set-up. Run by a pool.
+    set-up. Run by a pool, which records the outcome in the endpoint.
+
+    Fails with NoPrimary if the host is one of several and is not to be used.
+
+    Attributes:
+        until: The deadline, by time.monotonic().
+        endpoint: The host.
+        replica: A replica is used as well.
+        any_role: It is used whatever its role is.
     """
 
     until: float
+    endpoint: Endpoint = NOWHERE
+    replica: bool = False
+    any_role: bool = False
 
 
 class Open(NamedTuple):

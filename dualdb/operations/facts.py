@@ -72,12 +72,18 @@ class DatabaseFacts(NamedTuple):
     @property
     def is_local(self) -> bool:
         """It is reached on this machine."""
-        if self.config.unix_socket is not None or self.config.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.config.host).is_loopback
-        except ValueError:
-            return False
+        return self.config.unix_socket is not None or all(
+            _is_local(address.host) for address in self.config.hosts
+        )
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Facts(NamedTuple):

@@ -229,7 +229,7 @@ def servers(places: Iterable[Place]) -> List[Place]:
     seen: Set[Any] = set()
     found = []
     for place in places:
-        address = (place.config.unix_socket, place.config.host, place.config.port)
+        address = (place.config.unix_socket, place.config.hosts)
         if address not in seen:
             seen.add(address)
             found.append(place)

@@ -13,6 +13,8 @@ from pymysql.constants import CR
 
 from .. import errors
 from ..config import DatabaseConfig
+from ..endpoints.node import Role
+from ..endpoints.state import Endpoint, Endpoints
 from ..protocol import tls
 from ..protocol.connection_state import ConnectionState, KillState
 from ..protocol.row_decoder import DecoderName
@@ -105,8 +107,10 @@ class BasePool:
         self._tls: Optional[ssl.SSLContext] = None
         self.opened = self._timeouts = 0
         self.breaker = CircuitBreaker()
-        #: Connections opened before this time.monotonic() are replaced.
-        self._opened_after = 0.0
+        #: The hosts behind its name.
+        self.endpoints = Endpoints(
+            () if config.unix_socket is not None else config.hosts, config.endpoint_policy
+        )
         self._reset()
 
     def retire_older(self, now: float) -> None:
@@ -116,7 +120,59 @@ class BasePool:
         Args:
             now: The time, by time.monotonic().
         """
-        self._opened_after = max(self._opened_after, now)
+        self.endpoints.retire(now)
+
+    def record_connected(
+        self, connection: Any, endpoint: Endpoint, began: float, *, replica: bool = False
+    ) -> None:
+        """Record that a connection was opened, and check that it is to be used.
+
+        Args:
+            connection: The connection; it is closed if it is not used.
+            endpoint: The host.
+            began: The time before the attempt.
+            replica: A replica is used as well.
+
+        Raises:
+            NoPrimary: It is not used.
+        """
+        node = connection.facts.node
+        if not self.endpoints.several:
+            endpoint.record_connected(node, began)
+            return
+        why = self.endpoints.judge(endpoint, node, began)
+        if why is None:
+            if node is not None and node.why and self.endpoints.warn_once(endpoint):
+                log.warning("%s: %s: %s", self.name, endpoint.address, node.why)
+            return
+        if replica and endpoint.role is Role.REPLICA:
+            self.endpoints.accept_replica(endpoint)
+            return
+        connection.quit()
+        raise errors.NoPrimary(f"{endpoint.address}: {why}").with_context(
+            self.name, self.shard_id, sent=False
+        )
+
+    def _connect_failed(
+        self, error: errors.ConnectionFailed, endpoint: Endpoint, began: float, until: float
+    ) -> None:
+        """Record that no connection could be opened."""
+        now = time.monotonic()
+        endpoint.record_failure(error.summary, began, now, timed_out=now >= until)
+        error.with_context(self.name, self.shard_id, sent=False)
+
+    def _kill_limit(self, endpoint: Endpoint) -> float:
+        """The limit on each round trip of a kill, in seconds."""
+        limit = self.config.connect_timeout
+        return endpoint.connect_limit(limit) if self.endpoints.several else limit
+
+    def _note_refusal(self, connection: Any) -> None:
+        """Replace the connections to the host of a returned connection, if it has
+        refused a statement because it is not the primary, or not in service.
+        """
+        refused_at = connection.lifetime.refused_at
+        if refused_at:
+            connection.lifetime.endpoint.record_refusal(refused_at)
 
     def _reset(self) -> None:
         """Reset to a pool without connections."""
@@ -144,14 +200,14 @@ class BasePool:
         Pure; called under the pool's lock.
         """
         if connection.untouched and connection.open and not (self.closed or self._resets_always):
-            return _REUSE
+            return Disposition.CLOSE if connection.retired else _REUSE
         if connection.inherited:
             return Disposition.DROP
         if connection.kill_state is KillState.PENDING:
             return Disposition.KILLER_OWNS_IT
         if connection.open and connection.needs_kill:
             return Disposition.KILL
-        if self.closed or not connection.open or not connection.reusable:
+        if self.closed or not connection.open or not connection.reusable or connection.retired:
             return Disposition.CLOSE
         if connection.dirty or self._resets_always:
             # COM_RESET_CONNECTION does not run init_connect

@@ -15,6 +15,9 @@ from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
 
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
+from ..endpoints.node import questions, read_node
+from ..endpoints.profiles import EngineProfile, greeted_engine, profile_of
+from ..endpoints.state import NOWHERE, Endpoint
 from ..sql import classify
 from ..sql.literals import time_zone
 from . import session_setup
@@ -138,12 +141,21 @@ class Lifetime:
         refused_at: When its server was found not to be the primary, or not in service;
             0 if it has not.
         owner_pid: The process that opened it.
+        endpoint: The host that it is connected to.
     """
 
-    __slots__ = ("expires_at", "last_used_at", "opened_at", "owner_pid", "refused_at")
+    __slots__ = (
+        "endpoint",
+        "expires_at",
+        "last_used_at",
+        "opened_at",
+        "owner_pid",
+        "refused_at",
+    )
 
-    def __init__(self, max_lifetime: Optional[float] = None) -> None:
+    def __init__(self, max_lifetime: Optional[float] = None, endpoint: Endpoint = NOWHERE) -> None:
         self.owner_pid = os.getpid()
+        self.endpoint = endpoint
         self.refused_at = 0.0
         self.opened_at = self.last_used_at = time.monotonic()
         # Spread over a tenth, so that connections made together are not all replaced
@@ -203,6 +215,8 @@ class ConnectionState:
     #: The most bytes of an answer that are taken at once.
     CHUNK = 65536
 
+    #: Where the driver keeps host and port.
+    ADDRESS_ATTRIBUTES = ("host", "port")
     #: Whether this package's row decoder fits the driver.
     MATCHES_DRIVER = False
     #: How the rows of the statement at hand are wanted.
@@ -338,24 +352,40 @@ class ConnectionState:
             and not self._in_use.locked()
         )
 
-    def session_opened(self) -> None:
-        """Begin with a new session; the object may have had another one before."""
+    def aim_at(self, endpoint: Endpoint) -> None:
+        """Have the driver connect to a host; without an address, to that of the
+        configuration.
+        """
+        if endpoint.address is not None:
+            for name, value in zip(self.ADDRESS_ATTRIBUTES, endpoint.address):
+                setattr(self, name, value)
+
+    def session_opened(self, endpoint: Endpoint = NOWHERE) -> None:
+        """Begin with a new session; the object may have had another one before.
+
+        Args:
+            endpoint: The host that it is connected to.
+        """
         self.wire = WireState.IDLE
         self.kill_state = KillState.NONE
         self.sent = self._written = self.aborted = self.dirty = self.has_diagnostics = False
         self.failure = None
         self._in_use = threading.Lock()
-        self.lifetime = Lifetime(self._config.max_lifetime)
+        self.lifetime = Lifetime(self._config.max_lifetime, endpoint)
 
-    def is_too_old(self, now: float, opened_after: float) -> bool:
-        """Whether it is to be replaced: by its own age, or because the pool has retired
-        those that were opened before.
+    def is_too_old(self, now: float) -> bool:
+        """Whether it is to be replaced: by its own age, or because its host is no
+        longer used.
 
         Args:
             now: By time.monotonic().
-            opened_after: The same, of the pool.
         """
-        return self.lifetime.expires_at < now or self.lifetime.opened_at <= opened_after
+        return self.lifetime.expires_at < now or self.retired
+
+    @property
+    def retired(self) -> bool:
+        """Its host was found demoted or silent after it was opened."""
+        return self.lifetime.opened_at <= self.lifetime.endpoint.replace_before
 
     def _forked(self) -> None:
         self.inherited = True
@@ -469,6 +499,8 @@ class ConnectionState:
             self.wire = WireState.IDLE
         elif gave_up and self._written:
             self.wire = WireState.ABANDONED
+            if self._timed_out:
+                self.lifetime.endpoint.record_silence(time.monotonic())
         else:
             self.wire = WireState.CLOSED
         self._in_use.release()
@@ -581,17 +613,34 @@ class ConnectionState:
         if self.server_capabilities & _SESSION_TRACK:
             self.client_flag |= _SESSION_TRACK
 
+    @property
+    def profile(self) -> EngineProfile:
+        """What its server can do."""
+        node = self.facts.node
+        if node is not None:
+            return node.profile
+        return profile_of(self._config.engine, self.server_version)
+
     def _setup_statement(self, lock: Optional[str]) -> str:
+        profile = self.profile
         return session_setup.setup_statement(
             self._config,
             mariadb="MariaDB" in self.server_version,
             tracks=bool(self.client_flag & _SESSION_TRACK),
-            lock=lock,
+            lock=lock if profile.kill else None,
+            plain=profile.plain_sessions,
         )
+
+    @property
+    def _questions(self) -> Tuple[str, ...]:
+        engine = greeted_engine(self.server_version)
+        return questions(self._config.engine, engine, several="," in self._config.host)
 
     def setup_commands(self, lock: Optional[str]) -> List[Tuple[int, bytes]]:
         """The commands of a new session; see ``session_setup``."""
-        return session_setup.setup_commands(self._config, self._setup_statement(lock))
+        self.facts = session_setup.SessionFacts()
+        statement = self._setup_statement(lock)
+        return session_setup.setup_commands(self._config, statement, self._questions)
 
     def finish_setup(self, answers: Sequence[Any], lock: Optional[str]) -> bool:
         """Keep what the answers to ``setup_commands`` say.
@@ -603,7 +652,8 @@ class ConnectionState:
         Returns:
             False where the set-up is to be tried without the lock.
         """
-        *before, setup, probe = answers
+        first = len(answers) - len(self._questions)
+        *before, setup, probe = answers[:first]
         for answer in before:
             if isinstance(answer, BaseException):
                 raise answer
@@ -611,7 +661,8 @@ class ConnectionState:
             if lock is None:
                 raise setup
             return False
-        self.facts = _facts(probe, lock)
+        node = read_node(self.profile, self._config.engine, answers[first:])
+        self.facts = _facts(probe, lock if self.profile.kill else None)._replace(node=node)
         return True
 
     def reset_commands(self, *, only_diagnostics: bool) -> List[Tuple[int, bytes]]:
@@ -636,7 +687,8 @@ class ConnectionState:
                 raise answer
         if before:
             now = _facts(last, self.facts.lock)
-            if now._replace(max_packet=self.facts.max_packet) != self.facts:
+            kept = now._replace(max_packet=self.facts.max_packet, node=self.facts.node)
+            if kept != self.facts:
                 raise _not_as_new("the session's roles are not those of a new session")
         elif isinstance(last, BaseException):
             raise last

@@ -117,6 +117,16 @@ def _result_of(statement: Any, connection: Any, result: Any) -> Any:
     return connection.facts.max_packet, connection.text_encoding.style
 
 
+def check_engine(statement: "Union[Statement, Call]", connection: Any) -> None:
+    """Check that the server can run a statement.
+
+    Raises:
+        NotSupportedByEngine: It cannot; nothing was sent.
+    """
+    for feature in statement.features:
+        connection.profile.require(feature)
+
+
 def with_session_tracking(
     statement: "Union[Statement, Call]",
     connection: Any,
@@ -129,6 +139,8 @@ def with_session_tracking(
     """
     if not in_transaction:
         statement.check_outside_transaction()
+    if statement.calls:
+        check_engine(statement, connection)
     most = connection.max_rows if statement.max_rows is None else statement.max_rows
     # otherwise another caller is using it, and the command will be refused
     idle = connection.idle

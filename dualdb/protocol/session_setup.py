@@ -11,6 +11,7 @@ from pymysql.constants import COMMAND
 from pymysql.protocol import MysqlPacket
 
 from ..config import DatabaseConfig
+from ..endpoints.node import Node
 
 _COM_RESET_CONNECTION = 31
 #: SERVER_SESSION_STATE_CHANGED: the statement changed tracked session state.
@@ -105,6 +106,7 @@ class SessionFacts(NamedTuple):
         runs_init_connect: The server runs ``init_connect`` in new sessions.
         max_packet: The server's limit on one packet, in bytes; None until it is asked
             for.
+        node: What the server said of itself when the connection was opened.
     """
 
     lock: Optional[str] = None
@@ -112,6 +114,7 @@ class SessionFacts(NamedTuple):
     roles: Optional[str] = None
     runs_init_connect: bool = False
     max_packet: Optional[int] = None
+    node: Optional[Node] = None
 
     def changes_charset(self, charsets: Mapping[str, str]) -> bool:
         """Return whether these values differ from those after the set-up."""
@@ -129,7 +132,12 @@ def set_names(config: DatabaseConfig) -> str:
 
 
 def setup_statement(
-    config: DatabaseConfig, *, mariadb: bool, tracks: bool, lock: Optional[str]
+    config: DatabaseConfig,
+    *,
+    mariadb: bool,
+    tracks: bool,
+    lock: Optional[str],
+    plain: bool = False,
 ) -> str:
     """Return the statement that sets up a session.
 
@@ -139,11 +147,14 @@ def setup_statement(
             another name.
         tracks: The server supports session tracking.
         lock: A name of ``new_lock_name``; None on a server without such locks.
+        plain: Set what the configuration says and nothing else; see ``EngineProfile``.
     """
     # Without SET NAMES the collation is the handshake's, which is not the server's
     # default in MySQL 8 and later.
-    words = [set_names(config), "autocommit=1", "completion_type=0"]
-    if tracks:
+    words = [set_names(config), "autocommit=1"]
+    if not plain:
+        words.append("completion_type=0")
+    if tracks and not plain:
         words.append("session_track_state_change=1")
         words.append(f"session_track_system_variables='{','.join(CHARSET_VARIABLES)}'")
     if config.time_zone is not None:
@@ -170,12 +181,20 @@ def packets(commands: Sequence[Tuple[int, bytes]]) -> bytes:
     return b"".join(parts)
 
 
-def setup_commands(config: DatabaseConfig, statement: str) -> List[Tuple[int, bytes]]:
-    """Return the commands of the set-up; the last is ``PROBE``.
+def setup_commands(
+    config: DatabaseConfig, statement: str, questions: Sequence[str] = ()
+) -> List[Tuple[int, bytes]]:
+    """Return the commands of the set-up; the last are ``PROBE`` and the questions.
 
     ``init_command`` comes first, so that it cannot override what is relied on.
+
+    Args:
+        config: The configuration.
+        statement: Of ``setup_statement``.
+        questions: Ask a new session's server of itself; see ``endpoints.node``.
     """
     texts = [statement.encode("ascii"), PROBE]
+    texts += [question.encode("ascii") for question in questions]
     if config.init_command is not None:
         texts.insert(0, config.init_command.encode("utf-8"))
     return [(COMMAND.COM_QUERY, text) for text in texts]

@@ -2,7 +2,7 @@
 
 import re
 from datetime import timezone
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import pymysql.converters
 import pymysql.err
@@ -132,6 +132,11 @@ class Statement:
     def calls(self) -> bool:
         """Its effects are not visible in its text: it calls a procedure, or similar."""
         return self.judgement.word not in classify.OPEN
+
+    @property
+    def features(self) -> Tuple[str, ...]:
+        """What its engine must be able to do; see ``EngineProfile``."""
+        return ("procedures",) if self.judgement.word == "CALL" else ()
 
     def check_in_transaction(self) -> None:
         """Refuse statements that would begin or end the transaction of a block.
@@ -345,6 +350,11 @@ class Call:
 
     def _literals(self, style: literals.LiteralStyle) -> List[str]:
         return [literals.literal(value, style) for value in self._values]
+
+    @property
+    def features(self) -> Tuple[str, ...]:
+        """What its engine must be able to do; see ``EngineProfile``."""
+        return ("procedures", "out_parameters") if self._marks else ("procedures",)
 
     why_no_read = "a procedure that is not declared read_only may write"
 

@@ -14,6 +14,7 @@ from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
+from ..endpoints.state import NOWHERE, Endpoint
 from ..protocol import authentication, driver_check, tls
 from ..protocol.connection_state import (
     ConnectionState,
@@ -92,16 +93,18 @@ class Connection(
             defer_connect=True,
         )
 
-    def open_session(self, context: Any, until: float) -> None:
+    def open_session(self, context: Any, until: float, endpoint: Endpoint = NOWHERE) -> None:
         """Connect: TCP, TLS, authentication and session set-up.
 
         Args:
             context: For TLS; None without.
             until: When all of it must be over, by time.monotonic().
+            endpoint: The host; by default that of the configuration.
 
         Raises:
             ConnectionFailed: With the server's or the client library's code.
         """
+        self.aim_at(endpoint)
         self.ssl, self.ctx, self._ssl_required = (
             context is not None,
             context,
@@ -129,7 +132,7 @@ class Connection(
                 )
             raise
         self._until = None
-        self.session_opened()
+        self.session_opened(endpoint)
         self._poll = select.poll()
         self._poll.register(self._sock, select.POLLIN | HANGS_UP)
 
@@ -216,7 +219,7 @@ class Connection(
         limit = max(until - time.monotonic(), 0.001)
         path = self._config.unix_socket
         if path is None:
-            dialled = socket.create_connection((self._config.host, self._config.port), limit)
+            dialled = socket.create_connection((self.host, self.port), limit)
             dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             dialled.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return dialled

@@ -194,9 +194,7 @@ class Pool(BasePool):
                 self._finish_reset(
                     connection, now + self.config.connect_timeout if until is None else until
                 )
-            if connection.open and (
-                connection.is_stale() or connection.is_too_old(now, self._opened_after)
-            ):
+            if connection.open and (connection.is_stale() or connection.is_too_old(now)):
                 connection.quit()
             if not connection.open:
                 self._open_session(connection, until)
@@ -224,7 +222,7 @@ class Pool(BasePool):
             ready = (
                 connection.open
                 and connection.wire is WireState.IDLE
-                and not connection.is_too_old(now, self._opened_after)
+                and not connection.is_too_old(now)
                 and not connection.is_stale()
             )
             if ready and connection.uses_own_decoder:
@@ -287,13 +285,16 @@ class Pool(BasePool):
             time.sleep(step.seconds)
             return
         assert isinstance(step, steps.Connect)
+        began = time.monotonic()
         try:
             if self._tls is None:
                 self._tls = self._tls_context()
-            connection.open_session(self._tls, step.until)
+            connection.open_session(self._tls, step.until, step.endpoint)
         except errors.ConnectionFailed as error:
-            error.with_context(self.name, self.shard_id, sent=False)
+            self._connect_failed(error, step.endpoint, began, step.until)
             raise
+        if not step.any_role:
+            self.record_connected(connection, step.endpoint, began, replica=step.replica)
 
     def _finish_reset(self, connection: Connection, until: float) -> None:
         try:
@@ -364,9 +365,7 @@ class Pool(BasePool):
         if lease is None:
             return
         self._checked_out.pop(id(connection), None)
-        refused_at = connection.lifetime.refused_at
-        if refused_at:
-            self.retire_older(refused_at)
+        self._note_refusal(connection)
         if self._abandoned:
             self._collect()
         with self._lock:
@@ -505,7 +504,8 @@ class Pool(BasePool):
         connection = job.connection
         over = True
         try:
-            if not connection.peer_closed() and not self.breaker.is_open:
+            silent = self.breaker.is_open or connection.lifetime.endpoint.timeouts
+            if not connection.peer_closed() and not silent:
                 over = self._kills.is_over(job, self._send_kill(job, spare), closed=self.closed)
         except BaseException as error:  # whatever it is, the next session is to be killed
             self._kills.warn_failed(job, error)
@@ -519,9 +519,13 @@ class Pool(BasePool):
         if lock is None:
             self._kills.warn_unproven(job)
             return kill.KillOutcome.ENDED
-        limit = self.config.connect_timeout
+        endpoint = job.connection.lifetime.endpoint
+        limit = self._kill_limit(endpoint)
+        if spare.open and spare.lifetime.endpoint is not endpoint:
+            spare.quit()
         if not spare.open:
-            self._connect(steps.Connect(time.monotonic() + limit), spare)
+            until = time.monotonic() + limit
+            self._connect(steps.Connect(until, endpoint, any_role=True), spare)
         outcome: kill.KillOutcome = run_plan(
             kill.end_session(lock), lambda command: spare.run(command, time.monotonic() + limit)
         )

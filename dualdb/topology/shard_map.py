@@ -20,6 +20,7 @@ from typing import (
 from pydantic import ValidationError
 
 from ..config import DatabaseConfig
+from ..hosts import Address, addresses
 from . import passwords
 from .allowed_hosts import ALL_HOSTS, AllowedHosts
 from .passwords import ALL_REFERENCES, AllowedReferences
@@ -216,7 +217,9 @@ class MapBuilder:
             ids = sorted(self._on[where])
             names = f"shard {ids[0]} is" if len(ids) == 1 else f"shards {_listed(ids)} are"
             what = "the global database" if where == self._global else "one database"
-            warnings.append(f"{names} {what}, {where[2]} at {where[0]}:{where[1]}")
+            host, port, database = where
+            at = f"{host}:{port}" if port else host
+            warnings.append(f"{names} {what}, {database} at {at}")
             repeats += ids[1:]
         return ShardMap(
             version,
@@ -257,9 +260,16 @@ def database_of(config: DatabaseConfig) -> Tuple[str, int, str]:
     """Return a key that is equal for configurations of the same database."""
     if config.unix_socket is not None:
         return config.unix_socket, 0, config.database
-    host = config.host.lower().rstrip(".")
-    local = host in ("localhost", "::1") or host.startswith("127.")
-    return ("localhost" if local else host), config.port, config.database
+    found = sorted([Address(_plain_host(host), port) for host, port in config.hosts])
+    if len(found) == 1:
+        return found[0].host, found[0].port, config.database
+    return ",".join([str(each) for each in found]), 0, config.database
+
+
+def _plain_host(host: str) -> str:
+    """Return a host in the form in which equal ones are compared."""
+    host = host.lower().rstrip(".")
+    return "localhost" if host in ("localhost", "::1") or host.startswith("127.") else host
 
 
 def _listed(ids: List[int]) -> str:
@@ -279,8 +289,9 @@ def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
         return Shard(shard_id, status, name=name)
     host = _text(row, "host").strip().lower()
     port = _number(row, "port")
-    if not rules.hosts.allows(host, port):
-        raise ValueError(f"host {_shown(host)} is not among the allowed hosts")
+    for address in addresses(host, port):
+        if not rules.hosts.allows(*address):
+            raise ValueError(f"host {_shown(address.host)} is not among the allowed hosts")
     fields: Dict[str, Any] = {
         "host": host,
         "port": port,
@@ -289,6 +300,9 @@ def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
         "password": passwords.of_row(row.get("password"), rules.references),
         "unix_socket": None,
     }
+    for column in ("engine", "endpoint_policy"):
+        if row.get(column) is not None:
+            fields[column] = _text(row, column).strip().lower()
     if row.get("max_connections") is not None:
         limit = _number(row, "max_connections")
         if limit < 1:

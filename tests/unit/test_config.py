@@ -380,3 +380,69 @@ def test_no_traceback_of_a_wrong_field_holds_the_password(wrong: str) -> None:
     assert frames
     assert CANARY not in repr(frames)
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "found", "address"),
+    [
+        ("n1", [("n1", 4000)], "n1:4000"),
+        ("n1:3307", [("n1", 3307)], "n1:3307"),
+        ("::1", [("::1", 4000)], "::1:4000"),
+        ("[::1]", [("::1", 4000)], "::1:4000"),
+        ("n1:1, n2 ,n3:5", [("n1", 1), ("n2", 4000), ("n3", 5)], "n1:1,n2:4000,n3:5"),
+        ("[2001:db8::1]:1,n2", [("2001:db8::1", 1), ("n2", 4000)], "[2001:db8::1]:1,n2:4000"),
+    ],
+)
+def test_hosts(host: str, found: Any, address: str) -> None:
+    made = config(host=host, port=4000)
+    assert list(made.hosts) == found
+    assert made.address == f"{address}/app"
+    assert made.model_copy(update={"user": "v"}).hosts == made.hosts
+
+
+def test_the_port_of_one_host_is_the_configuration_s_and_its_copies() -> None:
+    made = config(host="n1:3307")
+    assert (made.host, made.port, made.model_copy().port) == ("n1", 3307, 3307)
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("n1,,n2", "a host is missing"),
+        (",", "a host is missing"),
+        (":3306", "a host is missing"),
+        ("n1:", "the port of 'n1:' is missing"),
+        ("[::1]:", "is missing"),
+        ("[::1", "is not [address] or [address]:port"),
+        ("[::1]3306", "is not [address] or [address]:port"),
+        ("n1:99999", "the port of 'n1' is not a number from 1 to 65535"),
+        ("n1:x,n2", "the port of 'n1' is not a number from 1 to 65535"),
+        ("n1,n1:3306", "n1:3306 is named twice"),
+        ("n" * 256, "a host has at most 255 characters, not 256"),
+        (",".join([f"n{number}" for number in range(17)]), "at most 16 hosts"),
+        ("n1,n 2", "String should match pattern"),
+    ],
+)
+def test_hosts_that_are_none(host: str, says: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        config(host=host)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "found"),
+    [
+        ("N1:3306,n2,[::1]:3307", [("n1", 3306), ("n2", 3306), ("::1", 3307)]),
+        ("n1,n2:1", [("n1", 3306), ("n2", 1)]),
+        ("n1:9", [("n1", 9)]),
+    ],
+)
+def test_hosts_of_a_url(hosts: str, found: Any) -> None:
+    made = DatabaseConfig.from_url(f"mysql://u:p%2C@{hosts}/app?endpoint_policy=any")
+    assert list(made.hosts) == found
+    assert (made.reveal_password(), made.endpoint_policy) == ("p,", "any")
+
+
+def test_hosts_of_the_environment() -> None:
+    variables = {"X_HOST": "n1,n2", "X_DATABASE": "d", "X_USER": "u", "X_PASSWORD": "p"}
+    assert DatabaseConfig.from_env("X_", variables).hosts == (("n1", 3306), ("n2", 3306))

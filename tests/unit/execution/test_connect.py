@@ -7,6 +7,7 @@ import pytest
 from scripted_plans import DENIED, follow
 
 from dualdb import DatabaseConfig
+from dualdb.endpoints.state import Endpoints
 from dualdb.errors import (
     ConnectionFailed,
     DeadlineExceeded,
@@ -25,6 +26,7 @@ def endpoint(shard_id: Any = 1) -> Any:
         name="it",
         shard_id=shard_id,
         config=config,
+        endpoints=Endpoints(config.hosts),
         breaker=CircuitBreaker(lambda: 1.0),
         on_outage=None,
         retry_budget=RetryBudget(),
@@ -78,8 +80,12 @@ def test_connecting_ends_at_the_deadline_which_says_nothing_of_the_server() -> N
         follow(connect.connecting(there, 1.0, lambda: next(times)), [(steps.Connect, REFUSED)])
     assert (caught.value.sent, caught.value.shard_id) == (False, 1)
     assert not there.breaker.is_open
-    assert next(connect.connecting(there, 1.0, lambda: 0.0)) == steps.Connect(1.0)
-    assert next(connect.connecting(there, 100.0, lambda: 0.0)) == steps.Connect(10.0)
+    assert next(connect.connecting(there, 1.0, lambda: 0.0)) == steps.Connect(
+        1.0, there.endpoints.all[0]
+    )
+    assert next(connect.connecting(there, 100.0, lambda: 0.0)) == steps.Connect(
+        10.0, there.endpoints.all[0]
+    )
 
 
 @pytest.mark.parametrize(("shard_id", "cls"), [(1, ShardUnavailable), (None, ConnectionFailed)])

@@ -8,6 +8,7 @@ import pytest
 from scripted_exchanges import OK, UTF8
 
 from dualdb import Out, ParameterError
+from dualdb.endpoints.profiles import PROFILES
 from dualdb.protocol.connection_state import ConnectionState
 from dualdb.protocol.exchange import TextEncoding, readable, with_session_tracking
 from dualdb.protocol.statements import Call, Statement
@@ -55,7 +56,7 @@ def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(
 ) -> None:
     exchange = with_session_tracking(
         statement,
-        SimpleNamespace(
+        Readable(
             max_rows=None,
             text_encoding=UTF8,
             dirty=False,
@@ -88,6 +89,7 @@ class Readable(SimpleNamespace):
     """A connection as far as an exchange knows it."""
 
     readable = ConnectionState.readable
+    profile = PROFILES["mysql"]
 
 
 @pytest.mark.parametrize(

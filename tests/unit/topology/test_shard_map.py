@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional
 import pytest
 from shard_rows import BASE, row
 
+from dualdb.topology.allowed_hosts import AllowedHosts
 from dualdb.topology.shard_map import EMPTY, Changes, Status, changes_between, parse_shard_table
 
 
@@ -56,7 +57,12 @@ def test_status_words(word: Any, status: Status) -> None:
         ({"port": "33o6"}, "port is '33o6', not a whole number"),
         ({"port": math.inf}, "port is inf, not a whole number"),
         ({"host": None}, "host is NULL, not text"),
-        ({"host": ""}, "host: String should have at least 1 character"),
+        ({"host": ""}, "a host is missing: write host, host:port or [address]:port"),
+        ({"host": "n1,,n2"}, "a host is missing: write host, host:port or [address]:port"),
+        ({"host": "n1:0,n2"}, "the port of 'n1' is not a number from 1 to 65535"),
+        ({"host": "n1,N1:3306"}, "n1:3306 is named twice"),
+        ({"engine": "oracle"}, "engine: Input should be 'auto', 'mysql',"),
+        ({"endpoint_policy": 1}, "endpoint_policy is a int, not text"),
         ({"host": "a b"}, "host: String should match pattern"),
         ({"host": "user@evil"}, "host: String should match pattern"),
         ({"host": "127.0.0.1\x00.ok"}, "host: String should match pattern"),
@@ -166,3 +172,35 @@ def test_changes(before: Any, after: Any, expected: Changes) -> None:
 
 def test_the_empty_map_is_version_0() -> None:
     assert (EMPTY.version, dict(EMPTY.shards)) == (0, {})
+
+
+def test_a_row_names_several_hosts_a_policy_and_an_engine() -> None:
+    shown = row(host=" N1:3307, n2 ,[::1]:1", engine="Galera", endpoint_policy="any")
+    config = parse_shard_table([shown], BASE).shards[1].config
+    assert config is not None
+    assert config.hosts == (("n1", 3307), ("n2", 3306), ("::1", 1))
+    assert (config.engine, config.endpoint_policy) == ("galera", "any")
+    assert config.address == "n1:3307,n2:3306,[::1]:1/s"
+
+
+def test_one_host_with_a_port_of_its_own() -> None:
+    config = parse_shard_table([row(host="n1:3307")], BASE).shards[1].config
+    assert config is not None
+    assert (config.host, config.port) == ("n1", 3307)
+
+
+def test_every_host_must_be_allowed() -> None:
+    allowed = AllowedHosts(["n1:3306", "n2:3306"])
+    for host, problems in (
+        ("n1,n2", ()),
+        ("n1,n3", ("shard 1: host 'n3' is not among the allowed hosts",)),
+        ("n1,n2:3307", ("shard 1: host 'n2' is not among the allowed hosts",)),
+    ):
+        assert parse_shard_table([row(host=host)], BASE, allowed=allowed).problems == problems
+
+
+def test_the_same_hosts_in_another_order_are_the_same_database() -> None:
+    table = [row(1, host="n1,n2"), row(2, host="n2:3306,N1")]
+    assert parse_shard_table(table, BASE).warnings == (
+        "shards 1, 2 are one database, s at n1:3306,n2:3306",
+    )
