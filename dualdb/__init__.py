@@ -55,6 +55,7 @@ from .errors import (
     WriteTimedOut,
 )
 from .pooling.base import PoolStats
+from .pooling.server_budget import ServerStats
 from .results import CallResult, ResultSet, Row, RowCount, ScatterResult
 from .sharding.aggregates import Aggregate, Avg, Count, Max, Min, Sum
 from .sql.parameters import InOut, Out, Params
@@ -130,6 +131,7 @@ __all__ = [
     "RowError",
     "ScatterError",
     "ScatterResult",
+    "ServerStats",
     "ServiceNotOpen",
     "ServiceStats",
     "ServiceStatus",

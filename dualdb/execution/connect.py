@@ -5,8 +5,9 @@ import time
 from typing import Callable, Optional
 
 from .. import error_codes, errors
+from ..pooling.server_budget import Permit
 from . import retry
-from .steps import Connect, Plan, Pool, Sleep
+from .steps import AwaitPermit, Connect, Plan, Pool, Sleep
 
 log = logging.getLogger("dualdb")
 
@@ -16,22 +17,60 @@ CONNECT_ATTEMPTS = 3
 
 def connecting(
     pool: Pool, until: Optional[float] = None, clock: Callable[[], float] = time.monotonic
-) -> Plan[None]:
-    """Open a connection, with retries after temporary failures.
-
-    Retrying is always safe, because nothing has been sent. After ``connect_timeout`` no
-    further attempt is made, so that an unresponsive host does not cost three timeouts.
-    While the pool's circuit is open only its periodic probe connects.
+) -> Plan[Optional[Permit]]:
+    """Open a connection within the server's budget, with retries after temporary
+    failures.
 
     Args:
         pool: The pool that needs a connection.
         until: The deadline, by ``clock``; None for no limit.
         clock: Returns seconds.
 
+    Returns:
+        The permit, to be attached to the connection, or with a connection that came
+        back to the pool meanwhile and is used instead; None without a budget.
+
     Raises:
+        PoolTimeout: The server's budget was exhausted for ``pool_timeout``.
         ShardUnavailable: Connecting to a shard failed.
         ConnectionFailed: Connecting to another database failed.
         DeadlineExceeded: The deadline passed first.
+    """
+    budget = pool.budget
+    if budget is None:
+        yield from _attempts(pool, until, clock)
+        return None
+    permit = budget.request(pool)
+    try:
+        yield from _await_permit(pool, permit, until, clock)
+        if permit.granted:
+            yield from _attempts(pool, until, clock)
+    except BaseException:
+        budget.withdraw(permit)
+        raise
+    return permit
+
+
+def _await_permit(
+    pool: Pool, permit: Permit, until: Optional[float], clock: Callable[[], float]
+) -> Plan[None]:
+    if permit.reuses is not None or (permit.granted and permit.replaces is None):
+        return
+    began = clock()
+    limit = pool.config.pool_timeout
+    if until is not None:
+        limit = min(limit, max(0.0, until - began))
+    yield AwaitPermit(permit, limit)
+    if not permit.granted and permit.reuses is None:
+        raise pool.permit_refused(clock() - began, limit)
+
+
+def _attempts(pool: Pool, until: Optional[float], clock: Callable[[], float]) -> Plan[None]:
+    """Connect, again after temporary failures.
+
+    Retrying is always safe, because nothing has been sent. After ``connect_timeout`` no
+    further attempt is made, so that an unresponsive host does not cost three timeouts.
+    While the pool's circuit is open only its periodic probe connects.
     """
     began = clock()
     breaker = pool.breaker
