@@ -57,6 +57,7 @@ from .errors import (
     WriteTimedOut,
 )
 from .pooling.base import PoolStats
+from .pooling.server_budget import ServerStats
 from .results import CallResult, ResultSet, Row, RowCount, ScatterResult
 from .sharding.aggregates import Aggregate, Avg, Count, Max, Min, Sum
 from .sql.parameters import InOut, Out, Params
@@ -134,6 +135,7 @@ __all__ = [
     "RowError",
     "ScatterError",
     "ScatterResult",
+    "ServerStats",
     "ServiceNotOpen",
     "ServiceStats",
     "ServiceStatus",

@@ -115,6 +115,11 @@ class DatabaseConfig(BaseModel):
         max_overflow: Connections beyond these under load, closed after use; at most
             ``pool_size + max_overflow`` are ever open.
         pool_timeout: The longest wait for a free connection.
+        max_connections_per_server: The most connections of this process to one server,
+            over all databases on it and all services; None for no limit. At the limit
+            an idle connection of another database is closed, or the caller waits.
+        server_limits: The same for single servers, by "host:port" as their rows have
+            it. In a URL or a variable: "db2:3306=40,db3:3306=20".
         warm_up: Connections opened with the pool, at most ``pool_size``.
         max_lifetime: The maximum age of a pooled connection; None for no limit. Each
             expires at a random point in the last tenth of this time.
@@ -179,6 +184,8 @@ class DatabaseConfig(BaseModel):
     pool_size: int = Field(default=10, ge=1)
     max_overflow: int = Field(default=20, ge=0)
     pool_timeout: float = Field(default=30.0, gt=0)
+    max_connections_per_server: Optional[int] = Field(default=None, ge=1)
+    server_limits: Mapping[str, int] = Field(default={}, validate_default=False)
     warm_up: int = Field(default=1, ge=1)
     max_lifetime: Optional[float] = Field(default=1800.0, gt=0)
     max_idle: Optional[float] = Field(default=600.0, gt=0)
@@ -208,6 +215,9 @@ class DatabaseConfig(BaseModel):
     engine: Engine = "auto"
     buffer_timeout: float = Field(default=30.0, ge=0)
     buffer_size: int = Field(default=200, ge=0)
+
+    def __hash__(self) -> int:
+        return hash((self.address, self.user, self.pool_size, self.max_overflow))
 
     @model_validator(mode="wrap")
     @classmethod
@@ -292,6 +302,24 @@ class DatabaseConfig(BaseModel):
         if not isinstance(value, str):
             return value
         return re.sub(r"[\s_-]+", " ", value.strip()).upper()
+
+    @field_validator("server_limits", mode="before")
+    @classmethod
+    def _limits_of_text(cls, value: object) -> Any:
+        if not isinstance(value, str):
+            return value
+        return {
+            server.strip(): number.strip()
+            for server, _, number in [part.rpartition("=") for part in value.split(",")]
+        }
+
+    @field_validator("server_limits")
+    @classmethod
+    def _limits_are_positive(cls, value: Mapping[str, int]) -> Mapping[str, int]:
+        for server, limit in value.items():
+            if limit < 1 or not re.fullmatch(r"\S+:\d+|/\S+", server):
+                raise ValueError('must be numbers above 0 by "host:port"')
+        return {server.lower(): limit for server, limit in value.items()}
 
     @model_validator(mode="after")
     def _one_host_has_one_port(self) -> "DatabaseConfig":
@@ -409,6 +437,20 @@ class DatabaseConfig(BaseModel):
     def hosts(self) -> Tuple[Address, ...]:
         """The addresses of the server, or of several behind one name, in order."""
         return addresses(self.host, self.port)
+
+    @property
+    def server(self) -> str:
+        """``host:port``, those of several hosts, or the socket's path."""
+        if self.unix_socket is not None:
+            return self.unix_socket
+        if "," in self.host:
+            return ",".join([str(each) for each in self.hosts]).lower()
+        return f"{self.host.lower()}:{self.port}"
+
+    @property
+    def server_limit(self) -> Optional[int]:
+        """The most connections of this process to the server; None for no limit."""
+        return self.server_limits.get(self.server.lower(), self.max_connections_per_server)
 
     @property
     def address(self) -> str:

@@ -33,6 +33,19 @@ class IdleStore:
         connection.lifetime.last_used_at = time.monotonic()
         self._idle.append(connection)
 
+    def oldest_at(self) -> Optional[float]:
+        """Since when the oldest is here, by time.monotonic(); None if there is none."""
+        try:
+            return self._idle[0].lifetime.last_used_at
+        except IndexError:  # taken meanwhile, by its own thread
+            return None
+
+    def take_oldest(self) -> Optional[Connection]:
+        """The connection that has been idle for longest, taken out of the store; None
+        if there is none.
+        """
+        return self._idle.popleft() if self._idle else None
+
     def count(self) -> int:
         """How many there are."""
         return len(self._idle)

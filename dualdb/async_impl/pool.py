@@ -5,6 +5,7 @@ connects while it holds its lock, and has no limit on a wait, so it is not used.
 """
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections import deque
@@ -45,7 +46,7 @@ class Pool(BasePool):
         self._slots: Slots[asyncio.Future[Optional[Connection]]] = Slots(
             self.config.pool_size + self.config.max_overflow
         )
-        self._store = IdleStore(self.config)
+        self._store: IdleStore = IdleStore(self.config)
         self._killer: Optional[asyncio.Task[None]] = None
         self._unused: Deque[asyncio.Future[None]] = deque()
 
@@ -55,6 +56,25 @@ class Pool(BasePool):
 
     def _idle_count(self) -> int:
         return self._store.count()
+
+    def take_idle(self) -> Optional[Connection]:
+        """See ``BasePool``; nothing outside its event loop."""
+        return self._store.take() if asyncio._get_running_loop() is self._loop else None
+
+    def take_oldest_idle(self) -> Optional[Connection]:
+        """See ``BasePool``; from outside its event loop, the loop closes it soon."""
+        if asyncio._get_running_loop() is self._loop:
+            return self._store.take_oldest()
+        if self._loop is not None and not self._loop.is_closed() and self._store.count():
+            with contextlib.suppress(RuntimeError):  # closed meanwhile
+                self._loop.call_soon_threadsafe(self._close_oldest_idle)
+        return None
+
+    def _close_oldest_idle(self) -> None:
+        connection = self._store.take_oldest() if self.must_yield else None
+        if connection is not None:
+            connection.quit()
+            self._budget_changed()
 
     async def open(self, until: Optional[float] = None) -> None:
         """Make the first ``warm_up`` connections where there are none.
@@ -82,6 +102,8 @@ class Pool(BasePool):
                     waiter.set_exception(self._closed_error())
         for connection in self._store.prune(float("inf")):
             connection.quit()
+        if self.budget is not None:
+            self.budget.dismiss(self)
 
     def prune_idle(self) -> None:
         """Close what has been idle for too long, and log which connections seem to be
@@ -91,6 +113,7 @@ class Pool(BasePool):
             for connection in self._store.prune(time.monotonic() - self.config.max_idle):
                 connection.quit()
         self._warn_of_leaks()
+        self._budget_changed()
 
     async def wait_unused(self, seconds: float) -> None:
         """Wait until no slot is taken.
@@ -138,7 +161,9 @@ class Pool(BasePool):
         try:
             now = time.monotonic()
             connection = connection or self._store.take()
-            while connection is not None:
+            while True:
+                if connection is None:
+                    connection = await self._open_session(until)
                 if connection.wire is _RESETTING:
                     await self._finish_reset(
                         connection, now + self.config.connect_timeout if until is None else until
@@ -147,13 +172,6 @@ class Pool(BasePool):
                     break
                 connection.quit()
                 connection = self._store.take()
-            if connection is None:
-                made: List[Connection] = []
-                await run_plan(
-                    connect.connecting(self, until), lambda step: self._connect(step, made)
-                )
-                connection = made[0]
-                self.opened += 1
             connection.lease = lease
             self._record_checkout(connection, now)
             return connection
@@ -171,6 +189,7 @@ class Pool(BasePool):
             connection: What ``checkout`` gave; returned a second time nothing is done.
         """
         self._check_in(connection)
+        self._budget_changed()
 
     def discard(self, connection: Connection) -> None:
         """Take a connection back and close it, whatever state it is in.
@@ -181,6 +200,7 @@ class Pool(BasePool):
         if not connection.needs_kill:
             connection.quit()
         self._check_in(connection)
+        self._budget_changed()
 
     def abandon(self, connection: Connection) -> None:
         """Take back a connection that its borrower forgot.
@@ -195,9 +215,28 @@ class Pool(BasePool):
         else:
             self._loop.call_soon_threadsafe(self.discard, connection)
 
+    async def _open_session(self, until: Optional[float]) -> Connection:
+        """A new connection, or one that has come back while it waited for the server's
+        budget.
+        """
+        made: List[Connection] = []
+        permit = await run_plan(
+            connect.connecting(self, until), lambda step: self._connect(step, made)
+        )
+        if permit is not None:
+            reused: Optional[Connection] = permit.take_reused()
+            if reused is not None:
+                return reused
+            permit.attach(made[0])
+        self.opened += 1
+        return made[0]
+
     async def _connect(self, step: steps.Step, made: List[Connection]) -> None:
         if isinstance(step, steps.Sleep):
             await asyncio.sleep(step.seconds)
+            return
+        if isinstance(step, steps.AwaitPermit):
+            await self._await_permit(step)
             return
         assert isinstance(step, steps.Connect)
         began = time.monotonic()
@@ -212,6 +251,18 @@ class Pool(BasePool):
         if not step.any_role:
             self.record_connected(connection, step.endpoint, began, replica=step.replica)
         made.append(connection)
+
+    async def _await_permit(self, step: steps.AwaitPermit) -> None:
+        loop = asyncio.get_running_loop()
+        decided: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_set_done, decided)
+
+        step.permit.on_decision(wake)
+        await asyncio.wait({decided}, timeout=step.seconds)
+        step.permit.close_replaced()
 
     async def _finish_reset(self, connection: Connection, until: float) -> None:
         try:
@@ -261,6 +312,7 @@ class Pool(BasePool):
         else:
             connection.lease = lease
             self._check_in(connection)
+        self._budget_changed()
 
     def _check_in(self, connection: Connection) -> None:
         """Give the slot to the next who waits, with the connection; or keep the
@@ -278,12 +330,11 @@ class Pool(BasePool):
         kept: Optional[Connection] = connection
         if disposition is _CLOSE:
             kept = None
+        elif self._is_surplus():
+            connection.quit()
+            kept = None
         elif not self._slots.waiting:
-            if self._store.is_full:
-                connection.quit()
-                kept = None
-            else:
-                self._store.put(connection)
+            self._store.put(connection)
         self._give(lease, kept)
 
     def _make_reusable(self, disposition: Disposition, connection: Connection) -> bool:
@@ -410,6 +461,7 @@ class Pool(BasePool):
         connection.abort()
         connection.wire = WireState.CLOSED
         self._check_in(connection)
+        self._budget_changed()
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -429,3 +481,8 @@ class Pool(BasePool):
                 connection.abort()
             self._reset()
         self._loop = loop
+
+
+def _set_done(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

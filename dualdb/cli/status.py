@@ -20,6 +20,7 @@ from .operations import database_name
 from .output import console, counted, state, table, write_json, write_json_line, write_table
 from .root import root
 
+_SERVER_COLUMNS = ("open", "waiting", "timeouts", "taken over")
 _POOL_COLUMNS = ("in use", "idle", "waiting", "limit", "timeouts", "circuit")
 
 
@@ -45,6 +46,9 @@ def as_dict(status: ServiceStatus) -> Dict[str, Any]:
         "shards": shards,
         "draining": dict(status.draining),
         "row_decoder": status.row_decoder,
+        "servers": [
+            {"server": server, **each.as_dict()} for server, each in status.servers.items()
+        ],
     }
 
 
@@ -82,6 +86,9 @@ def screen(view: View) -> Lines:
         summary.append(", " if number else "")
         summary.append_text(state(word)).append(f" {counts[word]}")
     parts: List[Any] = [head, summary, Text(""), _shards(view)]
+    if status.servers:
+        rows = [[server, *each] for server, each in status.servers.items()]
+        parts += [Text(""), table(("server", "limit", *_SERVER_COLUMNS), rows)]
     if view.statements:
         columns = list(view.statements[0])
         rows = [list(row.values()) for row in view.statements]

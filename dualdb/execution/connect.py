@@ -7,8 +7,9 @@ from typing import Callable, Optional
 from .. import error_codes, errors
 from ..endpoints.node import Role
 from ..endpoints.state import SEARCH_INTERVAL, Endpoint
+from ..pooling.server_budget import Permit
 from . import retry
-from .steps import Connect, Plan, Pool, Sleep
+from .steps import AwaitPermit, Connect, Plan, Pool, Sleep
 
 log = logging.getLogger("dualdb")
 
@@ -18,29 +19,73 @@ CONNECT_ATTEMPTS = 3
 
 def connecting(
     pool: Pool, until: Optional[float] = None, clock: Callable[[], float] = time.monotonic
-) -> Plan[None]:
-    """Open a connection, with retries after temporary failures.
+) -> Plan[Optional[Permit]]:
+    """Open a connection within the server's budget, with retries after temporary
+    failures.
 
-    Retrying is always safe, because nothing has been sent. After ``connect_timeout`` no
-    further attempt is made, so that an unresponsive host does not cost three timeouts.
-    While the pool's circuit is open only its periodic probe connects.
+    Of several hosts the first that the policy allows is used. While none is the primary
+    and another one may be elected, the call waits.
 
     Args:
         pool: The pool that needs a connection.
         until: The deadline, by ``clock``; None for no limit.
         clock: Returns seconds.
 
-    Of several hosts the first that the policy allows is used. While none is the primary
-    and another one may be elected, the call waits.
+    Returns:
+        The permit, to be attached to the connection, or with a connection that came
+        back to the pool meanwhile and is used instead; None without a budget.
 
     Raises:
+        PoolTimeout: The server's budget was exhausted for ``pool_timeout``.
         ShardUnavailable: Connecting to a shard failed.
         ConnectionFailed: Connecting to another database failed.
         DeadlineExceeded: The deadline passed first.
     """
+    budget = pool.budget
+    if budget is None:
+        yield from _attempts(pool, until, clock)
+        return None
+    permit = budget.request(pool)
+    try:
+        yield from _await_permit(pool, permit, until, clock)
+        if permit.granted:
+            yield from _attempts(pool, until, clock)
+    except BaseException:
+        budget.withdraw(permit)
+        raise
+    return permit
+
+
+def _await_permit(
+    pool: Pool, permit: Permit, until: Optional[float], clock: Callable[[], float]
+) -> Plan[None]:
+    if permit.reuses is not None or (permit.granted and permit.replaces is None):
+        return
+    began = clock()
+    limit = pool.config.pool_timeout
+    if until is not None:
+        limit = min(limit, max(0.0, until - began))
+    yield AwaitPermit(permit, limit)
+    if not permit.granted and permit.reuses is None:
+        raise pool.permit_refused(clock() - began, limit)
+
+
+def _attempts(pool: Pool, until: Optional[float], clock: Callable[[], float]) -> Plan[None]:
     if pool.endpoints.several:
         yield from _connecting_to_one_of(pool, until, clock)
-        return
+    else:
+        yield from _connecting_to_the_one(pool, until, clock)
+
+
+def _connecting_to_the_one(
+    pool: Pool, until: Optional[float], clock: Callable[[], float]
+) -> Plan[None]:
+    """Connect to the only host, again after temporary failures.
+
+    Retrying is always safe, because nothing has been sent. After ``connect_timeout`` no
+    further attempt is made, so that an unresponsive host does not cost three timeouts.
+    While the pool's circuit is open only its periodic probe connects.
+    """
     began = clock()
     breaker = pool.breaker
     limit = pool.config.connect_timeout

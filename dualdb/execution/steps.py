@@ -25,6 +25,7 @@ from ..config import DatabaseConfig
 from ..endpoints.state import NOWHERE, Endpoint, Endpoints
 from ..pooling.circuit_breaker import CircuitBreaker
 from ..pooling.retry_budget import RetryBudget
+from ..pooling.server_budget import Permit, ServerBudget
 from ..protocol.statements import Call, Statement
 
 T = TypeVar("T")
@@ -78,6 +79,24 @@ class Pool(Protocol):
     breaker: CircuitBreaker
     on_outage: "Optional[Callable[[Optional[Exception]], None]]"
     retry_budget: RetryBudget
+    budget: Optional[ServerBudget]
+    closed: bool
+
+    def take_idle(self) -> Any:
+        """Take an idle connection out of the pool, for a caller of it; None without
+        one.
+        """
+
+    def oldest_idle_at(self) -> Optional[float]:
+        """Return since when its longest idle connection is idle; None without one."""
+        ...
+
+    def take_oldest_idle(self) -> Any:
+        """Take the connection out of the pool that has been idle for longest."""
+
+    def permit_refused(self, waited: float, limit: float) -> Exception:
+        """Make the error for a permit that was not granted within ``limit`` seconds."""
+        ...
 
 
 class Pooled(Protocol):
@@ -133,6 +152,19 @@ class Connect(NamedTuple):
     endpoint: Endpoint = NOWHERE
     replica: bool = False
     any_role: bool = False
+
+
+class AwaitPermit(NamedTuple):
+    """Wait for the permit to open a connection, and close the idle connection that it
+    replaces. Run by a pool.
+
+    Attributes:
+        permit: The permit.
+        seconds: How long at most; the plan sees whether it was granted.
+    """
+
+    permit: Permit
+    seconds: float
 
 
 class Open(NamedTuple):
@@ -285,9 +317,9 @@ class StopBackground(NamedTuple):
 
 
 Step = Union[
-    Execute, Sleep, Connect, Open, CheckOut, Close, AbortInUse, WaitForKills, WaitUnused, PruneIdle,
-    Gather, FetchRow, RunPlan, RunBlock, AwaitUser, CallUser, Spawn, Exclusive, CallHooks,
-    StopBackground,
+    Execute, Sleep, Connect, AwaitPermit, Open, CheckOut, Close, AbortInUse, WaitForKills,
+    WaitUnused, PruneIdle, Gather, FetchRow, RunPlan, RunBlock, AwaitUser, CallUser, Spawn,
+    Exclusive, CallHooks, StopBackground,
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@ pure checks over facts.
 """
 
 import re
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from .. import errors
 from ..execution import steps
@@ -304,7 +304,7 @@ def _budget(facts: Facts) -> Iterator[Symptom]:
         servers.setdefault(each.identity.rpartition("/")[0], []).append(each)
     for members in servers.values():
         most = sum(each.config.pool_size + each.config.max_overflow for each in members)
-        wanted = most * facts.processes
+        wanted = min(most, _budget_of(members) or most) * facts.processes
         # the server keeps one for an administrator
         limit = _number(members[0], "max_connections", 151) - 1
         if wanted > limit:
@@ -312,7 +312,29 @@ def _budget(facts: Facts) -> Iterator[Symptom]:
                 ", ".join(each.name for each in members),
                 f"{facts.processes} processes may open {wanted} connections to a server that "
                 f"takes {limit}",
-                "lower pool_size and max_overflow, or raise max_connections",
+                "set max_connections_per_server, or raise max_connections",
+            )
+
+
+def _budget_of(members: List[DatabaseFacts]) -> Optional[int]:
+    """The most connections of one process to the server of these databases."""
+    limits = [each.config.server_limit for each in members]
+    return min([each for each in limits if each is not None], default=None)
+
+
+@check("connection-budget-small", Severity.WARNING)
+def _small_budget(facts: Facts) -> Iterator[Symptom]:
+    servers: Dict[str, List[DatabaseFacts]] = {}
+    for each in facts.databases:
+        servers.setdefault(each.config.server, []).append(each)
+    for server, members in servers.items():
+        limit = _budget_of(members)
+        if limit is not None and limit < len(members):
+            yield (
+                ", ".join(each.name for each in members),
+                f"a process may have {limit} connections to {server}, on which {len(members)} "
+                "databases are: each call on another one needs a new connection",
+                "raise max_connections_per_server, or server_limits of this server",
             )
 
 

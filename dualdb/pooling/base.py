@@ -20,6 +20,7 @@ from ..protocol.connection_state import ConnectionState, KillState
 from ..protocol.row_decoder import DecoderName
 from .circuit_breaker import CircuitBreaker
 from .retry_budget import RetryBudget
+from .server_budget import ServerBudget, budget_of
 from .session_killer import SessionKiller
 
 log = logging.getLogger("dualdb")
@@ -92,6 +93,7 @@ class BasePool:
     KILL_RETRY_INTERVAL = 0.1
 
     _slots: Any
+    _store: Any
     #: The driver's connection class extended by this package.
     _connection_type: Type[ConnectionState]
 
@@ -111,6 +113,8 @@ class BasePool:
         self.endpoints = Endpoints(
             () if config.unix_socket is not None else config.hosts, config.endpoint_policy
         )
+        #: The limit of connections to the server over all its pools; None without one.
+        self.budget: Optional[ServerBudget] = budget_of(self)
         self._reset()
 
     def retire_older(self, now: float) -> None:
@@ -214,6 +218,14 @@ class BasePool:
             return Disposition.CLOSE if connection.facts.runs_init_connect else Disposition.RESET
         return Disposition.CLEAR
 
+    def _is_surplus(self) -> bool:
+        """Whether a connection that is returned is closed: no caller may have it, and
+        no more are kept.
+        """
+        if self._slots.waiting:
+            return self.must_yield
+        return self.closed or bool(self._store.is_full)
+
     def stats(self) -> PoolStats:
         """Return the pool's statistics, without I/O."""
         return PoolStats(
@@ -227,7 +239,37 @@ class BasePool:
         )
 
     def _idle_count(self) -> int:
+        """Return the number of idle connections."""
         raise NotImplementedError
+
+    def oldest_idle_at(self) -> Optional[float]:
+        """Return since when its longest idle connection is idle, by time.monotonic();
+        None if there is none.
+        """
+        at: Optional[float] = self._store.oldest_at()
+        return at
+
+    def take_idle(self) -> Any:
+        """Take an idle connection out of the pool, for a caller of it; None if there is
+        none at once.
+        """
+        raise NotImplementedError
+
+    def take_oldest_idle(self) -> Any:
+        """Take the connection out of the pool that has been idle for longest, for the
+        caller to close.
+
+        Returns:
+            None if there is none, or if the pool closes it by itself, soon.
+        """
+        raise NotImplementedError
+
+    @property
+    def must_yield(self) -> bool:
+        """Whether a connection that is returned is closed for another pool of the
+        server, rather than passed on within this one.
+        """
+        return self.budget is not None and self.budget.must_yield(self)
 
     def _tls_context(self) -> Optional[ssl.SSLContext]:
         try:
@@ -287,6 +329,28 @@ class BasePool:
         self._warn_of_leaks()
         error: errors.PoolTimeout = self._slots.timeout(self.name, self.shard_id, waited)
         return error
+
+    def _budget_changed(self) -> None:
+        """After a connection was returned or closed: let another pool have its place.
+        Not to be called under a lock, or by a finalizer.
+        """
+        if self.budget is not None:
+            self.budget.changed()
+
+    def permit_refused(self, waited: float, limit: float) -> errors.Error:
+        """Make the error for a permit of the server's budget that was not granted.
+
+        Args:
+            waited: Seconds that its caller waited.
+            limit: Seconds that it was ready to wait.
+        """
+        if self.closed or self.budget is None:
+            return self._closed_error()
+        if limit < self.config.pool_timeout:
+            return self._deadline_error("waiting for a connection")
+        self._timeouts += 1
+        self._warn_of_leaks()
+        return self.budget.timeout(self.name, self.shard_id, waited)
 
     def _deadline_error(self, doing: str) -> errors.DeadlineExceeded:
         return errors.DeadlineExceeded(f"the deadline passed while {doing}").with_context(

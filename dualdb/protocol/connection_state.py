@@ -225,6 +225,8 @@ class ConnectionState:
     #: What of the pool goes with it while it is out: its slot, and in threads DBUtils'
     #: handle.
     lease: Any = None
+    #: The permit of its server's budget by which it is open; None without a budget.
+    permit: Any = None
     wire = WireState.CLOSED
     kill_state = KillState.NONE
     #: A borrower has changed the session beyond a transaction.

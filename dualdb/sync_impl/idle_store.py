@@ -2,7 +2,7 @@
 
 import time
 from _thread import RLock
-from typing import Any, List
+from typing import Any, List, Optional
 
 from dbutils.pooled_db import PooledDB
 
@@ -74,6 +74,24 @@ class IdleStore:
         connection.lifetime.last_used_at = time.monotonic()
         handle._con = connection
         self._pool.cache(handle)
+
+    def oldest_at(self) -> Optional[float]:
+        """Since when the oldest is here, by time.monotonic(); None if there is none."""
+        connections = [handle._con for handle in list(self._pool._idle_cache)]
+        return min([each.lifetime.last_used_at for each in connections if each.open], default=None)
+
+    def take_oldest(self) -> Optional[Connection]:
+        """The connection that has been idle for longest, taken out of the store; None
+        if there is none.
+        """
+        with self._pool._lock:
+            handles = [each for each in self._pool._idle_cache if each._con.open]
+            if not handles:
+                return None
+            handle = min(handles, key=lambda each: each._con.lifetime.last_used_at)
+            self._pool._idle_cache.remove(handle)
+        oldest: Connection = handle._con
+        return oldest
 
     def count(self) -> int:
         """How many are connected."""

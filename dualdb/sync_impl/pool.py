@@ -93,7 +93,7 @@ class Pool(BasePool):
         super()._reset()
         self._lock = threading.Lock()
         self._slots: Slots[_Waiter] = Slots(self.config.pool_size + self.config.max_overflow)
-        self._store = IdleStore(self.config)
+        self._store: IdleStore = IdleStore(self.config)
         self._lost: Deque[_Ref] = deque()
         self._abandoned: Deque[Connection] = deque()
         self._killer: Optional[threading.Thread] = None
@@ -105,6 +105,17 @@ class Pool(BasePool):
 
     def _idle_count(self) -> int:
         return self._store.count()
+
+    def take_idle(self) -> Optional[Connection]:
+        """See ``BasePool``; may be called in any thread."""
+        if not self._store.count():
+            return None
+        connection = self._store.take()
+        return connection if connection.open else None
+
+    def take_oldest_idle(self) -> Optional[Connection]:
+        """See ``BasePool``; may be called in any thread."""
+        return self._store.take_oldest()
 
     def open(self, until: Optional[float] = None) -> None:
         """Make the first ``warm_up`` connections where there are none.
@@ -131,6 +142,8 @@ class Pool(BasePool):
             waiter.wake(error=self._closed_error())
         for connection in self._store.prune(float("inf")):
             connection.quit()
+        if self.budget is not None:
+            self.budget.dismiss(self)
 
     def prune_idle(self) -> None:
         """Close what has been idle for too long, and log which connections seem to be
@@ -141,6 +154,7 @@ class Pool(BasePool):
                 connection.quit()
         self._warn_of_leaks()
         self._start_killer()
+        self._budget_changed()
 
     def wait_unused(self, seconds: float) -> None:
         """Wait until no slot is taken.
@@ -188,16 +202,18 @@ class Pool(BasePool):
         connection = None
         try:
             connection = self._acquire_slot(lease, until) or self._store.take()
-            connection.lease = lease
             now = time.monotonic()
-            if connection.wire is _RESETTING:
-                self._finish_reset(
-                    connection, now + self.config.connect_timeout if until is None else until
-                )
-            if connection.open and (connection.is_stale() or connection.is_too_old(now)):
-                connection.quit()
-            if not connection.open:
-                self._open_session(connection, until)
+            while True:
+                connection.lease = lease
+                if connection.wire is _RESETTING:
+                    self._finish_reset(
+                        connection, now + self.config.connect_timeout if until is None else until
+                    )
+                if connection.open:
+                    if not connection.is_stale() and not connection.is_too_old(now):
+                        break
+                    connection.quit()
+                connection = self._open_session(connection, until)
             self._record_checkout(connection, now)
             return connection
         except BaseException:
@@ -242,6 +258,7 @@ class Pool(BasePool):
             connection: What ``checkout`` gave; returned a second time nothing is done.
         """
         self._check_in(connection)
+        self._budget_changed()
 
     def discard(self, connection: Connection) -> None:
         """Take a connection back and close it, whatever state it is in.
@@ -249,6 +266,10 @@ class Pool(BasePool):
         Args:
             connection: What ``checkout`` gave.
         """
+        self._discard(connection)
+        self._budget_changed()
+
+    def _discard(self, connection: Connection) -> None:
         if not connection.needs_kill:
             connection.quit()
         self._check_in(connection)
@@ -274,15 +295,32 @@ class Pool(BasePool):
     def _collect(self) -> None:
         while self._abandoned:
             with contextlib.suppress(IndexError):
-                self.discard(self._abandoned.popleft())
+                self._discard(self._abandoned.popleft())
 
-    def _open_session(self, connection: Connection, until: Optional[float]) -> None:
-        run_plan(connect.connecting(self, until), lambda step: self._connect(step, connection))
+    def _open_session(self, connection: Connection, until: Optional[float]) -> Connection:
+        """Connect it. Gives another one if that has come back while it waited for the
+        server's budget.
+        """
+        permit = run_plan(
+            connect.connecting(self, until), lambda step: self._connect(step, connection)
+        )
+        if permit is not None:
+            reused: Optional[Connection] = permit.take_reused()
+            if reused is not None:
+                return reused
+            permit.attach(connection)
         self.opened += 1
+        return connection
 
     def _connect(self, step: steps.Step, connection: Connection) -> None:
         if isinstance(step, steps.Sleep):
             time.sleep(step.seconds)
+            return
+        if isinstance(step, steps.AwaitPermit):
+            waiter = _Waiter()
+            step.permit.on_decision(waiter.wake)
+            waiter.wait(step.seconds)
+            step.permit.close_replaced()
             return
         assert isinstance(step, steps.Connect)
         began = time.monotonic()
@@ -356,6 +394,7 @@ class Pool(BasePool):
         else:
             connection.lease = lease
             self._check_in(connection)
+        self._budget_changed()
 
     def _check_in(self, connection: Connection) -> None:
         """Give the slot to the next who waits, with the connection; or keep the
@@ -409,7 +448,7 @@ class Pool(BasePool):
         it must be closed first, because no more are kept.
         """
         waiting = self._slots.waiting
-        if (self.closed or self._store.is_full) and not waiting and connection.open:
+        if self._is_surplus() and connection.open:
             return False
         connection.lease = None
         if not waiting:
@@ -549,3 +588,4 @@ class Pool(BasePool):
             connection.abort()
         connection.wire = WireState.CLOSED
         self._check_in(connection)
+        self._budget_changed()

@@ -1,5 +1,6 @@
 """Reports of a service: status, events, statistics and health."""
 
+from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -18,6 +19,7 @@ from .. import deadlines
 from ..execution import steps
 from ..execution.detached import DetachedExecutor
 from ..pooling.base import PoolStats
+from ..pooling.server_budget import ServerStats
 from ..protocol.row_decoder import DecoderName
 from ..protocol.statements import Statement
 from .shard_map import EMPTY, Shard, ShardMap, Status
@@ -115,6 +117,8 @@ class ServiceStatus(NamedTuple):
             address.
         row_decoder: The decoder of rows: "compiled", "python" or "driver"; None while
             the service is not open.
+        servers: This process's connections to each server whose number is limited, by
+            address; see ``max_connections_per_server``.
     """
 
     version: int
@@ -125,6 +129,7 @@ class ServiceStatus(NamedTuple):
     shards: Mapping[int, ShardStatus]
     draining: Mapping[str, int]
     row_decoder: Optional[DecoderName]
+    servers: Mapping[str, ServerStats] = MappingProxyType({})
 
     def as_dict(self) -> Dict[str, Any]:
         """Return it as dicts, lists and plain values, for ``json.dumps``."""
@@ -134,6 +139,7 @@ class ServiceStatus(NamedTuple):
             "global_pool": None if self.global_pool is None else self.global_pool._asdict(),
             "shards": {str(key): shard.as_dict() for key, shard in self.shards.items()},
             "draining": dict(self.draining),
+            "servers": {server: each.as_dict() for server, each in self.servers.items()},
         }
 
 
@@ -208,7 +214,18 @@ def service_status(manager: "TopologyManager", reader: "TableReader", now: float
         },
         draining={each.client.config.address: each.client.pool.in_use for each in manager.draining},
         row_decoder=None if topology is None else topology.global_client.pool.row_decoder,
+        servers=_servers(topology),
     )
+
+
+def _servers(topology: "Optional[Topology]") -> Dict[str, ServerStats]:
+    clients = () if topology is None else topology.all_clients
+    budgets = {client.pool.budget for client in clients} - {None}
+    return {budget.server: budget.stats() for budget in sorted(budgets, key=_server_of)}
+
+
+def _server_of(budget: Any) -> str:
+    return str(budget.server)
 
 
 def service_stats(topology: "Optional[Topology]") -> ServiceStats:

@@ -171,7 +171,8 @@ def test_threads_load_nothing_of_asyncio() -> None:
 
 
 def test_every_step_is_run_in_both_implementations() -> None:
-    elsewhere = {steps.Connect, steps.Spawn, steps.StopBackground}  # by pools and services
+    # by pools and services
+    elsewhere = {steps.Connect, steps.AwaitPermit, steps.Spawn, steps.StopBackground}
     members = set(get_args(steps.Step))
     assert set(async_runner.HANDLERS) | elsewhere == members
     assert set(sync_runner.HANDLERS) | elsewhere == members - {steps.AwaitUser}

@@ -30,6 +30,7 @@ def endpoint(shard_id: Any = 1) -> Any:
         breaker=CircuitBreaker(lambda: 1.0),
         on_outage=None,
         retry_budget=RetryBudget(),
+        budget=None,
     )
 
 

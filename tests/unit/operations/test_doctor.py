@@ -112,6 +112,8 @@ MISCONFIGURED: List[Tuple[str, Callable[[], Facts], List[str]]] = [
     ("wait_timeout", config(max_idle=None, max_lifetime=None), ["2"]),
     ("connection-budget", lambda: facts(processes=7), ["global", "1", "2"]),
     ("connection-budget", variable("max_connections", "20"), ["2"]),
+    ("connection-budget", config(max_overflow=200), ["2"]),
+    ("connection-budget-small", config(max_connections_per_server=2), ["global, 1, 2"]),
     ("autocommit", variable("autocommit", "OFF"), ["2"]),
     ("init_connect", variable("init_connect", "SET NAMES latin1"), ["2"]),
     ("completion_type", variable("completion_type", "CHAIN"), ["2"]),
@@ -180,6 +182,7 @@ def test_every_check_is_tested() -> None:
             variables={"sql_mode": "NO_ENGINE_SUBSTITUTION,STRICT_TRANS_TABLES"})),
         ("sync_binlog", lambda: facts(variables={"log_bin": "OFF", "sync_binlog": "0"})),
         ("connection-budget", lambda: facts(processes=6)),
+        ("connection-budget", config(max_connections_per_server=50, max_overflow=500)),
     ],
 )  # fmt: skip
 def test_what_is_sound_is_not_reported(name: str, given: Callable[[], Facts]) -> None:
