@@ -54,6 +54,8 @@ from .errors import (
     UndecodableText,
     WriteTimedOut,
 )
+from .observability.events import Event, QueryEvent
+from .observability.query_call import QueryCall
 from .pooling.base import PoolStats
 from .results import CallResult, ResultSet, Row, RowCount, ScatterResult
 from .sharding.aggregates import Aggregate, Avg, Count, Max, Min, Sum
@@ -61,7 +63,7 @@ from .sql.parameters import InOut, Out, Params
 from .sync_impl import DatabaseService, MySQLClient
 from .topology.admin import DrainReport
 from .topology.routing import ClientSession
-from .topology.status import Event, ServiceStats, ServiceStatus, ShardStatus
+from .topology.status import ServiceStats, ServiceStatus, ShardStatus
 
 if TYPE_CHECKING:
     from .async_impl import DatabaseService as AsyncDatabaseService
@@ -119,6 +121,8 @@ __all__ = [
     "PoolStats",
     "PoolTimeout",
     "ProgrammingError",
+    "QueryCall",
+    "QueryEvent",
     "ReadOnlyServer",
     "ResultSet",
     "Rollback",

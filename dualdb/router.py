@@ -31,6 +31,7 @@ from .directory.lookup import Environment, KeyDirectory
 from .directory.sources import HashBuckets, KeyFunction, LookupTable, Source
 from .errors import CrossShardError
 from .execution import steps
+from .observability.observers import Observers
 from .sharding.scatter import Keys, OnError, Policy
 from .topology import passwords, routing
 from .topology.allowed_hosts import AllowedHosts
@@ -312,6 +313,7 @@ class Router(ServicePart):
         self._shard_of_session = routing.session_reader(
             session_shard, strict=absent_shard == "error"
         )
+        self._observers = Observers(awaits=self._awaits)
         self._lifecycle = ServiceLifecycle(
             global_config,
             shard_table,
@@ -322,6 +324,7 @@ class Router(ServicePart):
             allowed=AllowedHosts(allowed_hosts),
             references=passwords.AllowedReferences(allowed_references),
             max_shards=max_shards,
+            observers=self._observers,
         )
         self._resolver = routing.RouteResolver(
             self._lifecycle,
@@ -343,6 +346,7 @@ class Router(ServicePart):
             lambda: self._lifecycle.manager.topology,
             self._lifecycle.refresh_on_miss,
             membership.checked(child_tasks),
+            self._observers,
         )
         self._init_runtime()
         fork_safety.register(self)

@@ -9,6 +9,7 @@ from typing import Any, Callable, Generic, List, NamedTuple, Optional, Sequence,
 from .. import blocks, deadlines, errors
 from ..config import DatabaseConfig
 from ..execution import shutdown, steps
+from ..observability.observers import NOBODY, Observers
 from ..pooling.base import PoolStats
 from . import membership
 from .membership import ChildTasks, LastInserts
@@ -27,6 +28,7 @@ class Shared(NamedTuple):
         topology: gives what is in use, which a transaction keeps until its end.
         refresh_on_miss: reads the shard table again.
         child_tasks: see ``ChildTasks``.
+        observers: who is told of their calls.
     """
 
     inserts: LastInserts
@@ -34,6 +36,7 @@ class Shared(NamedTuple):
     topology: Callable[[], Any]
     refresh_on_miss: Callable[..., steps.Plan[None]]
     child_tasks: ChildTasks = "warn"
+    observers: Observers = NOBODY
 
 
 class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, ConnectionT, NoneR]):
@@ -80,6 +83,7 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
             (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
         )
         self._shared = shared
+        self._observers = Observers() if shared is None else shared.observers
 
     def __repr__(self) -> str:
         return (

@@ -9,6 +9,7 @@ import pymysql.err
 
 from .. import error_codes, errors
 from ..execution import commit_outcome, execute, steps
+from ..observability.observers import Observers
 from ..protocol import exchange, transaction_commands
 from ..protocol.transaction_commands import DEFAULT_OPTIONS, TransactionOptions, Verdict
 from . import membership
@@ -108,6 +109,11 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
     @property
     def _read_only(self) -> bool:
         return self._begun.read_only
+
+    @property
+    def _observers(self) -> Observers:
+        observers: Observers = self._begun.client._observers
+        return observers
 
     def _record_insert_id(self, lastrowid: int) -> None:
         self._begun.client._record_insert_id(lastrowid)

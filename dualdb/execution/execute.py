@@ -4,7 +4,9 @@ import time
 from typing import Any, Callable, List, Optional, Tuple, Union
 
 from .. import deadlines, error_codes, errors
+from ..observability.query_call import ObservedCall
 from ..protocol.statements import Call, Statement
+from . import observed
 from .steps import CheckOut, Execute, Executor, Plan, Route
 
 
@@ -13,6 +15,7 @@ def execute_statement(
     statement: Union[Statement, Call],
     until: Optional[float] = None,
     clock: Callable[[], float] = time.monotonic,
+    parent: Optional[ObservedCall] = None,
 ) -> Plan[Any]:
     """Run one statement where the route says.
 
@@ -34,6 +37,7 @@ def execute_statement(
         until: When it must be over, as of ``deadlines.deadline_after``: the one form
             that a time limit has from here down to the connection.
         clock: Gives the time.
+        parent: The call to several shards that it is part of, if that is observed.
 
     Raises:
         RoutingError: There is nowhere to send it.
@@ -46,6 +50,10 @@ def execute_statement(
     """
     for last in (False, True):
         executor = yield from route(until)
+        if executor._observers.watches_calls and observed.observable(statement):
+            call, watched = observed.begin(executor, statement, clock, parent)
+            plan = execute_statement(route, watched, until, clock)
+            return (yield from observed.observe(executor._observers, call, plan, clock))
         if executor._read_only and not statement.reads:
             raise write_refusal(executor, statement.why_no_read)
         if until is not None and clock() >= until:

@@ -22,6 +22,7 @@ from typing import (
 )
 
 from ..config import DatabaseConfig
+from ..observability.observers import Observers
 from ..pooling.circuit_breaker import CircuitBreaker
 from ..pooling.retry_budget import RetryBudget
 from ..protocol.statements import Call, Statement
@@ -52,6 +53,11 @@ class Executor(Protocol):
         """Makes the plan that reads the shard table again; None without such a
         table.
         """
+        ...
+
+    @property
+    def _observers(self) -> Observers:
+        """Who is told of its calls."""
         ...
 
     def _record_insert_id(self, lastrowid: int) -> None:
