@@ -54,7 +54,8 @@ from .errors import (
     UndecodableText,
     WriteTimedOut,
 )
-from .observability.events import Event, QueryEvent
+from .observability.digests import DigestStats
+from .observability.events import Event, PoolEvent, QueryEvent, TransactionEvent
 from .observability.query_call import QueryCall
 from .pooling.base import PoolStats
 from .results import CallResult, ResultSet, Row, RowCount, ScatterResult
@@ -91,6 +92,7 @@ __all__ = [
     "DatabaseService",
     "DeadlineExceeded",
     "Deadlock",
+    "DigestStats",
     "DrainReport",
     "Error",
     "Event",
@@ -118,6 +120,7 @@ __all__ = [
     "PacketTooLarge",
     "ParameterError",
     "Params",
+    "PoolEvent",
     "PoolStats",
     "PoolTimeout",
     "ProgrammingError",
@@ -146,6 +149,7 @@ __all__ = [
     "Sum",
     "TooManyRows",
     "TransactionAborted",
+    "TransactionEvent",
     "UndecodableText",
     "WriteTimedOut",
 ]

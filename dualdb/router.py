@@ -272,6 +272,9 @@ class Router(ServicePart):
             with an open transaction on the called database: "warn" (it runs outside the
             transaction, with one WARNING per code location), "error" (InterfaceError),
             or "join" (it runs inside, one call at a time).
+        slow_threshold: The seconds from which on a call is logged as slow, with its
+            statement, without values, and the line of its caller; None for no log.
+        digests: Count calls by statement, for ``top``.
 
     Attributes:
         global_config: As given.
@@ -297,6 +300,8 @@ class Router(ServicePart):
         id_layout: Optional[IdLayout] = None,
         worker_table: str = "dualdb_worker",
         child_tasks: ChildTasks = "warn",
+        slow_threshold: Optional[float] = None,
+        digests: bool = False,
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
             raise TypeError(
@@ -313,7 +318,11 @@ class Router(ServicePart):
         self._shard_of_session = routing.session_reader(
             session_shard, strict=absent_shard == "error"
         )
-        self._observers = Observers(awaits=self._awaits)
+        self._observers = Observers(
+            awaits=self._awaits,
+            slow_threshold=None if slow_threshold is None else deadlines.seconds(slow_threshold),
+            digests=digests,
+        )
         self._lifecycle = ServiceLifecycle(
             global_config,
             shard_table,

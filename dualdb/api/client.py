@@ -78,12 +78,12 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         )
         #: Its shard takes reads alone; a transaction ends as it began.
         self._shard_read_only = False
-        self.pool: Any = self._new_pool()
+        self._observers = Observers() if shared is None else shared.observers
+        self.pool: Any = self.make_pool()
         self._inserts: Tuple[LastInserts, ...] = (
             (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
         )
         self._shared = shared
-        self._observers = Observers() if shared is None else shared.observers
 
     def __repr__(self) -> str:
         return (
@@ -97,6 +97,12 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
     def _new_pool(self) -> Any:
         """Make a pool for this database, not yet connected."""
         return self._pool_class(self.config, self.name, self.shard_id)
+
+    def make_pool(self) -> Any:
+        """Make a pool for this database, not yet connected."""
+        pool = self._new_pool()
+        pool.observers = self._observers
+        return pool
 
     @staticmethod
     @abstractmethod
@@ -243,5 +249,5 @@ AnyClient = BaseClient[Any, Any, Any]
 
 def _open(client: AnyClient) -> steps.Plan[None]:
     if client.pool.closed:
-        client.pool = client._new_pool()
+        client.pool = client.make_pool()
     yield steps.Open(client, deadlines.deadline_after())

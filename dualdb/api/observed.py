@@ -1,8 +1,19 @@
 """What the application registers to observe a service's work."""
 
-from typing import Any, Callable, Optional, TypeVar, overload
+from typing import Any, Callable, List, Literal, Optional, TypeVar, get_args, overload
 
-from ..observability.events import Event, QueryEvent, QueryEventName, ShardEventName
+from .. import errors
+from ..observability.digests import DigestOrder, DigestStats
+from ..observability.events import (
+    Event,
+    EventName,
+    PoolEvent,
+    PoolEventName,
+    QueryEvent,
+    QueryEventName,
+    ShardEventName,
+    TransactionEvent,
+)
 from ..observability.observers import Interceptor, Observers
 from ..observability.query_call import QueryCall
 from .service_base import ServicePart
@@ -28,29 +39,38 @@ class Observed(ServicePart):
     ) -> Callable[[QueryEvent], ResultT]: ...
 
     @overload
-    def on(self, event: ShardEventName, hook: None = None) -> Callable[[HookT], HookT]: ...
+    def on(
+        self, event: Literal["transaction"], hook: Callable[[TransactionEvent], ResultT]
+    ) -> Callable[[TransactionEvent], ResultT]: ...
 
     @overload
-    def on(self, event: QueryEventName, hook: None = None) -> Callable[[HookT], HookT]: ...
+    def on(
+        self, event: PoolEventName, hook: Callable[[PoolEvent], ResultT]
+    ) -> Callable[[PoolEvent], ResultT]: ...
+
+    @overload
+    def on(self, event: EventName, hook: None = None) -> Callable[[HookT], HookT]: ...
 
     def on(self, event: Any, hook: Optional[Callable[[Any], Any]] = None) -> Any:
-        """Register a hook, which is called with an ``Event`` or a ``QueryEvent``.
+        """Register a hook, which is called with the event.
 
         In asyncio hooks may be coroutine functions. Exceptions of a hook never affect a
         call; the first of each hook is logged.
 
-        Hooks of "query" and "scatter" are called by the thread or task that made the
-        call, before the call returns. The others are called one after the other, in the
-        order of the events, by the thread or task that read the shard table, usually
-        the background one, at most a second after the event.
+        Hooks of "query", "scatter" and "transaction" are called by the thread or task
+        that made the call, before the call returns. The others are called one after the
+        other, in the order of the events, by the thread or task that read the shard
+        table, usually the background one, about a second after the event at most.
 
         Args:
             event: "query" for each call to one database that has ended, well or not;
-                "scatter" for each call to several shards, after the "query" of each;
-                "shard_added", "shard_removed", "shard_moved", "shard_state_changed" and
-                "map_refreshed" for changes of the shard map; "shard_down" when a
-                shard's server becomes unreachable, "shard_up" when it is reachable
-                again.
+                "scatter" for each call to several shards, after the "query" of each
+                (both with a ``QueryEvent``); "transaction" (``TransactionEvent``);
+                "connect", "pool_wait", "retry", "kill", "circuit_opened" and
+                "circuit_closed" (``PoolEvent``); "shard_added", "shard_removed",
+                "shard_moved", "shard_state_changed" and "map_refreshed" for changes of
+                the shard map, "shard_down" when a shard's server becomes unreachable,
+                "shard_up" when it is reachable again (``Event``).
             hook: The function; without it a decorator is returned.
 
         Returns:
@@ -69,7 +89,7 @@ class Observed(ServicePart):
         self._observers.on(event, hook)
         return hook
 
-    def off(self, event: "ShardEventName | QueryEventName", hook: Callable[..., Any]) -> None:
+    def off(self, event: EventName, hook: Callable[..., Any]) -> None:
         """Remove a hook; nothing happens if it is not registered.
 
         Args:
@@ -80,6 +100,37 @@ class Observed(ServicePart):
             ValueError: There is no such event.
         """
         self._observers.off(event, hook)
+
+    def top(self, limit: int = 20, *, by: DigestOrder = "total") -> List[DigestStats]:
+        """Return the statements that have taken the most time, without I/O.
+
+        Statements that differ in literals, parameters and comments count as one. At
+        most a thousand are told apart; further ones are counted together.
+
+        Args:
+            limit: The most statements.
+            by: The figure by which they are sorted, one of those of ``DigestStats``.
+
+        Returns:
+            The figures of each statement, since the service was made.
+
+        Raises:
+            InterfaceError: The service was made without ``digests=True``.
+            ParameterError: There is no such figure.
+
+        Example:
+            >>> for each in db.top(3):
+            ...     print(f"{each.calls} calls, {each.mean:.4f} s: {each.statement}")
+        """
+        table = self._observers.digests
+        if table is None:
+            raise errors.InterfaceError(
+                "statements are not counted: pass digests=True to the service"
+            )
+        if by not in get_args(DigestOrder):
+            orders = ", ".join(get_args(DigestOrder))
+            raise errors.ParameterError(f"by must be one of {orders}, not {by!r}")
+        return table.top(limit, by)
 
     def add_interceptor(self, interceptor: InterceptorT) -> InterceptorT:
         """Register a function that is called with each ``QueryCall`` before it is sent.

@@ -46,10 +46,15 @@ def connecting(
         try:
             yield Connect(attempt_deadline if until is None else min(attempt_deadline, until))
             breaker.record_success()
+            if pool.observers.hooks("connect"):
+                pool.observers.post_pool("connect", pool, seconds=clock() - now)
             _report_recovery(pool)
             return
         except errors.ConnectionFailed as error:
             now = clock()
+            pool.observers.post_pool(
+                "connect", pool, seconds=now - attempt_deadline + limit, error=error
+            )
             late = until is not None and now >= until
             if late and attempt_deadline > now:
                 breaker.record_cancelled()
@@ -71,6 +76,7 @@ def connecting(
         may_retry = failed.retryable and now - began < limit and attempt + 1 < CONNECT_ATTEMPTS
         if not may_retry or breaker.is_open or not pool.retry_budget.spend():
             raise _no_connection(pool, failed, None)
+        pool.observers.post_pool("retry", pool, error=failed, detail="connect")
         pause = retry.backoff(attempt)
         yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))
 
@@ -78,6 +84,7 @@ def connecting(
 def _report_outage(pool: Pool, failure: errors.ConnectionFailed) -> None:
     if pool.breaker.report_outage():
         log.warning("%s cannot be reached: %s", pool.name, failure.args[-1])
+        pool.observers.post_pool("circuit_opened", pool, error=failure)
         if pool.on_outage is not None:
             pool.on_outage(failure)
 
@@ -85,6 +92,7 @@ def _report_outage(pool: Pool, failure: errors.ConnectionFailed) -> None:
 def _report_recovery(pool: Pool) -> None:
     if pool.breaker.report_recovery():
         log.info("%s can be reached again", pool.name)
+        pool.observers.post_pool("circuit_closed", pool)
         if pool.on_outage is not None:
             pool.on_outage(None)
 

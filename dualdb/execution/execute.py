@@ -76,6 +76,7 @@ def execute_statement(
                 raise outcome_unknown(broken, "the statement") from broken
             if last or not executor._take_retry_token():
                 raise
+            executor._observers.post_pool("retry", executor, error=broken, detail="statement")
     raise AssertionError("unreachable")
 
 

@@ -3,9 +3,9 @@
 import inspect
 import time
 from functools import lru_cache, partial
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple, Union
 
-from ..observability.events import QueryEvent
+from ..observability.events import QueryEvent, TransactionEvent
 from ..observability.observers import Observers, log_failure, rows_of
 from ..observability.query_call import ObservedCall
 from .steps import AwaitUser, CallHooks, Executor, Plan
@@ -55,8 +55,8 @@ def intercept(observers: Observers, call: ObservedCall) -> Plan[None]:
             yield AwaitUser(pending)
 
 
-def finish(observers: Observers, event: QueryEvent) -> Plan[None]:
-    """Call the hooks of a call that has ended."""
+def finish(observers: Observers, event: Union[QueryEvent, TransactionEvent]) -> Plan[None]:
+    """Call the hooks of a call or a transaction that has ended."""
     for hook in observers.hooks(event.name):
         try:
             pending = hook(event)

@@ -80,6 +80,7 @@ class Pool(Protocol):
     name: str
     shard_id: Optional[int]
     breaker: CircuitBreaker
+    observers: Observers
     on_outage: "Optional[Callable[[Optional[Exception]], None]]"
     retry_budget: RetryBudget
 

@@ -16,10 +16,12 @@ ShardEventName = Literal[
     "shard_down",
     "shard_up",
 ]
-#: Calls; their hooks are called by the caller, before the call returns.
+#: Calls.
 QueryEventName = Literal["query", "scatter"]
+#: Connections and their pools.
+PoolEventName = Literal["connect", "pool_wait", "retry", "kill", "circuit_opened", "circuit_closed"]
 
-EventName = Union[ShardEventName, QueryEventName]
+EventName = Union[ShardEventName, QueryEventName, Literal["transaction"], PoolEventName]
 
 SHARD_EVENTS: Tuple[ShardEventName, ...] = (
     "shard_added",
@@ -30,7 +32,15 @@ SHARD_EVENTS: Tuple[ShardEventName, ...] = (
     "shard_down",
     "shard_up",
 )
-EVENTS: Tuple[EventName, ...] = (*SHARD_EVENTS, "query", "scatter")
+POOL_EVENTS: Tuple[PoolEventName, ...] = (
+    "connect",
+    "pool_wait",
+    "retry",
+    "kill",
+    "circuit_opened",
+    "circuit_closed",
+)
+EVENTS: Tuple[EventName, ...] = (*SHARD_EVENTS, "query", "scatter", "transaction", *POOL_EVENTS)
 
 
 class Event(NamedTuple):
@@ -100,9 +110,70 @@ class QueryEvent(NamedTuple):
         """Return it as plain values, for ``json.dumps``: the error as its class."""
         fields = self._asdict()
         del fields["call"]
-        error = None if self.error is None else type(self.error).__name__
-        return {**fields, "error": error, "seconds": self.seconds}
+        return {**fields, "error": _class_name(self.error), "seconds": self.seconds}
 
 
-AnyEvent = Union[Event, QueryEvent]
+class TransactionEvent(NamedTuple):
+    """A transaction that has ended; savepoints have no events.
+
+    Attributes:
+        name: "transaction".
+        target: "global" or "shard 7".
+        shard_id: The shard's id, or None.
+        outcome: "committed"; "rolled_back", by its block or because its connection was
+            lost; "unknown" if the connection was lost at COMMIT.
+        seconds: Since the checkout of its connection.
+        error: What its block raised, or its end; None if it was committed, or rolled
+            back by ``rollback()``.
+    """
+
+    name: Literal["transaction"]
+    target: str
+    shard_id: Optional[int]
+    outcome: Literal["committed", "rolled_back", "unknown"]
+    seconds: float
+    error: Optional[BaseException]
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return it as plain values, for ``json.dumps``: the error as its class."""
+        return {**self._asdict(), "error": _class_name(self.error)}
+
+
+class PoolEvent(NamedTuple):
+    """What has happened to a pool or one of its connections.
+
+    Attributes:
+        name: "connect" for each attempt to connect; "pool_wait" for each caller that
+            had to wait for a connection; "retry" for each statement that is sent again,
+            and each further attempt to connect; "kill" for each session to be killed,
+            at its end; "circuit_opened" when calls begin to fail at once because the
+            server cannot be reached, and "circuit_closed" when that is over.
+        target: "global" or "shard 7".
+        shard_id: The shard's id, or None.
+        seconds: How long it took; 0.0 for "retry", "circuit_opened" and
+            "circuit_closed".
+        error: Why it failed, or what it is a consequence of; None if it succeeded.
+        detail: "statement" or "connect" for "retry"; for "kill" what came of it:
+            "ended", "not found", "unproven" or "failed".
+    """
+
+    name: PoolEventName
+    target: str
+    shard_id: Optional[int]
+    seconds: float = 0.0
+    error: Optional[BaseException] = None
+    detail: Optional[str] = None
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return it as plain values, for ``json.dumps``: the error as its class."""
+        return {**self._asdict(), "error": _class_name(self.error)}
+
+
+def _class_name(error: Optional[BaseException]) -> Optional[str]:
+    return None if error is None else type(error).__name__
+
+
+AnyEvent = Union[Event, QueryEvent, TransactionEvent, PoolEvent]
+#: The events whose hooks the background plan calls; of queries only those of streams.
+BackgroundEvent = Union[Event, QueryEvent, PoolEvent]
 Hook = Callable[[Any], Any]

@@ -2,16 +2,32 @@
 
 import logging
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Protocol, Tuple
 
-from .events import EVENTS, Event, Hook
+from .digests import DigestTable
+from .events import EVENTS, BackgroundEvent, EventName, Hook, PoolEvent, PoolEventName
 from .query_call import QueryCall
+from .slow_log import SlowQueryLog
 
 log = logging.getLogger("dualdb")
 
 #: Is called with a call before it is sent; may add tags, or raise to prevent it. In
 #: asyncio it may be a coroutine function.
 Interceptor = Callable[[QueryCall], Any]
+
+
+class ObservedPool(Protocol):
+    """The part of a pool that its events use."""
+
+    @property
+    def name(self) -> str:
+        """The database's name."""
+        ...
+
+    @property
+    def shard_id(self) -> Optional[int]:
+        """The shard's id; None for another database."""
+        ...
 
 
 class RegisteredHook:
@@ -39,29 +55,45 @@ class Observers:
 
     Args:
         awaits: Hooks and interceptors may be coroutine functions.
+        slow_threshold: The seconds from which on a call is logged; None for no log.
+        digests: Count calls by statement.
 
     Attributes:
         awaits: As given.
         watches_calls: Whether a call is of interest to anybody; looked at by each.
         interceptors: The interceptors, in the order of their registration.
+        digests: The figures of each statement, if they are counted.
         pending: The events whose hooks are to be called by the background plan.
     """
 
     #: The most events that wait for their hooks; more drop the oldest.
     MOST_PENDING = 10_000
 
-    def __init__(self, *, awaits: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        awaits: bool = False,
+        slow_threshold: Optional[float] = None,
+        digests: bool = False,
+    ) -> None:
         self.awaits = awaits
         self.watches_calls = False
         self.interceptors: Tuple[Interceptor, ...] = ()
-        self._hooks: Dict[str, Tuple[RegisteredHook, ...]] = dict.fromkeys(EVENTS, ())
+        self._hooks: Dict[EventName, Tuple[RegisteredHook, ...]] = dict.fromkeys(EVENTS, ())
+        self.digests: Optional[DigestTable] = DigestTable() if digests else None
+        if self.digests is not None:
+            self.on("query", self.digests.add)
+        if slow_threshold is not None:
+            self.on("query", SlowQueryLog(slow_threshold).add)
         self.forked()
 
     def forked(self) -> None:
         """Forget the events of the parent process."""
-        self.pending: Deque[Event] = deque(maxlen=self.MOST_PENDING)
+        self.pending: Deque[BackgroundEvent] = deque(maxlen=self.MOST_PENDING)
+        if self.digests is not None:
+            self.digests.forked()
 
-    def on(self, event: str, hook: Hook) -> None:
+    def on(self, event: EventName, hook: Hook) -> None:
         """Register a hook for an event.
 
         Raises:
@@ -70,7 +102,7 @@ class Observers:
         self._hooks[self._checked(event)] += (RegisteredHook(hook),)
         self._update()
 
-    def off(self, event: str, hook: Hook) -> None:
+    def off(self, event: EventName, hook: Hook) -> None:
         """Remove a hook; nothing happens if it is not registered.
 
         Raises:
@@ -90,16 +122,27 @@ class Observers:
         self.interceptors = tuple([each for each in self.interceptors if each != interceptor])
         self._update()
 
-    def hooks(self, event: str) -> Tuple[RegisteredHook, ...]:
+    def hooks(self, event: EventName) -> Tuple[RegisteredHook, ...]:
         """Return the hooks of an event."""
         return self._hooks[event]
 
-    def post(self, *events: Event) -> None:
+    def post(self, *events: BackgroundEvent) -> None:
         """Queue events whose hooks the background plan calls."""
-        self.pending.extend(events)
+        self.pending.extend([event for event in events if self._hooks[event.name]])
+
+    def post_pool(self, name: PoolEventName, pool: "ObservedPool", **fields: Any) -> None:
+        """Queue a PoolEvent, if there is a hook for it.
+
+        Args:
+            name: Its name.
+            pool: The pool.
+            fields: Its other fields.
+        """
+        if self._hooks[name]:
+            self.pending.append(PoolEvent(name, pool.name, pool.shard_id, **fields))
 
     @staticmethod
-    def _checked(event: str) -> str:
+    def _checked(event: EventName) -> EventName:
         if event not in EVENTS:
             raise ValueError(f"event must be one of {', '.join(EVENTS)}, not {event!r}")
         return event

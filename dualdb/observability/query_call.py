@@ -78,9 +78,13 @@ class ObservedCall(QueryCall):
         statement: The statement, or procedure call.
         began: When it began, by time.monotonic().
         parent: The call to several shards that it is part of.
+
+    Attributes:
+        place: The file and line of the caller, if they cannot be found at its end.
+        rows: The number of rows that a stream has read.
     """
 
-    __slots__ = ("_attempts", "_children", "_in_transaction", "_mark", "_waited")
+    __slots__ = ("_attempts", "_children", "_in_transaction", "_mark", "_waited", "place", "rows")
 
     def __init__(
         self,
@@ -93,6 +97,8 @@ class ObservedCall(QueryCall):
         parent: "Optional[ObservedCall]" = None,
     ) -> None:
         super().__init__(name, target, shard_id, statement, began=began, parent=parent)
+        self.place: Optional[str] = None
+        self.rows = 0
         self._attempts = 0
         #: Rows and attempts of each call that a scatter consists of.
         self._children: List[Tuple[int, int]] = []

@@ -35,6 +35,7 @@ from ..api.typevars import (
     TotalsR,
     ValueR,
 )
+from ..blocks import current_place
 from ..execution import execute, observed, steps, verbs
 from ..execution.detached import DetachedExecutor
 from ..observability.observers import Observers
@@ -640,6 +641,7 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
         if observers is None:
             return (yield from call_shards())
         call = ObservedCall("scatter", "shards", None, whole, began=time.monotonic())
+        call.place = current_place()
         return (yield from observed.observe(observers, call, call_shards(call)))
 
     def _result(
