@@ -56,6 +56,9 @@ from .errors import (
     UndecodableText,
     WriteTimedOut,
 )
+from .observability.digests import DigestStats
+from .observability.events import Event, PoolEvent, QueryEvent, TransactionEvent
+from .observability.query_call import QueryCall
 from .pooling.base import PoolStats
 from .pooling.server_budget import ServerStats
 from .results import CallResult, ResultSet, Row, RowCount, ScatterResult
@@ -64,7 +67,7 @@ from .sql.parameters import InOut, Out, Params
 from .sync_impl import DatabaseService, MySQLClient
 from .topology.admin import DrainReport
 from .topology.routing import ClientSession
-from .topology.status import Event, ServiceStats, ServiceStatus, ShardStatus
+from .topology.status import ServiceStats, ServiceStatus, ShardStatus
 
 if TYPE_CHECKING:
     from .async_impl import DatabaseService as AsyncDatabaseService
@@ -92,6 +95,7 @@ __all__ = [
     "DatabaseService",
     "DeadlineExceeded",
     "Deadlock",
+    "DigestStats",
     "DrainReport",
     "Error",
     "Event",
@@ -121,9 +125,12 @@ __all__ = [
     "PacketTooLarge",
     "ParameterError",
     "Params",
+    "PoolEvent",
     "PoolStats",
     "PoolTimeout",
     "ProgrammingError",
+    "QueryCall",
+    "QueryEvent",
     "ReadOnlyServer",
     "ResultSet",
     "Rollback",
@@ -148,6 +155,7 @@ __all__ = [
     "Sum",
     "TooManyRows",
     "TransactionAborted",
+    "TransactionEvent",
     "UndecodableText",
     "WriteTimedOut",
 ]

@@ -31,6 +31,7 @@ from .directory.lookup import Environment, KeyDirectory
 from .directory.sources import HashBuckets, KeyFunction, LookupTable, Source
 from .errors import CrossShardError
 from .execution import steps
+from .observability.observers import Observers
 from .sharding.scatter import Keys, OnError, Policy
 from .topology import passwords, routing
 from .topology.allowed_hosts import AllowedHosts
@@ -271,6 +272,9 @@ class Router(ServicePart):
             with an open transaction on the called database: "warn" (it runs outside the
             transaction, with one WARNING per code location), "error" (InterfaceError),
             or "join" (it runs inside, one call at a time).
+        slow_threshold: The seconds from which on a call is logged as slow, with its
+            statement, without values, and the line of its caller; None for no log.
+        digests: Count calls by statement, for ``top``.
 
     Attributes:
         global_config: As given.
@@ -296,6 +300,8 @@ class Router(ServicePart):
         id_layout: Optional[IdLayout] = None,
         worker_table: str = "dualdb_worker",
         child_tasks: ChildTasks = "warn",
+        slow_threshold: Optional[float] = None,
+        digests: bool = False,
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
             raise TypeError(
@@ -312,6 +318,11 @@ class Router(ServicePart):
         self._shard_of_session = routing.session_reader(
             session_shard, strict=absent_shard == "error"
         )
+        self._observers = Observers(
+            awaits=self._awaits,
+            slow_threshold=None if slow_threshold is None else deadlines.seconds(slow_threshold),
+            digests=digests,
+        )
         self._lifecycle = ServiceLifecycle(
             global_config,
             shard_table,
@@ -322,6 +333,7 @@ class Router(ServicePart):
             allowed=AllowedHosts(allowed_hosts),
             references=passwords.AllowedReferences(allowed_references),
             max_shards=max_shards,
+            observers=self._observers,
         )
         self._resolver = routing.RouteResolver(
             self._lifecycle,
@@ -343,6 +355,7 @@ class Router(ServicePart):
             lambda: self._lifecycle.manager.topology,
             self._lifecycle.refresh_on_miss,
             membership.checked(child_tasks),
+            self._observers,
         )
         self._init_runtime()
         fork_safety.register(self)

@@ -9,6 +9,7 @@ from dualdb.errors import (
     ConnectionFailed,
     ConnectionLost,
 )
+from dualdb.observability.observers import Observers
 from dualdb.results import ResultSet
 
 ROWS = [ResultSet([{"a": 1, "b": 2}, {"a": 3, "b": 4}], ("a", "b"), 2, 0, 0)]
@@ -36,6 +37,7 @@ def place(inserted: Any = None) -> Any:
         shard_id=1,
         _read_only=False,
         _refresh_on_miss=None,
+        _observers=Observers(),
         _record_insert_id=inserted or (lambda lastrowid: None),
         _take_retry_token=lambda: True,
     )

@@ -9,6 +9,7 @@ from typing import Any, Callable, Generic, List, NamedTuple, Optional, Sequence,
 from .. import blocks, deadlines, errors
 from ..config import DatabaseConfig
 from ..execution import shutdown, steps
+from ..observability.observers import NOBODY, Observers
 from ..pooling.base import PoolStats
 from . import membership
 from .membership import ChildTasks, LastInserts
@@ -27,6 +28,7 @@ class Shared(NamedTuple):
         topology: gives what is in use, which a transaction keeps until its end.
         refresh_on_miss: reads the shard table again.
         child_tasks: see ``ChildTasks``.
+        observers: who is told of their calls.
     """
 
     inserts: LastInserts
@@ -34,6 +36,7 @@ class Shared(NamedTuple):
     topology: Callable[[], Any]
     refresh_on_miss: Callable[..., steps.Plan[None]]
     child_tasks: ChildTasks = "warn"
+    observers: Observers = NOBODY
 
 
 class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, ConnectionT, NoneR]):
@@ -75,7 +78,8 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         )
         #: Its shard takes reads alone; a transaction ends as it began.
         self._shard_read_only = False
-        self.pool: Any = self._new_pool()
+        self._observers = Observers() if shared is None else shared.observers
+        self.pool: Any = self.make_pool()
         self._inserts: Tuple[LastInserts, ...] = (
             (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
         )
@@ -93,6 +97,12 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
     def _new_pool(self) -> Any:
         """Make a pool for this database, not yet connected."""
         return self._pool_class(self.config, self.name, self.shard_id)
+
+    def make_pool(self) -> Any:
+        """Make a pool for this database, not yet connected."""
+        pool = self._new_pool()
+        pool.observers = self._observers
+        return pool
 
     @staticmethod
     @abstractmethod
@@ -247,5 +257,5 @@ AnyClient = BaseClient[Any, Any, Any]
 
 def _open(client: AnyClient) -> steps.Plan[None]:
     if client.pool.closed:
-        client.pool = client._new_pool()
+        client.pool = client.make_pool()
     yield steps.Open(client, deadlines.deadline_after())

@@ -1,18 +1,15 @@
 """A service's start and stop, its reports, and the reading of its shard table."""
 
-from typing import Any, Callable, Dict, Generic, Optional, TypeVar, overload
+from typing import Dict, Generic, Optional
 
 from ..config import DatabaseConfig
 from ..deadlines import Deadline
-from ..topology.status import Event, EventName, Hook, ServiceStats, ServiceStatus, service_stats
-from .service_base import ServicePart
+from ..topology.status import ServiceStats, ServiceStatus, service_stats
+from .observed import Observed
 from .typevars import ClientT, IdsR, NoneR, ReportR
 
-HookT = TypeVar("HookT", bound=Hook)
-ResultT = TypeVar("ResultT")
 
-
-class ServiceLife(ServicePart, Generic[NoneR, IdsR, ReportR, ClientT]):
+class ServiceLife(Observed, Generic[NoneR, IdsR, ReportR, ClientT]):
     """Opening, closing, refreshing and reporting."""
 
     def init_service(self) -> NoneR:
@@ -94,44 +91,6 @@ class ServiceLife(ServicePart, Generic[NoneR, IdsR, ReportR, ClientT]):
             shard. ``as_dict()`` converts it for JSON.
         """
         return self._lifecycle.status()
-
-    @overload
-    def on(
-        self, event: EventName, hook: Callable[[Event], ResultT]
-    ) -> Callable[[Event], ResultT]: ...
-
-    @overload
-    def on(self, event: EventName, hook: None = None) -> Callable[[HookT], HookT]: ...
-
-    def on(self, event: EventName, hook: Optional[Hook] = None) -> Any:
-        """Register a hook, which is called with an ``Event``.
-
-        Hooks are called one after the other, in the order of the events, by the thread
-        or task that read the shard table, usually the background one. In asyncio they
-        may be coroutine functions. Exceptions of a hook are logged.
-
-        Args:
-            event: "shard_added", "shard_removed", "shard_moved", "shard_state_changed"
-                and "map_refreshed" for changes of the shard map; "shard_down" when a
-                shard's server becomes unreachable, "shard_up" when it is reachable
-                again.
-            hook: The function; without it a decorator is returned.
-
-        Returns:
-            The function, or the decorator.
-
-        Raises:
-            ValueError: There is no such event.
-
-        Example:
-            >>> @db.on("shard_down")
-            ... def alert(event):
-            ...     print(event.shard_id, event.reason)
-        """
-        if hook is None:
-            return lambda hook: self.on(event, hook)
-        self._lifecycle.manager.on(event, hook)
-        return hook
 
     def load_shard_configs(self) -> NoneR:
         """Read the shard table into ``shard_configs``.

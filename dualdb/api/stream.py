@@ -6,7 +6,11 @@ from abc import abstractmethod
 from typing import Any, Callable, Generic, Iterator, List, Optional, Sequence, Tuple
 
 from .. import deadlines, errors
-from ..execution import execute, steps
+from ..blocks import current_place
+from ..execution import execute, observed, steps
+from ..observability.observers import Observers
+from ..observability.query_call import ObservedCall
+from ..observability.tags import append_comment
 from ..protocol.statements import Statement
 from ..row_mapping import Maker, check_kind, maker, misfit
 from .time_limit import TimeLimit
@@ -64,6 +68,7 @@ class BaseStream(Generic[MadeT]):
         self._rows: Iterator[Tuple[Any, ...]] = iter(())
         self._closed = self._read_elsewhere = False
         self._limit: Optional[TimeLimit] = None
+        self._call: Optional[ObservedCall] = None
         #: The error for the next read, if its time was over between two reads.
         self._late: Optional[BaseException] = None
         self._reading = threading.Lock()
@@ -80,6 +85,34 @@ class BaseStream(Generic[MadeT]):
     @abstractmethod
     def _set_timer(self, at: float, function: Callable[[], None]) -> Any:
         """Have a function called at this ``time.monotonic()``; it has ``cancel()``."""
+
+    def _prepare(self) -> "steps.Plan[None]":
+        """Find its connection: that of the caller's transaction, or its own."""
+        client: Any = yield from execute.resolve_route(self._route)
+        observers: Observers = client._observers
+        if observers.watches_calls:
+            self._call, self._statement = observed.begin(client, self._statement)
+            self._call.place = current_place()
+            try:
+                yield from observed.intercept(observers, self._call)
+            except BaseException as error:
+                self._report(client, error)
+                raise
+        try:
+            if not self._joins(client):
+                yield from self._check_out()
+        except BaseException as error:
+            self._report(client, error)
+            raise
+        if self._call is not None:
+            self._call.sending(time.monotonic(), in_transaction=self._transaction is not None)
+
+    def _report(self, client: Any, error: Optional[BaseException]) -> None:
+        """Have the hooks called for its end, if it is observed."""
+        call, self._call = self._call, None
+        if call is not None:
+            rows = call.rows if error is None else None
+            client._observers.post(call.finished(time.monotonic(), rows, error))
 
     def _joins(self, client: Any) -> bool:
         """Whether it is part of the caller's transaction on the client; what is not
@@ -147,7 +180,7 @@ class BaseStream(Generic[MadeT]):
 
     def _command(self) -> bytes:
         command: bytes = next(self._statement.exchange(self._connection.text_encoding))
-        return command
+        return command if self._call is None else append_comment(command, self._call.comment)
 
     def _row(self, values: Tuple[Any, ...]) -> Any:
         try:
@@ -158,6 +191,8 @@ class BaseStream(Generic[MadeT]):
 
     def _rows_in_time(self, rows: Sequence[Tuple[Any, ...]]) -> Iterator[Tuple[Any, ...]]:
         """The rows that have come, for as long as there is time for them."""
+        if self._call is not None:
+            self._call.rows += len(rows)
         if self._until is None:
             return iter(rows)
         return self._until_late(rows, self._until)
@@ -204,6 +239,7 @@ class BaseStream(Generic[MadeT]):
     def _end_failed(self, error: BaseException) -> BaseException:
         """End it after an error, and return the error that the caller gets."""
         translated = self._translate_error(error)
+        self._report(self._client, translated)
         self._end()
         return translated
 
@@ -219,6 +255,7 @@ class BaseStream(Generic[MadeT]):
             self._limit.stop()
         if connection is None:
             return
+        self._report(self._client, None)
         if connection.streaming:
             connection.drop_stream()
             if self._transaction is not None:

@@ -3,12 +3,14 @@
 import logging
 import secrets
 from abc import abstractmethod
-from typing import Any, Callable, Generic, List, Optional, Tuple, cast
+from typing import Any, Callable, Generic, List, Literal, Optional, Tuple, cast
 
 import pymysql.err
 
 from .. import error_codes, errors
-from ..execution import commit_outcome, execute, steps
+from ..execution import commit_outcome, execute, observed, steps
+from ..observability.events import TransactionEvent
+from ..observability.observers import Observers
 from ..protocol import exchange, transaction_commands
 from ..protocol.transaction_commands import DEFAULT_OPTIONS, TransactionOptions, Verdict
 from . import membership
@@ -108,6 +110,11 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
     @property
     def _read_only(self) -> bool:
         return self._begun.read_only
+
+    @property
+    def _observers(self) -> Observers:
+        observers: Observers = self._begun.client._observers
+        return observers
 
     def _record_insert_id(self, lastrowid: int) -> None:
         self._begun.client._record_insert_id(lastrowid)
@@ -497,6 +504,34 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
         """Called last: a block that ended well although its transaction is gone must
         not look as if it had been committed.
         """
+        watched = not self._number and verdict is not Verdict.NOTHING
+        if not watched or not self._observers.hooks("transaction"):
+            yield from self._finish_block(error, unknown)
+            return
+        try:
+            yield from self._finish_block(error, unknown)
+        except errors.Error as failure:
+            yield from self._tell(verdict, failure)
+            raise
+        yield from self._tell(verdict, error)
+
+    def _tell(self, verdict: Verdict, error: Optional[BaseException]) -> steps.Plan[None]:
+        """Call the hooks for its end."""
+        state = self._begun
+        outcome: Literal["committed", "rolled_back", "unknown"] = "rolled_back"
+        if isinstance(error, errors.OutcomeUnknown):
+            outcome = "unknown"
+        elif error is None and verdict is Verdict.COMMIT:
+            outcome = "committed"
+        failure = None if isinstance(error, errors.Rollback) else error
+        event = TransactionEvent(
+            "transaction", self.name, self.shard_id, outcome, state.seconds, failure
+        )
+        yield from observed.finish(self._observers, event)
+
+    def _finish_block(
+        self, error: Optional[BaseException], unknown: Optional[errors.OutcomeUnknown]
+    ) -> steps.Plan[None]:
         state = self._begun
         try:
             if unknown is not None:

@@ -175,6 +175,12 @@ class TransactionState:
         """Its block has begun and has not ended."""
         return self.status in (Status.OPEN, Status.LAPSED, Status.FAILED)
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the checkout of its connection."""
+        began = self._checked_out_at
+        return 0.0 if began is None else time.monotonic() - began
+
     def fail(self, failure: "BaseException | str") -> None:
         """It is gone as a whole, and nothing more may be sent in it."""
         if self.failure is None:

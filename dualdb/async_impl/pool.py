@@ -299,7 +299,9 @@ class Pool(BasePool):
             if not self._slots.withdraw(waiter) and waiter.done() and waiter.exception() is None:
                 self._return(lease, waiter.result())
             raise
-        if self._slots.withdraw(waiter):
+        withdrawn = self._slots.withdraw(waiter)
+        self.record_wait(time.monotonic() - began, timed_out=withdrawn)
+        if withdrawn:
             if limit < self.config.pool_timeout:
                 raise self._deadline_error("waiting for a connection")
             raise self._timeout(time.monotonic() - began)

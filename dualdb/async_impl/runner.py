@@ -21,6 +21,7 @@ from typing import (
 
 from .. import errors
 from ..execution import shutdown, steps
+from ..observability.observers import log_failure
 
 log = logging.getLogger("dualdb")
 
@@ -163,8 +164,8 @@ async def _call_hooks(step: steps.CallHooks) -> None:
 async def _notify(hook: Callable[[], Any]) -> None:
     try:
         response = hook()
-    except (Exception, SystemExit, GeneratorExit):
-        log.exception("the hook %r failed", hook)
+    except (Exception, SystemExit, GeneratorExit) as error:
+        log_failure(hook, error)
         return
     if not inspect.isawaitable(response):
         return
@@ -175,10 +176,9 @@ async def _notify(hook: Callable[[], Any]) -> None:
     except BaseException:
         task.cancel()
         raise
-    if task.cancelled() or task.exception() is not None:
-        log.error(
-            "the hook %r failed", hook, exc_info=None if task.cancelled() else task.exception()
-        )
+    failure = asyncio.CancelledError() if task.cancelled() else task.exception()
+    if failure is not None:
+        log_failure(hook, failure)
 
 
 async def _gather(gathering: steps.Gather) -> List[Any]:

@@ -9,7 +9,6 @@ import pymysql.err
 from .. import errors
 from ..api.stream import BaseStream
 from ..api.typevars import MadeT
-from ..execution import execute
 from ..protocol.exchange import after_error, learn_limit
 from .runner import run_plan, run_step
 
@@ -74,8 +73,7 @@ class Stream(BaseStream[MadeT]):
             return None
 
     async def _start(self) -> None:
-        if not self._joins(await run_plan(execute.resolve_route(self._route), run_step)):
-            await run_plan(self._check_out(), run_step)
+        await run_plan(self._prepare(), run_step)
         raw = self._connection
         limit = self._until
         await run_plan(learn_limit(self._statement, raw), lambda command: raw.run(command, limit))

@@ -8,6 +8,7 @@ from .. import deadlines, errors
 from ..protocol.transaction_commands import marker
 from ..results import ResultSet
 from . import retry
+from .detached import DetachedExecutor
 from .execute import execute_statement
 from .steps import Executor, Plan, Sleep, fixed_route
 
@@ -35,13 +36,14 @@ def resolve_commit_outcome(
     Returns:
         Whether it was committed; None if this could not be determined.
     """
+    route = fixed_route(DetachedExecutor(client, refresh_on_miss=client._refresh_on_miss))
     limit = clock() + COMMIT_LOOKUP_TIMEOUT
     for other in (until, deadlines.deadline_after()):
         limit = limit if other is None else min(limit, other)
     while clock() < limit:
         try:
             results: List[ResultSet] = yield from execute_statement(
-                fixed_route(client), marker(token), limit, clock
+                route, marker(token), limit, clock
             )
             return bool(results[0].rows)
         except errors.LockWaitTimeout:

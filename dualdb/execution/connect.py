@@ -100,10 +100,15 @@ def _connecting_to_the_one(
         try:
             yield Connect(_earlier(attempt_deadline, until), endpoint)
             breaker.record_success()
+            if pool.observers.hooks("connect"):
+                pool.observers.post_pool("connect", pool, seconds=clock() - now)
             _report_recovery(pool)
             return
         except errors.ConnectionFailed as error:
             now = clock()
+            pool.observers.post_pool(
+                "connect", pool, seconds=now - attempt_deadline + limit, error=error
+            )
             late = until is not None and now >= until
             if late and attempt_deadline > now:
                 breaker.record_cancelled()
@@ -122,6 +127,7 @@ def _connecting_to_the_one(
         may_retry = failed.retryable and now - began < limit and attempt + 1 < CONNECT_ATTEMPTS
         if not may_retry or breaker.is_open or not pool.retry_budget.spend():
             raise _no_connection(pool, failed, None)
+        pool.observers.post_pool("retry", pool, error=failed, detail="connect")
         pause = retry.backoff(attempt)
         yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))
 
@@ -273,6 +279,7 @@ def _buffer_full(pool: Pool, failure: errors.ConnectionFailed) -> errors.Error:
 def _report_outage(pool: Pool, failure: errors.ConnectionFailed) -> None:
     if pool.breaker.report_outage():
         log.warning("%s cannot be reached: %s", pool.name, failure.args[-1])
+        pool.observers.post_pool("circuit_opened", pool, error=failure)
         if pool.on_outage is not None:
             pool.on_outage(failure)
 
@@ -280,6 +287,7 @@ def _report_outage(pool: Pool, failure: errors.ConnectionFailed) -> None:
 def _report_recovery(pool: Pool) -> None:
     if pool.breaker.report_recovery():
         log.info("%s can be reached again", pool.name)
+        pool.observers.post_pool("circuit_closed", pool)
         if pool.on_outage is not None:
             pool.on_outage(None)
 

@@ -2,6 +2,7 @@
 
 from typing import Any, Callable, Optional, Union
 
+from ..observability.observers import NOBODY, Observers
 from ..protocol.statements import Call, Statement
 
 
@@ -11,6 +12,8 @@ class DetachedExecutor:
 
     Args:
         client: The database's client.
+        observers: Who is told of its calls; nobody of statements of the service itself,
+            which no interceptor can prevent.
         read_only: Only statements known to be reads are accepted.
         refresh_on_miss: Makes the plan that reads the shard table again, if the
             database is a shard.
@@ -20,6 +23,7 @@ class DetachedExecutor:
         self,
         client: Any,
         *,
+        observers: Observers = NOBODY,
         read_only: bool = False,
         refresh_on_miss: Optional[Callable[..., Any]] = None,
     ) -> None:
@@ -27,6 +31,7 @@ class DetachedExecutor:
         self.name = client.name
         self.shard_id = client.shard_id
         self._read_only = read_only
+        self._observers = observers
         self._refresh_on_miss = refresh_on_miss
         #: Makes the error for a write, if the client has its own.
         self.write_refusal = getattr(client, "write_refusal", None)

@@ -4,7 +4,9 @@ import time
 from typing import Any, Callable, List, Optional, Tuple, Union
 
 from .. import deadlines, error_codes, errors
+from ..observability.query_call import ObservedCall
 from ..protocol.statements import Call, Statement
+from . import observed
 from .steps import CheckOut, Execute, Executor, Plan, Route
 
 
@@ -13,6 +15,7 @@ def execute_statement(
     statement: Union[Statement, Call],
     until: Optional[float] = None,
     clock: Callable[[], float] = time.monotonic,
+    parent: Optional[ObservedCall] = None,
 ) -> Plan[Any]:
     """Run one statement where the route says.
 
@@ -24,18 +27,13 @@ def execute_statement(
     Args:
         route: The route of the call.
         statement: The statement or procedure call.
-        timeout: Seconds for everything; None for no limit but the block's deadline.
+        until: When it must be over, as of ``deadlines.deadline_after``: the one form
+            that a time limit has from here down to the connection.
         clock: Returns seconds.
+        parent: The call to several shards that it is part of, if that is observed.
 
     Returns:
         The result of the statement's exchange: a list of result sets, or a CallResult.
-
-    Args:
-        route: Where to.
-        statement: What.
-        until: When it must be over, as of ``deadlines.deadline_after``: the one form
-            that a time limit has from here down to the connection.
-        clock: Gives the time.
 
     Raises:
         RoutingError: There is nowhere to send it.
@@ -48,6 +46,10 @@ def execute_statement(
     """
     for last in (False, True):
         executor = yield from route(until)
+        if executor._observers.watches_calls and observed.observable(statement):
+            call, watched = observed.begin(executor, statement, clock, parent)
+            plan = execute_statement(route, watched, until, clock)
+            return (yield from observed.observe(executor._observers, call, plan, clock))
         if executor._read_only and not statement.reads:
             raise write_refusal(executor, statement.why_no_read)
         if until is not None and clock() >= until:
@@ -64,12 +66,16 @@ def execute_statement(
             if last or statement.calls or not refused.elsewhere:
                 raise
         except (errors.ConnectionLost, errors.DeadlineExceeded) as broken:
-            unclear = broken.sent and not statement.repeatable and not broken.in_transaction
-            if unclear:
-                raise outcome_unknown(broken, "the statement") from broken
+            _check_outcome_is_known(broken, statement)
             if last or not _may_repeat(broken, executor):
                 raise
+            executor._observers.post_pool("retry", executor, error=broken, detail="statement")
     raise AssertionError("unreachable")
+
+
+def _check_outcome_is_known(broken: errors.Error, statement: Union[Statement, Call]) -> None:
+    if broken.sent and not statement.repeatable and not broken.in_transaction:
+        raise outcome_unknown(broken, "the statement") from broken
 
 
 def _too_late(executor: Executor) -> errors.Error:

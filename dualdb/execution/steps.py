@@ -23,6 +23,7 @@ from typing import (
 
 from ..config import DatabaseConfig
 from ..endpoints.state import NOWHERE, Endpoint, Endpoints
+from ..observability.observers import Observers
 from ..pooling.circuit_breaker import CircuitBreaker
 from ..pooling.retry_budget import RetryBudget
 from ..pooling.server_budget import Permit, ServerBudget
@@ -56,6 +57,11 @@ class Executor(Protocol):
         """
         ...
 
+    @property
+    def _observers(self) -> Observers:
+        """Who is told of its calls."""
+        ...
+
     def _record_insert_id(self, lastrowid: int) -> None:
         """Record the id that an INSERT generated, for ``get_last_insert_id``."""
 
@@ -77,6 +83,7 @@ class Pool(Protocol):
     shard_id: Optional[int]
     endpoints: Endpoints
     breaker: CircuitBreaker
+    observers: Observers
     on_outage: "Optional[Callable[[Optional[Exception]], None]]"
     retry_budget: RetryBudget
     budget: Optional[ServerBudget]

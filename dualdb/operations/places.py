@@ -7,6 +7,7 @@ from .. import errors
 from ..config import DatabaseConfig
 from ..execution import execute, steps
 from ..execution.execute import execute_statement
+from ..observability.observers import NOBODY
 from ..protocol.statements import Statement
 from ..results import ResultSet, Row, RowCount, row_count
 from ..sql.parameters import Params
@@ -181,6 +182,7 @@ class Session:
         self.place = place
         self.name = client.name
         self.shard_id = client.shard_id
+        self._observers = NOBODY
 
     @property
     def is_mariadb(self) -> bool:

@@ -15,6 +15,7 @@ from .. import errors
 from ..config import DatabaseConfig
 from ..endpoints.node import Role
 from ..endpoints.state import Endpoint, Endpoints
+from ..observability.observers import NOBODY, Observers
 from ..protocol import tls
 from ..protocol.connection_state import ConnectionState, KillState
 from ..protocol.row_decoder import DecoderName
@@ -99,6 +100,8 @@ class BasePool:
 
     #: Called when the circuit opens, with the failure, and when it closes, with None.
     on_outage: Optional[Callable[[Optional[Exception]], None]] = None
+    #: Who is told of its connections.
+    observers: Observers = NOBODY
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         self.config = config
@@ -116,6 +119,14 @@ class BasePool:
         #: The limit of connections to the server over all its pools; None without one.
         self.budget: Optional[ServerBudget] = budget_of(self)
         self._reset()
+
+    def record_wait(self, seconds: float, *, timed_out: bool) -> None:
+        """Record how long a caller waited for a connection that was not free."""
+        error = errors.PoolTimeout("no connection became free") if timed_out else None
+        self.observers.post_pool("pool_wait", self, seconds=seconds, error=error)
+
+    def _report_kill(self, seconds: float, outcome: str) -> None:
+        self.observers.post_pool("kill", self, seconds=seconds, detail=outcome)
 
     def retire_older(self, now: float) -> None:
         """Replace the connections that were opened before ``now``: idle ones at their
@@ -182,7 +193,7 @@ class BasePool:
         """Reset to a pool without connections."""
         self.breaker = CircuitBreaker(failure=self.breaker.failure)
         self.retry_budget = RetryBudget()
-        self._kills = SessionKiller(self.name, self.KILL_RETRY_INTERVAL)
+        self._kills = SessionKiller(self.name, self.KILL_RETRY_INTERVAL, self._report_kill)
         #: By id() of each connection in use: a weak reference, the time of its
         #: checkout, and the code location of it if leaks are detected. The reference is
         #: weak so that a leaked connection can be collected.

@@ -6,8 +6,9 @@ more sessions than the limit. Pure; the pools do the I/O.
 """
 
 import logging
+import time
 from collections import deque
-from typing import Any, Deque, NamedTuple, Optional, Set
+from typing import Any, Callable, Deque, NamedTuple, Optional, Set
 
 from ..protocol.kill import KillOutcome
 
@@ -26,10 +27,12 @@ class KillJob(NamedTuple):
     Attributes:
         connection: The connection of that session; its socket stays open meanwhile.
         searches: Attempts in which the server did not know the session.
+        since: When it was queued, by time.monotonic().
     """
 
     connection: Any
     searches: int = 0
+    since: float = 0.0
 
 
 class SessionKiller:
@@ -39,20 +42,27 @@ class SessionKiller:
         name: The database's name, for the log.
         retry_interval: Seconds between attempts to kill a session that cannot be killed
             yet.
+        on_end: Called at the end of each job, with its seconds and what came of it.
     """
 
-    def __init__(self, name: str, retry_interval: float = KILL_RETRY_INTERVAL) -> None:
+    def __init__(
+        self,
+        name: str,
+        retry_interval: float = KILL_RETRY_INTERVAL,
+        on_end: Optional[Callable[[float, str], None]] = None,
+    ) -> None:
         self.name = name
         self.retry_interval = retry_interval
         self._jobs: Deque[KillJob] = deque()
         self._warned: Set[int] = set()
+        self._on_end = on_end
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     def add(self, connection: object) -> None:
         """Queue a connection's session to be killed."""
-        self._jobs.append(KillJob(connection))
+        self._jobs.append(KillJob(connection, since=time.monotonic()))
 
     def next(self) -> Optional[KillJob]:
         """Remove and return the next job; None if there is none."""
@@ -74,6 +84,7 @@ class SessionKiller:
             True if there will be no further attempt.
         """
         if outcome is KillOutcome.ENDED or closed:
+            self._report(job, outcome.value)
             return True
         if outcome is KillOutcome.NOT_YET:
             self._warn_once(job, "runs with a definer's rights and cannot be killed yet")
@@ -85,6 +96,7 @@ class SessionKiller:
         self._warn_once(
             job, "was not found on any server that was reached, and its statement may continue"
         )
+        self._report(job, outcome.value)
         return True
 
     def warn_failed(self, job: KillJob, error: BaseException) -> None:
@@ -95,10 +107,16 @@ class SessionKiller:
             job.connection.session_id,
             error,
         )
+        self._report(job, "failed")
 
     def warn_unproven(self, job: KillJob) -> None:
         """Log that a session is not killed, because it holds no lock to identify it."""
         self._warn_once(job, "cannot be identified safely on this server and is not killed")
+
+    def _report(self, job: KillJob, outcome: str) -> None:
+        if self._on_end is not None:
+            unproven = outcome == KillOutcome.ENDED.value and job.connection.facts.lock is None
+            self._on_end(time.monotonic() - job.since, "unproven" if unproven else outcome)
 
     def _warn_once(self, job: KillJob, what: str) -> None:
         session_id = job.connection.session_id

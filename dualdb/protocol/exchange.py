@@ -5,16 +5,19 @@ result sets of the response or with the server's error, and returns the result o
 statement.
 """
 
+import time
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Generator, List, NamedTuple, Optional, Union
 
 import pymysql.err
 
 from .. import errors
+from ..observability.tags import append_comment
 from ..results import ResultSet, described
 from ..sql.literals import LiteralStyle
 
 if TYPE_CHECKING:
+    from ..observability.query_call import ObservedCall
     from .statements import Call, Statement
 
 #: Yields commands, receives result sets, and returns the exchange's result.
@@ -153,7 +156,10 @@ def with_session_tracking(
     try:
         if statement.is_long:
             yield from learn_limit(statement, connection)
-        result: Any = yield from statement.exchange(connection.text_encoding)
+        exchange = statement.exchange(connection.text_encoding)
+        if statement.observation is not None:
+            exchange = observed(exchange, statement.observation, in_transaction=in_transaction)
+        result: Any = yield from exchange
         if most is not None:
             _check_sets(result, most)
         if statement.changes_session or (connection.reset_after_call and statement.calls):
@@ -168,6 +174,25 @@ def with_session_tracking(
     finally:
         if idle:
             connection.row_options = ANY_ROWS
+
+
+def observed(exchange: Exchange, call: "ObservedCall", *, in_transaction: bool) -> Exchange:
+    """Run the exchange of an observed call, and append its tags to each command."""
+    call.sending(time.monotonic(), in_transaction=in_transaction)
+    comment = call.comment
+    try:
+        command = next(exchange)
+        while True:
+            try:
+                answer = yield append_comment(command, comment)
+            except BaseException as error:
+                command = exchange.throw(error)
+            else:
+                command = exchange.send(answer)
+    except StopIteration as done:
+        return done.value
+    finally:
+        call.answered(time.monotonic())
 
 
 #: What comes of rows or columns that were asked for and are not there.

@@ -8,6 +8,7 @@ import pymysql.converters
 import pymysql.err
 
 from .. import error_codes, errors
+from ..observability.query_call import ObservedCall
 from ..results import CallResult
 from ..sql import bulk, classify, identifiers, literals, parameters
 from .exchange import LONG_STATEMENT, Exchange, TextEncoding
@@ -57,6 +58,7 @@ class Statement:
         "is_long",
         "judgement",
         "max_rows",
+        "observation",
         "params",
         "sql",
         "text",
@@ -84,6 +86,8 @@ class Statement:
         self.max_rows = max_rows
         self._idempotent = idempotent
         self._read_only = read_only
+        #: The call that it is sent for, if that is observed.
+        self.observation: Optional[ObservedCall] = None
         if max_rows is not None and (
             not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < 0
         ):
@@ -250,7 +254,17 @@ class Call:
         ParameterError: The name or the parameters are invalid.
     """
 
-    __slots__ = ("_marks", "_parts", "_values", "is_long", "name", "reads", "repeatable")
+    __slots__ = (
+        "_marks",
+        "_parts",
+        "_values",
+        "is_long",
+        "name",
+        "observation",
+        "params",
+        "reads",
+        "repeatable",
+    )
 
     def __init__(
         self,
@@ -261,6 +275,9 @@ class Call:
         read_only: bool = False,
     ) -> None:
         self.name = identifiers.procedure(procedure)
+        self.params = params
+        #: As for a Statement.
+        self.observation: Optional[ObservedCall] = None
         self._parts = identifiers.parts(procedure)
         # A procedure may write, so it is sent again only if it was declared idempotent
         # or a read.
@@ -355,6 +372,11 @@ class Call:
     def features(self) -> Tuple[str, ...]:
         """What its engine must be able to do; see ``EngineProfile``."""
         return ("procedures", "out_parameters") if self._marks else ("procedures",)
+
+    @property
+    def sql(self) -> str:
+        """The statement without its parameters."""
+        return f"CALL {self.name}"
 
     why_no_read = "a procedure that is not declared read_only may write"
 

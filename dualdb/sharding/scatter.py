@@ -1,5 +1,6 @@
 """Calls to several shards at once. A result never silently lacks a shard."""
 
+import time
 from abc import ABC, abstractmethod
 from typing import (
     Any,
@@ -7,6 +8,7 @@ from typing import (
     Coroutine,
     Dict,
     Generic,
+    Iterable,
     List,
     Literal,
     Mapping,
@@ -33,8 +35,11 @@ from ..api.typevars import (
     TotalsR,
     ValueR,
 )
-from ..execution import execute, steps, verbs
+from ..blocks import current_place
+from ..execution import execute, observed, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..observability.observers import Observers
+from ..observability.query_call import ObservedCall
 from ..protocol.statements import Call, Statement
 from ..results import ScatterResult, row_count
 from ..sql.parameters import Params, names
@@ -610,8 +615,7 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
             keys, routes = yield from keys()
         own = {shard_id: _with_keys(make, params, each) for shard_id, each in keys.items()}
         self._check()
-        found: Dict[int, Any] = {}
-        answered: Dict[int, Any] = {}
+        found: Dict[int, steps.Executor] = {}
         failed: Dict[int, errors.Error] = {}
         for shard_id, route in (self._routes() if routes is None else routes).items():
             try:
@@ -620,15 +624,34 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
                 failed[shard_id] = error
         # the steps may run in threads that are not inside the block
         block = deadlines.deadline_after() if until is None else until
-        calls = []
-        for shard_id, executor in found.items():
-            apart = DetachedExecutor(
-                executor, read_only=executor._read_only, refresh_on_miss=executor._refresh_on_miss
-            )
-            calls.append(
-                steps.RunPlan(_run_on_shard(apart, own.get(shard_id, whole), timeout, block))
-            )
-        outcomes = yield steps.Gather(tuple(calls), self._policy.max_concurrency)
+
+        def call_shards(
+            parent: Optional[ObservedCall] = None,
+        ) -> steps.Plan[ScatterResult[Any, Any]]:
+            calls = [
+                steps.RunPlan(
+                    _run_on_shard(executor, own.get(shard_id, whole), timeout, block, parent)
+                )
+                for shard_id, executor in found.items()
+            ]
+            outcomes = yield steps.Gather(tuple(calls), self._policy.max_concurrency)
+            return self._result(found, failed, outcomes, value)
+
+        observers = _observers(found.values())
+        if observers is None:
+            return (yield from call_shards())
+        call = ObservedCall("scatter", "shards", None, whole, began=time.monotonic())
+        call.place = current_place()
+        return (yield from observed.observe(observers, call, call_shards(call)))
+
+    def _result(
+        self,
+        found: Mapping[int, steps.Executor],
+        failed: Dict[int, errors.Error],
+        outcomes: Sequence[Any],
+        value: Callable[[Any], Any],
+    ) -> ScatterResult[Any, Any]:
+        answered: Dict[int, Any] = {}
         for shard_id, outcome in zip(found, outcomes):
             if isinstance(outcome, errors.Error):
                 failed[shard_id] = outcome
@@ -668,9 +691,24 @@ def _run_on_shard(
     statement: Union[Statement, Call],
     timeout: Optional[float],
     block: Optional[float],
+    parent: Optional[ObservedCall],
 ) -> steps.Plan[Any]:
     until = deadlines.earliest(block, deadlines.deadline_after(timeout))
-    return (yield from execute.execute_statement(steps.fixed_route(executor), statement, until))
+    apart = DetachedExecutor(
+        executor,
+        observers=executor._observers,
+        read_only=executor._read_only,
+        refresh_on_miss=executor._refresh_on_miss,
+    )
+    route = steps.fixed_route(apart)
+    return (yield from execute.execute_statement(route, statement, until, parent=parent))
+
+
+def _observers(executors: Iterable[steps.Executor]) -> Optional[Observers]:
+    for executor in executors:
+        if executor._observers.watches_calls:
+            return executor._observers
+    return None
 
 
 def _whole(result: object) -> Any:

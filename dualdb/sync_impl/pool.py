@@ -373,6 +373,7 @@ class Pool(BasePool):
                 if not in_time:
                     self._free_lost()
                 withdrawn = self._slots.withdraw(waiter)
+            self.record_wait(time.monotonic() - began, timed_out=withdrawn)
         except BaseException:
             with self._lock:
                 self._slots.withdraw(waiter)

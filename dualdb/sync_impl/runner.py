@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Generator, List, Literal, Set, TypeVar
 from .. import errors
 from ..execution import shutdown, steps
 from ..execution.resumable import Resumable
+from ..observability.observers import log_failure
 from .concurrency import gather
 
 log = logging.getLogger("dualdb")
@@ -138,11 +139,12 @@ def _gather(step: steps.Gather) -> List[Any]:
 
 def _notify(hook: Callable[[], Any]) -> None:
     try:
-        if inspect.iscoroutinefunction(hook):
+        response = hook()
+        if inspect.iscoroutine(response):
+            response.close()
             raise TypeError("a coroutine function is a hook for the asyncio service")
-        hook()
-    except (Exception, SystemExit, GeneratorExit):
-        log.exception("the hook %r failed", hook)
+    except (Exception, SystemExit, GeneratorExit) as error:
+        log_failure(hook, error)
 
 
 def _attempt(step: steps.Step) -> Any:

@@ -7,7 +7,6 @@ import pymysql.err
 from .. import errors
 from ..api.stream import BaseStream
 from ..api.typevars import MadeT
-from ..execution import execute
 from ..protocol.exchange import after_error, learn_limit
 from .runner import run_plan, run_step
 from .timers import timers
@@ -78,8 +77,7 @@ class Stream(BaseStream[MadeT]):
                 self._end()
 
     def _start(self) -> None:
-        if not self._joins(run_plan(execute.resolve_route(self._route), run_step)):
-            run_plan(self._check_out(), run_step)
+        run_plan(self._prepare(), run_step)
         raw = self._connection
         limit = self._until
         run_plan(learn_limit(self._statement, raw), lambda command: raw.run(command, limit))

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Optional
 from .. import deadlines, errors
 from ..config import DatabaseConfig
 from ..execution import shutdown, steps
+from ..observability.observers import Observers
 from .allowed_hosts import ALL_HOSTS, AllowedHosts
 from .maintenance import Maintenance, Timing
 from .manager import NewClient, Topology, TopologyManager
@@ -45,6 +46,7 @@ class ServiceLifecycle:
         references: The password references that rows may contain.
         max_shards: The most rows of the shard table.
         clock: Returns seconds.
+        observers: The service's hooks and interceptors.
 
     Attributes:
         manager: The active topology.
@@ -65,12 +67,13 @@ class ServiceLifecycle:
         references: AllowedReferences = ALL_REFERENCES,
         max_shards: int = DEFAULT_MAX_SHARDS,
         clock: Callable[[], float] = time.monotonic,
+        observers: Optional[Observers] = None,
     ) -> None:
         self._config = config
         self._run_exclusive = run_exclusive
         self._clock = clock
         self._refresh_interval = refresh_interval
-        self.manager = TopologyManager(new_client, drain_timeout, clock)
+        self.manager = TopologyManager(new_client, drain_timeout, clock, observers)
         rules = RowRules(config, allowed, references)
         self.reader = TableReader(shard_table, rules, max_shards=max_shards, clock=clock)
         self.maintenance = Maintenance(

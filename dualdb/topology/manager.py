@@ -3,17 +3,18 @@
 import logging
 import threading
 import time
-from collections import deque
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 from .. import errors
 from ..config import DatabaseConfig
 from ..execution import steps
+from ..observability.events import Event, ShardEventName
+from ..observability.observers import Observers
 from .shard_map import EMPTY, Shard, ShardMap, Status, change_of
 from .slices import in_slices
-from .status import EVENTS, Event, EventName, Hook, shard_events
+from .status import shard_events
 
 log = logging.getLogger("dualdb")
 
@@ -61,8 +62,10 @@ class TopologyManager:
         new_client: Makes a client, not yet connected.
         drain_timeout: Seconds until work in progress on a removed pool is aborted.
         clock: Returns seconds.
+        observers: The hooks.
 
     Attributes:
+        observers: As given.
         topology: The active topology; None while the service is not open.
         draining: The clients of shards that have moved or are out of service, as long
             as they have work in progress.
@@ -73,19 +76,20 @@ class TopologyManager:
         new_client: NewClient,
         drain_timeout: float,
         clock: Callable[[], float] = time.monotonic,
+        observers: Optional[Observers] = None,
     ) -> None:
+        self.observers = observers or Observers()
         self.new_client = new_client
         self._drain_timeout = drain_timeout
         self._clock = clock
         self.topology: Optional[Topology] = None
         self.draining: Tuple[DrainingClient, ...] = ()
-        self._hooks: Dict[EventName, List[Hook]] = {name: [] for name in EVENTS}
         self.forked()
 
     def forked(self) -> None:
         """Reset the locks and queues in a forked child."""
         self._swap = threading.Lock()
-        self._pending_events: Deque[Event] = deque()
+        self.observers.forked()
         self._dispatching = False
 
     def require_open(self) -> Topology:
@@ -145,7 +149,7 @@ class TopologyManager:
             if before.shard_map.version != shard_map.version:
                 found.append(Event("map_refreshed", shard_map.version))
             yield from in_slices(found, _log_event)
-            self._pending_events.extend(found)
+            self.observers.post(*found)
             yield from self.dispatch()
         return tuple(change.opened)
 
@@ -201,16 +205,6 @@ class TopologyManager:
 
     # Events.
 
-    def on(self, event: EventName, hook: Hook) -> None:
-        """Register a hook for an event.
-
-        Raises:
-            ValueError: There is no such event.
-        """
-        if event not in self._hooks:
-            raise ValueError(f"event must be one of {', '.join(EVENTS)}, not {event!r}")
-        self._hooks[event].append(hook)
-
     def dispatch(self) -> steps.Plan[None]:
         """Call the hooks for all pending events in order, including events that hooks
         cause.
@@ -219,9 +213,10 @@ class TopologyManager:
             return
         self._dispatching = True
         try:
-            while self._pending_events:
-                event = self._pending_events.popleft()
-                for hook in self._hooks[event.name]:
+            pending = self.observers.pending
+            while pending:
+                event = pending.popleft()
+                for hook in self.observers.hooks(event.name):
                     yield steps.CallHooks((partial(hook, event),))
         finally:
             self._dispatching = False
@@ -235,10 +230,10 @@ class TopologyManager:
         if topology is None:
             return
         shard: Optional[Shard] = topology.shard_map.shards.get(shard_id)
-        name: EventName = "shard_up" if failure is None else "shard_down"
+        name: ShardEventName = "shard_up" if failure is None else "shard_down"
         reason = None if failure is None else str(failure)
         version = topology.shard_map.version
-        self._pending_events.append(Event(name, version, shard_id, shard, shard, reason))
+        self.observers.post(Event(name, version, shard_id, shard, shard, reason))
 
 
 class _Change:

@@ -4,10 +4,8 @@ from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
-    Callable,
     Dict,
     List,
-    Literal,
     Mapping,
     NamedTuple,
     Optional,
@@ -18,6 +16,7 @@ from typing import (
 from .. import deadlines
 from ..execution import steps
 from ..execution.detached import DetachedExecutor
+from ..observability.events import Event, ShardEventName
 from ..pooling.base import PoolStats
 from ..pooling.server_budget import ServerStats
 from ..protocol.row_decoder import DecoderName
@@ -30,53 +29,6 @@ if TYPE_CHECKING:
 
 #: Timeout of the health check, in seconds.
 HEALTH_TIMEOUT = 5.0
-
-#: The events that hooks can be registered for with ``on``.
-EventName = Literal[
-    "shard_added",
-    "shard_removed",
-    "shard_moved",
-    "shard_state_changed",
-    "map_refreshed",
-    "shard_down",
-    "shard_up",
-]
-EVENTS: Tuple[EventName, ...] = (
-    "shard_added",
-    "shard_removed",
-    "shard_moved",
-    "shard_state_changed",
-    "map_refreshed",
-    "shard_down",
-    "shard_up",
-)
-
-
-class Event(NamedTuple):
-    """A change of the active shard map, or the beginning or end of an outage.
-
-    Attributes:
-        name: "shard_added" and "shard_removed" for rows; "shard_moved" for another
-            address, account or pool setting; "shard_state_changed" for another status;
-            "map_refreshed" once for every new version, after the others; "shard_down"
-            when a shard's server becomes unreachable, "shard_up" when it is reachable
-            again.
-        version: The version of the active map.
-        shard_id: The shard's id; None for "map_refreshed".
-        before: The shard before the change; None if it is new.
-        after: The shard after the change; None if it was removed.
-        reason: For "shard_down", why the server is unreachable.
-    """
-
-    name: EventName
-    version: int
-    shard_id: Optional[int] = None
-    before: Optional[Shard] = None
-    after: Optional[Shard] = None
-    reason: Optional[str] = None
-
-
-Hook = Callable[[Event], Any]
 
 
 class ShardStatus(NamedTuple):
@@ -165,7 +117,7 @@ def shard_events(before: ShardMap, after: ShardMap, shard_id: int) -> List[Event
     """Return the events of one shard when one map follows another."""
     old = before.shards.get(shard_id)
     new = after.shards.get(shard_id)
-    names: List[EventName] = []
+    names: List[ShardEventName] = []
     if old is None:
         names = [] if new is None else ["shard_added"]
     elif new is None:

@@ -23,6 +23,8 @@ from dualdb import (
     Min,
     Out,
     PoolStats,
+    QueryCall,
+    QueryEvent,
     RouteExplanation,
     RouteReason,
     Row,
@@ -281,7 +283,7 @@ async def mistakes(db: AsyncDatabaseService) -> None:
     assert_type(await task, List[Row])
 
 
-def reports(db: AsyncDatabaseService, event: Event) -> None:
+def reports(db: AsyncDatabaseService, event: Event, query: QueryEvent) -> None:
     assert_type(db.stats().as_dict(), Dict[str, Dict[str, Any]])
     assert_type(db.status().as_dict(), Dict[str, Any])
 
@@ -290,6 +292,16 @@ def reports(db: AsyncDatabaseService, event: Event) -> None:
         return event.name
 
     assert_type(hook(event), str)
+    db.on("query", lambda event: event.waited)
+    assert_type(db.off("shard_down", hook), None)
+
+    @db.add_interceptor
+    def tag(call: QueryCall) -> None:
+        call.tags["route"] = "/"
+
+    assert_type(tag(query.call), None)
+    assert_type(query.seconds, float)
+    assert_type(db.remove_interceptor(tag), None)
 
 
 async def directory(db: AsyncDatabaseService, client_session: object) -> None:

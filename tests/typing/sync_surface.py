@@ -22,6 +22,8 @@ from dualdb import (
     MySQLClient,
     Out,
     PoolStats,
+    QueryCall,
+    QueryEvent,
     RouteExplanation,
     RouteReason,
     Row,
@@ -263,7 +265,7 @@ def configuration() -> None:
     DatabaseService(DatabaseConfig.from_env()).query(1)  # type: ignore[call-overload]
 
 
-def reports(db: DatabaseService, event: Event) -> None:
+def reports(db: DatabaseService, event: Event, query: QueryEvent) -> None:
     assert_type(db.stats().as_dict(), Dict[str, Dict[str, Any]])
     assert_type(db.status().as_dict(), Dict[str, Any])
 
@@ -272,6 +274,16 @@ def reports(db: DatabaseService, event: Event) -> None:
         return event.name
 
     assert_type(hook(event), str)
+    db.on("query", lambda event: event.waited)
+    assert_type(db.off("shard_down", hook), None)
+
+    @db.add_interceptor
+    def tag(call: QueryCall) -> None:
+        call.tags["route"] = "/"
+
+    assert_type(tag(query.call), None)
+    assert_type(query.seconds, float)
+    assert_type(db.remove_interceptor(tag), None)
 
 
 def directory(db: DatabaseService, client_session: object) -> None:

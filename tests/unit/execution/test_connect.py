@@ -14,6 +14,7 @@ from dualdb.errors import (
     ShardUnavailable,
 )
 from dualdb.execution import connect, steps
+from dualdb.observability.observers import NOBODY
 from dualdb.pooling.circuit_breaker import CircuitBreaker
 from dualdb.pooling.retry_budget import RetryBudget
 
@@ -29,6 +30,7 @@ def endpoint(shard_id: Any = 1) -> Any:
         endpoints=Endpoints(config.hosts),
         breaker=CircuitBreaker(lambda: 1.0),
         on_outage=None,
+        observers=NOBODY,
         retry_budget=RetryBudget(),
         budget=None,
     )

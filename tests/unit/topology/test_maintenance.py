@@ -49,7 +49,7 @@ def test_it_survives_any_failure_of_any_of_its_steps(
     clock = Clock()
     exclusive = steps.Exclusive(lambda *_: None, iter(()))  # type: ignore[arg-type]
     manager, loop = background(clock, lambda timeout: exclusive)
-    manager.on("shard_down", lambda event: None)
+    manager.observers.on("shard_down", lambda event: None)
     late = client()
     late.pool.in_use = 1
     manager.draining = (SimpleNamespace(client=late, until=0.0),)

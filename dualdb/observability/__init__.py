@@ -1,0 +1,1 @@
+"""What a service tells of its work: events, interceptors, digests, metrics, health."""

@@ -1,0 +1,26 @@
+"""The loggers, and what log records have beside their text.
+
+There is one logger for each room: ``dualdb.pool``, ``dualdb.topology``,
+``dualdb.query`` and so on. Each record has the attribute ``event``, a name that does
+not change, and where it is about one database ``target`` and ``shard_id``. No record
+has parameters or literals of a statement.
+"""
+
+from typing import Any, Dict
+
+
+def about(event: str, place: Any = None) -> Dict[str, Any]:
+    """Return the ``extra`` of a log call.
+
+    Args:
+        event: The name of what has happened.
+        place: What has the ``name`` and ``shard_id`` of a database: a client, a pool,
+            an executor. None if it is not about one database.
+
+    Example:
+        >>> about("map_unreadable")
+        {'event': 'map_unreadable'}
+    """
+    if place is None:
+        return {"event": event}
+    return {"event": event, "target": place.name, "shard_id": place.shard_id}
