@@ -2,21 +2,53 @@
 block ends.
 """
 
+import contextlib
 import functools
 import inspect
 import os
 import sys
 import weakref
+from contextvars import ContextVar
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from types import FrameType
-from typing import Any, Callable, Optional, TypeVar, cast
+from typing import Any, Callable, Iterator, List, Optional, Tuple, TypeVar, cast
 
+T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 #: Modules that resume a generator on behalf of a block of their caller.
 BLOCK_MAKERS = frozenset({"contextlib", "_pytest.fixtures"})
+
+_variables: List[Tuple["ContextVar[Any]", Any]] = []
+
+
+def variable(name: str, default: T) -> "ContextVar[T]":
+    """Make a context variable that has the blocks which its context is in.
+
+    Args:
+        name: Its name.
+        default: Its value outside all blocks.
+    """
+    made: ContextVar[T] = ContextVar(name, default=default)
+    _variables.append((made, default))
+    return made
+
+
+@contextlib.contextmanager
+def outside_all() -> Iterator[None]:
+    """A block of which the context is in none of the blocks around it.
+
+    A web server may start the task of one request in the context of another, such as
+    that of the request before on the same connection.
+    """
+    tokens = [(each, each.set(default)) for each, default in _variables]
+    try:
+        yield
+    finally:
+        for each, token in tokens:
+            each.reset(token)
 
 
 def user_frame(also: "frozenset[str]" = frozenset()) -> Optional[FrameType]:

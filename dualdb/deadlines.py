@@ -63,7 +63,7 @@ class _Limit:
         return self
 
 
-_current: ContextVar[Optional[_Limit]] = ContextVar("dualdb_deadline", default=None)
+_current: "ContextVar[Optional[_Limit]]" = blocks.variable("dualdb_deadline", None)
 
 
 def _of_the_block() -> Optional[float]:

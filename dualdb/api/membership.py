@@ -29,7 +29,7 @@ def checked(child_tasks: ChildTasks) -> ChildTasks:
     return child_tasks
 
 
-_open: ContextVar[Tuple["weakref.ref[Any]", ...]] = ContextVar("dualdb_transactions", default=())
+_open: ContextVar[Tuple["weakref.ref[Any]", ...]] = blocks.variable("dualdb_transactions", ())
 
 
 class Entry:
@@ -74,9 +74,7 @@ class Entry:
 
 
 #: The entries of the savepoints that were entered in this context.
-_savepoints: ContextVar[Tuple["weakref.ref[Entry]", ...]] = ContextVar(
-    "dualdb_savepoints", default=()
-)
+_savepoints: ContextVar[Tuple["weakref.ref[Entry]", ...]] = blocks.variable("dualdb_savepoints", ())
 
 
 def enter_savepoint(entry: Entry) -> None:

@@ -3,7 +3,7 @@
 from contextvars import ContextVar, Token
 from typing import Any, Callable, Generic, Optional, Tuple
 
-from .. import errors
+from .. import blocks, errors
 from ..execution import steps
 from .identity import database_name
 from .typevars import TargetT
@@ -75,7 +75,7 @@ class BaseScope(Generic[TargetT]):
             pass
 
 
-_scopes: "ContextVar[Tuple[BaseScope[Any], ...]]" = ContextVar("dualdb_scopes", default=())
+_scopes: "ContextVar[Tuple[BaseScope[Any], ...]]" = blocks.variable("dualdb_scopes", ())
 
 
 def current(service: object) -> "BaseScope[Any]":
