@@ -16,7 +16,7 @@ log = logging.getLogger("dualdb")
 LONGEST = 100_000_000
 
 
-def seconds(timeout: Any) -> float:
+def seconds(timeout: object) -> float:
     """Check a timeout.
 
     Args:
@@ -162,7 +162,7 @@ class Deadline:
             self._limit = None
 
     @blocks.ends_block
-    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
         limit = self._limit
         current = _current.get()
         if limit is None:

@@ -11,6 +11,7 @@ from ..config import DatabaseConfig
 from ..execution import shutdown, steps
 from ..observability.observers import NOBODY, Observers
 from ..pooling.base import PoolStats
+from ..protocol.statements import AnyStatement
 from . import membership
 from .membership import ChildTasks, LastInserts
 from .target import Blocks
@@ -112,13 +113,15 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         """
 
     @abstractmethod
-    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute(self, statement: AnyStatement, until: Optional[float] = None) -> Any:
         """Run a statement on one connection, or in the caller's transaction: what its
         exchange returns.
         """
 
     @abstractmethod
-    def _execute_on_own_connection(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute_on_own_connection(
+        self, statement: AnyStatement, until: Optional[float] = None
+    ) -> Any:
         """Run it on a connection of its own, whatever transaction the caller is in."""
 
     @property

@@ -14,6 +14,7 @@ from typing import (
     Optional,
     Sequence,
     Type,
+    Union,
     overload,
 )
 
@@ -470,7 +471,7 @@ class Writes(BaseTarget, Generic[CountR, CallR]):
     def executemany(
         self,
         sql: str,
-        rows: Any,
+        rows: Union[Iterable[Any], AsyncIterable[Any]],
         *,
         chunk_rows: int = 1000,
         progress: Optional[Callable[[int], Any]] = None,

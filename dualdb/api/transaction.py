@@ -12,6 +12,7 @@ from ..execution import commit_outcome, execute, observed, steps
 from ..observability.events import TransactionEvent
 from ..observability.observers import Observers
 from ..protocol import exchange, transaction_commands
+from ..protocol.statements import AnyStatement
 from ..protocol.transaction_commands import DEFAULT_OPTIONS, TransactionOptions, Verdict
 from . import membership
 from .client import AnyClient
@@ -120,7 +121,7 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
         self._begun.client._record_insert_id(lastrowid)
 
     @abstractmethod
-    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute(self, statement: AnyStatement, until: Optional[float] = None) -> Any:
         """Send a statement on the transaction's connection; its exchange's result."""
 
     def _take_retry_token(self) -> bool:
@@ -329,7 +330,7 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
 
     # What a statement does to it.
 
-    def _exchange(self, statement: Any) -> exchange.Exchange:
+    def _exchange(self, statement: AnyStatement) -> exchange.Exchange:
         """Send a statement; find out whether the transaction is still there."""
         state = self._begun
         statement.check_in_transaction()

@@ -10,6 +10,7 @@ from ..api.lock import Locks
 from ..api.target import Blocks
 from ..execution import steps
 from ..protocol.exchange import with_session_tracking
+from ..protocol.statements import AnyStatement
 from .borrowed_connection import BorrowedConnection
 from .lock import Lock
 from .pool import Pool
@@ -51,7 +52,7 @@ class MySQLClient(
     pool: Pool
     _pool_class = Pool
 
-    def _execute(self, statement: Any, until: Optional[float] = None) -> Awaitable[Any]:
+    def _execute(self, statement: AnyStatement, until: Optional[float] = None) -> Awaitable[Any]:
         place: Any = self._current_transaction()
         coroutine: Awaitable[Any] = (
             self._execute_on_own_connection(statement, until)
@@ -61,7 +62,7 @@ class MySQLClient(
         return coroutine
 
     async def _execute_on_own_connection(
-        self, statement: Any, until: Optional[float] = None
+        self, statement: AnyStatement, until: Optional[float] = None
     ) -> Any:
         connection = await self.pool.checkout(until)
         try:
@@ -70,7 +71,7 @@ class MySQLClient(
             self.pool.release(connection)
 
     async def _execute_on(
-        self, connection: Any, statement: Any, until: Optional[float] = None
+        self, connection: Any, statement: AnyStatement, until: Optional[float] = None
     ) -> Any:
         try:
             return await run_plan(

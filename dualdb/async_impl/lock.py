@@ -46,7 +46,7 @@ class Lock(BaseLock):
             raise self._lost_error()
 
     @ends_block
-    async def __aexit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+    async def __aexit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
         connection = self._held()
         self._connection = None
         try:

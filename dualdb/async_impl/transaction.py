@@ -11,6 +11,7 @@ from ..api.transaction import BaseTransaction
 from ..api.transaction_state import TransactionState
 from ..blocks import ends_block
 from ..execution import execute
+from ..protocol.statements import AnyStatement
 from ..protocol.transaction_commands import Verdict, commands_for
 from .borrowed_connection import BorrowedConnection
 from .results import Count, Int, Rows
@@ -30,7 +31,7 @@ class Transaction(
         yield from ()
         return self
 
-    async def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
+    async def _execute(self, statement: AnyStatement, until: Optional[float] = None) -> Any:
         state = self._check()
         until = state.limit.clamp(until)
         if state.gate is None:
@@ -39,7 +40,7 @@ class Transaction(
             return await self._execute_now(self._check(), statement, until)
 
     async def _execute_now(
-        self, state: TransactionState, statement: Any, until: Optional[float]
+        self, state: TransactionState, statement: AnyStatement, until: Optional[float]
     ) -> Any:
         self._check_caller(state)
         try:
@@ -87,7 +88,7 @@ class Transaction(
 
     @ends_block
     async def __aexit__(
-        self, kind: Any, error: Optional[BaseException], trace: Any
+        self, kind: object, error: Optional[BaseException], trace: object
     ) -> Optional[bool]:
         await self._leave(error)
         return isinstance(error, errors.Rollback)

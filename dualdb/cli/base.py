@@ -170,7 +170,7 @@ def command(
 
 
 def _set(name: str) -> Callable[..., None]:
-    def set_in_state(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    def set_in_state(ctx: click.Context, param: click.Parameter, value: object) -> None:
         if value not in (None, False):
             setattr(ctx.ensure_object(State), name, value)
 

@@ -42,7 +42,7 @@ def key_type_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def find_shard(db: DatabaseService, key: Any) -> Optional[int]:
+def find_shard(db: DatabaseService, key: object) -> Optional[int]:
     """The shard of a key, or None if it has none."""
     try:
         return db.shard_id_of(key)
@@ -50,7 +50,7 @@ def find_shard(db: DatabaseService, key: Any) -> Optional[int]:
         return None
 
 
-def _found(db: DatabaseService, key: Any) -> Dict[str, Any]:
+def _found(db: DatabaseService, key: object) -> Dict[str, Any]:
     shard_id = find_shard(db, key)
     shown = None if shard_id is None else db.status().shards.get(shard_id)
     return {

@@ -36,7 +36,7 @@ def console() -> Console:
     return Console(file=sys.stdout, width=width, highlight=False)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A value that JSON has no word for: times in ISO 8601, decimals as text, bytes as
     ``0x`` and hex digits.
     """
@@ -53,23 +53,23 @@ def plain(value: Any) -> Any:
     return str(getattr(value, "value", value))
 
 
-def write_json(value: Any) -> None:
+def write_json(value: object) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(value, default=plain, ensure_ascii=False, indent=2))
 
 
-def write_json_line(value: Any) -> None:
+def write_json_line(value: object) -> None:
     """One JSON document in one line, for output that goes on."""
     click.echo(json.dumps(value, default=plain, ensure_ascii=False))
     sys.stdout.flush()
 
 
-def state(word: Any) -> Text:
+def state(word: object) -> Text:
     """A state, coloured."""
     return Text(str(word), style=STYLES.get(str(word), ""))
 
 
-def cell(value: Any) -> Any:
+def cell(value: object) -> Any:
     """A value in a table."""
     if isinstance(value, Text):
         return value

@@ -133,7 +133,7 @@ def sql(
     go_on: bool,
     report_file: Optional[str],
     resume: Optional[str],
-    doubtful: Any,
+    doubtful: object,
     account: Optional[str],
     account_password: Optional[str],
     dry_run: bool,

@@ -73,7 +73,10 @@ def execute_statement(
     raise AssertionError("unreachable")
 
 
-def _check_outcome_is_known(broken: errors.Error, statement: Union[Statement, Call]) -> None:
+def _check_outcome_is_known(
+    broken: Union[errors.ConnectionLost, errors.DeadlineExceeded],
+    statement: Union[Statement, Call],
+) -> None:
     if broken.sent and not statement.repeatable and not broken.in_transaction:
         raise outcome_unknown(broken, "the statement") from broken
 

@@ -37,7 +37,7 @@ class Resumable(Generic[StepT, ResultT]):
     def __init__(self, generator: Generator[StepT, Any, ResultT]) -> None:
         self._generator = generator
 
-    def advance(self, value: Any) -> Optional[StepT]:
+    def advance(self, value: object) -> Optional[StepT]:
         """Go on to the next step.
 
         Args:

@@ -20,7 +20,7 @@ LOCK = "dualdb:alembic:"
 
 
 class _OwnConnection(Connection):
-    def check_cursor_statement(self, sql: Any) -> None:
+    def check_cursor_statement(self, sql: object) -> None:
         """Nothing is refused: SQLAlchemy sets the character set, and no pool hands the
         session to somebody else.
 

@@ -287,7 +287,7 @@ class Operations(Group[KindT], Generic[KindT]):
 
     @operation
     def tenant_export(
-        self, key: Any, tables: Iterable[TenantTable], *, chunk_rows: int = 1000
+        self, key: object, tables: Iterable[TenantTable], *, chunk_rows: int = 1000
     ) -> steps.Plan[TenantExport]:
         """Read all rows of a tenant, on its shard and in the global database.
 
@@ -306,7 +306,7 @@ class Operations(Group[KindT], Generic[KindT]):
     @operation
     def tenant_purge(
         self,
-        key: Any,
+        key: object,
         tables: Iterable[TenantTable],
         *,
         shard_id: Optional[int] = None,
@@ -469,7 +469,7 @@ class Jobs(Group[KindT], Generic[KindT]):
         function: Callable[[Job], Any],
         *,
         kind: str = "",
-        params: Any = None,
+        params: object = None,
         lease: float = 60.0,
         wait: bool = False,
         throttle: Optional[float] = None,

@@ -3,7 +3,7 @@
 import datetime
 import ipaddress
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .. import errors
 from ..config import DatabaseConfig
@@ -184,7 +184,7 @@ def _ask(session: Session, facts: DatabaseFacts) -> steps.Plan[DatabaseFacts]:
     )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 

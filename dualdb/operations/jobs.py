@@ -136,7 +136,7 @@ def _job(row: Row) -> Job:
     )
 
 
-def _encoded(value: Any, what: str) -> str:
+def _encoded(value: object, what: str) -> str:
     try:
         return json.dumps(value)
     except (TypeError, ValueError) as error:

@@ -8,7 +8,7 @@ from ..config import DatabaseConfig
 from ..execution import execute, steps
 from ..execution.execute import execute_statement
 from ..observability.observers import NOBODY
-from ..protocol.statements import Statement
+from ..protocol.statements import AnyStatement, Statement
 from ..results import ResultSet, Row, RowCount, row_count
 from ..sql.parameters import Params
 from ..topology import routing
@@ -196,7 +196,7 @@ class Session:
         # MariaDB puts this before its own, for the sake of old replicas
         return re.sub(r"^5\.5\.5-(?=\d+\.)", "", version)
 
-    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute(self, statement: AnyStatement, until: Optional[float] = None) -> Any:
         return self._client._execute_on(self._connection, statement, until)
 
     def _record_insert_id(self, lastrowid: int) -> None:

@@ -114,7 +114,7 @@ def _beyond(key: Sequence[str], bound: Sequence[Any], compare: str) -> Tuple[str
     return f"({first} AND ({' OR '.join(f'({case})' for case in cases)}))", [bound[0], *params]
 
 
-def same_json(left: Any, right: Any) -> bool:
+def same_json(left: object, right: object) -> bool:
     """Whether two texts are the same JSON: MySQL rewrites it, MariaDB keeps it."""
     if left is None or right is None:
         return left is right

@@ -108,7 +108,7 @@ def _json_columns(session: Session, table: str) -> steps.Plan[List[str]]:
     return [text[12:-2] for text in clauses if text.startswith("json_valid(`")]
 
 
-def _decoded(value: Any) -> str:
+def _decoded(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

@@ -23,7 +23,7 @@ class PurgeOptions(NamedTuple):
 
 
 def export(
-    databases: Databases, key: Any, tables: Tuple[TenantTable, ...], chunk_rows: int
+    databases: Databases, key: object, tables: Tuple[TenantTable, ...], chunk_rows: int
 ) -> steps.Plan[TenantExport]:
     """Read a tenant's rows; see ``Operations.tenant_export``."""
     _check(tables, chunk_rows)
@@ -40,7 +40,7 @@ def export(
 
 
 def purge(
-    databases: Databases, key: Any, tables: Tuple[TenantTable, ...], options: PurgeOptions
+    databases: Databases, key: object, tables: Tuple[TenantTable, ...], options: PurgeOptions
 ) -> steps.Plan[TenantPurge]:
     """Delete a tenant's rows; see ``Operations.tenant_purge``."""
     deadlines.seconds(options.throttle)
@@ -80,7 +80,7 @@ def _check(tables: Sequence[TenantTable], chunk_rows: int) -> None:
 
 
 def _places(
-    databases: Databases, key: Any, tables: Sequence[TenantTable], shard_id: Optional[int]
+    databases: Databases, key: object, tables: Sequence[TenantTable], shard_id: Optional[int]
 ) -> steps.Plan[Dict[str, Place]]:
     """The global database, where it has tables, and the tenant's shard."""
     places: Dict[str, Place] = {}
@@ -95,7 +95,7 @@ def _places(
     return places
 
 
-def condition(table: TenantTable, key: Any) -> str:
+def condition(table: TenantTable, key: object) -> str:
     """The condition for a tenant's rows."""
     if table.key_column is not None:
         return parameters.bind(f"{quoted(table.key_column)} = %s", (key,))
@@ -166,7 +166,7 @@ def _is_generated(extra: str) -> bool:
 
 
 def _read(
-    session: Session, key: Any, tables: List[TenantTable], chunk_rows: int
+    session: Session, key: object, tables: List[TenantTable], chunk_rows: int
 ) -> steps.Plan[List[TableRows]]:
     yield from session.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     ordered = yield from _ordered(session, tables)
@@ -183,7 +183,7 @@ def _read(
 
 
 def _rows(
-    session: Session, table: TenantTable, columns: _Columns, key: Any, chunk_rows: int
+    session: Session, table: TenantTable, columns: _Columns, key: object, chunk_rows: int
 ) -> steps.Plan[List[Row]]:
     names = ", ".join(quoted(name) for name in columns.stored)
     sql = f"SELECT {names} FROM {quoted(table.name)} WHERE {condition(table, key)}"
@@ -203,7 +203,7 @@ def _rows(
 
 
 def _delete(
-    session: Session, key: Any, tables: List[TenantTable], options: PurgeOptions
+    session: Session, key: object, tables: List[TenantTable], options: PurgeOptions
 ) -> steps.Plan[List[TablePurge]]:
     ordered = yield from _ordered(session, tables)
     purged = []

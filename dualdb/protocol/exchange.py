@@ -7,7 +7,7 @@ statement.
 
 import time
 from datetime import tzinfo
-from typing import TYPE_CHECKING, Any, Generator, List, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, Generator, List, NamedTuple, Optional
 
 import pymysql.err
 
@@ -18,7 +18,8 @@ from ..sql.literals import LiteralStyle
 
 if TYPE_CHECKING:
     from ..observability.query_call import ObservedCall
-    from .statements import Call, Statement
+    from .connection_state import ConnectionState
+    from .statements import AnyStatement
 
 #: Yields commands, receives result sets, and returns the exchange's result.
 Exchange = Generator[bytes, List[ResultSet], Any]
@@ -91,7 +92,7 @@ LONG_STATEMENT = 4096
 ASK_PACKET_LIMIT = b"SELECT GREATEST(@@max_allowed_packet, @@net_buffer_length) AS n"
 
 
-def learn_limit(statement: "Union[Statement, Call]", connection: Any) -> Exchange:
+def learn_limit(statement: "AnyStatement", connection: "ConnectionState") -> Exchange:
     """Query max_allowed_packet before the first long statement of a session."""
     known = connection.facts.max_packet is not None
     if not statement.is_long or known or not connection.idle:
@@ -113,14 +114,14 @@ def _check_sets(result: Any, most: int) -> None:
         errors.check_rows(len(each.rows), most)
 
 
-def _result_of(statement: Any, connection: Any, result: Any) -> Any:
+def _result_of(statement: "AnyStatement", connection: "ConnectionState", result: Any) -> Any:
     """The result of a statement that asks for something else than its rows."""
     if statement.describes:
         return described(connection.fields, result[0])
     return connection.facts.max_packet, connection.text_encoding.style
 
 
-def check_engine(statement: "Union[Statement, Call]", connection: Any) -> None:
+def check_engine(statement: "AnyStatement", connection: "ConnectionState") -> None:
     """Check that the server can run a statement.
 
     Raises:
@@ -131,8 +132,8 @@ def check_engine(statement: "Union[Statement, Call]", connection: Any) -> None:
 
 
 def with_session_tracking(
-    statement: "Union[Statement, Call]",
-    connection: Any,
+    statement: "AnyStatement",
+    connection: "ConnectionState",
     *,
     in_transaction: bool = False,
 ) -> Exchange:
@@ -199,7 +200,7 @@ def observed(exchange: Exchange, call: "ObservedCall", *, in_transaction: bool) 
 _NO_ANSWER = (LookupError, TypeError, ValueError)
 
 
-def readable(exchange: Exchange, connection: Any) -> Exchange:
+def readable(exchange: Exchange, connection: "ConnectionState") -> Exchange:
     """Run an exchange; convert an unexpected response to an error of the connection."""
     try:
         return (yield from exchange)
@@ -209,7 +210,7 @@ def readable(exchange: Exchange, connection: Any) -> Exchange:
         raise _not_an_answer(connection, error) from error
 
 
-def _not_an_answer(connection: Any, error: BaseException) -> BaseException:
+def _not_an_answer(connection: "ConnectionState", error: BaseException) -> BaseException:
     """Return the error to raise; the connection is not reused."""
     connection.idle = False
     translated: BaseException = connection.readable(error)
@@ -217,7 +218,11 @@ def _not_an_answer(connection: Any, error: BaseException) -> BaseException:
 
 
 def after_error(
-    statement: Any, connection: Any, error: BaseException, *, in_transaction: bool
+    statement: "AnyStatement",
+    connection: "ConnectionState",
+    error: BaseException,
+    *,
+    in_transaction: bool,
 ) -> Exchange:
     """Keep the session flags correct after a statement or a stream failed.
 

@@ -2,7 +2,7 @@
 
 import re
 from datetime import timezone
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import pymysql.converters
 import pymysql.err
@@ -399,3 +399,7 @@ class Call:
 
 def _variable(position: int) -> str:
     return f"@_dualdb_{position}"
+
+
+#: What a connection can send.
+AnyStatement = Union[Statement, Call]

@@ -10,6 +10,7 @@ from ..api.lock import Locks
 from ..api.target import Blocks
 from ..execution import steps
 from ..protocol.exchange import with_session_tracking
+from ..protocol.statements import AnyStatement
 from ..results import Row, RowCount
 from .borrowed_connection import BorrowedConnection
 from .lock import Lock
@@ -51,13 +52,15 @@ class MySQLClient(
     pool: Pool
     _pool_class = Pool
 
-    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute(self, statement: AnyStatement, until: Optional[float] = None) -> Any:
         transaction = self._current_transaction()
         if transaction is not None:
             return transaction._execute(statement, until)
         return self._execute_on_own_connection(statement, until)
 
-    def _execute_on_own_connection(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute_on_own_connection(
+        self, statement: AnyStatement, until: Optional[float] = None
+    ) -> Any:
         try:
             connection = self.pool.checkout(until)
         except BaseException as error:
@@ -69,7 +72,9 @@ class MySQLClient(
         finally:
             self.pool.release(connection)
 
-    def _execute_on(self, connection: Any, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute_on(
+        self, connection: Any, statement: AnyStatement, until: Optional[float] = None
+    ) -> Any:
         try:
             return run_plan(
                 with_session_tracking(statement, connection),

@@ -138,7 +138,7 @@ class _Call:
             self._release()
             self.plan.close()
 
-    def _resume_plan(self, resume: Callable[[Any], Optional[steps.Step]], value: Any) -> None:
+    def _resume_plan(self, resume: Callable[[Any], Optional[steps.Step]], value: object) -> None:
         """Go on with the plan until a statement is on its way, or somebody else has to
         perform its step, or it is over.
         """
@@ -163,7 +163,7 @@ class _Call:
         self._exchange = Resumable(with_session_tracking(step.statement, connection))
         self._resume_exchange(self._exchange.advance, None)
 
-    def _resume_exchange(self, resume: Callable[[Any], Optional[bytes]], value: Any) -> None:
+    def _resume_exchange(self, resume: Callable[[Any], Optional[bytes]], value: object) -> None:
         """Go on with the exchange until its next command is sent, or it is over."""
         connection = self.connection
         place = self._statement.executor

@@ -44,7 +44,7 @@ class Lock(BaseLock):
             raise self._lost_error()
 
     @ends_block
-    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
         connection = self._held()
         self._connection = None
         try:

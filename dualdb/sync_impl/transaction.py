@@ -11,6 +11,7 @@ from ..api.transaction import BaseTransaction
 from ..api.transaction_state import TransactionState
 from ..blocks import ends_block
 from ..execution import execute
+from ..protocol.statements import AnyStatement
 from ..protocol.transaction_commands import Verdict, commands_for
 from ..results import Row, RowCount
 from .borrowed_connection import BorrowedConnection
@@ -26,7 +27,7 @@ class Transaction(
 ):
     """A transaction, in threads: ``with db.transaction() as tx:``."""
 
-    def _execute(self, statement: Any, until: Optional[float] = None) -> Any:
+    def _execute(self, statement: AnyStatement, until: Optional[float] = None) -> Any:
         state = self._check()
         until = state.limit.clamp(until)
         if state.gate is None:
@@ -34,7 +35,9 @@ class Transaction(
         with self._turn(state, until):
             return self._execute_now(self._check(), statement, until)
 
-    def _execute_now(self, state: TransactionState, statement: Any, until: Optional[float]) -> Any:
+    def _execute_now(
+        self, state: TransactionState, statement: AnyStatement, until: Optional[float]
+    ) -> Any:
         self._check_caller(state)
         try:
             return run_plan(
@@ -80,7 +83,9 @@ class Transaction(
         self._opened(state)
 
     @ends_block
-    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> Optional[bool]:
+    def __exit__(
+        self, kind: object, error: Optional[BaseException], trace: object
+    ) -> Optional[bool]:
         self._leave(error)
         return isinstance(error, errors.Rollback)
 

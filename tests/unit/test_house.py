@@ -32,10 +32,10 @@ LONG_LINES: Dict[str, int] = {
     "sync_impl/connection.py": 1,
 }
 
-#: Arguments annotated with plain ``Any``, of a thousand; the goal is 30.
-MOST_ANY = 110
-#: Parallel assignments in a thousand lines; the goal is 1.
-MOST_PARALLEL = 5
+#: Arguments annotated with plain ``Any``, of a thousand.
+MOST_ANY = 30
+#: Parallel assignments in a thousand lines.
+MOST_PARALLEL = 1
 
 
 CLASSES: List[Tuple[str, ast.ClassDef]] = [

@@ -54,16 +54,17 @@ def test_a_character_that_the_connection_lacks_is_refused_before_it_is_sent() ->
 def test_after_a_doubtful_error_the_server_is_asked_for_its_flags(
     statement: Any, error: Any, in_transaction: bool, asks: bool
 ) -> None:
+    connection: Any = Readable(
+        max_rows=None,
+        text_encoding=UTF8,
+        dirty=False,
+        reset_after_call=False,
+        idle=True,
+        set_names=b"SET NAMES utf8mb4",
+    )
     exchange = with_session_tracking(
         statement,
-        Readable(
-            max_rows=None,
-            text_encoding=UTF8,
-            dirty=False,
-            reset_after_call=False,
-            idle=True,
-            set_names=b"SET NAMES utf8mb4",
-        ),
+        connection,
         in_transaction=in_transaction,
     )
     next(exchange)

@@ -140,7 +140,7 @@ def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_aga
     ],
 )
 def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) -> None:
-    connection = SimpleNamespace(
+    connection: Any = SimpleNamespace(
         max_rows=None,
         text_encoding=UTF8,
         dirty=False,
@@ -156,7 +156,7 @@ def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) 
 
 
 def test_a_statement_that_will_be_refused_touches_nothing_of_the_one_that_is_on_its_way() -> None:
-    connection = SimpleNamespace(
+    connection: Any = SimpleNamespace(
         max_rows=None,
         text_encoding=UTF8,
         idle=False,
