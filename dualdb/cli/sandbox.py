@@ -16,11 +16,25 @@ from .root import root
 
 
 @root.command(
-    example="dualdb sandbox --shards 3\ndualdb sandbox -- pytest tests/",
+    example=(
+        "dualdb sandbox --shards 3\ndualdb sandbox --shards 1 --replicas 1\n"
+        "dualdb sandbox --shards 1 --galera 3\ndualdb sandbox -- pytest tests/"
+    ),
     context_settings={"allow_interspersed_args": False},
 )
 @click.option(
     "--shards", type=click.IntRange(0, 20), default=2, show_default=True, help="How many shards."
+)
+@click.option(
+    "--replicas", type=click.IntRange(0, 5), default=0, help="Replicas of each database, by GTID."
+)
+@click.option(
+    "--galera",
+    type=click.IntRange(2, 5),
+    is_flag=False,
+    flag_value=2,
+    metavar="[NODES]",
+    help="Put each database on a Galera cluster, of 2 nodes if no number is given.",
 )
 @click.option("--program", help="The server program; the default is mariadbd or mysqld.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -30,6 +44,8 @@ def sandbox(
     ctx: click.Context,
     current: State,
     shards: int,
+    replicas: int,
+    galera: Optional[int],
     program: Optional[str],
     command: Tuple[str, ...],
 ) -> None:
@@ -40,7 +56,9 @@ def sandbox(
     """
     # SystemExit ends the block below, and with it the servers.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    with Sandbox(shards, program=program) as made:
+    if replicas and galera:
+        raise click.UsageError("--replicas and --galera exclude each other")
+    with Sandbox(shards, program=program, replicas=replicas, galera=galera or 0) as made:
         if command:
             ctx.exit(_run(command, made))
         _show(current, made)
@@ -65,12 +83,23 @@ def _run(command: Tuple[str, ...], made: Sandbox) -> int:
 
 
 def _show(current: State, made: Sandbox) -> None:
-    servers: Any = {str(name): f"{each.host}:{each.port}" for name, each in made.servers.items()}
+    members: Any = {
+        str(name): [f"{each.host}:{each.port}" for each in servers]
+        for name, servers in made.members.items()
+    }
     if current.json:
-        write_json_line({"url": made.url, "servers": servers, "directory": made.directory})
+        servers = {name: addresses[0] for name, addresses in members.items()}
+        write_json_line(
+            {
+                "url": made.url,
+                "servers": servers,
+                "members": members,
+                "directory": made.directory,
+            }
+        )
         return
     click.echo(f"export DUALDB_URL='{made.url}'")
     sys.stdout.flush()
-    for name, address in servers.items():
-        note(f"{name if name == 'global' else f'shard {name}'}: {address}")
+    for name, addresses in members.items():
+        note(f"{name if name == 'global' else f'shard {name}'}: {', '.join(addresses)}")
     note("Set DUALDB_URL as above in another terminal, and try: dualdb status. Ctrl-C ends it.")

@@ -13,25 +13,35 @@ from typing import Any, Dict, Iterable, List, Optional, Union
 from ..config import DatabaseConfig
 from ..topology.shard_map import DDL
 from . import reaper
+from .clusters import Galera, Replication
 from .server import Engine, Server
+
+#: ``"global"`` or a shard id.
+Name = Union[str, int]
 
 
 class Sandbox:
     """A server for the global database ``app_global`` with its shard table, and a
-    server for each shard's database ``app_shard_N``.
+    server for each shard's database ``app_shard_N``; or several servers for each.
 
     Args:
         shards: The number of shards, with ids from 1, or their ids.
         program: The server program; by default ``mariadbd``, or else ``mysqld``, on
             PATH.
         options: Further options for every server, such as ``["--general-log=1"]``.
+        replicas: The number of replicas of each database, which follow its primary by
+            GTID and are read-only.
+        galera: The number of nodes of each database's Galera cluster, at least 2; 0 for
+            a single server. With 2 nodes, either goes on alone.
 
     Raises:
         ServerMissing: (On entering.) No server is installed; the message names the
             package.
 
     Attributes:
-        servers: The Server objects: ``servers["global"]``, ``servers[1]`` and so on.
+        servers: The Server objects: ``servers["global"]``, ``servers[1]`` and so on; of
+            several, the primary or the first node.
+        members: All servers of each database, the primary first.
         directory: The directory with the servers' data.
 
     Example:
@@ -46,15 +56,25 @@ class Sandbox:
         *,
         program: Optional[str] = None,
         options: Optional[List[str]] = None,
+        replicas: int = 0,
+        galera: int = 0,
     ) -> None:
+        if replicas and galera:
+            raise ValueError("a database has replicas or is on a Galera cluster, not both")
+        if galera == 1:
+            raise ValueError("a Galera cluster has at least 2 nodes")
         self._ids: List[int] = (
             list(range(1, shards + 1)) if isinstance(shards, int) else list(shards)
         )
         self._program = program
-        self._options = options
+        self._options = options or []
+        self._sizes = (1 + replicas, galera)
         self._user = "app"
         self._password = secrets.token_urlsafe(12)
-        self.servers: Dict[Union[str, int], Server] = {}
+        self.servers: Dict[Name, Server] = {}
+        self.members: Dict[Name, List[Server]] = {}
+        self._replication: Optional[Replication] = None
+        self._clusters: Dict[Name, Galera] = {}
         self.directory = ""
         self._reaper: Optional[subprocess.Popen[bytes]] = None
 
@@ -68,7 +88,7 @@ class Sandbox:
     def start(self) -> None:
         """Start all servers, create the databases, the account and the shard table.
 
-        Takes about two seconds with MariaDB.
+        Takes about two seconds with MariaDB, and six with Galera.
         """
         self._engine = Engine(self._program)
         self.directory = tempfile.mkdtemp(prefix="dualdb-")
@@ -86,11 +106,15 @@ class Sandbox:
             # Servers start on copies of one data directory, because copying is faster
             # than initialising.
             self._engine.prepare(f"{self.directory}/template")
-            names: List[Union[str, int]] = ["global", *self._ids]
+            if self._sizes[1]:
+                self._prepare_galera()
+            names: List[Name] = ["global", *self._ids]
             for name in names:
-                self._server(name).launch()
-            for name in self.servers:
+                self._launch(name)
+            for name in names:
                 self._create_database(name)
+            for name in names:
+                self.wait_synced(name)
             self.servers["global"].run(
                 DDL.format(table="table_shard_config"), database=self._database("global")
             )
@@ -108,8 +132,9 @@ class Sandbox:
         if self._reaper is None:
             return
         self._reaper.communicate(b".")
-        for server in self.servers.values():
-            server.kill()
+        for members in self.members.values():
+            for server in members:
+                server.kill()
         self._reaper = None
 
     @property
@@ -127,9 +152,14 @@ class Sandbox:
             f"mysql://{config.user}:{self._password}@{config.host}:{config.port}/{config.database}"
         )
 
-    def config_of(self, name: Union[str, int]) -> DatabaseConfig:
-        """Return the configuration of ``"global"`` or of a shard's database."""
-        server = self.servers[name]
+    def config_of(self, name: Name, member: int = 0) -> DatabaseConfig:
+        """Return the configuration of ``"global"`` or of a shard's database.
+
+        Args:
+            name: ``"global"`` or a shard id.
+            member: Which of its servers; 0 is the primary, or the first node.
+        """
+        server = self.members[name][member]
         return DatabaseConfig(
             host=server.host,
             port=server.port,
@@ -148,11 +178,49 @@ class Sandbox:
         Returns:
             The server.
         """
-        server = self._server(shard_id)
-        server.launch()
+        server = self._launch(shard_id)
         self._create_database(shard_id)
+        self.wait_synced(shard_id)
         self._insert_row(shard_id, status)
         return server
+
+    def wait_synced(self, name: Name) -> None:
+        """Wait until every running server of a database has what its primary has now,
+        and every Galera node takes part.
+
+        Args:
+            name: ``"global"`` or a shard id.
+
+        Raises:
+            RuntimeError: That takes longer than a minute.
+        """
+        if name in self._clusters:
+            self._clusters[name].wait_synced()
+        elif self._replication is not None:
+            self._replication.wait_synced(self.servers[name], self._running(name)[1:])
+
+    def promote(self, name: Name, member: int = 1) -> Server:
+        """Make a replica the primary of its database; the running ones follow it.
+
+        It becomes ``servers[name]``, and the former primary, if it is running, its
+        replica. The shard table is not changed.
+
+        Args:
+            name: ``"global"`` or a shard id.
+            member: Which of its servers, by its place in ``members``.
+
+        Returns:
+            The new primary.
+        """
+        if self._replication is None:
+            raise ValueError("the databases have no replicas")
+        promoted = self.members[name][member]
+        others = [each for each in self._running(name) if each is not promoted]
+        self._replication.promote(promoted, others)
+        self.members[name].remove(promoted)
+        self.members[name].insert(0, promoted)
+        self.servers[name] = promoted
+        return promoted
 
     def set_status(self, shard_id: int, status: str) -> None:
         """Change a shard's row: active, inactive or maintenance."""
@@ -161,7 +229,7 @@ class Sandbox:
             f"UPDATE table_shard_config SET status = '{status}' WHERE shard_id = {int(shard_id)}",
         )
 
-    def run(self, name: Union[str, int], *statements: str) -> List[Any]:
+    def run(self, name: Name, *statements: str) -> List[Any]:
         """Run statements as root.
 
         Args:
@@ -174,24 +242,77 @@ class Sandbox:
         return self.servers[name].run(*statements, database=self._database(name))
 
     @staticmethod
-    def _database(name: Union[str, int]) -> str:
+    def _database(name: Name) -> str:
         return "app_global" if name == "global" else f"app_shard_{name}"
 
-    def _server(self, name: Union[str, int]) -> Server:
-        directory = f"{self.directory}/{name}"
-        shutil.copytree(f"{self.directory}/template", f"{directory}/data")
-        self.servers[name] = Server(self._engine, str(name), directory, self._options)
+    def _running(self, name: Name) -> List[Server]:
+        return [server for server in self.members[name] if server.is_running]
+
+    def _launch(self, name: Name) -> Server:
+        """Make a database's servers and launch them; of a Galera cluster the first,
+        which the others join.
+        """
+        count, nodes = self._sizes
+        if nodes:
+            self._clusters[name] = Galera(self._engine, f"dualdb-{name}", nodes)
+        elif count > 1 and self._replication is None:
+            self._replication = Replication(self._engine)
+        self.members[name] = [self._server(name, number) for number in range(max(count, nodes))]
+        self.servers[name] = self.members[name][0]
+        for server in self.members[name][: 1 if nodes else None]:
+            server.launch()
         return self.servers[name]
 
-    def _create_database(self, name: Union[str, int]) -> None:
+    def _server(self, name: Name, number: int) -> Server:
+        directory = f"{self.directory}/{name}" + (f"-{number + 1}" if number else "")
+        shutil.copytree(
+            f"{self.directory}/template",
+            f"{directory}/data",
+            ignore=shutil.ignore_patterns("auto.cnf"),  # with the UUID of a MySQL server
+        )
+        title = f"{name}" + (f" ({number + 1})" if number else "")
+        if name in self._clusters:
+            self._open_to_rsync(directory)
+            return self._clusters[name].node(number, title, directory, self._options)
+        more = [] if self._replication is None else self._replication.options(number)
+        return Server(self._engine, title, directory, [*more, *self._options])
+
+    def _prepare_galera(self) -> None:
+        """Give the template a cluster's state, so that copies of it can join."""
+        directory = f"{self.directory}/first"
+        os.mkdir(directory)
+        os.rename(f"{self.directory}/template", f"{directory}/data")
+        node = Galera(self._engine, "dualdb", 1).node(0, "first", directory, self._options)
+        try:
+            node.start()
+        finally:
+            node.stop()
+        os.rename(f"{directory}/data", f"{self.directory}/template")
+        os.unlink(f"{self.directory}/template/galera.cache")
+
+    def _open_to_rsync(self, directory: str) -> None:
+        """As root, rsync receives a copy of the data as nobody."""
+        if os.geteuid() == 0:
+            os.chmod(self.directory, 0o711)
+            os.chmod(directory, 0o711)
+            os.chmod(f"{directory}/data", 0o777)
+
+    def _create_database(self, name: Name) -> None:
         server = self.servers[name]
         database = self._database(name)
         server.wait()
+        others = self.members[name][1:]
         server.run(
             f"CREATE DATABASE `{database}` CHARACTER SET utf8mb4",
             f"CREATE USER '{self._user}'@'%' IDENTIFIED BY '{self._password}'",
             f"GRANT ALL ON `{database}`.* TO '{self._user}'@'%'",
         )
+        for other in others:
+            other.launch()
+        if self._replication is not None:
+            for other in others:
+                other.wait()
+            self._replication.link(server, others)
 
     def _insert_row(self, shard_id: int, status: str = "active") -> None:
         config = self.config_of(shard_id)

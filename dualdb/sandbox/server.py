@@ -198,14 +198,20 @@ class Server:
 
         A restart keeps the port.
         """
-        if self.is_running:
-            return
+        if not self.is_running:
+            self._launch([])
+
+    def command(self) -> List[str]:
+        """Return the command line that starts it."""
+        return self._engine.command(self.directory, self.port, self._options)
+
+    def _launch(self, options: List[str]) -> None:
         if not self.port:
             self.port = free_port(self)
         # In a new session, so that Ctrl-C does not reach the servers.
         with open(f"{self.directory}/log", "ab", opener=_private) as log:
             self._process = subprocess.Popen(
-                self._engine.command(self.directory, self.port, self._options),
+                [*self.command(), *options],
                 env=self._engine.environment(self.directory),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from typing import Any, List
 
+import pymysql.err
 import pytest
 from waiting import wait_for
 
@@ -110,6 +111,60 @@ def test_a_block_has_the_shard_table_and_databases() -> None:
         sandbox.servers[3].kill()
         assert repr(sandbox.servers[3]).endswith(", down>")
     assert_gone(directory)
+
+
+@pytest.mark.slow
+def test_replicas_follow_and_one_can_be_promoted() -> None:
+    with Sandbox(0, replicas=1) as sandbox:
+        assert [len(members) for members in sandbox.members.values()] == [2]
+        first, second = sandbox.members["global"]
+        with dualdb.DatabaseService(sandbox.config) as db:
+            db.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+            db.execute("INSERT INTO t VALUES (1)")
+        sandbox.wait_synced("global")
+        replica = dualdb.sync_impl.MySQLClient(sandbox.config_of("global", member=1))
+        assert replica.query("SELECT id FROM t") == [{"id": 1}]
+        with pytest.raises(dualdb.DatabaseError, match="read"):
+            replica.execute("INSERT INTO t VALUES (2)")
+        replica.close_pool()
+        first.kill()
+        assert sandbox.promote("global") is second
+        assert sandbox.servers["global"] is second
+        sandbox.run("global", "INSERT INTO t VALUES (2)")
+        assert sandbox.config.port == second.port
+
+
+@pytest.mark.slow
+def test_a_galera_cluster_goes_on_without_a_node_which_joins_again() -> None:
+    with Sandbox(0, galera=2) as sandbox:
+        directory = sandbox.directory
+        first, second = sandbox.members["global"]
+        sandbox.run("global", "CREATE TABLE t (id INT PRIMARY KEY)")
+        first.kill()
+        insert = "INSERT INTO app_global.t VALUES (1)"
+
+        def goes_on() -> bool:
+            try:
+                second.run(insert)
+            except pymysql.err.MySQLError:
+                return False
+            return True
+
+        wait_for(goes_on)
+        first.start()
+        sandbox.wait_synced("global")
+        found = first.run("SET SESSION wsrep_sync_wait = 1", "SELECT id FROM app_global.t")
+        assert found == [{"id": 1}]
+    assert_gone(directory)
+
+
+def test_replicas_and_galera_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="not both"):
+        Sandbox(replicas=1, galera=2)
+    with pytest.raises(ValueError, match="at least 2"):
+        Sandbox(galera=1)
+    with pytest.raises(ValueError, match="no replicas"):
+        Sandbox().promote("global")
 
 
 def test_no_server_is_an_error_that_names_the_package(
