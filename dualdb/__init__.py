@@ -58,6 +58,7 @@ from .errors import (
 )
 from .observability.digests import DigestStats
 from .observability.events import Event, PoolEvent, QueryEvent, TransactionEvent
+from .observability.health import DatabaseHealth, HealthReport
 from .observability.query_call import QueryCall
 from .pooling.base import PoolStats
 from .pooling.server_budget import ServerStats
@@ -92,6 +93,7 @@ __all__ = [
     "DataError",
     "DatabaseConfig",
     "DatabaseError",
+    "DatabaseHealth",
     "DatabaseService",
     "DeadlineExceeded",
     "Deadlock",
@@ -100,6 +102,7 @@ __all__ = [
     "Error",
     "Event",
     "HashBuckets",
+    "HealthReport",
     "IdLayout",
     "InOut",
     "IntegrityError",

@@ -35,6 +35,7 @@ from .observability.observers import Observers
 from .sharding.scatter import Keys, OnError, Policy
 from .topology import passwords, routing
 from .topology.allowed_hosts import AllowedHosts
+from .topology.health import HealthCheck
 from .topology.lifecycle import ServiceLifecycle
 from .topology.table_reader import DEFAULT_MAX_SHARDS
 
@@ -335,6 +336,7 @@ class Router(ServicePart):
             max_shards=max_shards,
             observers=self._observers,
         )
+        self._health = HealthCheck(self._lifecycle)
         self._resolver = routing.RouteResolver(
             self._lifecycle,
             absent_shard,

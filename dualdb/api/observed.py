@@ -1,6 +1,6 @@
 """What the application registers to observe a service's work."""
 
-from typing import Any, Callable, List, Literal, Optional, TypeVar, get_args, overload
+from typing import Any, Callable, Coroutine, List, Literal, Optional, TypeVar, get_args, overload
 
 from .. import errors
 from ..observability.digests import DigestOrder, DigestStats
@@ -14,9 +14,13 @@ from ..observability.events import (
     ShardEventName,
     TransactionEvent,
 )
+from ..observability.health import HealthReport
 from ..observability.observers import Interceptor, Observers
 from ..observability.query_call import QueryCall
+from ..topology.health import HealthCheck
+from ..topology.readiness import Require
 from .service_base import ServicePart
+from .typevars import InTasks, InThreads
 
 HookT = TypeVar("HookT", bound=Callable[[Any], Any])
 InterceptorT = TypeVar("InterceptorT", bound=Callable[[QueryCall], Any])
@@ -27,6 +31,7 @@ class Observed(ServicePart):
     """Hooks and interceptors."""
 
     _observers: Observers
+    _health: HealthCheck
 
     @overload
     def on(
@@ -100,6 +105,58 @@ class Observed(ServicePart):
             ValueError: There is no such event.
         """
         self._observers.off(event, hook)
+
+    @overload
+    def health(
+        self: InThreads,
+        *,
+        deep: bool = False,
+        timeout: float = 2.0,
+        require: Require = "global",
+    ) -> HealthReport: ...
+
+    @overload
+    def health(
+        self: InTasks,
+        *,
+        deep: bool = False,
+        timeout: float = 2.0,
+        require: Require = "global",
+    ) -> Coroutine[Any, Any, HealthReport]: ...
+
+    def health(
+        self,
+        *,
+        deep: bool = False,
+        timeout: float = 2.0,
+        require: Require = "global",
+    ) -> Any:
+        """Return whether the process works, whether it can serve calls, and which
+        databases respond.
+
+        It never fails because of a database, and never takes longer than ``timeout``,
+        whatever the servers do. ``live`` does not depend on any database.
+
+        Args:
+            deep: Ask each database, all at the same time; the outcome is used again for
+                a second. Otherwise what is known of it is used, without I/O: a server
+                counts as down from the first failed connect to the next that succeeds.
+            timeout: Seconds for asking.
+            require: What has to respond for ``ready``: "global", "all" (and all shards
+                in service), a number of shards, or shard ids, always together with the
+                global database.
+
+        Returns:
+            A HealthReport. ``as_dict()`` converts it for JSON.
+
+        Raises:
+            ParameterError: ``timeout`` or ``require`` is none.
+
+        Example:
+            >>> db.health(deep=True).state
+            'ok'
+        """
+        return self._run(self._health.check(deep=deep, timeout=timeout, require=require))
 
     def top(self, limit: int = 20, *, by: DigestOrder = "total") -> List[DigestStats]:
         """Return the statements that have taken the most time, without I/O.

@@ -191,6 +191,15 @@ async def _gather(gathering: steps.Gather) -> List[Any]:
     return await asyncio.gather(*[one(step) for step in gathering.steps])
 
 
+async def _run_within(step: steps.RunWithin) -> bool:
+    task = background_task(_attempt(step.step), "dualdb-within")
+    try:
+        await asyncio.wait({task}, timeout=max(0.0, step.until - time.monotonic()))
+    finally:
+        task.cancel()  # nothing, if it has ended
+    return task.done()
+
+
 async def _attempt(step: steps.Step) -> Any:
     try:
         return await run_step(step)
@@ -214,6 +223,7 @@ HANDLERS: Dict[type, Callable[[Any], Awaitable[Any]]] = {
     steps.PruneIdle: _prune_idle,
     steps.RunBlock: _run_block,
     steps.RunPlan: _run_inner,
+    steps.RunWithin: _run_within,
     steps.Sleep: _sleep,
     steps.WaitForKills: _wait_for_kills,
     steps.WaitUnused: _wait_unused,

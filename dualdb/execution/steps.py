@@ -244,6 +244,17 @@ class Gather(NamedTuple):
     max_concurrency: int = 32
 
 
+class RunWithin(NamedTuple):
+    """Run a step, and stop waiting for it at ``until``.
+
+    It may go on then, without anybody knowing its outcome. The result is whether it has
+    ended.
+    """
+
+    step: "Step"
+    until: float
+
+
 class FetchRow(NamedTuple):
     """Read the next row of a stream; the first one starts it.
 
@@ -325,8 +336,8 @@ class StopBackground(NamedTuple):
 
 Step = Union[
     Execute, Sleep, Connect, AwaitPermit, Open, CheckOut, Close, AbortInUse, WaitForKills,
-    WaitUnused, PruneIdle, Gather, FetchRow, RunPlan, RunBlock, AwaitUser, CallUser, Spawn,
-    Exclusive, CallHooks, StopBackground,
+    WaitUnused, PruneIdle, Gather, RunWithin, FetchRow, RunPlan, RunBlock, AwaitUser, CallUser,
+    Spawn, Exclusive, CallHooks, StopBackground,
 ]  # fmt: skip
 
 

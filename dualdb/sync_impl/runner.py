@@ -11,7 +11,7 @@ from .. import errors
 from ..execution import shutdown, steps
 from ..execution.resumable import Resumable
 from ..observability.observers import log_failure
-from .concurrency import gather
+from .concurrency import gather, workers
 
 log = logging.getLogger("dualdb")
 
@@ -137,6 +137,19 @@ def _gather(step: steps.Gather) -> List[Any]:
     return gather(step.steps, step.max_concurrency, _attempt)
 
 
+def _run_within(step: steps.RunWithin) -> bool:
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            _attempt(step.step)
+        finally:
+            ended.set()
+
+    workers.begin(work, 1)
+    return ended.wait(max(0.0, step.until - time.monotonic()))
+
+
 def _notify(hook: Callable[[], Any]) -> None:
     try:
         response = hook()
@@ -169,6 +182,7 @@ HANDLERS: Dict[type, Callable[[Any], Any]] = {
     steps.PruneIdle: _prune_idle,
     steps.RunBlock: _run_block,
     steps.RunPlan: _run_inner,
+    steps.RunWithin: _run_within,
     steps.Sleep: _sleep,
     steps.WaitForKills: _wait_for_kills,
     steps.WaitUnused: _wait_unused,

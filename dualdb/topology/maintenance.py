@@ -67,6 +67,7 @@ class Maintenance:
         self._clock = clock
         self._mark: Optional[object] = None
         self._failing: Set[str] = set()
+        self._seen_at = clock()
 
     def forked(self) -> None:
         """Reset to the state of a process without a background plan."""
@@ -81,12 +82,17 @@ class Maintenance:
         if self._mark is not None or self._manager.topology is None:
             return
         mark = self._mark = object()
+        self._seen_at = self._clock()
         try:
             yield steps.Spawn(self.loop(mark))
         except Exception as error:
             # Started again by the next refresh.
             self._mark = None
             log.error("the background maintenance cannot be started: %s", error)
+
+    def silent_for(self) -> float:
+        """Return the seconds since the loop was last seen."""
+        return self._clock() - self._seen_at
 
     def loop(self, mark: object) -> steps.Plan[None]:
         """Run until the service is closed; failures of its parts do not end it."""
@@ -95,7 +101,7 @@ class Maintenance:
         refresh_at = self._clock() + self.next_refresh_delay()
         try:
             while self._manager.topology is not None and self._mark is mark:
-                now = self._clock()
+                now = self._seen_at = self._clock()
                 pause = min(self.timing.interval, refresh_at - now, retry_at - now)
                 yield steps.Sleep(max(0.0, pause))
                 if self._clock() >= refresh_at:

@@ -535,3 +535,48 @@ GREETING = (
     + b"\x2d" + b"\x02\x00" + b"\x0f\x00" + b"\x15" + bytes(10)
     + b"saltsaltsalt\x00" + b"mysql_native_password\x00"
 )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_health_is_over_in_time_whatever_the_servers_do(
+    sandbox: Sandbox, io: IO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: List[Any] = []
+    hang = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+        if host == "hangs.invalid":
+            names.append(host)
+            hang.wait(20)
+            raise socket.gaierror(-2, "Name or service not known")
+        return look_up(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    db = io.Service(sandbox.config, refresh_interval=None)
+    with io.entered(db):
+        assert io(db.health(deep=True)).state == "ok"
+        sandbox.servers["global"].pause()
+        sandbox.servers[1].pause()
+        io.sleep(1.1)  # what was found is used for a second
+        began = time.monotonic()
+        report = io(db.health(deep=True, timeout=0.5))
+        assert time.monotonic() - began < 2.0
+        assert (report.state, report.live, report.ready) == ("degraded", True, False)
+        assert {name: each.state for name, each in report.databases.items()} == {
+            "global": "down", "shard 1": "down", "shard 2": "ok",
+        }  # fmt: skip
+        for name in ("global", 1):
+            sandbox.servers[name].resume()
+        io.sleep(1.1)
+        assert io(db.health(deep=True)).state == "ok"
+        sandbox.run("global", "UPDATE table_shard_config SET host='hangs.invalid' WHERE shard_id=2")
+        with contextlib.suppress(ShardUnavailable), io.deadline(0.3):
+            io(db.refresh())
+        began = time.monotonic()
+        report = io(db.health(deep=True, timeout=0.5))
+        assert time.monotonic() - began < 2.0
+        hang.set()
+        assert names, "the name was looked up"
+        assert report.databases["shard 2"].state == "down"
+        sandbox.run("global", "UPDATE table_shard_config SET host='127.0.0.1' WHERE shard_id=2")
