@@ -230,6 +230,12 @@ class RunBlock(NamedTuple):
     function: Callable[[Any], Any]
 
 
+class EnterBlock(NamedTuple):
+    """Enter a transaction's block; whoever yields this ends the transaction."""
+
+    transaction: Any
+
+
 class AwaitUser(NamedTuple):
     """Await an awaitable of the application: its next row, its progress; asyncio
     only.
@@ -286,7 +292,8 @@ class StopBackground(NamedTuple):
 
 Step = Union[
     Execute, Sleep, Connect, Open, CheckOut, Close, AbortInUse, WaitForKills, WaitUnused, PruneIdle,
-    Gather, FetchRow, RunPlan, RunBlock, AwaitUser, CallUser, Spawn, Exclusive, CallHooks,
+    Gather, FetchRow, RunPlan, RunBlock, EnterBlock, AwaitUser, CallUser, Spawn, Exclusive,
+    CallHooks,
     StopBackground,
 ]  # fmt: skip
 
