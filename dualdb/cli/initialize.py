@@ -4,8 +4,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 import click
 
-from ..coordination import idempotency
-from ..coordination import decision_log
+from ..coordination import decision_log, idempotency
 from ..directory import ids, tables
 from ..directory.keys import quoted
 from ..directory.sources import HashBuckets, KeyFunction, Source
