@@ -173,5 +173,16 @@ NO_SUCH_TABLE = 1146
 NO_SUCH_COLUMN = 1054
 NO_SUCH_SAVEPOINT = 1305
 
+#: A command does not fit the state of the session's XA transaction; also after the
+#: server has rolled it back.
+XA_STATE: FrozenSet[int] = frozenset(
+    {
+        1399,  # ER_XAER_RMFAIL
+        1402,  # ER_XA_RBROLLBACK
+        1613,  # ER_XA_RBTIMEOUT
+        1614,  # ER_XA_RBDEADLOCK
+    }
+)
+
 #: Codes for which ``Error.retryable`` is True.
 RETRYABLE: FrozenSet[int] = CONFLICT | LOCK_NOT_AVAILABLE | PASSING | TIDB_BACKOFF

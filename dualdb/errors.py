@@ -9,7 +9,18 @@ contains a password or a parameter value unless the server put it there.
 
 import re
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    List,
+    NoReturn,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    TypeVar,
+)
 
 import pymysql.err
 
@@ -439,6 +450,23 @@ class TransactionAborted(OperationalError):
         return bool(getattr(self.__cause__, "retryable", False))
 
 
+class PartialCommitError(OperationalError):
+    """A transaction with ``mode="best_effort"`` was committed on some databases and not
+    on others. It is not repeated: that would do the committed part twice.
+
+    A database is named by its shard id; None is the global one.
+    """
+
+    #: Where it was committed, in order.
+    committed: Tuple[Optional[int], ...] = ()
+    #: Where it was rolled back: nothing of it was applied.
+    failed: Tuple[Optional[int], ...] = ()
+    #: Where the answer to COMMIT was lost: it may or may not have been applied.
+    unknown: Tuple[Optional[int], ...] = ()
+
+    retryable = False
+
+
 #: Exception classes by error code, where PyMySQL's class is less specific.
 _BY_CODE: Dict[int, Type[Error]] = {
     code: cls
@@ -699,6 +727,37 @@ def shard_read_only(shard_id: int, why: str, retry_after: Optional[float] = None
     error.reason = reason
     error.retry_after = retry_after
     return error
+
+
+def partial_commit(
+    committed: Sequence[Optional[int]],
+    failed: Sequence[Optional[int]],
+    unknown: Sequence[Optional[int]],
+    cause: Error,
+) -> PartialCommitError:
+    """Make the error of a transaction that was committed on some databases alone.
+
+    Args:
+        committed: Where it was; shard ids, None for the global database.
+        failed: Where it was not.
+        unknown: Where that is not known.
+        cause: Why the others were not committed.
+    """
+    parts = [
+        f"{what} {', '.join('global' if each is None else f'shard {each}' for each in where)}"
+        for what, where in (
+            ("committed on", committed),
+            ("rolled back on", failed),
+            ("not known on", unknown),
+        )
+        if where
+    ]
+    error = PartialCommitError(f"{'; '.join(parts)}: {cause.summary}")
+    error.committed = tuple(committed)
+    error.failed = tuple(failed)
+    error.unknown = tuple(unknown)
+    error.__cause__ = cause
+    return error.with_context(cause.target, cause.shard_id, sent=True)
 
 
 def scatter_error(

@@ -25,6 +25,8 @@ from .api.service_life import ServiceLife
 from .api.shard_admin import ShardAdmin
 from .api.typevars import ClientT, ScatterT, TargetT
 from .config import DatabaseConfig
+from .coordination.coordinator import Coordinator
+from .coordination.decision_log import TABLE
 from .directory import keys as key_types
 from .directory.ids import IdGenerator, IdLayout
 from .directory.lookup import Environment, KeyDirectory
@@ -59,6 +61,7 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
     _target_class: Callable[..., TargetT]
     #: The implementation's target of several shards; see ``BaseScatter``.
     _scatter_class: Callable[..., ScatterT]
+    _coordinator: Coordinator
 
     _identity_of_session: Callable[..., Optional[int]]
 
@@ -207,6 +210,7 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
         keys: Optional[Keys] = None,
     ) -> ScatterT:
         return self._scatter_class(
+            self._coordinator,
             lambda: self._routes(named),
             self._refuse_inside_transaction,
             policy.checked(named),
@@ -276,6 +280,10 @@ class Router(ServicePart):
         slow_threshold: The seconds from which on a call is logged as slow, with its
             statement, without values, and the line of its caller; None for no log.
         digests: Count calls by statement, for ``top``.
+        xa_table: The table with the decisions about XA transactions, in the global
+            database; a second one has ``_lease`` after its name.
+        xa_grace: Seconds after which an XA transaction that its process has left is
+            finished in the background by another; None for no such work.
 
     Attributes:
         global_config: As given.
@@ -303,6 +311,8 @@ class Router(ServicePart):
         child_tasks: ChildTasks = "warn",
         slow_threshold: Optional[float] = None,
         digests: bool = False,
+        xa_table: str = TABLE,
+        xa_grace: Optional[float] = 10.0,
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
             raise TypeError(
@@ -359,6 +369,13 @@ class Router(ServicePart):
             membership.checked(child_tasks),
             self._observers,
         )
+        self._coordinator = Coordinator(
+            key_types.table_name(xa_table, "xa_table"),
+            xa_grace,
+            self._lifecycle.require_open,
+            self._callers_transactions,
+        )
+        self._lifecycle.maintenance.add_chore("finishing XA transactions", self._coordinator.tick)
         self._init_runtime()
         fork_safety.register(self)
 
@@ -366,6 +383,7 @@ class Router(ServicePart):
         self._init_runtime()
         self._lifecycle.forked()
         self._ids.forked()
+        self._coordinator.forked()
         if self._directory is not None:
             self._directory.forked()
         return self._restart_after_fork
@@ -446,6 +464,7 @@ class Router(ServicePart):
 
     def _stop(self, timeout: Optional[float]) -> steps.Plan[None]:
         yield from self._ids.release()
+        yield from self._coordinator.close()
         yield from self._lifecycle.stop(timeout)
 
     _awaits: bool

@@ -125,7 +125,9 @@ class BaseStream(Generic[MadeT]):
         if self._transaction is None:
             self._statement.check_outside_transaction()
             return False
-        self._transaction._check_caller(self._transaction._check())
+        state = self._transaction._check()
+        state.check_part(self._statement)
+        self._transaction._check_caller(state)
         self._connection = self._transaction._connection
         self._until = self._transaction._clamp(self._until)
         return True

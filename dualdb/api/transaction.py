@@ -193,6 +193,7 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
         if state.read_only:
             raise self._refusal()
         state.connection.dirty = True  # what is sent through it is not known here
+        state.wrote = True
         return state.connection.cursor(*args)
 
     def _new_transaction(self, options: TransactionOptions) -> TransactionT:
@@ -334,12 +335,15 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
         """Send a statement; find out whether the transaction is still there."""
         state = self._begun
         statement.check_in_transaction()
+        state.check_part(statement)
         if state.status is Status.LAPSED:
             yield from self._begin_again(state)
         with_tracking = exchange.with_session_tracking(
             statement, state.connection, in_transaction=True
         )
-        guarded = statement.calls and state.connection.profile.savepoints
+        # an XA branch refuses to be ended by a procedure
+        is_xa = state.options.xid is not None
+        guarded = statement.calls and state.connection.profile.savepoints and not is_xa
         if guarded:
             exchange.check_engine(statement, state.connection)
         result = yield from (self._guarded(state, with_tracking) if guarded else with_tracking)
@@ -416,7 +420,11 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
             translated.in_transaction = True
             state.fail(translated)
         elif isinstance(translated, errors.Error) and translated.sent:
-            if not connection.in_transaction or not connection.idle:
+            if (
+                not connection.in_transaction
+                or not connection.idle
+                or state.is_doomed_by(translated)
+            ):
                 state.fail(translated)
         elif not isinstance(translated, errors.Error) and not connection.idle:
             state.fail(error)

@@ -4,7 +4,7 @@ import enum
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from .. import deadlines, errors
+from .. import deadlines, error_codes, errors
 from ..protocol.transaction_commands import TransactionOptions, Verdict
 from . import membership
 from .time_limit import TimeLimit
@@ -148,6 +148,8 @@ class TransactionState:
         partially_committed: an implicit commit has committed a part of it.
         read_only: its shard took only reads when it began.
         gate: one call at a time, where children may join; an implementation's lock.
+        wrote: of a part of a transaction on several databases: it may have something to
+            commit.
     """
 
     def __init__(
@@ -168,6 +170,7 @@ class TransactionState:
         self.partially_committed = False
         self.read_only = bool(client._shard_read_only)
         self.gate: Any = None
+        self.wrote = False
         self._checked_out_at = client.pool.checked_out_at(connection)
 
     @property
@@ -187,6 +190,33 @@ class TransactionState:
             self.failure = errors.OperationalError(failure) if isinstance(failure, str) else failure
         if self.is_open:
             self.status = Status.FAILED
+
+    def check_part(self, statement: Any) -> None:
+        """Note what a statement means for a part of a transaction on several databases.
+
+        Raises:
+            InterfaceError: It would commit this part alone.
+        """
+        if not self.options.distributed:
+            return
+        if statement.commits:
+            raise errors.InterfaceError(
+                "a statement that commits, such as DDL, would end this part of a transaction on "
+                "several databases alone: use it outside"
+            ).with_context(self.client.name, self.client.shard_id, sent=False)
+        self.wrote = self.wrote or statement.calls or bool(statement.why_no_read)
+
+    def is_doomed_by(self, error: errors.Error) -> bool:
+        """Whether an error ends it although the server goes on: of a part of a
+        transaction on several databases, a lock that was not available has undone one
+        statement, and what follows would be committed without it.
+        """
+        return self.options.distributed and (
+            isinstance(
+                error, (errors.Deadlock, errors.LockWaitTimeout, errors.StatementInterrupted)
+            )
+            or error.errno in error_codes.XA_STATE
+        )
 
     def lapse(self) -> None:
         """A statement has committed it: as with autocommit off, another follows."""

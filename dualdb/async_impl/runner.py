@@ -118,6 +118,10 @@ async def _call_user(step: steps.CallUser) -> Any:
     return await answer if inspect.isawaitable(answer) else answer
 
 
+async def _enter_block(step: steps.EnterBlock) -> None:
+    await step.transaction.__aenter__()
+
+
 async def _close(step: steps.Close) -> None:
     for client in step.clients:
         client.pool.close()
@@ -215,6 +219,7 @@ HANDLERS: Dict[type, Callable[[Any], Awaitable[Any]]] = {
     steps.CallUser: _call_user,
     steps.CheckOut: _check_out,
     steps.Close: _close,
+    steps.EnterBlock: _enter_block,
     steps.Exclusive: _exclusive,
     steps.Execute: _execute,
     steps.FetchRow: _fetch_row,

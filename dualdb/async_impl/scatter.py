@@ -2,11 +2,13 @@
 
 from typing import Any, Coroutine, List, Optional
 
+from ..coordination.transaction import Distributes
 from ..execution import steps
 from ..results import CallResult, Row, RowCount, ScatterResult
 from ..sharding.merge import BaseMerge
 from ..sharding.scatter import BaseScatter, ScatterReads, ScatterWrites
 from ..sharding.subquery import Subquery
+from .coordination import DistributedTransaction
 from .results import Rows
 from .runner import Tasks
 from .stream import Stream
@@ -52,8 +54,10 @@ class Scatter(
         Coroutine[Any, Any, ScatterResult[RowCount]],
         Coroutine[Any, Any, ScatterResult[CallResult]],
     ],
+    Distributes[DistributedTransaction],
     BaseScatter[Rows, Merge],
 ):
     """Several shards as one target, in asyncio."""
 
     _merge_class = Merge
+    _distributed_class = DistributedTransaction

@@ -15,6 +15,7 @@ from . import (
     sql,
     status,
     tenant,
+    xa,
 )
 from .root import root as dualdb
 
@@ -34,4 +35,5 @@ __all__ = [
     "sql",
     "status",
     "tenant",
+    "xa",
 ]

@@ -4,7 +4,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 import click
 
-from ..coordination import idempotency
+from ..coordination import decision_log, idempotency
 from ..directory import ids, tables
 from ..directory.keys import quoted
 from ..directory.sources import HashBuckets, KeyFunction, Source
@@ -31,7 +31,7 @@ class NeededTable(NamedTuple):
 
 
 def needed_tables(
-    source: Source, shard_table: str, worker_table: str
+    source: Source, shard_table: str, worker_table: str, xa_table: str = decision_log.TABLE
 ) -> Dict[str, List[NeededTable]]:
     """The tables of the global database, and those of each shard's."""
     everywhere = [
@@ -66,6 +66,12 @@ def needed_tables(
             ids.WORKER_DDL.format(table=quoted(worker_table)),
         ),
         NeededTable(jobs.TABLE, "durable jobs", jobs.DDL),
+        NeededTable(xa_table, "decisions about XA transactions", decision_log.ddl(xa_table)),
+        NeededTable(
+            xa_table + decision_log.LEASE_SUFFIX,
+            "who finishes XA transactions that were left",
+            decision_log.lease_ddl(xa_table),
+        ),
         *everywhere,
     ]
     return {"global": found, "shard": everywhere}
@@ -96,6 +102,7 @@ def initialize(current: State, print_: bool, dry_run: bool) -> None:
         source,
         str(service.get("shard_table", "table_shard_config")),
         str(service.get("worker_table", "dualdb_worker")),
+        str(service.get("xa_table", decision_log.TABLE)),
     )
     if print_:
         if current.json:

@@ -28,15 +28,18 @@ def operations(
     db = current.open()
     if account is None:
         return db.operations
+    return db.operations.with_account(account, password_of(account, account_password))
+
+
+def password_of(account: str, account_password: Optional[str]) -> str:
+    """The password of ``--account``, which is asked for if there is no reference."""
     if account_password is None:
         if not sys.stdin.isatty():
             fail("--account needs --account-password-ref where nobody can be asked", USAGE)
-        password = str(click.prompt(f"Password of {account}", hide_input=True, err=True))
-    else:
-        if not is_reference(account_password):
-            fail("--account-password-ref is env:NAME or file:PATH", USAGE)
-        password = as_secret(account_password).get_secret_value()
-    return db.operations.with_account(account, password)
+        return str(click.prompt(f"Password of {account}", hide_input=True, err=True))
+    if not is_reference(account_password):
+        fail("--account-password-ref is env:NAME or file:PATH", USAGE)
+    return as_secret(account_password).get_secret_value()
 
 
 def account_options(command: Callable[..., Any]) -> Callable[..., Any]:

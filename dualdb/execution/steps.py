@@ -280,6 +280,12 @@ class RunBlock(NamedTuple):
     function: Callable[[Any], Any]
 
 
+class EnterBlock(NamedTuple):
+    """Enter a transaction's block; whoever yields this ends the transaction."""
+
+    transaction: Any
+
+
 class AwaitUser(NamedTuple):
     """Await an awaitable of the application: its next row, its progress; asyncio
     only.
@@ -337,7 +343,7 @@ class StopBackground(NamedTuple):
 Step = Union[
     Execute, Sleep, Connect, AwaitPermit, Open, CheckOut, Close, AbortInUse, WaitForKills,
     WaitUnused, PruneIdle, Gather, RunWithin, FetchRow, RunPlan, RunBlock, AwaitUser, CallUser,
-    Spawn, Exclusive, CallHooks, StopBackground,
+    Spawn, Exclusive, CallHooks, StopBackground, EnterBlock,
 ]  # fmt: skip
 
 

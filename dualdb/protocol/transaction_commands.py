@@ -55,6 +55,10 @@ class TransactionOptions(NamedTuple):
     timeout: Optional[float] = None
     #: When it must be over, by time.monotonic(), once ``timeout`` has begun to run.
     until: Optional[float] = None
+    #: It is a part of a transaction on several databases, which ends with the whole.
+    distributed: bool = False
+    #: The xid of its XA branch, as XA START has it.
+    xid: Optional[str] = None
 
     def begun(self) -> "TransactionOptions":
         """The same, with the time running from now on."""
@@ -100,6 +104,8 @@ class TransactionOptions(NamedTuple):
             )
             if is_asked
         ]
+        if self.xid is not None:
+            return [*commands, f"XA START {self.xid}".encode()]
         return [*commands, b"START TRANSACTION " + b", ".join(asked) if asked else b"BEGIN"]
 
 

@@ -445,8 +445,8 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
     one fails, a ScatterError carries what the others gave; with ``on_error="partial"``,
     or where ``min_ok`` of them answered, they are given, with the errors beside them. A
     shard that is suspended or cannot be reached is such an error, and never left out.
-    There is no transaction over several shards, and none of these calls is taken inside
-    one.
+    These calls are not taken inside a transaction on a shard. For a transaction on
+    several shards see ``transaction``.
     """
 
     def __init__(
@@ -595,6 +595,14 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
     def _not_by_keys(self) -> None:
         if self._keys is not None:
             raise errors.ParameterError("db.keys() cannot merge or aggregate: use db.shards([...])")
+
+    def _named_routes(self) -> Routes:
+        """The routes of the shards, for a transaction on them."""
+        if self._keys is not None:
+            raise errors.ParameterError(
+                "db.keys() has no transaction: use db.shards([...])"
+            ).with_context(None, sent=False)
+        return self._routes()
 
     def _plan(
         self,

@@ -4,6 +4,7 @@ Only I/O lives here; what it decides by is in ``dualdb`` itself.
 """
 
 from .client import MySQLClient, Target
+from .coordination import DistributedTransaction
 from .directory import Directory, Ids
 from .lock import Lock
 from .scatter import Merge, Scatter
@@ -15,6 +16,7 @@ from .transaction import Transaction
 __all__ = [
     "DatabaseService",
     "Directory",
+    "DistributedTransaction",
     "Ids",
     "Lock",
     "Merge",

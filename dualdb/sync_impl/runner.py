@@ -91,6 +91,10 @@ def _call_user(step: steps.CallUser) -> Any:
     return step.function(step.argument)
 
 
+def _enter_block(step: steps.EnterBlock) -> None:
+    step.transaction.__enter__()
+
+
 def _close(step: steps.Close) -> None:
     for client in step.clients:
         client.pool.close()
@@ -174,6 +178,7 @@ HANDLERS: Dict[type, Callable[[Any], Any]] = {
     steps.CallUser: _call_user,
     steps.CheckOut: _check_out,
     steps.Close: _close,
+    steps.EnterBlock: _enter_block,
     steps.Exclusive: _exclusive,
     steps.Execute: _execute,
     steps.FetchRow: _fetch_row,

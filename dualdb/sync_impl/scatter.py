@@ -2,11 +2,13 @@
 
 from typing import Any, List, Optional
 
+from ..coordination.transaction import Distributes
 from ..execution import steps
 from ..results import CallResult, Row, RowCount, ScatterResult
 from ..sharding.merge import BaseMerge
 from ..sharding.scatter import BaseScatter, ScatterReads, ScatterWrites
 from ..sharding.subquery import Subquery
+from .coordination import DistributedTransaction
 from .runner import Threads
 from .stream import Stream
 
@@ -48,8 +50,10 @@ class Scatter(
         ScatterResult[List[Any], Any],
     ],
     ScatterWrites[ScatterResult[RowCount], ScatterResult[CallResult]],
+    Distributes[DistributedTransaction],
     BaseScatter[List[Row], Merge],
 ):
     """Several shards as one target, in threads."""
 
     _merge_class = Merge
+    _distributed_class = DistributedTransaction

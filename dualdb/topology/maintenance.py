@@ -5,7 +5,7 @@ shards, and prunes idle connections.
 import logging
 import random
 import time
-from typing import Any, Callable, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Set, Tuple
 
 from .. import errors
 from ..execution import retry, steps
@@ -68,6 +68,16 @@ class Maintenance:
         self._mark: Optional[object] = None
         self._failing: Set[str] = set()
         self._seen_at = clock()
+        self._chores: List[Tuple[str, Callable[[], steps.Plan[None]]]] = []
+
+    def add_chore(self, what: str, chore: Callable[[], steps.Plan[None]]) -> None:
+        """Have something else done in each round.
+
+        Args:
+            what: What it is, for the log.
+            chore: Makes its plan, which must not take long.
+        """
+        self._chores.append((what, chore))
 
     def forked(self) -> None:
         """Reset to the state of a process without a background plan."""
@@ -123,6 +133,8 @@ class Maintenance:
                 yield from self._guarded("closing idle connections", self._prune())
                 yield from self._guarded("draining pools", self.reap_draining())
                 yield from self._guarded("calling hooks", self._manager.dispatch())
+                for what, chore in self._chores:
+                    yield from self._guarded(what, chore())
         finally:
             if self._mark is mark:
                 self._mark = None

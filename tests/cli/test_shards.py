@@ -37,6 +37,7 @@ CHANGING = {
     "init", "kill", "sql", "shards add", "shards set-status", "shards drain", "shards remove",
     "keys assign", "keys set", "keys forget", "keys set-bucket", "migrate up", "migrate down",
     "tenant purge", "jobs pause", "jobs resume", "jobs cancel", "jobs throttle", "jobs delete",
+    "xa recover", "xa resolve",
 }  # fmt: skip
 
 

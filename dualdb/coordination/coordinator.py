@@ -1,0 +1,323 @@
+"""What the XA transactions of one service share, and their recovery in its
+background.
+"""
+
+import logging
+import os
+import re
+import secrets
+import time
+import weakref
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+
+from .. import deadlines, errors
+from ..execution import steps
+from ..execution.detached import DetachedExecutor
+from ..topology.manager import Topology
+from . import recovery, xid
+from .commands import Command
+from .decision_log import DecisionLog
+from .protocol import Outcome
+
+log = logging.getLogger("dualdb")
+
+#: Seconds that one statement of the background may take.
+STATEMENT_TIMEOUT = 2.0
+#: The longest time between two looks for what was left, in seconds.
+MAX_PERIOD = 2.0
+#: Seconds between two looks where nobody has used XA yet.
+MAX_IDLE_PERIOD = 5.0
+#: Seconds between two deletions of rows of transactions that were not committed.
+FORGET_ABORTED_EVERY = 600.0
+#: The most rows that wait for their deletion; recovery deletes what is beyond.
+MOST_FINISHED = 10_000
+
+_FACTS = "SHOW VARIABLES WHERE Variable_name IN ('version', 'wsrep_on', 'xa_detach_on_prepare')"
+
+
+def is_mariadb(facts: Mapping[str, str]) -> bool:
+    """Return whether a server with these variables is a MariaDB."""
+    return "mariadb" in facts.get("version", "").lower()
+
+
+def why_no_xa(facts: Mapping[str, str]) -> Optional[str]:
+    """Return why a server cannot take part; None if it can.
+
+    Args:
+        facts: Its variables ``version``, ``wsrep_on`` and ``xa_detach_on_prepare``, as
+            far as it has them.
+    """
+    if facts.get("wsrep_on", "OFF").upper() in ("ON", "1"):
+        return "a node of a Galera cluster (wsrep_on=ON) has no XA"
+    if is_mariadb(facts):
+        return None
+    detaches = facts.get("xa_detach_on_prepare")
+    if detaches is None:
+        return f"XA needs MariaDB, or MySQL 8.0.29 or later, not {facts.get('version')}"
+    if detaches.upper() not in ("ON", "1"):
+        return (
+            "with xa_detach_on_prepare=OFF nobody can finish a prepared transaction while its "
+            "session is connected, and MySQL may crash"
+        )
+    return None
+
+
+def read_facts(client: Any, until: Optional[float] = None) -> steps.Plan[Dict[str, str]]:
+    """Read what ``why_no_xa`` needs."""
+    results = yield steps.Execute(DetachedExecutor(client), Command(_FACTS), until)
+    return {str(row["Variable_name"]): str(row["Value"]) for row in results[0].rows}
+
+
+class Sightings:
+    """Since when each prepared transaction has been seen.
+
+    Args:
+        grace: Seconds that a coordinator is given to finish it.
+        clock: Gives seconds.
+        wall_clock: Gives seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        grace: float,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._grace = grace
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._since: Dict[str, float] = {}
+
+    def ripe(self, gtrids: Iterable[str]) -> Set[str]:
+        """Return those of the transactions seen now that are to be finished.
+
+        One is, if it was seen for ``grace`` seconds; or if it began that long ago, by
+        its process' clock, and was seen for a second: a long transaction that is just
+        being committed is left alone.
+        """
+        now = self._clock()
+        wall = self._wall_clock()
+        self._since = {gtrid: self._since.get(gtrid, now) for gtrid in gtrids}
+        return {
+            gtrid
+            for gtrid, since in self._since.items()
+            if now - since >= self._grace
+            or (now - since >= min(1.0, self._grace) and wall - xid.begun_at(gtrid) >= self._grace)
+        }
+
+
+class Coordinator:
+    """The XA transactions of a service.
+
+    Args:
+        table: The name of the decision log.
+        grace: Seconds after which what a coordinator has left is finished in the
+            background; None for no background work.
+        topology: Gives the service's topology; raises ServiceNotOpen.
+        callers_transactions: Gives the transactions that the caller is in.
+        clock: Gives seconds.
+
+    Attributes:
+        log: The decision log.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        grace: Optional[float],
+        topology: Callable[[], Topology],
+        callers_transactions: Callable[[], Sequence[Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.grace = None if grace is None else deadlines.seconds(grace)
+        self._topology = topology
+        self._callers_transactions = callers_transactions
+        self._clock = clock
+        self.log = DecisionLog(table, lambda: self._topology().global_client)
+        self.forked()
+
+    def forked(self) -> None:
+        """Reset to the state of a process that has not used it."""
+        self._cluster = ""
+        host = re.sub(r"[^\w.-]", "_", os.uname().nodename)
+        self._owner = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
+        #: By client: it is a MariaDB.
+        self._mariadb: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+        #: Committed everywhere: their rows can be deleted.
+        self._finished: List[str] = []
+        #: Left by this process, with their shards: finished without grace.
+        self._left: Dict[str, Tuple[int, ...]] = {}
+        self._sightings = Sightings(self.grace or 0.0, self._clock)
+        self._next = self._next_forgetting = self._clock() + (self.grace or 0.0) / 2
+        self._warned: Set[int] = set()
+
+    # For transactions.
+
+    def global_route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
+        """The route to the global database."""
+        yield from ()
+        client: steps.Executor = self._topology().global_client
+        return client
+
+    def refuse_inside_transaction(self) -> None:
+        """Check that the global database can take part.
+
+        Raises:
+            InterfaceError: The caller has a transaction open there.
+        """
+        if any(each.shard_id is None for each in self._callers_transactions()):
+            raise errors.InterfaceError(
+                "the global database cannot take part: the same thread or task has a transaction "
+                "open there"
+            ).with_context("global", sent=False)
+
+    def check_server(self, client: Any) -> steps.Plan[None]:
+        """Check that a shard's server can take part.
+
+        Raises:
+            NotSupportedError: It cannot.
+            Error: It does not answer.
+        """
+        if client in self._mariadb:
+            return
+        facts = yield from read_facts(client, deadlines.deadline_after())
+        why = why_no_xa(facts)
+        if why is not None:
+            raise errors.NotSupportedError(f"no XA on {client.name}: {why}").with_context(
+                client.name, client.shard_id, sent=False
+            )
+        self._mariadb[client] = is_mariadb(facts)
+
+    def cluster(self) -> steps.Plan[str]:
+        """Return the name of the global database in xids.
+
+        Raises:
+            Error: It does not answer, or the log is missing and cannot be made.
+        """
+        if not self._cluster:
+            self._cluster = yield from self.log.cluster(deadlines.deadline_after())
+        return self._cluster
+
+    def ended(self, gtrid: str, shard_ids: Iterable[int], outcome: Outcome) -> None:
+        """Note what became of a transaction."""
+        if outcome.left:
+            self._left[gtrid] = tuple(shard_ids)
+        elif outcome.committed and outcome.logged and len(self._finished) < MOST_FINISHED:
+            self._finished.append(gtrid)
+        if isinstance(outcome.cause, errors.ProgrammingError):
+            self._cluster = ""  # the tables may have been made anew
+
+    # In the background.
+
+    def tick(self) -> steps.Plan[None]:
+        """Do what is due; called about once a second."""
+        yield from self.forget_finished()
+        if self.grace is None:
+            return
+        if self._left:
+            yield from self._finish_left()
+        now = self._clock()
+        if now >= self._next:
+            self._next = now + min(MAX_IDLE_PERIOD, max(1.0, self.grace / 2))
+            yield from self._sweep(min(MAX_PERIOD, max(0.5, self.grace / 4)))
+
+    def forget_finished(self) -> steps.Plan[None]:
+        """Delete the rows of transactions that this process has committed."""
+        finished = self._finished
+        if finished:
+            self._finished = []
+            yield from self.log.forget(finished, self._until())
+
+    def close(self) -> steps.Plan[None]:
+        """Delete those rows, and let another process have the lease."""
+        try:
+            yield from self.forget_finished()
+            if self._cluster:
+                yield from self.log.give_up_lease(self._owner, self._until())
+        except errors.Error as error:
+            log.info("rows of %s are left to recovery: %s", self.log.table, error)
+
+    def _until(self) -> float:
+        return self._clock() + STATEMENT_TIMEOUT
+
+    def _find_servers(self, shard_ids: Optional[Set[int]] = None) -> Dict[int, Any]:
+        return {
+            shard_id: lambda client=client: self._server(client)
+            for shard_id, client in self._topology().clients.items()
+            if shard_ids is None or shard_id in shard_ids
+        }
+
+    def _server(self, client: Any) -> steps.Plan[recovery.Server]:
+        if client not in self._mariadb:
+            facts = yield from read_facts(client, self._until())
+            self._mariadb[client] = is_mariadb(facts)
+        return recovery.Server(DetachedExecutor(client), self._mariadb[client])
+
+    def _finish_left(self) -> steps.Plan[None]:
+        """Finish what this process could not."""
+        if not self._cluster:
+            self._cluster = yield from self.log.cluster(self._until())
+        wanted = {shard_id for shards in self._left.values() for shard_id in shards}
+        found = yield from recovery.find(self._find_servers(wanted), self._cluster, self._until())
+        ended = yield from self._finish(found, set(self._left))
+        for gtrid in [*self._left]:
+            asked = all(shard_id in found.prepared for shard_id in self._left[gtrid])
+            if gtrid in ended or (asked and gtrid not in found.gtrids):
+                del self._left[gtrid]
+
+    def _sweep(self, period: float) -> steps.Plan[None]:
+        """Finish what others have left, if nobody else does."""
+        lease = yield from self.log.lease(self._owner, self._until())
+        if lease is None:
+            return
+        self._next = self._clock() + period
+        if not lease.free:
+            return
+        # longer than the time until it is renewed
+        if not (yield from self.log.take_lease(self._owner, period * 2 + 2.0, self._until())):
+            return
+        self._cluster = lease.cluster
+        rows = yield from self.log.rows(self._until(), committed=True)
+        found = yield from recovery.find(self._find_servers(), self._cluster, self._until())
+        self._warn(found)
+        ripe = self._sightings.ripe(found.gtrids)
+        yield from self._finish(found, ripe)
+        done = recovery.deletable(rows, found)
+        if done:
+            yield from self.log.forget(done, self._until())
+        if self._clock() >= self._next_forgetting:
+            self._next_forgetting = self._clock() + FORGET_ABORTED_EVERY
+            yield from self.log.forget_aborted(self._until())
+
+    def _finish(self, found: recovery.Found, gtrids: Set[str]) -> steps.Plan[Set[str]]:
+        """Finish transactions; return those of which nothing is left."""
+        done: Set[str] = set()
+        for gtrid, branches in recovery.by_transaction(found.branches).items():
+            if gtrid not in gtrids:
+                continue
+            ended = yield from recovery.finish(self.log, found.servers, branches, self._until())
+            if ended.pending:
+                log.info("the transaction %s is still prepared: %s", gtrid, ended.error)
+                continue
+            done.add(gtrid)
+            if ended.decision is None:
+                continue
+            log.warning(
+                "finished the transaction %s, which its coordinator had left prepared on %s: %s",
+                gtrid,
+                ", ".join(f"shard {each.shard_id}" for each in branches),
+                ended.decision.value,
+            )
+        return done
+
+    def _warn(self, found: recovery.Found) -> None:
+        """Log once which servers do not list what is prepared."""
+        for shard_id, error in found.failed.items():
+            if shard_id not in self._warned and errors.is_server_error(error):
+                self._warned.add(shard_id)
+                log.warning(
+                    "prepared transactions on shard %d cannot be listed, so nobody finishes them "
+                    "(MySQL needs the privilege XA_RECOVER_ADMIN): %s",
+                    shard_id,
+                    error,
+                )

@@ -1,0 +1,217 @@
+"""Finishing what a coordinator has left: any process can, at any time.
+
+A branch that is prepared is committed if the log says so. Otherwise the log is made to
+say "abort" first, and then it is rolled back. So it is safe beside coordinators that
+are alive, and beside other recoveries.
+"""
+
+import dataclasses
+import enum
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+from .. import errors
+from ..execution.steps import Execute, Executor, Gather, Plan, RunPlan
+from .commands import Command
+from .decision_log import KEEP_COMMITTED, Decision, DecisionLog, LogRow
+from .protocol import NOTHING_TO_COMMIT, UNKNOWN_XID
+from .xid import Prepared, Xid, prepared_of
+
+#: Lists what a server has prepared, with data that no character set spoils: MariaDB
+#: gives bytes, MySQL hex digits where it is asked for them.
+LIST_ON_MARIADB = "XA RECOVER"
+LIST_ON_MYSQL = "XA RECOVER CONVERT XID"
+
+
+class Server(NamedTuple):
+    """The server of a shard.
+
+    Attributes:
+        executor: Sends there, on any session.
+        is_mariadb: It is a MariaDB.
+    """
+
+    executor: Executor
+    is_mariadb: bool
+
+
+@dataclasses.dataclass
+class Found:
+    """What is prepared where.
+
+    Attributes:
+        prepared: By shard id, for the shards that answered.
+        failed: The errors of the others, by shard id.
+        servers: By shard id, for the shards that answered.
+    """
+
+    prepared: Dict[int, Prepared] = dataclasses.field(default_factory=dict)
+    failed: Dict[int, errors.Error] = dataclasses.field(default_factory=dict)
+    servers: Dict[int, Server] = dataclasses.field(default_factory=dict)
+
+    @property
+    def branches(self) -> List[Xid]:
+        """This service's branches."""
+        return [xid for prepared in self.prepared.values() for xid in prepared.own]
+
+    @property
+    def gtrids(self) -> Set[str]:
+        """The names of the transactions they are parts of."""
+        return {xid.gtrid for xid in self.branches}
+
+
+#: Makes the plan that finds the server of a shard.
+FindServer = Callable[[], Plan[Server]]
+
+
+def find(
+    servers: Mapping[int, FindServer], cluster: str, until: Optional[float] = None
+) -> Plan[Found]:
+    """List what is prepared on every shard, at the same time.
+
+    Args:
+        servers: How each shard's server is found.
+        cluster: The name of the global database.
+        until: The deadline, by time.monotonic().
+    """
+    found = Found()
+    members = [
+        RunPlan(_find_on(shard_id, server, cluster, until)) for shard_id, server in servers.items()
+    ]
+    if not members:
+        return found
+    outcomes: List[Any] = yield Gather(tuple(members), 16)
+    for shard_id, outcome in zip(servers, outcomes):
+        if isinstance(outcome, errors.Error):
+            found.failed[shard_id] = outcome
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            found.servers[shard_id], found.prepared[shard_id] = outcome
+    return found
+
+
+def _find_on(
+    shard_id: int, find_server: FindServer, cluster: str, until: Optional[float]
+) -> Plan[Tuple[Server, Prepared]]:
+    server = yield from find_server()
+    return server, (yield from _prepared_on(server, cluster, shard_id, until))
+
+
+def _prepared_on(
+    server: Server, cluster: str, shard_id: int, until: Optional[float]
+) -> Plan[Prepared]:
+    command = Command(LIST_ON_MARIADB if server.is_mariadb else LIST_ON_MYSQL)
+    results = yield Execute(server.executor, command, until)
+    return prepared_of(results[0].rows, cluster, shard_id)
+
+
+class Ended(NamedTuple):
+    """What became of one transaction's branches.
+
+    Attributes:
+        decision: What was carried out; None where the log did not answer, or somebody
+            else was faster.
+        pending: The branches that are still prepared.
+        error: Why.
+    """
+
+    decision: Optional[Decision]
+    pending: Tuple[Xid, ...] = ()
+    error: Optional[errors.Error] = None
+
+
+def finish(
+    log: DecisionLog,
+    servers: Mapping[int, Server],
+    branches: Sequence[Xid],
+    until: Optional[float] = None,
+) -> Plan[Ended]:
+    """Finish the prepared branches of one transaction.
+
+    Args:
+        log: The decision log.
+        servers: Those of the branches' shards.
+        branches: The branches.
+        until: The deadline, by time.monotonic().
+    """
+    try:
+        decision = yield from log.settle(branches[0].gtrid, until)
+    except errors.Error as error:
+        return Ended(None, tuple(branches), error)
+    members = [RunPlan(_end(servers[xid.shard_id], xid, decision, until)) for xid in branches]
+    outcomes: List[Any] = yield Gather(tuple(members), 16)
+    pending: List[Xid] = []
+    cause: Optional[errors.Error] = None
+    for xid, outcome in zip(branches, outcomes):
+        if isinstance(outcome, errors.Error):
+            cause = outcome
+            pending.append(xid)
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        elif outcome is BranchEnd.OWNED:
+            pending.append(xid)
+    acted = BranchEnd.DONE in outcomes
+    return Ended(decision if acted else None, tuple(pending), cause)
+
+
+class BranchEnd(enum.Enum):
+    """What became of one branch."""
+
+    DONE = "the decision was carried out"
+    GONE = "somebody else has ended it"
+    OWNED = "the session that prepared it is connected, and has to end it"
+
+
+def _end(server: Server, xid: Xid, decision: Decision, until: Optional[float]) -> Plan[BranchEnd]:
+    """Carry a decision out on one shard."""
+    words = "COMMIT" if decision is Decision.COMMIT else "ROLLBACK"
+    try:
+        yield Execute(server.executor, Command(f"XA {words} {xid.sql}"), until)
+    except errors.Error as error:
+        if error.errno == NOTHING_TO_COMMIT:
+            return BranchEnd.DONE
+        if error.errno != UNKNOWN_XID:
+            raise
+        # MariaDB answers so while the session that prepared it is connected, too.
+        now = yield from _prepared_on(server, xid.cluster, xid.shard_id, until)
+        return BranchEnd.OWNED if xid in now.own else BranchEnd.GONE
+    return BranchEnd.DONE
+
+
+def deletable(rows: Iterable[LogRow], found: Found) -> List[str]:
+    """Return the transactions of which nothing is left to be committed.
+
+    Args:
+        rows: The rows of committed transactions, read before ``found``.
+        found: What is prepared.
+    """
+    left = found.gtrids
+    return [
+        row.gtrid
+        for row in rows
+        if row.decision is Decision.COMMIT
+        and row.gtrid not in left
+        and row.age >= KEEP_COMMITTED
+        and (row.shard_ids or not found.failed)  # what was forced names no shards
+        and all(shard_id in found.prepared for shard_id in row.shard_ids)
+    ]
+
+
+def by_transaction(branches: Iterable[Xid]) -> Dict[str, List[Xid]]:
+    """Group branches by their transactions, the oldest first."""
+    grouped: Dict[str, List[Xid]] = {}
+    for xid in sorted(branches):
+        grouped.setdefault(xid.gtrid, []).append(xid)
+    return grouped

@@ -1,0 +1,51 @@
+"""Transactions on several databases, in threads."""
+
+from typing import Any, Optional
+
+from ..blocks import ends_block
+from ..coordination.transaction import BaseDistributedTransaction, Branch
+from ..errors import Rollback
+from ..execution import steps
+from ..protocol.transaction_commands import TransactionOptions
+from .runner import Threads
+from .transaction import Transaction
+
+
+class PartTransaction(Branch, Transaction):
+    """One database's part of a transaction on several, in threads."""
+
+    def _new_transaction(self, options: TransactionOptions) -> Transaction:
+        state = self._check()
+        return Transaction(steps.fixed_route(state.client), state, options=options)
+
+
+class DistributedTransaction(Threads, BaseDistributedTransaction[PartTransaction]):
+    """A transaction on several databases, in threads: ``with db.shards([1,
+    2]).transaction() as tx:``.
+    """
+
+    def _new_part(self, route: steps.Route, options: TransactionOptions) -> PartTransaction:
+        return PartTransaction(route, options=options)
+
+    def __enter__(self) -> "DistributedTransaction":
+        self._run(self._begin())
+        return self
+
+    @ends_block
+    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> Optional[bool]:
+        if self._open:
+            self._run(self._finish(error))
+        return isinstance(error, Rollback)
+
+    def rollback(self) -> None:
+        """Roll back on every database now.
+
+        The transaction is over then: nothing more can be sent in it, and its block ends
+        without an error.
+
+        Raises:
+            InterfaceError: It is over already, or has not begun.
+        """
+        self._check_begun()
+        self._rolled_back = True
+        self._run(self._finish(None))
