@@ -84,16 +84,21 @@ def current(service: object) -> "BaseScope[Any]":
     Raises:
         InterfaceError: There is none.
     """
-    found = [each for each in _scopes.get() if each.service is service]
-    for each in reversed(found):
-        if each.open:
-            return each
-    if found:
+    found = innermost(service)
+    if found is not None:
+        return found
+    if any(each.service is service for each in _scopes.get()):
         raise errors.InterfaceError("the scope in which this task or thread was started has ended")
     raise errors.InterfaceError(
         "there is no scope here: db.current is for code inside `with db.scope(...)`, "
         "in the same task, or in a thread that runs in a copy of its context"
     )
+
+
+def innermost(service: object) -> "Optional[BaseScope[Any]]":
+    """Return the caller's innermost open scope of a service; None if there is none."""
+    found = [each for each in _scopes.get() if each.service is service and each.open]
+    return found[-1] if found else None
 
 
 def check_lock(service: object, shard_id: int) -> None:

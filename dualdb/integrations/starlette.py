@@ -1,25 +1,19 @@
 """Responses for Starlette and FastAPI whose rows are sent as they arrive."""
 
-import base64
-import datetime
 import itertools
-import json
 from typing import Any, AsyncIterator, Callable, Iterator, List, Mapping, Optional, Union
 
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
-from typing_extensions import Literal
 
 from ..async_impl import Merge as AsyncMerge
 from ..async_impl import Stream as AsyncStream
 from ..sync_impl import Merge, Stream
 from .asgi import DatabaseMiddleware, lifespan
+from .encoding import MEDIA_TYPES, Format, RowsEncoder
 
 __all__ = ["DatabaseMiddleware", "RowsResponse", "lifespan"]
-
-#: Bytes after which rows are sent.
-CHUNK = 1 << 14
 
 #: Rows that are read at a time where reading needs a thread.
 BATCH = 200
@@ -51,18 +45,17 @@ class RowsResponse(StreamingResponse):
         self,
         rows: Rows,
         *,
-        format: Literal["ndjson", "json"] = "ndjson",
+        format: Format = "ndjson",
         encode: "Optional[Callable[[Any], Any]]" = None,
         status_code: int = 200,
         headers: Optional[Mapping[str, str]] = None,
     ) -> None:
         self._rows = rows
-        array = format == "json"
         super().__init__(
-            _chunks(_iterate(rows), encode or _plain, array=array),
+            _chunks(_iterate(rows), RowsEncoder(format, encode)),
             status_code,
             headers,
-            "application/json" if array else "application/x-ndjson",
+            MEDIA_TYPES[format],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,32 +110,9 @@ def _batches(rows: Iterator[Any]) -> Iterator[List[Any]]:
         batch = list(itertools.islice(rows, BATCH))
 
 
-async def _chunks(
-    rows: AsyncIterator[Any], encode: Callable[[Any], Any], *, array: bool
-) -> AsyncIterator[bytes]:
-    separator = ",\n" if array else "\n"
-    text = "[" if array else ""
-    first = True
+async def _chunks(rows: AsyncIterator[Any], encoder: RowsEncoder) -> AsyncIterator[bytes]:
     async for row in rows:
-        if not first:
-            text += separator
-        first = False
-        text += json.dumps(row, default=encode, separators=(",", ":"))
-        if len(text) >= CHUNK:
-            yield text.encode()
-            text = ""
-    if array:
-        text += "]"
-    elif not first:
-        text += "\n"
-    yield text.encode()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    return str(value)
+        chunk = encoder.add(row)
+        if chunk:
+            yield chunk
+    yield encoder.end()
