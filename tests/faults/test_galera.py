@@ -2,105 +2,24 @@
 node cannot do.
 """
 
-import os
-import shutil
-import tempfile
-from typing import Any, Dict, Iterator, List
+from typing import Any, Iterator, List
 
-import pymysql.err
 import pytest
+from clusters import galera
 from io_kinds import IO
 from waiting import wait_for
 
 from dualdb import DatabaseConfig, Deadlock, NotSupportedError
-from dualdb.sandbox.server import Engine, Server, free_port
+from dualdb.sandbox.server import Server
 
 pytestmark = pytest.mark.slow
-
-NODES = ("one", "other")
-PROVIDER = "/usr/lib/galera/libgalera_smm.so"
-
-
-def options(name: str, ports: Dict[str, int]) -> List[str]:
-    port, copied, missed = ports[name], ports[f"{name}: a copy"], ports[f"{name}: what it missed"]
-    provider = f"base_host=127.0.0.1; base_port={port}; gmcast.listen_addr=tcp://127.0.0.1:{port}; "
-    return [
-        "--wsrep-on=ON",
-        f"--wsrep-provider={PROVIDER}",
-        "--wsrep-cluster-name=dualdb",
-        "--wsrep-cluster-address=gcomm://"
-        + ",".join([f"127.0.0.1:{ports[each]}" for each in NODES]),
-        f"--wsrep-node-address=127.0.0.1:{port}",
-        f"--wsrep-sst-receive-address=127.0.0.1:{copied}",
-        "--wsrep-sst-method=rsync",
-        (
-            f"--wsrep-provider-options={provider}ist.recv_addr=127.0.0.1:{missed}; "
-            "gcache.size=8M; gcache.page_size=8M"
-        ),
-        "--binlog-format=ROW",
-        "--innodb-autoinc-lock-mode=2",
-    ]
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[List[Server]]:
-    engine = Engine()
-    if not engine.is_mariadb or not os.path.exists(PROVIDER):
-        raise RuntimeError(
-            "these tests need MariaDB with Galera (Debian and Ubuntu: apt-get install "
-            "mariadb-server galera-4)"
-        )
-    directory = tempfile.mkdtemp(prefix="dualdb-galera-")
-    one, other = f"{directory}/one", f"{directory}/other"
-    names = [f"{name}{use}" for name in NODES for use in ("", ": a copy", ": what it missed")]
-    ports = {name: free_port(engine) for name in names}
-    for each in (one, other):
-        os.mkdir(each)
-    engine.prepare(f"{one}/data")
-    first = Server(engine, "one", one, [*options("one", ports), "--wsrep-new-cluster"])
-    second = Server(engine, "other", other, options("other", ports))
-    try:
-        first.start()
-        first.run(
-            "CREATE DATABASE app",
-            "CREATE USER u@'%' IDENTIFIED BY 'p'",
-            "GRANT ALL ON app.* TO u@'%'",
-        )
-        first.run("CREATE TABLE app.accounts (id INT PRIMARY KEY, cents INT NOT NULL)")
-        # The other begins with a copy, so that it is sent what came since and nothing
-        # else. Where that is received it is nobody's account.
-        first.stop()
-        shutil.copytree(
-            f"{one}/data", f"{other}/data", ignore=shutil.ignore_patterns("galera.cache")
-        )
-        for path, mode in ((directory, 0o711), (other, 0o711), (f"{other}/data", 0o777)):
-            os.chmod(path, mode)
-        first.start()
-        second.start()
-        for node in (first, second):
-            wait_until_synced(node)
-        yield [first, second]
-    finally:
-        second.stop()
-        first.stop()
-        shutil.rmtree(directory)
-
-
-def wait_until_synced(node: Server) -> None:
-    """Wait through a time in which a joining node refuses, or closes connections."""
-
-    def is_synced() -> bool:
-        assert node.is_running, node.log()[-4000:]
-        try:
-            (state,) = node.run("SHOW STATUS LIKE 'wsrep_local_state_comment'")
-        except (OSError, pymysql.err.MySQLError):
-            return False
-        return bool(state["Value"] == "Synced")
-
-    try:
-        wait_for(is_synced, 60, every=0.05)
-    except AssertionError as error:
-        raise AssertionError(f"{node} is not synced: {error}\n{node.log()[-4000:]}") from None
+    with galera(2) as cluster:
+        cluster.nodes[0].run("CREATE TABLE app.accounts (id INT PRIMARY KEY, cents INT NOT NULL)")
+        yield cluster.nodes
 
 
 @pytest.fixture
