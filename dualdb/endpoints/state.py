@@ -127,7 +127,7 @@ class Endpoint:
         """Record that the server refused a statement because it is not the primary, or
         not in service.
         """
-        self.role = Role.UNKNOWN
+        self.role = Role.OUT
         self.failure = "it refused a statement"
         self.retry_at = at + FIRST_RETRY
         self.retire(at)

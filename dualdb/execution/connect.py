@@ -207,15 +207,18 @@ def _round(
         breaker.record_success()
         _report_recovery(pool)
         return None
-    return _no_host(pool, failure, clock())
+    all_tried = len(attempt.candidates) == len(endpoints.all)
+    return _no_host(pool, failure, clock(), all_tried=all_tried)
 
 
-def _no_host(pool: Pool, failure: errors.ConnectionFailed, now: float) -> errors.ConnectionFailed:
+def _no_host(
+    pool: Pool, failure: errors.ConnectionFailed, now: float, *, all_tried: bool
+) -> errors.ConnectionFailed:
     """Record a round in which no host was used; return the error of all of them."""
     endpoints = pool.endpoints
     if failure.errno is None or failure.retryable:
         failure = endpoints.no_primary().with_context(pool.name, pool.shard_id, sent=False)
-    if endpoints.undecided or not failure.retryable:
+    if endpoints.undecided or not failure.retryable or not all_tried:
         pool.breaker.record_success(failure)
     else:
         pool.breaker.record_failure(now, failure)

@@ -19,7 +19,7 @@ from ..observability.observers import NOBODY, Observers
 from ..protocol import tls
 from ..protocol.connection_state import ConnectionState, KillState
 from ..protocol.row_decoder import DecoderName
-from .circuit_breaker import CircuitBreaker
+from .circuit_breaker import LONGEST, LONGEST_OF_SEVERAL, CircuitBreaker
 from .retry_budget import RetryBudget
 from .server_budget import ServerBudget, budget_of
 from .session_killer import SessionKiller
@@ -111,7 +111,6 @@ class BasePool:
         self._resets_always = config.reset == "always"
         self._tls: Optional[ssl.SSLContext] = None
         self.opened = self._timeouts = 0
-        self.breaker = CircuitBreaker()
         #: The hosts behind its name.
         self.endpoints = Endpoints(
             () if config.unix_socket is not None else config.hosts, config.endpoint_policy
@@ -191,7 +190,11 @@ class BasePool:
 
     def _reset(self) -> None:
         """Reset to a pool without connections."""
-        self.breaker = CircuitBreaker(failure=self.breaker.failure)
+        known = getattr(self, "breaker", None)
+        self.breaker = CircuitBreaker(
+            failure=None if known is None else known.failure,
+            longest=LONGEST_OF_SEVERAL if self.endpoints.several else LONGEST,
+        )
         self.retry_budget = RetryBudget()
         self._kills = SessionKiller(self.name, self.KILL_RETRY_INTERVAL, self._report_kill)
         #: By id() of each connection in use: a weak reference, the time of its

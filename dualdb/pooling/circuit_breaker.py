@@ -12,9 +12,11 @@ from .. import errors
 
 #: Consecutive failed connects that open the circuit.
 THRESHOLD = 3
-#: Seconds until an open circuit allows a probe, at first and at most.
+#: Seconds until an open circuit allows a probe, at first and at most; and at most where
+#: several hosts are probed, each of which has a pause of its own.
 SHORTEST = 0.5
 LONGEST = 10.0
+LONGEST_OF_SEVERAL = 1.0
 
 
 class CircuitBreaker:
@@ -26,14 +28,17 @@ class CircuitBreaker:
     Args:
         spread: Returns a random number from 0 to 1, for jitter.
         failure: The error of the last connect; None if it succeeded.
+        longest: The most seconds until an open circuit allows a probe.
     """
 
     def __init__(
         self,
         spread: Callable[[], float] = random.random,
         failure: Optional[errors.ConnectionFailed] = None,
+        longest: float = LONGEST,
     ) -> None:
         self._spread = spread
+        self._longest = longest
         self._lock = threading.Lock()
         self._failures = 0
         self._opened = 0  # number of openings since it was last closed
@@ -91,7 +96,7 @@ class CircuitBreaker:
             self.failure = copy.copy(failure)
             if self._probing or self._failures >= THRESHOLD:
                 # Jitter of up to a half, so that processes do not probe in step.
-                span = min(LONGEST, SHORTEST * 2.0 ** min(self._opened, 16)) * (
+                span = min(self._longest, SHORTEST * 2.0 ** min(self._opened, 16)) * (
                     0.5 + 0.5 * self._spread()
                 )
                 self._opened += 1
