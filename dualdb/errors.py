@@ -218,6 +218,9 @@ class ParameterError(ProgrammingError, TypeError, ValueError):
     drivers' ``query % params`` raises for the same mistakes.
     """
 
+    #: A session that parses literals otherwise may accept it; see ``sql.literals``.
+    _depends_on_style = False
+
 
 class PacketTooLarge(ParameterError):
     """The statement with its parameters exceeds the server's ``max_allowed_packet``.
