@@ -630,6 +630,16 @@ def cut_own_frames(error: Error) -> None:
 DRIVER_ERRORS = (pymysql.err.MySQLError, OSError, EOFError)
 
 
+def reason_of(error: BaseException) -> str:
+    """Return an error's text for a status, an event or a log line: its reason, or its
+    message and code, not the drivers' ``(2003, '...')``.
+    """
+    reason: Optional[str] = getattr(error, "reason", None)
+    if reason:
+        return reason
+    return error.summary if isinstance(error, Error) else str(error)
+
+
 def shard_unavailable(
     shard_id: int, reason: str, retry_after: Optional[float] = None
 ) -> ShardUnavailable:
@@ -677,7 +687,7 @@ def scatter_error(
     """
     failed = ", ".join(
         [
-            f"shard {shard_id}: {getattr(error, 'reason', None) or error.summary}"
+            f"shard {shard_id}: {reason_of(error)}"
             for shard_id, error in sorted(result.errors.items())
         ]
     )

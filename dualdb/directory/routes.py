@@ -296,7 +296,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             version,
             named=session is None,
             absent=self.absent_shard,
-            failure=None if failure is None else str(failure),
+            failure=None if failure is None else errors.reason_of(failure),
         )
         return self._as_refused(found)
 
@@ -315,7 +315,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             try:
                 check()
             except errors.CrossShardError as error:
-                return found._replace(target=None, reason=reason, detail=str(error))
+                return found._replace(target=None, reason=reason, detail=errors.reason_of(error))
         return found
 
     # Scopes.
