@@ -245,6 +245,9 @@ class ParameterError(ProgrammingError, TypeError, ValueError):
     drivers' ``query % params`` raises for the same mistakes.
     """
 
+    #: A session that parses literals otherwise may accept it; see ``sql.literals``.
+    _depends_on_style = False
+
 
 class PacketTooLarge(ParameterError):
     """The statement with its parameters exceeds the server's ``max_allowed_packet``.
@@ -694,6 +697,16 @@ def not_supported_by_engine(feature: str, what: str, engine: str) -> NotSupporte
     return error
 
 
+def reason_of(error: BaseException) -> str:
+    """Return an error's text for a status, an event or a log line: its reason, or its
+    message and code, not the drivers' ``(2003, '...')``.
+    """
+    reason: Optional[str] = getattr(error, "reason", None)
+    if reason:
+        return reason
+    return error.summary if isinstance(error, Error) else str(error)
+
+
 def shard_unavailable(
     shard_id: int, reason: str, retry_after: Optional[float] = None
 ) -> ShardUnavailable:
@@ -772,7 +785,7 @@ def scatter_error(
     """
     failed = ", ".join(
         [
-            f"shard {shard_id}: {getattr(error, 'reason', None) or error.summary}"
+            f"shard {shard_id}: {reason_of(error)}"
             for shard_id, error in sorted(result.errors.items())
         ]
     )

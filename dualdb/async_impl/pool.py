@@ -139,6 +139,8 @@ class Pool(BasePool):
         if killer is not None and killer.get_loop() is asyncio.get_running_loop():
             await asyncio.wait({killer}, timeout=seconds)
             killer.cancel()
+            # it still closes what it has open, which needs no answer
+            await asyncio.wait({killer}, timeout=seconds)
 
     async def checkout(self, until: Optional[float] = None) -> Connection:
         """An idle connection, connected and alive, for the caller alone until

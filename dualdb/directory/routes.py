@@ -35,6 +35,32 @@ IdsT = TypeVar("IdsT")  # the Ids of threads or of asyncio
 ScopeT = TypeVar("ScopeT")  # the Scope of threads or of asyncio
 
 
+class KeyRoute:
+    """The route of calls for a key.
+
+    Args:
+        key: The key.
+        route: Finds the executor of its shard.
+        identify: Returns the shard id, without I/O.
+    """
+
+    def __init__(
+        self, key: object, route: steps.Route, identify: Callable[[], Optional[int]]
+    ) -> None:
+        self._key = key
+        self._route = route
+        self.identify = identify
+
+    def __call__(self, until: Optional[float] = None) -> steps.Plan[Any]:
+        return self._route(until)
+
+    def __str__(self) -> str:
+        try:
+            return f"key {self._key!r} of shard {self.identify()}"
+        except errors.RoutingError:
+            return f"key {self._key!r}"
+
+
 class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
     """Targets by key and by scope, and where a call would go."""
 
@@ -94,12 +120,12 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         shard_id = directory.immediate(key)
         if shard_id is None:
             directory.cached_as(key)
-            return self._target_class(
-                partial(self._route_of_key, key), partial(self._identity_of_key, key)
-            )
-        return self._target_class(
-            partial(self._keyed_route, self._shard_route(shard_id), None), lambda: shard_id
-        )
+            looked_up = partial(self._route_of_key, key)
+            route = KeyRoute(key, looked_up, partial(self._identity_of_key, key))
+        else:
+            known = partial(self._keyed_route, self._shard_route(shard_id), None)
+            route = KeyRoute(key, known, lambda: shard_id)
+        return self._target_class(route, route.identify)
 
     def keys(
         self,
@@ -296,7 +322,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             version,
             named=session is None,
             absent=self.absent_shard,
-            failure=None if failure is None else str(failure),
+            failure=None if failure is None else errors.reason_of(failure),
         )
         return self._as_refused(found)
 
@@ -315,7 +341,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             try:
                 check()
             except errors.CrossShardError as error:
-                return found._replace(target=None, reason=reason, detail=str(error))
+                return found._replace(target=None, reason=reason, detail=errors.reason_of(error))
         return found
 
     # Scopes.

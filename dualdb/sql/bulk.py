@@ -5,7 +5,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 from ..errors import ParameterError
 from . import lexer
-from .literals import DEFAULT_STYLE, LiteralStyle, StyleDependent
+from .literals import DEFAULT_STYLE, LiteralStyle, refused_by_style
 from .parameters import Params, bind, has_placeholders
 
 # One table, its columns, VALUES, one row, and ON DUPLICATE KEY UPDATE or the like. ~
@@ -78,13 +78,13 @@ class Chunk(NamedTuple):
             backslash_escapes: The style of the session.
 
         Raises:
-            StyleDependent: A row is invalid in this style.
+            ParameterError: A row is invalid in this style.
         """
         head, _, tail = _parts(self.sql) or ("", self.sql, "")
         rows: List[str] = []
         for row in self.texts if backslash_escapes else self.plain:
             if row is None:
-                raise StyleDependent(
+                raise refused_by_style(
                     "a placeholder is within quotes in the literal style of this session"
                 )
             rows.append(row)
@@ -155,7 +155,9 @@ class Chunks:
         style = self._style._replace(backslash_escapes=not self._style.backslash_escapes)
         try:
             return bind(self._template, params, style)
-        except StyleDependent:
+        except ParameterError as error:
+            if not error._depends_on_style:
+                raise
             return None
 
     def rest(self) -> Optional[Chunk]:

@@ -37,8 +37,13 @@ class LiteralStyle(NamedTuple):
 DEFAULT_STYLE = LiteralStyle()
 
 
-class StyleDependent(ParameterError):
-    """The value is invalid in this literal style, but may be valid in another."""
+def refused_by_style(message: str) -> ParameterError:
+    """Return the error for what is invalid in one literal style, but may be valid in
+    another.
+    """
+    error = ParameterError(message)
+    error._depends_on_style = True
+    return error
 
 
 #: IN () is a syntax error, and NOT IN (NULL) is never true; an empty subquery is
@@ -90,8 +95,8 @@ def literal(value: object, style: LiteralStyle = DEFAULT_STYLE) -> str:
 
     Raises:
         ParameterError: The type is not supported, the number is not finite, or the
-            value differs from its copy as a built-in type.
-        StyleDependent: It is an aware datetime, and the session's time zone is unknown.
+            value differs from its copy as a built-in type; or it is an aware datetime,
+            and the session's time zone is unknown.
 
     Example:
         >>> literal(("it's", 5))
@@ -249,7 +254,7 @@ def _whole(value: int) -> str:
 def _moment(value: datetime.datetime, style: LiteralStyle) -> str:
     if value.tzinfo is not None:
         if style.time_zone is None:
-            raise StyleDependent(
+            raise refused_by_style(
                 "a datetime with a time zone requires a configured time zone of the session, as in "
                 'DatabaseConfig(time_zone="+00:00"); otherwise pass '
                 "value.astimezone(zone).replace(tzinfo=None)"

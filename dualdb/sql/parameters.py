@@ -7,7 +7,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Sequence, Tu
 
 from ..errors import ParameterError
 from . import lexer
-from .literals import DEFAULT_STYLE, EMPTY_LIST, LiteralStyle, StyleDependent, write
+from .literals import DEFAULT_STYLE, EMPTY_LIST, LiteralStyle, refused_by_style, write
 
 #: Parameters of a statement: a tuple or list for ``%s``, a mapping for ``%(name)s``,
 #: None to send the statement unchanged.
@@ -35,8 +35,8 @@ def bind(sql: str, params: Params, style: LiteralStyle = DEFAULT_STYLE) -> str:
         style: How the session parses literals.
 
     Raises:
-        ParameterError: The number, a name, or the type of a parameter is wrong.
-        StyleDependent: The same, but it may be valid in a session of another style.
+        ParameterError: The number, a name, or the type of a parameter is wrong; perhaps
+            only in this style (``_depends_on_style``).
 
     Example:
         >>> bind("SELECT %s, %s", (1, "a"))
@@ -82,13 +82,16 @@ def bind_early(sql: str, params: Params) -> Tuple[str, bool]:
     """
     try:
         return bind(sql, params), False
-    except StyleDependent as error:
+    except ParameterError as error:
+        if not error._depends_on_style:
+            raise
         refused = error
     for backslash_escapes in (True, False):
         try:
             return bind(sql, params, LiteralStyle(backslash_escapes, timezone.utc)), True
-        except StyleDependent:
-            continue
+        except ParameterError as error:
+            if not error._depends_on_style:
+                raise
     raise refused
 
 
@@ -168,8 +171,9 @@ def _refused(error: Exception, place: str = "") -> ParameterError:
     # A ParameterError is a TypeError and a ValueError.
     if isinstance(error, RecursionError):
         return ParameterError(f"{place}a sequence among the parameters contains itself")
-    cls = type(error) if isinstance(error, ParameterError) else ParameterError
-    return cls(f"{place}{error}")
+    refused = ParameterError(f"{place}{error}")
+    refused._depends_on_style = isinstance(error, ParameterError) and error._depends_on_style
+    return refused
 
 
 def _check_places(sql: str, found: _Placeholders, texts: Sequence[str]) -> None:
@@ -179,7 +183,7 @@ def _check_places(sql: str, found: _Placeholders, texts: Sequence[str]) -> None:
     places = [place for place in _PLACEHOLDER.finditer(sql) if not place["percent"]]
     for number, (place, text) in enumerate(zip(places, texts)):
         if number in found.quoted and not _NUMBER.fullmatch(text):
-            raise StyleDependent(
+            raise refused_by_style(
                 f"{place[0]!r} at character {place.start()} is within quotes or a comment: a "
                 "parameter brings its own quotes (only a number may stand there)"
             )

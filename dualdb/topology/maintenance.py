@@ -241,5 +241,5 @@ def _report(client: Any, failure: Optional[Exception], outcome: Optional[Excepti
             log.info("%s database initialized: %s", client.name, client.config.address)
         return
     if failure is None and not isinstance(outcome, errors.ServiceNotOpen):
-        reason = getattr(outcome, "reason", None) or outcome
+        reason = errors.reason_of(outcome)
         log.error("%s cannot be reached and is retried in the background: %s", client.name, reason)

@@ -231,7 +231,7 @@ class TopologyManager:
             return
         shard: Optional[Shard] = topology.shard_map.shards.get(shard_id)
         name: ShardEventName = "shard_up" if failure is None else "shard_down"
-        reason = None if failure is None else str(failure)
+        reason = None if failure is None else errors.reason_of(failure)
         version = topology.shard_map.version
         self.observers.post(Event(name, version, shard_id, shard, shard, reason))
 

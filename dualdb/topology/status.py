@@ -13,7 +13,7 @@ from typing import (
     Union,
 )
 
-from .. import deadlines
+from .. import deadlines, errors
 from ..execution import steps
 from ..execution.detached import DetachedExecutor
 from ..observability.events import Event, ShardEventName
@@ -135,7 +135,7 @@ def shard_status(shard: Shard, client: Any) -> ShardStatus:
     failure = None if client is None else client.pool.breaker.failure
     return ShardStatus(
         "unreachable" if failure is not None else shard.status.value,
-        shard.reason if failure is None else str(failure),
+        shard.reason if failure is None else errors.reason_of(failure),
         shard.name,
         None if shard.config is None else shard.config.address,
         None if client is None else client.stats(),
@@ -212,8 +212,10 @@ def health(topology: "Topology") -> steps.Plan[Dict[str, Any]]:
 
 
 def _part_of_health(shard: Shard, answer: object) -> Dict[str, Any]:
-    if shard.in_service and not isinstance(answer, Exception):
-        return {"healthy": True, "status": shard.status.value}
+    reason = shard.reason
+    if shard.in_service:
+        if not isinstance(answer, Exception):
+            return {"healthy": True, "status": shard.status.value}
+        reason = errors.reason_of(answer)
     found: Dict[str, Any] = {"healthy": False, "status": shard.status.value}
-    reason = (getattr(answer, "reason", None) or str(answer)) if shard.in_service else shard.reason
     return {**found, "error": reason} if reason else found

@@ -103,7 +103,7 @@ class TableReader:
             authentication.forget_locals(error)
             self.failures += 1
             if isinstance(error, errors.Error):
-                self.failure = str(error)
+                self.failure = errors.reason_of(error)
                 raise
             self.failure = f"{type(error).__name__}: {error}"
             raise errors.InternalError(

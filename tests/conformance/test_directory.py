@@ -684,6 +684,9 @@ def test_where_a_call_would_go(mapping: Any, io: IO, open_service: Callable[...,
         assert (found.target, found.reason) == (target, reason), asked
         assert found.detail
         assert found.map_version == service.status().version
+    unreachable = db.explain_route(shard_id=5).detail
+    assert "(2003)" in unreachable
+    assert "(2003," not in unreachable
     io(db.shard_id_of(2))
     io(db.directory.get(99))
     assert db.explain_route(key=2).target == "shard 2"
@@ -691,6 +694,17 @@ def test_where_a_call_would_go(mapping: Any, io: IO, open_service: Callable[...,
     for wrong in ({"shard_id": 1, "key": 1}, {"shard_id": "1"}, {"session": session("1")}):
         with pytest.raises(ParameterError):
             db.explain_route(**wrong)
+    assert "(2003)" in str(db.status().shards[5].reason)
+    assert "(2003)" in io(db.health_check())["shards"][5]["error"]
+
+
+def test_a_target_shows_its_key(mapping: Any, io: IO, open_service: Callable[..., Any]) -> None:
+    db = open_service(directory=LookupTable())
+    assert repr(db.key(2)).endswith("Target key 2>")
+    io(db.shard_id_of(2))
+    assert repr(db.key(2)).endswith("Target key 2 of shard 2>")
+    computed = open_service(shard_of_key=len)
+    assert repr(computed.key("a")).endswith("Target key 'a' of shard 1>")
 
 
 def test_a_target_knows_which_database_it_is(

@@ -254,11 +254,16 @@ def test_the_figures_are_there_without_asking_anybody(
 ) -> None:
     client = make_client(pool_size=2, max_overflow=1, pool_timeout=0.1)
     assert client.stats() == dualdb.PoolStats(3, 0, 0, 0, 0, 0, "closed")
-    with io.entered(client.transaction()) as tx:
-        io(tx.query("SELECT 1"))
-        assert client.stats()[:5] == (3, 1, 0, 0, 1)
-        outcomes = io.concurrently([lambda: client.query("SELECT SLEEP(0.4)")] * 3)
-    assert sum(isinstance(outcome, PoolTimeout) for outcome in outcomes) == 1
+    streams = [client.stream("SELECT 1 UNION SELECT 2") for _ in range(2)]
+    for stream in streams:
+        io.next_row(stream)
+    assert client.stats()[:5] == (3, 2, 0, 0, 2)
+    with io.entered(client.transaction()):
+        with pytest.raises(PoolTimeout):
+            io.in_other_caller(lambda: client.query("SELECT 1"))
+        for stream in streams:
+            io.collect(stream)
+        assert client.stats()[:5] == (3, 1, 2, 0, 3)
     assert client.stats() == dualdb.PoolStats(3, 0, 2, 0, 3, 1, "closed")
 
 

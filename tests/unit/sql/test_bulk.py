@@ -8,7 +8,7 @@ from dualdb import ParameterError
 from dualdb.protocol.exchange import TextEncoding
 from dualdb.protocol.statements import Bulk
 from dualdb.sql.bulk import Chunk, Chunks
-from dualdb.sql.literals import LiteralStyle, StyleDependent
+from dualdb.sql.literals import LiteralStyle
 
 
 def chunks(sql: str, rows: Any, most_rows: int, most_bytes: int) -> Iterator[Chunk]:
@@ -138,14 +138,14 @@ def test_a_row_of_a_statement_that_only_one_kind_of_session_takes() -> None:
         chunk = cut.rest()
         assert chunk is not None
         assert chunk.text(backslash_escapes=escapes) == sql.replace("%s", "'x'")
-        with pytest.raises(StyleDependent):
+        with pytest.raises(ParameterError):
             chunk.text(backslash_escapes=not escapes)
         for reads in (True, False):
             exchange = Bulk(chunk).exchange(TextEncoding("utf8", reads))
             if reads is escapes:
                 assert next(exchange) == sql.replace("%s", "'x'").encode()
             else:
-                with pytest.raises(StyleDependent):
+                with pytest.raises(ParameterError):
                     next(exchange)
 
 
