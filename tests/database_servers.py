@@ -265,13 +265,13 @@ class Databases:
             self._empty(shard_id, "trades")
 
     def _shard_table(self) -> Any:
-        """Its definition and its rows; None where there is none."""
+        """Its definition and its rows; None where a test has changed its columns."""
         try:
             return (
                 self.run("global", "SHOW CREATE TABLE table_shard_config"),
                 self.run("global", "SELECT * FROM table_shard_config ORDER BY shard_id"),
             )
-        except pymysql.err.ProgrammingError:
+        except pymysql.err.MySQLError:
             return None
 
     def _empty(self, name: Name, table: str) -> None:

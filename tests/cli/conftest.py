@@ -1,11 +1,18 @@
 """The command on private servers, in this process."""
 
-from typing import Any, Iterator
+from typing import Any, Iterator, List
 
 import pytest
 from cli_command import TRADES, Command
 
 from dualdb.sandbox import Sandbox
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """What needs servers of its own is slow."""
+    for item in items:
+        if "cli_servers" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

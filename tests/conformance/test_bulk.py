@@ -42,6 +42,7 @@ def test_rows_of_any_iterable_are_written_in_chunks(
     assert io(target(db).executemany(INSERT, [])) == 0
 
 
+@pytest.mark.slow
 def test_more_than_the_server_takes_at_once(db: Any, io: IO, table: Any) -> None:
     rows = [(number, "x" * 600_000) for number in range(30)]
     assert io(db.shard(1).executemany(INSERT, rows)) == 30

@@ -182,6 +182,7 @@ def test_a_change_elsewhere_is_seen_when_the_cache_is_over(
     assert io(db.directory.get(1)) == 2
 
 
+@pytest.mark.slow
 def test_many_callers_assign_the_same_keys_once(keyed: Any, io: IO, mapping: Any) -> None:
     keys = list(range(1000, 1010))
 
@@ -200,6 +201,7 @@ def test_many_callers_assign_the_same_keys_once(keyed: Any, io: IO, mapping: Any
     assert [stored[keys[n % len(keys)]] for n in range(50)] == answers
 
 
+@pytest.mark.slow
 def test_threads_and_tasks_assign_the_same_keys_once(mapping: Any) -> None:
     keys = list(range(2000, 2005))
     answers: Dict[int, List[int]] = {key: [] for key in keys}
@@ -259,6 +261,7 @@ def test_assigning_needs_a_unique_index(
         io(db.key(2).query("SELECT 1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "extra"),
     [
@@ -601,6 +604,7 @@ def _cut_off_from_global(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(db.global_client.pool, "checkout", refuse)
 
 
+@pytest.mark.slow
 def test_writes_by_key_stop_when_the_map_is_too_old(
     mapping: Any, io: IO, open_service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -648,6 +652,7 @@ def test_a_lease_shorter_than_the_refresh_is_refused(io: IO, databases: Database
             io.Service(databases.config, **options)
 
 
+@pytest.mark.slow
 def test_where_a_call_would_go(mapping: Any, io: IO, open_service: Callable[..., Any]) -> None:
     from types import SimpleNamespace
 

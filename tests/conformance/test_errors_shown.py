@@ -99,7 +99,6 @@ def test_a_fault_of_another_kind_keeps_all_its_frames(db: Any, io: IO) -> None:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

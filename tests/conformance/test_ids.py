@@ -128,6 +128,7 @@ def test_ids_go_on_while_a_renewal_fails_and_stop_with_the_lease(
     assert io(numbered.ids.next(1)) > 0
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_repeats_nothing(numbered: Any, io: IO) -> None:
     generator, offset = numbered._ids, {"seconds": 0.0}
     generator._wall = lambda: time.time() + offset["seconds"]

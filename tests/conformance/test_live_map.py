@@ -175,6 +175,7 @@ def test_a_transaction_that_was_cut_is_not_committed(
     assert users(databases, 1) == []
 
 
+@pytest.mark.slow
 def test_maintenance_refuses_at_once_and_ends_by_itself(
     live: Any, io: IO, databases: Databases
 ) -> None:
@@ -283,6 +284,7 @@ def test_a_refused_password_has_the_table_read_before_it_is_an_error(
     databases.run(1, f"DROP USER {account}@'%'")
 
 
+@pytest.mark.slow
 def test_a_bad_row_is_set_apart_and_mends_without_a_restart(
     live: Any, io: IO, databases: Databases
 ) -> None:
@@ -329,6 +331,7 @@ def test_a_password_may_be_a_reference(
     )
 
 
+@pytest.mark.slow
 def test_a_host_that_is_not_allowed_is_sent_nothing(
     open_service: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
@@ -547,6 +550,7 @@ def test_a_new_shard_is_looked_for_however_short_ago_the_table_was_read(
         )
 
 
+@pytest.mark.slow
 def test_what_is_idle_in_a_transaction_is_cut_on_the_server_too(
     open_service: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
@@ -629,6 +633,7 @@ def test_a_table_that_loses_its_rows_is_not_believed(
     assert (dict(still.status().shards), still.status().problems) == ({}, ())
 
 
+@pytest.mark.slow
 def test_a_strange_row_does_not_end_the_refreshing(live: Any, io: IO, databases: Databases) -> None:
     databases.run("global", "ALTER TABLE table_shard_config ADD max_connections DECIMAL(40,0)")
     databases.run(

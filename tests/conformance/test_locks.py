@@ -84,6 +84,7 @@ def held_for(io: IO, client: Any, seconds: float) -> Any:
     return io.block(lambda: client.lock("taken", timeout=30), body)
 
 
+@pytest.mark.slow
 def test_who_waits_gets_it_afterwards(client: Any, io: IO) -> None:
     one, other = sorted(io.concurrently([held_for(io, client, 0.2)] * 2))
     assert one[1] < other[0]
@@ -98,6 +99,7 @@ def test_a_read_timeout_is_not_in_its_way(io: IO, databases: Databases) -> None:
     io(client.close_pool())
 
 
+@pytest.mark.slow
 def test_a_deadline_and_an_interrupt_end_the_wait(
     client: Any, io: IO, databases: Databases
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_deadline_that_passes_inside_does_not_lose_it(
     assert client.stats().opened == 1, "its session is used again"
 
 
+@pytest.mark.slow
 def test_a_lock_that_nobody_holds_any_more_is_released(
     client: Any, io: IO, databases: Databases
 ) -> None:

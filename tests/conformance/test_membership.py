@@ -325,6 +325,7 @@ def test_a_call_does_not_wait_for_its_turn_beyond_its_deadline(
     assert users(databases) == [2]
 
 
+@pytest.mark.slow
 def test_a_transaction_that_nobody_holds_is_given_up(io: IO, databases: Databases) -> None:
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=5))
     if io.name == "sync":

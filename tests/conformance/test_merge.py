@@ -393,6 +393,7 @@ def numbers(databases: Databases) -> Any:
         databases.run(shard_id, "DROP TABLE numbers")
 
 
+@pytest.mark.slow
 def test_a_merge_goes_one_row_at_a_time_and_frees_its_connections(
     db: Any, io: IO, databases: Databases, numbers: None
 ) -> None:
@@ -424,6 +425,7 @@ def test_a_merge_goes_one_row_at_a_time_and_frees_its_connections(
     assert io.collect(db.shards().merge("SELECT nonsense", order_by="a", limit=0)) == []
 
 
+@pytest.mark.slow
 def test_shards_begin_at_the_same_time(db: Any, io: IO) -> None:
     sql = "SELECT NOW(6) AS a, SLEEP(0.3) AS s, SYSDATE(6) AS b"
     seen = io.collect(db.shards().merge(sql, order_by="a"))

@@ -29,6 +29,7 @@ def test_nothing_is_idle_after_a_call(null: Any, io: IO) -> None:
     assert figures == [(0, 0)] * 3
 
 
+@pytest.mark.slow
 def test_the_limit_holds_and_who_waits_is_served(null: Any, io: IO) -> None:
     shard = null.shard(1)
     with io.entered(shard.transaction()), io.entered(shard.transaction(isolation=None)):

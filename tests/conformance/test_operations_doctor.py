@@ -7,6 +7,9 @@ import pytest
 from dualdb import ParameterError
 from dualdb.operations import Severity
 
+#: They make and compare many tables.
+pytestmark = pytest.mark.slow
+
 
 def findings(io: Any, db: Any, **arguments: Any) -> Dict[str, Set[str]]:
     found: Dict[str, Set[str]] = {}

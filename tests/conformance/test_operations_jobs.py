@@ -7,6 +7,9 @@ import pytest
 from dualdb import ParameterError
 from dualdb.operations import Job, JobLost, JobState, JobStep, JobTaken
 
+#: They make and compare many tables.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def jobs(db: Any, databases: Any) -> Iterator[Any]:

@@ -10,6 +10,9 @@ import pytest
 from dualdb import ParameterError
 from dualdb.operations import MigrationError, MigrationState, State
 
+#: They make and compare many tables.
+pytestmark = pytest.mark.slow
+
 FILES = {
     "001_stock.sql": """
         CREATE TABLE stock (id INT PRIMARY KEY, qty INT NOT NULL);
@@ -322,7 +325,6 @@ def killed_at(io: Any, databases: Any, at: int, when: str) -> Optional[Dict[str,
 PARTS = 6
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_runner_that_is_killed_at_any_statement_is_resumed(

@@ -7,6 +7,9 @@ import pytest
 from dualdb import ParameterError
 from dualdb.operations import RowDifference
 
+#: They make and compare many tables.
+pytestmark = pytest.mark.slow
+
 TABLE = """CREATE TABLE sheet (
     id INT PRIMARY KEY, owner VARCHAR(20) CHARACTER SET latin1, amount DECIMAL(10,2),
     f FLOAT, d DOUBLE, day DATE, at DATETIME(6), ts TIMESTAMP NULL, b VARBINARY(20),

@@ -6,6 +6,9 @@ import pytest
 
 from dualdb import OperationalError
 
+#: They make and compare many tables.
+pytestmark = pytest.mark.slow
+
 BASE = [
     "CREATE TABLE owner (id INT PRIMARY KEY, email VARCHAR(50)) ENGINE=InnoDB",
     """CREATE TABLE item (

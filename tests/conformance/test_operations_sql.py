@@ -173,6 +173,7 @@ def test_progress_is_told_of_each_database(db: Any, io: Any) -> None:
     assert sorted(seen) == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_it_is_apart_from_the_callers_transaction_and_read_timeout(
     databases: Any, io: Any, open_service: Any
 ) -> None:

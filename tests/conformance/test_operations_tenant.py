@@ -7,6 +7,9 @@ import pytest
 from dualdb import ParameterError
 from dualdb.operations import TenantTable
 
+#: They make and compare many tables.
+pytestmark = pytest.mark.slow
+
 SCHEMA = [
     "CREATE TABLE buyer (id INT PRIMARY KEY, name VARCHAR(20), photo BLOB, born DATE)",
     """CREATE TABLE bill (

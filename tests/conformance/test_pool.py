@@ -45,6 +45,7 @@ def alive(databases: Databases, ids: Any) -> int:
     )
 
 
+@pytest.mark.slow
 def test_pool_size_is_kept_and_overflow_closed_after_use(
     make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
@@ -59,6 +60,7 @@ def test_pool_size_is_kept_and_overflow_closed_after_use(
     io.wait_for(lambda: alive(databases, ids) == 2)
 
 
+@pytest.mark.slow
 def test_a_wait_is_bounded_and_told_with_figures(make_client: Callable[..., Any], io: IO) -> None:
     client = make_client(pool_size=1, max_overflow=0, pool_timeout=0.2)
     with io.entered(client.transaction()):
@@ -273,6 +275,7 @@ def test_warming_up_opens_as_many_as_asked_for(make_client: Callable[..., Any], 
     assert client.stats()[:5] == (24, 0, 3, 0, 3)
 
 
+@pytest.mark.slow
 def test_what_nobody_uses_is_closed_and_what_nobody_gives_back_is_named(
     make_client: Callable[..., Any], io: IO, databases: Databases, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -332,6 +335,7 @@ def test_closing_with_a_timeout_lets_work_finish_and_cuts_the_rest(
     )
 
 
+@pytest.mark.slow
 def test_closing_wakes_those_who_wait_and_ends_what_is_idle(
     make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
@@ -374,6 +378,7 @@ def test_a_closed_pool_stays_closed_until_its_client_opens_another(
     assert closed.closed
 
 
+@pytest.mark.slow
 def test_a_borrowed_connection_that_was_forgotten_comes_back(
     make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
@@ -574,6 +579,7 @@ def test_a_service_can_be_closed_after_its_loop_is_gone(databases: Databases) ->
     assert databases.value("global", gone) == 0
 
 
+@pytest.mark.slow
 def test_a_cancelled_call_leaves_no_half_read_connection(databases: Databases) -> None:
     async def cancel_and_ask() -> List[Any]:
         client = dualdb.AsyncMySQLClient(databases.config_of(1, pool_size=2, max_overflow=0))
@@ -774,6 +780,7 @@ def test_a_lock_of_a_view_s_function_goes_where_every_session_is_reset(
     assert client.stats().opened == 1
 
 
+@pytest.mark.slow
 def test_a_session_without_its_lock_is_given_up_and_its_slot_comes_back(
     make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:

@@ -24,6 +24,7 @@ def test_a_service_that_is_not_open_is_opened(io: IO, databases: Databases) -> N
     io(service.close_service())
 
 
+@pytest.mark.slow
 def test_what_does_not_answer_is_named(
     io: IO, databases: Databases, open_service: Callable[..., Any]
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_global_database_that_cannot_be_reached_is_named(io: IO, databases: Da
         io(service.wait_ready(0.3, require="global"))
 
 
+@pytest.mark.slow
 def test_it_waits_for_a_shard_that_comes_up(
     io: IO, databases: Databases, open_service: Callable[..., Any]
 ) -> None:

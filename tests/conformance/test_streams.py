@@ -62,6 +62,7 @@ def test_all_rows_come_and_the_connection_goes_back(
     assert (client.stats().in_use, client.stats().opened) == (0, 1)
 
 
+@pytest.mark.slow
 def test_leaving_the_loop_frees_the_connection_and_ends_the_query(
     client: Any, io: IO, databases: Databases
 ) -> None:
@@ -200,6 +201,7 @@ def test_its_time_is_for_the_whole_loop_and_not_for_what_has_come(
     io.wait_for(lambda: client.stats().in_use == 0)
 
 
+@pytest.mark.slow
 def test_one_that_nobody_reads_gives_its_connection_back_in_time(
     client: Any, io: IO, databases: Databases
 ) -> None:

@@ -608,6 +608,7 @@ def test_what_is_said_through_a_cursor_is_not_the_next_borrower_s(
     io(client.close_pool())
 
 
+@pytest.mark.slow
 def test_twenty_callers_on_two_rows_all_succeed_with_the_right_sums(
     databases: Databases, io: IO
 ) -> None:

@@ -24,6 +24,9 @@ import dualdb
 from dualdb.sandbox import Sandbox
 from dualdb.sandbox.server import free_port
 
+#: They start servers of their own.
+pytestmark = pytest.mark.slow
+
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
 
@@ -58,7 +61,6 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
     wait_for(listens)
 
 
-@pytest.mark.slow
 def test_the_demo_shows_the_main_job() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / "demo.py")],
@@ -183,7 +185,6 @@ print(json.dumps([done, failure]))
 """
 
 
-@pytest.mark.slow
 def test_celery_workers_write_through_services_of_their_own(sandbox: Sandbox, redis: str) -> None:
     for shard_id in (1, 2):
         sandbox.run(shard_id, "DELETE FROM trades WHERE symbol = 'TASK'")

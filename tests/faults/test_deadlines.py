@@ -193,6 +193,7 @@ def test_silence_beyond_read_timeout_is_ended_too(databases: Databases, io: IO) 
     io(client.close_pool())
 
 
+@pytest.mark.slow
 def test_what_was_given_up_never_exceeds_the_pool_s_limit(databases: Databases, io: IO) -> None:
     """Each given-up session keeps its place until it has been ended: the server sees at
     most one connection more, which ends them.

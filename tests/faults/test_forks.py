@@ -50,6 +50,7 @@ def asked(io: IO, ask: Callable[[], Any]) -> Any:
 ID = "SELECT CONNECTION_ID()"
 
 
+@pytest.mark.slow
 def test_a_child_uses_connections_of_its_own(db: Any, io: IO) -> None:
     before = io(db.shard(1).query_value(ID)), io(db.query_value(ID))
 

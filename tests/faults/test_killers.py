@@ -11,6 +11,7 @@ from waiting import wait_for
 import dualdb
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failures", [1, 1000])
 def test_slots_come_back_where_no_thread_can_be_started(
     databases: Databases, monkeypatch: pytest.MonkeyPatch, failures: int

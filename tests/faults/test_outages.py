@@ -9,6 +9,9 @@ from io_kinds import IO
 from dualdb import ShardUnavailable
 from dualdb.sandbox import Sandbox
 
+#: They start servers of their own.
+pytestmark = pytest.mark.slow
+
 
 def test_an_outage_is_logged_once_and_told(
     io: IO, caplog: pytest.LogCaptureFixture, quick_retries: None

@@ -202,6 +202,7 @@ def test_it_is_nobody_s_last_insert(db: Any, io: IO, databases: Databases) -> No
     assert io(db.get_last_insert_id()) == 0
 
 
+@pytest.mark.slow
 def test_nothing_is_mixed_up_while_sessions_are_killed(
     db: Any, io: IO, databases: Databases, seed: int
 ) -> None:

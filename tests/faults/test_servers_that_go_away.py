@@ -28,6 +28,9 @@ from dualdb import (
 )
 from dualdb.sandbox import Sandbox
 
+#: They start servers of their own.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sandboxes() -> Iterator[Sandbox]:
@@ -58,7 +61,6 @@ def trades(sandbox: Sandbox, shard_id: int = 1) -> int:
     return int(sandbox.run(shard_id, "SELECT COUNT(*) AS n FROM trades")[0]["n"])
 
 
-@pytest.mark.slow
 def test_a_shard_that_is_down_at_start_is_unavailable_and_comes_back_by_itself(
     sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
@@ -100,7 +102,6 @@ def test_closing_ends_the_look_out_for_shards_that_are_down(
     )
 
 
-@pytest.mark.slow
 def test_a_service_that_is_opened_again_looks_out_again(
     sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
@@ -165,7 +166,6 @@ def test_a_dead_server_is_left_alone_after_a_few_attempts(
     io(client.close_pool())
 
 
-@pytest.mark.slow
 def test_a_server_that_stands_still_slows_no_other(sandbox: Sandbox, io: IO) -> None:
     db = io.Service(sandbox.config)
     with io.entered(db):
@@ -182,7 +182,6 @@ def test_a_server_that_stands_still_slows_no_other(sandbox: Sandbox, io: IO) -> 
     assert trades(sandbox, 2) in (1, 2), "the late one may have been applied"
 
 
-@pytest.mark.slow
 def test_a_server_without_room_turns_away_and_is_asked_again(
     sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
@@ -225,7 +224,6 @@ def test_a_server_that_was_made_read_only_says_so(sandbox: Sandbox, io: IO) -> N
     io(client.close_pool())
 
 
-@pytest.mark.slow
 def test_connections_to_a_former_primary_are_all_replaced(sandbox: Sandbox, io: IO) -> None:
     """Behind a balancer they would lead to it for the pool's whole lifetime."""
     client = io.Client(sandbox.config_of(1))
@@ -266,7 +264,6 @@ def test_a_transaction_is_run_again_when_its_server_is_not_the_primary(
     io(client.close_pool())
 
 
-@pytest.mark.slow
 def test_a_connection_that_the_server_found_idle_is_replaced_unnoticed(
     sandbox: Sandbox, io: IO
 ) -> None:
@@ -289,7 +286,6 @@ def test_a_connection_that_the_server_found_idle_is_replaced_unnoticed(
     assert trades(sandbox) == 1
 
 
-@pytest.mark.slow
 def test_a_restart_between_two_calls_is_not_noticed(sandbox: Sandbox, io: IO) -> None:
     db = io.Service(sandbox.config)
     with io.entered(db):
@@ -348,7 +344,6 @@ def kill_soon(sandbox: Sandbox, what: str) -> threading.Thread:
     return thread
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["connection", "server"])
 def test_a_write_whose_connection_is_lost_is_not_sent_again(
     sandbox: Sandbox, io: IO, what: str
@@ -382,7 +377,6 @@ def test_a_procedure_whose_connection_is_lost_is_not_called_again(sandbox: Sandb
     assert trades(sandbox) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sql", "idempotent"),
     [("SELECT 1 + SLEEP(1) AS a", True), ("SELECT COUNT(*) AS a FROM nap", False)],
@@ -396,7 +390,6 @@ def test_what_may_be_repeated_is(sandbox: Sandbox, io: IO, sql: str, idempotent:
         killer.join()
 
 
-@pytest.mark.slow
 def test_a_read_that_loses_its_connection_twice_is_an_error_and_no_riddle(
     sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:
@@ -409,7 +402,6 @@ def test_a_read_that_loses_its_connection_twice_is_an_error_and_no_riddle(
     io(client.close_pool())
 
 
-@pytest.mark.slow
 def test_the_last_map_serves_on_while_the_global_database_is_away(
     sandbox: Sandbox, io: IO, quick_retries: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -463,7 +455,6 @@ def test_one_deadline_covers_the_whole_connect(
     assert caught.value.errno in (2003, 2013)
 
 
-@pytest.mark.slow
 def test_a_server_held_still_in_the_handshake_holds_nobody(
     sandbox: Sandbox, io: IO, quick_retries: None
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_call_that_runs_is_ended(client: Any, io: IO, databases: Databases) ->
     wait_for_rows(io, databases, 0)
 
 
+@pytest.mark.slow
 def test_what_was_given_up_before_is_ended_with_it(
     client: Any, io: IO, databases: Databases
 ) -> None:
@@ -188,6 +189,7 @@ def test_a_commit_that_is_never_answered_ends_with_its_time(
         io(behind.close_pool())
 
 
+@pytest.mark.slow
 def test_waiting_for_a_connection_counts(client: Any, io: IO, databases: Databases) -> None:
     with io.entered(client.transaction()) as tx:
 

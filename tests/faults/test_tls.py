@@ -19,6 +19,9 @@ from io_kinds import IO
 from dualdb import ConnectionFailed, DatabaseConfig
 from dualdb.sandbox import Sandbox
 
+#: They start servers of their own.
+pytestmark = pytest.mark.slow
+
 
 def make_authority(directory: Any, name: str, address: str) -> Dict[str, str]:
     """An authority, and a server's certificate by it for an IP address: the paths of
@@ -83,7 +86,6 @@ def boxes(certificates: Dict[str, Dict[str, str]]) -> Iterator[Dict[str, Sandbox
             yield {"plain": plain, "right": right, "wrong name": wrong}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "authority", "server", "outcome"),
     [

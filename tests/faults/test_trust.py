@@ -16,6 +16,9 @@ from io_kinds import IO
 from dualdb import ConnectionFailed, DatabaseConfig, ParameterError
 from dualdb.sandbox import Sandbox
 
+#: They start servers of their own.
+pytestmark = pytest.mark.slow
+
 SECRET = "s3cret-of-the-shard"
 
 

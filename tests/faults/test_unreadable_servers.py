@@ -134,6 +134,7 @@ def test_an_unreadable_login_is_that_shard_s_error(
     assert (error.shard_id, error.target) == (7, "shard 7")
 
 
+@pytest.mark.slow
 def test_random_bytes_anywhere_are_an_error_of_the_tree(
     io: IO, rogue: Any, quick_retries: None, seed: int
 ) -> None:

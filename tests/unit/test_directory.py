@@ -70,6 +70,7 @@ def test_a_bucket_is_the_same_for_ever() -> None:
             keys.bucket_of(key, 4096)
 
 
+@pytest.mark.slow
 def test_a_bucket_does_not_depend_on_the_hash_seed() -> None:
     program = "from dualdb.directory.keys import bucket_of; print(bucket_of('ann', 4096))"
     for seed in ("0", "1", "42"):

@@ -47,6 +47,7 @@ def random_kinds(rng: random.Random) -> Tuple[str, ...]:
     return tuple(rng.choices(sorted(decoders.KINDS), k=count))
 
 
+@pytest.mark.slow
 def test_generated_rows(seed: int) -> None:
     rng = random.Random(seed)
     decoded = 0
@@ -89,6 +90,7 @@ def test_bytes_at_random(seed: int) -> None:
         decoders.fuzz_one(bytes(mutated))
 
 
+@pytest.mark.slow
 def test_sizes_at_each_edge() -> None:
     both = decoders.pair(("BLOB", "integer 3"), "utf8", False)
     for size in (0, 249, 250, 251, 255, 256, 65_535, 65_536, 0xFFFFFF - 7, 0xFFFFFF - 6):
@@ -214,6 +216,7 @@ def test_what_is_no_error_of_a_value_is_not_tried_again(error: type) -> None:
         reader(converter, fallback).read(packets([b"\x011\x012"]), 0, 8, 1, [])
 
 
+@pytest.mark.slow
 def test_a_converter_may_do_anything_to_the_rows_and_the_buffer() -> None:
     data = bytearray(packets([b"\x011\x00", b"\x013\x014"]))
     rows: List[Any] = []
@@ -235,6 +238,7 @@ def test_a_converter_may_do_anything_to_the_rows_and_the_buffer() -> None:
     data.clear()
 
 
+@pytest.mark.slow
 def test_nothing_is_leaked(seed: int) -> None:
     rng = random.Random(seed)
     kinds = tuple(sorted(decoders.KINDS))
@@ -269,6 +273,7 @@ def test_nothing_is_leaked(seed: int) -> None:
     assert min(lost[1:]) > -150, lost
 
 
+@pytest.mark.slow
 def test_a_reader_gives_back_what_it_was_made_of() -> None:
     module = extension()
     names, fallback = ("a", "b"), object()
@@ -296,6 +301,7 @@ def test_a_reader_gives_back_what_it_was_made_of() -> None:
     assert max(lost) < 300, lost
 
 
+@pytest.mark.slow
 def test_a_reader_is_collected_with_what_it_holds() -> None:
     class Converter:
         reader: Any = None

@@ -47,6 +47,7 @@ def test_an_ok_packet_says_what_was_done() -> None:
     assert (response.server_status, response.message, response.names) == (2, b"said", ())
 
 
+@pytest.mark.slow
 def test_rows_of_more_than_one_packet() -> None:
     for size in (0xFFFFFF - 9, 0xFFFFFF - 10, 0xFFFFFF, 40_000_000):
         huge = [
