@@ -2,7 +2,9 @@
 
 import asyncio
 from contextvars import ContextVar
+from importlib import import_module
 from typing import (
+    TYPE_CHECKING,
     Any,
     Callable,
     Optional,
@@ -25,6 +27,9 @@ from .runner import Background, acquire, run_plan, run_step
 from .scatter import Scatter
 from .scope import Scope
 from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from ..integrations.sqlalchemy import AsyncEngines
 
 
 class _Section:
@@ -56,6 +61,8 @@ class DatabaseService(
     Made anywhere; opened, used and closed in one event loop.
     """
 
+    _engines: "Optional[AsyncEngines]" = None
+
     def _init_runtime(self) -> None:
         self._background = Background()
         self._alone: Optional[asyncio.Lock] = None
@@ -67,6 +74,16 @@ class DatabaseService(
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close_service()
+
+    @property
+    def sqlalchemy(self) -> "AsyncEngines":
+        """SQLAlchemy's engines and sessions over the service's pools: ``engine(1)`` and
+        ``sharded_sessionmaker()``. It needs ``dualdb[sqlalchemy]``.
+        """
+        if self._engines is None:
+            module = import_module("dualdb.integrations.sqlalchemy")
+            self._engines = module.AsyncEngines(self)
+        return self._engines
 
     def _new_client(
         self, config: DatabaseConfig, name: str, shard_id: Optional[int]

@@ -1,7 +1,8 @@
 """The service, in threads."""
 
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from ..api.target import Target as BaseTarget
 from ..config import DatabaseConfig
@@ -21,6 +22,9 @@ from .runner import Background, run_plan, run_step
 from .scatter import Scatter
 from .scope import Scope
 from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from ..integrations.sqlalchemy import Engines
 
 
 class DatabaseService(
@@ -48,6 +52,8 @@ class DatabaseService(
     One for all threads of a process.
     """
 
+    _engines: "Optional[Engines]" = None
+
     def _init_runtime(self) -> None:
         self._background = Background()
         self._alone = threading.RLock()
@@ -61,6 +67,16 @@ class DatabaseService(
 
     def __exit__(self, *exc_info: object) -> None:
         self.close_service()
+
+    @property
+    def sqlalchemy(self) -> "Engines":
+        """SQLAlchemy's engines and sessions over the service's pools: ``engine(1)`` and
+        ``sharded_sessionmaker()``. It needs ``dualdb[sqlalchemy]``.
+        """
+        if self._engines is None:
+            module = import_module("dualdb.integrations.sqlalchemy")
+            self._engines = module.Engines(self)
+        return self._engines
 
     def _new_client(
         self, config: DatabaseConfig, name: str, shard_id: Optional[int]
