@@ -2,7 +2,9 @@
 
 import asyncio
 from contextvars import ContextVar
+from importlib import import_module
 from typing import (
+    TYPE_CHECKING,
     Any,
     Optional,
 )
@@ -18,6 +20,9 @@ from .runner import Background, acquire, run_plan, run_step
 from .scatter import Scatter
 from .scope import Scope
 from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from ..integrations.sqlalchemy import AsyncEngines
 
 
 class _Section:
@@ -54,6 +59,7 @@ class DatabaseService(
     _scope_class = Scope
     _directory_class = Directory
     _ids_class = IdSource
+    _engines: "Optional[AsyncEngines]" = None
 
     def _init_runtime(self) -> None:
         self._background = Background()
@@ -66,6 +72,16 @@ class DatabaseService(
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close_service()
+
+    @property
+    def sqlalchemy(self) -> "AsyncEngines":
+        """SQLAlchemy's engines and sessions over the service's pools: ``engine(1)`` and
+        ``sharded_sessionmaker()``. It needs ``dualdb[sqlalchemy]``.
+        """
+        if self._engines is None:
+            module = import_module("dualdb.integrations.sqlalchemy")
+            self._engines = module.AsyncEngines(self)
+        return self._engines
 
     async def _run_exclusive(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:
         loop = asyncio.get_running_loop()

@@ -137,17 +137,17 @@ class DatabaseMiddleware:
         try:
             async with self._blocks(scope, self._limit(scope)):
                 await exchange.run(self._app, scope)
-        except errors.Error as error:
+        except Exception as error:
             answer = error_answer(error)
             if answer is None or exchange.started:
                 raise
             log.warning(
-                "%s %s answered with %d: %s on %s",
+                "%s %s answered with %d: %s (shard %s)",
                 scope["method"],
                 scope["path"],
                 answer.status,
-                type(error).__name__,
-                error.target,
+                answer.error,
+                answer.shard_id,
             )
             await exchange.answer(answer)
 

@@ -3,9 +3,9 @@
 import contextlib
 from typing import Any, Callable, Iterator, Optional, Union
 
+import pymysql.err
 from flask import Flask, Response, request
 
-from .. import errors
 from ..sync_impl import DatabaseService, Merge, Stream
 from .encoding import MEDIA_TYPES, Format, RowsEncoder
 from .http import error_answer
@@ -61,7 +61,7 @@ class DualDB:
         """
         middleware = DatabaseMiddleware(app.wsgi_app, self.service, timeout=self._timeout)
         app.wsgi_app = middleware  # type: ignore[method-assign]
-        app.register_error_handler(errors.Error, _answer)
+        app.register_error_handler(pymysql.err.Error, _answer)
         if self._session is not None:
             app.before_request(self._enter)
             app.teardown_request(self._leave)
@@ -80,7 +80,7 @@ class DualDB:
             blocks.close()
 
 
-def _answer(error: errors.Error) -> Response:
+def _answer(error: Exception) -> Response:
     answer = error_answer(error)
     if answer is None:
         raise error

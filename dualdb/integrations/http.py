@@ -4,6 +4,8 @@ import json
 import math
 from typing import Dict, List, NamedTuple, Optional, Tuple, Type
 
+import pymysql.err
+
 from .. import errors
 
 #: The status of each class of errors that is not a fault of the program; the first
@@ -66,7 +68,8 @@ def error_answer(error: BaseException) -> Optional[ErrorAnswer]:
     """Choose the HTTP answer for an error.
 
     Args:
-        error: Any exception.
+        error: Any exception: of this package, of PyMySQL, or one of SQLAlchemy or
+            Django around those.
 
     Returns:
         The answer; None for what is a fault of the program, or whose outcome is
@@ -76,6 +79,7 @@ def error_answer(error: BaseException) -> Optional[ErrorAnswer]:
         >>> error_answer(PoolTimeout("all 30 connections are in use"))
         ErrorAnswer(status=429, error='PoolTimeout', shard_id=None, retry_after=1)
     """
+    error = _unwrapped(error)
     if isinstance(error, errors.ScatterError) and error.result is not None:
         return _worst(list(error.result.errors.values()))
     if isinstance(error, errors.TransactionAborted):
@@ -88,6 +92,17 @@ def error_answer(error: BaseException) -> Optional[ErrorAnswer]:
     if status is None or error.partially_committed:
         return None
     return ErrorAnswer(status, type(error).__name__, error.shard_id, _retry_after(error))
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    if isinstance(error, errors.Error):
+        return error
+    if isinstance(error, pymysql.err.MySQLError):
+        return errors.translate_error(error, "", None)
+    inner = getattr(error, "orig", None)  # SQLAlchemy
+    if inner is None and type(error).__module__ == "django.db.utils":
+        inner = error.__cause__
+    return _unwrapped(inner) if isinstance(inner, BaseException) else error
 
 
 def _worst(found: List[errors.Error]) -> Optional[ErrorAnswer]:

@@ -93,18 +93,18 @@ class DatabaseMiddleware:
         try:
             self._enter(stack, environ)
             body = self._app(environ, started)
-        except errors.Error as error:
+        except Exception as error:
             stack.close()
             answer = error_answer(error)
             if answer is None or started.called:
                 raise
             log.warning(
-                "%s %s answered with %d: %s on %s",
+                "%s %s answered with %d: %s (shard %s)",
                 environ.get("REQUEST_METHOD"),
                 environ.get("PATH_INFO"),
                 answer.status,
-                type(error).__name__,
-                error.target,
+                answer.error,
+                answer.shard_id,
             )
             return _send(answer, start_response)
         except BaseException:

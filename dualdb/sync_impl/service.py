@@ -1,7 +1,8 @@
 """The service, in threads."""
 
 import threading
-from typing import Any, Dict, List, Optional
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..directory.routes import KeyRoutes, ServiceRooms
 from ..execution import steps
@@ -15,6 +16,9 @@ from .runner import Background, run_plan, run_step
 from .scatter import Scatter
 from .scope import Scope
 from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from ..integrations.sqlalchemy import Engines
 
 
 class DatabaseService(
@@ -38,6 +42,7 @@ class DatabaseService(
     _scope_class = Scope
     _directory_class = Directory
     _ids_class = Ids
+    _engines: "Optional[Engines]" = None
 
     def _init_runtime(self) -> None:
         self._background = Background()
@@ -52,6 +57,16 @@ class DatabaseService(
 
     def __exit__(self, *exc_info: object) -> None:
         self.close_service()
+
+    @property
+    def sqlalchemy(self) -> "Engines":
+        """SQLAlchemy's engines and sessions over the service's pools: ``engine(1)`` and
+        ``sharded_sessionmaker()``. It needs ``dualdb[sqlalchemy]``.
+        """
+        if self._engines is None:
+            module = import_module("dualdb.integrations.sqlalchemy")
+            self._engines = module.Engines(self)
+        return self._engines
 
     def _run_exclusive(self, plan: "steps.Plan[Any]", wait: Optional[float] = None) -> Any:
         if not self._alone.acquire(timeout=-1 if wait is None else wait):

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any, Optional
 
+import pymysql.err
 import pytest
 
 import dualdb
@@ -70,6 +71,16 @@ def test_what_may_pass_has_a_status(error: Any, status: int, retry_after: Option
 )
 def test_a_mistake_and_an_unknown_outcome_have_none(error: BaseException) -> None:
     assert error_answer(error) is None
+
+
+def test_an_error_inside_one_of_another_package_is_found() -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy", reason="needs dualdb[sqlalchemy]")
+    raw = pymysql.err.OperationalError(1213, "Deadlock found")
+    raw.sqlstate = "40001"
+    for found in (raw, sqlalchemy.exc.OperationalError("SELECT 1", None, raw)):
+        answer = error_answer(found)
+        assert answer is not None
+        assert (answer.status, answer.error, answer.retry_after) == (409, "Deadlock", 1)
 
 
 def test_no_message_is_shown() -> None:
