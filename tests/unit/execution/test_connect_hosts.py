@@ -19,6 +19,7 @@ from dualdb.errors import (
     ShardUnavailable,
 )
 from dualdb.execution import connect, steps
+from dualdb.observability.observers import NOBODY
 from dualdb.pooling.circuit_breaker import CircuitBreaker
 from dualdb.pooling.retry_budget import RetryBudget
 
@@ -44,6 +45,8 @@ class Hosts:
             endpoints=self.endpoints,
             breaker=CircuitBreaker(lambda: 1.0, longest=1.0),
             on_outage=None,
+            observers=NOBODY,
+            budget=None,
             retry_budget=RetryBudget(),
         )
 
