@@ -11,6 +11,7 @@ from ..config import DatabaseConfig
 from ..execution import shutdown, steps
 from ..observability.observers import NOBODY, Observers
 from ..pooling.base import PoolStats
+from ..protocol.connection_state import ConnectionState
 from ..protocol.statements import AnyStatement
 from . import membership
 from .membership import ChildTasks, LastInserts
@@ -129,7 +130,7 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         joined = self._current_transaction()
         return self._shard_read_only if joined is None else bool(joined._read_only)
 
-    def _translate_error(self, error: BaseException, connection: Any) -> BaseException:
+    def _translate_error(self, error: BaseException, connection: ConnectionState) -> BaseException:
         """What to raise for the error of a statement outside a transaction."""
         translated = errors.translate_error(error, self.name, self.shard_id, sent=connection.sent)
         if isinstance(translated, errors.NotPrimary):

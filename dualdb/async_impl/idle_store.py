@@ -58,3 +58,10 @@ class IdleStore:
         while self._idle and self._idle[0].lifetime.last_used_at < before:
             old.append(self._idle.popleft())
         return old
+
+    def prune_retired(self) -> List[Connection]:
+        """Those whose host is no longer used; they are taken out of the store."""
+        retired = [connection for connection in self._idle if connection.retired]
+        for connection in retired:
+            self._idle.remove(connection)
+        return retired

@@ -106,12 +106,14 @@ class Pool(BasePool):
             self.budget.dismiss(self)
 
     def prune_idle(self) -> None:
-        """Close what has been idle for too long, and log which connections seem to be
-        forgotten.
+        """Close what has been idle for too long or is retired, and log which
+        connections seem to be forgotten.
         """
         if self.config.max_idle is not None:
             for connection in self._store.prune(time.monotonic() - self.config.max_idle):
                 connection.quit()
+        for connection in self._store.prune_retired():
+            connection.quit()
         self._warn_of_leaks()
         self._budget_changed()
 

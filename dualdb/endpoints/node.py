@@ -6,7 +6,7 @@ of it, except for the state of a member of Group Replication, which needs
 """
 
 import enum
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from .. import error_codes, errors
 from ..config import Engine
@@ -27,6 +27,15 @@ class Role(enum.Enum):
     REPLICA = "replica"
     OUT = "out of service"
     UNKNOWN = "unknown"
+
+
+class Answer(Protocol):
+    """The result of a question."""
+
+    @property
+    def rows(self) -> Sequence[Sequence[Any]]:
+        """Its rows, as tuples."""
+        ...
 
 
 class Node(NamedTuple):
@@ -107,7 +116,7 @@ def read_node(profile: EngineProfile, engine: Engine, answers: Sequence[Any]) ->
     return node if engine == "auto" else node._replace(profile=profile)
 
 
-def _mariadb(profile: EngineProfile, answer: Any) -> Node:
+def _mariadb(profile: EngineProfile, answer: Answer) -> Node:
     read_only, text = answer.rows[0]
     status = _pairs(str(text or ""))
     if status.get("wsrep_provider_name"):
@@ -146,7 +155,7 @@ def _mysql(profile: EngineProfile, answers: Sequence[Any]) -> Node:
     return node
 
 
-def _member(node: Node, state: Any) -> Node:
+def _member(node: Node, state: Optional[str]) -> Node:
     """Return what the member's own row means: "ONLINE/PRIMARY", or None without one."""
     node = node._replace(profile=PROFILES["group_replication"])
     if state == "ONLINE/PRIMARY":

@@ -235,12 +235,16 @@ def _try(
     replica: bool = False,
 ) -> Plan[Optional[errors.ConnectionFailed]]:
     """Connect to one of several hosts; return why it is not used, or None if it is."""
-    limit = clock() + endpoint.connect_limit(pool.config.connect_timeout)
+    began = clock()
+    limit = began + endpoint.connect_limit(pool.config.connect_timeout)
+    failure: Optional[errors.ConnectionFailed] = None
     try:
         yield Connect(_earlier(limit, until), endpoint, replica=replica)
     except errors.ConnectionFailed as error:
-        return error
-    return None
+        failure = error
+    if pool.observers.hooks("connect"):
+        pool.observers.post_pool("connect", pool, seconds=clock() - began, error=failure)
+    return failure
 
 
 def _try_replicas(

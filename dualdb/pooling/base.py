@@ -137,7 +137,12 @@ class BasePool:
         self.endpoints.retire(now)
 
     def record_connected(
-        self, connection: Any, endpoint: Endpoint, began: float, *, replica: bool = False
+        self,
+        connection: ConnectionState,
+        endpoint: Endpoint,
+        began: float,
+        *,
+        replica: bool = False,
     ) -> None:
         """Record that a connection was opened, and check that it is to be used.
 
@@ -180,7 +185,7 @@ class BasePool:
         limit = self.config.connect_timeout
         return endpoint.connect_limit(limit) if self.endpoints.several else limit
 
-    def _note_refusal(self, connection: Any) -> None:
+    def _note_refusal(self, connection: ConnectionState) -> None:
         """Replace the connections to the host of a returned connection, if it has
         refused a statement because it is not the primary, or not in service.
         """

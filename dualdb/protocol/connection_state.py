@@ -395,6 +395,10 @@ class ConnectionState:
         self._in_use = threading.Lock()
         self._close_descriptor()
 
+    def quit(self) -> None:
+        """Close it, with a word to the server if it is idle."""
+        raise NotImplementedError
+
     @abstractmethod
     def abort(self) -> None:
         """Close the socket at once, without a word to the server."""

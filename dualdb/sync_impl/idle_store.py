@@ -2,7 +2,7 @@
 
 import time
 from _thread import RLock
-from typing import Any, List, Optional
+from typing import Any, Callable, List, Optional
 
 from dbutils.pooled_db import PooledDB
 
@@ -101,13 +101,16 @@ class IdleStore:
         """Those that have not been used since ``before``, by time.monotonic(); they are
         taken out of the store.
         """
+        return self._remove(lambda connection: connection.lifetime.last_used_at < before)
+
+    def prune_retired(self) -> List[Connection]:
+        """Those whose host is no longer used; they are taken out of the store."""
+        return self._remove(lambda connection: connection.retired)
+
+    def _remove(self, unwanted: Callable[[Connection], bool]) -> List[Connection]:
         idle: List[Any] = self._pool._idle_cache
         with self._pool._lock:
-            old = [
-                handle
-                for handle in idle
-                if handle._con.open and handle._con.lifetime.last_used_at < before
-            ]
+            old = [handle for handle in idle if handle._con.open and unwanted(handle._con)]
             for handle in old:
                 idle.remove(handle)
         return [handle._con for handle in old]

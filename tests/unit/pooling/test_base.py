@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from dualdb import DatabaseConfig
+from dualdb.endpoints.state import Endpoint
 from dualdb.pooling.base import BasePool, Disposition
-from dualdb.protocol.connection_state import ConnectionState, KillState, WireState
+from dualdb.protocol.connection_state import ConnectionState, KillState, Lifetime, WireState
 from dualdb.protocol.session_setup import SessionFacts
 
 AUTOCOMMIT, IN_TRANSACTION = 2, 1
@@ -77,3 +78,14 @@ def test_a_closed_pool_closes_what_comes_back() -> None:
     closed.closed = True
     assert closed.disposition(Connection()) is Disposition.CLOSE
     assert closed.disposition(Connection(dirty=True)) is Disposition.CLOSE
+
+
+def test_a_connection_to_a_retired_host_is_closed_when_it_comes_back() -> None:
+    endpoint = Endpoint()
+    connection = Connection()
+    connection.lifetime = Lifetime(None, endpoint)
+    assert pool().disposition(connection) is Disposition.REUSE
+    endpoint.retire(connection.lifetime.opened_at)
+    assert pool().disposition(connection) is Disposition.CLOSE
+    connection.dirty = True
+    assert pool().disposition(connection) is Disposition.CLOSE

@@ -1,0 +1,186 @@
+"""Connecting to one of several hosts: who is tried, how long a call waits, and what it
+is told.
+"""
+
+from types import SimpleNamespace
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+from dualdb import DatabaseConfig
+from dualdb.endpoints.node import Node, Role
+from dualdb.endpoints.profiles import PROFILES
+from dualdb.endpoints.state import Endpoints
+from dualdb.errors import (
+    ConnectionFailed,
+    DeadlineExceeded,
+    Error,
+    NoPrimary,
+    ShardUnavailable,
+)
+from dualdb.execution import connect, steps
+from dualdb.observability.observers import NOBODY
+from dualdb.pooling.circuit_breaker import CircuitBreaker
+from dualdb.pooling.retry_budget import RetryBudget
+
+
+class Hosts:
+    """Servers by name: a role, or the error of a connect. A clock that runs while a
+    plan sleeps.
+    """
+
+    def __init__(self, policy: Any = "primary", shard_id: Any = 1, **states: Any) -> None:
+        self.states: Dict[str, Any] = states
+        self.now = 100.0
+        self.tried: List[str] = []
+        config = DatabaseConfig(
+            host=",".join(states), database="d", user="u", password="p", endpoint_policy=policy,
+            buffer_timeout=30.0, buffer_size=2,
+        )  # fmt: skip
+        self.endpoints = Endpoints(config.hosts, policy, spread=lambda: 0.0)
+        self.pool: Any = SimpleNamespace(
+            name="it",
+            shard_id=shard_id,
+            config=config,
+            endpoints=self.endpoints,
+            breaker=CircuitBreaker(lambda: 1.0, longest=1.0),
+            on_outage=None,
+            observers=NOBODY,
+            budget=None,
+            retry_budget=RetryBudget(),
+        )
+
+    def connect(self, until: Optional[float] = None, changes: Any = ()) -> str:
+        """Run the plan; the host that is connected to. ``changes`` happen by time."""
+        plan = connect.connecting(self.pool, until, lambda: self.now)
+        answer: Any = None
+        while True:
+            try:
+                step = plan.throw(answer) if isinstance(answer, Error) else plan.send(answer)
+            except StopIteration:
+                return self.tried[-1]
+            for at, name, state in changes:
+                if self.now >= 100.0 + at:
+                    self.states[name] = state
+            answer = self._carry_out(step)
+
+    def _carry_out(self, step: Any) -> Any:
+        if isinstance(step, steps.Sleep):
+            self.now += step.seconds
+            return None
+        assert isinstance(step, steps.Connect)
+        address = step.endpoint.address
+        assert address is not None
+        self.tried.append(address.host)
+        state = self.states[address.host]
+        if isinstance(state, str):  # it does not respond
+            self.now = step.until
+        if not isinstance(state, Role):
+            error = state if isinstance(state, Error) else ConnectionFailed(2003, state)
+            step.endpoint.record_failure(error.summary, self.now, self.now)
+            return error
+        why = self.endpoints.judge(step.endpoint, Node(PROFILES["mysql"], state), self.now)
+        if why is None or (step.replica and state is Role.REPLICA):
+            return None
+        return NoPrimary(why)
+
+
+REFUSED = ConnectionFailed(2003, "refused")
+DENIED = ConnectionFailed(1045, "denied")
+
+
+def test_the_primary_is_found_and_remembered() -> None:
+    hosts = Hosts(n1=Role.REPLICA, n2=REFUSED, n3=Role.PRIMARY)
+    assert hosts.connect() == "n3"
+    assert hosts.connect() == "n3"
+    assert hosts.tried == ["n1", "n2", "n3", "n3"]
+
+
+def test_while_none_is_the_primary_a_call_waits_for_the_election() -> None:
+    hosts = Hosts(n1=REFUSED, n2=Role.REPLICA, n3=Role.REPLICA)
+    assert hosts.connect(changes=[(20.0, "n3", Role.PRIMARY)]) == "n3"
+    assert 120.0 <= hosts.now < 121.0
+
+
+def test_the_wait_is_bounded() -> None:
+    hosts = Hosts(n1=REFUSED, n2=Role.REPLICA)
+    with pytest.raises(ShardUnavailable) as caught:
+        hosts.connect()
+    assert 130.0 <= hosts.now < 131.0
+    reason = "no primary among n1:3306: refused (2003), n2:3306: replica"
+    assert reason in str(caught.value)
+    assert caught.value.sent is False
+    assert caught.value.retryable
+
+
+def test_the_deadline_ends_it_before() -> None:
+    hosts = Hosts(n1=Role.REPLICA, n2=Role.OUT)
+    with pytest.raises(DeadlineExceeded) as caught:
+        hosts.connect(until=103.0)
+    assert 103.0 <= hosts.now < 103.2
+    assert caught.value.sent is False
+
+
+def test_where_no_host_responds_nobody_waits() -> None:
+    hosts = Hosts(shard_id=None, n1=REFUSED, n2=REFUSED)
+    with pytest.raises(NoPrimary):
+        hosts.connect()
+    assert hosts.now < 101.0
+    assert hosts.pool.breaker.is_open
+    tried = len(hosts.tried)
+    with pytest.raises(ConnectionFailed, match="next attempt in"):
+        hosts.connect()
+    assert len(hosts.tried) == tried
+    hosts.now += 1.0
+    hosts.states["n2"] = Role.PRIMARY
+    assert hosts.connect() == "n2"
+    assert not hosts.pool.breaker.is_open
+
+
+def test_no_more_than_buffer_size_calls_wait() -> None:
+    hosts = Hosts(n1=Role.REPLICA, n2=Role.REPLICA)
+    for _ in range(2):
+        assert hosts.endpoints.enter_buffer(2)
+    with pytest.raises(ShardUnavailable, match=r"2 calls wait for a primary \(buffer_size\)"):
+        hosts.connect()
+    assert hosts.now == 100.0
+    hosts.endpoints.leave_buffer()
+    with pytest.raises(ShardUnavailable, match="no primary among"):
+        hosts.connect()
+    assert hosts.endpoints.enter_buffer(2)
+
+
+def test_a_host_that_does_not_respond_costs_a_second_and_not_connect_timeout() -> None:
+    hosts = Hosts(n1="silent", n2=Role.PRIMARY)
+    assert hosts.connect() == "n2"
+    assert hosts.now == 101.0
+
+
+def test_a_replica_is_used_where_there_is_no_primary_and_the_policy_allows_it() -> None:
+    hosts = Hosts("primary_first", n1=REFUSED, n2=Role.OUT, n3=Role.REPLICA)
+    assert hosts.connect() == "n3"
+    hosts.states["n2"] = Role.PRIMARY
+    hosts.now += 1.0
+    assert hosts.connect() == "n2"
+
+
+def test_any_uses_every_host_in_service_in_turn() -> None:
+    hosts = Hosts("any", n1=Role.PRIMARY, n2=Role.REPLICA, n3=Role.OUT)
+    assert {hosts.connect() for _ in range(6)} == {"n1", "n2"}
+
+
+def test_a_refused_login_is_not_waited_for() -> None:
+    hosts = Hosts(n1=DENIED, n2=DENIED)
+    with pytest.raises(ShardUnavailable) as caught:
+        hosts.connect()
+    assert hosts.now == 100.0
+    assert getattr(caught.value.__cause__, "errno", None) == 1045
+
+
+def test_an_exception_of_a_bug_ends_the_search() -> None:
+    hosts = Hosts(n1=Role.PRIMARY, n2=Role.REPLICA)
+    plan = connect.connecting(hosts.pool, None, lambda: 0.0)
+    next(plan)
+    with pytest.raises(KeyError):
+        plan.throw(KeyError("a bug"))
+    assert hosts.connect() == "n1"
