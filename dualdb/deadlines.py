@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from . import blocks, errors
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.deadlines")
 
 
 #: What the timers of every platform can wait for: about three years.
@@ -180,7 +180,7 @@ class Deadline:
         )
         if error is None:
             raise errors.InterfaceError(message)
-        log.warning("%s", message)
+        log.warning("%s", message, extra={"event": "deadline_left_elsewhere"})
 
 
 def _holds(chain: Optional[_Limit], wanted: _Limit) -> bool:

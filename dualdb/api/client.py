@@ -9,6 +9,7 @@ from typing import Any, Callable, Generic, List, NamedTuple, Optional, Sequence,
 from .. import blocks, deadlines, errors
 from ..config import DatabaseConfig
 from ..execution import shutdown, steps
+from ..observability.logs import about
 from ..observability.observers import NOBODY, Observers
 from ..pooling.base import PoolStats
 from ..protocol.connection_state import ConnectionState
@@ -18,7 +19,7 @@ from .membership import ChildTasks, LastInserts
 from .target import Blocks
 from .typevars import ConnectionT, NoneR, TransactionT
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.transaction")
 
 
 class Shared(NamedTuple):
@@ -81,7 +82,7 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         #: Its shard takes reads alone; a transaction ends as it began.
         self._shard_read_only = False
         self._observers = Observers() if shared is None else shared.observers
-        self.pool: Any = self.make_pool()
+        self.pool: Any = self._make_pool()
         self._inserts: Tuple[LastInserts, ...] = (
             (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
         )
@@ -100,7 +101,7 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         """Make a pool for this database, not yet connected."""
         return self._pool_class(self.config, self.name, self.shard_id)
 
-    def make_pool(self) -> Any:
+    def _make_pool(self) -> Any:
         """Make a pool for this database, not yet connected."""
         pool = self._new_pool()
         pool.observers = self._observers
@@ -228,6 +229,7 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
                 'or child_tasks="join"',
                 message,
                 place,
+                extra=about("call_outside_transaction", self),
             )
 
     # The original client's methods.
@@ -261,5 +263,5 @@ AnyClient = BaseClient[Any, Any, Any]
 
 def _open(client: AnyClient) -> steps.Plan[None]:
     if client.pool.closed:
-        client.pool = client.make_pool()
+        client.pool = client._make_pool()
     yield steps.Open(client, deadlines.deadline_after())

@@ -1,6 +1,6 @@
 """A service's start and stop, its reports, and the reading of its shard table."""
 
-from typing import Dict, Generic, Optional
+from typing import Any, Dict, Generic, Optional
 
 from ..config import DatabaseConfig
 from ..deadlines import Deadline
@@ -11,6 +11,8 @@ from .typevars import ClientT, IdsR, NoneR, ReportR
 
 class ServiceLife(Observed, Generic[NoneR, IdsR, ReportR, ClientT]):
     """Opening, closing, refreshing and reporting."""
+
+    global_config: DatabaseConfig
 
     def init_service(self) -> NoneR:
         """Connect to the global database, load the shard table, connect to the shards.
@@ -150,3 +152,6 @@ class ServiceLife(Observed, Generic[NoneR, IdsR, ReportR, ClientT]):
         """
         result: ReportR = self._run(self._lifecycle.health())
         return result
+
+
+AnyService = ServiceLife[Any, Any, Any, Any]

@@ -10,6 +10,7 @@ import pymysql.err
 from .. import error_codes, errors
 from ..execution import commit_outcome, execute, observed, steps
 from ..observability.events import TransactionEvent
+from ..observability.logs import about
 from ..observability.observers import Observers
 from ..protocol import exchange, transaction_commands
 from ..protocol.statements import AnyStatement
@@ -22,7 +23,7 @@ from .time_limit import TimeLimit
 from .transaction_state import Status, TransactionState
 from .typevars import ConnectionT, TransactionT
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.transaction")
 
 
 class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, ConnectionT]):
@@ -355,6 +356,7 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
                     "%s: a statement inside a transaction committed it; "
                     "what follows is a transaction of its own",
                     self.name,
+                    extra=about("implicit_commit", self),
                 )
                 state.lapse()
             else:
@@ -479,7 +481,10 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
         state.connection.idle = False
         if verdict not in (Verdict.COMMIT, Verdict.RELEASE):
             log.warning(
-                "%s: rollback failed, the connection is closed instead: %s", self.name, translated
+                "%s: rollback failed, the connection is closed instead: %s",
+                self.name,
+                translated,
+                extra=about("rollback_failed", self),
             )
             return None
         lost = isinstance(translated, (errors.ConnectionLost, errors.DeadlineExceeded))

@@ -21,9 +21,10 @@ from typing import (
 
 from .. import errors
 from ..execution import shutdown, steps
+from ..observability.logs import about
 from ..observability.observers import log_failure
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.background")
 
 #: The task of the background plan that the caller is called by, as a hook is.
 _serving: ContextVar[Any] = ContextVar("dualdb_serving", default=None)
@@ -133,7 +134,10 @@ async def _abort_in_use(step: steps.AbortInUse) -> None:
         aborted = client.pool.abort_in_use()
         if aborted:
             log.warning(
-                "%s: %d connections were still in use and have been aborted", client.name, aborted
+                "%s: %d connections were still in use and have been aborted",
+                client.name,
+                aborted,
+                extra=about("connections_aborted", client),
             )
 
 
@@ -298,7 +302,7 @@ class Background:
         try:
             await run_plan(plan, run_step)
         except Exception:
-            log.exception("a background plan failed")
+            log.exception("a background plan failed", extra=about("background_failed"))
 
 
 class Tasks:

@@ -15,10 +15,11 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple
 from .. import deadlines, error_codes, errors
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..observability.logs import about
 from ..protocol.transaction_commands import TransactionOptions
 from . import json_text
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.coordination")
 
 TABLE = "dualdb_idempotency"
 
@@ -137,7 +138,9 @@ def _sweep(route: steps.Route) -> steps.Plan[None]:
     try:
         yield from verbs.execute(route, _SWEEP, None, idempotent=True)
     except errors.Error as error:
-        log.warning("old rows of %s cannot be deleted: %s", TABLE, error)
+        log.warning(
+            "old rows of %s cannot be deleted: %s", TABLE, error, extra=about("old_rows_kept")
+        )
 
 
 class _Once:

@@ -16,11 +16,12 @@ from .. import error_codes, errors
 from ..api.typevars import IntR
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..observability.logs import about
 from ..sql.parameters import Params
 from ..topology import routing
 from .keys import quoted
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.directory")
 
 #: The time from which ids count: 2024-01-01 UTC, in milliseconds. 41 bits last until
 #: 2093.
@@ -307,7 +308,12 @@ class IdGenerator:
         except errors.Error as error:
             if lease is None or not self._usable(lease):
                 raise
-            log.warning("the lease of worker %d could not be renewed yet: %s", lease.worker, error)
+            log.warning(
+                "the lease of worker %d could not be renewed yet: %s",
+                lease.worker,
+                error,
+                extra=about("worker_not_renewed"),
+            )
             with self._lock:
                 self._lease = lease._replace(renew_at=min(lease.expires, self._monotonic() + 1.0))
 
@@ -346,7 +352,12 @@ class IdGenerator:
                     before = now_ms if self._sequence is None else self._sequence.last_ms
                     self._sequence = IdSequence(self.layout, worker, max(now_ms, before))
                     self._lease = _lease(worker, began, until_ms)
-                log.info("ids are made as worker %d of %d", worker, self.layout.workers)
+                log.info(
+                    "ids are made as worker %d of %d",
+                    worker,
+                    self.layout.workers,
+                    extra=about("worker_registered"),
+                )
                 return
             yield steps.Sleep(retry.backoff(attempt, base=0.005, cap=0.2))
         raise errors.OperationalError("no worker number for ids could be had: all were contested")
@@ -397,7 +408,12 @@ class IdGenerator:
                 1.0,
             )
         except errors.Error as error:
-            log.debug("worker %d was not given back: %s", lease.worker, error)
+            log.debug(
+                "worker %d was not given back: %s",
+                lease.worker,
+                error,
+                extra=about("worker_not_released"),
+            )
 
     def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
         yield from ()

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Opt
 from .. import deadlines, error_codes, errors
 from ..execution import execute, retry, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..observability.logs import about
 from ..protocol.statements import Statement
 from ..results import ResultSet, Row
 from ..sql.parameters import Params
@@ -19,7 +20,7 @@ from .cache import Entry, KeyCache, split
 from .keys import KeyColumn, StoredKey
 from .sources import HashBuckets, KeyFunction, LookupTable, Source
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.directory")
 
 #: How often a statement that gives a key its shard is sent, while it conflicts with
 #: others that do so.
@@ -193,7 +194,12 @@ class KeyDirectory:
             if not all(stale.values()):
                 raise
             if not self._unreachable:
-                log.warning("%s cannot be read, so its last answers hold: %s", self.where, error)
+                log.warning(
+                    "%s cannot be read, so its last answers hold: %s",
+                    self.where,
+                    error,
+                    extra=about("directory_unreadable"),
+                )
             self._unreachable = True
             return {key: entry.shard_id for key, entry in stale.items() if entry is not None}
         self._unreachable = False
@@ -382,7 +388,11 @@ class KeyDirectory:
         except errors.DatabaseError as error:
             if error.errno != TABLE_ACCESS_DENIED:
                 raise
-            log.warning("the aliases of a forgotten key, if any, are left: %s", error)
+            log.warning(
+                "the aliases of a forgotten key, if any, are left: %s",
+                error,
+                extra=about("aliases_kept"),
+            )
         try:
             yield from self._write(table.delete, (stored,))
         finally:

@@ -5,6 +5,7 @@ import time
 from typing import Callable, List, Optional
 
 from .. import deadlines, errors
+from ..observability.logs import about
 from ..protocol.transaction_commands import marker
 from ..results import ResultSet
 from . import retry
@@ -12,7 +13,7 @@ from .detached import DetachedExecutor
 from .execute import execute_statement
 from .steps import Executor, Plan, Sleep, fixed_route
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.transaction")
 
 
 #: The most seconds that are spent on determining the outcome of a COMMIT.
@@ -51,7 +52,10 @@ def resolve_commit_outcome(
         except errors.Error as error:
             if not error.retryable or clock() >= limit:
                 log.warning(
-                    "%s: the outcome of a COMMIT could not be determined: %s", client.name, error
+                    "%s: the outcome of a COMMIT could not be determined: %s",
+                    client.name,
+                    error,
+                    extra=about("commit_outcome_unknown", client),
                 )
                 return None
             yield Sleep(retry.backoff(1))

@@ -7,11 +7,12 @@ from typing import Callable, Optional
 from .. import error_codes, errors
 from ..endpoints.node import Role
 from ..endpoints.state import SEARCH_INTERVAL, Endpoint
+from ..observability.logs import about
 from ..pooling.server_budget import Permit
 from . import retry
 from .steps import AwaitPermit, Connect, Plan, Pool, Sleep
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.pool")
 
 #: Number of attempts to connect before an error is raised.
 CONNECT_ATTEMPTS = 3
@@ -285,7 +286,12 @@ def _buffer_full(pool: Pool, failure: errors.ConnectionFailed) -> errors.Error:
 
 def _report_outage(pool: Pool, failure: errors.ConnectionFailed) -> None:
     if pool.breaker.report_outage():
-        log.warning("%s cannot be reached: %s", pool.name, failure.args[-1])
+        log.warning(
+            "%s cannot be reached: %s",
+            pool.name,
+            failure.args[-1],
+            extra=about("circuit_opened", pool),
+        )
         pool.observers.post_pool("circuit_opened", pool, error=failure)
         if pool.on_outage is not None:
             pool.on_outage(failure)
@@ -293,7 +299,7 @@ def _report_outage(pool: Pool, failure: errors.ConnectionFailed) -> None:
 
 def _report_recovery(pool: Pool) -> None:
     if pool.breaker.report_recovery():
-        log.info("%s can be reached again", pool.name)
+        log.info("%s can be reached again", pool.name, extra=about("circuit_closed", pool))
         pool.observers.post_pool("circuit_closed", pool)
         if pool.on_outage is not None:
             pool.on_outage(None)

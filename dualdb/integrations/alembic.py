@@ -8,12 +8,13 @@ import sqlalchemy
 
 from .. import errors
 from ..config import DatabaseConfig
+from ..observability.logs import about
 from ..operations.places import Databases, Place, Shards
 from ..protocol import tls
 from ..sync_impl.connection import Connection
 from ..sync_impl.service import DatabaseService
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.operations")
 
 #: The advisory lock of the one who migrates, on the global database's server.
 LOCK = "dualdb:alembic:"
@@ -115,7 +116,7 @@ def _migrate(
     done: List[str],
     places: List[Place],
 ) -> None:
-    log.info("alembic: migrating %s", place.name)
+    log.info("alembic: migrating %s", place.name, extra=about("migrating", place))
     made = engine(place.config)
     try:
         with made.connect() as connection:

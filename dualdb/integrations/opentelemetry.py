@@ -4,13 +4,15 @@ Names and attributes are those of the semantic conventions for databases.
 """
 
 import re
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 
-from ..observability.events import Event, PoolEvent, QueryEvent
+from ..api.service_life import AnyService
+from ..config import DatabaseConfig
+from ..observability.events import Event, EventName, Hook, PoolEvent, QueryEvent
 from ..observability.metrics import BOUNDS, Distribution, state_metrics
 from ..observability.query_call import QueryCall
 
@@ -28,7 +30,7 @@ class _Server(NamedTuple):
 
 
 def instrument(
-    service: Any,
+    service: AnyService,
     *,
     tracer_provider: Optional[TracerProvider] = None,
     meter_provider: Optional[MeterProvider] = None,
@@ -67,7 +69,7 @@ class Instrumentation:
 
     def __init__(
         self,
-        service: Any,
+        service: AnyService,
         tracer: trace.Tracer,
         meter: metrics.Meter,
         *,
@@ -96,7 +98,7 @@ class Instrumentation:
                 description=metric.description,
             )
         service.add_interceptor(self._begin)
-        self._hooks = [
+        self._hooks: List[Tuple[EventName, Hook]] = [
             ("query", self._end),
             ("scatter", self._end),
             ("map_refreshed", self._forget_servers),
@@ -197,15 +199,18 @@ class Instrumentation:
 
     def _server(self, shard_id: Optional[int]) -> Optional[_Server]:
         if shard_id not in self._servers:
-            configs = {None: self._service.global_config, **self._service.shard_configs}
             self._servers = {
-                key: _Server(config.host, config.port, config.database)
-                for key, config in configs.items()
+                key: _server_of(config) for key, config in self._service.shard_configs.items()
             }
+            self._servers[None] = _server_of(self._service.global_config)
         return self._servers.get(shard_id)
 
     def _forget_servers(self, event: Event) -> None:
         self._servers = {}
+
+
+def _server_of(config: DatabaseConfig) -> _Server:
+    return _Server(config.host, config.port, config.database)
 
 
 class _Callback:

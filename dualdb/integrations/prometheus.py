@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector as BaseCollector
 
+from ..api.service_life import AnyService
 from ..errors import InterfaceError
 from ..observability.metrics import (
     BOUNDS,
@@ -41,7 +42,7 @@ class Collector(BaseCollector):
         >>> REGISTRY.register(Collector(db))
     """
 
-    def __init__(self, service: Any, *, digests: int = 20) -> None:
+    def __init__(self, service: AnyService, *, digests: int = 20) -> None:
         self._service = service
         self._digests = digests
         self._recorder = Recorder()

@@ -6,10 +6,19 @@ not change, and where it is about one database ``target`` and ``shard_id``. No r
 has parameters or literals of a statement.
 """
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional, Protocol
 
 
-def about(event: str, place: Any = None) -> Dict[str, Any]:
+class Named(Protocol):
+    """What has the name of a database."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        ...
+
+
+def about(event: str, place: Optional[Named] = None) -> Dict[str, Any]:
     """Return the ``extra`` of a log call.
 
     Args:
@@ -23,4 +32,4 @@ def about(event: str, place: Any = None) -> Dict[str, Any]:
     """
     if place is None:
         return {"event": event}
-    return {"event": event, "target": place.name, "shard_id": place.shard_id}
+    return {"event": event, "target": place.name, "shard_id": getattr(place, "shard_id", None)}

@@ -7,11 +7,26 @@ statements nor keys.
 
 import threading
 from bisect import bisect_left
-from typing import Any, Dict, List, Literal, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    List,
+    Literal,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from .. import fork_safety
 from .digests import DigestStats
-from .events import PoolEvent, QueryEvent, TransactionEvent
+from .events import EventName, PoolEvent, QueryEvent, TransactionEvent
+
+if TYPE_CHECKING:
+    from ..topology.status import ServiceStatus
 
 #: The upper bounds of the buckets of durations, in seconds.
 BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
@@ -182,7 +197,7 @@ class Recorder:
 
 
 #: The event and the method of the Recorder for each hook.
-HOOKS = (
+HOOKS: Tuple[Tuple[EventName, str], ...] = (
     ("query", "query"),
     ("transaction", "transaction"),
     ("connect", "pool"),
@@ -193,7 +208,7 @@ HOOKS = (
 )
 
 
-def state_metrics(status: Any) -> List[Metric]:
+def state_metrics(status: "ServiceStatus") -> List[Metric]:
     """Return the metrics of a service's state at this moment.
 
     Args:

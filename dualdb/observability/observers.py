@@ -6,10 +6,11 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Protocol, Tuple
 
 from .digests import DigestTable
 from .events import EVENTS, BackgroundEvent, EventName, Hook, PoolEvent, PoolEventName
+from .logs import about
 from .query_call import QueryCall
 from .slow_log import SlowQueryLog
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.hooks")
 
 #: Is called with a call before it is sent; may add tags, or raise to prevent it. In
 #: asyncio it may be a coroutine function.
@@ -166,15 +167,18 @@ def log_failure(hook: Callable[[], Any], error: BaseException) -> None:
     """
     registered = getattr(hook, "func", None)
     if not isinstance(registered, RegisteredHook):
-        log.error("the hook %r failed", hook, exc_info=error)
+        log.error("the hook %r failed", hook, exc_info=error, extra=about("hook_failed"))
     elif not registered.failed:
         registered.failed = True
         log.error(
-            "the hook %r failed; its further failures are not logged", registered, exc_info=error
+            "the hook %r failed; its further failures are not logged",
+            registered,
+            exc_info=error,
+            extra=about("hook_failed"),
         )
 
 
-def rows_of(result: Any) -> int:
+def rows_of(result: object) -> int:
     """Return the number of rows that a result has, or that were affected.
 
     Args:

@@ -1,10 +1,24 @@
 """A call while it runs: what interceptors see of it, and its times."""
 
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Protocol, Tuple, Union
 
 from .digests import Digest, digest_of
 from .events import QueryEvent, QueryEventName
 from .tags import comment_of
+
+
+class Sent(Protocol):
+    """The part of a statement or procedure call that is observed."""
+
+    @property
+    def sql(self) -> str:
+        """The statement without its parameters."""
+        ...
+
+    @property
+    def params(self) -> Any:
+        """The parameters as the caller passed them."""
+        ...
 
 
 class QueryCall:
@@ -39,7 +53,7 @@ class QueryCall:
         name: QueryEventName,
         target: str,
         shard_id: Optional[int],
-        statement: Any,
+        statement: Sent,
         *,
         began: float,
         parent: "Optional[ObservedCall]" = None,
@@ -91,7 +105,7 @@ class ObservedCall(QueryCall):
         name: QueryEventName,
         target: str,
         shard_id: Optional[int],
-        statement: Any,
+        statement: Sent,
         *,
         began: float,
         parent: "Optional[ObservedCall]" = None,

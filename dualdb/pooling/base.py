@@ -15,6 +15,7 @@ from .. import errors
 from ..config import DatabaseConfig
 from ..endpoints.node import Role
 from ..endpoints.state import Endpoint, Endpoints
+from ..observability.logs import about
 from ..observability.observers import NOBODY, Observers
 from ..protocol import tls
 from ..protocol.connection_state import ConnectionState, KillState
@@ -24,7 +25,7 @@ from .retry_budget import RetryBudget
 from .server_budget import ServerBudget, budget_of
 from .session_killer import SessionKiller
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.pool")
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -162,7 +163,13 @@ class BasePool:
         why = self.endpoints.judge(endpoint, node, began)
         if why is None:
             if node is not None and node.why and self.endpoints.warn_once(endpoint):
-                log.warning("%s: %s: %s", self.name, endpoint.address, node.why)
+                log.warning(
+                    "%s: %s: %s",
+                    self.name,
+                    endpoint.address,
+                    node.why,
+                    extra=about("host_unusable", self),
+                )
             return
         if replica and endpoint.role is Role.REPLICA:
             self.endpoints.accept_replica(endpoint)
@@ -340,6 +347,7 @@ class BasePool:
                     self.name,
                     now - since,
                     place,
+                    extra=about("connection_leaked", self),
                 )
                 self._checked_out[key] = (connection, since, "")
 

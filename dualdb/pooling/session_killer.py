@@ -10,9 +10,10 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, NamedTuple, Optional, Set
 
+from ..observability.logs import about
 from ..protocol.kill import KillOutcome
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.pool")
 
 #: Seconds between attempts to kill a session that cannot be killed yet.
 KILL_RETRY_INTERVAL = 0.1
@@ -106,6 +107,7 @@ class SessionKiller:
             self.name,
             job.connection.session_id,
             error,
+            extra=about("kill_failed", self),
         )
         self._report(job, "failed")
 
@@ -122,4 +124,10 @@ class SessionKiller:
         session_id = job.connection.session_id
         if session_id not in self._warned:
             self._warned.add(session_id)
-            log.warning("%s: session %d %s", self.name, session_id, what)
+            log.warning(
+                "%s: session %d %s",
+                self.name,
+                session_id,
+                what,
+                extra=about("kill_not_possible", self),
+            )

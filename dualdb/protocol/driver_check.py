@@ -14,9 +14,10 @@ import pymysql.converters
 from pymysql.constants import FIELD_TYPE
 from pymysql.protocol import MysqlPacket
 
+from ..observability.logs import about
 from .response import Response, ResponseOptions
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.protocol")
 
 _UTF8 = 45
 _BINARY = 63
@@ -140,5 +141,6 @@ def trusted(driver: object, by_driver: Callable[[], Any], version: str) -> bool:
             name,
             version,
             why,
+            extra=about("driver_decodes_rows"),
         )
     return not why

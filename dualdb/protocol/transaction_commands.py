@@ -9,10 +9,11 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 import pymysql.err
 
 from .. import deadlines, error_codes, errors
+from ..observability.logs import about
 from .exchange import Exchange
 from .statements import Statement
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.transaction")
 
 
 #: Around a statement that may end the transaction and begin another; see
@@ -153,7 +154,9 @@ def _sweep() -> Exchange:
     except pymysql.err.MySQLError as error:
         if not errors.is_server_error(error) or errors.code_of(error) == error_codes.NO_SUCH_TABLE:
             raise
-        log.warning("old rows of %s cannot be deleted: %s", MARKERS, error)
+        log.warning(
+            "old rows of %s cannot be deleted: %s", MARKERS, error, extra=about("old_rows_kept")
+        )
 
 
 def marker(token: str) -> Statement:

@@ -20,6 +20,7 @@ from typing import Deque, List, Optional
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
 from ..execution import connect, steps
+from ..observability.logs import about
 from ..pooling.base import BasePool, Disposition
 from ..pooling.session_killer import KillJob
 from ..pooling.slots import Slots
@@ -29,7 +30,7 @@ from .connection import Connection
 from .idle_store import IdleStore
 from .runner import run_plan
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.pool")
 
 # An enum's member takes longer to look up than a name of the module.
 _REUSE = Disposition.REUSE
@@ -513,7 +514,12 @@ class Pool(BasePool):
         try:
             killer.start()
         except (RuntimeError, MemoryError) as error:
-            log.warning("%s: sessions cannot be killed for now: %s", self.name, error)
+            log.warning(
+                "%s: sessions cannot be killed for now: %s",
+                self.name,
+                error,
+                extra=about("kill_not_started", self),
+            )
             self._give_up_kills(0 if waiting else 1)
 
     def _give_up_kills(self, kept: int) -> None:

@@ -10,10 +10,11 @@ from typing import Any, Callable, Dict, Generator, List, Literal, Set, TypeVar
 from .. import errors
 from ..execution import shutdown, steps
 from ..execution.resumable import Resumable
+from ..observability.logs import about
 from ..observability.observers import log_failure
 from .concurrency import gather, workers
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.background")
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -105,7 +106,10 @@ def _abort_in_use(step: steps.AbortInUse) -> None:
         aborted = client.pool.abort_in_use()
         if aborted:
             log.warning(
-                "%s: %d connections were still in use and have been aborted", client.name, aborted
+                "%s: %d connections were still in use and have been aborted",
+                client.name,
+                aborted,
+                extra=about("connections_aborted", client),
             )
 
 
@@ -241,7 +245,7 @@ class Background:
         except _Halted:
             pass
         except Exception:
-            log.exception("a background plan failed")
+            log.exception("a background plan failed", extra=about("background_failed"))
         finally:
             self._threads.discard(threading.current_thread())
 

@@ -10,8 +10,9 @@ import time
 from typing import Callable, List, Optional, Tuple
 
 from .. import errors, fork_safety
+from ..observability.logs import about
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.transaction")
 
 
 class Timer:
@@ -39,7 +40,9 @@ class Timer:
             if function is not None:
                 function()
         except Exception:
-            log.exception("a time limit could not be enforced")
+            log.exception(
+                "a time limit could not be enforced", extra=about("time_limit_not_enforced")
+            )
 
 
 class Timers:

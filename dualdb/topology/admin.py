@@ -11,12 +11,13 @@ from pydantic import SecretStr
 from .. import deadlines, errors
 from ..execution import shutdown, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..observability.logs import about
 from ..protocol import authentication
 from ..results import Row
 from .lifecycle import ServiceLifecycle
 from .shard_map import STATUS_WORDS, status_of
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.topology")
 
 #: Timeout of auxiliary queries, in seconds.
 ADMIN_QUERY_TIMEOUT = 5.0
@@ -127,7 +128,13 @@ def _check(client: Any, privileges: Sequence[str]) -> steps.Plan[None]:
             f"the account of {client.name} has not been granted {', '.join(missing)} "
             f"on {client.config.address}"
         )
-    log.info("%s can be added: %s at %s", client.name, version, client.config.address)
+    log.info(
+        "%s can be added: %s at %s",
+        client.name,
+        version,
+        client.config.address,
+        extra=about("shard_checked", client),
+    )
 
 
 def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan[None]:
@@ -229,7 +236,12 @@ def _sessions(life: ServiceLifecycle, shard_id: int) -> steps.Plan[Optional[int]
         )
         return int(found)
     except errors.Error as error:
-        log.warning("shard %s: its sessions cannot be counted: %s", shard_id, error)
+        log.warning(
+            "shard %s: its sessions cannot be counted: %s",
+            shard_id,
+            error,
+            extra=about("sessions_not_counted"),
+        )
         return None
     finally:
         yield steps.Close((client,))

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Optional
 from .. import deadlines, errors
 from ..config import DatabaseConfig
 from ..execution import shutdown, steps
+from ..observability.logs import about
 from ..observability.observers import Observers
 from .allowed_hosts import ALL_HOSTS, AllowedHosts
 from .maintenance import Maintenance, Timing
@@ -16,7 +17,7 @@ from .shard_map import RowRules, ShardMap
 from .status import ServiceStatus, health, service_status
 from .table_reader import DEFAULT_MAX_SHARDS, TableReader
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.topology")
 
 #: Seconds between two rounds of pool maintenance.
 MAINTENANCE_INTERVAL = 1.0
@@ -139,7 +140,11 @@ class ServiceLifecycle:
         client = self.manager.new_client(self._config, "global", None)
         try:
             yield steps.Open(client, deadlines.deadline_after())
-            log.info("global database initialized: %s", client.config.address)
+            log.info(
+                "global database initialized: %s",
+                client.config.address,
+                extra=about("database_initialized", client),
+            )
             yield from self.reader.read(client)
             self.manager.open(client)
             yield from self.apply()
@@ -214,7 +219,11 @@ class ServiceLifecycle:
         try:
             yield self.exclusive(self._refresh_for(missing, asked, wait), wait)
         except errors.Error as error:
-            log.warning("the shard table cannot be read for a call to an unknown shard: %s", error)
+            log.warning(
+                "the shard table cannot be read for a call to an unknown shard: %s",
+                error,
+                extra=about("map_unreadable"),
+            )
         if len(self._misses) > MISSES_REMEMBERED:
             self._misses.clear()
         self._misses[missing] = self._clock()
@@ -258,6 +267,7 @@ class ServiceLifecycle:
             log.error(
                 "the shard table cannot be read; using the last known active shards: %s",
                 error,
+                extra=about("map_unreadable"),
             )
             return topology.shard_map.active
         return self.reader.parse(rows).active

@@ -9,10 +9,11 @@ from typing import Any, Callable, List, NamedTuple, Optional, Set, Tuple
 
 from .. import errors
 from ..execution import retry, steps
+from ..observability.logs import about
 from .manager import TopologyManager
 from .table_reader import TableReader
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.topology")
 
 #: Number of clients that one step connects or prunes.
 _BATCH = 128
@@ -98,7 +99,11 @@ class Maintenance:
         except Exception as error:
             # Started again by the next refresh.
             self._mark = None
-            log.error("the background maintenance cannot be started: %s", error)
+            log.error(
+                "the background maintenance cannot be started: %s",
+                error,
+                extra=about("background_not_started"),
+            )
 
     def silent_for(self) -> float:
         """Return the seconds since the loop was last seen."""
@@ -148,7 +153,11 @@ class Maintenance:
         except Exception:
             if what not in self._failing:
                 self._failing.add(what)
-                log.exception("%s failed in the background, which continues", what)
+                log.exception(
+                    "%s failed in the background, which continues",
+                    what,
+                    extra=about("background_failed"),
+                )
         else:
             self._failing.discard(what)
 
@@ -175,7 +184,11 @@ class Maintenance:
             pass
         except errors.Error as error:
             if known is None:
-                log.warning("the shard table cannot be read; the last map stays in use: %s", error)
+                log.warning(
+                    "the shard table cannot be read; the last map stays in use: %s",
+                    error,
+                    extra=about("map_unreadable"),
+                )
 
     def unreachable_shards(self) -> Tuple[int, ...]:
         """Return the shards that are new, or unreachable at the last connect."""
@@ -238,8 +251,20 @@ class Maintenance:
 def _report(client: Any, failure: Optional[Exception], outcome: Optional[Exception]) -> None:
     if outcome is None:
         if failure is None:
-            log.info("%s database initialized: %s", client.name, client.config.address)
+            log.info(
+                "%s database initialized: %s",
+                client.name,
+                client.config.address,
+                extra=about("database_initialized", client),
+            )
         return
-    if failure is None and not isinstance(outcome, errors.ServiceNotOpen):
+    # an open circuit has been logged where the connect failed
+    logged = client.pool.breaker.is_open or isinstance(outcome, errors.ServiceNotOpen)
+    if failure is None and not logged:
         reason = errors.reason_of(outcome)
-        log.error("%s cannot be reached and is retried in the background: %s", client.name, reason)
+        log.error(
+            "%s cannot be reached and is retried in the background: %s",
+            client.name,
+            reason,
+            extra=about("shard_unreachable", client),
+        )

@@ -11,12 +11,13 @@ from .. import errors
 from ..config import DatabaseConfig
 from ..execution import steps
 from ..observability.events import Event, ShardEventName
+from ..observability.logs import about
 from ..observability.observers import Observers
 from .shard_map import EMPTY, Shard, ShardMap, Status, change_of
 from .slices import in_slices
 from .status import shard_events
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.topology")
 
 #: Makes a client for (configuration, name, shard id), not yet connected.
 NewClient = Callable[[DatabaseConfig, str, Optional[int]], Any]
@@ -262,4 +263,10 @@ class _Change:
 def _log_event(event: Event) -> None:
     if event.shard_id is not None:
         what = event.name[len("shard_") :].replace("_", " ")
-        log.info("shard %d: %s (map version %d)", event.shard_id, what, event.version)
+        log.info(
+            "shard %d: %s (map version %d)",
+            event.shard_id,
+            what,
+            event.version,
+            extra=about(event.name),
+        )

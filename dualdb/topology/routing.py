@@ -26,10 +26,11 @@ from typing import (
 
 from .. import errors
 from ..execution import steps
+from ..observability.logs import about
 from .lifecycle import ServiceLifecycle
 from .shard_map import ShardMap, Status
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.topology")
 
 #: The database of a session whose shard is absent (not in the table, or inactive): the
 #: global one, or ShardNotFound.
@@ -317,6 +318,7 @@ class RouteResolver:
                 "shard %d is absent from the shard table or inactive: "
                 "its sessions use the global database",
                 shard_id,
+                extra=about("shard_absent"),
             )
         return topology.global_client
 

@@ -8,6 +8,7 @@ from .. import deadlines, error_codes, errors
 from ..config import DatabaseConfig
 from ..execution import execute, steps
 from ..execution.detached import DetachedExecutor
+from ..observability.logs import about
 from ..passwords import is_reference
 from ..protocol import authentication
 from ..protocol.statements import Statement
@@ -16,7 +17,7 @@ from . import passwords
 from .shard_map import EMPTY, MapBuilder, ParsedRow, RowRules, Shard, ShardMap, Status, parse_row
 from .slices import in_slices
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.topology")
 
 #: The default of the service's ``max_shards``.
 DEFAULT_MAX_SHARDS = 100_000
@@ -112,7 +113,7 @@ class TableReader:
         finally:
             self.ended = self._clock()
         if self.failure is not None:
-            log.info("the shard table can be read again")
+            log.info("the shard table can be read again", extra=about("map_readable"))
         self.read_at = self._clock()
         self.failure = None
         self.failures = 0
@@ -152,6 +153,7 @@ class TableReader:
                 log.warning(
                     "there is no shard table %s: the service uses the global database alone",
                     self.table,
+                    extra=about("map_absent"),
                 )
             return []
         return results[0].rows
@@ -228,7 +230,7 @@ class TableReader:
                 f"the shard table {self.table} has no shards any more, so the last map stays "
                 "in use: refresh(force=True) or a restart accepts it"
             )
-            log.error("%s", self.warning)
+            log.error("%s", self.warning, extra=about("map_not_believed"))
         return False
 
     def _keep(self, found: ShardMap) -> None:
@@ -236,9 +238,11 @@ class TableReader:
         if before.version and found == before._replace(version=found.version):
             return
         for problem in _new(found.problems, before.problems):
-            log.error("shard table %s: %s", self.table, problem)
+            log.error("shard table %s: %s", self.table, problem, extra=about("shard_row_unusable"))
         for warning in _new(found.warnings, before.warnings):
-            log.warning("shard table %s: %s", self.table, warning)
+            log.warning(
+                "shard table %s: %s", self.table, warning, extra=about("shard_row_suspicious")
+            )
         self.loaded = found
 
 

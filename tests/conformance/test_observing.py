@@ -9,7 +9,21 @@ from apis import session
 from database_servers import Databases
 from io_kinds import IO
 
-from dualdb import ProgrammingError, QueryCall, QueryEvent, RoutingError, ScatterError
+from dualdb import (
+    ConnectionLost,
+    DeadlineExceeded,
+    InterfaceError,
+    ParameterError,
+    PoolEvent,
+    PoolTimeout,
+    ProgrammingError,
+    QueryCall,
+    QueryEvent,
+    RoutingError,
+    ScatterError,
+    TransactionAborted,
+    TransactionEvent,
+)
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
@@ -175,3 +189,127 @@ def test_a_scatter_is_an_event_with_one_for_each_shard(
         io(db.shards().query("SELECT * FROM absent"))
     assert whole[1].error is caught.value
     assert [type(event.error) for event in seen[2:]] == [ProgrammingError] * 2
+
+
+def test_a_stream_is_an_event_when_it_ends(
+    db: Any, io: IO, seen: List[QueryEvent], databases: Databases
+) -> None:
+    @db.add_interceptor  # type: ignore[untyped-decorator, unused-ignore]
+    def tag(call: QueryCall) -> None:
+        call.tags["job"] = "export"
+
+    query = "SELECT info FROM information_schema.processlist WHERE id = CONNECTION_ID()"
+    (row,) = io.collect(db.shard(1).stream(query))
+    assert row["info"].endswith("/*job='export'*/")
+    io.wait_for(lambda: len(seen) == 1)
+    assert (seen[0].target, seen[0].rows, seen[0].error) == ("shard 1", 1, None)
+    with pytest.raises(ProgrammingError) as caught:
+        io.collect(db.shard(2).stream("SELECT * FROM absent"))
+    io.wait_for(lambda: len(seen) == 2)
+    assert (seen[1].rows, seen[1].error) == (None, caught.value)
+    with io.entered(db.shard(1).transaction()) as tx:
+        assert len(io.collect(tx.stream("SELECT 1 UNION SELECT 2"))) == 2
+        io.wait_for(lambda: len(seen) == 3)
+    assert (seen[2].in_transaction, seen[2].rows) == (True, 2)
+
+
+def test_a_stream_may_be_refused(db: Any, io: IO, seen: List[QueryEvent]) -> None:
+    def refuse(call: QueryCall) -> None:
+        raise PermissionError(call.sql)
+
+    db.add_interceptor(refuse)
+    with pytest.raises(PermissionError, match="SELECT 1"):
+        io.collect(db.stream("SELECT 1"))
+    io.wait_for(lambda: len(seen) == 1)
+    assert (seen[0].attempts, type(seen[0].error)) == (0, PermissionError)
+
+
+def test_a_transaction_is_an_event(db: Any, io: IO) -> None:
+    seen: List[TransactionEvent] = []
+    db.on("transaction", seen.append)
+    with io.entered(db.shard(1).transaction()) as tx, io.entered(tx.transaction()) as inner:
+        io(inner.execute(INSERT, (7,)))
+    with pytest.raises(ZeroDivisionError), io.entered(db.transaction()) as tx:
+        io(tx.query("SELECT SLEEP(0.05)"))
+        raise ZeroDivisionError
+    with io.entered(db.transaction()) as tx:
+        io(tx.rollback())
+    with pytest.raises(TransactionAborted), io.entered(db.transaction()) as tx:
+        with pytest.raises(ConnectionLost):
+            io(tx.query("KILL CONNECTION_ID()"))
+    assert [(event.target, event.outcome) for event in seen] == [
+        ("shard 1", "committed"),
+        ("global", "rolled_back"),
+        ("global", "rolled_back"),
+        ("global", "rolled_back"),
+    ]
+    assert [type(event.error) for event in seen] == [
+        type(None), ZeroDivisionError, type(None), TransactionAborted,
+    ]  # fmt: skip
+    assert seen[1].seconds >= 0.05 > seen[0].seconds
+    assert seen[0].as_dict()["outcome"] == "committed"
+
+
+def test_waits_and_connects_and_kills_are_events(
+    open_service: Callable[..., Any], io: IO, databases: Databases
+) -> None:
+    small = databases.config.model_copy(
+        update={"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.2}
+    )
+    db = open_service(small, refresh_interval=None)
+    seen: List[PoolEvent] = []
+    for name in ("connect", "pool_wait", "kill"):
+        db.on(name, seen.append)
+    with pytest.raises(DeadlineExceeded):
+        io(db.shard(1).query("SELECT SLEEP(5)", timeout=0.1))
+    assert io(db.shard(1).query_value("SELECT 1")) == 1
+    with io.entered(db.shard(1).transaction()):
+        with pytest.raises(PoolTimeout):
+            io.in_other_caller(lambda: db.shard(1).query("SELECT 1"))
+    io.wait_for(lambda: {event.name for event in seen} == {"connect", "pool_wait", "kill"})
+    assert {(event.target, event.shard_id) for event in seen} == {("shard 1", 1)}
+    (kill,) = [event for event in seen if event.name == "kill"]
+    assert (kill.detail, kill.error) == ("ended", None)
+    waits = [event for event in seen if event.name == "pool_wait"]
+    assert isinstance(waits[-1].error, PoolTimeout)
+    assert waits[-1].seconds >= 0.2
+    assert waits[-1].as_dict()["error"] == "PoolTimeout"
+
+
+def test_slow_calls_are_logged_without_values(
+    open_service: Callable[..., Any], io: IO, caplog: pytest.LogCaptureFixture
+) -> None:
+    db = open_service(refresh_interval=None, slow_threshold=0.05)
+    with caplog.at_level(logging.DEBUG):
+        io(db.query("SELECT 'canary', %s", ("canary",)))
+        io(db.query("SELECT 'canary', %s, SLEEP(0.06)", ("canary",)))
+        with pytest.raises(ProgrammingError):
+            io(db.query("SELECT SLEEP(0.06), 'canary' FROM absent"))
+        io(db.shards().query("SELECT SLEEP(0.06)"))
+    slow = [record for record in caplog.records if getattr(record, "event", "") == "slow_query"]
+    assert [(record.name, record.levelname) for record in slow] == [("dualdb.query", "WARNING")] * 3
+    first = slow[0]
+    assert first.getMessage().startswith("slow query on global: 0.")
+    assert first.getMessage().endswith(": SELECT ?, SLEEP(?)")
+    assert vars(first)["rows"] == 1
+    assert {vars(record)["target"] for record in slow[1:]} == {"shard 1", "shard 2"}
+    # of this file, or of the adapter that makes the call for it
+    assert all("/tests/" in vars(record)["place"] for record in slow)
+    assert "canary" not in caplog.text
+
+
+def test_the_statements_that_take_longest_are_known(
+    open_service: Callable[..., Any], io: IO
+) -> None:
+    db = open_service(refresh_interval=None, digests=True)
+    for number in range(3):
+        io(db.query(f"SELECT {number} AS a"))
+    io(db.query("SELECT SLEEP(%s)", (0.02,)))
+    slow, quick = db.top()
+    assert (slow.statement, slow.calls) == ("SELECT SLEEP(?)", 1)
+    assert (quick.statement, quick.calls, quick.rows) == ("SELECT ? AS a", 3, 3)
+    assert db.top(1, by="calls") == [quick]
+    with pytest.raises(ParameterError, match="by must be one of total, mean"):
+        db.top(by="cost")
+    with pytest.raises(InterfaceError, match="digests=True"):
+        open_service(refresh_interval=None).top()

@@ -17,11 +17,14 @@ def test_an_outage_is_logged_once_and_told(
     io: IO, caplog: pytest.LogCaptureFixture, quick_retries: None
 ) -> None:
     told: List[Any] = []
+    circuits: List[Any] = []
     with Sandbox(2) as sandbox:
         db = io.Service(sandbox.config)
         with io.entered(db):
             for name in ("shard_down", "shard_up"):
                 db.on(name, lambda event: told.append((event.name, event.shard_id, event.reason)))
+            for circuit in ("circuit_opened", "circuit_closed"):
+                db.on(circuit, lambda event: circuits.append((event.name, event.target)))
             io(db.shard(2).query("SELECT 1"))
             sandbox.servers[2].kill()
             with caplog.at_level(logging.INFO, "dualdb"):
@@ -38,6 +41,7 @@ def test_an_outage_is_logged_once_and_told(
                 ("shard_down", 2),
                 ("shard_up", 2),
             ]
+            assert circuits == [("circuit_opened", "shard 2"), ("circuit_closed", "shard 2")]
             assert "Can't connect" in told[0][2]
             assert told[1][2] is None
             records = [
@@ -49,3 +53,26 @@ def test_an_outage_is_logged_once_and_told(
                 ("WARNING", "shard 2 cannot be reached"),
                 ("INFO", "shard 2 can be reached again"),
             ]
+            assert [
+                (record.name, vars(record)["event"], vars(record)["shard_id"])
+                for record in caplog.records
+                if vars(record).get("event", "").startswith("circuit_")
+            ] == [("dualdb.pool", "circuit_opened", 2), ("dualdb.pool", "circuit_closed", 2)]
+
+
+@pytest.mark.slow
+def test_a_shard_that_is_down_at_the_start_is_logged_once(
+    io: IO, caplog: pytest.LogCaptureFixture, quick_retries: None
+) -> None:
+    with Sandbox(1) as sandbox:
+        sandbox.servers[1].kill()
+        db = io.Service(sandbox.config)
+        with caplog.at_level(logging.INFO, "dualdb"), io.entered(db):
+            with pytest.raises(ShardUnavailable):
+                io(db.shard(1).query("SELECT 1"))
+        records = [
+            (record.levelname, vars(record)["event"])
+            for record in caplog.records
+            if "cannot be reached" in record.getMessage()
+        ]
+        assert records == [("WARNING", "circuit_opened")]

@@ -15,9 +15,11 @@ from dualdb import (
     CallResult,
     Count,
     DatabaseConfig,
+    DigestStats,
     DrainReport,
     Error,
     Event,
+    HealthReport,
     InOut,
     Max,
     Min,
@@ -283,7 +285,7 @@ async def mistakes(db: AsyncDatabaseService) -> None:
     assert_type(await task, List[Row])
 
 
-def reports(db: AsyncDatabaseService, event: Event, query: QueryEvent) -> None:
+async def reports(db: AsyncDatabaseService, event: Event, query: QueryEvent) -> None:
     assert_type(db.stats().as_dict(), Dict[str, Dict[str, Any]])
     assert_type(db.status().as_dict(), Dict[str, Any])
 
@@ -301,6 +303,10 @@ def reports(db: AsyncDatabaseService, event: Event, query: QueryEvent) -> None:
 
     assert_type(tag(query.call), None)
     assert_type(query.seconds, float)
+    assert_type(db.top(3, by="p95"), List[DigestStats])
+    assert_type(await db.health(deep=True, require=[1]), HealthReport)
+    db.on("transaction", lambda event: event.outcome)
+    db.on("pool_wait", lambda event: event.detail)
     assert_type(db.remove_interceptor(tag), None)
 
 

@@ -13,9 +13,11 @@ from dualdb import (
     Count,
     DatabaseConfig,
     DatabaseService,
+    DigestStats,
     DrainReport,
     Error,
     Event,
+    HealthReport,
     InOut,
     Max,
     Min,
@@ -283,6 +285,10 @@ def reports(db: DatabaseService, event: Event, query: QueryEvent) -> None:
 
     assert_type(tag(query.call), None)
     assert_type(query.seconds, float)
+    assert_type(db.top(3, by="p95"), List[DigestStats])
+    assert_type(db.health(deep=True, require=[1]), HealthReport)
+    db.on("transaction", lambda event: event.outcome)
+    db.on("pool_wait", lambda event: event.detail)
     assert_type(db.remove_interceptor(tag), None)
 
 
