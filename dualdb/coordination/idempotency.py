@@ -7,7 +7,6 @@ together or not at all.
 """
 
 import itertools
-import json
 import logging
 import random
 from typing import Any, Callable, NamedTuple, Optional, Tuple
@@ -39,6 +38,9 @@ SWEEP_EVERY = 500
 #: How often it is begun again after a COMMIT without an answer, or a deadlock over the
 #: key between callers that wait for it while its first caller is rolled back.
 CLAIM_ATTEMPTS = 50
+
+#: How often it is tried to make the table.
+CREATE_ATTEMPTS = 5
 
 _CLAIM = (
     f"INSERT IGNORE INTO {TABLE} (idempotency_key, expires_at) "
@@ -110,12 +112,14 @@ def run(
         try:
             result = yield from retry.run(new_transaction, once.call, options, attempts)
         except errors.Error as error:
-            if once.lacks_table(error) and not attempt:
-                yield from verbs.execute(once.detached_route, DDL, None)
-                continue
-            if not once.may_begin_again(error) or attempt >= CLAIM_ATTEMPTS:
+            lacks_table = once.lacks_table(error) and attempt <= CREATE_ATTEMPTS
+            if not (lacks_table or once.may_begin_again(error)) or attempt >= CLAIM_ATTEMPTS:
                 raise
-            yield steps.Sleep(retry.backoff(attempt))
+            if lacks_table and attempt:
+                # not the first time: of many callers at once, few make it
+                yield from _create(once.detached_route)
+            else:
+                yield steps.Sleep(retry.backoff(attempt))
         else:
             if spread() * SWEEP_EVERY < 1:
                 yield from _sweep(once.detached_route)
@@ -131,6 +135,13 @@ def sweep(route: steps.Route) -> steps.Plan[int]:
         deleted += count
         if count < 1000:
             return deleted
+
+
+def _create(route: steps.Route) -> steps.Plan[None]:
+    try:
+        yield from verbs.execute(route, DDL, None)
+    except errors.Deadlock as error:
+        log.info("%s is made by others, too: %s", TABLE, error)
 
 
 def _sweep(route: steps.Route) -> steps.Plan[None]:
@@ -197,7 +208,7 @@ class _Once:
         text = json_text.encoded(value, "the result of a function with an idempotency_key")
         yield from verbs.execute(route, _STORE, (text, self._key.stored))
         self._has_result = True
-        return json.loads(text)
+        return json_text.decoded(text)
 
     def _stored_result(self, route: steps.Route) -> steps.Plan[Any]:
         text = yield from verbs.query_value(route, _FOUND, (self._key.stored,))
@@ -207,4 +218,4 @@ class _Once:
                 "in its middle (DDL, or a procedure that ends the transaction), and did not "
                 "come to its end",
             )
-        return json.loads(text)
+        return json_text.decoded(text)

@@ -31,6 +31,15 @@ def encoded(value: object, what: str) -> str:
     return text
 
 
+def decoded(text: Union[str, bytes]) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return json.loads(text)
+
+
 def _same(value: Any, decoded: Union[Dict[str, Any], List[Any], object]) -> bool:
     if isinstance(decoded, dict):
         return value.keys() == decoded.keys() and all(
