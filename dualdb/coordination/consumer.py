@@ -15,6 +15,7 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import deadlines, errors
+from ..api.client import AnyClient
 from ..directory import keys
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
@@ -119,7 +120,7 @@ class _Found(NamedTuple):
 class Place:
     """The outbox of one database."""
 
-    def __init__(self, client: Any, table: OutboxTable) -> None:
+    def __init__(self, client: AnyClient, table: OutboxTable) -> None:
         self._client = client
         self._table = table
         self.name: str = client.name

@@ -12,6 +12,7 @@ import random
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 from .. import deadlines, error_codes, errors
+from ..api.transaction import AnyTransaction
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
 from ..protocol.transaction_commands import TransactionOptions
@@ -64,7 +65,7 @@ class IdempotencyKey(NamedTuple):
         return self.text.encode()
 
 
-def checked(key: object, retention: Any) -> IdempotencyKey:
+def checked(key: object, retention: float) -> IdempotencyKey:
     """An idempotency key.
 
     Raises:
@@ -162,7 +163,7 @@ class _Once:
         self._has_result = False
         self._is_inner = False
 
-    def call(self, transaction: Any) -> Any:
+    def call(self, transaction: AnyTransaction) -> Any:
         """Call the function in a transaction: its result, or in asyncio a coroutine."""
         return transaction._run(self._within(transaction))
 
@@ -190,7 +191,7 @@ class _Once:
         yield from ()
         return DetachedExecutor(self._client)
 
-    def _within(self, transaction: Any) -> steps.Plan[Any]:
+    def _within(self, transaction: AnyTransaction) -> steps.Plan[Any]:
         self._client = transaction._begun.client
         self._is_inner = bool(transaction._number)
         self._claimed = False

@@ -1,7 +1,7 @@
 """Values that are stored as JSON and come back as they were."""
 
 import json
-from typing import Any, Dict, List, Union
+from typing import Any, Union
 
 from .. import errors
 
@@ -40,11 +40,11 @@ def decoded(text: Union[str, bytes]) -> Any:
     return json.loads(text)
 
 
-def _same(value: Any, decoded: Union[Dict[str, Any], List[Any], object]) -> bool:
-    if isinstance(decoded, dict):
+def _same(value: object, decoded: object) -> bool:
+    if isinstance(value, dict) and isinstance(decoded, dict):
         return value.keys() == decoded.keys() and all(
             _same(value[key], each) for key, each in decoded.items()
         )
-    if isinstance(decoded, list):
+    if isinstance(value, (list, tuple)) and isinstance(decoded, list):
         return all(_same(one, other) for one, other in zip(value, decoded))
     return bool(value == decoded)

@@ -10,9 +10,10 @@ import dataclasses
 import datetime
 import types
 import uuid
-from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, Tuple, TypeVar, cast
 
 from .. import error_codes, errors
+from ..api.transaction import AnyTransaction
 from ..directory import keys
 from ..execution import steps, verbs
 from ..sql.identifiers import quoted
@@ -225,10 +226,10 @@ def key_text(key: object) -> Optional[str]:
 
 
 def publish(
-    transaction: Any,
+    transaction: AnyTransaction,
     table: OutboxTable,
     topic: str,
-    payload: Any,
+    payload: object,
     *,
     key: object = None,
     columns: Optional[Mapping[str, Any]] = None,
@@ -274,7 +275,7 @@ def _with_hint(error: errors.ProgrammingError) -> errors.ProgrammingError:
     return error
 
 
-def _unrecorded(transaction: Any) -> steps.Route:
+def _unrecorded(transaction: AnyTransaction) -> steps.Route:
     """The transaction's route; what is inserted is not the caller's last insert."""
 
     def route(until: Optional[float] = None) -> steps.Plan[steps.Executor]:
@@ -305,9 +306,9 @@ class OutboxProducer(Generic[StrR]):
     def outbox(
         self,
         topic: str,
-        payload: Any = None,
+        payload: object = None,
         *,
-        key: Any = None,
+        key: object = None,
         columns: Optional[Mapping[str, Any]] = None,
     ) -> StrR:
         """Write an event that is delivered if this transaction is committed.
@@ -339,8 +340,10 @@ class OutboxProducer(Generic[StrR]):
         return self._run(self._publish(topic, payload, key, columns))  # type: ignore[no-any-return]
 
     def _publish(
-        self, topic: str, payload: Any, key: Any, columns: Optional[Mapping[str, Any]]
+        self, topic: str, payload: object, key: object, columns: Optional[Mapping[str, Any]]
     ) -> steps.Plan[str]:
         shared = self._begun.client._shared
         table = OutboxTable() if shared is None else shared.outbox
-        return (yield from publish(self, table, topic, payload, key=key, columns=columns))
+        return (
+            yield from publish(cast(Any, self), table, topic, payload, key=key, columns=columns)
+        )
