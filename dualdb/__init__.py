@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .config import DatabaseConfig
+from .coordination.outbox import OutboxEvent, OutboxTable
 from .directory.explain import RouteExplanation, RouteReason
 from .directory.ids import IdLayout
 from .directory.placement import Candidate
@@ -125,6 +126,8 @@ __all__ = [
     "NotSupportedError",
     "OperationalError",
     "Out",
+    "OutboxEvent",
+    "OutboxTable",
     "OutcomeUnknown",
     "PacketTooLarge",
     "ParameterError",

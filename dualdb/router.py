@@ -27,6 +27,7 @@ from .api.typevars import ClientT, ScatterT, TargetT
 from .config import DatabaseConfig
 from .coordination.coordinator import Coordinator
 from .coordination.decision_log import TABLE
+from .coordination.outbox import OutboxTable
 from .directory import keys as key_types
 from .directory.ids import IdGenerator, IdLayout
 from .directory.lookup import Environment, KeyDirectory
@@ -43,6 +44,7 @@ from .topology.table_reader import DEFAULT_MAX_SHARDS
 
 if TYPE_CHECKING:
     from .coordination.facade import Coordination
+    from .coordination.outbox_facade import Outbox
     from .operations.facade import Operations
     from .operations.kinds import KindT, ServiceOf
 
@@ -284,6 +286,7 @@ class Router(ServicePart):
             database; a second one has ``_lease`` after its name.
         xa_grace: Seconds after which an XA transaction that its process has left is
             finished in the background by another; None for no such work.
+        outbox: The table of events, if it is not ``dualdb_outbox``; see ``tx.outbox``.
 
     Attributes:
         global_config: As given.
@@ -313,6 +316,7 @@ class Router(ServicePart):
         digests: bool = False,
         xa_table: str = TABLE,
         xa_grace: Optional[float] = 10.0,
+        outbox: Optional[OutboxTable] = None,
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
             raise TypeError(
@@ -368,6 +372,7 @@ class Router(ServicePart):
             self._lifecycle.refresh_on_miss,
             membership.checked(child_tasks),
             self._observers,
+            _outbox_table(outbox),
         )
         self._coordinator = Coordinator(
             key_types.table_name(xa_table, "xa_table"),
@@ -462,6 +467,16 @@ class Router(ServicePart):
 
         return Coordination(Databases(self))
 
+    @property
+    def outbox(self: "ServiceOf[KindT]") -> "Outbox[KindT]":
+        """The events that transactions have written with ``tx.outbox``: consume them,
+        and see how many are pending.
+        """
+        from .coordination.outbox_facade import Outbox  # noqa: PLC0415
+        from .operations.places import Databases  # noqa: PLC0415
+
+        return Outbox(Databases(self))
+
     def _stop(self, timeout: Optional[float]) -> steps.Plan[None]:
         yield from self._ids.release()
         yield from self._coordinator.close()
@@ -496,6 +511,12 @@ def _check_options(
         raise ValueError("refresh_interval must be a number of seconds above 0, or None")
     if type(max_shards) is not int or max_shards < 1:
         raise ValueError(f"max_shards must be an int from 1 up, not {max_shards!r}")
+
+
+def _outbox_table(outbox: Optional[OutboxTable]) -> OutboxTable:
+    if outbox is not None and not isinstance(outbox, OutboxTable):
+        raise TypeError(f"outbox must be an OutboxTable, not {type(outbox).__name__}")
+    return outbox or OutboxTable()
 
 
 def _max_staleness(

@@ -32,6 +32,7 @@ class Shared(NamedTuple):
         refresh_on_miss: reads the shard table again.
         child_tasks: see ``ChildTasks``.
         observers: who is told of their calls.
+        outbox: where events are, an OutboxTable.
     """
 
     inserts: LastInserts
@@ -40,6 +41,7 @@ class Shared(NamedTuple):
     refresh_on_miss: Callable[..., steps.Plan[None]]
     child_tasks: ChildTasks = "warn"
     observers: Observers = NOBODY
+    outbox: Any = None
 
 
 class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, ConnectionT, NoneR]):

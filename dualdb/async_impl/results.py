@@ -36,3 +36,6 @@ Drained = Coroutine[Any, Any, DrainReport]
 
 
 Done = Coroutine[Any, Any, None]
+
+
+Str = Coroutine[Any, Any, str]

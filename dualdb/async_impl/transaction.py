@@ -10,17 +10,19 @@ from ..api.legacy import ClientMethods
 from ..api.transaction import BaseTransaction
 from ..api.transaction_state import TransactionState
 from ..blocks import ends_block
+from ..coordination.outbox import OutboxProducer
 from ..execution import execute
 from ..protocol.statements import AnyStatement
 from ..protocol.transaction_commands import Verdict, commands_for
 from .borrowed_connection import BorrowedConnection
-from .results import Count, Int, Rows
+from .results import Count, Int, Rows, Str
 from .runner import acquire, run_plan
 from .verbs import Verbs
 
 
 class Transaction(
     Verbs,
+    OutboxProducer[Str],
     BaseTransaction["Transaction", BorrowedConnection],
     ClientMethods[Rows, Count, Int],
 ):

@@ -65,8 +65,9 @@ class State:
         """A service, not yet open."""
         options = dict(self.settings.service)
         source = settings.directory_source(self.settings.directory)
+        outbox = settings.outbox_table(self.settings.outbox)
         try:
-            return DatabaseService(self.settings.config, directory=source, **options)
+            return DatabaseService(self.settings.config, directory=source, outbox=outbox, **options)
         except (TypeError, ValueError) as error:
             raise settings.SettingsError(f"[service]: {error}") from None
 

@@ -5,6 +5,8 @@ from typing import Dict, List, NamedTuple, Optional
 import click
 
 from ..coordination import decision_log, idempotency
+from ..coordination.outbox import OutboxTable
+from ..coordination.outbox import needed_tables as outbox_tables
 from ..directory import ids, tables
 from ..directory.keys import quoted
 from ..directory.sources import HashBuckets, KeyFunction, Source
@@ -31,7 +33,11 @@ class NeededTable(NamedTuple):
 
 
 def needed_tables(
-    source: Source, shard_table: str, worker_table: str, xa_table: str = decision_log.TABLE
+    source: Source,
+    shard_table: str,
+    worker_table: str,
+    xa_table: str = decision_log.TABLE,
+    outbox: Optional[OutboxTable] = None,
 ) -> Dict[str, List[NeededTable]]:
     """The tables of the global database, and those of each shard's."""
     everywhere = [
@@ -40,6 +46,10 @@ def needed_tables(
         ),
         NeededTable(migrations.TABLE, "which migrations were applied", migrations.DDL),
         NeededTable(idempotency.TABLE, "results by idempotency key", idempotency.DDL),
+        *[
+            NeededTable(name, purpose, ddl)
+            for name, (purpose, ddl) in outbox_tables(outbox or OutboxTable()).items()
+        ],
     ]
     found = [
         NeededTable(shard_table, "the shards", DDL.format(table=quoted(shard_table))),
@@ -103,6 +113,7 @@ def initialize(current: State, print_: bool, dry_run: bool) -> None:
         str(service.get("shard_table", "table_shard_config")),
         str(service.get("worker_table", "dualdb_worker")),
         str(service.get("xa_table", decision_log.TABLE)),
+        settings.outbox_table(current.settings.outbox),
     )
     if print_:
         if current.json:

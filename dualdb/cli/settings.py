@@ -8,12 +8,13 @@ from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 from ..config import DatabaseConfig, names_a_field
+from ..coordination.outbox import OutboxTable
 from ..directory.sources import HashBuckets, KeyFunction, LookupTable, Source
 
 #: Read from the working directory if nothing else names a database.
 DEFAULT_FILE = "dualdb.toml"
 
-_SECTIONS = {"database", "service", "directory", "tenant"}
+_SECTIONS = {"database", "service", "directory", "tenant", "outbox"}
 _SERVICE = {
     "absent_shard",
     "shard_table",
@@ -39,12 +40,15 @@ class Settings(NamedTuple):
         service: Options of the DatabaseService.
         directory: The table ``[directory]`` of the TOML file: where keys are found.
         tenant: The table ``[tenant]``: where the rows of a tenant are.
+        outbox: The table ``[outbox]``: where events are, if that is not
+            ``dualdb_outbox``.
     """
 
     config: DatabaseConfig
     service: Mapping[str, Any]
     directory: Mapping[str, Any]
     tenant: Mapping[str, Any]
+    outbox: Mapping[str, Any] = {}
 
 
 def load(
@@ -60,7 +64,7 @@ def load(
     """
     path = file or (DEFAULT_FILE if os.path.isfile(DEFAULT_FILE) else None)
     document = {} if path is None else _read(path)
-    sections = [document.get(name, {}) for name in ("service", "directory", "tenant")]
+    sections = [document.get(name, {}) for name in ("service", "directory", "tenant", "outbox")]
     named = any(names_a_field(name) for name in environ)
     try:
         if url is not None:
@@ -126,6 +130,18 @@ def directory_source(table: Mapping[str, Any]) -> Source:
         return sources[kind](**arguments)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"[directory]: {error}") from None
+
+
+def outbox_table(table: Mapping[str, Any]) -> OutboxTable:
+    """Where events are, by the section ``[outbox]``.
+
+    Raises:
+        SettingsError: The section is wrong.
+    """
+    try:
+        return OutboxTable(**table)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"[outbox]: {error}") from None
 
 
 def _from_url(url: str, environ: Mapping[str, str]) -> DatabaseConfig:

@@ -7,12 +7,12 @@ together or not at all.
 """
 
 import itertools
-import json
 import logging
 import random
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 from .. import deadlines, error_codes, errors
+from ..api.transaction import AnyTransaction
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
 from ..observability.logs import about
@@ -41,6 +41,9 @@ SWEEP_EVERY = 500
 #: key between callers that wait for it while its first caller is rolled back.
 CLAIM_ATTEMPTS = 50
 
+#: How often it is tried to make the table.
+CREATE_ATTEMPTS = 5
+
 _CLAIM = (
     f"INSERT IGNORE INTO {TABLE} (idempotency_key, expires_at) "
     "VALUES (%s, UTC_TIMESTAMP() + INTERVAL %s SECOND)"
@@ -63,7 +66,7 @@ class IdempotencyKey(NamedTuple):
         return self.text.encode()
 
 
-def checked(key: object, retention: Any) -> IdempotencyKey:
+def checked(key: object, retention: float) -> IdempotencyKey:
     """An idempotency key.
 
     Raises:
@@ -111,12 +114,14 @@ def run(
         try:
             result = yield from retry.run(new_transaction, once.call, options, attempts)
         except errors.Error as error:
-            if once.lacks_table(error) and not attempt:
-                yield from verbs.execute(once.detached_route, DDL, None)
-                continue
-            if not once.may_begin_again(error) or attempt >= CLAIM_ATTEMPTS:
+            lacks_table = once.lacks_table(error) and attempt <= CREATE_ATTEMPTS
+            if not (lacks_table or once.may_begin_again(error)) or attempt >= CLAIM_ATTEMPTS:
                 raise
-            yield steps.Sleep(retry.backoff(attempt))
+            if lacks_table and attempt:
+                # not the first time: of many callers at once, few make it
+                yield from _create(once.detached_route)
+            else:
+                yield steps.Sleep(retry.backoff(attempt))
         else:
             if spread() * SWEEP_EVERY < 1:
                 yield from _sweep(once.detached_route)
@@ -132,6 +137,13 @@ def sweep(route: steps.Route) -> steps.Plan[int]:
         deleted += count
         if count < 1000:
             return deleted
+
+
+def _create(route: steps.Route) -> steps.Plan[None]:
+    try:
+        yield from verbs.execute(route, DDL, None)
+    except errors.Deadlock as error:
+        log.info("%s is made by others, too: %s", TABLE, error)
 
 
 def _sweep(route: steps.Route) -> steps.Plan[None]:
@@ -154,7 +166,7 @@ class _Once:
         self._has_result = False
         self._is_inner = False
 
-    def call(self, transaction: Any) -> Any:
+    def call(self, transaction: AnyTransaction) -> Any:
         """Call the function in a transaction: its result, or in asyncio a coroutine."""
         return transaction._run(self._within(transaction))
 
@@ -182,7 +194,7 @@ class _Once:
         yield from ()
         return DetachedExecutor(self._client)
 
-    def _within(self, transaction: Any) -> steps.Plan[Any]:
+    def _within(self, transaction: AnyTransaction) -> steps.Plan[Any]:
         self._client = transaction._begun.client
         self._is_inner = bool(transaction._number)
         self._claimed = False
@@ -200,7 +212,7 @@ class _Once:
         text = json_text.encoded(value, "the result of a function with an idempotency_key")
         yield from verbs.execute(route, _STORE, (text, self._key.stored))
         self._has_result = True
-        return json.loads(text)
+        return json_text.decoded(text)
 
     def _stored_result(self, route: steps.Route) -> steps.Plan[Any]:
         text = yield from verbs.query_value(route, _FOUND, (self._key.stored,))
@@ -210,4 +222,4 @@ class _Once:
                 "in its middle (DDL, or a procedure that ends the transaction), and did not "
                 "come to its end",
             )
-        return json.loads(text)
+        return json_text.decoded(text)

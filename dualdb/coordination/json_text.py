@@ -1,7 +1,7 @@
 """Values that are stored as JSON and come back as they were."""
 
 import json
-from typing import Any, Dict, List, Union
+from typing import Any, Union
 
 from .. import errors
 
@@ -31,11 +31,20 @@ def encoded(value: object, what: str) -> str:
     return text
 
 
-def _same(value: Any, decoded: Union[Dict[str, Any], List[Any], object]) -> bool:
-    if isinstance(decoded, dict):
+def decoded(text: Union[str, bytes]) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return json.loads(text)
+
+
+def _same(value: object, decoded: object) -> bool:
+    if isinstance(value, dict) and isinstance(decoded, dict):
         return value.keys() == decoded.keys() and all(
             _same(value[key], each) for key, each in decoded.items()
         )
-    if isinstance(decoded, list):
+    if isinstance(value, (list, tuple)) and isinstance(decoded, list):
         return all(_same(one, other) for one, other in zip(value, decoded))
     return bool(value == decoded)

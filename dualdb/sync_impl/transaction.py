@@ -10,6 +10,7 @@ from ..api.legacy import ClientMethods
 from ..api.transaction import BaseTransaction
 from ..api.transaction_state import TransactionState
 from ..blocks import ends_block
+from ..coordination.outbox import OutboxProducer
 from ..execution import execute
 from ..protocol.statements import AnyStatement
 from ..protocol.transaction_commands import Verdict, commands_for
@@ -22,6 +23,7 @@ from .verbs import Verbs
 
 class Transaction(
     Verbs,
+    OutboxProducer[str],
     BaseTransaction["Transaction", BorrowedConnection],
     ClientMethods[List[Row], RowCount, int],
 ):

@@ -1,0 +1,164 @@
+"""``outbox``: events that are pending, given up, and delivered."""
+
+import signal
+import sys
+import threading
+from typing import Any, List, Tuple
+
+import click
+
+from ..coordination.outbox_reports import ConsumeReport, DeadEvent, OutboxStatus
+from . import settings
+from .base import OK, PROBLEM, Group, State, command, dry_run_option, pass_state, report
+from .operations import database_name, errors_table, shards_option
+from .output import counted, note, write_json, write_table
+from .root import root
+
+
+@root.group(cls=Group)
+def outbox() -> None:
+    """See and deliver the events that transactions have written."""
+
+
+@command(outbox, "dualdb outbox status\ndualdb outbox status --json")
+@shards_option("everything")
+@pass_state
+@click.pass_context
+def status(ctx: click.Context, current: State, shards: str) -> None:
+    """Show how many events are pending, and how old the oldest is.
+
+    Exits with 1 if events were given up, or a database could not be asked.
+    """
+    found: OutboxStatus = current.open().outbox.status(shards=shards)
+    if current.json:
+        write_json(found.to_dict())
+    else:
+        write_table(
+            ("database", "pending", "oldest", "waiting", "dead"),
+            [
+                [
+                    database_name(each.database),
+                    each.pending,
+                    "" if each.oldest_seconds is None else f"{each.oldest_seconds} s",
+                    each.waiting,
+                    each.dead,
+                ]
+                for each in found.databases
+            ],
+        )
+        errors_table(found.errors)
+    ctx.exit(PROBLEM if found.errors or found.dead else OK)
+
+
+@command(outbox, "dualdb outbox dead\ndualdb outbox dead --limit 1000 --json")
+@shards_option("everything")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="The most of one database.",
+)
+@pass_state
+def dead(current: State, shards: str, limit: int) -> None:
+    """Show the events that were given up."""
+    found: List[DeadEvent] = list(current.open().outbox.dead(shards=shards, limit=limit))
+    if current.json:
+        write_json([each.to_dict() for each in found])
+    elif not found:
+        click.echo("no event was given up")
+    else:
+        write_table(
+            ("database", "id", "topic", "key", "attempts", "error"),
+            [
+                [
+                    database_name(each.database),
+                    each.id,
+                    each.topic,
+                    each.key or "",
+                    "" if each.attempts is None else each.attempts,
+                    each.error or "",
+                ]
+                for each in found
+            ],
+        )
+
+
+@command(
+    outbox,
+    "dualdb outbox requeue --all --dry-run\n"
+    "dualdb outbox requeue 5f0e4a52-8f3b-4d3c-9d2a-6f9a4b1c2d3e",
+)
+@click.argument("event_ids", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All that were given up.")
+@shards_option("everything")
+@dry_run_option
+@pass_state
+def requeue(
+    current: State, event_ids: Tuple[str, ...], every: bool, shards: str, dry_run: bool
+) -> None:
+    """Have events delivered that were given up."""
+    if bool(event_ids) == every:
+        raise click.UsageError("give the ids of events, or --all")
+    found = current.open().outbox
+    if dry_run:
+        known = [each.id for each in found.dead(shards=shards, limit=10**9)]
+        count = len(known if every else set(known).intersection(event_ids))
+    else:
+        count = found.requeue(None if every else event_ids, shards=shards)
+    report(current, [f"requeue {counted(count, 'event')}"], dry_run=dry_run, events=count)
+
+
+@command(outbox, "dualdb outbox sweep --retention 86400")
+@click.option(
+    "--retention",
+    type=click.FloatRange(0.0),
+    default=604_800.0,
+    show_default=True,
+    help="Seconds since they were delivered.",
+)
+@shards_option("everything")
+@pass_state
+def sweep(current: State, retention: float, shards: str) -> None:
+    """Delete events that were delivered long ago, as `outbox consume` does."""
+    count = current.open().outbox.sweep(retention=retention, shards=shards)
+    report(current, [f"delete {counted(count, 'event')}"], dry_run=False, events=count)
+
+
+@command(
+    outbox,
+    "dualdb outbox consume --handler app.events:handle\n"
+    "dualdb outbox consume --handler app.events:handle --until-idle --json",
+)
+@click.option(
+    "--handler",
+    required=True,
+    metavar="MODULE:FUNCTION",
+    help="Takes an OutboxEvent; the event is delivered when it returns.",
+)
+@shards_option("everything")
+@click.option("--batch", type=click.IntRange(1), default=100, show_default=True,
+              help="The most events that are delivered again if the process dies.")  # fmt: skip
+@click.option("--concurrency", type=click.IntRange(1), default=1, show_default=True,
+              help="Events that are delivered at the same time.")  # fmt: skip
+@click.option("--lease", type=click.FloatRange(1.0), default=30.0, show_default=True,
+              help="Seconds after which others take over; longer than the handler.")  # fmt: skip
+@click.option("--max-attempts", type=click.IntRange(1), default=25, show_default=True,
+              help="Give an event up that has failed so often.")  # fmt: skip
+@click.option("--until-idle", is_flag=True, help="End when there is nothing to deliver.")
+@pass_state
+def consume(current: State, /, handler: str, **options: Any) -> None:
+    """Deliver events to a function until SIGINT or SIGTERM, which end it after the
+    event it is at.
+    """
+    function = settings.function(handler)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if sys.stderr.isatty():
+        note("delivering events; Ctrl-C ends it")
+    found: ConsumeReport = current.open().outbox.consume(function, stop=stop.is_set, **options)
+    if current.json:
+        write_json(found.to_dict())
+    else:
+        click.echo(f"delivered {found.delivered}, failed {found.failed}, given up {found.dead}")

@@ -1,0 +1,191 @@
+"""``db.outbox``: events are delivered, seen, and given another chance."""
+
+from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence
+
+from .. import errors
+from ..execution import steps, verbs
+from ..operations import rollout
+from ..operations.kinds import Group, KindT, operation
+from ..operations.places import Shards
+from .consumer import Consumer, Options, Place, places_of
+from .outbox import OutboxEvent, OutboxTable, needed_tables
+from .outbox_reports import ConsumeReport, DeadEvent, OutboxStatus
+
+#: Seconds that delivered events are kept: a week.
+RETENTION = 604_800.0
+
+
+class Outbox(Group[KindT], Generic[KindT]):
+    """The events that transactions have written with ``tx.outbox``: ``db.outbox``.
+
+    In asyncio every call is awaited. ``shards`` is as for ``db.operations``:
+    ``"everything"`` is the global database and all shards.
+    """
+
+    @property
+    def table(self) -> OutboxTable:
+        """Where the events are, as the service was told."""
+        table: OutboxTable = self._databases.service._shared.outbox
+        return table
+
+    @operation
+    def consume(
+        self,
+        handler: Callable[[OutboxEvent], Any],
+        *,
+        shards: Shards = "everything",
+        batch: int = 100,
+        lease: float = 30.0,
+        concurrency: int = 1,
+        poll_interval: float = 0.5,
+        max_attempts: int = 25,
+        retry_delay: float = 1.0,
+        max_retry_delay: float = 300.0,
+        retention: Optional[float] = RETENTION,
+        until_idle: bool = False,
+        stop: Optional[Callable[[], Any]] = None,
+    ) -> steps.Plan[ConsumeReport]:
+        """Deliver events to a handler, until it is stopped.
+
+        Every committed event is delivered at least once, those with one key in the
+        order of their commits. What was delivered before a process died, and not yet
+        recorded, is delivered again, with the same id. Any number of processes, threads
+        and tasks may consume at the same time.
+
+        Args:
+            handler: Takes an OutboxEvent; in asyncio it may be a coroutine function.
+                When it returns, the event is delivered. When it raises, the event is
+                delivered again later, and others with its key wait for it.
+            shards: The databases. Shards that are added later are found.
+            batch: The most events that are delivered again if a process dies.
+            lease: Seconds after which others take over from a consumer that is gone. A
+                call of the handler must be shorter, or its event is delivered twice.
+            concurrency: How many events are delivered at the same time, by threads or
+                tasks of this call.
+            poll_interval: Seconds to wait when there was nothing to deliver.
+            max_attempts: An event that has failed so often is given up: its status is
+                ``dead``, and others with its key go on.
+            retry_delay: Seconds after the first failure; twice that after the next.
+            max_retry_delay: Seconds at most.
+            retention: Seconds that delivered events are kept; 0 deletes them at once,
+                None keeps them.
+            until_idle: Return when there is nothing that can be delivered now.
+            stop: Asked between two events; consuming ends when it returns True.
+
+        Returns:
+            What was done, when it ends.
+
+        Raises:
+            ParameterError: An argument is wrong.
+            ProgrammingError: There is no table; ``create_tables`` makes it.
+            ServiceNotOpen: The service was closed.
+
+        Example:
+            >>> db.outbox.consume(lambda event: print(event.topic), until_idle=True)
+            ConsumeReport(delivered=0, failed=0, dead=0)
+        """
+        if not callable(handler):
+            raise errors.ParameterError(f"the handler must be a function, not {handler!r}")
+        options = Options(
+            shards, batch, lease, concurrency, poll_interval, max_attempts, retry_delay,
+            max_retry_delay, retention, until_idle, stop,
+        ).checked()  # fmt: skip
+        return Consumer(self._databases, self.table, handler, options).run()
+
+    @operation
+    def status(self, *, shards: Shards = "everything") -> steps.Plan[OutboxStatus]:
+        """How many events are pending, and how old the oldest is.
+
+        Args:
+            shards: The databases.
+        """
+        found = []
+        failed = {}
+        for place in self._places(shards):
+            try:
+                found.append((yield from place.status()))
+            except errors.Error as error:
+                failed[_name(place)] = rollout.message(error)
+        return OutboxStatus(tuple(found), failed)
+
+    @operation
+    def dead(
+        self, *, shards: Shards = "everything", limit: int = 100
+    ) -> steps.Plan[Sequence[DeadEvent]]:
+        """Events that were given up, with the reason.
+
+        Args:
+            shards: The databases.
+            limit: The most of one database.
+        """
+        found: List[DeadEvent] = []
+        for place in self._places(shards):
+            found += yield from place.dead(limit)
+        return found
+
+    @operation
+    def requeue(
+        self, event_ids: Optional[Iterable[str]] = None, *, shards: Shards = "everything"
+    ) -> steps.Plan[int]:
+        """Have events delivered that were given up.
+
+        Events with the same key that were written later may have been delivered before.
+
+        Args:
+            event_ids: Their ids; None for all.
+            shards: The databases.
+
+        Returns:
+            How many they are.
+        """
+        ids = None if event_ids is None else tuple(event_ids)
+        if isinstance(event_ids, str):
+            raise errors.ParameterError("event_ids is a list of ids: one is written [event_id]")
+        count = 0
+        for place in self._places(shards):
+            if ids is None or ids:
+                count += yield from place.requeue(ids)
+        return count
+
+    @operation
+    def sweep(
+        self, *, retention: float = RETENTION, shards: Shards = "everything"
+    ) -> steps.Plan[int]:
+        """Delete events that were delivered long ago; ``consume`` does so once a
+        minute.
+
+        Args:
+            retention: Seconds since they were delivered.
+            shards: The databases.
+
+        Returns:
+            How many were deleted.
+        """
+        count = 0
+        for place in self._places(shards):
+            while True:
+                deleted = yield from place.sweep(retention)
+                count += deleted
+                if not deleted:
+                    break
+        return count
+
+    @operation
+    def create_tables(self, *, shards: Shards = "everything") -> steps.Plan[None]:
+        """Make the tables of the outbox that are missing, as ``dualdb init`` does.
+
+        A table of the application's is not made.
+
+        Args:
+            shards: The databases.
+        """
+        for place in self._places(shards):
+            for _, ddl in needed_tables(self.table).values():
+                yield from verbs.execute(place.route, ddl, None)
+
+    def _places(self, shards: Shards) -> List[Place]:
+        return places_of(self._databases, self.table, shards)
+
+
+def _name(place: Place) -> str:
+    return "global" if place.shard_id is None else str(place.shard_id)

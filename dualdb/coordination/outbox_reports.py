@@ -1,0 +1,87 @@
+"""What calls about the outbox give back."""
+
+import dataclasses
+from typing import Mapping, Optional, Tuple
+
+from ..operations.reports import Report
+
+
+@dataclasses.dataclass(frozen=True)
+class ConsumeReport(Report):
+    """What a call of ``consume`` did.
+
+    Attributes:
+        delivered: Events that the handler took.
+        failed: Times that it raised, and the event is delivered again later.
+        dead: Events that were given up.
+    """
+
+    delivered: int = 0
+    failed: int = 0
+    dead: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DatabaseOutbox(Report):
+    """The outbox of one database.
+
+    Attributes:
+        database: ``"global"`` or the shard id as text.
+        pending: Events that are to be delivered.
+        waiting: Keys whose next event has failed, and waits for its next time.
+        dead: Events that were given up.
+        oldest_seconds: The age of the oldest pending event; None if there is none, or
+            the table does not say.
+    """
+
+    database: str
+    pending: int
+    waiting: int
+    dead: int
+    oldest_seconds: Optional[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class OutboxStatus(Report):
+    """The outboxes of several databases.
+
+    Attributes:
+        databases: One for each.
+        errors: Why a database could not be asked.
+    """
+
+    databases: Tuple[DatabaseOutbox, ...]
+    errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def pending(self) -> int:
+        """Events that are to be delivered, in all."""
+        return sum(each.pending for each in self.databases)
+
+    @property
+    def dead(self) -> int:
+        """Events that were given up, in all."""
+        return sum(each.dead for each in self.databases)
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadEvent(Report):
+    """An event that was given up.
+
+    Attributes:
+        database: ``"global"`` or the shard id as text.
+        id: The event's id.
+        topic: What kind of event it is.
+        key: Its key.
+        payload: The JSON text of its payload.
+        attempts: How often its delivery failed.
+        error: What it failed with last.
+    """
+
+    database: str
+    id: str
+    topic: str
+    key: Optional[str]
+    payload: str
+    attempts: Optional[int]
+    error: Optional[str]
