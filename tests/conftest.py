@@ -34,6 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "that kill servers start private ones all the same.",
     )
     parser.addoption(
+        "--server-program",
+        metavar="PATH",
+        help="the server program of the private servers on which transactions on several "
+        "databases are tested: a mysqld where a mariadbd is installed, too",
+    )
+    parser.addoption(
         "--seed",
         type=int,
         metavar="NUMBER",

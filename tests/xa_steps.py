@@ -57,7 +57,7 @@ class Steps:
         Args:
             replace: Sets an attribute of a class.
         """
-        sync_send = SyncConnection._execute_command  # type: ignore[attr-defined]
+        sync_send = SyncConnection._execute_command
         async_send = AsyncConnection._execute_command
 
         def send(connection: Any, kind: int, command: Any) -> None:

@@ -277,6 +277,8 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
             yield from transaction_commands.begin(self._number, None)
             return
         options = state.options
+        if options.xid is not None:
+            state.connection.profile.require("xa")
         state.token = secrets.token_hex(16) if options.commit_marker else None
         yield from transaction_commands.begin(0, state.token, options)
 

@@ -198,11 +198,14 @@ class Coordinator:
             self._cluster = yield from self.log.cluster(deadlines.deadline_after())
         return self._cluster
 
-    def ended(self, gtrid: str, shard_ids: Iterable[int], outcome: Outcome) -> None:
+    def left(self, gtrid: str, shard_ids: Iterable[int]) -> None:
+        """Note that a transaction may be prepared on some shards."""
+        self._left[gtrid] = tuple(shard_ids)
+
+    def ended(self, gtrid: str, outcome: Outcome) -> None:
         """Note what became of a transaction."""
-        if outcome.left:
-            self._left[gtrid] = tuple(shard_ids)
-        elif outcome.committed and outcome.logged and len(self._finished) < MOST_FINISHED:
+        is_done = outcome.committed and outcome.logged and not outcome.left
+        if is_done and len(self._finished) < MOST_FINISHED:
             self._finished.append(gtrid)
         if isinstance(outcome.cause, errors.ProgrammingError):
             self._cluster = ""  # the tables may have been made anew

@@ -222,10 +222,12 @@ def _commit_alone(part: Part, until: Optional[float]) -> Plan[None]:
 
 def _prepare(part: Part, until: Optional[float]) -> Plan[None]:
     yield from _guarded(part, part.finish_branch(until))
+    part.state = PartState.UNSURE  # and that remains if nobody waits for the answer
     try:
         yield from part.send("PREPARE", until)
     except errors.Error as error:
-        part.state = PartState.UNSURE if may_be_applied(error) else PartState.IDLE
+        if not may_be_applied(error):
+            part.state = PartState.IDLE
         raise
     part.state = PartState.PREPARED
 

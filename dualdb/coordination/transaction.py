@@ -292,13 +292,13 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         on = protocol.Coordination(self._gtrid, self._coordinator.log, self._begun_at, until)
         if not commits:
             outcome = yield from protocol.roll_back(parts, on, None)
-            self._coordinator.ended(self._gtrid, self.shard_ids, outcome)
+            self._coordinator.ended(self._gtrid, outcome)
             return False, None
         if self._options.mode == "best_effort":
             in_order = yield from protocol.commit_in_order(parts, until)
             return in_order.cause is None, _in_order_error(in_order)
         outcome = yield from protocol.commit(parts, on)
-        self._coordinator.ended(self._gtrid, self.shard_ids, outcome)
+        self._coordinator.ended(self._gtrid, outcome)
         if outcome.committed:
             return True, None
         return False, self._not_committed(outcome)
@@ -326,6 +326,9 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
             if part is None or part.state is not protocol.PartState.ENDED:
                 transaction._begun.connection.idle = False
             transaction._block_left(finished=True)
+        left = [key for key, part in parts.items() if key is not None and part.in_doubt]
+        if left:  # also where an interrupt has broken the end off
+            self._coordinator.left(self._gtrid, left)
 
     def _after_end(
         self,

@@ -10,6 +10,7 @@ from waiting import wait_for
 
 from dualdb import DatabaseConfig, Deadlock, NotSupportedError
 from dualdb.sandbox import Sandbox, Server
+from dualdb.topology.shard_map import DDL
 
 pytestmark = pytest.mark.slow
 
@@ -114,3 +115,28 @@ def test_a_node_s_locks_are_refused(clients: List[Any], io: IO) -> None:
     with pytest.raises(NotSupportedError, match="Galera"):
         io.entered(clients[0].lock("mine", timeout=0)).__enter__()
     assert io(clients[0].query_value("SELECT IS_FREE_LOCK('mine')"))
+
+
+def test_xa_is_refused_before_anything_is_begun(nodes: List[Server], io: IO) -> None:
+    columns = "(shard_id, host, port, database_name, username, password, status)"
+    nodes[0].run(
+        DDL.format(table="table_shard_config"),
+        *[
+            f"INSERT INTO table_shard_config {columns} "
+            f"VALUES ({number}, '127.0.0.1', {node.port}, 'app', 'u', 'p', 'active')"
+            for number, node in enumerate(nodes, 1)
+        ],
+        database="app",
+    )
+    config = DatabaseConfig(
+        host="127.0.0.1", port=nodes[0].port, database="app", user="u", password="p"
+    )
+    service = io.Service(config, xa_grace=None)
+    with io.entered(service) as db:
+        with pytest.raises(NotSupportedError, match=r"shard 1.*Galera"):
+            with io.entered(db.shards([1, 2]).transaction(mode="xa", global_=True)):
+                raise AssertionError("begun")
+        assert [db.stats()[key].in_use for key in ("global", 1, 2)] == [0, 0, 0]
+        with io.entered(db.shards([1]).transaction(mode="best_effort")) as tx:
+            io(tx[1].query("SELECT 1"))
+    nodes[0].run("DROP TABLE table_shard_config", database="app")

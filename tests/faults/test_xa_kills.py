@@ -79,8 +79,9 @@ class Servers:
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[Servers]:
-    with Sandbox(2) as sandbox:
+def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
+    program = request.config.getoption("--server-program")
+    with Sandbox(2, program=program, options=["--log-bin=binlog"]) as sandbox:
         yield Servers(sandbox)
 
 

@@ -39,6 +39,7 @@ from dualdb import (
 )
 from dualdb.async_impl import (
     Directory,
+    DistributedTransaction,
     Ids,
     Lock,
     Merge,
@@ -49,6 +50,8 @@ from dualdb.async_impl import (
     Transaction,
 )
 from dualdb.async_impl.borrowed_connection import BorrowedConnection
+from dualdb.async_impl.coordination import PartTransaction
+from dualdb.coordination import XaList, XaRecovery
 from dualdb.deadlines import Deadline
 from dualdb.operations import DoctorReport, Job, MigrationRun, SqlReport
 
@@ -358,3 +361,18 @@ async def operations(db: AsyncDatabaseService) -> None:
     assert_type(await db.operations.with_account("u", "p").doctor(), DoctorReport)
     await db.operations.sql(7)  # type: ignore[arg-type]
     await db.operations.check_rows("t")  # type: ignore[call-arg]
+
+
+async def coordination(db: AsyncDatabaseService) -> None:
+    async with db.shards([1, 2]).transaction(mode="xa", global_=True, timeout=1) as tx:
+        assert_type(tx, DistributedTransaction)
+        assert_type(tx[1], PartTransaction)
+        assert_type(await tx.global_.execute("q"), RowCount)
+        assert_type(await tx[2].query("q"), List[Row])
+        assert_type(tx.shard_ids, Tuple[int, ...])
+        await tx.rollback()
+    db.shards().transaction(mode="both")  # type: ignore[arg-type]
+    assert_type(await db.coordination.list(), XaList)
+    assert_type(await db.coordination.recover(grace=0, dry_run=True), XaRecovery)
+    assert_type(await db.coordination.with_account("u", "p").resolve("g", "abort"), XaRecovery)
+    await db.coordination.resolve("g", "perhaps")  # type: ignore[arg-type]

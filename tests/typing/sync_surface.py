@@ -36,10 +36,12 @@ from dualdb import (
     ShardStatus,
     Sum,
 )
+from dualdb.coordination import XaList, XaRecovery
 from dualdb.deadlines import Deadline
 from dualdb.operations import DoctorReport, Job, MigrationRun, SqlReport
 from dualdb.sync_impl import (
     Directory,
+    DistributedTransaction,
     Ids,
     Lock,
     Merge,
@@ -50,6 +52,7 @@ from dualdb.sync_impl import (
     Transaction,
 )
 from dualdb.sync_impl.borrowed_connection import BorrowedConnection
+from dualdb.sync_impl.coordination import PartTransaction
 
 
 def service(db: DatabaseService, client_session: object) -> None:
@@ -340,3 +343,18 @@ def operations(db: DatabaseService) -> None:
     assert_type(db.operations.with_account("u", "p").doctor(), DoctorReport)
     db.operations.sql(7)  # type: ignore[arg-type]
     db.operations.check_rows("t")  # type: ignore[call-arg]
+
+
+def coordination(db: DatabaseService) -> None:
+    with db.shards([1, 2]).transaction(mode="xa", global_=True, timeout=1) as tx:
+        assert_type(tx, DistributedTransaction)
+        assert_type(tx[1], PartTransaction)
+        assert_type(tx.global_.execute("q"), RowCount)
+        assert_type(tx[2].query("q"), List[Row])
+        assert_type(tx.shard_ids, Tuple[int, ...])
+        tx.rollback()
+    db.shards().transaction(mode="both")  # type: ignore[arg-type]
+    assert_type(db.coordination.list(), XaList)
+    assert_type(db.coordination.recover(grace=0, dry_run=True), XaRecovery)
+    assert_type(db.coordination.with_account("u", "p").resolve("g", "abort"), XaRecovery)
+    db.coordination.resolve("g", "perhaps")  # type: ignore[arg-type]
