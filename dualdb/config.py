@@ -471,6 +471,22 @@ class DatabaseConfig(BaseModel):
         kept = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self)(**{**kept, **(update or {})})
 
+    def with_sizes(
+        self, pool_size: Optional[int] = None, max_overflow: Optional[int] = None
+    ) -> "DatabaseConfig":
+        """Return a copy with other pool sizes; ``warm_up`` is lowered to fit.
+
+        Args:
+            pool_size: Connections kept open when idle; None leaves it.
+            max_overflow: Connections beyond these under load; None leaves it.
+        """
+        changes: Dict[str, Any] = {}
+        if pool_size is not None:
+            changes.update(pool_size=pool_size, warm_up=min(self.warm_up, pool_size))
+        if max_overflow is not None:
+            changes["max_overflow"] = max_overflow
+        return self.model_copy(update=changes)
+
     def reveal_password(self) -> str:
         """Return the password in plain text, for authentication.
 

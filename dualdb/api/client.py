@@ -234,6 +234,33 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
                 extra=about("call_outside_transaction", self),
             )
 
+    def resize(
+        self, *, pool_size: Optional[int] = None, max_overflow: Optional[int] = None
+    ) -> NoneR:
+        """Change the sizes of the pool. Connections in use stay; those that are too
+        many are closed when they come back, and callers who wait are served at once
+        if there is room.
+
+        A shard's sizes are those of its row again when the row's ``max_connections``
+        changes, or when the service is resized.
+
+        Args:
+            pool_size: Connections kept open when idle; None leaves it.
+            max_overflow: Connections beyond these under load; None leaves it.
+
+        Raises:
+            ValueError: A size is out of range.
+
+        Example:
+            >>> client = db.get_shard_client(1)
+            >>> client.resize(pool_size=20, max_overflow=0)
+            >>> client.stats().limit
+            20
+        """
+        config = self.config.with_sizes(pool_size, max_overflow)
+        result: NoneR = self._run(steps.single(steps.Resize(self, config)))
+        return result
+
     # The original client's methods.
 
     def init_pool(self) -> NoneR:

@@ -4,6 +4,7 @@ from typing import Generic, Optional, Sequence, Union
 
 from pydantic import SecretStr
 
+from ..config import DatabaseConfig
 from ..passwords import KnownPassword
 from ..topology import admin
 from ..topology.routing import shard_id_of
@@ -12,7 +13,9 @@ from .typevars import DrainR, NoneR
 
 
 class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
-    """Methods to add, suspend, drain and remove shards."""
+    """Methods to add, suspend, drain and remove shards, and to resize pools."""
+
+    global_config: DatabaseConfig
 
     def add_shard(
         self,
@@ -71,6 +74,32 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
             "max_connections": max_connections,
         }
         result: NoneR = self._run_exclusive(admin.add(self._lifecycle, row, privileges))
+        return result
+
+    def resize(
+        self, *, pool_size: Optional[int] = None, max_overflow: Optional[int] = None
+    ) -> NoneR:
+        """Change the pool sizes of the global database and of all shards, as if the
+        configuration had them. Connections in use stay.
+
+        A row's ``max_connections`` limits its shard as before. For a single pool use
+        ``get_shard_client(shard_id).resize(...)``, or change the row.
+
+        Args:
+            pool_size: Connections kept open when idle; None leaves it.
+            max_overflow: Connections beyond these under load; None leaves it.
+
+        Raises:
+            ValueError: A size is out of range.
+            Error: The shard table cannot be read; the shards are resized when it can.
+
+        Example:
+            >>> db.resize(pool_size=20, max_overflow=0)
+            >>> db.stats()[1].limit
+            20
+        """
+        self.global_config = self.global_config.with_sizes(pool_size, max_overflow)
+        result: NoneR = self._run_exclusive(self._lifecycle.resize(self.global_config))
         return result
 
     def set_shard_status(self, shard_id: int, status: str) -> NoneR:

@@ -5,6 +5,7 @@ from collections import deque
 from typing import Deque, List, Optional
 
 from ..config import DatabaseConfig
+from ..pooling.base import take_surplus
 from .connection import Connection
 
 
@@ -18,6 +19,15 @@ class IdleStore:
     def __init__(self, config: DatabaseConfig) -> None:
         self._idle: Deque[Connection] = deque()
         self._most = config.most_idle
+
+    def resize(self, config: DatabaseConfig) -> List[Connection]:
+        """Keep another number of connections.
+
+        Returns:
+            Those that are not kept any more, to be closed.
+        """
+        self._most = config.most_idle
+        return take_surplus(self, self._most)
 
     @property
     def is_full(self) -> bool:

@@ -156,6 +156,11 @@ async def _prune_idle(step: steps.PruneIdle) -> None:
         client.pool.prune_idle()
 
 
+async def _resize(step: steps.Resize) -> None:
+    step.client.config = step.config
+    step.client.pool.resize(step.config)
+
+
 async def _run_inner(step: steps.RunPlan) -> Any:
     return await run_plan(step.plan, run_step)
 
@@ -230,6 +235,7 @@ HANDLERS: Dict[type, Callable[[Any], Awaitable[Any]]] = {
     steps.Gather: _gather,
     steps.Open: _open,
     steps.PruneIdle: _prune_idle,
+    steps.Resize: _resize,
     steps.RunBlock: _run_block,
     steps.RunPlan: _run_inner,
     steps.RunWithin: _run_within,

@@ -234,6 +234,18 @@ class PruneIdle(NamedTuple):
     clients: Tuple["Pooled", ...]
 
 
+class Resize(NamedTuple):
+    """Change the sizes of a client's pool; connections in use stay.
+
+    Attributes:
+        client: The client.
+        config: Its configuration with other sizes.
+    """
+
+    client: Any
+    config: DatabaseConfig
+
+
 class Gather(NamedTuple):
     """Run steps at the same time.
 
@@ -342,8 +354,8 @@ class StopBackground(NamedTuple):
 
 Step = Union[
     Execute, Sleep, Connect, AwaitPermit, Open, CheckOut, Close, AbortInUse, WaitForKills,
-    WaitUnused, PruneIdle, Gather, RunWithin, FetchRow, RunPlan, RunBlock, AwaitUser, CallUser,
-    Spawn, Exclusive, CallHooks, StopBackground, EnterBlock,
+    WaitUnused, PruneIdle, Resize, Gather, RunWithin, FetchRow, RunPlan, RunBlock, AwaitUser,
+    CallUser, Spawn, Exclusive, CallHooks, StopBackground, EnterBlock,
 ]  # fmt: skip
 
 
@@ -353,6 +365,11 @@ Plan = Generator[Step, Any, T]
 #: deadline by time.monotonic() (None for no limit). It raises RoutingError or
 #: ServiceNotOpen if there is none.
 Route = Callable[[Optional[float]], Plan[Executor]]
+
+
+def single(step: Step) -> Plan[Any]:
+    """Return the plan that is one step."""
+    return (yield step)
 
 
 def fixed_route(executor: Executor) -> Route:

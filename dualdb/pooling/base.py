@@ -7,7 +7,18 @@ import ssl
 import sys
 import time
 import weakref
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Tuple,
+    Type,
+    TypeVar,
+)
 
 from pymysql.constants import CR
 
@@ -26,6 +37,9 @@ from .server_budget import ServerBudget, budget_of
 from .session_killer import SessionKiller
 
 log = logging.getLogger("dualdb.pool")
+
+ConnectionT = TypeVar("ConnectionT", bound=ConnectionState)
+StoredT_co = TypeVar("StoredT_co", bound=ConnectionState, covariant=True)
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -264,6 +278,12 @@ class BasePool:
             "open" if self.breaker.is_open else "closed",
         )
 
+    def _set_config(self, config: DatabaseConfig) -> None:
+        """Change the sizes, under the pool's lock."""
+        self.config = config
+        self._slots.limit = config.pool_size + config.max_overflow
+        self.budget = budget_of(self)
+
     def _idle_count(self) -> int:
         """Return the number of idle connections."""
         raise NotImplementedError
@@ -388,6 +408,29 @@ class BasePool:
         return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").with_context(
             self.name, self.shard_id, sent=False
         )
+
+
+class _Store(Protocol[StoredT_co]):
+    """A store of idle connections."""
+
+    def count(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def take_oldest(self) -> Optional[StoredT_co]:
+        """Take out the one that is there for longest."""
+        ...
+
+
+def take_surplus(store: _Store[ConnectionT], most: int) -> List[ConnectionT]:
+    """Take out of a store what is there for longest, until so many are left."""
+    taken: List[ConnectionT] = []
+    while store.count() > most:
+        connection = store.take_oldest()
+        if connection is None:
+            break
+        taken.append(connection)
+    return taken
 
 
 def _caller() -> str:

@@ -67,6 +67,20 @@ class BudgetedPool(Protocol):
         """
 
 
+class BudgetedConnection(Protocol):
+    """The part of a connection that its server's budget uses."""
+
+    permit: Any
+
+    @property
+    def open(self) -> bool:
+        """Whether it has a socket."""
+        ...
+
+    def quit(self) -> None:
+        """Close it."""
+
+
 class PermitState(enum.Enum):
     """The state of a permit."""
 
@@ -108,7 +122,7 @@ class Permit:
         self.replaces: Any = None
         self.reuses: Any = None
         self._wake: Optional[Callable[[], None]] = None
-        self._connection: Optional[weakref.ref[Any]] = None
+        self._connection: Optional[weakref.ref[BudgetedConnection]] = None
 
     @property
     def granted(self) -> bool:
@@ -140,7 +154,7 @@ class Permit:
         self.reuses = None
         return reused
 
-    def attach(self, connection: Any) -> None:
+    def attach(self, connection: BudgetedConnection) -> None:
         """Count it from now on for as long as this connection is open."""
         connection.permit = self
         self._connection = weakref.ref(connection)
@@ -150,7 +164,7 @@ class Permit:
         if self._connection is None:
             return self.granted
         connection = self._connection()
-        return connection is not None and connection.permit is self and bool(connection.open)
+        return connection is not None and connection.permit is self and connection.open
 
 
 class ServerBudget:

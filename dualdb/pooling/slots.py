@@ -59,12 +59,26 @@ class Slots(Generic[W]):
             The waiter that has the slot now, to be woken and then passed to ``served``;
             None if the slot is free.
         """
-        if not self._waiting or holder not in self._holders:
+        is_over = len(self._holders) > self.limit  # it was made smaller
+        if not self._waiting or holder not in self._holders or is_over:
             self._holders.discard(holder)
             return None
         waiter, next_holder = self._waiting[0]
         self._holders.add(next_holder)
         self._holders.discard(holder)
+        return waiter
+
+    def fill(self) -> Optional[W]:
+        """Give a free slot to the first waiter, after the limit was made larger.
+
+        Returns:
+            The waiter, to be woken and then passed to ``served``; None if nobody waits
+            or no slot is free.
+        """
+        if not self._waiting or len(self._holders) >= self.limit:
+            return None
+        waiter, holder = self._waiting[0]
+        self._holders.add(holder)
         return waiter
 
     def served(self, waiter: W) -> None:

@@ -246,7 +246,7 @@ class GaleraNode(Server):
         with open(path, encoding="ascii") as file:
             if not re.search(r"^seqno:\s+-1$", file.read(), re.M):
                 return []
-        command = [*self.command(), "--wsrep-recover"]
+        command = [*self._command(), "--wsrep-recover"]
         made = subprocess.run(
             command,
             env=self._engine.environment(self.directory),

@@ -201,7 +201,7 @@ class Server:
         if not self.is_running:
             self._launch([])
 
-    def command(self) -> List[str]:
+    def _command(self) -> List[str]:
         """Return the command line that starts it."""
         return self._engine.command(self.directory, self.port, self._options)
 
@@ -211,7 +211,7 @@ class Server:
         # In a new session, so that Ctrl-C does not reach the servers.
         with open(f"{self.directory}/log", "ab", opener=_private) as log:
             self._process = subprocess.Popen(
-                [*self.command(), *options],
+                [*self._command(), *options],
                 env=self._engine.environment(self.directory),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

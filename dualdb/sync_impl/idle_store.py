@@ -7,6 +7,7 @@ from typing import Any, Callable, List, Optional
 from dbutils.pooled_db import PooledDB
 
 from ..config import DatabaseConfig
+from ..pooling.base import take_surplus
 from .connection import Connection
 
 
@@ -51,6 +52,17 @@ class IdleStore:
         )
         self._pool._lock = _Lock()
         self._most = config.most_idle
+
+    def resize(self, config: DatabaseConfig) -> List[Connection]:
+        """Keep another number of connections.
+
+        Returns:
+            Those that are not kept any more, to be closed.
+        """
+        with self._pool._lock:
+            self._pool._maxcached = config.pool_size
+            self._most = config.most_idle
+        return take_surplus(self, self._most)
 
     @property
     def is_full(self) -> bool:

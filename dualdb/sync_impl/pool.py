@@ -146,6 +146,24 @@ class Pool(BasePool):
         if self.budget is not None:
             self.budget.dismiss(self)
 
+    def resize(self, config: DatabaseConfig) -> None:
+        """Change ``pool_size`` and ``max_overflow``. Connections in use stay; those
+        that are too many are closed when they come back.
+
+        Args:
+            config: The same configuration with other sizes.
+        """
+        with self._lock:
+            self._set_config(config)
+            waiter = self._slots.fill()
+            while waiter is not None:
+                waiter.wake()
+                self._slots.served(waiter)
+                waiter = self._slots.fill()
+        for connection in self._store.resize(config):
+            connection.quit()
+        self._budget_changed()
+
     def prune_idle(self) -> None:
         """Close what has been idle for too long or is retired, and log which
         connections seem to be forgotten.

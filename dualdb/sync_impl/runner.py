@@ -128,6 +128,11 @@ def _prune_idle(step: steps.PruneIdle) -> None:
         client.pool.prune_idle()
 
 
+def _resize(step: steps.Resize) -> None:
+    step.client.config = step.config
+    step.client.pool.resize(step.config)
+
+
 def _run_inner(step: steps.RunPlan) -> Any:
     return run_plan(step.plan, run_step)
 
@@ -189,6 +194,7 @@ HANDLERS: Dict[type, Callable[[Any], Any]] = {
     steps.Gather: _gather,
     steps.Open: _open,
     steps.PruneIdle: _prune_idle,
+    steps.Resize: _resize,
     steps.RunBlock: _run_block,
     steps.RunPlan: _run_inner,
     steps.RunWithin: _run_within,

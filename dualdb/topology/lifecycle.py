@@ -185,6 +185,18 @@ class ServiceLifecycle:
         yield from self.manager.activate(self.reader.loaded)
         yield from self.maintenance.ensure()
 
+    def resize(self, config: DatabaseConfig) -> steps.Plan[None]:
+        """Change the pool sizes of the global database, and of all shards with it.
+
+        Args:
+            config: The global database's configuration with other sizes.
+        """
+        topology = self.manager.require_open()
+        self._config = config
+        self.reader.rebase(config)
+        yield steps.Resize(topology.global_client, config)
+        yield from self.refresh()
+
     # Calls for unknown shards.
 
     def may_refresh_on_miss(self, missing: Optional[int] = None) -> bool:

@@ -5,7 +5,7 @@ import threading
 import time
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from .. import errors
 from ..config import DatabaseConfig
@@ -13,7 +13,7 @@ from ..execution import steps
 from ..observability.events import Event, ShardEventName
 from ..observability.logs import about
 from ..observability.observers import Observers
-from .shard_map import EMPTY, Shard, ShardMap, Status, change_of
+from .shard_map import EMPTY, Shard, ShardMap, Status, change_of, resized_pool
 from .slices import in_slices
 from .status import shard_events
 
@@ -145,6 +145,8 @@ class TopologyManager:
             return ()  # closed meanwhile
         try:
             yield steps.Close(tuple([before.clients[shard_id] for shard_id in change.closed]))
+            for shard_id, config in change.resized.items():
+                yield steps.Resize(after.clients[shard_id], config)
         finally:
             found = change.events
             if before.shard_map.version != shard_map.version:
@@ -247,6 +249,7 @@ class _Change:
         self.shard_ids: List[int] = []
         self.opened: List[int] = []
         self.closed: List[int] = []
+        self.resized: Dict[int, DatabaseConfig] = {}
         self.events: List[Event] = []
 
     def compare(self, shard_id: int) -> None:
@@ -257,6 +260,9 @@ class _Change:
         opens, closes = change_of(self.before, self.after, shard_id)
         self.opened += [shard_id] * opens
         self.closed += [shard_id] * closes
+        resized = resized_pool(self.before, self.after, shard_id)
+        if resized is not None:
+            self.resized[shard_id] = resized
         self.events += shard_events(self.before, self.after, shard_id)
 
 

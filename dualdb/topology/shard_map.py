@@ -403,7 +403,7 @@ class Changes(NamedTuple):
 def changes_between(old: ShardMap, new: ShardMap) -> Changes:
     """Return the pools to open and close when ``new`` follows ``old``.
 
-    A shard whose address, account and pool settings are unchanged keeps its pool.
+    A shard whose address, account and timeouts are unchanged keeps its pool.
     """
     opened: List[int] = []
     closed: List[int] = []
@@ -418,9 +418,23 @@ def change_of(old: ShardMap, new: ShardMap, shard_id: int) -> Tuple[bool, bool]:
     """Return whether a shard needs a new pool, and whether its old one is closed."""
     before = _pool_of(old, shard_id)
     after = _pool_of(new, shard_id)
-    if before == after:
+    if before == after or resized_pool(old, new, shard_id) is not None:
         return False, False
     return after is not None, before is not None
+
+
+#: The fields that a pool takes over while it is in use.
+SIZES = ("pool_size", "max_overflow", "warm_up")
+
+
+def resized_pool(old: ShardMap, new: ShardMap, shard_id: int) -> Optional[DatabaseConfig]:
+    """Return a shard's configuration if only the sizes of its pool have changed."""
+    before = _pool_of(old, shard_id)
+    after = _pool_of(new, shard_id)
+    if before is None or after is None or before == after:
+        return None
+    sizes = {name: getattr(after, name) for name in SIZES}
+    return after if before.model_copy(update=sizes) == after else None
 
 
 def _pool_of(shard_map: ShardMap, shard_id: int) -> Optional[DatabaseConfig]:

@@ -173,11 +173,7 @@ def service_status(manager: "TopologyManager", reader: "TableReader", now: float
 def _servers(topology: "Optional[Topology]") -> Dict[str, ServerStats]:
     clients = () if topology is None else topology.all_clients
     budgets = {client.pool.budget for client in clients} - {None}
-    return {budget.server: budget.stats() for budget in sorted(budgets, key=_server_of)}
-
-
-def _server_of(budget: Any) -> str:
-    return str(budget.server)
+    return {each.server: each.stats() for each in sorted(budgets, key=lambda each: each.server)}
 
 
 def service_stats(topology: "Optional[Topology]") -> ServiceStats:

@@ -122,6 +122,11 @@ class TableReader:
             self._known = known
             self._keep(found)
 
+    def rebase(self, base: DatabaseConfig) -> None:
+        """Let shards inherit from another configuration, from the next reading on."""
+        self.rules = self.rules._replace(base=base)
+        self._known = {}
+
     def rows(self, client: object, timeout: Optional[float] = None) -> steps.Plan[List[Row]]:
         """Return the unparsed rows.
 
