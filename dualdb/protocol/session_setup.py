@@ -5,7 +5,7 @@ It sets everything this package relies on, and takes nothing from the server's g
 
 import secrets
 import struct
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from pymysql.constants import COMMAND
 from pymysql.protocol import MysqlPacket
@@ -156,18 +156,6 @@ def setup_statement(
     if lock is not None:
         words.append(f"@dualdb_session=GET_LOCK('{lock}',0)")
     return ", ".join(words)
-
-
-def packets(commands: Sequence[Tuple[int, bytes]]) -> bytes:
-    """Encode several commands, to be sent together.
-
-    Args:
-        commands: The command bytes (COM_*) with their arguments.
-    """
-    parts: List[bytes] = []
-    for number, argument in commands:
-        parts.append(struct.pack("<IB", len(argument) + 1, number) + argument)
-    return b"".join(parts)
 
 
 def setup_commands(config: DatabaseConfig, statement: str) -> List[Tuple[int, bytes]]:
