@@ -10,7 +10,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 import aiomysql
 import pymysql.converters
 import pymysql.err
-from pymysql.constants import CLIENT, COMMAND, CR
+from pymysql.constants import CLIENT, CR
 from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from .. import errors, results
@@ -151,7 +151,7 @@ class Connection(
         self.transport = self._reader = self._writer = transport
         for lock in (new_lock_name(), None):
             setup = self.setup_commands(lock)
-            await transport.send(commands.together(setup))
+            transport.send(commands.together(setup))
             if self.finish_setup(await self._receive_answers(transport, len(setup)), lock):
                 return
 
@@ -159,7 +159,7 @@ class Connection(
         """The responses to commands that were sent together, or a server's errors."""
         responses = self.new_responses(count)
         transport.receiver.expect(responses)
-        await transport.receive()
+        await transport.receiver.wait()
         return self.apply_responses(responses)
 
     async def query(self, sql: Any, unbuffered: bool = False) -> Any:
@@ -294,7 +294,7 @@ class Connection(
                 return await self._run_by_driver(transport, command)
             self.codec.response = response = self.new_response(commands.query_packets(command))
             await self._send(transport, command, response)
-            await transport.receive()
+            await transport.receiver.wait()
             self.codec.response = None
         except BaseException as raised:
             error = self._failed(raised)
@@ -322,16 +322,25 @@ class Connection(
         transport.timed_out = False
         return transport
 
+    async def _finish_cursor(self) -> None:
+        """Read the answers that a cursor has left."""
+        while self._result is not None and (
+            self._result.unbuffered_active or self._result.has_next
+        ):
+            if self._result.unbuffered_active:
+                await self._result._finish_unbuffered_query()
+            else:
+                await self.next_result()
+        self._result = None
+
     async def _send(
         self, transport: Transport, command: bytes, response: Any, *, is_stream: bool = False
     ) -> None:
-        if self._result is not None:  # of a cursor, whose answers the driver reads first
-            await super()._execute_command(COMMAND.COM_QUERY, command)
-            transport.receiver.expect(response, is_stream=is_stream)
+        if self._result is not None:
+            await self._finish_cursor()
+        transport.receiver.expect(response, is_stream=is_stream)
+        if not transport.send(commands.query(command)):
             await transport.drain()
-        else:
-            transport.receiver.expect(response, is_stream=is_stream)
-            await transport.send(commands.query(command))
         self._written = self.sent = True
 
     def _failed(self, error: BaseException) -> BaseException:
@@ -392,9 +401,8 @@ class Connection(
             number = commands.query_packets(command)
             self.codec.response = response = self.new_response(number, stream=True)
             await self._send(transport, command, response, is_stream=True)
-            self._result = None
             while response.names is None:
-                await transport.receive()
+                await transport.receiver.wait()
             names: Sequence[str] = response.names
             return names
         except BaseException as error:
@@ -426,7 +434,7 @@ class Connection(
         rows: List[Tuple[Any, ...]] = response.take()
         while not rows and not response.complete:
             assert self.transport is not None
-            await self.transport.receive()
+            await self.transport.receiver.wait()
             rows = response.take()
         return rows
 
@@ -495,7 +503,7 @@ class Connection(
         assert transport is not None
         timer = self._loop.call_later(until - time.monotonic(), transport.time_out)
         try:
-            await transport.receive()
+            await transport.receiver.wait()
             answers = self.apply_responses(responses)
         except Exception as error:
             raise self.readable(error) from error

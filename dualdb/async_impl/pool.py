@@ -28,6 +28,29 @@ _CLOSE = Disposition.CLOSE
 _RESETTING = WireState.RESETTING
 
 
+class _Waiter:
+    """A caller who waits for a slot, and what is handed to him.
+
+    Attributes:
+        future: Gives True when he has a slot, False when his time is over, None when
+            the pool is closed.
+        expires_at: When his time is over, by time.monotonic().
+        connection: That of whoever had the slot before.
+    """
+
+    __slots__ = ("connection", "expires_at", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expires_at: float) -> None:
+        self.future: asyncio.Future[Optional[bool]] = loop.create_future()
+        self.expires_at = expires_at
+        self.connection: Optional[Connection] = None
+
+    def wake(self, reason: Optional[bool]) -> None:
+        """Wake him, if he has not been cancelled."""
+        if not self.future.done():
+            self.future.set_result(reason)
+
+
 class Pool(BasePool):
     """At most ``pool_size + max_overflow`` connections to one database; ``pool_size``
     of them are kept when idle.
@@ -42,9 +65,10 @@ class Pool(BasePool):
     def _reset(self) -> None:
         super()._reset()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
-        self._slots: Slots[asyncio.Future[Optional[Connection]]] = Slots(
-            self.config.pool_size + self.config.max_overflow
-        )
+        self._slots: Slots[_Waiter] = Slots(self.config.pool_size + self.config.max_overflow)
+        #: Fires when the time of one who waits is over.
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._timer_at = float("inf")
         self._store = IdleStore(self.config)
         self._killer: Optional[asyncio.Task[None]] = None
         self._unused: Deque[asyncio.Future[None]] = deque()
@@ -78,8 +102,8 @@ class Pool(BasePool):
         waiters = self._slots.dismiss()
         if self._loop is not None and not self._loop.is_closed():
             for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(self._closed_error())
+                waiter.wake(None)
+            self._set_timer()
         for connection in self._store.prune(float("inf")):
             connection.quit()
 
@@ -230,26 +254,48 @@ class Pool(BasePool):
         self.retry_budget.earn()
         if self._slots.take(lease):
             return None
-        waiter: asyncio.Future[Optional[Connection]] = loop.create_future()
-        self._slots.queue(waiter, lease)
-        self._start_killer()
         began = time.monotonic()
-        limit = (
-            self.config.pool_timeout
-            if until is None
-            else min(self.config.pool_timeout, max(0.0, until - began))
-        )
+        expires_at = began + self.config.pool_timeout
+        waiter = _Waiter(loop, expires_at if until is None else min(expires_at, until))
+        self._slots.queue(waiter, lease)
+        if waiter.expires_at < self._timer_at:
+            self._set_timer()
+        self._start_killer()
         try:
-            await asyncio.wait({waiter}, timeout=limit)
+            has_slot = await waiter.future
         except BaseException:
-            if not self._slots.withdraw(waiter) and waiter.done() and waiter.exception() is None:
-                self._return(lease, waiter.result())
+            if not self._slots.withdraw(waiter):
+                self._return(lease, waiter.connection)
             raise
-        if self._slots.withdraw(waiter):
-            if limit < self.config.pool_timeout:
-                raise self._deadline_error("waiting for a connection")
-            raise self._timeout(time.monotonic() - began)
-        return waiter.result()
+        if has_slot:
+            return waiter.connection
+        if has_slot is None:
+            raise self._closed_error()
+        if waiter.expires_at < expires_at:
+            raise self._deadline_error("waiting for a connection")
+        raise self._timeout(time.monotonic() - began)
+
+    def _set_timer(self) -> None:
+        """Have the timer fire when the next time of one who waits is over.
+
+        One timer for all: setting one takes longer than most of them wait.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._timer_at = min(
+            [waiter.expires_at for waiter in self._slots.waiters()], default=float("inf")
+        )
+        if self._loop is not None and self._slots.waiting:
+            left = max(0.0, self._timer_at - time.monotonic())
+            self._timer = self._loop.call_later(left, self._expire)
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for waiter in self._slots.waiters():
+            if waiter.expires_at <= now and self._slots.withdraw(waiter):
+                waiter.wake(False)
+        self._set_timer()
 
     def _return(self, lease: object, connection: Optional[Connection]) -> None:
         """What was being checked out is not used."""
@@ -309,7 +355,8 @@ class Pool(BasePool):
         waiter = self._slots.give(lease)
         if waiter is not None:
             self._slots.served(waiter)
-            waiter.set_result(connection)
+            waiter.connection = connection
+            waiter.wake(True)
         while self._unused and not self._slots.in_use:
             unused = self._unused.popleft()
             if not unused.done():

@@ -40,12 +40,20 @@ class Receiver(asyncio.BufferedProtocol):
     Args:
         transport: The event loop's.
         chunk: The most bytes that are received at once.
+        silence: The most seconds without any data; None for no limit.
+        on_silence: Called when they have passed.
 
     Attributes:
         failure: Why nothing more can be received; None while it can.
     """
 
-    def __init__(self, transport: Any, chunk: int) -> None:
+    def __init__(
+        self,
+        transport: Any,
+        chunk: int,
+        silence: Optional[float],
+        on_silence: Callable[[], None],
+    ) -> None:
         self.failure: Optional[BaseException] = None
         self._transport = transport
         self._driver: Any = transport.get_protocol()
@@ -56,6 +64,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._waiter: Optional[asyncio.Future[None]] = None
         self._raised: Optional[BaseException] = None
         self._unread = 0
+        self._silence = silence
+        self._on_silence = on_silence
         self._received_at = 0.0
         self._timer: Any = None
         transport.pause_reading()
@@ -75,13 +85,9 @@ class Receiver(asyncio.BufferedProtocol):
         self._raised = None
         self._unread = 0
 
-    async def wait(self, silence: Optional[float], on_silence: Callable[[], None]) -> None:
+    async def wait(self) -> None:
         """Wait until the expected response is complete; in a stream, until data has
         been received.
-
-        Args:
-            silence: The most seconds without any data; None for no limit.
-            on_silence: Called when they have passed.
 
         Raises:
             Exception: What feeding the response raised, or why nothing more is
@@ -89,9 +95,9 @@ class Receiver(asyncio.BufferedProtocol):
         """
         if self._response is not None and self._raised is None and self.failure is None:
             self._waiter = self._loop.create_future()
-            if silence is not None:
+            if self._silence is not None:
                 self._received_at = self._loop.time()
-                self._timer = self._loop.call_later(silence, self._check, silence, on_silence)
+                self._timer = self._loop.call_later(self._silence, self._check)
             if self._unread:
                 self._unread = 0
                 if not self._transport.is_closing():
@@ -102,13 +108,17 @@ class Receiver(asyncio.BufferedProtocol):
                 self._waiter = None
                 if self._timer is not None:
                     self._timer.cancel()
-        error = self._raised or (None if self._response is None else self.failure)
-        if error is not None:
-            self._raised = None
-            try:
-                raise error
-            finally:
-                del error  # whose traceback has this frame
+        if self._raised is not None or (self._response is not None and self.failure is not None):
+            self._raise()
+
+    def _raise(self) -> None:
+        error = self._raised or self.failure
+        self._raised = None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error  # whose traceback has this frame
 
     def fail(self, error: BaseException) -> None:
         """Have whoever waits, now or later, raise an error."""
@@ -120,12 +130,13 @@ class Receiver(asyncio.BufferedProtocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _check(self, silence: float, on_silence: Callable[[], None]) -> None:
-        left = self._received_at + silence - self._loop.time()
+    def _check(self) -> None:
+        assert self._silence is not None
+        left = self._received_at + self._silence - self._loop.time()
         if left > 0:
-            self._timer = self._loop.call_later(left, self._check, silence, on_silence)
+            self._timer = self._loop.call_later(left, self._check)
         else:
-            on_silence()
+            self._on_silence()
 
     # The protocol's methods, which the event loop calls.
 

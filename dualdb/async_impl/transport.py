@@ -48,7 +48,7 @@ class Transport:
     ) -> None:
         self.timed_out = False
         self.closed = False
-        self.receiver = Receiver(writer.transport, chunk)
+        self.receiver = Receiver(writer.transport, chunk, config.read_timeout, self.time_out)
         self._reader = reader
         self._writer = writer
         self._transport: Any = writer.transport
@@ -61,22 +61,22 @@ class Transport:
     def _socket(self) -> Any:
         return self._transport.get_extra_info("socket")
 
-    async def send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> bool:
         """Send data.
 
-        Raises:
-            pymysql.err.OperationalError: It was not sent completely, so that the server
-                has no whole command and does nothing.
+        Returns:
+            False where not all of it has left; then wait for ``drain``.
         """
         self._transport.write(data)
-        if self._transport.get_write_buffer_size():
-            await self.drain()
+        return not self._transport.get_write_buffer_size()
 
     async def drain(self) -> None:
         """Wait until there is room for more data.
 
         Raises:
             pymysql.err.OperationalError: The connection is lost, or a limit has passed.
+                Not all has been sent, so that the server has no whole command and does
+                nothing.
         """
         limit = self._config.write_timeout
         loop = asyncio.get_running_loop()
@@ -92,10 +92,6 @@ class Transport:
             self._draining = False
             if timer is not None:
                 timer.cancel()
-
-    async def receive(self) -> None:
-        """Wait for the response that the receiver expects; see ``Receiver.wait``."""
-        await self.receiver.wait(self._config.read_timeout, self.time_out)
 
     def time_out(self) -> None:
         """A limit has passed: have whoever waits find that out."""

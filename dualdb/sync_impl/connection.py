@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import pymysql.connections
 import pymysql.err
-from pymysql.constants import COMMAND, CR
+from pymysql.constants import CR
 from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from .. import errors, fork_safety, results
@@ -351,11 +351,21 @@ class Connection(
         return transport
 
     def _send(self, transport: Transport, command: bytes) -> None:
-        if self._result is not None:  # of a cursor, whose answers the driver reads first
-            super()._execute_command(COMMAND.COM_QUERY, command)  # type: ignore[misc]
-        else:
-            transport.send(commands.query(command))
+        if self._result is not None:
+            self._finish_cursor()
+        transport.send(commands.query(command))
         self._written = self.sent = True
+
+    def _finish_cursor(self) -> None:
+        """Read the answers that a cursor has left."""
+        while self._result is not None and (
+            self._result.unbuffered_active or self._result.has_next
+        ):
+            if self._result.unbuffered_active:
+                self._result._finish_unbuffered_query()
+            else:
+                self.next_result()
+        self._result = None
 
     def _failed(self, error: BaseException) -> BaseException:
         """What is to be raised in place of the error that ended a command."""
@@ -423,7 +433,6 @@ class Connection(
             self._send(transport, command)
             number = commands.query_packets(command)
             self.codec.response = self.new_response(number, stream=True)
-            self._result = None
             while self.codec.response.names is None:
                 self.codec.response.feed_stream(transport.receive())
             names: Sequence[str] = self.codec.response.names
