@@ -157,8 +157,15 @@ class Pool(BasePool):
             ServiceNotOpen: The pool is closed.
             InterfaceError: The pool belongs to another event loop.
         """
+        if self.closed:
+            raise self._closed_error()
+        if self._loop is not asyncio.get_running_loop():
+            self._adopt(asyncio.get_running_loop())
+        self.retry_budget.earn()
         lease = object()
-        connection = await self._acquire_slot(lease, until)
+        connection: Optional[Connection] = None
+        if not self._slots.take(lease):
+            connection = await self._wait_for_slot(lease, until)
         try:
             now = time.monotonic()
             connection = connection or self._store.take()
@@ -240,23 +247,16 @@ class Pool(BasePool):
         except errors.DRIVER_ERRORS:
             connection.abort()
 
-    async def _acquire_slot(self, lease: object, until: Optional[float]) -> Optional[Connection]:
+    async def _wait_for_slot(self, lease: object, until: Optional[float]) -> Optional[Connection]:
         """Wait for a slot.
 
         Returns:
-            The connection of whoever had it before, if there was no slot free at once.
+            The connection of whoever had it before.
         """
-        if self.closed:
-            raise self._closed_error()
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._adopt(loop)
-        self.retry_budget.earn()
-        if self._slots.take(lease):
-            return None
+        assert self._loop is not None
         began = time.monotonic()
         expires_at = began + self.config.pool_timeout
-        waiter = _Waiter(loop, expires_at if until is None else min(expires_at, until))
+        waiter = _Waiter(self._loop, expires_at if until is None else min(expires_at, until))
         self._slots.queue(waiter, lease)
         if waiter.expires_at < self._timer_at:
             self._set_timer()
