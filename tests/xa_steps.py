@@ -57,27 +57,29 @@ class Steps:
         Args:
             replace: Sets an attribute of a class.
         """
-        sync_send = SyncConnection._execute_command
-        async_send = AsyncConnection._execute_command
+        sync_send = SyncConnection._send
+        async_send = AsyncConnection._send
 
-        def send(connection: Any, kind: int, command: Any) -> None:
+        def send(connection: Any, transport: Any, command: Any) -> None:
             number = self.counted(command)
             if number is not None:
                 self.happens(number, "before")
-            sync_send(connection, kind, command)
+            sync_send(connection, transport, command)
             if number is not None:
                 self.happens(number, "sent")
 
-        async def send_in_task(connection: Any, kind: int, command: Any) -> None:
+        async def send_in_task(
+            connection: Any, transport: Any, command: Any, *args: Any, **kwargs: Any
+        ) -> None:
             number = self.counted(command)
             if number is not None:
                 self.happens(number, "before")
-            await async_send(connection, kind, command)
+            await async_send(connection, transport, command, *args, **kwargs)
             if number is not None:
                 self.happens(number, "sent")
 
-        replace(SyncConnection, "_execute_command", send)
-        replace(AsyncConnection, "_execute_command", send_in_task)
+        replace(SyncConnection, "_send", send)
+        replace(AsyncConnection, "_send", send_in_task)
 
 
 def transfer(tx: Any, *, global_: bool) -> List[Tuple[Any, int]]:

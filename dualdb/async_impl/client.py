@@ -65,8 +65,16 @@ class MySQLClient(
         self, statement: AnyStatement, until: Optional[float] = None
     ) -> Any:
         connection = await self.pool.checkout(until)
+        # Not by _execute_on: one more coroutine takes as long as a tenth of a checkout.
         try:
-            return await self._execute_on(connection, statement, until)
+            return await run_plan(
+                with_session_tracking(statement, connection),
+                lambda command: connection.run(command, until),
+            )
+        except BaseException as error:
+            errors.raise_translated(
+                error, errors.translate_error(error, self.name, self.shard_id, sent=connection.sent)
+            )
         finally:
             self.pool.release(connection)
 

@@ -4,22 +4,19 @@ whose opening has one deadline.
 
 import asyncio
 import contextlib
-import select
-import socket
-import struct
 import time
 from typing import Any, List, Optional, Sequence, Tuple
 
 import aiomysql
 import pymysql.converters
 import pymysql.err
-from pymysql.constants import CLIENT, COMMAND, CR
+from pymysql.constants import CLIENT, CR
 from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
-from .. import errors, fork_safety, results
+from .. import errors, results
 from ..config import DatabaseConfig
 from ..endpoints.state import NOWHERE, Endpoint
-from ..protocol import authentication, driver_check, tls
+from ..protocol import authentication, commands, driver_check, tls
 from ..protocol.connection_state import (
     ConnectionState,
     WireState,
@@ -28,11 +25,10 @@ from ..protocol.connection_state import (
     password_for_driver,
 )
 from ..protocol.row_decoder import ColumnDefinition
-from ..protocol.session_setup import STATE_CHANGED, new_lock_name, packets
+from ..protocol.session_setup import STATE_CHANGED, new_lock_name
+from .receiver import CHUNK, CHUNK_IN_PYTHON
 from .runner import background_task
-
-#: What poll() says of a socket whose other end is closed.
-HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+from .transport import Transport
 
 
 class _Recorded(driver_check.Recorded):
@@ -61,19 +57,14 @@ class Connection(
         aiomysql.Connection, _rows_by_driver, aiomysql.__version__
     )
 
-    #: Decoding them takes a few milliseconds, for which the loop's other tasks wait.
-    CHUNK = 16384
     ADDRESS_ATTRIBUTES = ("_host", "_port")
-    #: How many answers to a reset are to be read.
-    _reset_answers = 0
-
-    #: The deadline, or a limit on silence, has passed.
-    _timed_out = False
 
     #: Of a stream: its deadline, and what looks to it.
     _stream_until: Optional[float] = None
     _timer: Any = None
 
+    transport: Optional[Transport]
+    _next_seq_id: int
     _loop: Any
     _writer: Any
     _reader: Any
@@ -101,7 +92,7 @@ class Connection(
     def __del__(self) -> None:
         # aiomysql's own complains, and closes the transport through its loop, which may
         # be closed.
-        if self.__dict__.get("_writer") is not None and not self.inherited:
+        if not self.inherited:
             with contextlib.suppress(Exception):
                 self.abort()
 
@@ -117,6 +108,7 @@ class Connection(
         """
         self.aim_at(endpoint)
         limit = max(until - time.monotonic(), 0.001)
+        self.begin_session()
         # Not wait_for: before Python 3.12 it may swallow a cancellation.
         opening = background_task(self._open_session(), "dualdb-connect")
         try:
@@ -147,10 +139,6 @@ class Connection(
                 )
             raise
         self.session_opened(endpoint)
-        self._poll = select.poll()
-        self._poll.register(
-            self._writer.transport.get_extra_info("socket").fileno(), select.POLLIN | HANGS_UP
-        )
 
     async def _open_session(self) -> None:
         try:
@@ -163,26 +151,21 @@ class Connection(
         except ValueError as error:
             raise authentication.lookup_failed(error) from error
         await self._connect()
+        chunk = CHUNK if self.codec.decoder_name == "compiled" else CHUNK_IN_PYTHON
+        transport = Transport(self._reader, self._writer, self._config, self._in_use, chunk)
+        self.transport = self._reader = self._writer = transport
         for lock in (new_lock_name(), None):
-            commands = self.setup_commands(lock)
-            self._write_bytes(packets(commands))
-            if self.finish_setup(await self._read_answers(len(commands)), lock):
+            setup = self.setup_commands(lock)
+            transport.send(commands.together(setup))
+            if self.finish_setup(await self._receive_answers(transport, len(setup)), lock):
                 return
 
-    async def _read_answers(self, count: int) -> List[Any]:
-        """The results of commands that were sent at once, or a server's errors."""
-        answers: List[Any] = []
-        for _ in range(count):
-            self._next_seq_id = 1
-            try:
-                await super()._read_query_result()
-                answers.append(self._result)
-            except pymysql.err.MySQLError as error:
-                if not errors.is_server_error(error):
-                    raise
-                answers.append(error)
-        self._result = None
-        return answers
+    async def _receive_answers(self, transport: Transport, count: int) -> List[Any]:
+        """The responses to commands that were sent together, or a server's errors."""
+        responses = self.new_responses(count)
+        transport.receiver.expect(responses)
+        await transport.receiver.wait()
+        return self.apply_responses(responses)
 
     async def query(self, sql: Any, unbuffered: bool = False) -> Any:
         """Send a statement; aiomysql's cursors do so.
@@ -252,34 +235,20 @@ class Connection(
 
     @property
     def open(self) -> bool:
-        return self._writer is not None
+        """It has been opened, and not closed on this side."""
+        return self.transport is not None and not self.transport.closed
 
     def is_stale(self) -> bool:
         """True if the server has closed an idle connection or sent something on it
         unasked. Costs no round trip.
-
-        The loop may not have looked at the socket since, so the socket is asked as
-        well.
         """
-        if (
-            self._writer is None
-            or self._writer.transport.is_closing()
-            or self._reader.at_eof()
-            or self._reader._buffer
-        ):
-            return True
-        # time was up just when the answer was complete
-        if self._reader.exception() is not None:
-            return True
-        return bool(self._poll.poll(0))
+        return self.transport is None or self.transport.is_stale()
 
     def peer_closed(self) -> bool:
         """True if the server has closed the connection, whatever it may have sent
         before.
         """
-        if self._writer is None or self._writer.transport.is_closing() or self._reader.at_eof():
-            return True
-        return any(event & HANGS_UP for _, event in self._poll.poll(0))
+        return self.transport is None or self.transport.peer_closed()
 
     def abort_in_use(self) -> None:
         """Have the task that waits on it find it lost.
@@ -287,12 +256,14 @@ class Connection(
         The session lives until it has been ended on the server.
         """
         self.aborted = True
-        if self._writer is not None and self.idle:
+        if self.transport is None or self.transport.closed:
+            return
+        if self.idle:
             # nobody waits for an answer: the server notices at once, and rolls back
             # what is open
-            self._writer.transport.abort()
-        elif self._reader is not None:
-            self._reader.set_exception(ConnectionAbortedError("the pool was closed"))
+            self.transport.hang_up()
+        else:
+            self.transport.fail(ConnectionAbortedError("the pool was closed"))
 
     async def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:
         """Send one command and read its whole answer.
@@ -316,23 +287,22 @@ class Connection(
         if self.facts.max_packet is not None:
             self.check_length(command)
         self.begin_command()
-        self._timed_out = False
-        timer = (
-            None
-            if until is None
-            else self._loop.call_later(until - time.monotonic(), self._time_out)
-        )
+        timer = None
         try:
-            if self._writer is None or self.aborted:
-                raise self.gone_away()
-            if until is not None and time.monotonic() >= until:
-                raise self.deadline_exceeded()
-            response, info = await (
-                self._ask(command) if self.uses_own_decoder else self._ask_driver(command)
-            )
+            transport = self._begin(until)
+            if until is not None:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise self.deadline_exceeded()
+                timer = self._loop.call_later(left, transport.time_out)
+            if not self.uses_own_decoder:
+                return await self._run_by_driver(transport, command)
+            self.codec.response = response = self.new_response(commands.query_packets(command))
+            await self._send(transport, command, response)
+            await transport.receiver.wait()
+            self.codec.response = None
         except BaseException as raised:
-            error = self.readable(raised)
-            self.break_command(error, gave_up=self._timed_out)
+            error = self._failed(raised)
             if (
                 until is not None
                 and self._timed_out
@@ -344,26 +314,67 @@ class Connection(
         finally:
             if timer is not None:
                 timer.cancel()
-        self.end_command(info, response[-1].warnings)
-        return response
+        self.apply_response(response)
+        sets: List[results.ResultSet] = response.results
+        self.end_command(response.message, sets[-1].warnings)
+        return sets
 
-    async def _ask(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
-        await self._execute_command(COMMAND.COM_QUERY, command)
-        response = self.new_response()
-        try:
-            while not response.feed(await self._receive()):
-                pass
-        finally:
+    def _begin(self, until: Optional[float]) -> Transport:
+        self.codec.response = None
+        transport = self.transport
+        if transport is None or transport.closed or self.aborted:
+            raise self.gone_away()
+        transport.timed_out = False
+        return transport
+
+    async def _finish_cursor(self) -> None:
+        """Read the answers that a cursor has left."""
+        while self._result is not None and (
+            self._result.unbuffered_active or self._result.has_next
+        ):
+            if self._result.unbuffered_active:
+                await self._result._finish_unbuffered_query()
+            else:
+                await self.next_result()
+        self._result = None
+
+    async def _send(
+        self, transport: Transport, command: bytes, response: Any, *, is_stream: bool = False
+    ) -> None:
+        if self._result is not None:
+            await self._finish_cursor()
+        transport.receiver.expect(response, is_stream=is_stream)
+        if not transport.send(commands.query(command)):
+            await transport.drain()
+        self._written = self.sent = True
+
+    def _failed(self, error: BaseException) -> BaseException:
+        """What is to be raised in place of the error that ended a command."""
+        error = self.readable(error)
+        response = self.codec.response
+        self.codec.response = None
+        self._stop_receiving()
+        if response is not None:
             self.apply_response(response)
-        return response.results, response.message
+        self.break_command(error, gave_up=self._timed_out)
+        return error
 
-    async def _ask_driver(self, command: bytes) -> Tuple[List[results.ResultSet], Optional[bytes]]:
-        await self.query(command)
+    async def _run_by_driver(self, transport: Transport, command: bytes) -> List[results.ResultSet]:
+        await self._ask_driver(transport, command)
         response = [results.result_set(self._result, tuples=self.row_options.as_tuples)]
         while self._result.has_next:
             await self.next_result()
             response.append(results.result_set(self._result, tuples=self.row_options.as_tuples))
-        return response, self._result.message
+        self.end_command(self._result.message, response[-1].warnings)
+        return response
+
+    async def _ask_driver(
+        self, transport: Transport, command: bytes, *, unbuffered: bool = False
+    ) -> None:
+        """Send a command whose answer the driver reads."""
+        await self._send(transport, command, None)
+        self._next_seq_id = commands.query_packets(command) & 255
+        await self._read_query_result(unbuffered)
 
     async def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
         """Send one command whose rows ``next_rows`` returns.
@@ -381,26 +392,23 @@ class Connection(
         self.check_length(command)
         self.begin_command()
         self.sent = False
-        self._timed_out = False
         self.wire = WireState.STREAMING
         self._stream_until = until
-        self._timer = (
-            None
-            if until is None
-            else self._loop.call_later(until - time.monotonic(), self._time_out)
-        )
+        self._timer = None
         try:
-            if self._writer is None or self.aborted:
-                raise self.gone_away()
+            transport = self._begin(until)
+            if until is not None:
+                left = until - time.monotonic()
+                self._timer = self._loop.call_later(left, transport.time_out)
             if not self.uses_own_decoder:
-                await self.query(command, unbuffered=True)
+                await self._ask_driver(transport, command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
-            await self._execute_command(COMMAND.COM_QUERY, command)
-            self.codec.response = self.new_response(stream=True)
-            self._result = None
-            while self.codec.response.names is None:
-                self.codec.response.feed_stream(await self._receive())
-            names: Sequence[str] = self.codec.response.names
+            number = commands.query_packets(command)
+            self.codec.response = response = self.new_response(number, stream=True)
+            await self._send(transport, command, response, is_stream=True)
+            while response.names is None:
+                await transport.receiver.wait()
+            names: Sequence[str] = response.names
             return names
         except BaseException as error:
             raise self._stream_failed(error) from None
@@ -427,10 +435,12 @@ class Connection(
         return rows
 
     async def _next_rows(self) -> List[Tuple[Any, ...]]:
-        rows: List[Tuple[Any, ...]] = self.codec.response.take()
-        while not rows and not self.codec.response.complete:
-            self.codec.response.feed_stream(await self._receive())
-            rows = self.codec.response.take()
+        response = self.codec.response
+        rows: List[Tuple[Any, ...]] = response.take()
+        while not rows and not response.complete:
+            assert self.transport is not None
+            await self.transport.receiver.wait()
+            rows = response.take()
         return rows
 
     async def _next_rows_of_driver(self) -> List[Tuple[Any, ...]]:
@@ -443,6 +453,7 @@ class Connection(
         error = self.readable(error)
         until = self._stream_until
         self._stop_timer()
+        self._stop_receiving()
         self._end_stream(error)
         late = self._timed_out and until is not None and time.monotonic() > until - 0.001
         return (
@@ -453,89 +464,14 @@ class Connection(
         if self._timer is not None:
             self._timer.cancel()
 
+    def _stop_receiving(self) -> None:
+        if self.transport is not None:
+            self.transport.receiver.expect(None)
+
     def drop_stream(self) -> None:
         self._stop_timer()
+        self._stop_receiving()
         super().drop_stream()
-
-    async def _execute_command(self, command: int, sql: Any) -> None:
-        await super()._execute_command(command, sql)
-        if self._writer.transport.get_write_buffer_size():
-            await self._drain()
-        self._written = self.sent = True
-
-    async def _drain(self) -> None:
-        limit = self._config.write_timeout
-        timer = None if limit is None else self._loop.call_later(limit, self._time_out)
-        try:
-            await self._writer.drain()
-        except OSError as error:
-            # Not all of it has left, so that the server has no whole command and does
-            # nothing.
-            raise pymysql.err.OperationalError(
-                CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})"
-            ) from error
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    # aiomysql's own ways close the socket when time is up or the task is cancelled. It
-    # stays open until the statement has been ended on the server: as long as it is, the
-    # server gives the session's id to nobody else.
-
-    async def _receive(self) -> bytes:
-        """What has come of an answer."""
-        if self._reader is not None and self._reader._buffer:
-            await asyncio.sleep(0)  # read() would return at once, and others have to wait
-        limit = self._config.read_timeout
-        timer = None if limit is None else self._loop.call_later(limit, self._time_out)
-        try:
-            data: bytes = await self._reader.read(self.CHUNK)
-        except BaseException as error:
-            self._read_failed(error)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-        if not data:
-            raise pymysql.err.OperationalError(
-                CR.CR_SERVER_LOST, "Lost connection to MySQL server during query"
-            )
-        return data
-
-    async def _read_bytes(self, num_bytes: int) -> Any:
-        limit = self._config.read_timeout
-        timer = None if limit is None else self._loop.call_later(limit, self._time_out)
-        try:
-            return await self._reader.readexactly(num_bytes)
-        except BaseException as error:
-            self._read_failed(error)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    def _read_failed(self, error: BaseException) -> None:
-        """Raises: OperationalError in place of an error of a lost connection."""
-        # a cursor's doing, and nobody else would know that the answer was not read to
-        # its end
-        if not self._in_use.locked():
-            self.abort()
-        if isinstance(error, (OSError, EOFError)):
-            why = "" if isinstance(error, EOFError) else f" ({error})"
-            message = f"Lost connection to MySQL server during query{why}"
-            raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, message) from error
-
-    def _close_on_cancel(self) -> None:
-        """aiomysql's own closes the socket; ``_read_bytes`` has done what is to be
-        done.
-        """
-
-    def _time_out(self) -> None:
-        self._timed_out = True
-        if self._writer is not None and not self._written:
-            self._writer.transport.abort()
-        elif self._reader is not None:
-            self._reader.set_exception(socket.timeout("timed out"))
 
     def begin_reset(self, *, only_diagnostics: bool = False) -> None:
         """Send what makes the session as new; the answers are read before it is used
@@ -544,11 +480,14 @@ class Connection(
         Args:
             only_diagnostics: Nothing but the last statement's warnings is forgotten.
         """
-        commands = self.reset_commands(only_diagnostics=only_diagnostics)
+        reset = self.reset_commands(only_diagnostics=only_diagnostics)
         self.dirty = False
         self.wire = WireState.RESETTING
-        self._reset_answers = len(commands)
-        self._write_bytes(packets(commands))
+        transport = self.transport
+        assert transport is not None
+        self.codec.response = self.new_responses(len(reset))
+        transport.receiver.expect(self.codec.response)
+        transport.write(commands.together(reset))
 
     async def finish_reset(self, until: float) -> None:
         """Read the answers to ``begin_reset``.
@@ -561,11 +500,16 @@ class Connection(
         """
         self.wire = WireState.CLOSED
         self._written = True
-        if self._writer is None:
+        if not self.open:
             raise self.gone_away()
-        timer = self._loop.call_later(until - time.monotonic(), self._time_out)
+        transport = self.transport
+        responses = self.codec.response
+        self.codec.response = None
+        assert transport is not None
+        timer = self._loop.call_later(until - time.monotonic(), transport.time_out)
         try:
-            answers = await self._read_answers(self._reset_answers)
+            await transport.receiver.wait()
+            answers = self.apply_responses(responses)
         except Exception as error:
             raise self.readable(error) from error
         finally:
@@ -576,39 +520,23 @@ class Connection(
         """Close it: with COM_QUIT where it is idle, without where an
         answer is still on its way.
         """
-        if self._writer is not None and self.idle and not self._writer.transport.is_closing():
-            try:
-                # Five bytes leave at once. Waiting for them, or for the end of a TLS
-                # session, would need a loop that goes on.
-                self._writer.write(struct.pack("<iB", 1, COMMAND.COM_QUIT))
-            except RuntimeError:
-                pass  # its loop is closed
+        if self.transport is not None and self.idle:
+            # Five bytes leave at once. Waiting for them, or for the end of a TLS
+            # session, would need a loop that goes on.
+            self.transport.write_last(commands.QUIT)
         self.abort()
         self.wire = WireState.CLOSED
 
     def _close_descriptor(self) -> None:
-        # The transport would take the socket out of the parent's selector, which is the
-        # child's too.
-        fork_safety.never_finalize(self._writer, self._reader)
-        sock = (
-            None
-            if self._writer is None
-            else getattr(self._writer.transport.get_extra_info("socket"), "_sock", None)
-        )
-        if sock is not None:
-            fork_safety.close_fd(sock)
+        if self.transport is not None:
+            self.transport.close_descriptor()
         self._writer = self._reader = None
 
     def abort(self) -> None:
         """Drop the socket at once, without a word and without waiting."""
         writer = self._writer
-        self._writer = None
-        self._reader = None
-        if writer is None:
-            return
-        try:
-            writer.transport.abort()
-        except RuntimeError:
-            # Its loop is closed and frees the socket with the transport; the server
-            # need not wait for that.
-            writer.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        self._writer = self._reader = None
+        if self.transport is not None:
+            self.transport.abort()
+        elif writer is not None:
+            writer.transport.abort()  # of a handshake

@@ -29,6 +29,29 @@ _CLOSE = Disposition.CLOSE
 _RESETTING = WireState.RESETTING
 
 
+class _Waiter:
+    """A caller who waits for a slot, and what is handed to him.
+
+    Attributes:
+        future: Gives True when he has a slot, False when his time is over, None when
+            the pool is closed.
+        expires_at: When his time is over, by time.monotonic().
+        connection: That of whoever had the slot before.
+    """
+
+    __slots__ = ("connection", "expires_at", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expires_at: float) -> None:
+        self.future: asyncio.Future[Optional[bool]] = loop.create_future()
+        self.expires_at = expires_at
+        self.connection: Optional[Connection] = None
+
+    def wake(self, reason: Optional[bool]) -> None:
+        """Wake him, if he has not been cancelled."""
+        if not self.future.done():
+            self.future.set_result(reason)
+
+
 class Pool(BasePool):
     """At most ``pool_size + max_overflow`` connections to one database; ``pool_size``
     of them are kept when idle.
@@ -43,9 +66,10 @@ class Pool(BasePool):
     def _reset(self) -> None:
         super()._reset()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
-        self._slots: Slots[asyncio.Future[Optional[Connection]]] = Slots(
-            self.config.pool_size + self.config.max_overflow
-        )
+        self._slots: Slots[_Waiter] = Slots(self.config.pool_size + self.config.max_overflow)
+        #: Fires when the time of one who waits is over.
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._timer_at = float("inf")
         self._store: IdleStore = IdleStore(self.config)
         self._killer: Optional[asyncio.Task[None]] = None
         self._unused: Deque[asyncio.Future[None]] = deque()
@@ -98,8 +122,8 @@ class Pool(BasePool):
         waiters = self._slots.dismiss()
         if self._loop is not None and not self._loop.is_closed():
             for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(self._closed_error())
+                waiter.wake(None)
+            self._set_timer()
         for connection in self._store.prune(float("inf")):
             connection.quit()
         if self.budget is not None:
@@ -116,7 +140,7 @@ class Pool(BasePool):
         waiter = self._slots.fill()
         while waiter is not None:
             self._slots.served(waiter)
-            waiter.set_result(None)
+            waiter.wake(True)
             waiter = self._slots.fill()
         for connection in self._store.resize(config):
             connection.quit()
@@ -177,8 +201,15 @@ class Pool(BasePool):
             ServiceNotOpen: The pool is closed.
             InterfaceError: The pool belongs to another event loop.
         """
+        if self.closed:
+            raise self._closed_error()
+        if self._loop is not asyncio.get_running_loop():
+            self._adopt(asyncio.get_running_loop())
+        self.retry_budget.earn()
         lease = object()
-        connection = await self._acquire_slot(lease, until)
+        connection: Optional[Connection] = None
+        if not self._slots.take(lease):
+            connection = await self._wait_for_slot(lease, until)
         try:
             now = time.monotonic()
             connection = connection or self._store.take()
@@ -291,42 +322,56 @@ class Pool(BasePool):
         except errors.DRIVER_ERRORS:
             connection.abort()
 
-    async def _acquire_slot(self, lease: object, until: Optional[float]) -> Optional[Connection]:
+    async def _wait_for_slot(self, lease: object, until: Optional[float]) -> Optional[Connection]:
         """Wait for a slot.
 
         Returns:
-            The connection of whoever had it before, if there was no slot free at once.
+            The connection of whoever had it before.
         """
-        if self.closed:
-            raise self._closed_error()
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._adopt(loop)
-        self.retry_budget.earn()
-        if self._slots.take(lease):
-            return None
-        waiter: asyncio.Future[Optional[Connection]] = loop.create_future()
-        self._slots.queue(waiter, lease)
-        self._start_killer()
+        assert self._loop is not None
         began = time.monotonic()
-        limit = (
-            self.config.pool_timeout
-            if until is None
-            else min(self.config.pool_timeout, max(0.0, until - began))
-        )
+        expires_at = began + self.config.pool_timeout
+        waiter = _Waiter(self._loop, expires_at if until is None else min(expires_at, until))
+        self._slots.queue(waiter, lease)
+        if waiter.expires_at < self._timer_at:
+            self._set_timer()
+        self._start_killer()
         try:
-            await asyncio.wait({waiter}, timeout=limit)
+            has_slot = await waiter.future
         except BaseException:
-            if not self._slots.withdraw(waiter) and waiter.done() and waiter.exception() is None:
-                self._return(lease, waiter.result())
+            if not self._slots.withdraw(waiter):
+                self._return(lease, waiter.connection)
             raise
-        withdrawn = self._slots.withdraw(waiter)
-        self.record_wait(time.monotonic() - began, timed_out=withdrawn)
-        if withdrawn:
-            if limit < self.config.pool_timeout:
-                raise self._deadline_error("waiting for a connection")
-            raise self._timeout(time.monotonic() - began)
-        return waiter.result()
+        self.record_wait(time.monotonic() - began, timed_out=has_slot is False)
+        if has_slot:
+            return waiter.connection
+        if has_slot is None:
+            raise self._closed_error()
+        if waiter.expires_at < expires_at:
+            raise self._deadline_error("waiting for a connection")
+        raise self._timeout(time.monotonic() - began)
+
+    def _set_timer(self) -> None:
+        """Have the timer fire when the next time of one who waits is over.
+
+        One timer for all: setting one takes longer than most of them wait.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._timer_at = min(
+            [waiter.expires_at for waiter in self._slots.waiters()], default=float("inf")
+        )
+        if self._loop is not None and self._slots.waiting:
+            left = max(0.0, self._timer_at - time.monotonic())
+            self._timer = self._loop.call_later(left, self._expire)
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for waiter in self._slots.waiters():
+            if waiter.expires_at <= now and self._slots.withdraw(waiter):
+                waiter.wake(False)
+        self._set_timer()
 
     def _return(self, lease: object, connection: Optional[Connection]) -> None:
         """What was being checked out is not used."""
@@ -384,7 +429,8 @@ class Pool(BasePool):
         waiter = self._slots.give(lease)
         if waiter is not None:
             self._slots.served(waiter)
-            waiter.set_result(connection)
+            waiter.connection = connection
+            waiter.wake(True)
         while self._unused and not self._slots.in_use:
             unused = self._unused.popleft()
             if not unused.done():

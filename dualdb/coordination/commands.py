@@ -19,7 +19,7 @@ class Command(Statement):
 
     def __init__(self, text: str) -> None:
         self.sql = self.text = text
-        self.params = None
+        self.params = self.observation = None
         self.tuples = self._idempotent = self._read_only = self._by_style = False
         self.max_rows = None
         self.judgement = _JUDGEMENT

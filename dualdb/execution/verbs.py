@@ -48,6 +48,8 @@ def first_row(
         TooManyRows: ``strict`` is set, and there are more.
         RowError: The row does not match ``as_``.
     """
+    if as_ is None and len(result.rows) < 2:  # most calls
+        return result.rows[0] if result.rows else None
     if strict and len(result.rows) > 1:
         raise errors.TooManyRows(f"expected at most one row, got {len(result.rows)}").with_context(
             None, sent=True

@@ -3,12 +3,12 @@
 Pure: the caller holds the lock and does the waiting.
 """
 
-from collections import deque
-from typing import Deque, Generic, Hashable, List, Optional, Set, Tuple, TypeVar
+from collections import OrderedDict
+from typing import Generic, Hashable, List, Optional, Set, TypeVar
 
 from .. import errors
 
-W = TypeVar("W")
+W = TypeVar("W", bound=Hashable)
 
 
 class Slots(Generic[W]):
@@ -25,7 +25,7 @@ class Slots(Generic[W]):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._holders: Set[Hashable] = set()
-        self._waiting: Deque[Tuple[W, Hashable]] = deque()
+        self._waiting: OrderedDict[W, Hashable] = OrderedDict()
 
     @property
     def in_use(self) -> int:
@@ -50,7 +50,7 @@ class Slots(Generic[W]):
 
     def queue(self, waiter: W, holder: Hashable) -> None:
         """Append a waiter. Its holder has the slot when ``give`` returns the waiter."""
-        self._waiting.append((waiter, holder))
+        self._waiting[waiter] = holder
 
     def give(self, holder: Hashable) -> Optional[W]:
         """Release a slot.
@@ -63,8 +63,8 @@ class Slots(Generic[W]):
         if not self._waiting or holder not in self._holders or is_over:
             self._holders.discard(holder)
             return None
-        waiter, next_holder = self._waiting[0]
-        self._holders.add(next_holder)
+        waiter = next(iter(self._waiting))
+        self._holders.add(self._waiting[waiter])
         self._holders.discard(holder)
         return waiter
 
@@ -77,14 +77,13 @@ class Slots(Generic[W]):
         """
         if not self._waiting or len(self._holders) >= self.limit:
             return None
-        waiter, holder = self._waiting[0]
-        self._holders.add(holder)
+        waiter = next(iter(self._waiting))
+        self._holders.add(self._waiting[waiter])
         return waiter
 
     def served(self, waiter: W) -> None:
         """Remove a waiter that has been woken."""
-        if self._waiting and self._waiting[0][0] is waiter:
-            self._waiting.popleft()
+        self._waiting.pop(waiter, None)
 
     def withdraw(self, waiter: W) -> bool:
         """Remove a waiter that stops waiting.
@@ -92,17 +91,18 @@ class Slots(Generic[W]):
         Returns:
             False if it already has a slot, which must be used or released.
         """
-        for entry in self._waiting:
-            if entry[0] is waiter:
-                self._waiting.remove(entry)
-                return entry[1] not in self._holders
-        return False
+        holder = self._waiting.pop(waiter, None)
+        return holder is not None and holder not in self._holders
 
     def dismiss(self) -> List[W]:
         """Remove and return all waiters, without a slot, when the pool closes."""
-        waiters = [waiter for waiter, _ in self._waiting]
+        waiters = list(self._waiting)
         self._waiting.clear()
         return waiters
+
+    def waiters(self) -> List[W]:
+        """Return all waiters, in their order."""
+        return list(self._waiting)
 
     def timeout(self, name: str, shard_id: Optional[int], waited: float) -> errors.PoolTimeout:
         """Make the error for a timed-out waiter, with the pool's usage."""

@@ -22,7 +22,7 @@ from ..sql import classify
 from ..sql.literals import time_zone
 from . import session_setup
 from .exchange import ANY_ROWS, TextEncoding
-from .response import Response, ResponseOptions
+from .response import Response, ResponseOptions, Responses
 from .row_decoder import DecoderName, decoder_name
 
 _SESSION_TRACK = CLIENT.SESSION_TRACK
@@ -208,20 +208,18 @@ class ConnectionState:
     server_thread_id: Tuple[int]
     _config: DatabaseConfig
     _result: Any
-    _timed_out: bool
-    _next_seq_id: int
     decoders: Any
-
-    #: The most bytes of an answer that are taken at once.
-    CHUNK = 65536
 
     #: Where the driver keeps host and port.
     ADDRESS_ATTRIBUTES = ("host", "port")
+
     #: Whether this package's row decoder fits the driver.
     MATCHES_DRIVER = False
     #: How the rows of the statement at hand are wanted.
     row_options = ANY_ROWS
 
+    #: Its socket, from the first byte on; it stays when it is closed.
+    transport: Any = None
     #: What of the pool goes with it while it is out: its slot, and in threads DBUtils'
     #: handle.
     lease: Any = None
@@ -272,6 +270,11 @@ class ConnectionState:
     def resetting(self) -> bool:
         """A reset has been sent, and its answers not yet been read."""
         return self.wire is WireState.RESETTING
+
+    @property
+    def _timed_out(self) -> bool:
+        """A limit has passed during the command at hand."""
+        return self.transport is not None and bool(self.transport.timed_out)
 
     @property
     def needs_kill(self) -> bool:
@@ -362,8 +365,12 @@ class ConnectionState:
             for name, value in zip(self.ADDRESS_ATTRIBUTES, endpoint.address):
                 setattr(self, name, value)
 
+    def begin_session(self) -> None:
+        """Before a session is opened; the object may have had another one before."""
+        self._in_use = threading.Lock()
+
     def session_opened(self, endpoint: Endpoint = NOWHERE) -> None:
-        """Begin with a new session; the object may have had another one before.
+        """Record that the set-up is complete.
 
         Args:
             endpoint: The host that it is connected to.
@@ -372,7 +379,6 @@ class ConnectionState:
         self.kill_state = KillState.NONE
         self.sent = self._written = self.aborted = self.dirty = self.has_diagnostics = False
         self.failure = None
-        self._in_use = threading.Lock()
         self.lifetime = Lifetime(self._config.max_lifetime, endpoint)
 
     def is_too_old(self, now: float) -> bool:
@@ -568,10 +574,11 @@ class ConnectionState:
 
     # The response, where it is not the driver that reads it.
 
-    def new_response(self, *, stream: bool = False) -> Any:
+    def new_response(self, number: int = 1, *, stream: bool = False) -> Any:
         """What is fed with the bytes of the next response.
 
         Args:
+            number: The sequence number of its first packet.
             stream: Its rows are taken as they come.
         """
         wanted = self.row_options
@@ -582,7 +589,7 @@ class ConnectionState:
             None if stream else wanted.most,
             self.codec.decoder_name == "compiled",
         )
-        return Response(options, self._next_seq_id, self.codec.cached_decoder)
+        return Response(options, number & 255, self.codec.cached_decoder)
 
     def apply_response(self, response: Any) -> None:
         """Keep what a response, whole or not, says of the session."""
@@ -592,8 +599,27 @@ class ConnectionState:
         if response.state_changed:
             self.dirty = True
         # the server has sent something unasked, as it does when it shuts down
-        if response.has_unexpected_data:
+        if response.rest:
             self.abort()
+
+    def new_responses(self, count: int) -> Responses:
+        """What is fed with the bytes of the responses to commands that are sent
+        together.
+
+        Args:
+            count: The number of commands.
+        """
+        options = ResponseOptions(self.encoding, tuples=True)
+        return Responses(count, lambda: Response(options))
+
+    def apply_responses(self, responses: Responses) -> List[Any]:
+        """Keep what they say of the session; return the answers."""
+        for answer in responses.answers:
+            if isinstance(answer, Response) and answer.server_status is not None:
+                self.server_status = answer.server_status
+        if responses.rest:
+            self.abort()
+        return responses.answers
 
     @property
     def fields(self) -> Any:
@@ -652,7 +678,7 @@ class ConnectionState:
         """Keep what the answers to ``setup_commands`` say.
 
         Args:
-            answers: For each command its result, or the server's error.
+            answers: For each command its response, or the server's error.
             lock: What ``setup_commands`` was given.
 
         Returns:
@@ -667,7 +693,10 @@ class ConnectionState:
             if lock is None:
                 raise setup
             return False
-        node = read_node(self.profile, self._config.engine, answers[first:])
+        about_node = [
+            each if isinstance(each, BaseException) else each.results[0] for each in answers[first:]
+        ]
+        node = read_node(self.profile, self._config.engine, about_node)
         self.facts = _facts(probe, lock if self.profile.kill else None)._replace(node=node)
         return True
 
@@ -698,7 +727,7 @@ class ConnectionState:
                 raise _not_as_new("the session's roles are not those of a new session")
         elif isinstance(last, BaseException):
             raise last
-        elif last.server_status & session_setup.STATE_CHANGED:
+        elif last.state_changed or (last.server_status or 0) & session_setup.STATE_CHANGED:
             raise _not_as_new("a statement changed the session and did not report it")
         self.wire = WireState.IDLE
         self.has_diagnostics = False
@@ -706,9 +735,9 @@ class ConnectionState:
 
 def _facts(probe: Any, lock: Optional[str]) -> session_setup.SessionFacts:
     """What the answer to ``PROBE`` says of a session; old servers refuse it."""
-    if isinstance(probe, BaseException) or not probe.rows:
+    if isinstance(probe, BaseException) or not probe.results[0].rows:
         return session_setup.SessionFacts(lock)
-    init_connect, roles, *charsets = probe.rows[0]
+    init_connect, roles, *charsets = probe.results[0].rows[0]
     return session_setup.SessionFacts(
         lock,
         dict(zip(session_setup.CHARSET_VARIABLES, charsets)),

@@ -5,7 +5,7 @@ Source: MySQL internals manual, "Text Protocol" (COM_QUERY response).
 """
 
 import struct
-from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple, Union
 
 import pymysql.err
 from pymysql.constants import CR, SERVER_STATUS
@@ -139,16 +139,18 @@ class Response:
         message: The message and session state of the last OK packet; None after rows.
         state_changed: The packet after the rows reports a changed session state.
         complete: The whole response has been received.
-        has_unexpected_data: More data than the response has been received.
+        rest: Data that was received after it.
         failure: The error of a stream, raised after the rows before it are taken.
     """
 
     server_status: Optional[int] = None
     message: Optional[bytes] = None
-    complete = has_unexpected_data = state_changed = False
+    complete = state_changed = False
+    rest = b""
     failure: Optional[pymysql.err.MySQLError] = None
     _more = False  # another result follows
-    _undecodable: Optional[errors.UndecodableText] = None
+    #: Raised when the response is complete.
+    _error: Optional[Exception] = None
     # Made when more than a whole response in one piece is to be parsed.
     _unparsed: Optional[_Unparsed] = None
     _result: _Result
@@ -226,7 +228,7 @@ class Response:
         position = self._read_at_once(data)
         if position and not self._more:
             self.complete = True
-            self.has_unexpected_data = position < len(data)
+            self.rest = data[position:]
             return True
         self._unparsed = _Unparsed()
         self._result = _Result()
@@ -269,11 +271,14 @@ class Response:
         rows: List[Any] = []
         number = len(decoder.names) + 3 & 255
         position, number, over = decoder.read(data, position, len(data), number, rows)
-        if not over or _header(data, position)[0] != 5 | number << 24 or len(data) < position + 9:
+        stop = position + 9
+        if not over or _header(data, position)[0] != 5 | number << 24 or stop > len(data):
             return 0
-        self._end_result(data[position + 4 : position + 9], rows, decoder)
+        if data[position + 4] != 254:
+            return 0
+        self._end_result(data[position + 4 : stop], rows, decoder.names)
         self._number = number + 1 & 255
-        return position + 9
+        return stop
 
     # The states, each parsing one part of the response. They return the position after
     # what they have parsed; where they need more data, ``_unparsed.missing`` is set.
@@ -292,14 +297,22 @@ class Response:
                 CR.CR_MALFORMED_PACKET, f"Malformed packet: {error}"
             ) from error
         if self.complete:
-            self.has_unexpected_data = position < len(data)
-            if self._undecodable is not None:
-                raise self._undecodable
+            self.rest = data[position:]
+            self._raise_error()
             return True
         if self._options.most is not None:
             errors.check_rows(len(self._result.rows), self._options.most)
         self._unparsed.keep(data[position:])
         return False
+
+    def _raise_error(self) -> None:
+        error = self._error
+        self._error = None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # whose traceback has this frame
 
     def _at_head(self, data: bytes, position: int, end: int) -> int:
         """Parse the first packet of a result: OK, or the number of columns."""
@@ -368,9 +381,12 @@ class Response:
         payload = data[position + 4 : stop]
         if over:
             assert result.decoder is not None
-            self._end_result(payload, result.rows, result.decoder)
-            self._result = _Result()
-            self._state = Response._at_head
+            if payload[:1] == b"\xff":
+                self._fail(payload)
+            else:
+                self._end_result(payload, result.rows, result.decoder.names)
+                self._result = _Result()
+                self._state = Response._at_head
             self.complete = not self._more
         else:
             self._part_of_a_huge_row(payload)
@@ -398,10 +414,10 @@ class Response:
         """Record the undecodable text of a row; the result's other rows are skipped."""
         result = self._result
         assert result.decoder is not None
-        if self._undecodable is None:
+        if self._error is None:
             column = result.decoder.undecodable_column(payload)
             row = result.taken + len(result.rows)
-            self._undecodable = errors.undecodable_text(row, column, error.encoding)
+            self._error = errors.undecodable_text(row, column, error.encoding)
         result.skipping = True
 
     def _packet_end(self, data: bytes, position: int, end: int) -> Optional[int]:
@@ -434,7 +450,11 @@ class Response:
             self._read_ok(payload)
             return
         if first == b"\xff":
-            raise _server_error(payload)
+            self._fail(payload)
+            return
+        if first == b"\xfe" and 5 <= len(payload) < 9:  # of COM_SET_OPTION
+            self._end_result(payload, [], ())
+            return
         if first == b"\xfb":
             raise errors.NotSupportedError(
                 "the server requests a local file (LOAD DATA LOCAL), which is not supported"
@@ -455,6 +475,11 @@ class Response:
         self._more = self.server_status & _MORE_RESULTS != 0
         self.results.append(ResultSet([], (), affected, insert_id, warnings))
 
+    def _fail(self, payload: bytes) -> None:
+        """An error packet, which ends the response."""
+        self._error = _server_error(payload)
+        self._more = False
+
     def _part_of_a_huge_row(self, payload: bytes) -> None:
         result = self._result
         result.huge.append(payload)
@@ -471,16 +496,65 @@ class Response:
             except UnicodeDecodeError as error:
                 self._skip_rows(huge, error)
 
-    def _end_result(self, payload: bytes, rows: List[Any], decoder: RowDecoder) -> None:
+    def _end_result(self, payload: bytes, rows: List[Any], names: Tuple[str, ...]) -> None:
         """The packet after the last row."""
         if len(payload) < 5 or payload[0] != 254:
-            if payload[:1] == b"\xff":
-                raise _server_error(payload)
             raise Malformed("what comes after the last row is not its end")
         warnings, status = _two_numbers(payload, 1)
         self.state_changed = status & SERVER_SESSION_STATE_CHANGED != 0
-        self.results.append(ResultSet(rows, decoder.names, len(rows), 0, warnings))
+        self.results.append(ResultSet(rows, names, len(rows), 0, warnings))
         self._more = status & _MORE_RESULTS != 0
+
+
+class Responses:
+    """The responses to several commands that were sent together.
+
+    Args:
+        count: The number of commands.
+        new_response: Makes what is fed with the next response.
+
+    Attributes:
+        answers: For each command its complete response, or the server's error.
+        rest: Data that was received after the last response.
+    """
+
+    def __init__(self, count: int, new_response: Callable[[], Response]) -> None:
+        self.answers: List[Union[Response, pymysql.err.MySQLError]] = []
+        self.rest = b""
+        self._count = count
+        self._new_response = new_response
+        self._current = new_response()
+
+    def feed(self, data: bytes) -> bool:
+        """Process received data.
+
+        Args:
+            data: The received bytes, split anywhere.
+
+        Returns:
+            True when the last response is complete.
+
+        Raises:
+            pymysql.err.MySQLError: A protocol error, after which the connection is
+                unusable.
+        """
+        while True:
+            current = self._current
+            try:
+                if not current.feed(data):
+                    return False
+                self.answers.append(current)
+            except pymysql.err.MySQLError as error:
+                if not current.complete:
+                    raise
+                self.answers.append(error)
+            data = current.rest
+            if len(self.answers) == self._count:
+                self.rest = data
+                return True
+            self._current = self._new_response()
+            if not data:
+                return False
 
 
 def _number_at(payload: bytes, position: int) -> Tuple[int, int]:
@@ -497,10 +571,15 @@ def _number_at(payload: bytes, position: int) -> Tuple[int, int]:
 
 
 def _server_error(payload: bytes) -> Exception:
+    """The error of an error packet.
+
+    Raises:
+        Malformed: The packet is none.
+    """
     try:
         pymysql.err.raise_mysql_exception(payload)
     except pymysql.err.MySQLError as error:
-        return error
+        return error.with_traceback(None)
     except (struct.error, IndexError, ValueError):
         pass
-    return Malformed("an error packet is invalid")
+    raise Malformed("an error packet is invalid")

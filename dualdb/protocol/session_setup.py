@@ -169,18 +169,6 @@ def setup_statement(
     return ", ".join(words)
 
 
-def packets(commands: Sequence[Tuple[int, bytes]]) -> bytes:
-    """Encode several commands, to be sent together.
-
-    Args:
-        commands: The command bytes (COM_*) with their arguments.
-    """
-    parts: List[bytes] = []
-    for number, argument in commands:
-        parts.append(struct.pack("<IB", len(argument) + 1, number) + argument)
-    return b"".join(parts)
-
-
 def setup_commands(
     config: DatabaseConfig, statement: str, questions: Sequence[str] = ()
 ) -> List[Tuple[int, bytes]]:

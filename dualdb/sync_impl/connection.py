@@ -1,21 +1,19 @@
 """A PyMySQL connection that knows its state, and whose opening has one deadline."""
 
 import contextlib
-import select
 import socket
-import ssl
 import time
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import pymysql.connections
 import pymysql.err
-from pymysql.constants import COMMAND, CR
+from pymysql.constants import CR
 from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from .. import errors, fork_safety, results
 from ..config import DatabaseConfig
 from ..endpoints.state import NOWHERE, Endpoint
-from ..protocol import authentication, driver_check, tls
+from ..protocol import authentication, commands, driver_check, tls
 from ..protocol.connection_state import (
     ConnectionState,
     WireState,
@@ -24,10 +22,8 @@ from ..protocol.connection_state import (
     password_for_driver,
 )
 from ..protocol.row_decoder import ColumnDefinition
-from ..protocol.session_setup import STATE_CHANGED, new_lock_name, packets
-
-#: What poll() says of a socket whose other end is closed.
-HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+from ..protocol.session_setup import STATE_CHANGED, new_lock_name
+from .transport import TLSContext, Transport
 
 
 class _Recorded(driver_check.Recorded):
@@ -59,19 +55,11 @@ class Connection(
     #: How many answers to a reset are to be read.
     _reset_answers = 0
 
-    #: When what is being read or written must be over; and that it, or a limit on
-    #: silence, has passed.
-    _until: Optional[float] = None
-    _timed_out = False
-
+    transport: Optional[Transport]
     _sock: Any
     _rfile: Any
-    _current_timeout: Optional[float]
     _next_seq_id: int
     _result: Any
-    _read_timeout: Optional[float]
-    _write_timeout: Optional[float]
-    _force_close: Callable[[], None]
 
     def __init__(self, config: DatabaseConfig) -> None:
         self._config = config
@@ -105,16 +93,17 @@ class Connection(
             ConnectionFailed: With the server's or the client library's code.
         """
         self.aim_at(endpoint)
-        self.ssl, self.ctx, self._ssl_required = (
-            context is not None,
-            context,
-            tls.is_required(self._config),
-        )
-        self._until = until
-        self._secure = False
+        self.ssl = context is not None
+        self.ctx = None if context is None else TLSContext(context)
+        self._ssl_required = tls.is_required(self._config)
+        self._secure = self._config.unix_socket is not None
+        self.begin_session()
         try:
             self.password = self._look_up_password()
-            self.connect(self._open_socket(until))
+            transport = Transport(self._open_socket(until), self._config, self._in_use)
+            self.transport = transport
+            transport.until = until
+            self.connect(transport)  # type: ignore[arg-type]
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
             authentication.forget_locals(error)
             server = self._config.unix_socket or self.host
@@ -125,16 +114,14 @@ class Connection(
             errors.raise_translated(error, errors.from_driver(error, errors.ConnectionFailed))
         except BaseException as error:
             authentication.forget_locals(error)
-            self._force_close()
+            self.abort()
             if is_unreadable(error):
                 errors.raise_translated(
                     error, errors.from_driver(handshake_error(error), errors.ConnectionFailed)
                 )
             raise
-        self._until = None
+        transport.until = None
         self.session_opened(endpoint)
-        self._poll = select.poll()
-        self._poll.register(self._sock, select.POLLIN | HANGS_UP)
 
     def _look_up_password(self) -> bytes:
         try:
@@ -159,25 +146,27 @@ class Connection(
             collation: The character set's is used.
         """
         for lock in (new_lock_name(), None):
-            commands = self.setup_commands(lock)
-            self._write_bytes(packets(commands))
-            if self.finish_setup(self._read_answers(len(commands)), lock):
+            setup = self.setup_commands(lock)
+            self._open_transport().send(commands.together(setup))
+            if self.finish_setup(self._receive_answers(len(setup)), lock):
                 return
 
-    def _read_answers(self, count: int) -> List[Any]:
-        """The results of commands that were sent at once, or a server's errors."""
-        answers: List[Any] = []
-        for _ in range(count):
-            self._next_seq_id = 1
-            try:
-                super()._read_query_result()  # type: ignore[misc]
-                answers.append(self._result)
-            except pymysql.err.MySQLError as error:
-                if not errors.is_server_error(error):
-                    raise
-                answers.append(error)
-        self._result = None
-        return answers
+    def _receive_answers(self, count: int) -> List[Any]:
+        """The responses to commands that were sent together, or a server's errors."""
+        responses = self.new_responses(count)
+        while not responses.feed(self._open_transport().receive()):
+            pass
+        return self.apply_responses(responses)
+
+    def _open_transport(self) -> Transport:
+        """The transport.
+
+        Raises:
+            pymysql.err.OperationalError: There is none, or it is closed.
+        """
+        if self.transport is None or self.transport.closed:
+            raise self.gone_away()
+        return self.transport
 
     def query(self, sql: Any, unbuffered: bool = False) -> Any:
         """Send a statement; PyMySQL's cursors do so.
@@ -230,24 +219,24 @@ class Connection(
         except BaseException:
             dialled.close()
             raise
-        self._secure = True
         return dialled
+
+    @property
+    def open(self) -> bool:
+        """Its socket is open."""
+        return self.transport is not None and not self.transport.closed
 
     def is_stale(self) -> bool:
         """True if the server has closed an idle connection or sent something on it
         unasked. Costs no round trip.
         """
-        if self._sock is None:
-            return True
-        return bool(self._poll.poll(0))
+        return self.transport is None or self.transport.is_stale()
 
     def peer_closed(self) -> bool:
         """True if the server has closed the connection, whatever it may have sent
         before.
         """
-        return self._sock is None or (
-            not self.aborted and any(event & HANGS_UP for _, event in self._poll.poll(0))
-        )
+        return not self.open or (not self.aborted and self._open_transport().peer_closed())
 
     def abort_in_use(self) -> None:
         """Have the thread that waits on it find it lost.
@@ -255,12 +244,10 @@ class Connection(
         The session lives until it has been ended on the server.
         """
         self.aborted = True
-        sock = self._sock
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                # Nobody waits for an answer: the server notices at once, and rolls back
-                # what is open.
-                sock.shutdown(socket.SHUT_RDWR if self.idle else socket.SHUT_RD)
+        if self.transport is not None and not self.transport.closed:
+            # Nobody waits for an answer: the server notices at once, and rolls back
+            # what is open.
+            self.transport.shutdown(socket.SHUT_RDWR if self.idle else socket.SHUT_RD)
 
     def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:
         """Send one command and read its whole answer.
@@ -302,10 +289,10 @@ class Connection(
         """
         if self.facts.max_packet is not None:
             self.check_length(command)
-        self._begin(until)
+        transport = self._begin(until)
         try:
-            self._execute_command(COMMAND.COM_QUERY, command)
-            self.codec.response = self.new_response()
+            self._send(transport, command)
+            self.codec.response = self.new_response(commands.query_packets(command))
         except BaseException as error:
             raise self._failed(error) from None
 
@@ -323,13 +310,14 @@ class Connection(
         """
         try:
             response = self.codec.response
+            transport = self._open_transport()
             if not in_time:
-                raise self._lost(socket.timeout("timed out"))
-            if not response.feed(self._receive()):
+                raise transport.lost(socket.timeout("timed out"))
+            if not response.feed(transport.receive()):
                 return None
         except BaseException as error:
             raise self._failed(error) from None
-        self._until = self.codec.response = None
+        transport.until = self.codec.response = None
         self.apply_response(response)
         sets: List[results.ResultSet] = response.results
         self.end_command(response.message, sets[-1].warnings)
@@ -342,59 +330,87 @@ class Connection(
 
     def fileno(self) -> int:
         """Of its socket."""
-        return int(self._sock.fileno())
+        return self._open_transport().fileno()
 
     @property
     def has_more(self) -> bool:
         """Something has come that its socket does not show any more: TLS has it."""
-        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+        return self._open_transport().has_more
 
     def receive_deadline(self) -> float:
         """When to call ``receive_response(in_time=False)`` if nothing comes until then;
         by time.monotonic().
         """
-        silence = (
-            float("inf") if self._read_timeout is None else time.monotonic() + self._read_timeout
-        )
-        return silence if self._until is None else min(silence, self._until)
+        return self._open_transport().receive_deadline()
 
-    def _begin(self, until: Optional[float]) -> None:
+    def _begin(self, until: Optional[float]) -> Transport:
         self.begin_command()
-        self._until = until
-        self._timed_out = False
         self.codec.response = None
-        if self._sock is None or self.aborted:
+        transport = self.transport
+        if transport is None or transport.closed or self.aborted:
             raise self._failed(self.gone_away())
+        transport.until = until
+        transport.timed_out = False
+        return transport
+
+    def _send(self, transport: Transport, command: bytes) -> None:
+        if self._result is not None:
+            self._finish_cursor()
+        transport.send(commands.query(command))
+        self._written = self.sent = True
+
+    def _finish_cursor(self) -> None:
+        """Read the answers that a cursor has left."""
+        while self._result is not None and (
+            self._result.unbuffered_active or self._result.has_next
+        ):
+            if self._result.unbuffered_active:
+                self._result._finish_unbuffered_query()
+            else:
+                self.next_result()
+        self._result = None
 
     def _failed(self, error: BaseException) -> BaseException:
         """What is to be raised in place of the error that ended a command."""
         error = self.readable(error)
-        until = self._until
         response = self.codec.response
-        self._until = self.codec.response = None
+        self.codec.response = None
         if response is not None:
             self.apply_response(response)
+        late = self._ended_late()
         self.break_command(error, gave_up=self._timed_out)
-        return (
-            self.deadline_exceeded()
-            if self._timed_out and until is not None and time.monotonic() > until - 0.001
-            else error
-        )
+        return self.deadline_exceeded() if late else error
+
+    def _ended_late(self) -> bool:
+        """Whether the deadline of the command has passed; there is none any more."""
+        if self.transport is None:
+            return False
+        until = self.transport.until
+        self.transport.until = None
+        return self.transport.timed_out and until is not None and time.monotonic() > until - 0.001
 
     def _run_by_driver(self, command: bytes, until: Optional[float]) -> List[results.ResultSet]:
         self.check_length(command)
-        self._begin(until)
+        transport = self._begin(until)
         try:
-            self.query(command)
+            self._ask_driver(transport, command)
             response = [results.result_set(self._result, tuples=self.row_options.as_tuples)]
             while self._result.has_next:
                 self.next_result()
                 response.append(results.result_set(self._result, tuples=self.row_options.as_tuples))
         except BaseException as error:
             raise self._failed(error) from None
-        self._until = None
+        transport.until = None
         self.end_command(self._result.message, self._result.warning_count)
         return response
+
+    def _ask_driver(
+        self, transport: Transport, command: bytes, *, unbuffered: bool = False
+    ) -> None:
+        """Send a command whose answer the driver reads."""
+        self._send(transport, command)
+        self._next_seq_id = commands.query_packets(command) & 255
+        self._read_query_result(unbuffered)
 
     def start_stream(self, command: bytes, until: Optional[float]) -> Sequence[str]:
         """Send one command whose rows ``next_rows`` returns.
@@ -410,22 +426,18 @@ class Connection(
             Exception: As ``run``.
         """
         self.check_length(command)
-        self.begin_command()
+        transport = self._begin(until)
         self.sent = False
-        self._timed_out = False
         self.wire = WireState.STREAMING
-        self._until = until
         try:
-            if self._sock is None or self.aborted:
-                raise self.gone_away()
             if not self.uses_own_decoder:
-                self.query(command, unbuffered=True)
+                self._ask_driver(transport, command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
-            self._execute_command(COMMAND.COM_QUERY, command)
-            self.codec.response = self.new_response(stream=True)
-            self._result = None
+            self._send(transport, command)
+            number = commands.query_packets(command)
+            self.codec.response = self.new_response(number, stream=True)
             while self.codec.response.names is None:
-                self.codec.response.feed_stream(self._receive())
+                self.codec.response.feed_stream(transport.receive())
             names: Sequence[str] = self.codec.response.names
             return names
         except BaseException as error:
@@ -446,14 +458,14 @@ class Connection(
         except BaseException as error:
             raise self._stream_failed(error) from None
         if not rows:
-            self._until = None
+            self._open_transport().until = None
             self._end_stream(None)
         return rows
 
     def _next_rows(self) -> List[Tuple[Any, ...]]:
         rows: List[Tuple[Any, ...]] = self.codec.response.take()
         while not rows and not self.codec.response.complete:
-            self.codec.response.feed_stream(self._receive())
+            self.codec.response.feed_stream(self._open_transport().receive())
             rows = self.codec.response.take()
         return rows
 
@@ -465,101 +477,11 @@ class Connection(
 
     def _stream_failed(self, error: BaseException) -> BaseException:
         error = self.readable(error)
-        until = self._until
-        self._until = None
+        late = self._ended_late()
         self._end_stream(error)
-        late = self._timed_out and until is not None and time.monotonic() > until - 0.001
         return (
             self.deadline_exceeded() if late and isinstance(error, errors.DRIVER_ERRORS) else error
         )
-
-    def _execute_command(self, command: int, sql: Any) -> None:
-        super()._execute_command(command, sql)  # type: ignore[misc]
-        self._written = self.sent = True
-
-    # PyMySQL's own ways close the socket when time is up. It stays open until the
-    # statement has been ended on the server: as long as it is, the server gives the
-    # session's id to nobody else.
-
-    def _receive(self) -> bytes:
-        """What has come of an answer, past PyMySQL's own buffer: it is empty, because
-        it asks for no more than it needs.
-        """
-        try:
-            if self._until is not None:
-                self._allow(self._until, self._read_timeout)
-            elif self._current_timeout != self._read_timeout:
-                self._sock.settimeout(self._read_timeout)
-                self._current_timeout = self._read_timeout
-            data: bytes = self._sock.recv(self.CHUNK)
-        except OSError as error:
-            raise self._lost(error) from error
-        if not data:
-            raise pymysql.err.OperationalError(
-                CR.CR_SERVER_LOST, "Lost connection to MySQL server during query"
-            )
-        return data
-
-    def _read_bytes(self, num_bytes: int) -> bytes:
-        try:
-            data: bytes = (
-                self._rfile.read(num_bytes)
-                if self._until is None
-                else self._read_until(num_bytes, self._until)
-            )
-            if len(data) < num_bytes:
-                raise pymysql.err.OperationalError(
-                    CR.CR_SERVER_LOST, "Lost connection to MySQL server during query"
-                )
-        except BaseException as error:
-            # a cursor's doing, and nobody else would know that the answer was not read
-            # to its end
-            if not self._in_use.locked():
-                self._force_close()
-            if isinstance(error, OSError):
-                raise self._lost(error) from error
-            raise
-        return data
-
-    def _lost(self, error: OSError) -> pymysql.err.OperationalError:
-        self._timed_out = isinstance(error, socket.timeout)
-        return pymysql.err.OperationalError(
-            CR.CR_SERVER_LOST, f"Lost connection to MySQL server during query ({error})"
-        )
-
-    def _read_until(self, num_bytes: int, until: float) -> bytes:
-        data = b""
-        while len(data) < num_bytes:
-            self._allow(until, self._read_timeout)
-            piece = self._rfile.read1(num_bytes - len(data))
-            if not piece:
-                break
-            data += piece
-        return data
-
-    def _write_bytes(self, data: bytes) -> None:
-        try:
-            if self._until is not None:
-                self._allow(self._until, self._write_timeout)
-            elif self._current_timeout != self._write_timeout:
-                self._sock.settimeout(self._write_timeout)
-                self._current_timeout = self._write_timeout
-            self._sock.sendall(data)
-        except OSError as error:
-            # Not all of it has left, so that the server has no whole command and does
-            # nothing.
-            self._timed_out = isinstance(error, socket.timeout)
-            self._force_close()
-            raise pymysql.err.OperationalError(
-                CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})"
-            ) from error
-
-    def _allow(self, until: float, limit: Optional[float]) -> None:
-        left = until - time.monotonic()
-        if left <= 0:
-            raise socket.timeout("timed out")
-        self._sock.settimeout(left if limit is None else min(left, limit))
-        self._current_timeout = -1.0  # not known to PyMySQL, which sets its own again
 
     def begin_reset(self, *, only_diagnostics: bool = False) -> None:
         """Send what makes the session as new; the answers are read before it is used
@@ -568,12 +490,13 @@ class Connection(
         Args:
             only_diagnostics: Nothing but the last statement's warnings is forgotten.
         """
-        commands = self.reset_commands(only_diagnostics=only_diagnostics)
+        reset = self.reset_commands(only_diagnostics=only_diagnostics)
+        transport = self._open_transport()
         self.dirty = False
         self.wire = WireState.RESETTING
-        self._until = None
-        self._reset_answers = len(commands)
-        self._write_bytes(packets(commands))
+        transport.until = None
+        self._reset_answers = len(reset)
+        transport.send(commands.together(reset))
 
     def finish_reset(self, until: float) -> None:
         """Read the answers to ``begin_reset``.
@@ -585,38 +508,35 @@ class Connection(
             pymysql.err.MySQLError: The connection must not be used.
         """
         self.wire = WireState.CLOSED
-        self._until = until
-        if self._sock is None:
-            raise self.gone_away()
+        transport = self._open_transport()
+        transport.until = until
         try:
-            answers = self._read_answers(self._reset_answers)
+            answers = self._receive_answers(self._reset_answers)
         except Exception as error:
             raise self.readable(error) from error
         self.finish_reset_with(answers)
-        self._until = None
+        transport.until = None
 
     def quit(self) -> None:
         """Close it: with COM_QUIT where it is idle, without where an answer is still on
         its way.
         """
-        if self._sock is None:
+        if self.transport is None or self.transport.closed:
             return
         if self.idle:
-            self.close()
-        else:
-            self.abort()
+            with contextlib.suppress(OSError):
+                self.transport.sendall(commands.QUIT)
+        self.abort()
         self.wire = WireState.CLOSED
 
     def _close_descriptor(self) -> None:
-        fork_safety.never_finalize(self.handle, self._rfile)
-        if self._sock is not None:
-            fork_safety.close_fd(self._sock)
+        fork_safety.never_finalize(self.handle)
+        if self.transport is not None and not self.transport.closed:
+            self.transport.close_descriptor()
         self._sock = self._rfile = None
 
     def abort(self) -> None:
-        """Drop the socket at once, without a word."""
-        sock = self._sock
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        self._force_close()
+        """Close the socket at once, without a word."""
+        if self.transport is not None:
+            self.transport.abort()
+        self._sock = self._rfile = None

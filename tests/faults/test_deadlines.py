@@ -269,17 +269,17 @@ def test_a_procedure_is_not_called_twice_where_the_next_command_never_left(
         f"CREATE PROCEDURE {name}(OUT p_done INT) BEGIN {NOW}; {body}; END",
     )
     connection_class = io.impl.connection.Connection
-    write = connection_class._write_bytes
+    send = connection_class._send
 
     # No server can be made to hit the microseconds between an answer and the next
     # command.
-    def fail(connection: Any, data: bytes) -> None:
-        if next_command in data:
+    def fail(connection: Any, transport: Any, command: bytes, *response: Any) -> Any:
+        if next_command in command:
             connection.abort()
             raise pymysql.err.OperationalError(2006, "gone")
-        write(connection, data)
+        return send(connection, transport, command, *response)
 
-    monkeypatch.setattr(connection_class, "_write_bytes", fail)
+    monkeypatch.setattr(connection_class, "_send", fail)
     with pytest.raises(OutcomeUnknown):
         io(client.call(name, (Out("p_done"),)))
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1

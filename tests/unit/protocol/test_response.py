@@ -96,8 +96,8 @@ def test_what_comes_after_the_result_that_is_streamed_is_not_kept() -> None:
 
 
 def test_what_comes_after_the_answer_is_noticed() -> None:
-    assert answered(packets([OK, OK])).has_unexpected_data
-    assert not answered(packets([OK])).has_unexpected_data
+    assert answered(packets([OK, OK])).rest
+    assert not answered(packets([OK])).rest
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_text_that_cannot_be_decoded_ends_the_rows_and_not_the_reading(
     assert (caught.value.row, caught.value.columns) == (2, ("text",))
     assert "row 2, column 'text'" in str(caught.value)
     assert response.complete
-    assert not response.has_unexpected_data
+    assert not response.rest
     assert [len(result.rows) for result in response.results] == [2, 1]
 
 

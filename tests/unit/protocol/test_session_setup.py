@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dualdb import DatabaseConfig
-from dualdb.protocol import session_setup
+from dualdb.protocol import commands, session_setup
 from dualdb.protocol.session_setup import SessionChange, SessionFacts
 
 
@@ -42,7 +42,7 @@ def test_a_reset_repeats_what_a_new_session_is_given() -> None:
     reset = session_setup.reset_commands(own, "SET NAMES utf8mb4", "utf8")
     assert reset[2:] == setup
     assert reset[:2] == [(31, b""), (2, b"d")]
-    assert session_setup.packets([(3, b"ab"), (31, b"")]) == (
+    assert commands.together([(3, b"ab"), (31, b"")]) == (
         b"\x03\x00\x00\x00\x03ab" + b"\x01\x00\x00\x00\x1f"
     )
 

@@ -1,0 +1,193 @@
+"""The connection of a session to its server, in asyncio."""
+
+import asyncio
+import select
+import socket
+from typing import Any
+
+import pymysql.err
+from pymysql.constants import CR
+
+from .. import fork_safety
+from ..config import DatabaseConfig
+from .receiver import Receiver, lost
+
+#: What poll() reports for a socket whose other end is closed.
+HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+
+
+class Transport:
+    """Sends and receives, and limits how long that takes.
+
+    It takes the place of the driver's stream after authentication, and is the reader
+    and the writer of its cursors. When a limit has passed the socket stays open until
+    the session has been killed: as long as it is, the server gives the session's id to
+    nobody else. So the driver, which closes its socket then, must not close this one
+    during a command.
+
+    Args:
+        reader: The driver's.
+        writer: The driver's.
+        config: The limits on silence.
+        in_use: The lock that is held during a command.
+        chunk: The most bytes that are received at once.
+
+    Attributes:
+        timed_out: A limit has passed.
+        closed: It was closed on this side.
+        receiver: What is expected, and waits for it.
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        config: DatabaseConfig,
+        in_use: Any,
+        chunk: int,
+    ) -> None:
+        self.timed_out = False
+        self.closed = False
+        self.receiver = Receiver(writer.transport, chunk, config.read_timeout, self.time_out)
+        self._reader = reader
+        self._writer = writer
+        self._transport: Any = writer.transport
+        self._config = config
+        self._in_use = in_use
+        self._draining = False
+        self._poll = select.poll()
+        self._poll.register(self._socket().fileno(), select.POLLIN | HANGS_UP)
+
+    def _socket(self) -> Any:
+        return self._transport.get_extra_info("socket")
+
+    def send(self, data: bytes) -> bool:
+        """Send data.
+
+        Returns:
+            False where not all of it has left; then wait for ``drain``.
+        """
+        self._transport.write(data)
+        return not self._transport.get_write_buffer_size()
+
+    async def drain(self) -> None:
+        """Wait until there is room for more data.
+
+        Raises:
+            pymysql.err.OperationalError: The connection is lost, or a limit has passed.
+                Not all has been sent, so that the server has no whole command and does
+                nothing.
+        """
+        limit = self._config.write_timeout
+        loop = asyncio.get_running_loop()
+        timer = None if limit is None else loop.call_later(limit, self.time_out)
+        self._draining = True
+        try:
+            await self._writer.drain()
+        except OSError as error:
+            raise pymysql.err.OperationalError(
+                CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})"
+            ) from error
+        finally:
+            self._draining = False
+            if timer is not None:
+                timer.cancel()
+
+    def time_out(self) -> None:
+        """A limit has passed: have whoever waits find that out."""
+        self.timed_out = True
+        if self._draining:
+            self._transport.abort()
+        else:
+            self.fail(socket.timeout("timed out"))
+
+    def fail(self, error: OSError) -> None:
+        """Have whoever waits for data, now or later, raise an error."""
+        self.receiver.fail(lost(error))
+        self._reader.set_exception(error)
+
+    def is_stale(self) -> bool:
+        """Return whether there is data, or the end of it, on an idle connection.
+
+        The loop may not have looked at the socket since, so the socket is asked too.
+        """
+        reader: Any = self._reader
+        return (
+            self.closed
+            or self.receiver.failure is not None
+            or self._transport.is_closing()
+            or bool(reader._buffer)
+            or bool(self._poll.poll(0))
+        )
+
+    def peer_closed(self) -> bool:
+        """Return whether the other end is closed, whatever it may have sent before."""
+        if self.closed or self._transport.is_closing() or self._reader.at_eof():
+            return True
+        return any(event & HANGS_UP for _, event in self._poll.poll(0))
+
+    def abort(self) -> None:
+        """Drop the connection at once, without a word and without waiting."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            self._transport.abort()
+        except RuntimeError:
+            # Its loop is closed and frees the socket with the transport; the server
+            # need not wait for that.
+            self._socket().shutdown(socket.SHUT_RDWR)
+
+    def write_last(self, data: bytes) -> None:
+        """Send data if that is possible at once."""
+        if not self.closed and not self._transport.is_closing():
+            try:
+                self._transport.write(data)
+            except RuntimeError:
+                pass  # its loop is closed
+
+    def hang_up(self) -> None:
+        """Close the socket, so that the server notices at once."""
+        self._transport.abort()
+
+    def close_descriptor(self) -> None:
+        """Close this process's descriptor of the socket; the session goes on."""
+        # The transport would take the socket out of the parent's selector, which is the
+        # child's too.
+        self.closed = True
+        fork_safety.never_finalize(self._writer, self._reader, self.receiver)
+        sock = getattr(self._socket(), "_sock", None)
+        if sock is not None:
+            fork_safety.close_fd(sock)
+
+    # What the driver uses, as of the reader and the writer of its stream.
+
+    @property
+    def transport(self) -> "Transport":
+        """What the driver closes."""
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Send data, or keep it until there is room."""
+        self._transport.write(data)
+
+    async def readexactly(self, count: int) -> bytes:
+        """Read so many bytes.
+
+        Raises:
+            EOFError: The connection has ended.
+            OSError: It is lost, or a limit has passed.
+        """
+        limit = self._config.read_timeout
+        loop = asyncio.get_running_loop()
+        timer = None if limit is None else loop.call_later(limit, self.time_out)
+        try:
+            return await self._reader.readexactly(count)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def close(self) -> None:
+        """Close the connection, unless a command is on its way."""
+        if not self._in_use.locked():
+            self._transport.close()
