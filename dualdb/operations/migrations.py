@@ -7,15 +7,13 @@ compares the schema with the fingerprint. INSERT, UPDATE, DELETE and REPLACE are
 recorded in the transaction that they are in, and are never in doubt.
 """
 
-import hashlib
-import os
-import time
 from typing import Callable, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .. import deadlines, errors
 from ..execution import steps
-from . import migration_files, rollout, schema, script
+from . import migration_files, migration_lock, rollout, schema, script
 from .migration_files import Directory, Migration, MigrationError, Record
+from .migration_lock import RunnerLock, owner
 from .places import Databases, Place, Session, Shards
 from .reports import (
     DatabaseMigrations,
@@ -148,11 +146,6 @@ def _records(session: Session) -> steps.Plan[Dict[int, Record]]:
     return {row["version"]: migration_files.record_of(row) for row in rows}
 
 
-def _lock_name(database: str) -> str:
-    """Short and in lower case: MySQL takes 64 characters and knows no case."""
-    return f"dualdb_migrate_{hashlib.sha256(database.encode()).hexdigest()[:16]}"
-
-
 class _Migrator:
     """The migrations of one database, each on a session of its own, so that none finds
     the settings of another.
@@ -211,7 +204,9 @@ class _Migrator:
         yield from session.execute(
             "SET SESSION lock_wait_timeout = %s", (max(1, round(self._options.ddl_timeout)),)
         )
-        lock = _Lock(session, self._options.lock_timeout)
+        lock = yield from migration_lock.lock_of(
+            self._databases, session, self._options.lock_timeout
+        )
         yield from lock.acquire()
         yield from session.execute(DDL)
         records = yield from _records(session)
@@ -224,9 +219,9 @@ class _Migrator:
         return True
 
     def _perform(
-        self, session: Session, lock: "_Lock", migration: Migration, record: Optional[Record]
+        self, session: Session, lock: RunnerLock, migration: Migration, record: Optional[Record]
     ) -> steps.Plan[None]:
-        log = _Log(session, migration.version)
+        log = _Log(session, lock, migration.version)
         statements = self._statements(migration)
         state = "applying" if self._is_up else "reverting"
         first = _completed(record, state)
@@ -246,7 +241,8 @@ class _Migrator:
         for number in range(first, len(statements)):
             self._at = (migration.version, number)
             yield from lock.check()
-            sent.append((yield from self._statement(session, log, statements, number)))
+            work = self._statement(session, log, statements, number)
+            sent.append((yield from lock.keep(work)))
         yield from (log.applied() if self._is_up else log.forget())
         self._done.append(
             MigrationStep(migration.version, migration.name, tuple(sent), first, tuple(notes))
@@ -262,10 +258,10 @@ class _Migrator:
             yield from session.execute("START TRANSACTION")
             try:
                 yield from session.results(statement)
-                yield from log.completed(statements[: number + 1])
+                yield from log.completed_inside(statements[: number + 1])
                 yield from session.execute("COMMIT")
             except errors.Error as error:
-                if errors.is_server_error(error):
+                if errors.is_server_error(error) or isinstance(error, errors.LockLost):
                     yield from session.execute("ROLLBACK")
                 raise
             return statement
@@ -345,70 +341,35 @@ def _is_empty(session: Session, table: str) -> steps.Plan[bool]:
         return True  # the statement itself says what is the matter
 
 
-class _Lock:
-    """The lock of the one who migrates a database, held by the session that does it:
-    when that is gone, a statement that still runs keeps the lock until its end.
-    """
-
-    def __init__(self, session: Session, timeout: float) -> None:
-        self._session = session
-        self._timeout = timeout
-        self._name = _lock_name(session.place.config.database)
-
-    def acquire(self) -> steps.Plan[None]:
-        galera = yield from self._session.query("SHOW VARIABLES LIKE 'wsrep_on'")
-        if galera and galera[0]["Value"] == "ON":
-            raise errors.NotSupportedError(
-                "a node of a Galera cluster keeps its locks to itself: two could migrate at once"
-            )
-        until = time.monotonic() + self._timeout
-        while not (yield from self._session.value("SELECT GET_LOCK(%s, 1)", (self._name,))):
-            if time.monotonic() >= until:
-                raise errors.LockNotAvailable(
-                    f"somebody else migrates this database, and was not done within "
-                    f"{self._timeout:g} s"
-                ).with_context(self._session.name, self._session.shard_id, sent=True)
-
-    def check(self) -> steps.Plan[None]:
-        held = yield from self._session.value(
-            "SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", (self._name,)
-        )
-        if not held:
-            raise errors.LockLost(
-                "the lock of the migrations was lost, and somebody else may hold it"
-            ).with_context(self._session.name, self._session.shard_id, sent=True)
-
-    def release(self) -> steps.Plan[None]:
-        yield from self._session.value("SELECT RELEASE_LOCK(%s)", (self._name,))
-
-
 class _Log:
     """The record of one migration in its database."""
 
-    def __init__(self, session: Session, version: int) -> None:
+    def __init__(self, session: Session, lock: RunnerLock, version: int) -> None:
         self._session = session
+        self._lock = lock
         self._version = version
 
+    def _execute(self, sql: str, *values: object) -> steps.Plan[None]:
+        yield from self._session.execute(sql, values)
+
     def _update(self, changes: str, *values: object) -> steps.Plan[None]:
-        yield from self._session.execute(
-            f"UPDATE {TABLE} SET {changes} WHERE version = %s", (*values, self._version)
-        )
+        sql = f"UPDATE {TABLE} SET {changes} WHERE version = %s"
+        yield from self._lock.record(self._execute(sql, *values, self._version))
 
     def begin(
         self, migration: Migration, state: str, statements: Sequence[str], first: int
     ) -> steps.Plan[None]:
-        yield from self._session.execute(
+        write = self._execute(
             f"INSERT INTO {TABLE} (version, name, state, checksum, statements, completed, prefix, "
             "owner, begun_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) "
             "ON DUPLICATE KEY UPDATE state = VALUES(state), checksum = VALUES(checksum), "
             "statements = VALUES(statements), completed = VALUES(completed), "
             "prefix = VALUES(prefix), owner = VALUES(owner), begun_at = VALUES(begun_at), "
             "sent = NULL, `before` = NULL, applied_at = NULL",
-            (
-                migration.version, migration.name, state, migration.checksum, len(statements),
-                first, script.digest(statements[:first]), _owner(),
-            ),
+            migration.version, migration.name, state, migration.checksum, len(statements),
+            first, script.digest(statements[:first]), owner(),
         )  # fmt: skip
+        yield from self._lock.record(write)
 
     def sending(self, statement: str, before: Optional[str]) -> steps.Plan[None]:
         yield from self._update("sent = %s, `before` = %s", script.digest([statement]), before)
@@ -417,20 +378,25 @@ class _Log:
         yield from self._update("sent = NULL, `before` = NULL")
 
     def completed(self, statements: Sequence[str]) -> steps.Plan[None]:
-        yield from self._update(
-            "completed = %s, prefix = %s, sent = NULL, `before` = NULL",
+        yield from self._lock.record(self._completed(statements))
+
+    def completed_inside(self, statements: Sequence[str]) -> steps.Plan[None]:
+        """The same, as the last part of the statement's own transaction."""
+        yield from self._lock.confirm()
+        yield from self._completed(statements)
+
+    def _completed(self, statements: Sequence[str]) -> steps.Plan[None]:
+        yield from self._execute(
+            f"UPDATE {TABLE} SET completed = %s, prefix = %s, sent = NULL, `before` = NULL "
+            "WHERE version = %s",
             len(statements),
             script.digest(statements),
+            self._version,
         )
 
     def applied(self) -> steps.Plan[None]:
         yield from self._update("state = 'applied', applied_at = UTC_TIMESTAMP(6)")
 
     def forget(self) -> steps.Plan[None]:
-        yield from self._session.execute(
-            f"DELETE FROM {TABLE} WHERE version = %s", (self._version,)
-        )
-
-
-def _owner() -> str:
-    return f"{os.uname().nodename}:{os.getpid()}"
+        sql = f"DELETE FROM {TABLE} WHERE version = %s"
+        yield from self._lock.record(self._execute(sql, self._version))

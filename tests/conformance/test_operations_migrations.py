@@ -1,5 +1,6 @@
 """Migrations: applied once, resumed, refused, taken back."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -205,9 +206,8 @@ def test_two_runners_at_once_apply_each_once(
 
 
 def test_a_lock_that_is_not_free_ends_the_run(db: Any, io: Any, shards: Any) -> None:
-    from dualdb.operations.migrations import _lock_name
-
-    name = _lock_name(shards.config_of(1).database)
+    digest = hashlib.sha256(shards.config_of(1).database.encode()).hexdigest()
+    name = f"dualdb_migrate_{digest[:16]}"
     with io.entered(db.shard(1).lock(name, timeout=0)):
         run = io(db.operations.migrate.up(FILES, shards=1, lock_timeout=0))
     assert "LockNotAvailable" in run.databases[0].error
