@@ -56,7 +56,7 @@ class Observed(ServicePart):
     @overload
     def on(self, event: EventName, hook: None = None) -> Callable[[HookT], HookT]: ...
 
-    def on(self, event: Any, hook: Optional[Callable[[Any], Any]] = None) -> Any:
+    def on(self, event: EventName, hook: Optional[Callable[[Any], Any]] = None) -> Any:
         """Register a hook, which is called with the event.
 
         In asyncio hooks may be coroutine functions. Exceptions of a hook never affect a

@@ -96,23 +96,23 @@ class BaseStream(Generic[MadeT]):
             try:
                 yield from observed.intercept(observers, self._call)
             except BaseException as error:
-                self._report(client, error)
+                self._report(observers, error)
                 raise
         try:
             if not self._joins(client):
                 yield from self._check_out()
         except BaseException as error:
-            self._report(client, error)
+            self._report(observers, error)
             raise
         if self._call is not None:
             self._call.sending(time.monotonic(), in_transaction=self._transaction is not None)
 
-    def _report(self, client: Any, error: Optional[BaseException]) -> None:
+    def _report(self, observers: Observers, error: Optional[BaseException]) -> None:
         """Have the hooks called for its end, if it is observed."""
         call, self._call = self._call, None
         if call is not None:
             rows = call.rows if error is None else None
-            client._observers.post(call.finished(time.monotonic(), rows, error))
+            observers.post(call.finished(time.monotonic(), rows, error))
 
     def _joins(self, client: Any) -> bool:
         """Whether it is part of the caller's transaction on the client; what is not
@@ -241,7 +241,8 @@ class BaseStream(Generic[MadeT]):
     def _end_failed(self, error: BaseException) -> BaseException:
         """End it after an error, and return the error that the caller gets."""
         translated = self._translate_error(error)
-        self._report(self._client, translated)
+        if self._client is not None:
+            self._report(self._client._observers, translated)
         self._end()
         return translated
 
@@ -257,7 +258,7 @@ class BaseStream(Generic[MadeT]):
             self._limit.stop()
         if connection is None:
             return
-        self._report(self._client, None)
+        self._report(self._client._observers, None)
         if connection.streaming:
             connection.drop_stream()
             if self._transaction is not None:

@@ -19,6 +19,7 @@ from ..api.client import AnyClient
 from ..directory import keys
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..observability.logs import about
 from ..operations.places import Databases, Shards
 from ..results import Row
 from ..sql.identifiers import quoted
@@ -26,7 +27,7 @@ from . import json_text
 from .outbox import LEASES, RETRIES, OutboxEvent, OutboxTable
 from .outbox_reports import ConsumeReport, DatabaseOutbox, DeadEvent
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.coordination")
 
 #: The number of parts of each database: the most consumers that it can have at a time.
 #: The same in all versions: two consumers that divide keys differently would deliver
@@ -528,7 +529,13 @@ class Consumer:
         times = self._resting.get(place.name, (0.0, 0))[1]
         pause = retry.backoff(times, base=1.0, cap=30.0) + self._options.poll_interval
         self._resting[place.name] = (self._clock() + pause, times + 1)
-        log.warning("%s: the outbox is not consumed for %.1f s: %s", place.name, pause, error)
+        log.warning(
+            "%s: the outbox is not consumed for %.1f s: %s",
+            place.name,
+            pause,
+            error,
+            extra=about("outbox_paused", place),
+        )
 
     def _visit(self, place: Place) -> steps.Plan[int]:
         """Deliver one batch of a database. Gives how many events were tried."""
@@ -634,8 +641,12 @@ class _Batch:
             except Exception as error:
                 log.warning(
                     "%s: event %s failed for the %d. time",
-                    self._place.name, _text(found.id), found.failures + 1, exc_info=error,
-                )  # fmt: skip
+                    self._place.name,
+                    _text(found.id),
+                    found.failures + 1,
+                    exc_info=error,
+                    extra=about("outbox_delivery_failed", self._place),
+                )
                 blocked.add(found.blocked)
                 self._failed.append((found, error))
             else:
@@ -651,8 +662,10 @@ class _Batch:
             log.warning(
                 "%s: the handler took longer than the lease of %g s, and another consumer "
                 "delivers the same events",
-                self._place.name, self._options.lease,
-            )  # fmt: skip
+                self._place.name,
+                self._options.lease,
+                extra=about("outbox_lease_exceeded", self._place),
+            )
             return False
         self._renew_at = now + self._options.lease / 2
         return True

@@ -13,13 +13,14 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 from .. import deadlines, errors
 from ..execution import steps
 from ..execution.detached import DetachedExecutor
+from ..observability.logs import about
 from ..topology.manager import Topology
 from . import recovery, xid
 from .commands import Command
 from .decision_log import DecisionLog
 from .protocol import Outcome
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.coordination")
 
 #: Seconds that one statement of the background may take.
 STATEMENT_TIMEOUT = 2.0
@@ -238,7 +239,12 @@ class Coordinator:
             if self._cluster:
                 yield from self.log.give_up_lease(self._owner, self._until())
         except errors.Error as error:
-            log.info("rows of %s are left to recovery: %s", self.log.table, error)
+            log.info(
+                "rows of %s are left to recovery: %s",
+                self.log.table,
+                error,
+                extra=about("xa_rows_kept"),
+            )
 
     def _until(self) -> float:
         return self._clock() + STATEMENT_TIMEOUT
@@ -300,7 +306,12 @@ class Coordinator:
                 continue
             ended = yield from recovery.finish(self.log, found.servers, branches, self._until())
             if ended.pending:
-                log.info("the transaction %s is still prepared: %s", gtrid, ended.error)
+                log.info(
+                    "the transaction %s is still prepared: %s",
+                    gtrid,
+                    ended.error,
+                    extra=about("xa_still_prepared"),
+                )
                 continue
             done.add(gtrid)
             if ended.decision is None:
@@ -310,6 +321,7 @@ class Coordinator:
                 gtrid,
                 ", ".join(f"shard {each.shard_id}" for each in branches),
                 ended.decision.value,
+                extra=about("xa_finished"),
             )
         return done
 
@@ -323,4 +335,5 @@ class Coordinator:
                     "(MySQL needs the privilege XA_RECOVER_ADMIN): %s",
                     shard_id,
                     error,
+                    extra=about("xa_not_listed"),
                 )

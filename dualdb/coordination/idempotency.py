@@ -143,7 +143,7 @@ def _create(route: steps.Route) -> steps.Plan[None]:
     try:
         yield from verbs.execute(route, DDL, None)
     except errors.Deadlock as error:
-        log.info("%s is made by others, too: %s", TABLE, error)
+        log.info("%s is made by others, too: %s", TABLE, error, extra=about("table_made_elsewhere"))
 
 
 def _sweep(route: steps.Route) -> steps.Plan[None]:

@@ -29,7 +29,7 @@ from .commands import PinnedExecutor
 from .coordinator import Coordinator
 from .xid import Xid, new_gtrid
 
-log = logging.getLogger("dualdb")
+log = logging.getLogger("dualdb.coordination")
 
 #: How the parts are committed: all or nothing, or one after the other.
 Mode = Literal["xa", "best_effort"]

@@ -13,6 +13,7 @@ from ..observability.health import (
     database_health,
     health_report,
 )
+from ..pooling.base import PoolStats
 from ..protocol.statements import Statement
 from .lifecycle import ServiceLifecycle
 from .manager import Topology
@@ -98,8 +99,8 @@ class HealthCheck:
         # a little earlier, so that a probe says why it failed
         limit = now + 0.9 * seconds
         members: List[steps.Step] = [
-            steps.RunPlan(_probe_one(client, limit, probes.outcomes, self._clock))
-            for client in topology.all_clients
+            steps.RunPlan(_probe_one(DetachedExecutor(each), limit, probes.outcomes, self._clock))
+            for each in topology.all_clients
         ]
         # a name server that does not respond could otherwise hold it up
         yield steps.RunWithin(steps.Gather(tuple(members), _CONCURRENCY), now + seconds)
@@ -109,18 +110,18 @@ class HealthCheck:
 
 
 def _probe_one(
-    client: Any,
+    executor: DetachedExecutor,
     until: float,
     outcomes: Dict[Optional[int], Any],
     clock: Callable[[], float],
 ) -> steps.Plan[None]:
     began = clock()
     try:
-        yield steps.Execute(DetachedExecutor(client), Statement("SELECT 1"), until)
+        yield steps.Execute(executor, Statement("SELECT 1"), until)
     except errors.Error as error:
-        outcomes[client.shard_id] = error
+        outcomes[executor.shard_id] = error
     else:
-        outcomes[client.shard_id] = clock() - began
+        outcomes[executor.shard_id] = clock() - began
 
 
 def _databases(
@@ -135,6 +136,12 @@ def _databases(
     return found
 
 
+def _no_response(pool: PoolStats, timeout: float) -> str:
+    if pool.in_use < pool.limit:
+        return f"it did not respond within {timeout:g} s"
+    return f"no connection was free within {timeout:g} s: all {pool.limit} are in use"
+
+
 def _health_of(
     status: str, reason: Optional[str], client: Any, probes: Optional[_Probes], timeout: float
 ) -> DatabaseHealth:
@@ -142,10 +149,10 @@ def _health_of(
         return database_health(status, reason or f"it is {status}")
     if probes is None:
         failure = client.pool.breaker.failure
-        return database_health(status, None if failure is None else str(failure))
+        return database_health(status, None if failure is None else errors.reason_of(failure))
     outcome = probes.outcomes.get(client.shard_id)
     if outcome is None:
-        return database_health(status, f"it did not respond within {timeout:g} s")
+        return database_health(status, _no_response(client.stats(), timeout))
     if isinstance(outcome, errors.Error):
-        return database_health(status, getattr(outcome, "reason", None) or str(outcome))
+        return database_health(status, errors.reason_of(outcome))
     return database_health(status, None, outcome)

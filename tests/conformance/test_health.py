@@ -79,7 +79,7 @@ def test_a_pool_without_a_free_connection_does_not_hold_it_up(
     small = databases.config.model_copy(update={"pool_size": 1, "max_overflow": 0})
     db = open_service(small, refresh_interval=None)
     with io.entered(db.shard(1).transaction()):
-        report = io(db.health(deep=True, timeout=1.0))
+        report = io(db.health(deep=True, timeout=0.3))
     assert report.state == "degraded"
     assert "connection" in str(report.databases["shard 1"].reason)
 

@@ -267,6 +267,7 @@ def test_waits_and_connects_and_kills_are_events(
         with pytest.raises(PoolTimeout):
             io.in_other_caller(lambda: db.shard(1).query("SELECT 1"))
     io.wait_for(lambda: {event.name for event in seen} == {"connect", "pool_wait", "kill"})
+    io.wait_for(lambda: any(event.error for event in seen))
     assert {(event.target, event.shard_id) for event in seen} == {("shard 1", 1)}
     (kill,) = [event for event in seen if event.name == "kill"]
     assert (kill.detail, kill.error) == ("ended", None)
