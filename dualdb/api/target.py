@@ -22,6 +22,7 @@ from ..protocol.statements import Statement
 from ..protocol.transaction_commands import TransactionOptions
 from ..results import Row, RowCount
 from ..sql.parameters import Params
+from .frames import Frames
 from .typevars import (
     CallR,
     ColumnR,
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
     from ..sync_impl.stream import Stream as SyncStream
 
 
-class Target(ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT]):
+class Target(
+    Frames, ABC, Generic[RowsR, RowR, ValueR, ColumnR, CountR, CallR, TransactionT, ConnectionT]
+):
     """One database: the global one, a shard, a session's, or the one a transaction is
     open on.
 

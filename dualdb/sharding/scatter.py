@@ -20,6 +20,7 @@ from typing import (
 )
 
 from .. import deadlines, errors
+from ..api.frames import Frames
 from ..api.typevars import InTasks, InThreads, MadeT, MergeT, RowsR
 from ..execution import execute, steps, verbs
 from ..execution.detached import DetachedExecutor
@@ -102,7 +103,7 @@ class Policy(NamedTuple):
             raise errors.scatter_error(result, of)
 
 
-class BaseScatter(ABC, Generic[RowsR, MergeT]):
+class BaseScatter(Frames, ABC, Generic[RowsR, MergeT]):
     """Several shards as one target: ``db.shards()`` for all that are in the table and
     not inactive, ``db.shards([1, 3])`` for some.
 
