@@ -23,6 +23,7 @@ from ..protocol.statements import Statement
 from ..protocol.transaction_commands import TransactionOptions
 from ..results import Row, RowCount
 from ..sql.parameters import Params
+from .frames import Frames
 from .typevars import (
     CallR,
     ColumnR,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 RETENTION = 604_800.0
 
 
-class BaseTarget(ABC):
+class BaseTarget(Frames, ABC):
     """One database: the global one, a shard, a session's, or the one a transaction is
     open on.
 

@@ -304,6 +304,13 @@ class ConnectionState:
             return False
         return not self.dirty or bool(self.decoders == pymysql.converters.decoders)
 
+    def column_definitions(self) -> Sequence[Any]:
+        """Return the definitions of the columns of the stream that has just begun."""
+        if not self.uses_own_decoder:
+            return getattr(self._result, "fields", ())
+        response = self.codec.response
+        return response.cached_decoder.fields if response.names else ()
+
     @property
     def max_rows(self) -> Optional[int]:
         """See ``DatabaseConfig``."""

@@ -22,6 +22,7 @@ from typing import (
 )
 
 from .. import deadlines, errors
+from ..api.frames import Frames
 from ..api.typevars import (
     CallR,
     ColumnR,
@@ -119,7 +120,7 @@ class Policy(NamedTuple):
             raise errors.scatter_error(result, of)
 
 
-class _ShardCalls(ABC):
+class _ShardCalls(Frames, ABC):
     """A call to several shards, which the verbs are made of."""
 
     @abstractmethod
