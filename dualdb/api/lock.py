@@ -100,14 +100,9 @@ class BaseLock:
             ).with_context(self._client.name, self._client.shard_id, sent=False)
 
     def _acquire_exchange(self, connection: Any) -> Exchange:
+        connection.profile.require("get_lock")
         # the reset frees the lock if its block never begins
         connection.dirty = True
-        (answer,) = yield b"SHOW VARIABLES LIKE 'wsrep_on'"
-        if answer.rows and answer.rows[0]["Value"] == "ON":
-            raise errors.NotSupportedError(
-                "a node of a Galera cluster keeps its locks to itself: "
-                "GET_LOCK excludes nobody on the others"
-            )
         yield _KEEP_SESSION
         # A longer silence would be taken for a lost connection.
         longest = (self._client.config.read_timeout or float("inf")) / 2
