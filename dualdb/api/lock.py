@@ -1,14 +1,17 @@
 """Advisory locks: GET_LOCK on a session of its own, for work that must not run twice
-at the same time.
+at the same time; in a Galera cluster a lease in a table.
 """
 
 import math
+import secrets
 import time
-from typing import Any, Callable, Generic, List, Tuple
+from typing import Any, Callable, Generic, List, Optional, Tuple
 
 from .. import deadlines, errors
 from ..execution import steps
+from ..protocol.connection_state import ConnectionState
 from ..protocol.exchange import Exchange
+from ..protocol.lock_leases import RENEW_EVERY, Lease
 from ..sql import literals
 from .target import BaseTarget
 from .typevars import LockT
@@ -31,6 +34,9 @@ class BaseLock:
     end; see ``lock``.
     """
 
+    #: Seconds between two renewals of a lease.
+    renew_every = RENEW_EVERY
+
     def __init__(self, route: steps.Route, name: str, timeout: float) -> None:
         if not isinstance(name, str) or not 0 < len(name) <= 64:
             raise errors.ParameterError(
@@ -40,6 +46,8 @@ class BaseLock:
         self._route, self._timeout = route, deadlines.seconds(timeout)
         self._client: Any = None
         self._connection: Any = None
+        #: The row that is the lock, where GET_LOCK does not exclude everybody.
+        self._lease: Optional[Lease] = None
 
     def __repr__(self) -> str:
         held = "not held" if self._connection is None else f"held on {self._client.name}"
@@ -100,14 +108,12 @@ class BaseLock:
             ).with_context(self._client.name, self._client.shard_id, sent=False)
 
     def _acquire_exchange(self, connection: Any) -> Exchange:
+        if connection.profile.row_locks:
+            yield from self._acquire_lease(connection)
+            return
+        connection.profile.require("get_lock")
         # the reset frees the lock if its block never begins
         connection.dirty = True
-        (answer,) = yield b"SHOW VARIABLES LIKE 'wsrep_on'"
-        if answer.rows and answer.rows[0]["Value"] == "ON":
-            raise errors.NotSupportedError(
-                "a node of a Galera cluster keeps its locks to itself: "
-                "GET_LOCK excludes nobody on the others"
-            )
         yield _KEEP_SESSION
         # A longer silence would be taken for a lost connection.
         longest = (self._client.config.read_timeout or float("inf")) / 2
@@ -129,11 +135,25 @@ class BaseLock:
                 )
             left = max(0.0, ends - time.monotonic())
 
+    def _acquire_lease(self, connection: ConnectionState) -> Exchange:
+        encoding = connection.text_encoding
+        lease = Lease(literals.literal(self.name, encoding.style), secrets.token_hex(12))
+        if not (yield from lease.acquire(encoding, self._timeout)):
+            raise errors.LockNotAvailable(
+                f"the lock {self.name!r} was not free within {self._timeout:g} s"
+            )
+        self._lease = lease
+
     def _check_exchange(self, connection: Any) -> Exchange:
+        if self._lease is not None:
+            return (yield from self._lease.renew(connection.text_encoding))
         (answer,) = yield self._ask(connection, "IS_USED_LOCK", "", " = CONNECTION_ID()")
         return bool(answer.rows[0]["answer"])
 
     def _release_exchange(self, connection: Any) -> Exchange:
+        if self._lease is not None:
+            lease, self._lease = self._lease, None
+            return (yield from lease.release(connection.text_encoding))
         (answer,) = yield self._ask(connection, "RELEASE_LOCK")
         return bool(answer.rows[0]["answer"])
 
@@ -186,6 +206,9 @@ class Locks(BaseTarget, Generic[LockT]):
         GET_LOCK. It is held by a session of its own, one of the pool's: what the block
         does to the database is committed or rolled back apart from it, and a second
         lock of the same name waits for the first, even in the same thread or task.
+        In a Galera cluster, whose members keep such locks to themselves, it is a row of
+        the table ``dualdb_lock``, which is renewed in the background and ends by itself
+        half a minute after its holder has gone.
         If that session ends, so does the lock: ``lock.check()`` asks the server whether
         it is still held, and so does the end of the block.
 
@@ -202,8 +225,7 @@ class Locks(BaseTarget, Generic[LockT]):
             ParameterError: The name or the time is none.
             LockNotAvailable: (when the block begins) It was held by others all the
                 time.
-            NotSupportedError: (when the block begins) The server is a node of a Galera
-                cluster, whose locks exclude nobody on another.
+            NotSupportedByEngine: (when the block begins) The engine has no such locks.
             LockLost: (from ``check()``, and at the end of a block that ended normally)
                 It was lost before.
 

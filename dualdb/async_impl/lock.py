@@ -1,5 +1,7 @@
 """Advisory locks, in asyncio."""
 
+import asyncio
+import weakref
 from typing import Any, List, Optional, Tuple
 
 from .. import deadlines, errors
@@ -8,13 +10,15 @@ from ..blocks import ends_block
 from ..execution import execute
 from ..protocol.exchange import Exchange, readable
 from .connection import Connection
-from .runner import run_plan, run_step
+from .runner import background_task, run_plan, run_step
 
 
 class Lock(BaseLock):
     """An advisory lock, in asyncio: ``async with db.lock("rebalance", timeout=5) as
     lock:``.
     """
+
+    _renewal: Optional["_Renewal"] = None
 
     async def __aenter__(self) -> "Lock":
         self._check_unused()
@@ -28,6 +32,8 @@ class Lock(BaseLock):
                 lambda command: connection.run(command, self._until(self._client, self._timeout)),
             )
             self._connection = connection
+            if self._lease is not None:
+                self._renewal = _Renewal(self)
             return self
         except BaseException as error:
             errors.raise_translated(error, self._not_acquired(error, borrowed))
@@ -42,14 +48,23 @@ class Lock(BaseLock):
         """
         connection = self._held()
         self._check_deadline()
-        if not await self._answer(self._check_exchange(connection), connection):
+        renewal = self._renewal
+        if renewal is None:
+            held = await self._answer(self._check_exchange(connection), connection)
+        else:
+            async with renewal.turn:
+                held = await self._answer(self._check_exchange(connection), connection)
+        if not held:
             raise self._lost_error()
 
     @ends_block
     async def __aexit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
         connection = self._held()
+        renewal, self._renewal = self._renewal, None
         self._connection = None
         try:
+            if renewal is not None:
+                await renewal.end()
             kept = (error is None or isinstance(error, Exception)) and await self._answer(
                 self._release_exchange(connection), connection, RELEASE_GRACE
             )
@@ -70,3 +85,43 @@ class Lock(BaseLock):
             )
         except BaseException as error:
             errors.raise_translated(error, self._translate_while_held(error, connection))
+
+
+class _Renewal:
+    """Renews the lease of a lock while its block runs.
+
+    It has no reference to the lock, so that one whose block is never left is collected.
+    """
+
+    def __init__(self, lock: Lock) -> None:
+        self._every = lock.renew_every
+        self._ended = asyncio.Event()
+        #: Held by who uses the lock's connection.
+        self.turn = asyncio.Lock()
+        self._task = background_task(self._run(weakref.ref(lock)), "dualdb-lock")
+
+    async def end(self) -> None:
+        """Renew it no more; wait for a renewal that is being made."""
+        self._ended.set()
+        await asyncio.wait({self._task})
+
+    async def _run(self, known: "weakref.ref[Lock]") -> None:
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            while not (await asyncio.wait({ended}, timeout=self._every))[0]:
+                async with self.turn:
+                    if self._ended.is_set() or not await _renewed(known()):
+                        return
+        finally:
+            ended.cancel()
+            await asyncio.wait({ended})
+
+
+async def _renewed(lock: Optional[Lock]) -> bool:
+    connection = None if lock is None else lock._connection
+    if lock is None or connection is None:
+        return False
+    try:
+        return bool(await lock._answer(lock._check_exchange(connection), connection))
+    except errors.Error:
+        return False

@@ -1,5 +1,7 @@
 """Advisory locks, in threads."""
 
+import threading
+import weakref
 from typing import Any, List, Optional, Tuple
 
 from .. import deadlines, errors
@@ -14,6 +16,8 @@ from .runner import run_plan, run_step
 class Lock(BaseLock):
     """An advisory lock, in threads: ``with db.lock("rebalance", timeout=5):``."""
 
+    _renewal: Optional["_Renewal"] = None
+
     def __enter__(self) -> "Lock":
         self._check_unused()
         until = deadlines.deadline_after()
@@ -26,6 +30,9 @@ class Lock(BaseLock):
                 lambda command: connection.run(command, self._until(self._client, self._timeout)),
             )
             self._connection = connection
+            if self._lease is not None:
+                self._renewal = _Renewal(self)
+                self._renewal.start()
             return self
         except BaseException as error:
             errors.raise_translated(error, self._not_acquired(error, borrowed))
@@ -40,12 +47,21 @@ class Lock(BaseLock):
         """
         connection = self._held()
         self._check_deadline()
-        if not self._answer(self._check_exchange(connection), connection):
+        renewal = self._renewal
+        if renewal is None:
+            held = self._answer(self._check_exchange(connection), connection)
+        else:
+            with renewal.turn:
+                held = self._answer(self._check_exchange(connection), connection)
+        if not held:
             raise self._lost_error()
 
     @ends_block
     def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
         connection = self._held()
+        if self._renewal is not None:
+            self._renewal.end()
+            self._renewal = None
         self._connection = None
         try:
             kept = (error is None or isinstance(error, Exception)) and self._answer(
@@ -68,3 +84,43 @@ class Lock(BaseLock):
             )
         except BaseException as error:
             errors.raise_translated(error, self._translate_while_held(error, connection))
+
+
+class _Renewal(threading.Thread):
+    """Renews the lease of a lock while its block runs.
+
+    It has no reference to the lock, so that one whose block is never left is collected.
+    """
+
+    def __init__(self, lock: Lock) -> None:
+        super().__init__(name="dualdb-lock", daemon=True)
+        self._lock = weakref.ref(lock)
+        self._every = lock.renew_every
+        self._ended = threading.Event()
+        #: Held by who uses the lock's connection.
+        self.turn = threading.Lock()
+
+    def run(self) -> None:
+        """Renew it until the block is left, or the lock is lost, which ``check`` and
+        the end of the block find out.
+        """
+        while not self._ended.wait(self._every):
+            with self.turn:
+                if self._ended.is_set() or not self._renewed():
+                    return
+
+    def end(self) -> None:
+        """Renew it no more; wait for a renewal that is being made."""
+        self._ended.set()
+        with self.turn:
+            pass
+
+    def _renewed(self) -> bool:
+        lock = self._lock()
+        connection = None if lock is None else lock._connection
+        if lock is None or connection is None:
+            return False
+        try:
+            return bool(lock._answer(lock._check_exchange(connection), connection))
+        except errors.Error:
+            return False

@@ -8,7 +8,7 @@ import pytest
 from io_kinds import IO
 from waiting import wait_for
 
-from dualdb import DatabaseConfig, Deadlock, NotSupportedError
+from dualdb import DatabaseConfig, Deadlock, LockLost, LockNotAvailable, NotSupportedError
 from dualdb.sandbox import Sandbox, Server
 from dualdb.topology.shard_map import DDL
 
@@ -111,10 +111,71 @@ def test_sums_are_right_where_two_nodes_are_written_to(
         )
 
 
-def test_a_node_s_locks_are_refused(clients: List[Any], io: IO) -> None:
-    with pytest.raises(NotSupportedError, match="Galera"):
-        io.entered(clients[0].lock("mine", timeout=0)).__enter__()
-    assert io(clients[0].query_value("SELECT IS_FREE_LOCK('mine')"))
+def leases(node: Server) -> List[Any]:
+    return node.run("SET SESSION wsrep_sync_wait = 1", "SELECT * FROM app.dualdb_lock")
+
+
+def test_a_lock_excludes_everybody_on_every_node(
+    nodes: List[Server], clients: List[Any], io: IO
+) -> None:
+    here, there = clients
+    with io.entered(here.lock("it's \\ mine", timeout=0)) as lock:
+        io(lock.check())
+        for client in clients:
+            with pytest.raises(LockNotAvailable):
+                io.entered(client.lock("it's \\ mine", timeout=0)).__enter__()
+        with io.entered(there.lock("another", timeout=0)):
+            assert len(leases(nodes[0])) == 2
+    wait_for(lambda: not leases(nodes[1]))
+    with io.entered(there.lock("it's \\ mine", timeout=5)):
+        pass
+    assert leases(nodes[0]) == []
+
+
+def test_who_waits_for_a_lock_on_another_node_gets_it(clients: List[Any], io: IO) -> None:
+    order: List[str] = []
+
+    def hold(name: str, pause: float) -> Any:
+        def body(lock: Any) -> Any:
+            order.append(f"{name} has it")
+            yield io.pause(pause)
+            yield lock.check()
+            order.append(f"{name} gives it back")
+
+        return body
+
+    def taking(number: int) -> Any:
+        return io.block(
+            lambda: clients[number % 2].lock("mine", timeout=30), hold(str(number), 0.2)
+        )
+
+    blocks = [taking(number) for number in range(4)]
+    assert io.concurrently(blocks) == [None] * 4
+    assert len(order) == 8
+    for taken, given_back in zip(order[::2], order[1::2]):
+        assert given_back == taken.replace("has it", "gives it back")
+
+
+def test_a_lease_is_renewed_while_its_block_runs(
+    nodes: List[Server], clients: List[Any], io: IO
+) -> None:
+    lock = clients[0].lock("mine", timeout=0)
+    lock.renew_every = 0.05
+    with io.entered(lock):
+        (first,) = leases(nodes[1])
+        io.wait_for(lambda: leases(nodes[1])[0]["until"] > first["until"])
+        io(lock.check())
+
+
+def test_who_has_lost_a_lease_is_told(nodes: List[Server], clients: List[Any], io: IO) -> None:
+    end = "UPDATE app.dualdb_lock SET until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND"
+    lock = clients[0].lock("mine", timeout=0)
+    with pytest.raises(LockLost), io.entered(lock):
+        nodes[0].run(end)
+        with io.entered(clients[1].lock("mine", timeout=5)):
+            with pytest.raises(LockLost):
+                io(lock.check())
+    assert clients[0].stats().in_use == 0
 
 
 def test_xa_is_refused_before_anything_is_begun(nodes: List[Server], io: IO) -> None:
