@@ -295,9 +295,9 @@ class Connection(
                 if left <= 0:
                     raise self.deadline_exceeded()
                 timer = self._loop.call_later(left, transport.time_out)
-            if not self.uses_own_decoder:
+            if not self.uses_own_decoder and type(command) is not commands.Batch:
                 return await self._run_by_driver(transport, command)
-            self.codec.response = response = self.new_response(commands.query_packets(command))
+            self.codec.response = response = self.new_response(command)
             await self._send(transport, command, response)
             await transport.receiver.wait()
             self.codec.response = None
@@ -344,9 +344,11 @@ class Connection(
         if self._result is not None:
             await self._finish_cursor()
         transport.receiver.expect(response, is_stream=is_stream)
-        if not transport.send(commands.query(command)):
+        if not transport.send(commands.encode(command)):
             await transport.drain()
         self._written = self.sent = True
+        if type(command) is commands.Batch:
+            transport.send(commands.END_OF_BATCH)
 
     def _failed(self, error: BaseException) -> BaseException:
         """What is to be raised in place of the error that ended a command."""
@@ -403,8 +405,7 @@ class Connection(
             if not self.uses_own_decoder:
                 await self._ask_driver(transport, command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
-            number = commands.query_packets(command)
-            self.codec.response = response = self.new_response(number, stream=True)
+            self.codec.response = response = self.new_response(command, stream=True)
             await self._send(transport, command, response, is_stream=True)
             while response.names is None:
                 await transport.receiver.wait()

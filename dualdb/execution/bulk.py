@@ -6,9 +6,11 @@ from typing import (
     Callable,
     List,
     Optional,
+    Tuple,
 )
 
 from .. import deadlines, errors
+from ..protocol.response import completed
 from ..protocol.statements import Bulk, PacketLimit
 from ..results import ResultSet, RowCount
 from ..sql.bulk import Chunk, Chunks
@@ -44,8 +46,8 @@ def executemany(
         awaits: The runner can await the caller's rows and ``progress``.
 
     Raises:
-        Error: Writing a chunk failed; ``rows`` has the numbers of its rows. The chunks
-            before it have been written.
+        Error: Writing a chunk failed; ``rows`` has the numbers of its rows, or of the
+            row whose statement failed. The rows before them have been written.
     """
     until = deadlines.deadline_after(timeout)
     is_async = hasattr(rows, "__aiter__")
@@ -61,12 +63,13 @@ def executemany(
                 route, Bulk(chunk, idempotent=idempotent), until
             )
         except errors.Error as error:
-            error.rows = (chunk.first, chunk.first + len(chunk.texts) - 1)
+            error.rows = _rows_of(chunk, error)
             raise
-        affected = affected + results[0].rowcount
+        for result in results:
+            affected = affected + result.rowcount
+            lastrowid = result.lastrowid or lastrowid
+            warnings = warnings + result.warnings
         written = written + len(chunk.texts)
-        lastrowid = results[0].lastrowid or lastrowid
-        warnings = warnings + results[0].warnings
         pending = None if progress is None else progress(written)
         if awaits and inspect.isawaitable(pending):
             yield AwaitUser(pending)
@@ -90,6 +93,14 @@ def executemany(
     if rest is not None:
         yield from write(rest)
     return RowCount(affected, lastrowid, warnings)
+
+
+def _rows_of(chunk: Chunk, error: errors.Error) -> Tuple[int, int]:
+    """Return the numbers of the first and the last row that an error is about."""
+    if chunk.is_batch and errors.is_server_error(error):
+        row = chunk.first + completed(error.driver_error or error)
+        return row, row
+    return chunk.first, chunk.first + len(chunk.texts) - 1
 
 
 def _check_arguments(

@@ -12,7 +12,35 @@ from pymysql.constants import COMMAND
 MAX_PACKET = 0xFFFFFF
 QUIT = struct.pack("<IB", 1, COMMAND.COM_QUIT)
 
+#: COM_SET_OPTION, which allows several statements in a command, or forbids them.
+_SET_OPTION = 0x1B
+_ALLOW = struct.pack("<IBH", 3, _SET_OPTION, 0)
+#: What is sent after a ``Batch``.
+END_OF_BATCH = struct.pack("<IBH", 3, _SET_OPTION, 1)
+#: How many commands a batch is sent as.
+BATCH_COMMANDS = 3
+
 _head = struct.Struct("<IB").pack
+
+
+class Batch(bytes):
+    """Statements separated by semicolons, for one COM_QUERY.
+
+    The server performs one after the other until one fails. A session takes several
+    statements for this command alone: otherwise a parameter that was pasted into a
+    statement could begin another.
+    """
+
+    __slots__ = ()
+
+
+def encode(command: bytes) -> bytes:
+    """Encode a command, as far as it must have left for the server to perform it.
+
+    Args:
+        command: A statement or a ``Batch``, in the connection's character set.
+    """
+    return _ALLOW + query(command) if type(command) is Batch else query(command)
 
 
 def query(sql: bytes) -> bytes:

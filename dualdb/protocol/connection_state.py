@@ -20,9 +20,9 @@ from ..endpoints.profiles import EngineProfile, greeted_engine, profile_of
 from ..endpoints.state import NOWHERE, Endpoint
 from ..sql import classify
 from ..sql.literals import time_zone
-from . import session_setup
+from . import commands, session_setup
 from .exchange import ANY_ROWS, TextEncoding
-from .response import Response, ResponseOptions, Responses
+from .response import BatchResponse, Response, ResponseOptions, Responses
 from .row_decoder import DecoderName, decoder_name
 
 _SESSION_TRACK = CLIENT.SESSION_TRACK
@@ -581,11 +581,11 @@ class ConnectionState:
 
     # The response, where it is not the driver that reads it.
 
-    def new_response(self, number: int = 1, *, stream: bool = False) -> Any:
-        """What is fed with the bytes of the next response.
+    def new_response(self, command: bytes, *, stream: bool = False) -> Any:
+        """What is fed with the bytes of the response to a command.
 
         Args:
-            number: The sequence number of its first packet.
+            command: The command.
             stream: Its rows are taken as they come.
         """
         wanted = self.row_options
@@ -596,15 +596,21 @@ class ConnectionState:
             None if stream else wanted.most,
             self.codec.decoder_name == "compiled",
         )
-        return Response(options, number & 255, self.codec.cached_decoder)
+        if type(command) is commands.Batch:
+            return BatchResponse(options)
+        number = commands.query_packets(command) & 255
+        return Response(options, number, self.codec.cached_decoder)
 
     def apply_response(self, response: Any) -> None:
         """Keep what a response, whole or not, says of the session."""
         self.codec.cached_decoder = response.cached_decoder
         if response.server_status is not None:
             self.server_status = response.server_status
-        if response.state_changed:
-            self.dirty = True
+        for change in response.changes:
+            if change is None:
+                self.dirty = True
+            else:
+                self.record_change(change)
         # the server has sent something unasked, as it does when it shuts down
         if response.rest:
             self.abort()
@@ -734,7 +740,7 @@ class ConnectionState:
                 raise _not_as_new("the session's roles are not those of a new session")
         elif isinstance(last, BaseException):
             raise last
-        elif last.state_changed or (last.server_status or 0) & session_setup.STATE_CHANGED:
+        elif last.changes or (last.server_status or 0) & session_setup.STATE_CHANGED:
             raise _not_as_new("a statement changed the session and did not report it")
         self.wire = WireState.IDLE
         self.has_diagnostics = False

@@ -12,6 +12,7 @@ from pymysql.constants import CR, SERVER_STATUS
 
 from .. import errors
 from ..results import ResultSet
+from . import commands
 from .row_decoder import Malformed, RowDecoder, row_decoder_of, skip_rows
 
 #: The statement changed tracked session state; MariaDB also sets it after rows.
@@ -137,7 +138,8 @@ class Response:
         cached_decoder: The decoder of the last result with columns.
         server_status: The status flags of the last OK packet.
         message: The message and session state of the last OK packet; None after rows.
-        state_changed: The packet after the rows reports a changed session state.
+        changes: For each result but the last OK packet that reports a changed session
+            state: what it says of it, or None after rows, where it says nothing more.
         complete: The whole response has been received.
         rest: Data that was received after it.
         failure: The error of a stream, raised after the rows before it are taken.
@@ -145,7 +147,8 @@ class Response:
 
     server_status: Optional[int] = None
     message: Optional[bytes] = None
-    complete = state_changed = False
+    complete = False
+    changes: Tuple[Optional[bytes], ...] = ()
     rest = b""
     failure: Optional[pymysql.err.MySQLError] = None
     _more = False  # another result follows
@@ -473,11 +476,14 @@ class Response:
         self.server_status, warnings = _two_numbers(payload, position)
         self.message = payload[position + 4 :]
         self._more = self.server_status & _MORE_RESULTS != 0
+        if self._more and self.server_status & SERVER_SESSION_STATE_CHANGED:
+            self.changes = (*self.changes, self.message)
         self.results.append(ResultSet([], (), affected, insert_id, warnings))
 
     def _fail(self, payload: bytes) -> None:
         """An error packet, which ends the response."""
         self._error = _server_error(payload)
+        self._error.completed = len(self.results)  # type: ignore[attr-defined]
         self._more = False
 
     def _part_of_a_huge_row(self, payload: bytes) -> None:
@@ -501,7 +507,8 @@ class Response:
         if len(payload) < 5 or payload[0] != 254:
             raise Malformed("what comes after the last row is not its end")
         warnings, status = _two_numbers(payload, 1)
-        self.state_changed = status & SERVER_SESSION_STATE_CHANGED != 0
+        if status & SERVER_SESSION_STATE_CHANGED:
+            self.changes = (*self.changes, None)
         self.results.append(ResultSet(rows, names, len(rows), 0, warnings))
         self._more = status & _MORE_RESULTS != 0
 
@@ -555,6 +562,59 @@ class Responses:
             self._current = self._new_response()
             if not data:
                 return False
+
+
+class BatchResponse:
+    """The response to a ``Batch``, with the attributes of a ``Response``.
+
+    Args:
+        options: What is wanted of it.
+    """
+
+    def __init__(self, options: ResponseOptions) -> None:
+        self._responses = Responses(commands.BATCH_COMMANDS, lambda: Response(options))
+        self._answer = Response(options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._answer, name)
+
+    @property
+    def rest(self) -> bytes:
+        """Data that was received after the response."""
+        return self._responses.rest
+
+    def feed(self, data: bytes) -> bool:
+        """Process received data.
+
+        Args:
+            data: The received bytes, split anywhere.
+
+        Returns:
+            True when the response is complete.
+
+        Raises:
+            BatchRefused: The server takes no batches, and did nothing.
+            pymysql.err.MySQLError: As ``Response.feed``. ``completed`` is the number of
+                statements before the one that failed.
+        """
+        if not self._responses.feed(data):
+            return False
+        allowed, answer, _ = self._responses.answers
+        if isinstance(answer, Response):
+            self._answer = answer
+            return True
+        if isinstance(allowed, pymysql.err.MySQLError) and not completed(answer):
+            raise BatchRefused(*answer.args)
+        raise answer
+
+
+class BatchRefused(pymysql.err.ProgrammingError):
+    """The server takes one statement in a command."""
+
+
+def completed(error: BaseException) -> int:
+    """Return the number of results that the server sent before an error."""
+    return int(getattr(error, "completed", 0))
 
 
 def _number_at(payload: bytes, position: int) -> Tuple[int, int]:

@@ -9,9 +9,11 @@ import pymysql.err
 
 from .. import error_codes, errors
 from ..observability.query_call import ObservedCall
-from ..results import CallResult
+from ..results import CallResult, ResultSet
 from ..sql import bulk, classify, identifiers, literals, parameters
+from .commands import Batch
 from .exchange import LONG_STATEMENT, Exchange, TextEncoding
+from .response import BatchRefused
 
 _OWN_SESSION = "connection(), which is one session for the whole of its block"
 #: The alternative to a statement that affects only its session, by its first word.
@@ -196,7 +198,7 @@ class PacketLimit(Statement):
 
 
 class Bulk(Statement):
-    """A chunk of rows of one INSERT.
+    """A chunk of rows of one statement.
 
     Args:
         chunk: The rows.
@@ -214,11 +216,33 @@ class Bulk(Statement):
         self.is_long = len(self.text) >= LONG_STATEMENT
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
-        """Yield the statement of the chunk; return its result sets."""
+        """Yield the statement of the chunk, or its statements together; return the
+        result sets.
+        """
+        escapes = text_encoding.backslash_escapes
         text = self.text
-        if text_encoding.backslash_escapes is not self._escapes:
-            text = self._chunk.text(backslash_escapes=text_encoding.backslash_escapes)
-        return (yield text_encoding.encode(text))
+        if escapes is not self._escapes:
+            text = self._chunk.text(backslash_escapes=escapes)
+        command = text_encoding.encode(text)
+        if len(self._chunk.texts) == 1 or not self._chunk.is_batch:
+            return (yield command)
+        try:
+            return (yield Batch(command))
+        except BatchRefused:
+            rows = self._chunk.rows(backslash_escapes=escapes)
+            return (yield from _one_by_one([text_encoding.encode(row) for row in rows]))
+
+
+def _one_by_one(statements: Sequence[bytes]) -> Exchange:
+    """Yield statements; return the result sets of all."""
+    results: List[ResultSet] = []
+    for statement in statements:
+        try:
+            results += yield statement
+        except pymysql.err.MySQLError as error:
+            error.completed = len(results)  # type: ignore[attr-defined]
+            raise
+    return results
 
 
 # The format of a date, a time or both, including negative times.

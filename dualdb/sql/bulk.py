@@ -1,4 +1,6 @@
-"""Splitting the rows of an INSERT into statements that fit max_allowed_packet."""
+"""Splitting many rows into commands that fit max_allowed_packet: an INSERT of several
+rows, or several statements.
+"""
 
 import re
 from typing import List, NamedTuple, Optional, Tuple
@@ -24,6 +26,30 @@ _NOT_BULK = re.compile(r"['\"`#]|--|/\*")
 
 # Each row would see the one before.
 _ROW_BY_ROW = re.compile(r"(?i)\b(?:LAST_INSERT_ID|ROW_COUNT|FOUND_ROWS|SELECT)\b|@")
+
+
+#: The most statements of a command. More are hardly faster, and the server's answers
+#: must fit into the buffers of the connection while the command is still being sent.
+MOST_STATEMENTS = 256
+#: On a line of its own, because a statement may end with a comment.
+_SEPARATOR = "\n;\n"
+_BATCHED = re.compile(r"(?is)\s*(?:INSERT|REPLACE|UPDATE|DELETE)\b[^;]*")
+
+
+def can_be_batched(sql: str) -> bool:
+    """Return whether a statement can be sent together with others.
+
+    It must be certain where it ends, and that it is one. Only statements that give one
+    result each are.
+
+    Example:
+        >>> can_be_batched("UPDATE t SET a = 'x;y' WHERE id = %s")
+        True
+        >>> can_be_batched("UPDATE t SET a = 1; DROP TABLE t")
+        False
+    """
+    masked = lexer.masked(sql)
+    return "\\" not in sql and not _NOT_BULK.search(masked) and bool(_BATCHED.fullmatch(masked))
 
 
 class _Parts(NamedTuple):
@@ -55,8 +81,7 @@ def _parts(sql: str) -> Optional[_Parts]:
 
 
 class Chunk(NamedTuple):
-    """Rows that one statement inserts.
-
+    """Rows that one command writes.
 
     Attributes:
         sql: The statement, with its placeholders.
@@ -64,15 +89,17 @@ class Chunk(NamedTuple):
             there.
         plain: The rows as SQL, for sessions without them (NO_BACKSLASH_ESCAPES).
         first: The number of its first row, counted from 0 over all chunks.
+        is_batch: Each row has a statement of its own.
     """
 
     sql: str
     texts: Tuple[Optional[str], ...]
     plain: Tuple[Optional[str], ...]
     first: int
+    is_batch: bool = False
 
     def text(self, *, backslash_escapes: bool = True) -> str:
-        """Return the statement with its rows.
+        """Return the statement with its rows, or the statements.
 
         Args:
             backslash_escapes: The style of the session.
@@ -80,7 +107,14 @@ class Chunk(NamedTuple):
         Raises:
             ParameterError: A row is invalid in this style.
         """
+        rows = self.rows(backslash_escapes=backslash_escapes)
+        if self.is_batch:
+            return _SEPARATOR.join(rows)
         head, _, tail = _parts(self.sql) or ("", self.sql, "")
+        return head + ",".join(rows) + tail
+
+    def rows(self, *, backslash_escapes: bool = True) -> List[str]:
+        """Return its rows as SQL; see ``text``."""
         rows: List[str] = []
         for row in self.texts if backslash_escapes else self.plain:
             if row is None:
@@ -88,15 +122,16 @@ class Chunk(NamedTuple):
                     "a placeholder is within quotes in the literal style of this session"
                 )
             rows.append(row)
-        return head + ",".join(rows) + tail
+        return rows
 
 
 class Chunks:
     """Groups rows into chunks.
 
-    Rows of an ``INSERT ... VALUES (%s, ...)`` are grouped up to the limits; rows of
-    other statements are chunks of one. A row that exceeds the limit alone is a chunk,
-    which the server may reject.
+    Rows of an ``INSERT ... VALUES (%s, ...)`` are one statement, and other statements
+    that write rows are sent together, both up to the limits; rows of any other
+    statement are chunks of one. A row that exceeds the limit alone is a chunk, which
+    the server may reject.
 
     Args:
         sql: The statement for one row.
@@ -111,7 +146,11 @@ class Chunks:
         parts = _parts(sql) if isinstance(sql, str) else None
         head, self._template, tail = parts or ("", sql, "")
         self._sql = sql
-        self._most_rows = most_rows if parts else 1
+        self._is_batch = parts is None and isinstance(sql, str) and can_be_batched(sql)
+        self._most_rows = most_rows
+        self._gap = len(_SEPARATOR if self._is_batch else ",")
+        if parts is None:
+            self._most_rows = min(most_rows, MOST_STATEMENTS) if self._is_batch else 1
         self._room = most_bytes - len(head + tail) * 4
         self._style = style
         self._texts: List[Optional[str]] = []
@@ -141,7 +180,9 @@ class Chunks:
             other = self._in_the_other_style(params) if "\\" in text else text
         except ParameterError as error:
             raise ParameterError(f"row {number}: {error.args[0]}") from error.__cause__
-        length = (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) + 1
+        length = (
+            len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        ) + len(_SEPARATOR)
         full = None
         if len(self._texts) >= self._most_rows or self._size + length > self._room:
             full = self.rest()
@@ -164,7 +205,9 @@ class Chunks:
         """Remove and return the chunk of the remaining rows; None if there are none."""
         if not self._texts:
             return None
-        chunk = Chunk(self._sql, tuple(self._texts), tuple(self._plain), self._first)
+        chunk = Chunk(
+            self._sql, tuple(self._texts), tuple(self._plain), self._first, self._is_batch
+        )
         self._first += len(self._texts)
         self._texts = []
         self._plain = []

@@ -268,7 +268,7 @@ class Connection(
             TooManyRows: There are more than ``row_options`` allow.
             pymysql.err.MySQLError: The server's error, or the connection is lost.
         """
-        if not self.uses_own_decoder:
+        if not self.uses_own_decoder and type(command) is not commands.Batch:
             return self._run_by_driver(command, until)
         self.send(command, until)
         response = self.receive_response()
@@ -292,7 +292,7 @@ class Connection(
         transport = self._begin(until)
         try:
             self._send(transport, command)
-            self.codec.response = self.new_response(commands.query_packets(command))
+            self.codec.response = self.new_response(command)
         except BaseException as error:
             raise self._failed(error) from None
 
@@ -356,8 +356,10 @@ class Connection(
     def _send(self, transport: Transport, command: bytes) -> None:
         if self._result is not None:
             self._finish_cursor()
-        transport.send(commands.query(command))
+        transport.send(commands.encode(command))
         self._written = self.sent = True
+        if type(command) is commands.Batch:
+            transport.send(commands.END_OF_BATCH)
 
     def _finish_cursor(self) -> None:
         """Read the answers that a cursor has left."""
@@ -434,8 +436,7 @@ class Connection(
                 self._ask_driver(transport, command, unbuffered=True)
                 return results.column_names(getattr(self._result, "fields", ()))
             self._send(transport, command)
-            number = commands.query_packets(command)
-            self.codec.response = self.new_response(number, stream=True)
+            self.codec.response = self.new_response(command, stream=True)
             while self.codec.response.names is None:
                 self.codec.response.feed_stream(transport.receive())
             names: Sequence[str] = self.codec.response.names

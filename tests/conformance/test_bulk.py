@@ -7,7 +7,7 @@ import pytest
 from database_servers import Databases
 from io_kinds import IO
 
-from dualdb import IntegrityError, ParameterError
+from dualdb import IntegrityError, ParameterError, ProgrammingError
 from dualdb.results import RowCount
 
 INSERT = "INSERT INTO bulk (id, text) VALUES (%s, %s)"
@@ -94,6 +94,74 @@ def test_other_statements_are_sent_row_by_row(db: Any, io: IO, table: Any) -> No
         "b",
         "d",
     ]
+
+
+UPDATE = "UPDATE bulk SET text = CONCAT(text, %s) WHERE id = %s"
+
+
+def texts(databases: Databases) -> List[str]:
+    rows = databases.run(1, "SELECT text FROM bulk ORDER BY id")
+    return [row["text"] for row in rows]
+
+
+def test_updates_and_deletes_are_sent_together(db: Any, io: IO, table: Any) -> None:
+    progress: List[int] = []
+    ids = range(600)
+    io(db.shard(1).executemany(INSERT, [(number, "it's;") for number in ids]))
+    rows = [("it's \\; -- DROP", number) for number in ids]
+    response = io(db.shard(1).executemany(UPDATE, rows, progress=progress.append))
+    assert (response, progress) == (600, [256, 512, 600])
+    assert set(texts(table)) == {"it's;it's \\; -- DROP"}
+    deleted = io(db.shard(1).executemany("DELETE FROM bulk WHERE id = %s", [(n,) for n in ids]))
+    assert (deleted, count(table)) == (600, 0)
+    doubled = "INSERT INTO bulk (id, text) SELECT %s, %s FROM DUAL"
+    written = io(db.shard(1).executemany(doubled, [(number, "x") for number in ids]))
+    assert (written, count(table)) == (600, 600)
+
+
+def test_the_row_whose_statement_failed_is_named(db: Any, io: IO, table: Any) -> None:
+    io(db.shard(1).executemany(INSERT, [(number, "a") for number in range(20)]))
+    move = "UPDATE bulk SET id = %s, text = 'b' WHERE id = %s"
+    rows = [(number + 100 if number != 7 else 8, number) for number in range(20)]
+    with pytest.raises(IntegrityError) as caught:
+        io(db.shard(1).executemany(move, rows))
+    assert (caught.value.rows, caught.value.errno) == ((7, 7), 1062)
+    assert texts(table) == ["a"] * 13 + ["b"] * 7, "what came before it has been written"
+    with pytest.raises(IntegrityError) as caught:
+        io(db.shard(1).executemany(move, rows[7:], chunk_rows=3))
+    assert (caught.value.rows, count(table)) == ((0, 0), 20)
+
+
+def test_statements_together_in_a_transaction(db: Any, io: IO, table: Any) -> None:
+    io(db.shard(1).executemany(INSERT, [(number, "a") for number in range(20)]))
+    rows = [("b", number) for number in range(20)]
+    move = "UPDATE bulk SET id = %s WHERE id = %s"
+    with io.entered(db.shard(1).transaction()) as tx:
+        assert io(tx.executemany(UPDATE, rows)) == 20
+        with pytest.raises(IntegrityError) as caught:
+            io(tx.executemany(move, [(50, 1), (3, 2), (51, 3)]))
+        assert caught.value.rows == (1, 1)
+        assert io(tx.query_value("SELECT GROUP_CONCAT(id) FROM bulk WHERE id > 18")) == "19,50"
+        assert set(texts(table)) == {"a"}
+    assert set(texts(table)) == {"ab"}
+
+
+@pytest.mark.parametrize("row_decoder", ["auto", "driver"])
+def test_a_session_takes_several_statements_in_no_other_command(
+    databases: Databases, io: IO, table: Any, row_decoder: Any
+) -> None:
+    client = io.Client(databases.config_of(1, pool_size=1, row_decoder=row_decoder))
+    io(client.executemany(INSERT, [(1, "a"), (2, "b")]))
+    assert io(client.executemany(UPDATE, [("c", 1), ("d", 2)])) == 2
+    for sql in ("SELECT 1; SELECT 2", "DELETE FROM bulk; DELETE FROM bulk"):
+        with pytest.raises(ProgrammingError) as caught:
+            io(client.query(sql))
+        assert caught.value.errno == 1064
+    with pytest.raises(ProgrammingError):
+        io(client.executemany("UPDATE bulk SET text = %s; DELETE FROM bulk", [("a",), ("b",)]))
+    assert texts(table) == ["ac", "bd"]
+    assert client.stats().opened == 1
+    io(client.close_pool())
 
 
 def test_rows_and_progress_may_be_awaited_in_asyncio(db: Any, io: IO, table: Any) -> None:

@@ -167,6 +167,24 @@ def test_a_transaction_with_a_commit_marker_is_never_in_doubt(
     assert sum(isinstance(error, TransactionAborted) for error in errors) >= len("COMMIT")
 
 
+def test_writes_that_are_sent_together(
+    client: Any, io: IO, databases: Databases, at_every_byte: Any
+) -> None:
+    # which cannot be one statement
+    insert = "INSERT INTO trades (user_id, symbol, qty) SELECT %s, 'A', 1 FROM DUAL"
+
+    def work(number: int) -> Any:
+        return io(client.executemany(insert, [(number,), (number + 1_000_000,)]))
+
+    outcomes = at_every_byte("cut", work)
+    rows = held(databases)
+    check(outcomes, [row for row in rows if row < 1_000_000], 2, OutcomeUnknown)
+    check(outcomes, [row - 1_000_000 for row in rows if row > 1_000_000], 2, OutcomeUnknown)
+    unknown = [outcome for outcome in outcomes if isinstance(outcome, OutcomeUnknown)]
+    assert {outcome.rows for outcome in unknown} == {(0, 1)}
+    assert outcomes[-1] == 2
+
+
 def test_a_read(client: Any, io: IO, databases: Databases, at_every_byte: Any) -> None:
     databases.run(1, "INSERT INTO trades (user_id, symbol, qty) VALUES (7, 'A', 1)")
     outcomes = at_every_byte(

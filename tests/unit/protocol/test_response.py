@@ -191,7 +191,7 @@ def told(outcome: Tuple[bool, Any]) -> Tuple[bool, Any]:
     if not well:
         return False, (type(response), response.args[0])
     sets = [(kinds([map(repr, each.rows)]), each[1:]) for each in response.results]
-    return True, (sets, response.server_status, response.message, response.state_changed)
+    return True, (sets, response.server_status, response.message, response.changes)
 
 
 def outcome(read: Any) -> Tuple[bool, Any]:

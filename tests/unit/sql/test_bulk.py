@@ -56,14 +56,33 @@ def chunks(sql: str, rows: Any, most_rows: int, most_bytes: int) -> Iterator[Chu
                 "INSERT INTO t (b, a) VALUES (%s /* 1) as given */, 'x')",
                 "INSERT INTO t (b, a) VALUES (%s, 'x' -- a) as b\n)",
                 "INSERT INTO t VALUES (%s, ') as \\')",
+                "UPDATE t SET a = %s; DROP TABLE t",
+                "UPDATE t SET a = %s -- of b",
+                "UPDATE t SET a = %s, b = 'x",
+                "UPDATE t SET a = %s, b = '\\\\'",
+                "/* of b */ UPDATE t SET a = %s",
+                "ALTER TABLE t ADD a INT DEFAULT %s",
+            )
+        ],
+        *[
+            (
+                sql,
+                [(1,), (2,), (3,)],
+                [
+                    sql.replace("%s", "1") + "\n;\n" + sql.replace("%s", "2"),
+                    sql.replace("%s", "3"),
+                ],
+            )
+            for sql in (
                 "INSERT INTO t VALUES (%s, LAST_INSERT_ID())",
                 "INSERT INTO t VALUES (%s, (SELECT 1 FROM s))",
                 "INSERT INTO t VALUES (%s, @last)",
                 "INSERT INTO t SELECT 5 UNION VALUES (%s)",
                 "INSERT INTO t VALUES (%s), (7)",
+                "UPDATE t SET a = 'b;c', `d;e` = %s",
+                " delete FROM t WHERE a = %s",
             )
         ],
-        ("UPDATE t SET a = %s", [(1,), (2,)], ["UPDATE t SET a = 1", "UPDATE t SET a = 2"]),
         ("CALL p(%s)", [], []),
     ],
 )
