@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import random
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, Generator, Iterator, List, Optional
 
 import pytest
 from apis import APIS, Verbs
@@ -14,6 +14,9 @@ from hostile_servers import CORE, FAILING, SETTINGS
 from io_kinds import IO, IO_KINDS
 
 from dualdb.execution import retry
+
+#: The test has failed, so that it has not closed what it opened.
+FAILED = pytest.StashKey[bool]()
 
 #: A file system in memory, and how many bytes of it must be free to be used.
 MEMORY = "/dev/shm"
@@ -119,10 +122,20 @@ def databases(server_settings: Optional[Databases], request: pytest.FixtureReque
     return databases
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, Any]:
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
 @pytest.fixture(params=list(IO_KINDS))
 def io(request: pytest.FixtureRequest) -> Iterator[IO]:
     made = IO_KINDS[request.param]()
     yield made
+    if request.node.stash.get(FAILED, False):
+        made.close_what_is_open()
     made.close()
 
 

@@ -4,6 +4,7 @@ whichever way the implementation makes it.
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import signal
 import threading
@@ -126,6 +127,17 @@ class IO(ABC):
         become true in time.
         """
         return wait_for(condition, seconds, every=every, sleep=self.sleep)
+
+    def close_what_is_open(self) -> None:
+        """Close what a test that failed has left open: its connections would be
+        complained of in a later test, where they are collected.
+        """
+        for each in gc.get_objects():
+            with contextlib.suppress(Exception):
+                if type(each) is self.Service:
+                    self(each.close_service(timeout=0))
+                elif type(each) is self.Client and not each.pool.closed:
+                    self(each.close_pool(timeout=0))
 
     @abstractmethod
     def close(self) -> None:
@@ -389,7 +401,9 @@ class AsyncIO(IO):
     def close(self) -> None:
         self(None)
         self._in_loop(self._caller)
-        left = [task for task in asyncio.all_tasks(self.loop) if not task.done()]
+        left = asyncio.all_tasks(self.loop)
+        if left:  # what ends by itself may need a moment
+            _, left = self._in_loop(asyncio.wait(left, timeout=5.0))
         assert not left, f"tasks were left behind: {left}"
         self._in_loop(asyncio.sleep(0))
         self._in_loop(self.loop.shutdown_asyncgens())

@@ -130,15 +130,15 @@ def test_life_and_health_are_over_in_time_too(databases: Databases, io: IO) -> N
 
 @pytest.mark.slow
 def test_waiting_for_a_connection_counts(client: Any, io: IO) -> None:
-    def late_query() -> Any:
-        yield io.pause(0.2)
-        return (yield client.query("SELECT 1", timeout=0.2))
-
-    outcomes = io.concurrently(
-        [lambda: client.query("SELECT SLEEP(1)")] * 2 + [io.function(late_query)]
-    )
-    assert isinstance(outcomes[2], DeadlineExceeded), outcomes
-    assert outcomes[2].sent is False
+    streams = [client.stream("SELECT 1 UNION SELECT 2") for _ in range(2)]
+    for stream in streams:
+        io.next_row(stream)
+    with pytest.raises(DeadlineExceeded) as caught:
+        io(client.query("SELECT 1", timeout=0.2))
+    assert caught.value.sent is False
+    for stream in streams:
+        io.collect(stream)
+    assert io(client.query_value("SELECT 7", timeout=5.0)) == 7
 
 
 def test_a_deadline_that_has_passed_sends_nothing(
@@ -195,9 +195,7 @@ def test_silence_beyond_read_timeout_is_ended_too(databases: Databases, io: IO) 
 
 @pytest.mark.slow
 def test_what_was_given_up_never_exceeds_the_pool_s_limit(databases: Databases, io: IO) -> None:
-    """Each given-up session keeps its place until it has been ended: the server sees at
-    most one connection more, which ends them.
-    """
+    """Each given-up session keeps its place until it has been ended."""
     user = "dualdb_counted"
     databases.run(
         1,
@@ -210,18 +208,16 @@ def test_what_was_given_up_never_exceeds_the_pool_s_limit(databases: Databases, 
             1, pool_size=2, max_overflow=1, user=user, password="x", pool_timeout=20.0
         )
     )
+    # A connection that was given up while it was made may still be set up there.
+    working = (
+        "SELECT COUNT(*) FROM information_schema.processlist "
+        f"WHERE user = '{user}' AND info LIKE '%SLEEP(30)%' AND command <> 'Killed'"
+    )
     most = 0
     for _ in range(5):
         io.concurrently([lambda: client.query("SELECT SLEEP(30)", timeout=0.1)] * 6)
-        most = max(
-            most,
-            databases.value(
-                1,
-                "SELECT COUNT(*) FROM information_schema.processlist "
-                f"WHERE user = '{user}' AND command <> 'Killed'",
-            ),
-        )
-    assert most <= 4
+        most = max(most, databases.value(1, working))
+    assert most <= 3
     io.wait_for(lambda: sleepers(databases) == 0)
     io(client.close_pool())
     databases.run(1, f"DROP USER {user}")
