@@ -1,6 +1,7 @@
 """Plans performed by tasks."""
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
@@ -156,6 +157,23 @@ async def _prune_idle(step: steps.PruneIdle) -> None:
         client.pool.prune_idle()
 
 
+async def _await_signal(step: steps.AwaitSignal) -> None:
+    loop = asyncio.get_running_loop()
+    signal: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_set_done, signal)
+
+    step.subscribe(wake)
+    await asyncio.wait({signal}, timeout=step.seconds)
+
+
+def _set_done(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 async def _resize(step: steps.Resize) -> None:
     step.client.config = step.config
     step.client.pool.resize(step.config)
@@ -236,6 +254,7 @@ HANDLERS: Dict[type, Callable[[Any], Awaitable[Any]]] = {
     steps.Open: _open,
     steps.PruneIdle: _prune_idle,
     steps.Resize: _resize,
+    steps.AwaitSignal: _await_signal,
     steps.RunBlock: _run_block,
     steps.RunPlan: _run_inner,
     steps.RunWithin: _run_within,

@@ -17,6 +17,7 @@ from ..topology import routing
 from . import keys as key_types
 from . import placement, tables
 from .cache import Entry, KeyCache, split
+from .flights import Flight, Flights
 from .keys import KeyColumn, StoredKey
 from .sources import HashBuckets, KeyFunction, LookupTable, Source
 
@@ -29,6 +30,10 @@ PLACE_ATTEMPTS = 10
 #: Seconds that the number of keys of each shard is used before it is counted again;
 #: what this process has placed since is added.
 COUNTS_INTERVAL = 10.0
+
+#: Seconds that a caller waits for another caller's lookup of the same key before it
+#: looks for itself.
+JOIN_SECONDS = 1.0
 
 #: ER_TABLEACCESS_DENIED_ERROR, also for a table that does not exist.
 TABLE_ACCESS_DENIED = 1142
@@ -78,6 +83,7 @@ class KeyDirectory:
         self._environment = environment
         self._clock = clock
         self.cache = self._new_cache()
+        self._flights = Flights()
         self._rotation = placement.Rotation()
         self._column: Optional[KeyColumn] = None
         self._unique = False
@@ -88,6 +94,7 @@ class KeyDirectory:
     def forked(self) -> None:
         """As in a process where no other thread holds a lock."""
         self.cache.forked()
+        self._flights.forked()
         self._rotation.forked()
 
     def _new_cache(self) -> KeyCache:
@@ -159,8 +166,10 @@ class KeyDirectory:
         names = {key: self.cached_as(key) for key in keys}
         wanted = dict.fromkeys(names.values())
         known, missing = ({}, list(wanted)) if fresh else split(self.cache, wanted)
-        if missing:
+        if fresh:
             known.update((yield from self._fetch(missing, until)))
+        elif missing:
+            known.update((yield from self._fetch_together(missing, until)))
         return {key: known[name] for key, name in names.items()}
 
     def require(
@@ -178,6 +187,37 @@ class KeyDirectory:
                 raise key_not_found(key, self.where)
             required[key] = shard_id
         return required
+
+    def _fetch_together(
+        self, missing: List[Any], until: Optional[float]
+    ) -> steps.Plan[Dict[Any, Optional[int]]]:
+        """Look keys up, but wait for those that another caller looks up already."""
+        flight = Flight(self.cache.version)
+        others = self._flights.join(missing, flight)
+        joined = {key for keys in others.values() for key in keys}
+        own = [key for key in missing if key not in joined]
+        try:
+            # another caller's lookup may have ended since the cache was asked
+            found, absent = split(self.cache, own)
+            if absent:
+                found.update((yield from self._fetch(absent, until)))
+            flight.found = dict(found)
+        finally:
+            self._flights.land(flight, own)
+        for other, keys in others.items():
+            left = self._patience(until)
+            yield steps.AwaitSignal(other.on_end, left)
+            if other.found is None:
+                found.update((yield from self._fetch(keys, until)))
+            else:
+                found.update({key: other.found[key] for key in keys})
+        return found
+
+    @staticmethod
+    def _patience(until: Optional[float]) -> float:
+        if until is None:
+            return JOIN_SECONDS
+        return min(JOIN_SECONDS, max(0.0, until - time.monotonic()))
 
     def _fetch(
         self, missing: List[Any], until: Optional[float]

@@ -318,6 +318,19 @@ class CallUser(NamedTuple):
     argument: Any
 
 
+class AwaitSignal(NamedTuple):
+    """Wait for another caller of the same process.
+
+    Attributes:
+        subscribe: Is given a function, and calls it once, from any thread, when the
+            wait is over.
+        seconds: How long to wait at most.
+    """
+
+    subscribe: Callable[[Callable[[], None]], None]
+    seconds: float
+
+
 class Spawn(NamedTuple):
     """Run a plan in the background until it ends or the service is closed."""
 
@@ -355,7 +368,7 @@ class StopBackground(NamedTuple):
 Step = Union[
     Execute, Sleep, Connect, AwaitPermit, Open, CheckOut, Close, AbortInUse, WaitForKills,
     WaitUnused, PruneIdle, Resize, Gather, RunWithin, FetchRow, RunPlan, RunBlock, AwaitUser,
-    CallUser, Spawn, Exclusive, CallHooks, StopBackground, EnterBlock,
+    CallUser, AwaitSignal, Spawn, Exclusive, CallHooks, StopBackground, EnterBlock,
 ]  # fmt: skip
 
 

@@ -128,6 +128,12 @@ def _prune_idle(step: steps.PruneIdle) -> None:
         client.pool.prune_idle()
 
 
+def _await_signal(step: steps.AwaitSignal) -> None:
+    signal = threading.Event()
+    step.subscribe(signal.set)
+    signal.wait(step.seconds)
+
+
 def _resize(step: steps.Resize) -> None:
     step.client.config = step.config
     step.client.pool.resize(step.config)
@@ -195,6 +201,7 @@ HANDLERS: Dict[type, Callable[[Any], Any]] = {
     steps.Open: _open,
     steps.PruneIdle: _prune_idle,
     steps.Resize: _resize,
+    steps.AwaitSignal: _await_signal,
     steps.RunBlock: _run_block,
     steps.RunPlan: _run_inner,
     steps.RunWithin: _run_within,

@@ -733,3 +733,47 @@ def test_a_target_knows_which_database_it_is(
         _ = target.shard_id
     assert io(target.query_value("SELECT 1")) == 1
     assert (target.shard_id, target.name) == (1, "shard 1")
+
+
+# Callers who miss the same keys at the same time.
+
+
+@pytest.mark.parametrize("key", [2, 77])
+def test_callers_who_miss_a_key_at_once_share_one_lookup(
+    keyed: Any, mapping: Any, io: IO, key: int
+) -> None:
+    io(keyed.directory.get(1))  # the type of the key column is known
+    with Lookups(mapping) as lookups:
+        outcomes = io.concurrently([lambda: keyed.directory.get(key)] * 50)
+        assert outcomes == [2 if key == 2 else None] * 50
+        assert lookups.count == 1
+
+
+def test_a_batch_looks_up_what_nobody_else_does(keyed: Any, mapping: Any, io: IO) -> None:
+    io(keyed.directory.get(7))
+    calls = [lambda: keyed.directory.get(1), lambda: keyed.directory.get(2)]
+    calls += [lambda: keyed.keys([1, 2, 3]).query(SELECT)] * 4
+    with Lookups(mapping) as lookups:
+        outcomes = io.concurrently(calls)
+        assert outcomes[:2] == [1, 2]
+        assert [len(each) for each in outcomes[2:]] == [2] * 4, "two shards each"
+        assert lookups.count <= 3
+
+
+def test_who_waits_for_a_lookup_that_fails_looks_for_itself(
+    open_service: Callable[..., Any], io: IO
+) -> None:
+    calls: List[Any] = []
+    began = threading.Event()
+
+    def shards_of(keys: List[Any]) -> List[int]:
+        calls.append(keys)
+        if len(calls) == 1:
+            began.wait(0.2)
+            raise KeyError("for one caller alone")
+        return [2 for _ in keys]
+
+    db = open_service(directory=KeyFunction(shards_of, batched=True, ttl=60.0))
+    outcomes = io.concurrently([lambda: db.key(5).query_value("SELECT 1")] * 8)
+    assert sum(isinstance(each, KeyError) for each in outcomes) == 1
+    assert sorted(str(each) for each in outcomes if not isinstance(each, KeyError)) == ["1"] * 7

@@ -54,7 +54,7 @@ class Commands:
             "PYTHONPATH": str(ROOT),
         }
 
-    def _begin(self, *arguments: str) -> "subprocess.Popen[str]":
+    def begin(self, *arguments: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, "-m", "dualdb", *arguments],
             env=self._environ,
@@ -66,7 +66,7 @@ class Commands:
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         """What a command that must end with this exit code writes with ``--json``."""
-        with self._begin(*arguments, "--json") as process:
+        with self.begin(*arguments, "--json") as process:
             output, said = process.communicate(timeout=120)
         assert process.returncode == code, (output, said)
         return json.loads(output)
@@ -74,7 +74,7 @@ class Commands:
     @contextlib.contextmanager
     def killed(self, *arguments: str) -> Iterator[None]:
         """A command that runs, and is killed at the end of the block."""
-        with self._begin(*arguments) as process:
+        with self.begin(*arguments) as process:
             try:
                 yield
                 assert process.poll() is None, process.communicate()
@@ -152,3 +152,28 @@ def test_a_job_goes_on_where_its_last_step_ended(commands: Commands) -> None:
     assert done["epoch"] == left["epoch"] + 1
     rows = commands.sandbox.run("global", performed)
     assert [each["position"] for each in rows] == [0, 1, 2, 2, 3]
+
+
+def test_a_running_job_is_paused_throttled_and_resumed_from_outside(commands: Commands) -> None:
+    commands.sandbox.run(
+        "global",
+        "CREATE TABLE performed (position INT)",
+        "CREATE TABLE pause (stops INT)",
+        "INSERT INTO pause VALUES (1)",
+    )
+    run = ("jobs", "run", "backfill", "--function", "steps:step")
+    with commands.begin(*run, "--json") as process:
+        try:
+            performed = "SELECT 1 FROM performed"
+            wait_for(lambda: len(commands.sandbox.run("global", performed)) == 3, 60)
+            asked = commands.json("jobs", "pause", "backfill")
+            assert (asked["state"], asked["pause_requested"]) == ("running", True)
+        finally:
+            commands.sandbox.run("global", "UPDATE pause SET stops = 0")
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, "it was paused"
+    assert json.loads(output)["state"] == "paused"
+    assert commands.json("jobs", "throttle", "backfill", "0.05")["throttle"] == 0.05
+    assert commands.json("jobs", "resume", "backfill")["state"] == "ready"
+    done = commands.json(*run)
+    assert (done["state"], done["done"], done["throttle"]) == ("done", 4, 0.05)
