@@ -223,7 +223,7 @@ class Coordinator:
                 yield from self._finish_due(self.grace)
         except errors.Error as error:
             if not self._failing:
-                log.info("XA transactions are looked for later: %s", error)
+                log.info("XA transactions are looked for later: %s", error, extra=about("xa_later"))
             self._failing = True
         else:
             self._failing = False
@@ -282,7 +282,7 @@ class Coordinator:
         ended = yield from self._finish(found, set(self._left))
         for gtrid in [*self._left]:
             asked = all(shard_id in found.prepared for shard_id in self._left[gtrid])
-            if gtrid in ended or (asked and gtrid not in found.gtrids):
+            if asked and (gtrid in ended or gtrid not in found.gtrids):
                 del self._left[gtrid]
 
     def _sweep(self, period: float) -> steps.Plan[None]:

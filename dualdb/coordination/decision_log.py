@@ -191,7 +191,7 @@ class DecisionLog:
         condition = "WHERE decision = 'commit' " if committed else ""
         try:
             rows = yield from self._rows(
-                "SELECT gtrid, decision, parts, TIMESTAMPDIFF(SECOND, at, NOW()) AS age "
+                "SELECT gtrid, decision, parts, UNIX_TIMESTAMP() - UNIX_TIMESTAMP(at) AS age "
                 f"FROM {self._decisions} {condition}ORDER BY at LIMIT {BATCH}",
                 until,
             )
