@@ -72,6 +72,15 @@ CORE: Dict[str, FrozenSet[str]] = {
     ),
     "test_locks.py": frozenset({"test_it_is_held_inside_its_block_alone"}),
     "test_scatter.py": frozenset({"test_every_shard_is_asked_and_each_answer_is_its_own"}),
+    "test_xa.py": frozenset(
+        {
+            "test_it_commits_on_all",
+            "test_the_global_database_takes_part",
+            "test_nothing_is_left_of_a_block_that_fails",
+            "test_a_savepoint_is_rolled_back_alone",
+            "test_best_effort_commits_on_all",
+        }
+    ),
     "test_legacy.py": frozenset(
         {
             "test_what_each_method_gives",

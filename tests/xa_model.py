@@ -304,7 +304,10 @@ class World:
             self._add(self.global_, session, None, wrote=True)
 
     def _add(self, server: Server, session: Session, xid: Optional[Xid], *, wrote: bool) -> None:
-        self.parts.append(protocol.Part(PinnedExecutor(server, session), xid, wrote=wrote))
+        client: Any = server
+        connection: Any = session
+        executor = PinnedExecutor(client, connection)
+        self.parts.append(protocol.Part(executor, xid, wrote=wrote))
         if wrote:
             self.writers.append(server)
 

@@ -2,9 +2,10 @@
 
 import enum
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from .. import deadlines, error_codes, errors
+from ..protocol.statements import Call, Statement
 from ..protocol.transaction_commands import TransactionOptions, Verdict
 from . import membership
 from .time_limit import TimeLimit
@@ -191,7 +192,7 @@ class TransactionState:
         if self.is_open:
             self.status = Status.FAILED
 
-    def check_part(self, statement: Any) -> None:
+    def check_part(self, statement: Union[Statement, Call]) -> None:
         """Note what a statement means for a part of a transaction on several databases.
 
         Raises:

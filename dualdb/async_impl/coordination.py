@@ -1,6 +1,6 @@
 """Transactions on several databases, in asyncio."""
 
-from typing import Any, Optional
+from typing import Optional
 
 from ..blocks import ends_block
 from ..coordination.transaction import BaseDistributedTransaction, Branch
@@ -33,7 +33,7 @@ class DistributedTransaction(Tasks, BaseDistributedTransaction[PartTransaction])
 
     @ends_block
     async def __aexit__(
-        self, kind: Any, error: Optional[BaseException], trace: Any
+        self, kind: object, error: Optional[BaseException], trace: object
     ) -> Optional[bool]:
         if self._open:
             await self._run(self._finish(error))

@@ -1,6 +1,6 @@
 """``xa``: transactions on several databases that have not ended, seen and finished."""
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Literal, Optional
 
 import click
 
@@ -102,7 +102,7 @@ def recover(
 def resolve(
     current: State,
     gtrid: str,
-    decision: Any,
+    decision: Literal["commit", "abort"],
     force: bool,
     dry_run: bool,
     yes: bool,

@@ -2,12 +2,11 @@
 
 from typing import Any, Optional, Union
 
+from ..api.client import AnyClient
 from ..execution.detached import DetachedExecutor
+from ..protocol.connection_state import ConnectionState
 from ..protocol.exchange import LONG_STATEMENT
 from ..protocol.statements import Call, Statement
-from ..sql import classify
-
-_JUDGEMENT = classify.judge("DO 0")
 
 
 class Command(Statement):
@@ -18,11 +17,8 @@ class Command(Statement):
     __slots__ = ()
 
     def __init__(self, text: str) -> None:
+        super().__init__("DO 0")  # whose effects on the session are those of this one
         self.sql = self.text = text
-        self.params = self.observation = None
-        self.tuples = self._idempotent = self._read_only = self._by_style = False
-        self.max_rows = None
-        self.judgement = _JUDGEMENT
         self.is_long = len(text) >= LONG_STATEMENT
 
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
@@ -40,7 +36,7 @@ class PinnedExecutor(DetachedExecutor):
         connection: The connection.
     """
 
-    def __init__(self, client: Any, connection: Any) -> None:
+    def __init__(self, client: AnyClient, connection: ConnectionState) -> None:
         super().__init__(client)
         self.connection = connection
 

@@ -11,6 +11,7 @@ import weakref
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .. import deadlines, errors
+from ..api.client import AnyClient
 from ..execution import steps
 from ..execution.detached import DetachedExecutor
 from ..observability.logs import about
@@ -63,7 +64,7 @@ def why_no_xa(facts: Mapping[str, str]) -> Optional[str]:
     return None
 
 
-def read_facts(client: Any, until: Optional[float] = None) -> steps.Plan[Dict[str, str]]:
+def read_facts(client: AnyClient, until: Optional[float] = None) -> steps.Plan[Dict[str, str]]:
     """Read what ``why_no_xa`` needs."""
     results = yield steps.Execute(DetachedExecutor(client), Command(_FACTS), until)
     return {str(row["Variable_name"]): str(row["Value"]) for row in results[0].rows}
@@ -151,6 +152,7 @@ class Coordinator:
         self._sightings = Sightings(self.grace or 0.0, self._clock)
         self._next = self._next_forgetting = self._clock() + (self.grace or 0.0) / 2
         self._warned: Set[int] = set()
+        self._failing = False
 
     # For transactions.
 
@@ -172,7 +174,7 @@ class Coordinator:
                 "open there"
             ).with_context("global", sent=False)
 
-    def check_server(self, client: Any) -> steps.Plan[None]:
+    def check_server(self, client: AnyClient) -> steps.Plan[None]:
         """Check that a shard's server can take part.
 
         Raises:
@@ -215,15 +217,24 @@ class Coordinator:
 
     def tick(self) -> steps.Plan[None]:
         """Do what is due; called about once a second."""
-        yield from self.forget_finished()
-        if self.grace is None:
-            return
+        try:
+            yield from self.forget_finished()
+            if self.grace is not None:
+                yield from self._finish_due(self.grace)
+        except errors.Error as error:
+            if not self._failing:
+                log.info("XA transactions are looked for later: %s", error, extra=about("xa_later"))
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _finish_due(self, grace: float) -> steps.Plan[None]:
         if self._left:
             yield from self._finish_left()
         now = self._clock()
         if now >= self._next:
-            self._next = now + min(MAX_IDLE_PERIOD, max(1.0, self.grace / 2))
-            yield from self._sweep(min(MAX_PERIOD, max(0.5, self.grace / 4)))
+            self._next = now + min(MAX_IDLE_PERIOD, max(1.0, grace / 2))
+            yield from self._sweep(min(MAX_PERIOD, max(0.5, grace / 4)))
 
     def forget_finished(self) -> steps.Plan[None]:
         """Delete the rows of transactions that this process has committed."""
@@ -256,7 +267,7 @@ class Coordinator:
             if shard_ids is None or shard_id in shard_ids
         }
 
-    def _server(self, client: Any) -> steps.Plan[recovery.Server]:
+    def _server(self, client: AnyClient) -> steps.Plan[recovery.Server]:
         if client not in self._mariadb:
             facts = yield from read_facts(client, self._until())
             self._mariadb[client] = is_mariadb(facts)
@@ -271,7 +282,7 @@ class Coordinator:
         ended = yield from self._finish(found, set(self._left))
         for gtrid in [*self._left]:
             asked = all(shard_id in found.prepared for shard_id in self._left[gtrid])
-            if gtrid in ended or (asked and gtrid not in found.gtrids):
+            if asked and (gtrid in ended or gtrid not in found.gtrids):
                 del self._left[gtrid]
 
     def _sweep(self, period: float) -> steps.Plan[None]:
@@ -331,9 +342,9 @@ class Coordinator:
             if shard_id not in self._warned and errors.is_server_error(error):
                 self._warned.add(shard_id)
                 log.warning(
-                    "prepared transactions on shard %d cannot be listed, so nobody finishes them "
-                    "(MySQL needs the privilege XA_RECOVER_ADMIN): %s",
+                    "prepared transactions on shard %d cannot be listed, so nobody finishes them: "
+                    "%s",
                     shard_id,
-                    error,
+                    recovery.why_not_listed(error),
                     extra=about("xa_not_listed"),
                 )

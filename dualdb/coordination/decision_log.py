@@ -8,6 +8,7 @@ from .. import errors
 from ..directory.keys import quoted
 from ..execution.detached import DetachedExecutor
 from ..execution.steps import Execute, Plan
+from ..results import Row
 from .commands import Command
 from .xid import is_gtrid
 
@@ -190,7 +191,7 @@ class DecisionLog:
         condition = "WHERE decision = 'commit' " if committed else ""
         try:
             rows = yield from self._rows(
-                "SELECT gtrid, decision, parts, TIMESTAMPDIFF(SECOND, at, NOW()) AS age "
+                "SELECT gtrid, decision, parts, UNIX_TIMESTAMP() - UNIX_TIMESTAMP(at) AS age "
                 f"FROM {self._decisions} {condition}ORDER BY at LIMIT {BATCH}",
                 until,
             )
@@ -318,7 +319,7 @@ def _checked(gtrid: str) -> str:
     return gtrid
 
 
-def _log_row(row: Any) -> LogRow:
+def _log_row(row: Row) -> LogRow:
     parts = [part for part in str(row["parts"]).split(",") if part]
     return LogRow(
         str(row["gtrid"]),

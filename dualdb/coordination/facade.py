@@ -184,7 +184,7 @@ def _word(decision: Optional[Decision]) -> Optional[str]:
 
 
 def _messages(found: Found) -> Dict[int, str]:
-    return {shard_id: error.summary for shard_id, error in found.failed.items()}
+    return {key: recovery.why_not_listed(error) for key, error in found.failed.items()}
 
 
 def _list(servers: _Servers) -> steps.Plan[XaList]:

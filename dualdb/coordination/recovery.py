@@ -71,6 +71,17 @@ class Found:
         return {xid.gtrid for xid in self.branches}
 
 
+#: ER_XAER_RMERR: what MySQL answers XA RECOVER without the privilege for it.
+_NOT_ALLOWED = 1401
+
+
+def why_not_listed(error: errors.Error) -> str:
+    """Return why a server does not list what is prepared, in one line."""
+    if error.errno == _NOT_ALLOWED:
+        return "the account needs the privilege XA_RECOVER_ADMIN (1401)"
+    return error.summary
+
+
 #: Makes the plan that finds the server of a shard.
 FindServer = Callable[[], Plan[Server]]
 

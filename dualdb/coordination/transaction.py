@@ -16,11 +16,14 @@ from typing import (
     NamedTuple,
     NoReturn,
     Optional,
+    Sequence,
     Tuple,
     TypeVar,
 )
 
 from .. import errors
+from ..api.client import AnyClient
+from ..api.transaction import AnyTransaction
 from ..execution import steps
 from ..execution.execute import outcome_unknown, resolve_route
 from ..protocol.transaction_commands import TransactionOptions, Verdict
@@ -233,7 +236,7 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
             raise
 
     def _begin_part(
-        self, shard_id: Optional[int], client: Any, options: TransactionOptions, cluster: str
+        self, shard_id: Optional[int], client: AnyClient, options: TransactionOptions, cluster: str
     ) -> steps.Plan[None]:
         if cluster and shard_id is not None:
             xid = self._xids[shard_id] = Xid(self._gtrid, cluster, shard_id)
@@ -259,8 +262,8 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         failed: Optional[Any] = None
         until = float("inf")
         parts: Dict[Optional[int], protocol.Part] = {}
-        committed = False
-        problem: Optional[Exception] = None
+        committed: Sequence[Optional[int]] = ()
+        problem: Optional[errors.Error] = None
         try:
             for shard_id, transaction in self._parts.items():
                 verdict = transaction._end(error)
@@ -274,9 +277,11 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
             )
         finally:
             self._give_back(parts)
-        yield from self._after_end(error, committed, failed, problem)
+        if failed is not None and error is None and not self._rolled_back:
+            problem = _gone_before_its_end(failed)
+        yield from self._after_end(error, committed, problem)
 
-    def _part(self, shard_id: Optional[int], transaction: Any) -> protocol.Part:
+    def _part(self, shard_id: Optional[int], transaction: AnyTransaction) -> protocol.Part:
         """The part as the protocol sees it; a session that is not idle is lost."""
         state = transaction._begun
         executor = PinnedExecutor(state.client, state.connection)
@@ -287,21 +292,21 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
 
     def _end_parts(
         self, parts: List[protocol.Part], until: float, *, commits: bool
-    ) -> steps.Plan[Tuple[bool, Optional[Exception]]]:
-        """Return whether the whole is committed, and the error to raise if not."""
+    ) -> steps.Plan[Tuple[Sequence[Optional[int]], Optional[errors.Error]]]:
+        """Return the databases where it is committed, and the error to raise."""
         on = protocol.Coordination(self._gtrid, self._coordinator.log, self._begun_at, until)
         if not commits:
             outcome = yield from protocol.roll_back(parts, on, None)
             self._coordinator.ended(self._gtrid, outcome)
-            return False, None
+            return (), None
         if self._options.mode == "best_effort":
             in_order = yield from protocol.commit_in_order(parts, until)
-            return in_order.cause is None, _in_order_error(in_order)
+            return in_order.committed, _in_order_error(in_order)
         outcome = yield from protocol.commit(parts, on)
         self._coordinator.ended(self._gtrid, outcome)
         if outcome.committed:
-            return True, None
-        return False, self._not_committed(outcome)
+            return list(self._parts), None
+        return (), self._not_committed(outcome)
 
     def _not_committed(self, outcome: protocol.Outcome) -> errors.Error:
         """The error of an end that did not commit."""
@@ -333,30 +338,38 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
     def _after_end(
         self,
         error: Optional[BaseException],
-        committed: bool,
-        failed: Optional[Any],
-        problem: Optional[Exception],
+        committed: Sequence[Optional[int]],
+        problem: Optional[errors.Error],
     ) -> steps.Plan[None]:
-        """Call the hooks, or raise what the end is about."""
-        try:
-            if problem is not None:
-                raise problem
-            if failed is not None and error is None and not self._rolled_back:
-                failed._raise_if_aborted()
-                raise errors.TransactionAborted(
-                    "the transaction was rolled back on all of its databases: "
-                    f"its part on {failed.name} was over before its block ended"
-                )
-        finally:
-            states = [part._begun for part in self._parts.values()]
-            for state in states:
-                if state.failure is not None:
-                    # it would keep the frames of this block alive
-                    state.failure = errors.OperationalError("the transaction is over")
-        if committed:
-            hooks = [hook for state in states for hook in state.savepoints.hooks]
-            if hooks or self._hooks:
-                yield steps.CallHooks((*hooks, *self._hooks))
+        """Call the hooks, and raise what the end is about."""
+        hooks: List[Callable[[], Any]] = []
+        for shard_id, part in self._parts.items():
+            state = part._begun
+            if state.failure is not None:
+                # it would keep the frames of this block alive
+                state.failure = errors.OperationalError("the transaction is over")
+            hooks += state.savepoints.hooks
+            if part._observers.hooks("transaction"):
+                is_committed = shard_id in committed
+                verdict = Verdict.COMMIT if is_committed else Verdict.ROLLBACK
+                yield from part._tell(verdict, None if is_committed else problem or error)
+        if problem is not None:
+            errors.cut_own_frames(problem)
+            raise problem
+        if committed and (hooks or self._hooks):
+            yield steps.CallHooks((*hooks, *self._hooks))
+
+
+def _gone_before_its_end(part: AnyTransaction) -> errors.Error:
+    """The error of a block that ended well although one of its parts was gone."""
+    try:
+        part._raise_if_aborted()
+    except errors.Error as error:
+        return error
+    return errors.TransactionAborted(
+        "the transaction was rolled back on all of its databases: "
+        f"its part on {part.name} was over before its block ended"
+    ).with_context(part.name, part.shard_id, sent=True)
 
 
 def _in_order_error(ended: protocol.InOrder) -> Optional[errors.Error]:

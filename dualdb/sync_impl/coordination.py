@@ -1,6 +1,6 @@
 """Transactions on several databases, in threads."""
 
-from typing import Any, Optional
+from typing import Optional
 
 from ..blocks import ends_block
 from ..coordination.transaction import BaseDistributedTransaction, Branch
@@ -32,7 +32,9 @@ class DistributedTransaction(Threads, BaseDistributedTransaction[PartTransaction
         return self
 
     @ends_block
-    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> Optional[bool]:
+    def __exit__(
+        self, kind: object, error: Optional[BaseException], trace: object
+    ) -> Optional[bool]:
         if self._open:
             self._run(self._finish(error))
         return isinstance(error, Rollback)

@@ -39,15 +39,19 @@ def amounts(databases: Databases) -> Iterator[Callable[[], List[int]]]:
     databases.run("global", "DROP TABLE IF EXISTS dualdb_xa, dualdb_xa_lease")
 
 
+def on_mariadb(databases: Databases, name: Any) -> bool:
+    return "MariaDB" in databases.value(name, "SELECT VERSION()")
+
+
 def prepared(databases: Databases, name: Any) -> List[Any]:
     """The branches of this package that a server has prepared, as XA statements have
     them.
     """
-    on_mariadb = "MariaDB" in databases.value(name, "SELECT VERSION()")
-    rows = databases.run(name, "XA RECOVER" if on_mariadb else "XA RECOVER CONVERT XID")
+    is_mariadb = on_mariadb(databases, name)
+    rows = databases.run(name, "XA RECOVER" if is_mariadb else "XA RECOVER CONVERT XID")
     found = []
     for row in rows:
-        data = row["data"] if on_mariadb else bytes.fromhex(row["data"][2:])
+        data = row["data"] if is_mariadb else bytes.fromhex(row["data"][2:])
         length = row["gtrid_length"]
         if row["formatID"] == FORMAT_ID:
             found.append(f"'{data[:length].decode()}','{data[length:].decode()}',{FORMAT_ID}")
@@ -317,6 +321,19 @@ def test_hooks_are_called_after_all_have_committed(amounts: Any, db: Any, io: IO
     assert len(called) == 2
 
 
+def test_each_part_has_an_event(amounts: Any, db: Any, io: IO) -> None:
+    found: List[Any] = []
+    db.on("transaction", lambda event: found.append((event.target, event.outcome)))
+    with io.entered(db.shards([1, 2]).transaction(global_=True)) as tx:
+        io(io.function(both)(tx, 1))
+    assert found == [("shard 1", "committed"), ("shard 2", "committed"), ("global", "committed")]
+    del found[:]
+    with pytest.raises(ZeroDivisionError):
+        with io.entered(db.shards([1, 2]).transaction()) as tx:
+            raise ZeroDivisionError
+    assert found == [("shard 1", "rolled_back"), ("shard 2", "rolled_back")]
+
+
 def test_parts_are_used_at_the_same_time(amounts: Any, db: Any, io: IO) -> None:
     with io.entered(db.shards([1, 2]).transaction()) as tx:
         found = io.concurrently(
@@ -417,8 +434,12 @@ def leave(databases: Databases, decision: str = "", branches: Any = (1, 2)) -> s
 
 
 @pytest.fixture
-def used(amounts: Any, db: Any, io: IO) -> Any:
-    """The log is there."""
+def used(databases: Databases, amounts: Any, db: Any, io: IO) -> Any:
+    """The log is there, and the account may list what is prepared."""
+    for name in (1, 2):
+        if not on_mariadb(databases, name):
+            user = databases.config_of(name).user
+            databases.run(name, f"GRANT XA_RECOVER_ADMIN ON *.* TO '{user}'@'%'")
     with io.entered(db.shards([1, 2]).transaction()) as tx:
         io(io.function(both)(tx, 0))
     return amounts

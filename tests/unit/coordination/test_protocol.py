@@ -149,6 +149,7 @@ def test_two_failures(mariadb: bool, global_part: bool) -> None:
     assert explore(run) > 400
 
 
+@pytest.mark.slow
 @KINDS
 @PARTS
 def test_a_recovery_at_every_moment(mariadb: bool, global_part: bool) -> None:
@@ -161,6 +162,7 @@ def test_a_recovery_at_every_moment(mariadb: bool, global_part: bool) -> None:
     assert explore(run) > 1000
 
 
+@pytest.mark.slow
 @KINDS
 def test_two_recoveries_beside_a_slow_coordinator(mariadb: bool) -> None:
     def run(choices: Choices) -> None:
