@@ -83,6 +83,9 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         )
         #: Its shard takes reads alone; a transaction ends as it began.
         self._shard_read_only = False
+        #: The open transaction that every call takes part in; see
+        #: ``testing_transaction``.
+        self.testing: Any = None
         self._observers = Observers() if shared is None else shared.observers
         self.pool: Any = self._make_pool()
         self._inserts: Tuple[LastInserts, ...] = (
@@ -157,10 +160,24 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
 
     def _callers_transactions(self) -> List[Any]:
         """The outermost transactions on this service in which the caller takes part."""
-        return [
+        found = [
             each
             for each in membership.open_transactions()
             if each._begun.client._shared is self._shared and self._takes_part(each)
+        ]
+        return found if self.testing is None else found + self._testing_transactions()
+
+    def _testing_transactions(self) -> List[Any]:
+        """The testing transactions in which the caller has a transaction of its own."""
+        topology = None if self._shared is None else self._shared.topology()
+        if topology is None:
+            return []
+        caller = self._owner()
+        testing = [each.testing for each in (topology.global_client, *topology.clients.values())]
+        return [
+            each
+            for each in testing
+            if each is not None and each._begun.savepoints.is_entered_by(caller)
         ]
 
     def _check_cross_shard(self, transactions: Sequence[Any]) -> "AnyClient":
@@ -195,13 +212,13 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
             InterfaceError: it is another caller's, and ``child_tasks`` is "error".
         """
         if not membership.references():
-            return None
+            return self.testing
         for found in reversed(membership.open_transactions()):
             if found._begun.client is self:
                 if self._takes_part(found):
                     return found
                 self._outside(found)
-        return None
+        return self.testing
 
     def _takes_part(self, transaction: Any) -> bool:
         if self._child_tasks == "join":

@@ -157,6 +157,8 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
 
     def _check_caller(self, state: TransactionState) -> None:
         """Refuse a statement that would be part of another caller's savepoint."""
+        if state.testing:
+            return
         try:
             state.savepoints.check_caller(self._number, state.client._owner)
         except errors.ConcurrentUseError as error:
@@ -251,7 +253,7 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
             if joined is None:
                 return None
             outer = joined._check()
-        if self._options != DEFAULT_OPTIONS:
+        if self._options != DEFAULT_OPTIONS and not outer.testing:
             raise errors.InterfaceError(
                 "the options of a transaction belong to the outermost, and this one is inside "
                 "another"
@@ -338,6 +340,11 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
         """Send a statement; find out whether the transaction is still there."""
         state = self._begun
         statement.check_in_transaction()
+        if state.testing and statement.commits:
+            raise errors.InterfaceError(
+                "this statement commits, and what is done in a testing transaction vanishes: "
+                "create tables before it begins"
+            ).with_context(self.name, self.shard_id, sent=False)
         state.check_part(statement)
         if state.status is Status.LAPSED:
             yield from self._begin_again(state)
@@ -563,6 +570,9 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
             state.savepoints.drop_hooks(self._number)
         elif self._number:
             state.savepoints.keep_hooks(self._number)
+            hooks = state.savepoints.take_hooks(0) if state.testing else ()
+            if hooks:
+                yield steps.CallHooks(hooks)
         elif state.savepoints.hooks:
             yield steps.CallHooks(state.savepoints.hooks)
 

@@ -66,6 +66,10 @@ class Savepoints:
         """True until its block, or one around it, has been left."""
         return number in self._open
 
+    def is_entered_by(self, caller: object) -> bool:
+        """Whether this caller runs inside one of the open savepoints."""
+        return any(self._entries[number].is_by(caller) for number in self._open if number)
+
     def check_innermost(self, caller: object) -> None:
         """Savepoints are a stack: one of another caller, released in the middle, would
         take this one's rows along.
@@ -125,6 +129,16 @@ class Savepoints:
         outer = self._open[-1] if self._open else 0
         self._hooks = [(outer if of >= number else of, hook) for of, hook in self._hooks]
 
+    def take_hooks(self, number: int) -> Tuple[Callable[[], Any], ...]:
+        """Remove the hooks of a savepoint that stands for a whole transaction, and
+        return them; none if another savepoint is around it.
+        """
+        if self._open[-1:] != [0]:
+            return ()
+        taken = tuple(hook for of, hook in self._hooks if of >= number)
+        self.drop_hooks(number)
+        return taken
+
     def drop_hooks(self, number: int) -> None:
         """The savepoint, or with 0 the whole, was rolled back."""
         self._hooks = [(of, hook) for of, hook in self._hooks if of < number]
@@ -152,6 +166,10 @@ class TransactionState:
         wrote: of a part of a transaction on several databases: it may have something to
             commit.
     """
+
+    #: It stands for the database itself: every caller takes part, and its end is never
+    #: COMMIT.
+    testing = False
 
     def __init__(
         self,

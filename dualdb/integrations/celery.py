@@ -12,6 +12,7 @@ from ..api import session_scope
 from ..deadlines import Deadline
 from ..results import ScatterResult
 from ..sync_impl import DatabaseService
+from ..topology.routing import SessionRoute
 
 if TYPE_CHECKING:  # it imports asyncio's implementation, which few workers need
     from .asgi import Service
@@ -120,7 +121,7 @@ class _Worker:
         for service in self._senders:
             scope = session_scope.innermost(service)
             if scope is not None:
-                blocks["scope"] = {"shard_id": scope.shard_id(), "lock": scope.lock}
+                blocks["scope"] = _carried(scope)
                 break
         at = deadlines.deadline_after()
         if at is not None and self._carry_deadline:
@@ -141,8 +142,7 @@ class _Worker:
             stack.enter_context(Deadline(left))
         scope = carried.get("scope")
         if scope is not None:
-            shard_id = scope["shard_id"]
-            stack.enter_context(self._service.scope(shard_id=shard_id, lock=scope["lock"]))
+            stack.enter_context(_scope(self._service, **scope))
         self._blocks[task_id] = stack
 
     def task_ends(self, task_id: str, **_: object) -> None:
@@ -150,6 +150,25 @@ class _Worker:
         stack = self._blocks.pop(task_id, None)
         if stack is not None:
             stack.close()
+
+
+def _carried(scope: "session_scope.BaseScope[Any]") -> Dict[str, Any]:
+    """What says which database a scope has.
+
+    A session's own shard id and not that of its database: the map of this process may
+    not have a new shard yet, and take it for absent.
+    """
+    route = scope.target._resolve
+    if isinstance(route, SessionRoute):
+        return {"shard_id": route.requested_shard(), "named": False, "lock": scope.lock}
+    return {"shard_id": scope.shard_id(), "named": True, "lock": scope.lock}
+
+
+def _scope(service: DatabaseService, *, shard_id: Optional[int], named: bool, lock: bool) -> Any:
+    session = {"session": {"shard_id": shard_id}}
+    if named or service._shard_of_session(session) != shard_id:  # it reads another shape
+        return service.scope(shard_id=shard_id, lock=lock)
+    return service.scope(session, lock=lock)
 
 
 # Errors in JSON results.

@@ -61,6 +61,8 @@ class MySQLClient(
     def _execute_on_own_connection(
         self, statement: AnyStatement, until: Optional[float] = None
     ) -> Any:
+        if self.testing is not None:
+            return self.testing._execute(statement, until)
         try:
             connection = self.pool.checkout(until)
         except BaseException as error:

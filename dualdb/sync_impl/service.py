@@ -15,6 +15,7 @@ from .directory import Directory, Ids
 from .runner import Background, run_plan, run_step
 from .scatter import Scatter
 from .scope import Scope
+from .testing_transaction import TestingTransaction
 from .transaction import Transaction
 
 if TYPE_CHECKING:
@@ -57,6 +58,28 @@ class DatabaseService(
 
     def __exit__(self, *exc_info: object) -> None:
         self.close_service()
+
+    def testing_transaction(self) -> TestingTransaction:
+        """Open a transaction on every database, in which all calls of this service take
+        part, and which is rolled back at the end of its block.
+
+        It is for tests: of any thread and task, in scatters, too. A transaction inside
+        is a savepoint, whose options are ignored; its ``on_commit`` functions are
+        called. One call is made at a time on each database. A statement that commits,
+        such as DDL, is an InterfaceError. Raw connections, ``db.sqlalchemy`` and other
+        services are outside.
+
+        Returns:
+            A context manager, to be used once.
+
+        Raises:
+            InterfaceError: (when the block begins) Another one is open.
+
+        Example:
+            >>> with db.testing_transaction():
+            ...     db.shard(2).execute("DELETE FROM trades")
+        """
+        return TestingTransaction(self)
 
     @property
     def sqlalchemy(self) -> "Engines":

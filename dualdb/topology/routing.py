@@ -372,8 +372,13 @@ class SessionRoute:
         self._shard_of = shard_of_session
 
     def __call__(self, until: Optional[float] = None) -> steps.Plan[Any]:
-        shard_id = self._shard_of(self._session)
-        return self._resolver.resolve(shard_id, named=False, until=until)
+        return self._resolver.resolve(self.requested_shard(), named=False, until=until)
+
+    def requested_shard(self) -> Optional[int]:
+        """Return the session's shard id, which the map may not have; None for the
+        global database.
+        """
+        return self._shard_of(self._session)
 
     def __str__(self) -> str:
         try:
