@@ -41,6 +41,9 @@ log = logging.getLogger("dualdb.pool")
 ConnectionT = TypeVar("ConnectionT", bound=ConnectionState)
 StoredT_co = TypeVar("StoredT_co", bound=ConnectionState, covariant=True)
 
+#: By how many seconds a wait may end before its limit by the clock.
+CUT_SHORT = 0.05
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -198,7 +201,9 @@ class BasePool:
     ) -> None:
         """Record that no connection could be opened."""
         now = time.monotonic()
-        endpoint.record_failure(error.summary, began, now, timed_out=now >= until)
+        # An attempt that only the caller's deadline cut short says nothing of the host.
+        waited_long = now - began >= self._kill_limit(endpoint) - CUT_SHORT
+        endpoint.record_failure(error.summary, began, now, timed_out=now >= until and waited_long)
         error.with_context(self.name, self.shard_id, sent=False)
 
     def _kill_limit(self, endpoint: Endpoint) -> float:

@@ -1,10 +1,11 @@
 """What is done with a connection that comes back."""
 
+import time
 from typing import Any
 
 import pytest
 
-from dualdb import DatabaseConfig
+from dualdb import DatabaseConfig, errors
 from dualdb.endpoints.state import Endpoint
 from dualdb.pooling.base import BasePool, Disposition
 from dualdb.protocol.connection_state import ConnectionState, KillState, Lifetime, WireState
@@ -89,3 +90,15 @@ def test_a_connection_to_a_retired_host_is_closed_when_it_comes_back() -> None:
     assert pool().disposition(connection) is Disposition.CLOSE
     connection.dirty = True
     assert pool().disposition(connection) is Disposition.CLOSE
+
+
+@pytest.mark.parametrize(("waited", "timeouts"), [(0.1, 0), (9.0, 0), (10.0, 1)])
+def test_a_connect_that_only_its_caller_gave_up_does_not_make_the_host_silent(
+    waited: float, timeouts: int
+) -> None:
+    """What was given up on a silent host is not killed there, so that it went on."""
+    one = pool(connect_timeout=10.0)
+    (endpoint,) = one.endpoints.all
+    now = time.monotonic()
+    one._connect_failed(errors.ConnectionFailed(2003, "late"), endpoint, now - waited, now)
+    assert endpoint.timeouts == timeouts
