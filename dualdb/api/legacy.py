@@ -111,32 +111,72 @@ class Legacy(ServicePart, Generic[RowsR, CountR, IntR, TransactionT]):
         """Make a transaction on the global database."""
 
     def call_global_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
-        """Call a procedure on the global database."""
+        """Call a procedure on the global database.
+
+        Args:
+            procedure_name: ``name`` or ``schema.name``.
+            params: Its parameters in order.
+
+        Returns:
+            The rows of all its result sets in one list.
+        """
         result: RowsR = self._run(verbs.call_rows(self._route, procedure_name, params))
         return result
 
     def execute_global_query(self, query: str, params: Params = ()) -> RowsR:
-        """Return the rows of a query on the global database."""
+        """Run a query on the global database.
+
+        Args:
+            query: The statement.
+            params: As for ``query``, but not None by default.
+
+        Returns:
+            The rows of its first result set.
+        """
         result: RowsR = self._run(verbs.query(self._route, query, params))
         return result
 
     def call_global_procedure_update(self, query: str, params: Params = ()) -> CountR:
-        """Return the number of rows affected by an update on the global database.
+        """Run an update on the global database.
 
         Despite its name it takes a statement.
+
+        Args:
+            query: The statement.
+            params: As for ``query``, but not None by default.
+
+        Returns:
+            The number of affected rows.
         """
         result: CountR = self._run(verbs.execute(self._route, query, params))
         return result
 
     def call_global_read_query(self, query: str, params: Params = ()) -> RowsR:
-        """Return the rows of a query on the global database."""
+        """Run a query on the global database.
+
+        Args:
+            query: The statement.
+            params: As for ``query``, but not None by default.
+
+        Returns:
+            The rows of its first result set.
+        """
         result: RowsR = self._run(verbs.query(self._route, query, params))
         return result
 
     def call_shard_procedure(
         self, shard_id: int, procedure_name: str, params: Sequence[Any] = ()
     ) -> RowsR:
-        """Call a procedure on a shard."""
+        """Call a procedure on a shard.
+
+        Args:
+            shard_id: The shard's id.
+            procedure_name: ``name`` or ``schema.name``.
+            params: Its parameters in order.
+
+        Returns:
+            The rows of all its result sets in one list.
+        """
         result: RowsR = self._run(
             verbs.call_rows(
                 self._shard_route(shard_id),
@@ -149,30 +189,74 @@ class Legacy(ServicePart, Generic[RowsR, CountR, IntR, TransactionT]):
     def execute_shard_procedure(
         self, shard_id: int, procedure_name: str, params: Sequence[Any] = ()
     ) -> RowsR:
-        """Call a procedure on a shard."""
+        """Call a procedure on a shard.
+
+        Args:
+            shard_id: The shard's id.
+            procedure_name: ``name`` or ``schema.name``.
+            params: Its parameters in order.
+
+        Returns:
+            The rows of all its result sets in one list.
+        """
         return self.call_shard_procedure(shard_id, procedure_name, params)
 
     def execute_shard_query(self, shard_id: int, query: str, params: Params = ()) -> RowsR:
-        """Return the rows of a query on a shard."""
+        """Run a query on a shard.
+
+        Args:
+            shard_id: The shard's id.
+            query: The statement.
+            params: As for ``query``, but not None by default.
+
+        Returns:
+            The rows of its first result set.
+        """
         result: RowsR = self._run(verbs.query(self._shard_route(shard_id), query, params))
         return result
 
     def call_shard_procedure_update(self, shard_id: int, query: str, params: Params = ()) -> CountR:
-        """Return the number of rows affected by an update on a shard.
+        """Run an update on a shard.
 
         Despite its name it takes a statement.
+
+        Args:
+            shard_id: The shard's id.
+            query: The statement.
+            params: As for ``query``, but not None by default.
+
+        Returns:
+            The number of affected rows.
         """
         result: CountR = self._run(verbs.execute(self._shard_route(shard_id), query, params))
         return result
 
     def call_shard_read_query(self, shard_id: int, query: str, params: Params = ()) -> RowsR:
-        """Return the rows of a query on a shard."""
+        """Run a query on a shard.
+
+        Args:
+            shard_id: The shard's id.
+            query: The statement.
+            params: As for ``query``, but not None by default.
+
+        Returns:
+            The rows of its first result set.
+        """
         return self.execute_shard_query(shard_id, query, params)
 
     def call_procedure_by_session(
         self, client_session: object, procedure_name: str, params: Sequence[Any] = ()
     ) -> RowsR:
-        """Call a procedure on a session's database."""
+        """Call a procedure on a session's database.
+
+        Args:
+            client_session: As for ``session``.
+            procedure_name: ``name`` or ``schema.name``.
+            params: Its parameters in order.
+
+        Returns:
+            The rows of all its result sets in one list.
+        """
         result: RowsR = self._run(
             verbs.call_rows(
                 self._session_route(client_session),
@@ -185,7 +269,16 @@ class Legacy(ServicePart, Generic[RowsR, CountR, IntR, TransactionT]):
     def execute_query_by_session(
         self, client_session: object, query: str, params: Params = ()
     ) -> RowsR:
-        """Return the rows of a query on a session's database."""
+        """Run a query on a session's database.
+
+        Args:
+            client_session: As for ``session``.
+            query: The statement.
+            params: As for ``query``, but not None by default.
+
+        Returns:
+            The rows of its first result set.
+        """
         result: RowsR = self._run(
             verbs.query(
                 self._session_route(client_session),
@@ -198,20 +291,52 @@ class Legacy(ServicePart, Generic[RowsR, CountR, IntR, TransactionT]):
     # Older aliases, for the global database.
 
     def call_stored_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
-        """Call a procedure on the global database."""
+        """Call a procedure on the global database.
+
+        Args:
+            procedure_name: ``name`` or ``schema.name``.
+            params: Its parameters in order.
+
+        Returns:
+            The rows of all its result sets in one list.
+        """
         return self.call_global_procedure(procedure_name, params)
 
     def call_procedure(self, procedure_name: str, params: Sequence[Any] = ()) -> RowsR:
-        """Call a procedure on the global database."""
+        """Call a procedure on the global database.
+
+        Args:
+            procedure_name: ``name`` or ``schema.name``.
+            params: Its parameters in order.
+
+        Returns:
+            The rows of all its result sets in one list.
+        """
         return self.call_global_procedure(procedure_name, params)
 
     def execute_query(self, query: str, params: Params = ()) -> RowsR:
-        """Return the rows of a query on the global database."""
+        """Run a query on the global database.
+
+        Args:
+            query: The statement.
+            params: As for ``query``, but not None by default.
+
+        Returns:
+            The rows of its first result set.
+        """
         result: RowsR = self._run(verbs.query(self._route, query, params))
         return result
 
     def execute_non_query(self, query: str, params: Params = ()) -> CountR:
-        """Return the number of rows affected by an update on the global database."""
+        """Run an update on the global database.
+
+        Args:
+            query: The statement.
+            params: As for ``query``, but not None by default.
+
+        Returns:
+            The number of affected rows.
+        """
         result: CountR = self._run(verbs.execute(self._route, query, params))
         return result
 
