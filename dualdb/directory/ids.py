@@ -23,31 +23,30 @@ from .keys import quoted
 
 log = logging.getLogger("dualdb.directory")
 
-#: The time from which ids count: 2024-01-01 UTC, in milliseconds. 41 bits last until
-#: 2093.
+#: The epoch of the ids: 2024-01-01 UTC, in milliseconds. 41 bits last until 2093.
 EPOCH_MS = 1_704_067_200_000
 
 ID_BITS = 63
 TIME_BITS = 41
 
-#: Seconds that a worker's number is leased for. It is renewed in the second half of
-#: that time, by the call that needs an id then.
+#: Seconds of a lease of a worker number. It is renewed in its second half, by the next
+#: call that needs an id.
 LEASE_SECONDS = 60.0
 
-#: Seconds that a process stops before its lease ends on the server: what its clock may
-#: be slow by, and what a call may take.
+#: Seconds by which a process stops before its lease ends on the server, for a slow
+#: clock and for the time of a call.
 LEASE_MARGIN = 5.0
 
-#: The longest that a call waits for a clock that was set back, in seconds.
+#: The most seconds that a call waits for a clock that was set back.
 CLOCK_WAIT = 2.0
 
-#: How many milliseconds ids may be ahead of the clock while many are made at once.
+#: The most milliseconds that ids may be ahead of the clock in a burst.
 AHEAD_MS = 5
 
-#: How often it is looked again for a free number where there is none.
+#: The most attempts to find a free number while all are in use.
 FULL_ATTEMPTS = 3
 
-#: How many numbers of workers are tried while others take them at the same time.
+#: The most numbers that are tried while other processes take them.
 LEASE_ATTEMPTS = 50
 
 WORKER_DDL = """\
@@ -60,7 +59,8 @@ CREATE TABLE IF NOT EXISTS {table} (
 
 
 class IdLayout(NamedTuple):
-    """How the lower 22 bits of an id are shared; the same in all processes, for ever.
+    """The layout of the lower 22 bits of an id; must be the same in all processes and
+    never change.
 
     Attributes:
         worker_bits: 8 for up to 256 processes that make ids at the same time.
@@ -72,24 +72,24 @@ class IdLayout(NamedTuple):
 
     @property
     def sequence_bits(self) -> int:
-        """What is left: 5 bits, for 32 ids in a millisecond of each process."""
+        """The remaining bits: by default 5, for 32 ids per millisecond and process."""
         return ID_BITS - TIME_BITS - self.worker_bits - self.shard_bits
 
     @property
     def workers(self) -> int:
-        """How many processes can make ids at the same time."""
+        """The most processes that can generate ids at the same time."""
         return int(1 << self.worker_bits)
 
     @property
     def shards(self) -> int:
-        """The number above the highest shard id."""
+        """The number of shard ids: the highest is one less."""
         return int(1 << self.shard_bits)
 
     def checked(self) -> "IdLayout":
-        """The layout itself.
+        """Validate the layout and return it.
 
         Raises:
-            ValueError: It leaves no bits for one of the parts.
+            ValueError: There are no bits left for one of the parts.
         """
         for name, bits in (("worker_bits", self.worker_bits), ("shard_bits", self.shard_bits)):
             if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 20:
@@ -99,15 +99,15 @@ class IdLayout(NamedTuple):
         return self
 
     def pack(self, ms: int, sequence: int, worker: int, shard_id: int) -> int:
-        """An id of these parts."""
+        """Return the id of these parts."""
         high = (ms - EPOCH_MS) << self.sequence_bits | sequence
         return (high << self.worker_bits | worker) << self.shard_bits | shard_id
 
     def unpack(self, value: int) -> "IdParts":
-        """The parts of an id.
+        """Return the parts of an id.
 
         Raises:
-            ParameterError: It is no id.
+            ParameterError: It is not an id.
         """
         if isinstance(value, bool) or not isinstance(value, int):
             raise errors.ParameterError(f"an id is an int, not {value!r}")
@@ -120,7 +120,7 @@ class IdLayout(NamedTuple):
 
 
 class IdParts(NamedTuple):
-    """What an id is made of; ``ms`` are milliseconds since 1970 UTC."""
+    """The parts of an id; ``ms`` are milliseconds since 1970 UTC."""
 
     ms: int
     sequence: int
@@ -129,14 +129,14 @@ class IdParts(NamedTuple):
 
 
 class IdSequence:
-    """The ids of one worker: each is greater than the one before.
+    """Generates the ids of one worker, in ascending order.
 
     Not thread-safe: called under a lock.
 
     Args:
-        layout: How the bits are shared.
+        layout: The layout of the bits.
         worker: The worker's number.
-        after_ms: Ids are made for times after this.
+        after_ms: The ids are of later times than this.
     """
 
     def __init__(self, layout: IdLayout, worker: int, after_ms: int) -> None:
@@ -146,7 +146,7 @@ class IdSequence:
         self._sequence = (1 << layout.sequence_bits) - 1
 
     def take(self, now_ms: int, shard_id: int) -> Union[int, float]:
-        """The next id; or a float, the seconds after which to ask again.
+        """Return the next id, or a float: the seconds until one can be generated.
 
         Ids may be a few milliseconds ahead of the clock, so that a burst need not wait
         for each of them.
@@ -182,14 +182,14 @@ class Lease(NamedTuple):
 def choose_worker(
     rows: List[Any], workers: int, now_ms: int, pick: Callable[[int], int]
 ) -> Optional[int]:
-    """The number of a worker to try: one that nobody has had, or else one whose lease
-    is over and whose ids are all in the past.
+    """Return a worker number to try: an unused one, or else one whose lease has expired
+    and whose ids are all in the past.
 
     Args:
-        rows: Those of the table: worker, expired, last_ms.
-        workers: How many numbers there are.
-        now_ms: The time.
-        pick: Gives a number below its argument, at random.
+        rows: The rows of the table: worker, expired, last_ms.
+        workers: The number of worker numbers.
+        now_ms: The time, in milliseconds.
+        pick: Returns a random number below its argument.
 
     Returns:
         A number, or None if all are in use.
@@ -204,12 +204,12 @@ def choose_worker(
 
 
 class IdGenerator:
-    """The state of one process's ids, and its plans.
+    """The state of one process's ids, and the plans that generate them.
 
     Args:
-        layout: How the bits are shared.
+        layout: The layout of the bits.
         table: The table of leases in the global database.
-        global_client: Gives the global database's client.
+        global_client: Returns the global database's client.
         run_exclusive: The service's way to run one such plan at a time.
         monotonic, wall: The clocks, in seconds.
     """
@@ -233,7 +233,7 @@ class IdGenerator:
         self.forked()
 
     def forked(self) -> None:
-        """As in a process that has made no ids: it must not use its parent's number."""
+        """Forget the lease: a forked process must not use its parent's number."""
         self._lock = threading.Lock()
         self._owner = secrets.token_hex(16)
         self._lease: Optional[Lease] = None
@@ -242,7 +242,7 @@ class IdGenerator:
     # Making ids.
 
     def next(self, shard_id: int) -> steps.Plan[int]:
-        """The next id, once there is a lease and the clock allows it."""
+        """Return the next id, as soon as there is a lease and the clock allows it."""
         number = self._checked(shard_id)
         give_up = self._monotonic() + CLOCK_WAIT
         while True:
@@ -271,7 +271,7 @@ class IdGenerator:
                 yield steps.Sleep(wait)
 
     def _beyond(self, lease: Lease) -> float:
-        """The clock was set forward beyond what the lease covers: have a new one."""
+        """Expire the lease, because the clock was set forward beyond its end."""
         self._lease = lease._replace(renew_at=float("-inf"), expires=float("-inf"))
         return 0.0
 
@@ -297,7 +297,7 @@ class IdGenerator:
     # The lease.
 
     def _renew(self) -> steps.Plan[None]:
-        """Have a lease that is good for a while: the same again, or another."""
+        """Renew the lease, or acquire another."""
         if not self._due():
             return
         lease = self._lease
@@ -373,7 +373,9 @@ class IdGenerator:
         return (yield from verbs.query(self._route, sql, None, read_only=True))
 
     def _take(self, worker: int, until_ms: int, now_ms: int) -> steps.Plan[bool]:
-        """Whether this number is ours now; the primary key decides between several."""
+        """Try to lease a number; return whether it succeeded. The primary key decides
+        between several processes.
+        """
         try:
             changed = yield from self._execute(
                 f"UPDATE {self._table} SET owner = %s, expires_at = {_LATER}, last_ms = %s "
@@ -430,7 +432,7 @@ _LATER = f"UTC_TIMESTAMP(3) + INTERVAL {int(LEASE_SECONDS)} SECOND"
 
 
 def _lease(worker: int, began: float, until_ms: int) -> Lease:
-    """A lease that was asked for at ``began``."""
+    """Return a lease that was requested at ``began``."""
     return Lease(worker, began + LEASE_SECONDS / 2, began + LEASE_SECONDS - LEASE_MARGIN, until_ms)
 
 
@@ -444,7 +446,7 @@ class BaseIds(Generic[IntR]):
         raise NotImplementedError
 
     def next(self, shard_id: int) -> IntR:
-        """A new id of a row on this shard.
+        """Generate an id for a row on a shard.
 
         It is greater than every id that this process made before, and roughly ordered
         by time among all processes. The first call leases a number for the process from
@@ -452,7 +454,7 @@ class BaseIds(Generic[IntR]):
         missing; calls in between need no I/O.
 
         Args:
-            shard_id: Where the row goes, from 0 to 511 with the standard layout.
+            shard_id: The row's shard, from 0 to 511 with the default layout.
 
         Returns:
             An int from 0 to 2**63 - 1, for a signed BIGINT.
@@ -469,18 +471,24 @@ class BaseIds(Generic[IntR]):
         return self._run(self._generator.next(shard_id))
 
     def shard_of(self, id: int) -> int:
-        """The shard of an id, without I/O.
+        """Return the shard id of an id, without I/O.
+
+        Args:
+            id: The id.
 
         Raises:
-            ParameterError: It is no id.
+            ParameterError: It is not an id.
         """
         return self._generator.layout.unpack(id).shard_id
 
     def time_of(self, id: int) -> datetime.datetime:
-        """When an id was made, in UTC, without I/O.
+        """Return the time at which an id was generated, in UTC, without I/O.
+
+        Args:
+            id: The id.
 
         Raises:
-            ParameterError: It is no id.
+            ParameterError: It is not an id.
         """
         ms = self._generator.layout.unpack(id).ms
         return datetime.datetime.fromtimestamp(ms / 1000.0, datetime.timezone.utc)

@@ -23,12 +23,11 @@ from .sources import HashBuckets, KeyFunction, LookupTable, Source
 
 log = logging.getLogger("dualdb.directory")
 
-#: How often a statement that gives a key its shard is sent, while it conflicts with
-#: others that do so.
+#: The most attempts to assign a shard to a key while they conflict with others.
 PLACE_ATTEMPTS = 10
 
-#: Seconds that the number of keys of each shard is used before it is counted again;
-#: what this process has placed since is added.
+#: Seconds after which the keys of each shard are counted again; those that this process
+#: has assigned since are added.
 COUNTS_INTERVAL = 10.0
 
 #: Seconds that a caller waits for another caller's lookup of the same key before it
@@ -38,17 +37,17 @@ JOIN_SECONDS = 1.0
 #: ER_TABLEACCESS_DENIED_ERROR, also for a table that does not exist.
 TABLE_ACCESS_DENIED = 1142
 
-#: What a lookup ends with where the global database cannot be asked.
+#: The errors of a lookup while the global database is unreachable.
 UNREACHABLE = (errors.ConnectionFailed, errors.ConnectionLost, errors.PoolTimeout)
 
 
 class Environment(NamedTuple):
-    """What a directory needs of its service.
+    """The parts of a service that a directory uses.
 
     Attributes:
-        global_client: Gives the global database's client. Raises ServiceNotOpen.
-        candidates: Gives the shards that take new keys now.
-        known_shards: Gives the ids in the shard map.
+        global_client: Returns the global database's client. Raises ServiceNotOpen.
+        candidates: Returns the shards that accept new keys now.
+        known_shards: Returns the ids in the shard map.
         awaits: The service is asyncio's, so that coroutines can be awaited.
         max_staleness: Seconds after which an answer must have been confirmed, or None.
     """
@@ -61,7 +60,7 @@ class Environment(NamedTuple):
 
 
 def key_not_found(key: object, where: str) -> errors.KeyNotFound:
-    """What a call by a key that has no shard is refused with."""
+    """Return the error of a call by a key that has no shard."""
     error = errors.KeyNotFound(f"the key {key!r} has no shard in {where}")
     return error.with_context(None, sent=False)
 
@@ -92,7 +91,7 @@ class KeyDirectory:
         self._unreachable = False
 
     def forked(self) -> None:
-        """As in a process where no other thread holds a lock."""
+        """Replace the locks, which another thread of the parent may have held."""
         self.cache.forked()
         self._flights.forked()
         self._rotation.forked()
@@ -111,10 +110,10 @@ class KeyDirectory:
     # Keys, as they are cached and stored.
 
     def cached_as(self, key: object) -> Any:
-        """What the cache knows a key by.
+        """Return the key of the cache entry for a key: its bucket, or itself.
 
         Raises:
-            ParameterError: It cannot be a key.
+            ParameterError: It is not a valid key.
         """
         if isinstance(self.source, HashBuckets):
             return key_types.bucket_of(key, self.source.buckets)
@@ -128,20 +127,20 @@ class KeyDirectory:
 
     @property
     def where(self) -> str:
-        """The source, for messages."""
+        """The name of the source, for messages."""
         return "shard_of_key" if isinstance(self.source, KeyFunction) else self.source.table
 
     # Looking up.
 
     def immediate(self, key: object) -> Optional[int]:
-        """The shard of a key by a plain function; None for every other source."""
+        """Return the shard of a key by a plain function; None for any other source."""
         source = self.source
         if not isinstance(source, KeyFunction) or not source.immediate:
             return None
         return _shard_id(source.function(key))
 
     def cached(self, key: object) -> Optional[Entry]:
-        """What is known of a key without asking."""
+        """Return the cache entry of a key, without I/O."""
         return self.cache.get(self.cached_as(key))
 
     def age(self, key: object) -> float:
@@ -156,8 +155,8 @@ class KeyDirectory:
     def resolve(
         self, keys: Sequence[Any], until: Optional[float] = None, *, fresh: bool = False
     ) -> steps.Plan[Dict[Any, Optional[int]]]:
-        """The shards of keys, None for a key that has none; one statement for all that
-        are not cached. ``fresh`` asks for all of them.
+        """Return the shards of keys, None for a key without one. Those not cached, with
+        ``fresh`` all of them, are looked up with one statement.
 
         Raises:
             ParameterError: One cannot be a key.
@@ -175,7 +174,7 @@ class KeyDirectory:
     def require(
         self, keys: Sequence[Any], until: Optional[float] = None
     ) -> steps.Plan[Dict[Any, int]]:
-        """The shards of keys that all must have one.
+        """Return the shards of keys, each of which must have one.
 
         Raises:
             KeyNotFound: One has none.
@@ -258,7 +257,7 @@ class KeyDirectory:
         return found
 
     def _value(self, answer: object) -> steps.Plan[Any]:
-        """What a function of the application's gave, awaited if need be."""
+        """Return the result of an application's function, awaited if necessary."""
         if not inspect.isawaitable(answer):
             return answer
         if not self._environment.awaits:
@@ -316,7 +315,7 @@ class KeyDirectory:
         raise AssertionError("unreachable")
 
     def _learn_column(self, until: Optional[float] = None) -> steps.Plan[KeyColumn]:
-        """The type of the key column, which is asked for once."""
+        """Return the type of the key column, which is queried once."""
         if self._column is None:
             table = tables.mapping_table(self.source)
             rows = yield from self._rows(tables.COLUMNS, table.in_schema(), until)
@@ -344,14 +343,14 @@ class KeyDirectory:
     # Changing it.
 
     def get(self, key: object) -> steps.Plan[Optional[int]]:
-        """The shard of a key, or None."""
+        """Return the shard of a key, or None."""
         immediate = self.immediate(key)
         if immediate is not None:
             return immediate
         return (yield from self.resolve([key]))[key]
 
     def shard_id_of(self, key: object) -> steps.Plan[int]:
-        """The shard of a key.
+        """Return the shard of a key.
 
         Raises:
             KeyNotFound: It has none.
@@ -448,7 +447,7 @@ class KeyDirectory:
             self.cache.clear()
 
     def bucket_moves(self) -> steps.Plan[Dict[int, int]]:
-        """The buckets that must move for each shard to have its share."""
+        """Return the buckets to be moved for each shard to have its share."""
         if not isinstance(self.source, HashBuckets):
             raise self._unsupported("bucket_moves")
         owners = yield from self._owners()
@@ -478,7 +477,7 @@ class KeyDirectory:
     # Aliases.
 
     def alias(self, kind: str, value: str) -> steps.Plan[Any]:
-        """The key of an alias, or None."""
+        """Return the key of an alias, or None."""
         source = self._require_table("alias")
         _check_alias(kind, value)
         aliases = tables.AliasTable(source.alias_table)
@@ -582,7 +581,7 @@ def _shard_id(shard_id: object) -> int:
 
 
 def _batch(keys: Sequence[Any], answer: object) -> Dict[Any, Optional[int]]:
-    """What a batched function gave, by key; None for a key it does not know."""
+    """Return the result of a batched function by key; None for an unknown key."""
     if isinstance(answer, Mapping):
         found = [answer.get(key) for key in keys]
     elif isinstance(answer, (list, tuple)) and len(answer) == len(keys):

@@ -105,16 +105,22 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
     # Keys.
 
     def key(self, key: object) -> TargetT:
-        """The shard of a key, as the service's ``directory`` or ``shard_of_key`` has
-        it; otherwise as ``shard``.
+        """Return a target for the shard of a key, by the service's ``directory`` or
+        ``shard_of_key``; otherwise as ``shard``.
 
         A key of a lookup table is looked up by the first call, and then cached.
 
+        Args:
+            key: The key.
+
+        Returns:
+            A target; nothing is sent yet.
+
         Raises:
-            ParameterError: The service has neither, the key cannot be one, or
-                ``shard_of_key`` gives something else than an int. What that raises
-                itself goes through.
-            KeyNotFound: (with a call) the key has no shard.
+            ParameterError: The service has neither, the key is not valid, or
+                ``shard_of_key`` returns something other than an int. Its own exceptions
+                are not caught.
+            KeyNotFound: (from the target's methods) The key has no shard.
         """
         directory = self._require_directory()
         shard_id = directory.immediate(key)
@@ -135,13 +141,14 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         min_ok: Optional[int] = None,
         max_concurrency: int = 16,
     ) -> ScatterT:
-        """The shards of several keys as one target, each of which is asked for its own
-        keys alone, with one statement.
+        """Return a target for the shards of several keys. Each shard is queried for its
+        own keys only, with one statement.
 
-        ``%(keys)s`` in the statement is them: ``db.keys([1, 2, 9]).query("SELECT * FROM
-        trades WHERE user_id IN %(keys)s")``. Other parameters are a mapping. It has
-        ``query`` and ``execute``. A key that is given twice is sent once. Keys of a
-        lookup table that are not cached are looked up with one statement.
+        ``%(keys)s`` in the statement stands for them: ``db.keys([1, 2, 9]).query(
+        "SELECT * FROM trades WHERE user_id IN %(keys)s")``. Other parameters are a
+        mapping. It has ``query`` and ``execute``. A key that is given twice is sent
+        once. Keys of a lookup table that are not cached are looked up with one
+        statement.
 
         Args:
             keys: Any iterable of keys.
@@ -150,8 +157,8 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             max_concurrency: As for ``shards``.
 
         Raises:
-            ParameterError: As ``key``, or these are no keys.
-            KeyNotFound: (with a call) one of them has no shard.
+            ParameterError: As for ``key``, or ``keys`` is not an iterable of keys.
+            KeyNotFound: (from the target's methods) One of them has no shard.
         """
         if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
             raise ParameterError(
@@ -327,7 +334,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         return self._as_refused(found)
 
     def _as_refused(self, found: RouteExplanation) -> RouteExplanation:
-        """The same, unless what the caller is in refuses it."""
+        """Correct the explanation if the scope or transaction refuses the call."""
         if found.target in (None, "global") or found.shard_id is None:
             return found
         client = self._lifecycle.require_open().clients[found.shard_id]
@@ -354,9 +361,8 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
         key: object = None,
         lock: bool = False,
     ) -> ScopeT:
-        """A block with a current database: ``with db.scope(session):``, in asyncio
-        ``async with``. Code below uses ``db.current`` and need not be handed the
-        session.
+        """Make a block with a current database: ``with db.scope(session):``, in asyncio
+        ``async with``. Code inside uses ``db.current`` and needs no session.
 
         It follows the tasks that are begun inside, and threads that run with a copy of
         the context (``contextvars.copy_context().run``, ``asyncio.to_thread``); other
@@ -411,7 +417,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
 
 
 class ServiceRooms(Generic[DirectoryT, IdsT, NoneR]):
-    """The directory and the ids of a service, and waiting for it."""
+    """The directory and the ids of a service, and ``wait_ready``."""
 
     _lifecycle: Any
     _directory: Optional[KeyDirectory]
@@ -451,11 +457,11 @@ class ServiceRooms(Generic[DirectoryT, IdsT, NoneR]):
 
         Args:
             timeout: Seconds.
-            require: What must answer beside the global database: ``"all"`` shards in
-                service, ``"global"`` for none, a number of shards, or their ids.
+            require: The shards that must respond beside the global database: ``"all"``
+                in service, ``"global"`` for none, a number of shards, or their ids.
 
         Raises:
-            NotReady: They did not in time; the message has the reason of each.
+            NotReady: They did not respond in time; the message has the reason of each.
             ParameterError: ``timeout`` or ``require`` is wrong.
 
         Example:

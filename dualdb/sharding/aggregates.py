@@ -29,7 +29,7 @@ _EXACT = decimal.Context(prec=1000, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN
 
 
 class Part(NamedTuple):
-    """How one aggregate is asked of a shard, and made of what they all gave.
+    """One aggregate: what is selected on each shard, and how the results are combined.
 
     Attributes:
         kind: what must be the same on all shards, in words.
@@ -57,7 +57,7 @@ class Aggregate:
         return f"{type(self).__name__}({self.expression!r})"
 
     def _probe(self) -> List[str]:
-        """What has to be known of its result's type."""
+        """The properties of its result's type that must be known."""
         return []
 
     def _part(

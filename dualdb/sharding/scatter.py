@@ -74,13 +74,13 @@ class Policy(NamedTuple):
     min_ok: Optional[int] = None
 
     def checked(self, named: Optional[Sequence[int]] = None) -> "Policy":
-        """The policy itself.
+        """Validate the policy and return it.
 
         Args:
-            named: The shards, where they are named.
+            named: The shards, if they are named.
 
         Raises:
-            ParameterError: It is none.
+            ParameterError: An option is invalid.
         """
         on_error, most, least = self
         if on_error not in ("raise", "partial"):
@@ -99,18 +99,18 @@ class Policy(NamedTuple):
 
     @property
     def takes_parts(self) -> bool:
-        """Some shards may fail."""
+        """Some shards may fail without an error."""
         return self.on_error == "partial" or self.min_ok is not None
 
     def check(self, result: ScatterResult[Any, Any], answered: int) -> None:
-        """Check what came of a call.
+        """Check the result of a call.
 
         Args:
-            result: With the errors.
-            answered: How many shards answered.
+            result: The result, with the errors.
+            answered: The number of shards that succeeded.
 
         Raises:
-            ScatterError: Too few did.
+            ScatterError: Too few shards succeeded.
         """
         of = answered + len(result.errors)
         if self.min_ok is not None:
@@ -197,12 +197,12 @@ class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
         max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> Any:
-        """The rows of a query on each; see ``Target.query``.
+        """Return the rows of a query on each shard; see ``Target.query``.
 
         Args:
             sql: The statement.
             params: Its parameters.
-            as_: What each row is made; a shard whose rows do not fit has failed.
+            as_: The row type; a shard whose rows do not match has failed.
             idempotent: It may be sent again after a lost connection.
             read_only: It is declared to be a read.
             max_rows: More rows of one shard are an error.
@@ -276,7 +276,7 @@ class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
         read_only: bool = False,
         timeout: Optional[float] = None,
     ) -> Any:
-        """The first row on each, or None; see ``Target.query_one``.
+        """Return the first row on each shard, or None; see ``Target.query_one``.
 
         Args:
             sql: The statement.
@@ -310,7 +310,7 @@ class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
         read_only: bool = False,
         timeout: Optional[float] = None,
     ) -> ValueR:
-        """The first column of the first row on each, or None; see
+        """Return the first column of the first row on each shard, or None; see
         ``Target.query_value``.
 
         Args:
@@ -348,7 +348,8 @@ class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
         max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> ColumnR:
-        """The values of the first column on each; see ``Target.query_column``.
+        """Return the values of the first column on each shard; see
+        ``Target.query_column``.
 
         Args:
             sql: The statement.
@@ -384,7 +385,7 @@ class ScatterWrites(_ShardCalls, Generic[CountR, CallR]):
         idempotent: bool = False,
         timeout: Optional[float] = None,
     ) -> CountR:
-        """The affected rows on each; see ``Target.execute``.
+        """Return the number of affected rows on each shard; see ``Target.execute``.
 
         Each shard commits separately: if one fails, the others are not rolled back.
 
@@ -415,7 +416,9 @@ class ScatterWrites(_ShardCalls, Generic[CountR, CallR]):
         read_only: bool = False,
         timeout: Optional[float] = None,
     ) -> CallR:
-        """A procedure's CallResult on each; see ``Target.call``. Not of ``db.keys()``.
+        """Return the CallResult of a procedure on each shard; see ``Target.call``.
+
+        Not available for ``db.keys()``.
 
         Args:
             procedure: Its name.
@@ -442,11 +445,11 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
     """Several shards as one target: ``db.shards()`` for all that are in the table and
     not inactive, ``db.shards([1, 3])`` for some.
 
-    A call is made on all of them at the same time, ``max_concurrency`` at most. Where
-    one fails, a ScatterError carries what the others gave; with ``on_error="partial"``,
-    or where ``min_ok`` of them answered, they are given, with the errors beside them. A
-    shard that is suspended or cannot be reached is such an error, and never left out.
-    These calls are not taken inside a transaction on a shard. For a transaction on
+    A call runs on all of them concurrently, ``max_concurrency`` at most. If one fails,
+    a ScatterError has the results of the others; with ``on_error="partial"``, or if
+    ``min_ok`` of them succeeded, the results are returned, with the errors beside them.
+    A shard that is suspended or unreachable is such an error, and never left out.
+    These calls cannot be part of a transaction on a shard. For a transaction on
     several shards see ``transaction``.
     """
 
@@ -577,8 +580,8 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
     def _ask(
         self, statement: Statement, until: Optional[float], routes: Optional[Routes] = None
     ) -> steps.Plan[ScatterResult[Any, Any]]:
-        """What the statement gave on each, before ``until``; the ParameterError of one
-        is raised as it is.
+        """Return the results of a statement on each shard, before ``until``; the
+        ParameterError of one is raised unchanged.
         """
         try:
             result = yield from self._plan(
