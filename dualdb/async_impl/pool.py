@@ -505,7 +505,7 @@ class Pool(BasePool):
             self._kills.warn_unproven(job)
             return kill.KillOutcome.ENDED
         endpoint = job.connection.lifetime.endpoint
-        limit = self._kill_limit(endpoint)
+        limit = self._connect_limit(endpoint)
         if spare and spare[0].lifetime.endpoint is not endpoint:
             spare.pop().quit()
         if not spare:

@@ -202,12 +202,14 @@ class BasePool:
         """Record that no connection could be opened."""
         now = time.monotonic()
         # An attempt that only the caller's deadline cut short says nothing of the host.
-        waited_long = now - began >= self._kill_limit(endpoint) - CUT_SHORT
+        waited_long = now - began >= self._connect_limit(endpoint) - CUT_SHORT
         endpoint.record_failure(error.summary, began, now, timed_out=now >= until and waited_long)
         error.with_context(self.name, self.shard_id, sent=False)
 
-    def _kill_limit(self, endpoint: Endpoint) -> float:
-        """The limit on each round trip of a kill, in seconds."""
+    def _connect_limit(self, endpoint: Endpoint) -> float:
+        """The limit on connecting to a host, and on each round trip of a kill, in
+        seconds.
+        """
         limit = self.config.connect_timeout
         return endpoint.connect_limit(limit) if self.endpoints.several else limit
 

@@ -586,7 +586,7 @@ class Pool(BasePool):
             self._kills.warn_unproven(job)
             return kill.KillOutcome.ENDED
         endpoint = job.connection.lifetime.endpoint
-        limit = self._kill_limit(endpoint)
+        limit = self._connect_limit(endpoint)
         if spare.open and spare.lifetime.endpoint is not endpoint:
             spare.quit()
         if not spare.open:
