@@ -182,7 +182,7 @@ class Chunks:
             raise ParameterError(f"row {number}: {error.args[0]}") from error.__cause__
         length = (
             len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        ) + len(_SEPARATOR)
+        ) + self._gap
         full = None
         if len(self._texts) >= self._most_rows or self._size + length > self._room:
             full = self.rest()
