@@ -3,12 +3,25 @@
 import logging
 import secrets
 from abc import abstractmethod
-from typing import Any, Callable, Generic, List, Literal, Optional, Tuple, cast
+from typing import (
+    Any,
+    Callable,
+    Coroutine,
+    Generic,
+    Iterable,
+    List,
+    Literal,
+    Optional,
+    Tuple,
+    cast,
+    overload,
+)
 
 import pymysql.err
 
 from .. import error_codes, errors
 from ..execution import commit_outcome, execute, observed, steps
+from ..execution import pipeline as pipelines
 from ..observability.events import TransactionEvent
 from ..observability.logs import about
 from ..observability.observers import Observers
@@ -21,7 +34,7 @@ from .membership import LastInserts
 from .target import Blocks
 from .time_limit import TimeLimit
 from .transaction_state import Status, TransactionState
-from .typevars import ConnectionT, TransactionT
+from .typevars import ConnectionT, InTasks, InThreads, TransactionT
 
 log = logging.getLogger("dualdb.transaction")
 
@@ -175,6 +188,51 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
 
     def _last_inserts(self) -> LastInserts:
         return self._check().client._last_inserts()
+
+    @overload
+    def pipeline(
+        self: InThreads, statements: Iterable[pipelines.Piped], *, timeout: Optional[float] = None
+    ) -> List[Any]: ...
+
+    @overload
+    def pipeline(
+        self: InTasks, statements: Iterable[pipelines.Piped], *, timeout: Optional[float] = None
+    ) -> Coroutine[Any, Any, List[Any]]: ...
+
+    def pipeline(
+        self, statements: Iterable[pipelines.Piped], *, timeout: Optional[float] = None
+    ) -> Any:
+        """Run several statements, many in one round trip.
+
+        It is as if they were run one after the other: the first that fails is the last
+        that is run. Statements that read or write rows are sent together, up to 256 in
+        a command; others, such as calls, each by itself.
+
+        Args:
+            statements: A str, or a pair of a str and its parameters, for each.
+            timeout: Seconds for all together.
+
+        Returns:
+            For each statement its rows, or if it returns none a RowCount.
+
+        Raises:
+            ParameterError: One is invalid; nothing was sent.
+            Error: The server's error of a statement, whose number, from 0, is in
+                ``rows``, twice. What came before it has been done in the transaction.
+                If the connection was lost, the first and the last number of those that
+                were sent together.
+
+        Example:
+            >>> with db.shard(2).transaction() as tx:
+            ...     tx.pipeline(
+            ...         [
+            ...             ("UPDATE trades SET quantity = 0 WHERE user_id = %s", (7,)),
+            ...             "SELECT COUNT(*) AS n FROM trades WHERE quantity = 0",
+            ...         ]
+            ...     )
+            [1, [{'n': 1}]]
+        """
+        return self._run(pipelines.pipeline(self._route, statements, timeout))
 
     def cursor(self, *args: Any) -> Any:
         """Make a cursor of the driver on this transaction's connection.

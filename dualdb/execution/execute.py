@@ -5,6 +5,7 @@ from typing import Any, Callable, List, Optional, Tuple, Union
 
 from .. import deadlines, error_codes, errors
 from ..observability.query_call import ObservedCall
+from ..protocol.response import completed
 from ..protocol.statements import Call, Statement
 from . import observed
 from .steps import CheckOut, Execute, Executor, Plan, Route
@@ -63,7 +64,8 @@ def execute_statement(
             if last or not (yield from _route_changed(route, executor, error, until)):
                 raise
         except errors.NotPrimary as refused:
-            if last or statement.calls or not refused.elsewhere:
+            began = statement.calls or completed(refused.driver_error or refused)
+            if last or began or not refused.elsewhere:
                 raise
         except (errors.ConnectionLost, errors.DeadlineExceeded) as broken:
             _check_outcome_is_known(broken, statement)

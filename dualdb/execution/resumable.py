@@ -78,6 +78,10 @@ class Resumable(Generic[StepT, ResultT]):
             if not isinstance(error, StopIteration) or changed.__cause__ is not error:
                 raise
             raise error from error.__cause__
+        finally:
+            # Its traceback has this frame: what its callers hold would stay until the
+            # next run of the garbage collector.
+            del error
 
     def remaining(self, step: StepT) -> Generator[StepT, Any, ResultT]:
         """What is left of it, as a plan of its own.

@@ -81,6 +81,16 @@ class Slots(Generic[W]):
         self._holders.add(self._waiting[waiter])
         return waiter
 
+    def forget(self, holder: Hashable) -> Optional[W]:
+        """Release the slot of a holder that is gone, who may still wait for one.
+
+        Returns:
+            As ``give``.
+        """
+        for waiter in [each for each, owner in self._waiting.items() if owner is holder]:
+            self._waiting.pop(waiter, None)
+        return self.give(holder)
+
     def served(self, waiter: W) -> None:
         """Remove a waiter that has been woken."""
         self._waiting.pop(waiter, None)

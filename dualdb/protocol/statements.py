@@ -233,6 +233,48 @@ class Bulk(Statement):
             return (yield from _one_by_one([text_encoding.encode(row) for row in rows]))
 
 
+class Group(Statement):
+    """Statements of a transaction that are sent together.
+
+    Args:
+        statements: At least two that ``can_be_batched``.
+    """
+
+    __slots__ = ("statements",)
+
+    def __init__(self, statements: Sequence[Statement]) -> None:
+        super().__init__(statements[0].sql, statements[0].params)
+        self.statements = statements
+        self.is_long = sum([len(each.text) for each in statements]) >= LONG_STATEMENT
+
+    def exchange(self, text_encoding: TextEncoding) -> Exchange:
+        """Yield the statements together; return the result sets."""
+        commands = [next(each.exchange(text_encoding)) for each in self.statements]
+        try:
+            return (yield Batch(text_encoding.encode(bulk.SEPARATOR).join(commands)))
+        except BatchRefused:
+            return (yield from _one_by_one(commands))
+
+    @property
+    def reads(self) -> bool:
+        """All are known to change nothing."""
+        return all(each.reads for each in self.statements)
+
+    @property
+    def why_no_read(self) -> str:
+        """Why one is not known to be a read; empty if all are."""
+        return next((each.why_no_read for each in self.statements if not each.reads), "")
+
+    @property
+    def changes_session(self) -> bool:
+        """One may change session state without the server reporting it."""
+        return any(each.changes_session for each in self.statements)
+
+    def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
+        """Return True: it is not known here which one failed."""
+        return True
+
+
 def _one_by_one(statements: Sequence[bytes]) -> Exchange:
     """Yield statements; return the result sets of all."""
     results: List[ResultSet] = []

@@ -32,8 +32,8 @@ _ROW_BY_ROW = re.compile(r"(?i)\b(?:LAST_INSERT_ID|ROW_COUNT|FOUND_ROWS|SELECT)\
 #: must fit into the buffers of the connection while the command is still being sent.
 MOST_STATEMENTS = 256
 #: On a line of its own, because a statement may end with a comment.
-_SEPARATOR = "\n;\n"
-_BATCHED = re.compile(r"(?is)\s*(?:INSERT|REPLACE|UPDATE|DELETE)\b[^;]*")
+SEPARATOR = "\n;\n"
+_BATCHED = re.compile(r"(?is)\s*(?:INSERT|REPLACE|UPDATE|DELETE|SELECT)\b[^;]*")
 
 
 def can_be_batched(sql: str) -> bool:
@@ -109,7 +109,7 @@ class Chunk(NamedTuple):
         """
         rows = self.rows(backslash_escapes=backslash_escapes)
         if self.is_batch:
-            return _SEPARATOR.join(rows)
+            return SEPARATOR.join(rows)
         head, _, tail = _parts(self.sql) or ("", self.sql, "")
         return head + ",".join(rows) + tail
 
@@ -148,7 +148,7 @@ class Chunks:
         self._sql = sql
         self._is_batch = parts is None and isinstance(sql, str) and can_be_batched(sql)
         self._most_rows = most_rows
-        self._gap = len(_SEPARATOR if self._is_batch else ",")
+        self._gap = len(SEPARATOR if self._is_batch else ",")
         if parts is None:
             self._most_rows = min(most_rows, MOST_STATEMENTS) if self._is_batch else 1
         self._room = most_bytes - len(head + tail) * 4
@@ -182,7 +182,7 @@ class Chunks:
             raise ParameterError(f"row {number}: {error.args[0]}") from error.__cause__
         length = (
             len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        ) + len(_SEPARATOR)
+        ) + self._gap
         full = None
         if len(self._texts) >= self._most_rows or self._size + length > self._room:
             full = self.rest()

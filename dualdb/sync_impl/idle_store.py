@@ -75,8 +75,9 @@ class IdleStore:
         handle = pooled._con
         pooled._con = None
         connection: Connection = handle._con
-        connection.handle = handle
+        # In this order, so that at no time each refers to the other.
         handle._con = None
+        connection.handle = handle
         return connection
 
     def put(self, connection: Connection) -> None:

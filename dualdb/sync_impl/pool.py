@@ -8,7 +8,6 @@ the locks and what waits on them.
 """
 
 import contextlib
-import gc
 import logging
 import sys
 import threading
@@ -184,9 +183,6 @@ class Pool(BasePool):
             seconds: How long at most.
         """
         waiter = _Waiter()
-        if self._slots.in_use:
-            # What a signal interrupted may be garbage that is not collected yet.
-            gc.collect()
         with self._lock:
             self._free_lost()
             if not self._slots.in_use:
@@ -387,9 +383,6 @@ class Pool(BasePool):
         )
         try:
             in_time = waiter.wait(limit)
-            if not in_time:
-                # What a signal interrupted may be garbage that is not collected yet.
-                gc.collect()
             with self._lock:
                 if not in_time:
                     self._free_lost()
@@ -490,10 +483,12 @@ class Pool(BasePool):
     def _free_lost(self) -> None:
         """Under the lock: free the slots whose leases are gone."""
         while self._lost:
-            waiter = self._slots.give(self._lost.popleft())
+            # It stays until its slot is free: a signal may come in between.
+            waiter = self._slots.forget(self._lost[0])
             if waiter is not None:
                 waiter.wake()
                 self._slots.served(waiter)
+            self._lost.popleft()
         self._wake_unused()
 
     def _wake_unused(self) -> None:

@@ -7,7 +7,14 @@ import pytest
 from database_servers import Databases
 from io_kinds import IO
 
-from dualdb import IntegrityError, ParameterError, ProgrammingError
+from dualdb import (
+    DeadlineExceeded,
+    IntegrityError,
+    InterfaceError,
+    ParameterError,
+    ProgrammingError,
+    TransactionAborted,
+)
 from dualdb.results import RowCount
 
 INSERT = "INSERT INTO bulk (id, text) VALUES (%s, %s)"
@@ -162,6 +169,60 @@ def test_a_session_takes_several_statements_in_no_other_command(
     assert texts(table) == ["ac", "bd"]
     assert client.stats().opened == 1
     io(client.close_pool())
+
+
+def test_a_pipeline_runs_statements_in_order(db: Any, io: IO, table: Any) -> None:
+    with io.entered(db.shard(1).transaction()) as tx:
+        found = io(
+            tx.pipeline(
+                [
+                    (INSERT, (1, "it's;")),
+                    "UPDATE bulk SET text = 'b' WHERE id = 1",
+                    ("SELECT id, text FROM bulk WHERE id IN %s", ([1, 2],)),
+                    "CREATE TEMPORARY TABLE scratch (id INT)",
+                    ("INSERT INTO scratch VALUES (%(id)s)", {"id": 7}),
+                    "SELECT id FROM scratch WHERE id > 8",
+                    "SELECT 5 AS n",
+                ]
+            )
+        )
+        rows = [{"id": 1, "text": "b"}]
+        assert found == [1, 1, rows, 0, 1, [], [{"n": 5}]]
+        assert type(found[0]) is RowCount
+        assert io(tx.pipeline([])) == []
+        many = [(INSERT, (number, "x")) for number in range(2, 702)]
+        assert io(tx.pipeline(iter(many))) == [1] * 700
+    assert count(table) == 701
+
+
+def test_the_statement_of_a_pipeline_that_failed_is_named(db: Any, io: IO, table: Any) -> None:
+    with io.entered(db.shard(1).transaction()) as tx:
+        statements: List[Any] = [(INSERT, (number, "x")) for number in (1, 2, 1, 3)]
+        with pytest.raises(IntegrityError) as caught:
+            io(tx.pipeline(["DO 1", *statements]))
+        assert caught.value.rows == (3, 3)
+        assert io(tx.query_value("SELECT COUNT(*) FROM bulk")) == 2
+        for wrong, match in (
+            (7, "statement 1: a statement is a str"),
+            (("SELECT %s", ()), "statement 1: the statement has 1 placeholder"),
+        ):
+            with pytest.raises(ParameterError, match=match):
+                io(tx.pipeline([statements[0], wrong]))
+        for word in ("COMMIT", "BEGIN"):
+            with pytest.raises(InterfaceError, match=f"{word} inside a transaction"):
+                io(tx.pipeline([statements[3], word]))
+        with pytest.raises(ProgrammingError):
+            io(tx.pipeline(["SELECT 1", "SELECT 1; DELETE FROM bulk"]))
+        assert io(tx.query_value("SELECT COUNT(*) FROM bulk")) == 2
+    assert count(table) == 2
+
+
+def test_a_pipeline_that_is_late_ends_its_transaction(db: Any, io: IO, table: Any) -> None:
+    with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as tx:
+        with pytest.raises(DeadlineExceeded) as caught:
+            io(tx.pipeline([(INSERT, (1, "x")), "SELECT SLEEP(20)"], timeout=0.2))
+        assert caught.value.rows == (0, 1)
+    assert count(table) == 0
 
 
 def test_rows_and_progress_may_be_awaited_in_asyncio(db: Any, io: IO, table: Any) -> None:

@@ -254,6 +254,7 @@ async def transaction(tx: Transaction) -> None:
     assert_type(await tx.execute_query("q", (1,)), List[Row])
     assert_type(await tx.execute_non_query("q", (1,)), RowCount)
     assert_type(await tx.get_last_insert_id(), int)
+    assert_type(await tx.pipeline(["q", ("q", (1,))]), List[Any])
     assert_type(tx.cursor(), Any)
     assert_type(tx.is_open, bool)
     assert_type(await tx.rollback(), None)

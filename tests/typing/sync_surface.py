@@ -249,6 +249,7 @@ def transaction(tx: Transaction) -> None:
     assert_type(tx.execute_query("q", (1,)), List[Row])
     assert_type(tx.execute_non_query("q", (1,)), RowCount)
     assert_type(tx.get_last_insert_id(), int)
+    assert_type(tx.pipeline(["q", ("q", (1,))]), List[Any])
     assert_type(tx.cursor(), Any)
     assert_type(tx.is_open, bool)
     tx.rollback()

@@ -9,6 +9,7 @@ from scripted_plans import DENIED, READ, ROWS, UPDATED, WRITE, follow, lost, pla
 from dualdb.errors import (
     ConnectionLost,
     DeadlineExceeded,
+    NotPrimary,
     OutcomeUnknown,
     ProgrammingError,
     ServiceNotOpen,
@@ -174,3 +175,15 @@ def test_a_timeout_sets_the_step_s_limit_and_nothing_is_sent_after_it() -> None:
     with pytest.raises(DeadlineExceeded) as caught:
         follow(verbs.query(routed(place), WRITE, None, timeout=0), [])
     assert caught.value.sent is False
+
+
+@pytest.mark.parametrize(("completed", "times"), [(0, 2), (3, 1)])
+def test_what_another_host_would_do_again_is_not_sent_there(completed: int, times: int) -> None:
+    # three of the statements of a batch had been done when the server became read-only
+    refused = NotPrimary(1290, "--read-only").with_context("shard 1", 1, sent=True)
+    refused.elsewhere = True
+    refused.driver_error = ValueError()
+    refused.driver_error.completed = completed  # type: ignore[attr-defined]
+    plan = execute.execute_statement(routed(place), Statement(WRITE))
+    with pytest.raises(NotPrimary):
+        follow(plan, [(steps.Execute, refused)] * times)

@@ -50,6 +50,17 @@ def test_a_waiter_withdraws_only_before_it_is_served() -> None:
     assert (slots.in_use, slots.waiting) == (1, 0)
 
 
+def test_a_holder_that_is_gone_waits_no_more() -> None:
+    slots: Slots[str] = Slots(1)
+    slots.take("a")
+    slots.queue("first", "gone")
+    slots.queue("second", "second")
+    assert slots.forget("gone") is None
+    assert slots.forget("a") == "second"
+    slots.served("second")
+    assert (slots.in_use, slots.waiting) == (1, 0)
+
+
 def test_closing_dismisses_everybody_who_waits() -> None:
     slots: Slots[str] = Slots(1)
     slots.take("a")
