@@ -129,15 +129,35 @@ def _database(text: Optional[str]) -> Any:
     return int(text) if text is not None and text.isdecimal() else text
 
 
+def difference_lines(report: SchemaDiff) -> List[str]:
+    """What differs, for people; the last line says what was not compared."""
+    reference = database_name(report.reference)
+    lines = [
+        f"{database_name(each.database)}: {each.kind} {each.name}, "
+        + _what_differs(each.attribute, each.expected, each.found, reference)
+        for each in report.differences
+        if each.kind != "visibility"
+    ]
+    hidden: Dict[Tuple[str, str], List[str]] = {}
+    for each in report.differences:
+        if each.kind == "visibility":
+            hidden.setdefault((each.name, each.attribute), []).append(each.database)
+    for (kind, privilege), names in hidden.items():
+        where = ", ".join([database_name(name) for name in names])
+        lines.append(
+            f"{kind} were not compared in full: the account lacks the {privilege} ({where}). "
+            "Grant it, give another --account, or --ignore visibility"
+        )
+    return lines
+
+
 def _show_diff(report: SchemaDiff) -> None:
     reference = database_name(report.reference)
-    for each in report.differences:
-        click.echo(
-            f"{database_name(each.database)}: {each.kind} {each.name}, "
-            + _what_differs(each.attribute, each.expected, each.found, reference)
-        )
+    for line in difference_lines(report):
+        click.echo(line)
     errors_table(report.errors)
-    found = counted(len(report.differences), "difference")
+    differing = [each for each in report.differences if each.kind != "visibility"]
+    found = counted(len(differing), "difference")
     click.echo(f"{found} from {reference} in {counted(len(report.compared), 'database')}")
 
 

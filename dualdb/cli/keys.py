@@ -83,7 +83,7 @@ def _write_found(current: State, found: List[Dict[str, Any]]) -> None:
 def locate(
     ctx: click.Context, current: State, key: str, alias: Optional[str], key_type: str
 ) -> None:
-    """Find the shard of a key; exit with 1 if it has none."""
+    """Find the shard of a key; exit with 1 if it has none, or one that is unknown."""
     db = current.open()
     value = key_of(key, key_type) if alias is None else db.directory.alias(alias, key)
     if value is None:
@@ -93,9 +93,12 @@ def locate(
         write_json(found)
     elif found["shard_id"] is None:
         click.echo(f"key {value} has no shard")
+    elif found["state"] is None:
+        click.echo(f"key {value}: shard {found['shard_id']}, which is not in the shard table")
     else:
-        click.echo(f"key {value}: shard {found['shard_id']}, {found['state']}, {found['address']}")
-    if found["shard_id"] is None:
+        where = [f"shard {found['shard_id']}", found["state"], found["address"]]
+        click.echo(f"key {value}: {', '.join([part for part in where if part])}")
+    if found["shard_id"] is None or found["state"] is None:
         ctx.exit(PROBLEM)
 
 

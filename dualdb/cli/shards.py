@@ -2,16 +2,18 @@
 
 import sys
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import click
 
 from .. import errors
 from ..config import DatabaseConfig
+from ..operations import SchemaDiff
 from ..passwords import as_secret, is_reference
 from ..sync_impl import DatabaseService, MySQLClient
 from .base import (
     PROBLEM,
+    REFUSED,
     USAGE,
     Group,
     State,
@@ -24,7 +26,9 @@ from .base import (
     report,
     yes_option,
 )
-from .output import counted, state, write_json, write_table
+from .checks import difference_lines
+from .operations import operations
+from .output import counted, note, state, write_json, write_table
 from .root import root
 from .status import as_dict
 
@@ -103,6 +107,7 @@ def _password(reference: Optional[str], from_stdin: bool) -> str:
     multiple=True,
     help="What the account must have; the default is what an application needs. May be repeated.",
 )
+@click.option("--any-schema", is_flag=True, help="Do not compare the schema with another shard's.")
 @click.option("--any-privileges", is_flag=True, help="Do not look at the account's privileges.")
 @dry_run_option
 @pass_state
@@ -114,12 +119,15 @@ def add(
     password_stdin: bool,
     privileges: Tuple[str, ...],
     any_privileges: bool,
+    any_schema: bool,
     dry_run: bool,
     **row: Any,
 ) -> None:
-    """Connect to a new shard, check its account, and write its row.
+    """Connect to a new shard, check its account and its schema, and write its row.
 
-    The password is asked for, unless --password-ref or --password-stdin is given.
+    The password is asked for, unless --password-ref or --password-stdin is given. A
+    shard that would be in service at once must have the schema of the first one; add
+    an empty one with --status maintenance, migrate it, and set it to active.
     """
     row["password"] = _password(password_ref, password_stdin)
     db = current.open()
@@ -128,16 +136,45 @@ def add(
         if shard_id in db.status().shards:
             raise errors.ParameterError(f"shard {shard_id} is in the shard table already")
         text = f"{text}; it answers: {_version_of(db.global_config, row)}"
-    else:
-        if privileges or any_privileges:
-            row["privileges"] = () if any_privileges else privileges
+    elif privileges or any_privileges:
+        row["privileges"] = () if any_privileges else privileges
+    if not any_schema:
+        _compare_schema(current, shard_id, _config_of(db.global_config, row), row["status"])
+    if not dry_run:
         db.add_shard(shard_id, **row)
     report(current, [text], dry_run=dry_run, shard_id=shard_id)
 
 
-def _version_of(base: DatabaseConfig, row: Dict[str, Any]) -> str:
+def _compare_schema(current: State, shard_id: int, config: DatabaseConfig, status: str) -> None:
+    """Say how a new shard's schema differs from the first one's; end the command if it
+    would be in service with it.
+    """
+    shards = current.open().status().shards
+    active = [key for key, each in shards.items() if each.state == "active" and key != shard_id]
+    if not active:
+        return
+    found: SchemaDiff = operations(current).schema_diff(
+        shards=active[0], ignore=("visibility",), also={shard_id: config}
+    )
+    if found.errors:
+        return  # what is wrong with the connection is said when it is added
+    for line in difference_lines(found):
+        note(line)
+    if found.differences and status in ("active", "readonly"):
+        fail(
+            f"shard {shard_id} has not the schema of shard {active[0]}: add it with --status "
+            "maintenance and migrate it, or give --any-schema",
+            REFUSED,
+        )
+
+
+def _config_of(base: DatabaseConfig, row: Mapping[str, Any]) -> DatabaseConfig:
     fields = {key: row[key] for key in ("host", "port", "database", "user", "password")}
-    client = MySQLClient(base.model_copy(update={**fields, "unix_socket": None}))
+    return base.model_copy(update={**fields, "unix_socket": None})
+
+
+def _version_of(base: DatabaseConfig, row: Mapping[str, Any]) -> str:
+    client = MySQLClient(_config_of(base, row))
     try:
         return str(client.query_value("SELECT VERSION()"))
     finally:
@@ -201,8 +238,14 @@ def drain(
     db = current.open()
     before = _state_of(db, shard_id)
     text = f"make shard {shard_id} inactive (it is {before}) and wait {timeout:g} s"
+    kept = operations(current).key_counts().get(shard_id, 0)
+    if kept:
+        note(
+            f"{counted(kept, 'key')} of the directory are on shard {shard_id}: calls by these are "
+            "refused until their rows are moved and the keys are set"
+        )
     if dry_run:
-        report(current, [text], dry_run=True, shard_id=shard_id)
+        report(current, [text], dry_run=True, shard_id=shard_id, keys=kept)
         return
     confirm(f"Make shard {shard_id} inactive", yes)
     until = time.monotonic() + timeout
@@ -223,6 +266,7 @@ def drain(
         dry_run=False,
         shard_id=shard_id,
         left=left,
+        keys=kept,
     )
     if left is None or left > 0:
         ctx.exit(PROBLEM)
@@ -230,13 +274,23 @@ def drain(
 
 @command(shards, "dualdb shards remove 2 --yes")
 @click.argument("shard_id", type=int)
+@click.option("--leave-keys", is_flag=True, help="Although the directory has keys on it.")
 @yes_option
 @dry_run_option
 @pass_state
-def remove(current: State, shard_id: int, yes: bool, dry_run: bool) -> None:
-    """Delete the row of a shard that has been drained. Its database stays."""
+def remove(current: State, shard_id: int, leave_keys: bool, yes: bool, dry_run: bool) -> None:
+    """Delete the row of a shard that has been drained. Its database stays.
+
+    It is refused while the directory has keys on the shard.
+    """
     db = current.open()
     before = _state_of(db, shard_id)
+    kept = operations(current).key_counts().get(shard_id, 0)
+    if kept and not leave_keys:
+        raise errors.ParameterError(
+            f"the directory has {counted(kept, 'key')} on shard {shard_id}: move their rows and "
+            "set the keys first, or give --leave-keys"
+        )
     if dry_run and before in ("active", "readonly", "unreachable"):
         raise errors.ParameterError(f"shard {shard_id} is {before}: drain it before it is removed")
     if not dry_run:

@@ -546,13 +546,17 @@ class KeyDirectory:
     def _count(self) -> steps.Plan[Dict[int, int]]:
         if self._clock() - self._counted_at >= COUNTS_INTERVAL:
             self._counted_at = self._clock()
-            rows = yield from self._rows(tables.mapping_table(self.source).counts)
-            self._counts = {
-                int(row["shard_id"]): int(row["key_count"])
-                for row in rows
-                if row["shard_id"] is not None
-            }
+            self._counts = yield from self.count()
         return self._counts
+
+    def count(self) -> steps.Plan[Dict[int, int]]:
+        """The number of keys, or of hash buckets, on each shard that has any."""
+        rows = yield from self._rows(tables.mapping_table(self.source).counts)
+        return {
+            int(row["shard_id"]): int(row["key_count"])
+            for row in rows
+            if row["shard_id"] is not None
+        }
 
     def _known_shard(self, shard_id: object) -> int:
         number = routing.shard_id_of(shard_id)

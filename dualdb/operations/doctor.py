@@ -7,7 +7,8 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, O
 
 from .. import errors
 from ..execution import steps
-from . import audit
+from ..topology.shard_map import Status
+from . import audit, keys
 from .facts import DatabaseFacts, Facts, gather
 from .places import Databases, Shards
 from .reports import DoctorReport, Finding, Misplaced, Severity
@@ -47,9 +48,24 @@ def run(databases: Databases, options: Options) -> steps.Plan[DoctorReport]:
         )
         misplaced += [(table, each) for each in report.misplaced]
     facts = Facts(
-        tuple(known), options.processes, options.privileges, tuple(misplaced), tuple(unreachable)
+        tuple(known),
+        options.processes,
+        options.privileges,
+        tuple(misplaced),
+        tuple(unreachable),
+        (yield from _homeless(databases)),
     )
     return report_of(facts, options.skip)
+
+
+def _homeless(databases: Databases) -> steps.Plan[Tuple[Tuple[int, int], ...]]:
+    shards = databases.service._lifecycle.require_open().shard_map.shards
+    counts = yield from keys.counts(databases.service)
+    return tuple(
+        (shard_id, count)
+        for shard_id, count in sorted(counts.items())
+        if shard_id not in shards or shards[shard_id].status is Status.INACTIVE
+    )
 
 
 def report_of(facts: Facts, skip: FrozenSet[str] = frozenset()) -> DoctorReport:
@@ -622,6 +638,17 @@ def _misplaced(facts: Facts) -> Iterator[Symptom]:
             each.database,
             f"{each.rows} rows of {table} have the key {each.key!r}, which belongs {belongs}",
             "move the rows, or mend the directory",
+        )
+
+
+@check("keys-without-shard", Severity.ERROR)
+def _without_shard(facts: Facts) -> Iterator[Symptom]:
+    for shard_id, count in facts.homeless:
+        yield (
+            "global",
+            f"the directory has {count} keys on shard {shard_id}, which is not in service: calls "
+            "by them are refused",
+            "put the shard back into the shard table, or move the rows and set the keys",
         )
 
 

@@ -1,10 +1,22 @@
 """``db.operations``: what is done to many databases at once."""
 
-from typing import Any, Callable, Generic, Iterable, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Generic, Iterable, Mapping, Optional, Sequence, Tuple, Union
 
+from ..config import DatabaseConfig
 from ..execution import steps
 from ..sql.parameters import Params
-from . import audit, doctor, everywhere, jobs, migrations, processes, rows, schema_diff, tenant
+from . import (
+    audit,
+    doctor,
+    everywhere,
+    jobs,
+    keys,
+    migrations,
+    processes,
+    rows,
+    schema_diff,
+    tenant,
+)
 from .kinds import Group, KindT, operation
 from .migrations import Directory, Doubtful
 from .places import Databases, Shards
@@ -123,6 +135,7 @@ class Operations(Group[KindT], Generic[KindT]):
         shards: Shards = "all",
         ignore: Sequence[str] = (),
         ignore_tables: Sequence[str] = (),
+        also: Optional[Mapping[int, DatabaseConfig]] = None,
     ) -> steps.Plan[SchemaDiff]:
         """Compare the schemas of several databases with one of them.
 
@@ -139,9 +152,16 @@ class Operations(Group[KindT], Generic[KindT]):
                 ``"column.comment"``.
             ignore_tables: Tables to leave out, with ``*`` and ``?``. The tables of this
                 package, ``dualdb_*``, always are.
+            also: Databases that are compared as well and are not in the shard table, by
+                the shard id that they will have.
         """
         return schema_diff.run(
-            self._databases, reference, shards, frozenset(ignore), tuple(ignore_tables)
+            self._databases,
+            reference,
+            shards,
+            frozenset(ignore),
+            tuple(ignore_tables),
+            also=also or {},
         )
 
     @operation
@@ -284,6 +304,15 @@ class Operations(Group[KindT], Generic[KindT]):
             dry_run: Only say which one it is.
         """
         return processes.kill(self._databases, database, session_id, connection, dry_run)
+
+    @operation
+    def key_counts(self) -> steps.Plan[Dict[int, int]]:
+        """Count the keys that the directory has on each shard, or the hash buckets.
+
+        Empty for a function, and where there is no table. Shards that are not in the
+        shard table are counted as well.
+        """
+        return keys.counts(self._databases.service)
 
     @operation
     def tenant_export(

@@ -95,6 +95,8 @@ class Facts(NamedTuple):
         privileges: What the application's account needs.
         misplaced: Rows that an audit found, by table.
         unreachable: Those that could not be asked.
+        homeless: How many keys the directory has on each shard that is not in the shard
+            table or is inactive.
     """
 
     databases: Tuple[DatabaseFacts, ...]
@@ -102,6 +104,7 @@ class Facts(NamedTuple):
     privileges: Tuple[str, ...] = ()
     misplaced: Tuple[Tuple[str, Misplaced], ...] = ()
     unreachable: Tuple[DatabaseFacts, ...] = ()
+    homeless: Tuple[Tuple[int, int], ...] = ()
 
 
 _TABLES = (

@@ -2,7 +2,9 @@
 
 from typing import Any, Dict, Optional, Sequence
 
-from .. import errors
+from .. import error_codes, errors
+from ..directory.lookup import TABLE_ACCESS_DENIED
+from ..directory.sources import KeyFunction
 from ..execution import steps
 
 
@@ -25,4 +27,18 @@ def shards_of(
             "the service does not know the shards of keys: give it directory or shard_of_key"
         )
     found: Dict[Any, Optional[int]] = yield from directory.resolve(keys, None, fresh=fresh)
+    return found
+
+
+def counts(service: Any) -> steps.Plan[Dict[int, int]]:
+    """The number of keys, or of hash buckets, on each shard; see ``key_counts``."""
+    directory = service._directory
+    if directory is None or isinstance(directory.source, KeyFunction):
+        return {}
+    try:
+        found: Dict[int, int] = yield from directory.count()
+    except errors.Error as error:
+        if error.errno not in (error_codes.NO_SUCH_TABLE, TABLE_ACCESS_DENIED):
+            raise
+        return {}
     return found

@@ -98,6 +98,10 @@ class Databases:
             if shard.config is None:
                 raise errors.shard_unavailable(shard_id, shard.reason or "")
             config = shard.config
+        return self.place(shard_id, config)
+
+    def place(self, shard_id: Optional[int], config: DatabaseConfig) -> Place:
+        """The database of a configuration, which need not be in the shard table."""
         name = "global" if shard_id is None else str(shard_id)
         return Place(name, shard_id, config.model_copy(update=self._changes))
 

@@ -1,9 +1,10 @@
 """Differences between the schemas of several databases."""
 
 import fnmatch
-from typing import Dict, FrozenSet, Iterator, List, Optional, Tuple, Union
+from typing import Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple, Union
 
 from .. import errors
+from ..config import DatabaseConfig
 from ..execution import steps
 from . import rollout, schema
 from .places import Databases, Shards
@@ -20,9 +21,12 @@ def run(
     shards: Shards,
     ignore: FrozenSet[str],
     ignore_tables: Tuple[str, ...],
+    *,
+    also: Mapping[int, DatabaseConfig],
 ) -> steps.Plan[SchemaDiff]:
     """Compare schemas; see ``Operations.schema_diff``."""
     places = databases.chosen(shards)
+    places += [databases.place(shard_id, config) for shard_id, config in also.items()]
     right = places[0] if reference is None else databases.one(reference)
     others = [place for place in places if place.name != right.name]
     found = yield from databases.on_each([right, *others], schema.read)

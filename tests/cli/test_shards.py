@@ -37,7 +37,7 @@ CHANGING = {
     "init", "kill", "sql", "shards add", "shards set-status", "shards drain", "shards remove",
     "keys assign", "keys set", "keys forget", "keys set-bucket", "migrate up", "migrate down",
     "tenant purge", "jobs pause", "jobs resume", "jobs cancel", "jobs throttle", "jobs delete",
-    "xa recover", "xa resolve",
+    "xa recover", "xa resolve", "outbox requeue",
 }  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_drain_says_which_sessions_are_left(cli: Command) -> None:
         password=config.reveal_password(),
         database=config.database,
     ):
-        found = cli.json("shards", "drain", "2", "--yes", "--timeout", "0.3", code=1)
+        found = cli.json("shards", "drain", "2", "--yes", "--timeout", "1.5", code=1)
     assert found["left"] == 1
 
 
@@ -181,6 +181,24 @@ def test_add_takes_the_password_as_a_reference_or_from_standard_input(cli: Comma
     assert rows(cli.sandbox)[1]["password"] == password
     assert password not in cli("shards", "list").output
     add_second(cli, "--password-stdin", code=4)  # it is there
+
+
+def test_add_compares_the_schema_with_the_first_shard_s(cli: Command) -> None:
+    cli("shards", "drain", "2", "--yes")
+    cli("shards", "remove", "2", "--yes")
+    cli.sandbox.run(2, "DROP TABLE trades", "CREATE TABLE extra (id INT PRIMARY KEY)")
+    for more in (("--dry-run",), (), ("--status", "readonly")):
+        found = add_second(cli, "--password-stdin", *more, code=4)
+        assert "shard 2: table trades, missing" in found.stderr
+        assert "shard 2: table extra, not in shard 1" in found.stderr
+        assert "--status maintenance" in found.stderr
+        assert len(rows(cli.sandbox)) == 1
+    found = add_second(cli, "--password-stdin", "--status", "maintenance")
+    assert "table trades, missing" in found.stderr
+    assert rows(cli.sandbox)[1]["status"] == "maintenance"
+    cli("shards", "remove", "2", "--yes")
+    add_second(cli, "--password-stdin", "--any-schema")
+    assert rows(cli.sandbox)[1]["status"] == "active"
 
 
 def test_add_refuses_what_cannot_be_connected_to(cli: Command) -> None:
@@ -241,3 +259,22 @@ def test_a_command_leaves_the_level_of_the_log_as_it_was(
     before = logging.getLogger("dualdb").level
     cli("shards", "list", *options)
     assert logging.getLogger("dualdb").level == before
+
+
+def test_keys_on_a_shard_that_goes_are_told_and_kept(cli: Command) -> None:
+    cli("init")
+    cli("keys", "set", "7", "2")
+    drained = cli("shards", "drain", "2", "--yes")
+    assert "1 key of the directory" in drained.stderr
+    assert cli("locate", "7").stdout == "key 7: shard 2, inactive\n"
+    refused = cli("shards", "remove", "2", "--yes", code=4)
+    assert "the directory has 1 key on shard 2" in refused.stderr
+    assert len(rows(cli.sandbox)) == 2
+    cli("shards", "remove", "2", "--yes", "--leave-keys")
+    assert "not in the shard table" in cli("locate", "7", code=1).stdout
+    found = cli.json("doctor", code=1)["findings"]
+    assert [each["database"] for each in found if each["check"] == "keys-without-shard"] == [
+        "global"
+    ]
+    add_second(cli, "--password-stdin")
+    cli("keys", "forget", "7")

@@ -58,7 +58,7 @@ def database(name: str, **changes: Any) -> DatabaseFacts:
 
 
 def facts(**second: Any) -> Facts:
-    more = {key: second.pop(key) for key in ("processes", "misplaced", "unreachable")
+    more = {key: second.pop(key) for key in ("processes", "misplaced", "unreachable", "homeless")
             if key in second}  # fmt: skip
     return Facts(
         (database("global"), database("1"), database("2", **second)),
@@ -114,6 +114,7 @@ MISCONFIGURED: List[Tuple[str, Callable[[], Facts], List[str]]] = [
     ("connection-budget", variable("max_connections", "20"), ["2"]),
     ("connection-budget", config(max_overflow=200), ["2"]),
     ("connection-budget-small", config(max_connections_per_server=2), ["global, 1, 2"]),
+    ("keys-without-shard", lambda: facts(homeless=((7, 12),)), ["global"]),
     ("autocommit", variable("autocommit", "OFF"), ["2"]),
     ("init_connect", variable("init_connect", "SET NAMES latin1"), ["2"]),
     ("completion_type", variable("completion_type", "CHAIN"), ["2"]),
