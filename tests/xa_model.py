@@ -80,6 +80,10 @@ class Server:
             return _rows([_recovered(xid) for xid, b in self.branches.items() if _ready(b)])
         if text.startswith("XA "):
             return self._xa(session, text)
+        if text.startswith("BEGIN NOT ATOMIC "):
+            for part in text[len("BEGIN NOT ATOMIC ") : -len("; END")].split("; "):
+                self._xa(session, part)
+            return _rows([])
         if text in ("COMMIT", "ROLLBACK"):
             if text == "COMMIT" and session.in_transaction:
                 self.rows.update(session.own_rows)
@@ -307,7 +311,8 @@ class World:
         client: Any = server
         connection: Any = session
         executor = PinnedExecutor(client, connection)
-        self.parts.append(protocol.Part(executor, xid, wrote=wrote))
+        part = protocol.Part(executor, xid, wrote=wrote, compound=server.mariadb)
+        self.parts.append(part)
         if wrote:
             self.writers.append(server)
 

@@ -16,11 +16,12 @@ from dualdb import async_impl, sync_impl
 from dualdb.async_impl.connection import Connection as AsyncConnection
 from dualdb.sync_impl.connection import Connection as SyncConnection
 
-COMMAND = re.compile(rb"XA (?!RECOVER)|INSERT INTO `dualdb_xa`|COMMIT$")
+COMMAND = re.compile(rb"XA (?!RECOVER)|BEGIN NOT ATOMIC XA |INSERT INTO `dualdb_xa`|COMMIT$")
 #: Before a command is sent, and when it has been, before its answer.
 MOMENTS = ("before", "sent")
-#: XA START, END and PREPARE on two shards, the decision, XA COMMIT on both.
-STEPS = 9
+#: XA START and PREPARE on two shards, the decision, XA COMMIT on both; on MySQL XA END
+#: is a step of its own.
+STEPS = {"MariaDB": 7, "MySQL": 9}
 
 ADD = "UPDATE amounts SET value = value + %s WHERE id = 1"
 

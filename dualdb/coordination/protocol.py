@@ -54,13 +54,22 @@ class Part:
         executor: Sends on its connection.
         xid: Its name; None for a plain transaction.
         wrote: Something in it may have to be committed.
+        compound: Its server takes several commands as one statement, as MariaDB does.
         state: How far it is.
     """
 
-    def __init__(self, executor: PinnedExecutor, xid: Optional[Xid], *, wrote: bool) -> None:
+    def __init__(
+        self,
+        executor: PinnedExecutor,
+        xid: Optional[Xid],
+        *,
+        wrote: bool = False,
+        compound: bool = False,
+    ) -> None:
         self.executor = executor
         self.xid = xid
         self.wrote = wrote
+        self.compound = compound and xid is not None
         self.state = PartState.ACTIVE
 
     @property
@@ -86,10 +95,20 @@ class Part:
         return (yield Execute(self.executor, Command(text), until))
 
     def finish_branch(self, until: Optional[float]) -> Plan[None]:
-        """Send XA END, if that is to be done."""
-        if self.xid is not None and self.state is PartState.ACTIVE:
-            yield from self.send("END", until)
-        self.state = PartState.IDLE
+        """Send XA END, unless that is done with the next command."""
+        if not self.compound:
+            if self.xid is not None and self.state is PartState.ACTIVE:
+                yield from self.send("END", until)
+            self.state = PartState.IDLE
+
+    def send_next(self, words: str, until: Optional[float], options: str = "") -> Plan[None]:
+        """Send the command after ``finish_branch``; see ``send``."""
+        if not self.compound or self.xid is None:
+            yield from self.send(words, until, options)
+            return
+        name = self.xid.sql
+        text = f"BEGIN NOT ATOMIC XA END {name}; XA {words} {name}{options}; END"
+        yield Execute(self.executor, Command(text), until)
 
 
 class Outcome(NamedTuple):
@@ -185,6 +204,17 @@ def _each(plans: Iterable[Plan[Any]]) -> Plan[Optional[Exception]]:
     return found[0] if found else None
 
 
+def start(parts: Sequence[Part], until: Optional[float]) -> Plan[None]:
+    """Begin the branches, at the same time.
+
+    Raises:
+        Error: One could not be begun.
+    """
+    failed = yield from _each([part.send("START", until) for part in parts])
+    if failed is not None:
+        raise failed
+
+
 # The first phase.
 
 
@@ -212,7 +242,7 @@ def _commit_one(parts: Sequence[Part], on: Coordination) -> Plan[Outcome]:
 def _commit_alone(part: Part, until: Optional[float]) -> Plan[None]:
     yield from _guarded(part, part.finish_branch(until))
     try:
-        yield from part.send("COMMIT", until, " ONE PHASE")
+        yield from part.send_next("COMMIT", until, " ONE PHASE")
     except errors.Error as error:
         if may_be_applied(error):
             part.state = PartState.UNSURE
@@ -222,12 +252,13 @@ def _commit_alone(part: Part, until: Optional[float]) -> Plan[None]:
 
 def _prepare(part: Part, until: Optional[float]) -> Plan[None]:
     yield from _guarded(part, part.finish_branch(until))
+    before = part.state
     part.state = PartState.UNSURE  # and that remains if nobody waits for the answer
     try:
-        yield from part.send("PREPARE", until)
+        yield from part.send_next("PREPARE", until)
     except errors.Error as error:
         if not may_be_applied(error):
-            part.state = PartState.IDLE
+            part.state = before
         raise
     part.state = PartState.PREPARED
 
@@ -236,7 +267,7 @@ def _release(part: Part, until: Optional[float]) -> Plan[None]:
     """End a part that has nothing to commit; that it fails does not matter."""
     try:
         yield from _guarded(part, part.finish_branch(until))
-        yield from part.send("ROLLBACK", until)
+        yield from part.send_next("ROLLBACK", until)
     except errors.Error:
         part.state = PartState.LOST
     else:

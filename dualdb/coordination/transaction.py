@@ -21,7 +21,7 @@ from typing import (
     TypeVar,
 )
 
-from .. import errors
+from .. import deadlines, errors
 from ..api.client import AnyClient
 from ..api.transaction import AnyTransaction
 from ..execution import steps
@@ -227,6 +227,9 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         try:
             for key, client in clients.items():
                 yield from self._begin_part(key, client, options, cluster)
+            branches = [self._part(key, self._parts[key]) for key in self._xids]
+            until = deadlines.earliest(options.until, deadlines.deadline_after())
+            yield from protocol.start(branches, until)
             self._open = True
         except GeneratorExit:
             self._abandon()
@@ -285,7 +288,12 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         """The part as the protocol sees it; a session that is not idle is lost."""
         state = transaction._begun
         executor = PinnedExecutor(state.client, state.connection)
-        part = protocol.Part(executor, self._xids.get(shard_id), wrote=state.wrote)
+        part = protocol.Part(
+            executor,
+            self._xids.get(shard_id),
+            wrote=state.wrote,
+            compound="MariaDB" in state.connection.server_version,
+        )
         if not state.connection.idle:
             part.state = protocol.PartState.LOST
         return part

@@ -106,7 +106,7 @@ class TransactionOptions(NamedTuple):
             if is_asked
         ]
         if self.xid is not None:
-            return [*commands, f"XA START {self.xid}".encode()]
+            return commands  # the branches of all databases are begun at the same time
         return [*commands, b"START TRANSACTION " + b", ".join(asked) if asked else b"BEGIN"]
 
 

@@ -307,6 +307,8 @@ class Sandbox:
             f"CREATE USER '{self._user}'@'%' IDENTIFIED BY '{self._password}'",
             f"GRANT ALL ON `{database}`.* TO '{self._user}'@'%'",
         )
+        if not self._engine.is_mariadb:  # which lists prepared transactions to everybody
+            server.run(f"GRANT XA_RECOVER_ADMIN ON *.* TO '{self._user}'@'%'")
         for other in others:
             other.launch()
         if self._replication is not None:

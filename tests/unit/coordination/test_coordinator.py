@@ -136,9 +136,6 @@ def test_only_names_are_written_into_statements() -> None:
             next(plan)
 
 
-def test_a_branch_begins_with_its_isolation_level() -> None:
+def test_the_isolation_level_of_a_branch_is_set_before_it_begins() -> None:
     options = TransactionOptions(isolation="read committed", xid="'g','b',1", distributed=True)
-    assert options.commands == [
-        b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
-        b"XA START 'g','b',1",
-    ]
+    assert options.commands == [b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED"]
