@@ -7,6 +7,7 @@ asyncio, and the command line shows them.
 from .facade import Jobs, Migrate, Operations
 from .jobs import JobLost, JobTaken
 from .migrations import MigrationError
+from .move import MoveError, MoveTakenOver
 from .places import Databases, Shards
 from .reports import (
     AuditReport,
@@ -26,6 +27,8 @@ from .reports import (
     MigrationStatus,
     MigrationStep,
     Misplaced,
+    MoveReport,
+    PrepareReport,
     Process,
     ProcessReport,
     Report,
@@ -67,7 +70,11 @@ __all__ = [
     "MigrationStatus",
     "MigrationStep",
     "Misplaced",
+    "MoveError",
+    "MoveReport",
+    "MoveTakenOver",
     "Operations",
+    "PrepareReport",
     "Process",
     "ProcessReport",
     "Report",

@@ -4,7 +4,18 @@ from typing import Any, Callable, Generic, Iterable, Mapping, Optional, Sequence
 
 from ..execution import steps
 from ..sql.parameters import Params
-from . import audit, doctor, everywhere, jobs, migrations, processes, rows, schema_diff, tenant
+from . import (
+    audit,
+    doctor,
+    everywhere,
+    jobs,
+    migrations,
+    move,
+    processes,
+    rows,
+    schema_diff,
+    tenant,
+)
 from .kinds import Group, KindT, operation
 from .migrations import Directory, Doubtful
 from .places import Databases, Shards
@@ -17,6 +28,8 @@ from .reports import (
     KillReport,
     MigrationReport,
     MigrationRun,
+    MoveReport,
+    PrepareReport,
     ProcessReport,
     RowsReport,
     SchemaDiff,
@@ -337,6 +350,126 @@ class Operations(Group[KindT], Generic[KindT]):
             tuple(tables),
             tenant.PurgeOptions(shard_id, chunk_rows, throttle, dry_run),
         )
+
+    @operation
+    def prepare_moves(
+        self,
+        tables: Iterable[TenantTable],
+        *,
+        shards: Shards = "all",
+        patience: float = 60.0,
+        dry_run: bool = False,
+    ) -> steps.Plan[PrepareReport]:
+        """Make what moves of tenants need on every shard: four small tables, and six
+        triggers on every table of the tenants.
+
+        It is done once, ahead, and again when the tables or their description change.
+        CREATE TRIGGER waits for transactions that use the table, and others wait behind
+        it: it waits a second at most, and is tried again.
+
+        Args:
+            tables: How a tenant's rows are found; those of the global database are
+                ignored.
+            shards: The shards.
+            patience: Seconds to try for each trigger.
+            dry_run: Only say what would be done.
+
+        Raises:
+            ParameterError: A table is missing, has no primary key, or its tenants
+                cannot be found by a trigger.
+            LockWaitTimeout: A table was in use all the time.
+        """
+        return move.prepare(self._databases, tuple(tables), shards, patience, dry_run=dry_run)
+
+    @operation
+    def move(
+        self,
+        key: Any,
+        to: Optional[int] = None,
+        tables: Iterable[TenantTable] = (),
+        *,
+        chunk_rows: int = 500,
+        throttle: float = 0.0,
+        max_threads_running: Optional[int] = None,
+        lag: Optional[Callable[[], Any]] = None,
+        max_lag: Optional[float] = None,
+        settle: Optional[float] = None,
+        lease: float = 60.0,
+        patience: float = 30.0,
+        progress: Optional[Callable[[Job], object]] = None,
+    ) -> steps.Plan[MoveReport]:
+        """Move a tenant to another shard while it is read and written; or go on with a
+        move that was interrupted.
+
+        Its rows are copied, then what was changed meanwhile; then the triggers refuse
+        writes for some tens of milliseconds, while the last changes are carried over,
+        the rows of both shards are compared, and the directory is switched. ``run`` and
+        single statements on ``key()`` wait for that, and go to the new shard. It is a
+        job, ``move:KEY``: any process can go on when this one dies.
+
+        Args:
+            key: The tenant's key, in a LookupTable.
+            to: The shard that it moves to; None to go on with a move.
+            tables: How its rows are found, as for ``prepare_moves``.
+            chunk_rows: Rows of one transaction on the new shard.
+            throttle: Seconds to wait between two steps.
+            max_threads_running: Wait while more threads than this are running on one
+                of the two servers.
+            lag: Gives the seconds that replication is behind; in asyncio it may be a
+                coroutine function.
+            max_lag: Wait while it is more behind than this.
+            settle: Seconds after the switch until the rows are deleted where they were:
+                the longest that a reader goes on reading there. None for the ``ttl`` of
+                the directory and 10 seconds.
+            lease: Seconds after which another process may take the move over.
+            patience: Seconds that long transactions of others are waited for.
+            progress: Called with the job, after each step.
+
+        Returns:
+            What came of it; ``ok`` if it is done.
+
+        Raises:
+            ParameterError: The key has no shard, a description is wrong, or a move to
+                another shard is under way.
+            MoveError: It cannot go on; the tenant is where it was.
+            JobTaken: Another process moves it.
+            InterfaceError: The directory is no LookupTable.
+        """
+        return move.run(
+            self._databases,
+            key,
+            to,
+            move.Options(
+                tuple(tables), chunk_rows, throttle, max_threads_running, max_lag, lag, settle,
+                lease, patience, progress,
+            ),
+        )  # fmt: skip
+
+    @operation
+    def undo_move(
+        self,
+        key: Any,
+        tables: Iterable[TenantTable],
+        *,
+        lease: float = 60.0,
+        patience: float = 30.0,
+    ) -> steps.Plan[MoveReport]:
+        """Give up a move that has not switched yet: the tenant is written to where it
+        is, and what was copied is deleted.
+
+        Args:
+            key: The tenant's key.
+            tables: As for ``move``.
+            lease: As for ``move``.
+            patience: As for ``move``.
+
+        Raises:
+            MoveError: The tenant is on its new shard already: finish the move.
+            ParameterError: No move of it is under way.
+            JobTaken: Another process moves it: pause its job first.
+        """
+        options = move.Options(tuple(tables), lease=lease, patience=patience)
+        return move.run(self._databases, key, None, options, undo=True)
 
 
 class Migrate(Group[KindT], Generic[KindT]):
