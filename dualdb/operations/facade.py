@@ -12,6 +12,7 @@ from . import (
     migrations,
     move,
     processes,
+    rebalance,
     rows,
     schema_diff,
     tenant,
@@ -31,6 +32,8 @@ from .reports import (
     MoveReport,
     PrepareReport,
     ProcessReport,
+    RebalancePlan,
+    RebalanceReport,
     RowsReport,
     SchemaDiff,
     SqlReport,
@@ -470,6 +473,93 @@ class Operations(Group[KindT], Generic[KindT]):
         """
         options = move.Options(tuple(tables), lease=lease, patience=patience)
         return move.run(self._databases, key, None, options, undo=True)
+
+    @operation
+    def rebalance_plan(
+        self,
+        tables: Iterable[TenantTable],
+        *,
+        by: str = "rows",
+        weights: Optional[Mapping[int, float]] = None,
+        pins: Optional[Mapping[Any, int]] = None,
+        shards: Shards = "all",
+        drain: Sequence[int] = (),
+        load: Optional[Mapping[Any, float]] = None,
+        tolerance: float = 0.05,
+        max_moves: Optional[int] = None,
+    ) -> steps.Plan[RebalancePlan]:
+        """Plan which tenants move where, so that each shard has its share.
+
+        Nothing is changed. The same figures give the same plan.
+
+        Args:
+            tables: How a tenant's rows are found. Rows that are found by a parent are
+                not counted.
+            by: ``"rows"``; ``"bytes"``, by the average row of each table;
+                ``"tenants"``; or ``"load"``.
+            weights: The share of shards, in place of the column ``weight`` of the shard
+                table.
+            pins: Where tenants must be.
+            shards: The shards. To split shard 2, say ``[2, 5]`` where 5 is empty.
+            drain: Shards that are to have no tenants.
+            load: The load of each key, for ``by="load"``.
+            tolerance: How far a shard may be from its share, as a part of it.
+            max_moves: At most so many.
+
+        Raises:
+            ParameterError: An argument is wrong.
+        """
+        return rebalance.make_plan(
+            self._databases,
+            rebalance.PlanOptions(
+                by, tuple(tables), weights, pins, shards, drain, load, tolerance, max_moves
+            ),
+        )
+
+    @operation
+    def rebalance_apply(
+        self,
+        plan: RebalancePlan,
+        tables: Iterable[TenantTable],
+        *,
+        name: str = "rebalance",
+        max_moves_per_hour: Optional[float] = None,
+        settle: Optional[float] = None,
+        throttle: float = 0.0,
+        max_threads_running: Optional[int] = None,
+        lease: float = 60.0,
+        progress: Optional[Callable[[Job], object]] = None,
+    ) -> steps.Plan[RebalanceReport]:
+        """Carry a plan out, one move after the other; or go on where another call of
+        this name ended.
+
+        It is a job, like each of the moves: ``jobs.pause(name)`` ends it after the step
+        that it is at. A tenant that is not where the plan says is skipped.
+
+        Args:
+            plan: What ``rebalance_plan`` gave. A job of this name that is not over goes
+                on with its own plan.
+            tables: As for ``move``.
+            name: The job's name.
+            max_moves_per_hour: Wait between moves, so that there are no more.
+            settle: As for ``move``.
+            throttle: As for ``move``.
+            max_threads_running: As for ``move``.
+            lease: Seconds after which another process may take it over.
+            progress: Called with the job, before each move.
+
+        Raises:
+            MoveError: A move cannot go on.
+            JobTaken: Another process carries it out.
+        """
+        return rebalance.apply_plan(
+            self._databases,
+            plan,
+            rebalance.ApplyOptions(
+                name, tuple(tables), max_moves_per_hour, settle, throttle, max_threads_running,
+                lease, progress,
+            ),
+        )  # fmt: skip
 
 
 class Migrate(Group[KindT], Generic[KindT]):

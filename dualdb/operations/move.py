@@ -98,6 +98,7 @@ class Options(NamedTuple):
     lease: float = 60.0
     patience: float = 30.0
     progress: Optional[Callable[[Job], object]] = None
+    max_steps: Optional[int] = None
 
     def checked(self) -> "Options":
         """The same.
@@ -341,7 +342,9 @@ def run(
         databases,
         name,
         move.undo_step if undo else move.step,
-        jobs.Options(KIND, params, options.lease, False, options.throttle or None, None),
+        jobs.Options(
+            KIND, params, options.lease, False, options.throttle or None, options.max_steps
+        ),
         is_plan=True,
     )
     return move.report(job)

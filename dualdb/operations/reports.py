@@ -769,3 +769,74 @@ class MoveReport(Report):
     def ok(self) -> bool:
         """Whether it is done, or undone as it was to be."""
         return self.state in ("done", "undone")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedMove(Report):
+    """A tenant that is to move.
+
+    Attributes:
+        key: The tenant's key.
+        source: The shard that it is on.
+        target: The shard that it is to be on.
+        size: What it weighs: rows, bytes, load, or 1.
+    """
+
+    key: Any
+    source: int
+    target: int
+    size: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RebalancePlan(Report):
+    """The moves that give each shard its share.
+
+    Attributes:
+        by: What was counted.
+        moves: In the order in which they are useful.
+        before: What each shard has.
+        after: What each would have.
+    """
+
+    by: str
+    moves: Tuple[PlannedMove, ...]
+    before: Mapping[int, float]
+    after: Mapping[int, float]
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "RebalancePlan":
+        """A plan from what ``to_dict`` gave."""
+        moves = [
+            PlannedMove(each["key"], each["source"], each["target"], each["size"])
+            for each in plain["moves"]
+        ]
+        before, after = (
+            {int(shard_id): size for shard_id, size in plain[name].items()}
+            for name in ("before", "after")
+        )
+        return cls(plain["by"], tuple(moves), before, after)
+
+
+@dataclasses.dataclass(frozen=True)
+class RebalanceReport(Report):
+    """How far a plan was carried out.
+
+    Attributes:
+        name: The job.
+        state: The job's: ``"done"``, ``"paused"``.
+        moved: The keys that this call has moved.
+        skipped: Those that were elsewhere by then.
+        finished: Moves that are over, with those of earlier calls.
+    """
+
+    name: str
+    state: str
+    moved: Tuple[Any, ...]
+    skipped: Tuple[Any, ...]
+    finished: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is done."""
+        return self.state == "done"
