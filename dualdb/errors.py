@@ -453,6 +453,20 @@ class TransactionAborted(OperationalError):
         return bool(getattr(self.__cause__, "retryable", False))
 
 
+class TenantFenced(OperationalError):
+    """The tenant is being moved to another shard, or has been: the triggers of its
+    tables refused the write, and nothing of it was applied.
+
+    ``run`` and single statements on ``key()`` wait for the end of the move and go to
+    the new shard. Inside a block of ``transaction()`` it is raised: repeat the whole.
+    """
+
+    @property
+    def has_moved(self) -> bool:
+        """The move is over: the rows are on another shard now."""
+        return "has moved" in self.message
+
+
 class PartialCommitError(OperationalError):
     """A transaction with ``mode="best_effort"`` was committed on some databases and not
     on others. It is not repeated: that would do the committed part twice.
@@ -482,6 +496,7 @@ _BY_CODE: Dict[int, Type[Error]] = {
         (error_codes.INTERRUPTED, StatementInterrupted),
         (error_codes.OUTCOME_UNKNOWN, OutcomeUnknown),
         (error_codes.NOT_SUPPORTED, NotSupportedError),
+        (error_codes.TENANT_FENCED, TenantFenced),
     )
     for code in codes
 }

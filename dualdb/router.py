@@ -373,6 +373,7 @@ class Router(ServicePart):
             membership.checked(child_tasks),
             self._observers,
             _outbox_table(outbox),
+            None if self._directory is None else self._directory.cache.clear,
         )
         self._coordinator = Coordinator(
             key_types.table_name(xa_table, "xa_table"),

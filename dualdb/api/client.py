@@ -33,6 +33,7 @@ class Shared(NamedTuple):
         child_tasks: see ``ChildTasks``.
         observers: who is told of their calls.
         outbox: where events are, an OutboxTable.
+        forget_keys: looks the shards of keys up again.
     """
 
     inserts: LastInserts
@@ -42,6 +43,7 @@ class Shared(NamedTuple):
     child_tasks: ChildTasks = "warn"
     observers: Observers = NOBODY
     outbox: Any = None
+    forget_keys: Optional[Callable[[], None]] = None
 
 
 class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, ConnectionT, NoneR]):

@@ -54,9 +54,10 @@ def _tables_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _tables(
+def tables_of(
     current: State, shard_tables: Tuple[str, ...], global_tables: Tuple[str, ...]
 ) -> List[TenantTable]:
+    """The tables of the options, or else of the TOML file."""
     found = [TenantTable(name, column) for name, column in pairs(shard_tables, "--table")]
     found += [
         TenantTable(name, column, on="global")
@@ -103,7 +104,7 @@ def export(
     account_password: Optional[str],
 ) -> None:
     """Read all rows of a tenant, on its shard and in the global database."""
-    tables = _tables(current, shard_tables, global_tables)
+    tables = tables_of(current, shard_tables, global_tables)
     ops = operations(current, account, account_password)
     report: TenantExport = ops.tenant_export(key_of(key, key_type), tables)
     if form == "sql":
@@ -144,7 +145,7 @@ def purge(
     **options: Any,
 ) -> None:
     """Delete all rows of a tenant, those that refer to others first."""
-    tables = _tables(current, shard_tables, global_tables)
+    tables = tables_of(current, shard_tables, global_tables)
     value = key_of(key, key_type)
     ops = operations(current, account, account_password)
     report: TenantPurge = ops.tenant_purge(value, tables, dry_run=True, **options)

@@ -388,6 +388,27 @@ class KeyDirectory:
         number = self._known_shard(shard_id)
         yield from self._move(self.cached_as(key), number)
 
+    def switch(self, key: object, source: int, target: int) -> steps.Plan[Optional[int]]:
+        """Give a key that is on ``source`` the shard ``target``. Gives its shard then,
+        which is another one if somebody else has moved it.
+        """
+        name = self.cached_as(key)
+        column = yield from self._learn_column()
+        table = tables.mapping_table(self.source)
+        params = (target, column.stored(name), source)
+        for attempt in range(PLACE_ATTEMPTS):
+            try:
+                yield from self._write(table.switch, params)
+                return (yield from self._ask_table([name]))[name]
+            except UNREACHABLE:
+                # it may have been applied: where the key is shows when it answers
+                if attempt + 1 == PLACE_ATTEMPTS:
+                    raise
+            finally:
+                self.cache.clear()
+            yield steps.Sleep(retry.backoff(attempt))
+        raise AssertionError("unreachable")
+
     def set_bucket(self, bucket: int, shard_id: int) -> steps.Plan[None]:
         """Give a hash bucket this shard."""
         if not isinstance(self.source, HashBuckets):

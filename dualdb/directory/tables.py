@@ -143,6 +143,14 @@ class MappingTable:
         )
 
     @property
+    def switch(self) -> str:
+        """Gives a key another shard if it has this one; of (shard, key, shard)."""
+        return (
+            f"UPDATE {self._table} SET {self._shard} = %s "
+            f"WHERE {self._key} = %s AND {self._shard} = %s"
+        )
+
+    @property
     def delete(self) -> str:
         """Removes a key; of (key,)."""
         return f"DELETE FROM {self._table} WHERE {self._key} = %s"

@@ -7,7 +7,7 @@ from .. import deadlines, error_codes, errors
 from ..observability.query_call import ObservedCall
 from ..protocol.response import completed
 from ..protocol.statements import Call, Statement
-from . import observed
+from . import fences, observed
 from .steps import CheckOut, Execute, Executor, Plan, Route
 
 
@@ -51,10 +51,8 @@ def execute_statement(
             call, watched = observed.begin(executor, statement, clock, parent)
             plan = execute_statement(route, watched, until, clock)
             return (yield from observed.observe(executor._observers, call, plan, clock))
-        if executor._read_only and not statement.reads:
-            raise write_refusal(executor, statement.why_no_read)
-        if until is not None and clock() >= until:
-            raise _too_late(executor)
+        if executor._read_only or until is not None:
+            _check_sendable(executor, statement, until, clock)
         try:
             result = yield Execute(executor, statement, until)
             if type(result) is list and result[0].lastrowid:
@@ -63,6 +61,8 @@ def execute_statement(
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
             if last or not (yield from _route_changed(route, executor, error, until)):
                 raise
+        except errors.TenantFenced as fenced:
+            return (yield from fences.send_again(route, executor, statement, until, fenced))
         except errors.NotPrimary as refused:
             began = statement.calls or completed(refused.driver_error or refused)
             if last or began or not refused.elsewhere:
@@ -83,10 +83,18 @@ def _check_outcome_is_known(
         raise outcome_unknown(broken, "the statement") from broken
 
 
-def _too_late(executor: Executor) -> errors.Error:
-    return errors.DeadlineExceeded(
-        "the deadline had passed before the statement was sent"
-    ).with_context(executor.name, executor.shard_id, sent=False)
+def _check_sendable(
+    executor: Executor,
+    statement: Union[Statement, Call],
+    until: Optional[float],
+    clock: Callable[[], float],
+) -> None:
+    if executor._read_only and not statement.reads:
+        raise write_refusal(executor, statement.why_no_read)
+    if until is not None and clock() >= until:
+        raise errors.DeadlineExceeded(
+            "the deadline had passed before the statement was sent"
+        ).with_context(executor.name, executor.shard_id, sent=False)
 
 
 def _may_repeat(broken: errors.Error, executor: Executor) -> bool:

@@ -1,12 +1,12 @@
 """What is repeated, how often, and after which pause."""
 
-import itertools
 import random
 import time
 from typing import Any, Callable, Optional
 
 from .. import deadlines, errors
 from ..protocol.transaction_commands import TransactionOptions
+from .fences import FenceWait
 from .steps import Plan, RunBlock, Sleep
 
 
@@ -63,18 +63,24 @@ def run(
         attempts: The largest number of calls.
     """
     options = options.checked().begun()
-    for attempt in itertools.count():
+    fence = FenceWait(options.until)
+    attempt = 0
+    while True:
         transaction = new_transaction(options)
         try:
             return (yield RunBlock(transaction, function))
+        except errors.TenantFenced as fenced:
+            if transaction._outer is not None:
+                raise
+            pause: Optional[float] = fence.pause(fenced, transaction._begun.client)
         except errors.Error as error:
             until = deadlines.earliest(options.until, deadlines.deadline_after())
             pause = pause_before_run(error, attempt, attempts, until)
             # only the whole can begin again, not a savepoint
             if pause is None or transaction._outer is not None:
                 raise
-        yield Sleep(pause)
-    raise AssertionError("unreachable")
+            attempt += 1
+        yield Sleep(pause or 0.0)
 
 
 def pause_before_run(

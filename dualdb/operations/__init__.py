@@ -7,6 +7,7 @@ asyncio, and the command line shows them.
 from .facade import Jobs, Migrate, Operations
 from .jobs import JobLost, JobTaken
 from .migrations import MigrationError
+from .move import MoveError, MoveTakenOver
 from .places import Databases, Shards
 from .reports import (
     AuditReport,
@@ -26,8 +27,13 @@ from .reports import (
     MigrationStatus,
     MigrationStep,
     Misplaced,
+    MoveReport,
+    PlannedMove,
+    PrepareReport,
     Process,
     ProcessReport,
+    RebalancePlan,
+    RebalanceReport,
     Report,
     RowDifference,
     RowsReport,
@@ -67,9 +73,16 @@ __all__ = [
     "MigrationStatus",
     "MigrationStep",
     "Misplaced",
+    "MoveError",
+    "MoveReport",
+    "MoveTakenOver",
     "Operations",
+    "PlannedMove",
+    "PrepareReport",
     "Process",
     "ProcessReport",
+    "RebalancePlan",
+    "RebalanceReport",
     "Report",
     "RowDifference",
     "RowsReport",

@@ -12,7 +12,9 @@ from . import (
     jobs,
     keys,
     migrations,
+    move,
     processes,
+    rebalance,
     rows,
     schema_diff,
     tenant,
@@ -29,7 +31,11 @@ from .reports import (
     KillReport,
     MigrationReport,
     MigrationRun,
+    MoveReport,
+    PrepareReport,
     ProcessReport,
+    RebalancePlan,
+    RebalanceReport,
     RowsReport,
     SchemaDiff,
     SqlReport,
@@ -366,6 +372,213 @@ class Operations(Group[KindT], Generic[KindT]):
             tuple(tables),
             tenant.PurgeOptions(shard_id, chunk_rows, throttle, dry_run),
         )
+
+    @operation
+    def prepare_moves(
+        self,
+        tables: Iterable[TenantTable],
+        *,
+        shards: Shards = "all",
+        patience: float = 60.0,
+        dry_run: bool = False,
+    ) -> steps.Plan[PrepareReport]:
+        """Make what moves of tenants need on every shard: four small tables, and six
+        triggers on every table of the tenants.
+
+        It is done once, ahead, and again when the tables or their description change.
+        CREATE TRIGGER waits for transactions that use the table, and others wait behind
+        it: it waits a second at most, and is tried again.
+
+        Args:
+            tables: How a tenant's rows are found; those of the global database are
+                ignored.
+            shards: The shards.
+            patience: Seconds to try for each trigger.
+            dry_run: Only say what would be done.
+
+        Raises:
+            ParameterError: A table is missing, has no primary key, or its tenants
+                cannot be found by a trigger.
+            LockWaitTimeout: A table was in use all the time.
+        """
+        return move.prepare(self._databases, tuple(tables), shards, patience, dry_run=dry_run)
+
+    @operation
+    def move(
+        self,
+        key: Any,
+        to: Optional[int] = None,
+        tables: Iterable[TenantTable] = (),
+        *,
+        chunk_rows: int = 500,
+        throttle: float = 0.0,
+        max_threads_running: Optional[int] = None,
+        lag: Optional[Callable[[], Any]] = None,
+        max_lag: Optional[float] = None,
+        settle: Optional[float] = None,
+        lease: float = 60.0,
+        patience: float = 30.0,
+        progress: Optional[Callable[[Job], object]] = None,
+    ) -> steps.Plan[MoveReport]:
+        """Move a tenant to another shard while it is read and written; or go on with a
+        move that was interrupted.
+
+        Its rows are copied, then what was changed meanwhile; then the triggers refuse
+        writes for some tens of milliseconds, while the last changes are carried over,
+        the rows of both shards are compared, and the directory is switched. ``run`` and
+        single statements on ``key()`` wait for that, and go to the new shard. It is a
+        job, ``move:KEY``: any process can go on when this one dies.
+
+        Args:
+            key: The tenant's key, in a LookupTable.
+            to: The shard that it moves to; None to go on with a move.
+            tables: How its rows are found, as for ``prepare_moves``.
+            chunk_rows: Rows of one transaction on the new shard.
+            throttle: Seconds to wait between two steps.
+            max_threads_running: Wait while more threads than this are running on one
+                of the two servers.
+            lag: Gives the seconds that replication is behind; in asyncio it may be a
+                coroutine function.
+            max_lag: Wait while it is more behind than this.
+            settle: Seconds after the switch until the rows are deleted where they were:
+                the longest that a reader goes on reading there. None for the ``ttl`` of
+                the directory and 10 seconds.
+            lease: Seconds after which another process may take the move over.
+            patience: Seconds that long transactions of others are waited for.
+            progress: Called with the job, after each step.
+
+        Returns:
+            What came of it; ``ok`` if it is done.
+
+        Raises:
+            ParameterError: The key has no shard, a description is wrong, or a move to
+                another shard is under way.
+            MoveError: It cannot go on; the tenant is where it was.
+            JobTaken: Another process moves it.
+            InterfaceError: The directory is no LookupTable.
+        """
+        return move.run(
+            self._databases,
+            key,
+            to,
+            move.Options(
+                tuple(tables), chunk_rows, throttle, max_threads_running, max_lag, lag, settle,
+                lease, patience, progress,
+            ),
+        )  # fmt: skip
+
+    @operation
+    def undo_move(
+        self,
+        key: Any,
+        tables: Iterable[TenantTable],
+        *,
+        lease: float = 60.0,
+        patience: float = 30.0,
+    ) -> steps.Plan[MoveReport]:
+        """Give up a move that has not switched yet: the tenant is written to where it
+        is, and what was copied is deleted.
+
+        Args:
+            key: The tenant's key.
+            tables: As for ``move``.
+            lease: As for ``move``.
+            patience: As for ``move``.
+
+        Raises:
+            MoveError: The tenant is on its new shard already: finish the move.
+            ParameterError: No move of it is under way.
+            JobTaken: Another process moves it: pause its job first.
+        """
+        options = move.Options(tuple(tables), lease=lease, patience=patience)
+        return move.run(self._databases, key, None, options, undo=True)
+
+    @operation
+    def rebalance_plan(
+        self,
+        tables: Iterable[TenantTable],
+        *,
+        by: str = "rows",
+        weights: Optional[Mapping[int, float]] = None,
+        pins: Optional[Mapping[Any, int]] = None,
+        shards: Shards = "all",
+        drain: Sequence[int] = (),
+        load: Optional[Mapping[Any, float]] = None,
+        tolerance: float = 0.05,
+        max_moves: Optional[int] = None,
+    ) -> steps.Plan[RebalancePlan]:
+        """Plan which tenants move where, so that each shard has its share.
+
+        Nothing is changed. The same figures give the same plan.
+
+        Args:
+            tables: How a tenant's rows are found. Rows that are found by a parent are
+                not counted.
+            by: ``"rows"``; ``"bytes"``, by the average row of each table;
+                ``"tenants"``; or ``"load"``.
+            weights: The share of shards, in place of the column ``weight`` of the shard
+                table.
+            pins: Where tenants must be.
+            shards: The shards. To split shard 2, say ``[2, 5]`` where 5 is empty.
+            drain: Shards that are to have no tenants.
+            load: The load of each key, for ``by="load"``.
+            tolerance: How far a shard may be from its share, as a part of it.
+            max_moves: At most so many.
+
+        Raises:
+            ParameterError: An argument is wrong.
+        """
+        return rebalance.make_plan(
+            self._databases,
+            rebalance.PlanOptions(
+                by, tuple(tables), weights, pins, shards, drain, load, tolerance, max_moves
+            ),
+        )
+
+    @operation
+    def rebalance_apply(
+        self,
+        plan: RebalancePlan,
+        tables: Iterable[TenantTable],
+        *,
+        name: str = "rebalance",
+        max_moves_per_hour: Optional[float] = None,
+        settle: Optional[float] = None,
+        throttle: float = 0.0,
+        max_threads_running: Optional[int] = None,
+        lease: float = 60.0,
+        progress: Optional[Callable[[Job], object]] = None,
+    ) -> steps.Plan[RebalanceReport]:
+        """Carry a plan out, one move after the other; or go on where another call of
+        this name ended.
+
+        It is a job, like each of the moves: ``jobs.pause(name)`` ends it after the step
+        that it is at. A tenant that is not where the plan says is skipped.
+
+        Args:
+            plan: What ``rebalance_plan`` gave. A job of this name that is not over goes
+                on with its own plan.
+            tables: As for ``move``.
+            name: The job's name.
+            max_moves_per_hour: Wait between moves, so that there are no more.
+            settle: As for ``move``.
+            throttle: As for ``move``.
+            max_threads_running: As for ``move``.
+            lease: Seconds after which another process may take it over.
+            progress: Called with the job, before each move.
+
+        Raises:
+            MoveError: A move cannot go on.
+            JobTaken: Another process carries it out.
+        """
+        return rebalance.apply_plan(
+            self._databases,
+            plan,
+            rebalance.ApplyOptions(
+                name, tuple(tables), max_moves_per_hour, settle, throttle, max_threads_running,
+                lease, progress,
+            ),
+        )  # fmt: skip
 
 
 class Migrate(Group[KindT], Generic[KindT]):

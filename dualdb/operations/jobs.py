@@ -144,9 +144,16 @@ def _encoded(value: object, what: str) -> str:
 
 
 def run(
-    databases: Databases, name: str, function: Callable[[Job], Any], options: Options
+    databases: Databases,
+    name: str,
+    function: Callable[[Job], Any],
+    options: Options,
+    *,
+    is_plan: bool = False,
 ) -> steps.Plan[Job]:
-    """Run a job; see ``Jobs.run``."""
+    """Run a job; see ``Jobs.run``. With ``is_plan`` the function makes a plan of the
+    step.
+    """
     if not isinstance(name, str) or not 0 < len(name) <= 190:
         raise errors.ParameterError(f"a job's name is a str of 1 to 190 characters, not {name!r}")
     if not deadlines.seconds(options.lease):
@@ -163,7 +170,8 @@ def run(
             if pause:
                 yield steps.Sleep(pause)
         try:
-            step = yield from _step(function, job)
+            step = yield from (function(job) if is_plan else _step(function, job))
+            _encoded(step.position, "position")
         except Exception as error:
             text = f"{type(error).__name__}: {error}"[:_MESSAGE]
             yield from _leave(table, job, "failed", text)
@@ -202,7 +210,6 @@ def _step(function: Callable[[Job], Any], job: Job) -> steps.Plan[JobStep]:
         raise errors.ParameterError(
             f"a job's function returns a JobStep, not {type(answer).__name__}"
         )
-    _encoded(answer.position, "position")
     return answer
 
 

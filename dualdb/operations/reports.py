@@ -621,20 +621,33 @@ class KillReport(Report):
 
 @dataclasses.dataclass(frozen=True)
 class TenantTable:
-    """How a tenant's rows are found in one table.
+    """How a tenant's rows are found in one table: by a column with its key, by the rows
+    of another table that they belong to, or by a condition.
 
     Attributes:
         name: The table.
         key_column: The column that has the tenant's key.
         where: A condition in place of ``key_column``, with ``%(key)s`` for the key:
-            ``"order_id IN (SELECT id FROM orders WHERE user_id = %(key)s)"``.
+            ``"order_id IN (SELECT id FROM orders WHERE user_id = %(key)s)"``. Such a
+            table cannot be moved: a trigger could not find the key of a row.
         on: ``"shard"``, the tenant's own, or ``"global"``.
+        parent: Another table that is described; a row is the tenant's if the row of
+            that table is which it belongs to.
+        parent_column: This table's column with the value of ``parent_key``.
+        parent_key: The column of the other table, which is unique there.
+
+    Example:
+        >>> [TenantTable("orders", "user_id"),
+        ...  TenantTable("items", parent="orders", parent_column="order_id")]
     """
 
     name: str
     key_column: Optional[str] = None
     where: Optional[str] = None
     on: str = "shard"
+    parent: Optional[str] = None
+    parent_column: Optional[str] = None
+    parent_key: str = "id"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -712,3 +725,118 @@ class TenantPurge(Report):
     def deleted(self) -> int:
         """How many rows were deleted in all."""
         return sum(each.deleted for each in self.tables)
+
+
+# Moves.
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareReport(Report):
+    """What was made, or would be, before tenants can be moved.
+
+    Attributes:
+        shards: What was done, by shard.
+        dry_run: Nothing was done.
+    """
+
+    shards: Mapping[str, Tuple[str, ...]]
+    dry_run: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class MoveReport(Report):
+    """What came of a move.
+
+    Attributes:
+        key: The tenant's key.
+        source: The shard that it was on.
+        target: The shard that it is, or was to be, on.
+        state: ``"done"``, ``"undone"``, or the state of the job: ``"paused"``.
+        rows: Rows that were copied.
+        window_seconds: How long writes had to wait; None if they did not.
+        step: Where it stopped.
+    """
+
+    key: Any
+    source: int
+    target: int
+    state: str
+    rows: int = 0
+    window_seconds: Optional[float] = None
+    step: str = "done"
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is done, or undone as it was to be."""
+        return self.state in ("done", "undone")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedMove(Report):
+    """A tenant that is to move.
+
+    Attributes:
+        key: The tenant's key.
+        source: The shard that it is on.
+        target: The shard that it is to be on.
+        size: What it weighs: rows, bytes, load, or 1.
+    """
+
+    key: Any
+    source: int
+    target: int
+    size: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RebalancePlan(Report):
+    """The moves that give each shard its share.
+
+    Attributes:
+        by: What was counted.
+        moves: In the order in which they are useful.
+        before: What each shard has.
+        after: What each would have.
+    """
+
+    by: str
+    moves: Tuple[PlannedMove, ...]
+    before: Mapping[int, float]
+    after: Mapping[int, float]
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "RebalancePlan":
+        """A plan from what ``to_dict`` gave."""
+        moves = [
+            PlannedMove(each["key"], each["source"], each["target"], each["size"])
+            for each in plain["moves"]
+        ]
+        before, after = (
+            {int(shard_id): size for shard_id, size in plain[name].items()}
+            for name in ("before", "after")
+        )
+        return cls(plain["by"], tuple(moves), before, after)
+
+
+@dataclasses.dataclass(frozen=True)
+class RebalanceReport(Report):
+    """How far a plan was carried out.
+
+    Attributes:
+        name: The job.
+        state: The job's: ``"done"``, ``"paused"``.
+        moved: The keys that this call has moved.
+        skipped: Those that were elsewhere by then.
+        finished: Moves that are over, with those of earlier calls.
+    """
+
+    name: str
+    state: str
+    moved: Tuple[Any, ...]
+    skipped: Tuple[Any, ...]
+    finished: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is done."""
+        return self.state == "done"

@@ -26,7 +26,7 @@ def export(
     databases: Databases, key: object, tables: Tuple[TenantTable, ...], chunk_rows: int
 ) -> steps.Plan[TenantExport]:
     """Read a tenant's rows; see ``Operations.tenant_export``."""
-    _check(tables, chunk_rows)
+    tables = checked(tables, chunk_rows)
     places = yield from _places(databases, key, tables, None)
     found: List[TableRows] = []
     for on, place in places.items():
@@ -44,7 +44,7 @@ def purge(
 ) -> steps.Plan[TenantPurge]:
     """Delete a tenant's rows; see ``Operations.tenant_purge``."""
     deadlines.seconds(options.throttle)
-    _check(tables, options.chunk_rows)
+    tables = checked(tables, options.chunk_rows)
     places = yield from _places(databases, key, tables, options.shard_id)
     purged: List[TablePurge] = []
     for on in ("shard", "global"):
@@ -61,22 +61,73 @@ def purge(
     )
 
 
-def _check(tables: Sequence[TenantTable], chunk_rows: int) -> None:
+def checked(tables: Tuple[TenantTable, ...], chunk_rows: int) -> Tuple[TenantTable, ...]:
+    """The tables, each with a ``key_column`` or a condition.
+
+    Raises:
+        ParameterError: A description is wrong.
+    """
     if chunk_rows < 1:
         raise errors.ParameterError(f"chunk_rows is a number from 1 up, not {chunk_rows!r}")
     if not tables:
         raise errors.ParameterError("no table is described")
     seen: Set[Tuple[str, str]] = set()
     for each in tables:
-        if (each.key_column is None) == (each.where is None):
-            raise errors.ParameterError(f"{each.name!r} needs either key_column or where")
-        if each.where is not None and "%(key)s" not in each.where:
-            raise errors.ParameterError(f"the condition of {each.name!r} has no %(key)s")
-        if each.on not in ("shard", "global"):
-            raise errors.ParameterError(f"{each.name!r} is on 'shard' or 'global', not {each.on!r}")
+        _check_table(each)
         if (each.on, each.name) in seen:
             raise errors.ParameterError(f"{each.name!r} is described twice")
         seen.add((each.on, each.name))
+    return tuple(_with_condition(each, tables) for each in tables)
+
+
+def _check_table(table: TenantTable) -> None:
+    ways = [table.key_column, table.where, table.parent]
+    if sum(way is not None for way in ways) != 1:
+        raise errors.ParameterError(f"{table.name!r} needs either key_column or where, or a parent")
+    if table.where is not None and "%(key)s" not in table.where:
+        raise errors.ParameterError(f"the condition of {table.name!r} has no %(key)s")
+    if (table.parent is None) != (table.parent_column is None):
+        raise errors.ParameterError(f"{table.name!r} needs parent and parent_column together")
+    if table.on not in ("shard", "global"):
+        raise errors.ParameterError(f"{table.name!r} is on 'shard' or 'global', not {table.on!r}")
+
+
+def chain_of(table: TenantTable, tables: Sequence[TenantTable]) -> List[TenantTable]:
+    """A table, its parent, and so on, up to one without a parent.
+
+    Raises:
+        ParameterError: A parent is not described, or the chain is a circle.
+    """
+    chain = [table]
+    while chain[-1].parent is not None:
+        last = chain[-1]
+        found = [each for each in tables if (each.on, each.name) == (last.on, last.parent)]
+        if not found:
+            raise errors.ParameterError(f"the parent {last.parent!r} is not described")
+        if found[0] in chain:
+            raise errors.ParameterError(f"{table.name!r} is its own parent")
+        chain.append(found[0])
+    return chain
+
+
+def _with_condition(table: TenantTable, tables: Sequence[TenantTable]) -> TenantTable:
+    """The table with a condition in place of a parent."""
+    chain = chain_of(table, tables)
+    if len(chain) == 1:
+        return table
+    top = chain[-1]
+    where = top.where if top.key_column is None else f"{_escaped(top.key_column)} = %(key)s"
+    for child, parent in zip(chain[-2::-1], chain[:0:-1]):
+        where = (
+            f"{_escaped(child.parent_column or '')} IN (SELECT {_escaped(child.parent_key)} "
+            f"FROM {_escaped(parent.name)} WHERE {where})"
+        )
+    return TenantTable(table.name, where=where, on=table.on)
+
+
+def _escaped(name: str) -> str:
+    """A name in a statement that has parameters."""
+    return quoted(name).replace("%", "%%")
 
 
 def _places(

@@ -1,0 +1,85 @@
+"""Waiting for the end of a move of a tenant, whose fence has refused a write."""
+
+import random
+import time
+from typing import Any, Callable, Optional, Union
+
+from .. import deadlines, errors
+from ..protocol.statements import Call, Statement
+from .steps import Execute, Executor, Plan, Route, Sleep
+
+#: The most seconds that a write waits.
+FENCE_WAIT = 10.0
+
+#: The longest pause before it is tried again, in seconds.
+PAUSE = 0.02
+
+
+class FenceWait:
+    """The time that one call waits for fences.
+
+    Args:
+        until: When the call must be over, by ``clock``; None for no limit.
+        clock: Gives the time.
+    """
+
+    def __init__(
+        self, until: Optional[float] = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._limit = deadlines.earliest(until, deadlines.deadline_after())
+        self._ends: Optional[float] = None
+        self._moved_from: Optional[object] = None
+
+    def pause(self, fenced: errors.TenantFenced, executor: Any) -> float:
+        """Seconds to wait; the shard of the key is looked up again after it.
+
+        Raises:
+            TenantFenced: The time is over; or the tenant has moved, and the call goes
+                to its old shard all the same, by a session or a shard id.
+        """
+        now = self._clock()
+        if self._ends is None:
+            limit = now + FENCE_WAIT
+            self._ends = limit if self._limit is None else min(limit, self._limit)
+        client = getattr(executor, "_client", executor)
+        if now >= self._ends or (fenced.has_moved and self._moved_from is client):
+            raise fenced
+        self._moved_from = client if fenced.has_moved else None
+        shared = getattr(client, "_shared", None)
+        if shared is not None and shared.forget_keys is not None:
+            shared.forget_keys()
+        return PAUSE * random.random()
+
+
+def send_again(
+    route: Route,
+    executor: Executor,
+    statement: Union[Statement, Call],
+    until: Optional[float],
+    fenced: errors.TenantFenced,
+) -> Plan[Any]:
+    """Send a statement that a fence has refused when the fence has ended, wherever the
+    route leads then.
+
+    In a transaction the whole must be repeated, and of a procedure a part may have been
+    applied before it was refused: the error is raised.
+
+    Raises:
+        TenantFenced: It cannot be sent again, or the fence did not end in time.
+    """
+    current = getattr(executor, "_current_transaction", None)
+    if statement.calls or (current is not None and current() is not None):
+        raise fenced
+    wait = FenceWait(until)
+    while True:
+        yield Sleep(wait.pause(fenced, executor))
+        executor = yield from route(until)
+        try:
+            result = yield Execute(executor, statement, until)
+        except errors.TenantFenced as error:
+            fenced = error
+            continue
+        if type(result) is list and result[0].lastrowid:
+            executor._record_insert_id(result[0].lastrowid)
+        return result

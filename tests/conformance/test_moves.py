@@ -1,0 +1,430 @@
+"""Tenants that move between shards: under writers, there and back, and refused."""
+
+import contextlib
+import threading
+from typing import Any, Callable, Dict, Iterator, List
+
+import pymysql
+import pytest
+from database_servers import Databases
+from io_kinds import IO
+
+from dualdb import DeadlineExceeded, InterfaceError, LookupTable, ParameterError, TenantFenced
+from dualdb.operations import JobState, MoveError, MoveReport, TenantTable, jobs
+from dualdb.operations import move_tables as names
+
+SCHEMA = [
+    """CREATE TABLE bill (
+        id BIGINT PRIMARY KEY, owner BIGINT NOT NULL, amount DECIMAL(20,4), rate FLOAT,
+        weight DOUBLE, at DATETIME(6), stamp TIMESTAMP(3) NULL, day DATE, took TIME(3), y YEAR,
+        flags BIT(9), doc JSON, photo VARBINARY(300), kind ENUM('a', 'b'), tags SET('x', 'y'),
+        note TEXT CHARACTER SET latin1, twice DECIMAL(21,4) AS (amount * 2) STORED, KEY (owner)
+    )""",
+    """CREATE TABLE line (
+        bill_id BIGINT, no INT, what VARCHAR(20), PRIMARY KEY (bill_id, no),
+        FOREIGN KEY (bill_id) REFERENCES bill (id) ON DELETE CASCADE
+    )""",
+    """CREATE TABLE remark (
+        code VARBINARY(20) PRIMARY KEY, line_bill BIGINT NOT NULL, text VARCHAR(40)
+    )""",
+    "CREATE TABLE account (owner BIGINT PRIMARY KEY, balance BIGINT NOT NULL)",
+]
+TABLES = [
+    TenantTable("remark", parent="bill", parent_column="line_bill"),
+    TenantTable("line", parent="bill", parent_column="bill_id"),
+    TenantTable("bill", "owner"),
+    TenantTable("account", "owner"),
+    TenantTable("accounts", "id", on="global"),
+]
+NAMES = ["remark", "line", "bill", "account"]
+OURS = [*names.TABLES]
+
+
+def clean(databases: Databases) -> None:
+    for shard in databases.ids:
+        databases.run(shard, f"DROP TABLE IF EXISTS {', '.join([*NAMES, *OURS])}")
+    databases.run(
+        "global", f"DROP TABLE IF EXISTS table_user_shard_mapping, {names.EPOCHS}, {jobs.TABLE}"
+    )
+
+
+@pytest.fixture
+def shop(open_service: Any, databases: Databases, io: IO) -> Iterator[Any]:
+    """A service with the keys 1 to 4, all on shard 1, and what moves need."""
+    clean(databases)
+    for shard in databases.ids:
+        databases.run(shard, *SCHEMA)
+    db = open_service(directory=LookupTable(ttl=3600))
+    io(db.directory.create_tables())
+    for key in range(1, 5):
+        io(db.directory.set(key, 1))
+        fill(databases, key)
+    io(db.operations.prepare_moves(TABLES))
+    yield db
+    clean(databases)
+
+
+def fill(databases: Databases, key: int, shard: int = 1) -> None:
+    rows = []
+    for number in range(3):
+        rows.append(
+            f"({key}{number}, {key}, 12345678901234.5678, 16777.217, 0.1, '2026-01-02 03:04:05.6', "
+            f"'2026-01-02 03:04:05.678', '2026-02-03', '-12:00:00.5', 2026, b'101', "
+            f"'{{\"a\": [1, 2.50]}}', 0x00FF2741, 'b', 'x,y', 'é''\\\\')"
+        )
+    databases.run(
+        shard,
+        "INSERT INTO bill (id, owner, amount, rate, weight, at, stamp, day, took, y, flags, doc, "
+        f"photo, kind, tags, note) VALUES {', '.join(rows)}, "
+        f"({key}9, {key}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, "
+        "NULL, NULL)",
+        f"INSERT INTO line VALUES ({key}0, 1, 'a'), ({key}0, 2, NULL), ({key}1, 1, 'b')",
+        f"INSERT INTO remark VALUES (0x{key:02x}FF00, {key}0, 'r'), ('{key}é', {key}1, NULL)",
+        f"INSERT INTO account VALUES ({key}, 100)",
+    )
+
+
+def counts(databases: Databases, shard: int, key: int) -> List[int]:
+    bills = f"(SELECT id FROM bill WHERE owner = {key})"
+    return [
+        databases.value(shard, f"SELECT COUNT(*) FROM {table} WHERE {where}")
+        for table, where in (
+            ("bill", f"owner = {key}"),
+            ("line", f"bill_id IN {bills}"),
+            ("remark", f"line_bill IN {bills}"),
+            ("account", f"owner = {key}"),
+        )
+    ]
+
+
+def totals(databases: Databases, shard: int) -> List[int]:
+    return [databases.value(shard, f"SELECT COUNT(*) FROM {name}") for name in NAMES]
+
+
+def move(io: IO, db: Any, key: int, to: int, **options: Any) -> MoveReport:
+    options = {"settle": 0, **options}
+    report: MoveReport = io(db.operations.move(key, to, TABLES, **options))
+    return report
+
+
+def content(databases: Databases, shard: int, key: int) -> List[Any]:
+    bills = f"(SELECT id FROM bill WHERE owner = {key})"
+    return [
+        databases.run(shard, f"SELECT * FROM bill WHERE owner = {key} ORDER BY id"),
+        databases.run(shard, f"SELECT rate * 1e0 AS r FROM bill WHERE owner = {key} ORDER BY id"),
+        databases.run(shard, f"SELECT * FROM line WHERE bill_id IN {bills} ORDER BY bill_id, no"),
+        databases.run(shard, f"SELECT * FROM remark WHERE line_bill IN {bills} ORDER BY code"),
+    ]
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 500])
+def test_all_rows_move_and_no_others(
+    shop: Any, io: IO, databases: Databases, chunk_rows: int
+) -> None:
+    before = content(databases, 1, 3)
+    seen: List[str] = []
+    report = move(
+        io, shop, 3, 2, chunk_rows=chunk_rows, progress=lambda job: seen.append(job.message)
+    )
+    assert (report.ok, report.state, report.source, report.target) == (True, "done", 1, 2)
+    assert (report.rows, report.step) == (10, "done")
+    assert report.window_seconds is not None
+    assert content(databases, 2, 3) == before
+    assert totals(databases, 2) == [2, 3, 4, 1]
+    assert totals(databases, 1) == [6, 9, 12, 3]
+    assert io(shop.directory.get(3)) == 2
+    assert any(message.startswith("copying ") for message in seen)
+    job = io(shop.operations.jobs.get("move:3"))
+    assert (job.kind, job.state) == ("move", JobState.DONE)
+    assert [databases.value(shard, f"SELECT COUNT(*) FROM {names.LOG}") for shard in (1, 2)] == [
+        0,
+        0,
+    ]
+    assert move(io, shop, 3, 2).ok
+    assert move(io, shop, 3, 1).ok
+    assert content(databases, 1, 3) == before
+    assert (totals(databases, 1), totals(databases, 2)) == ([8, 12, 16, 4], [0, 0, 0, 0])
+
+
+WRITES = [
+    "INSERT INTO account VALUES ({key}, 1)",
+    "INSERT INTO account VALUES (77, 1), ({key}, 1)",
+    "INSERT IGNORE INTO account VALUES ({key}, 1)",
+    "REPLACE INTO account VALUES ({key}, 1)",
+    "INSERT INTO account VALUES ({key}, 1) ON DUPLICATE KEY UPDATE balance = 9",
+    "UPDATE account SET balance = balance WHERE owner = {key}",
+    "UPDATE IGNORE account SET balance = 5 WHERE owner = {key}",
+    "UPDATE account SET owner = 78 WHERE owner = {key}",
+    "UPDATE account SET owner = {key} WHERE owner = 5",
+    "DELETE FROM account WHERE owner = {key}",
+    "DELETE IGNORE FROM account WHERE owner = {key}",
+    "UPDATE line SET what = 'z' WHERE bill_id = {key}0",
+    "DELETE FROM remark WHERE line_bill = {key}0",
+    "INSERT INTO remark VALUES ('new', {key}0, 'x')",
+    "UPDATE remark SET line_bill = {key}0 WHERE line_bill = 50",
+    "UPDATE bill b JOIN line l ON l.bill_id = b.id SET l.what = 'z' WHERE b.owner = {key}",
+]
+
+
+@pytest.mark.parametrize("state", [names.FENCED, names.MOVED])
+def test_the_database_refuses_writes_of_those_who_do_not_use_the_package(
+    shop: Any, databases: Databases, io: IO, state: int
+) -> None:
+    fill(databases, 5)
+    fence(databases, 3, state)
+    before = [content(databases, 1, key) for key in (3, 4, 5)]
+    for sql in WRITES:
+        with pytest.raises(pymysql.err.MySQLError) as caught:
+            databases.run(1, sql.format(key=3))
+        assert caught.value.args[0] == 31001, sql
+    assert [content(databases, 1, key) for key in (3, 4, 5)] == before
+    databases.run(1, "UPDATE account SET balance = 1 WHERE owner = 4", "SELECT 1")
+    fence(databases, 3, names.OPEN)
+    databases.run(1, "UPDATE account SET balance = 1 WHERE owner = 3")
+
+
+def fence(databases: Databases, key: int, state: int, shard: int = 1) -> None:
+    databases.run(
+        shard,
+        f"UPDATE {names.FENCE} SET in_use = 1",
+        f"REPLACE INTO {names.FENCE_KEYS} VALUES ('{key}', {state}, 1)",
+    )
+
+
+def test_what_is_changed_is_written_down_while_a_tenant_is_copied(
+    shop: Any, databases: Databases
+) -> None:
+    fence(databases, 3, names.LOGGED)
+    databases.run(
+        1,
+        "UPDATE account SET balance = 1 WHERE owner IN (3, 4)",
+        "DELETE FROM line WHERE bill_id = 30 AND no = 2",
+        "UPDATE remark SET code = 'other' WHERE code = 0x03FF00",
+        "INSERT INTO bill (id, owner) VALUES (38, 3), (48, 4)",
+        "UPDATE bill SET owner = 3 WHERE id = 48",
+    )
+    logged = databases.run(1, f"SELECT tenant, tbl, pk FROM {names.LOG} ORDER BY seq")
+    found = [(each["tbl"], bytes(each["pk"])) for each in logged]
+    assert {each["tenant"] for each in logged} == {b"3"}
+    assert found == [
+        ("account", b"33"),
+        ("line", b"3330,32"),
+        ("remark", b"03FF00"),
+        ("remark", b"6F74686572"),
+        ("bill", b"3338"),
+        ("bill", b"3438"),
+    ]
+
+
+@pytest.mark.slow
+def test_moves_under_writers_lose_double_and_misplace_nothing(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    """Writers by the package, and such as look the shard up themselves."""
+    done = threading.Event()
+    accepted: Dict[str, List[int]] = {"package": [], "others": []}
+
+    def write(tx: Any) -> Any:
+        yield tx.execute("UPDATE account SET balance = balance + 1 WHERE owner = 3")
+        number = yield tx.query_value("SELECT balance FROM account WHERE owner = 3")
+        yield tx.execute(
+            "INSERT INTO bill (id, owner, amount) VALUES (%s, 3, %s)", (1000 + number, number)
+        )
+        yield tx.execute("INSERT INTO line VALUES (%s, 1, 'new')", (1000 + number,))
+        if number % 5 == 0:
+            yield tx.execute("DELETE FROM bill WHERE id = %s", (1000 + number - 3,))
+
+    def writer() -> Any:
+        while not done.is_set():
+            yield shop.key(3).run(io.function(write), attempts=50)
+            accepted["package"].append(1)
+            yield shop.key(3).execute("UPDATE account SET balance = balance + 1 WHERE owner = 3")
+            accepted["package"].append(1)
+            yield io.pause(0.005)
+
+    def stranger() -> None:  # of no package
+        sessions = {
+            shard: pymysql.connect(**connect_to(databases, shard)) for shard in databases.ids
+        }
+        while not done.wait(0.01):
+            shard = databases.value(
+                "global", "SELECT shard_id FROM table_user_shard_mapping WHERE account_db_key = 3"
+            )
+            with contextlib.suppress(pymysql.err.MySQLError), sessions[shard].cursor() as cursor:
+                accepted["others"].append(
+                    cursor.execute("UPDATE account SET balance = balance + 1 WHERE owner = 3")
+                )
+        for session in sessions.values():
+            session.close()
+
+    def mover() -> Any:
+        try:
+            for to in (2, 1):
+                report = yield shop.operations.move(3, to, TABLES, settle=0.2, chunk_rows=20)
+                assert report.ok
+        finally:
+            done.set()
+
+    strangers = [threading.Thread(target=stranger, daemon=True) for _ in range(2)]
+    for each in strangers:
+        each.start()
+    calls: List[Callable[[], Any]] = [io.function(mover), *[io.function(writer)] * 3]
+    outcomes = io.concurrently(calls)
+    for each in strangers:
+        each.join()
+    assert [each for each in outcomes if each is not None] == []
+    assert databases.value(1, "SELECT balance FROM account WHERE owner = 3") == 100 + sum(
+        accepted["package"] + accepted["others"]
+    )
+    assert min(map(sum, accepted.values())) > 5
+    assert databases.run(2, "SELECT owner FROM bill UNION SELECT owner FROM account") == []
+    orphans = "SELECT COUNT(*) FROM line WHERE bill_id NOT IN (SELECT id FROM bill)"
+    assert databases.value(1, orphans) == 0
+    lines = databases.run(1, "SELECT id FROM bill b LEFT JOIN line ON bill_id = id "
+                             "WHERE id > 1000 AND bill_id IS NULL")  # fmt: skip
+    assert lines == []
+    assert counts(databases, 1, 4) == [4, 3, 2, 1]
+
+
+def connect_to(databases: Databases, shard: int) -> Dict[str, Any]:
+    config = databases.config_of(shard)
+    return {
+        "host": config.host, "port": config.port, "user": config.user, "autocommit": True,
+        "database": config.database, "password": config.reveal_password(), "ssl_disabled": True,
+    }  # fmt: skip
+
+
+def test_writes_by_key_wait_for_the_fence_and_go_to_the_new_shard(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    assert io(shop.directory.get(3)) == 1
+    fence(databases, 3, names.FENCED)
+    fill(databases, 3, shard=2)
+    fence(databases, 3, names.OPEN, shard=2)
+
+    def switch() -> Any:
+        yield io.pause(0.3)
+        databases.run("global", "UPDATE table_user_shard_mapping SET shard_id = 2 "
+                                "WHERE account_db_key = 3")  # fmt: skip
+        fence(databases, 3, names.MOVED)
+
+    sql = "UPDATE account SET balance = balance + 1 WHERE owner = 3"
+    calls: List[Callable[[], Any]] = [
+        io.function(switch),
+        lambda: shop.key(3).execute(sql),
+        lambda: shop.key(3).run(lambda tx: tx.execute(sql)),
+    ]
+    outcomes = io.concurrently(calls)
+    assert outcomes[1:] == [1, 1]
+    assert databases.value(2, "SELECT balance FROM account WHERE owner = 3") == 102
+    assert databases.value(1, "SELECT balance FROM account WHERE owner = 3") == 100
+
+
+def test_a_block_and_a_call_to_the_old_shard_are_told(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    sql = "UPDATE account SET balance = balance + 1 WHERE owner = 3"
+    fence(databases, 3, names.FENCED)
+    with pytest.raises(TenantFenced) as caught, io.entered(shop.key(3).transaction()) as tx:
+        io(tx.execute(sql))
+    assert (caught.value.retryable, caught.value.has_moved) == (True, False)
+    with io.deadline(0.3), pytest.raises((TenantFenced, DeadlineExceeded)):
+        io(shop.key(3).execute(sql))
+    fence(databases, 3, names.MOVED)
+    calls: List[Callable[[], Any]] = [
+        lambda: shop.shard(1).execute(sql),
+        lambda: shop.shard(1).run(lambda tx: tx.execute(sql)),
+    ]
+    for call in calls:
+        with pytest.raises(TenantFenced) as caught:
+            io(call())
+        assert caught.value.has_moved
+
+
+def test_a_move_that_fails_leaves_the_tenant_where_it_is_and_is_undone(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    before = content(databases, 1, 3)
+    # another tenant's row with an id of this one
+    databases.run(2, "INSERT INTO bill (id, owner) VALUES (31, 9)")
+    with pytest.raises(MoveError, match=r"another tenant's: \(31,\)"):
+        move(io, shop, 3, 2, chunk_rows=1)
+    job = io(shop.operations.jobs.get("move:3"))
+    assert job.state is JobState.FAILED
+    databases.run(1, "UPDATE account SET balance = balance + 1 WHERE owner = 3")
+    with pytest.raises(ParameterError, match="to shard 2 is under way"):
+        move(io, shop, 3, 1)
+    report = io(shop.operations.undo_move(3, TABLES))
+    assert (report.ok, report.state) == (True, "undone")
+    assert content(databases, 1, 3) == before
+    assert totals(databases, 2) == [0, 0, 1, 0]
+    databases.run(1, "UPDATE account SET balance = balance + 1 WHERE owner = 3")
+    with pytest.raises(ParameterError, match="no move"):
+        io(shop.operations.undo_move(3, TABLES))
+    databases.run(2, "DELETE FROM bill")
+    assert move(io, shop, 3, 2).ok
+    assert content(databases, 2, 3) == before
+
+
+def test_a_move_that_has_switched_is_finished_and_not_undone(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    def pause(job: Any) -> None:
+        if (job.position or {}).get("step") == "settle":
+            databases.run("global", "UPDATE dualdb_job SET pause_requested = 1")
+
+    report = move(io, shop, 3, 2, settle=0.5, progress=pause)
+    assert (report.ok, report.state, report.step) == (False, "paused", "settle")
+    assert io(shop.directory.get(3)) == 2
+    assert counts(databases, 1, 3) == counts(databases, 2, 3)
+    io(shop.operations.jobs.resume("move:3"))
+    with pytest.raises(MoveError, match="on shard 2 already"):
+        io(shop.operations.undo_move(3, TABLES))
+    assert io(shop.operations.move(3, tables=TABLES)).ok
+    assert counts(databases, 1, 3) == [0, 0, 0, 0]
+
+
+def test_moves_that_cannot_be_are_refused(shop: Any, io: IO, databases: Databases) -> None:
+    refused = [
+        ((3, 2, []), "no table"),
+        ((99, 2, TABLES), "has no shard"),
+        ((3, 9, TABLES), "not in the shard table"),
+        ((3, None, TABLES), "no move"),
+        ((3, 2, [TenantTable("line", where="bill_id = %(key)s")]), "by a condition"),
+        ((3, 2, [TenantTable("line", parent="bill", parent_column="bill_id")]), "not described"),
+        ((3, 2, [TenantTable("line", parent="line", parent_column="bill_id")]), "its own parent"),
+        ((3, 2, [TenantTable("line", parent="bill")]), "together"),
+        ((3, 2, [TenantTable("accounts", "id", on="global")]), "no table of the shard"),
+        ((3, 2, [TenantTable("account", "no_column")]), "no column"),
+    ]
+    for arguments, message in refused:
+        with pytest.raises(ParameterError, match=message):
+            io(shop.operations.move(*arguments))
+    databases.run(2, "DROP TRIGGER " + databases.value(
+        2, "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE()"
+    ))  # fmt: skip
+    with pytest.raises(MoveError, match="prepare_moves"):
+        move(io, shop, 3, 2)
+    assert counts(databases, 2, 3) == [0, 0, 0, 0]
+    planned = io(shop.operations.prepare_moves(TABLES, dry_run=True))
+    assert [len(each) for each in planned.shards.values()] == [0, 1]
+    made = io(shop.operations.prepare_moves(TABLES))
+    assert [len(each) for each in made.shards.values()] == [0, 1]
+    assert move(io, shop, 3, 2).ok
+
+
+def test_keys_that_the_database_takes_for_equal_are_refused(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    for shard in databases.ids:
+        databases.run(shard, "CREATE TABLE named (name VARCHAR(20) PRIMARY KEY)")
+    with pytest.raises(ParameterError, match="_bin collation"):
+        io(shop.operations.prepare_moves([TenantTable("named", "name")]))
+    for shard in databases.ids:
+        databases.run(shard, "DROP TABLE named")
+
+
+def test_keys_of_a_function_cannot_be_moved(open_service: Any, io: IO) -> None:
+    db = open_service(shard_of_key=lambda key: 1)
+    with pytest.raises(InterfaceError, match="LookupTable"):
+        io(db.operations.move(3, 2, TABLES))
