@@ -51,7 +51,7 @@ def intercept(observers: Observers, call: ObservedCall) -> Plan[None]:
     """
     for interceptor in observers.interceptors:
         pending = interceptor(call)
-        if inspect.isawaitable(pending):
+        if pending is not None and inspect.isawaitable(pending):
             if not observers.awaits:
                 _close(pending)
                 raise TypeError("a coroutine function is an interceptor for the asyncio service")
@@ -66,7 +66,7 @@ def finish(observers: Observers, event: Union[QueryEvent, TransactionEvent]) -> 
         except (Exception, SystemExit, GeneratorExit) as error:
             log_failure(partial(hook, event), error)
             continue
-        if inspect.isawaitable(pending):
+        if pending is not None and inspect.isawaitable(pending):
             yield CallHooks((partial(_same, hook, pending),))
 
 

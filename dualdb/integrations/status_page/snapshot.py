@@ -5,7 +5,7 @@ passwords nor values of statements.
 import threading
 import time
 from collections import deque
-from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ... import fork_safety
 from ...api.service_life import AnyService
@@ -64,10 +64,12 @@ class Recorder:
 
     Args:
         service: The service; calls are observed from now on.
+        clock: Returns seconds.
     """
 
-    def __init__(self, service: AnyService) -> None:
+    def __init__(self, service: AnyService, clock: Callable[[], float] = time.monotonic) -> None:
         self._service = service
+        self._clock = clock
         self._digests = DigestTable()
         #: By what they have in common, the last one last.
         self._errors: Dict[Tuple[object, ...], ErrorRow] = {}
@@ -95,7 +97,7 @@ class Recorder:
         if event.error is not None:
             self.failures += 1
             self._add_error(_error(event, time.time()))
-        if time.monotonic() - self._sampled_at >= SAMPLE_INTERVAL:
+        if self._clock() - self._sampled_at >= SAMPLE_INTERVAL:
             self._sample(self._service.stats())
 
     def _add_error(self, row: "ErrorRow") -> None:
@@ -108,7 +110,7 @@ class Recorder:
 
     def _sample(self, stats: Mapping[Any, PoolStats]) -> None:
         """Add samples of all pools, if it is time; those of idle seconds as well."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             due = int((now - self._sampled_at) / SAMPLE_INTERVAL)
             if due < 1:

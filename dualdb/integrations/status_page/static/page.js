@@ -79,6 +79,13 @@ const isTroubled = (database) =>
   !["active", "readonly", "inactive", "maintenance"].includes(database.state)
   || (database.pool !== null && (database.pool.circuit === "open" || database.pool.waiting > 0));
 
+function address(database) {
+  const [host, name] = (database.address || "–").split("/");
+  const made = cell(host, "", "wide address");
+  if (name) made.append(element("span", { class: "label" }, name));
+  return made;
+}
+
 function databaseRow(database) {
   const pool = database.pool;
   const name = element("td", { class: "wide name" }, element("strong", {}, database.name));
@@ -89,7 +96,7 @@ function databaseRow(database) {
   }
   if (database.reason) state.append(element("span", { class: "reason" }, database.reason));
   return element(
-    "tr", {}, name, state, cell(database.address || "–", "", "wide address"),
+    "tr", {}, name, state, address(database),
     cell(pool ? `${pool.in_use} / ${pool.limit}` : "–", "In use", "number"),
     cell(pool ? count(pool.idle) : "–", "Idle", "number"),
     cell(pool ? count(pool.waiting) : "–", "Waiting", "number"),
