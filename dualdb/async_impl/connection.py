@@ -4,6 +4,7 @@ whose opening has one deadline.
 
 import asyncio
 import contextlib
+import socket
 import time
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -150,6 +151,8 @@ class Connection(
                 self._password = password_for_driver(self._config)
         except ValueError as error:
             raise authentication.lookup_failed(error) from error
+        if self._config.unix_socket is not None and not hasattr(socket, "AF_UNIX"):
+            raise OSError("this system has no unix sockets")
         await self._connect()
         chunk = CHUNK if self.codec.decoder_name == "compiled" else CHUNK_IN_PYTHON
         transport = Transport(self._reader, self._writer, self._config, self._in_use, chunk)

@@ -1,19 +1,15 @@
 """The connection of a session to its server, in asyncio."""
 
 import asyncio
-import select
 import socket
 from typing import Any
 
 import pymysql.err
 from pymysql.constants import CR
 
-from .. import fork_safety
+from .. import fork_safety, sockets
 from ..config import DatabaseConfig
 from .receiver import Receiver, lost
-
-#: What poll() reports for a socket whose other end is closed.
-HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 class Transport:
@@ -55,8 +51,7 @@ class Transport:
         self._config = config
         self._in_use = in_use
         self._draining = False
-        self._poll = select.poll()
-        self._poll.register(self._socket().fileno(), select.POLLIN | HANGS_UP)
+        self._poll = sockets.watch(self._socket())
 
     def _socket(self) -> Any:
         return self._transport.get_extra_info("socket")
@@ -124,7 +119,7 @@ class Transport:
         """Return whether the other end is closed, whatever it may have sent before."""
         if self.closed or self._transport.is_closing() or self._reader.at_eof():
             return True
-        return any(event & HANGS_UP for _, event in self._poll.poll(0))
+        return any(event & sockets.HANGS_UP for _, event in self._poll.poll(0))
 
     def abort(self) -> None:
         """Drop the connection at once, without a word and without waiting."""

@@ -192,7 +192,7 @@ def _keep_errors_whole(app: Celery) -> None:
 class _WholeErrors:
     """Added to the class of an application's result backend."""
 
-    def prepare_exception(self, exc: Any, serializer: Optional[str] = None) -> Any:
+    def prepare_exception(self, exc: object, serializer: Optional[str] = None) -> Any:
         prepared = super().prepare_exception(exc, serializer)  # type: ignore[misc]
         if isinstance(exc, errors.Error) and isinstance(prepared, dict):
             prepared["exc_state"] = self._state(exc)
@@ -215,7 +215,7 @@ class _WholeErrors:
             return None
         return value
 
-    def exception_to_python(self, exc: Any) -> Any:
+    def exception_to_python(self, exc: object) -> Any:
         error = super().exception_to_python(exc)  # type: ignore[misc]
         if isinstance(error, errors.Error) and isinstance(exc, dict):
             state = exc.get("exc_state", {})

@@ -383,11 +383,11 @@ def to_polars(found: pyarrow.Table) -> "polars.DataFrame":
     return made
 
 
-def _is_scatter(source: Any) -> bool:
+def _is_scatter(source: object) -> bool:
     return isinstance(source, (Scatter, AsyncScatter))
 
 
-def _is_async(source: Any) -> bool:
+def _is_async(source: object) -> bool:
     return isinstance(source, AsyncScatter) or bool(getattr(source, "_awaits", False))
 
 

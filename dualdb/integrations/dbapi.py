@@ -55,11 +55,11 @@ class _Pooled:
         """True if each statement is a transaction."""
         return self._autocommit
 
-    def _begins(self, sql: Any) -> bool:
+    def _begins(self, sql: object) -> bool:
         """Whether a transaction is to begin before this statement."""
         return not (self._autocommit or self._in_transaction or sql == self._set_names)
 
-    def _is_set_already(self, sql: Any) -> bool:
+    def _is_set_already(self, sql: object) -> bool:
         return bool(sql == self._set_names)
 
     def _failed(self, error: BaseException) -> None:
@@ -132,7 +132,7 @@ class Connection(_Pooled):
         self.raw.begin()
         self._in_transaction = True
 
-    def before(self, sql: Any) -> None:
+    def before(self, sql: object) -> None:
         """Begin a transaction, if this statement is its first.
 
         Args:
@@ -170,7 +170,7 @@ class _Cursor:
     rowcount: int
     _result: Any
 
-    def _query(self, q: Any) -> Any:
+    def _query(self, q: object) -> Any:
         if self.pooled._is_set_already(q):
             return 0
         try:
@@ -228,7 +228,7 @@ class AsyncConnection(_Pooled):
         await self.raw.begin()
         self._in_transaction = True
 
-    async def before(self, sql: Any) -> None:
+    async def before(self, sql: object) -> None:
         """Begin a transaction, if this statement is its first.
 
         Args:
@@ -274,7 +274,7 @@ class _AsyncCursor:
     _rowcount: int
     _result: Any
 
-    async def _query(self, q: Any) -> None:
+    async def _query(self, q: object) -> None:
         if self.pooled._is_set_already(q):
             return
         try:

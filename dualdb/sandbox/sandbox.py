@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from typing import Any, Dict, Iterable, List, Optional, Union
+from typing import Any, Dict, Iterable, List, Optional, Set, Union
 
 from ..config import DatabaseConfig
 from ..topology.shard_map import DDL
@@ -228,6 +228,42 @@ class Sandbox:
             "global",
             f"UPDATE table_shard_config SET status = '{status}' WHERE shard_id = {int(shard_id)}",
         )
+
+    def reset(self, keep: Iterable[str] = ()) -> None:
+        """Empty all tables, make the shard table as it was made, and start what does
+        not run.
+
+        Tables and procedures stay. The rows of shards that were added are there, too.
+
+        Args:
+            keep: The names of tables whose rows stay.
+        """
+        for members in self.members.values():
+            for server in members:
+                server.resume()
+                if not server.is_running:
+                    server.start()
+        kept = {"table_shard_config", *keep}
+        for name in self.servers:
+            self._empty_tables(name, kept)
+        self.run(
+            "global",
+            "DROP TABLE IF EXISTS table_shard_config",
+            DDL.format(table="table_shard_config"),
+        )
+        for shard_id in self.servers:
+            if isinstance(shard_id, int):
+                self._insert_row(shard_id)
+
+    def _empty_tables(self, name: Name, kept: Set[str]) -> None:
+        tables = self.run(
+            name,
+            "SELECT TABLE_NAME AS name FROM information_schema.TABLES "
+            "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'BASE TABLE'",
+        )
+        emptied = [f"TRUNCATE `{each['name']}`" for each in tables if each["name"] not in kept]
+        if emptied:
+            self.run(name, "SET foreign_key_checks = 0", *emptied)
 
     def run(self, name: Name, *statements: str) -> List[Any]:
         """Run statements as root.

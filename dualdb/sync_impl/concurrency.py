@@ -8,12 +8,11 @@ something else, such as a connect, goes to threads of its own.
 
 import contextlib
 import queue
-import select
 import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
-from .. import errors, fork_safety
+from .. import errors, fork_safety, sockets
 from ..execution import steps
 from ..execution.detached import DetachedExecutor
 from ..execution.resumable import Resumable
@@ -214,13 +213,13 @@ def _remaining(calls: Sequence[_Call]) -> List[Tuple[int, steps.Step]]:
 
 def _poll(calls: Sequence[_Call]) -> None:
     """Take the answers as they come, until each call is over or needs somebody else."""
-    poll = select.poll()
+    poll = sockets.new_poll()
     waiting: Dict[int, _Call] = {}
 
     def register(call: _Call) -> None:
         if call.connection is not None:
             number = call.connection.fileno()
-            poll.register(number, select.POLLIN)
+            poll.register(number, sockets.READABLE)
             waiting[number] = call
 
     def receive_response(number: int, *, in_time: bool) -> None:

@@ -212,6 +212,8 @@ class Connection(
             dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             dialled.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return dialled
+        if not hasattr(socket, "AF_UNIX"):
+            raise OSError("this system has no unix sockets")
         dialled = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             dialled.settimeout(limit)

@@ -1,6 +1,5 @@
 """The socket of a session, in threads."""
 
-import select
 import socket
 import ssl
 import time
@@ -9,11 +8,8 @@ from typing import Any, Optional
 import pymysql.err
 from pymysql.constants import CR
 
-from .. import fork_safety
+from .. import fork_safety, sockets
 from ..config import DatabaseConfig
-
-#: What poll() reports for a socket whose other end is closed.
-HANGS_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 #: The most bytes that are received at once.
 CHUNK = 65536
@@ -48,8 +44,7 @@ class Transport:
         self._in_use = in_use
         self._timeout = sock.gettimeout()
         self._received = b""  # and not yet read by the driver
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN | HANGS_UP)
+        self._poll = sockets.watch(sock)
 
     def __del__(self) -> None:
         self._sock.close()
@@ -135,7 +130,7 @@ class Transport:
 
     def peer_closed(self) -> bool:
         """Return whether the other end is closed, whatever it may have sent before."""
-        return self.closed or any(event & HANGS_UP for _, event in self._poll.poll(0))
+        return self.closed or any(event & sockets.HANGS_UP for _, event in self._poll.poll(0))
 
     def shutdown(self, how: int) -> None:
         """Shut down the socket, so that whoever waits for data finds it at its end."""

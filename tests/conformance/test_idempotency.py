@@ -9,10 +9,10 @@ from typing import Any, Dict, Iterator, List, Set
 import pytest
 from database_servers import Databases
 from io_kinds import IO
-from proxy import Fault, Proxy
 
 from dualdb import IntegrityError, OutcomeUnknown, ParameterError, Rollback
 from dualdb.coordination import idempotency
+from dualdb.testing import Fault, FaultProxy
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
@@ -256,12 +256,12 @@ def test_what_a_statement_in_the_middle_has_committed_is_not_done_again(
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_connection_that_is_cut_anywhere_changes_nothing(
-    io: IO, databases: Databases, direction: str
+    io: IO, databases: Databases, direction: Any
 ) -> None:
     """At COMMIT, too: whether that was applied is settled by the row of the key."""
     config = databases.config_of(1)
     databases.run(1, idempotency.DDL)
-    with Proxy(config.host, config.port) as proxy:
+    with FaultProxy(config.host, config.port) as proxy:
         client = io.Client(config.model_copy(update={"port": proxy.port, "pool_size": 1}))
         calls: List[int] = []
 

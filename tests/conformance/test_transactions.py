@@ -9,7 +9,6 @@ import pytest
 from apis import session
 from database_servers import Databases
 from io_kinds import IO
-from proxy import Fault, Proxy
 
 from dualdb import (
     ConcurrentUseError,
@@ -24,6 +23,7 @@ from dualdb import (
     TransactionAborted,
     UndecodableText,
 )
+from dualdb.testing import Fault, FaultProxy
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
@@ -307,7 +307,7 @@ def test_a_connection_that_dies_in_the_block_takes_the_transaction_with_it(
     assert io(db.shard(1).query_value("SELECT 1")) == 1
 
 
-def behind(io: IO, config: Any, proxy: Proxy, **more: Any) -> Any:
+def behind(io: IO, config: Any, proxy: FaultProxy, **more: Any) -> Any:
     """A client whose line goes through the proxy."""
     through = {"host": "127.0.0.1", "port": proxy.port, "ssl_mode": "disabled"}
     return io.Client(config.model_copy(update={**through, **more}))
@@ -315,7 +315,7 @@ def behind(io: IO, config: Any, proxy: Proxy, **more: Any) -> Any:
 
 def test_a_commit_whose_answer_is_lost_is_told_as_unknown(io: IO, databases: Databases) -> None:
     config = databases.config_of(1)
-    with Proxy(config.host, config.port) as proxy:
+    with FaultProxy(config.host, config.port) as proxy:
         client = behind(io, config, proxy)
         with pytest.raises(OutcomeUnknown, match="COMMIT") as caught:
             with io.entered(client.transaction()) as tx:

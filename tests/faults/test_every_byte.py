@@ -9,7 +9,6 @@ from typing import Any, Callable, Iterator, List
 import pytest
 from database_servers import Databases
 from io_kinds import IO
-from proxy import Fault, Proxy
 
 from dualdb import (
     ConnectionLost,
@@ -19,6 +18,7 @@ from dualdb import (
     WriteTimedOut,
 )
 from dualdb.results import RowCount
+from dualdb.testing import Fault, FaultProxy
 
 pytestmark = pytest.mark.slow
 
@@ -26,14 +26,14 @@ INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 
 @pytest.fixture
-def proxy(databases: Databases) -> Iterator[Proxy]:
+def proxy(databases: Databases) -> Iterator[FaultProxy]:
     config = databases.config_of(1)
-    with Proxy(config.host, config.port) as made:
+    with FaultProxy(config.host, config.port) as made:
         yield made
 
 
 @pytest.fixture
-def client(databases: Databases, io: IO, proxy: Proxy, quick_retries: None) -> Iterator[Any]:
+def client(databases: Databases, io: IO, proxy: FaultProxy, quick_retries: None) -> Iterator[Any]:
     made = io.Client(
         databases.config_of(
             1, host="127.0.0.1", port=proxy.port, ssl_mode="disabled", pool_size=1, max_overflow=0
@@ -46,14 +46,14 @@ def client(databases: Databases, io: IO, proxy: Proxy, quick_retries: None) -> I
 
 
 @pytest.fixture
-def at_every_byte(client: Any, io: IO, proxy: Proxy) -> Callable[..., List[Any]]:
+def at_every_byte(client: Any, io: IO, proxy: FaultProxy) -> Callable[..., List[Any]]:
     """A function that does some work again and again, with the fault one byte later
     each time, until it ends without the fault.
 
     Towards the server, then back. Gives what each gave: a value, or the exception.
     """
 
-    def do(action: str, work: Callable[[int], Any], step: int = 1) -> List[Any]:
+    def do(action: Any, work: Callable[[int], Any], step: int = 1) -> List[Any]:
         outcomes: List[Any] = []
         numbers = itertools.count(1)
         for direction in ("up", "down"):

@@ -9,7 +9,6 @@ from typing import Any, Iterator
 import pytest
 from database_servers import Databases
 from io_kinds import IO
-from proxy import Fault, Proxy
 
 from dualdb import (
     DeadlineExceeded,
@@ -18,6 +17,7 @@ from dualdb import (
     ParameterError,
     TransactionAborted,
 )
+from dualdb.testing import Fault, FaultProxy
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
 SLOW = "INSERT INTO trades (user_id, symbol, qty) SELECT 1, 'A', 1 FROM DUAL WHERE SLEEP(%s) = 0"
@@ -143,7 +143,7 @@ def test_in_time_nothing_is_different(client: Any, io: IO, databases: Databases)
 @pytest.mark.slow
 def test_a_commit_that_has_begun_is_not_cut(client: Any, io: IO, databases: Databases) -> None:
     config = databases.config_of(1)
-    with Proxy(config.host, config.port) as proxy:
+    with FaultProxy(config.host, config.port) as proxy:
         behind = io.Client(
             config.model_copy(
                 update={"host": "127.0.0.1", "port": proxy.port, "ssl_mode": "disabled"}
@@ -163,7 +163,7 @@ def test_a_commit_that_is_never_answered_ends_with_its_time(
     io: IO, databases: Databases, how: str
 ) -> None:
     config = databases.config_of(1)
-    with Proxy(config.host, config.port) as proxy:
+    with FaultProxy(config.host, config.port) as proxy:
         silent = 0.5 if how == "read_timeout" else None
         through = {"host": "127.0.0.1", "port": proxy.port, "ssl_mode": "disabled"}
         behind = io.Client(config.model_copy(update={**through, "read_timeout": silent}))

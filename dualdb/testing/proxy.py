@@ -6,24 +6,43 @@ import threading
 import time
 from typing import List, NamedTuple, Optional
 
+from typing_extensions import Literal
+
 
 class Fault(NamedTuple):
-    """What happens after so many more bytes in a direction: "up" is towards the
-    server.
+    """What happens to the bytes that pass a FaultProxy.
+
+    Attributes:
+        direction: "up" is towards the server, "down" towards the client.
+        after: How many bytes still pass in this direction.
+        action: "cut": both ends are closed; "swallow": nothing passes any more, and
+            nobody learns of it; "delay": the rest comes ``seconds`` later.
+        seconds: For "delay".
     """
 
-    direction: str
+    direction: Literal["up", "down"]
     after: int
-    # "cut": both ends are closed; "swallow": nothing passes any more, and nobody is
-    # told; "delay": by half a second
-    action: str
+    action: Literal["cut", "swallow", "delay"]
     seconds: float = 0.5
 
 
-class Proxy:
-    """In front of one server.
+class FaultProxy:
+    """A TCP proxy in front of one server, which cuts, delays or swallows at any byte.
 
-    Counts bytes from the moment a fault is set; it happens once.
+    It is in a ``with`` block. Bytes are counted from the moment at which a fault is
+    set; it happens once.
+
+    Args:
+        host: The server's host.
+        port: The server's port.
+
+    Attributes:
+        port: Where it listens, on 127.0.0.1.
+
+    Example:
+        >>> with FaultProxy(config.host, config.port) as proxy:
+        ...     through = config.model_copy(update={"port": proxy.port})
+        ...     proxy.set(Fault("down", 0, "cut"))
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -36,7 +55,7 @@ class Proxy:
         self._sockets: List[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> "FaultProxy":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -48,6 +67,11 @@ class Proxy:
             _hang_up(each)
 
     def set(self, fault: Optional[Fault]) -> None:
+        """Choose what happens next.
+
+        Args:
+            fault: The fault; None for none.
+        """
         with self._lock:
             self._fault, self._passed = fault, 0
 

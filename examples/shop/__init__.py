@@ -1,0 +1,1 @@
+"""A small web application: FastAPI, Celery and a page. ``python examples/shop``"""
