@@ -35,7 +35,7 @@ class BaseLock:
     """
 
     #: Seconds between two renewals of a lease.
-    renew_every = RENEW_EVERY
+    _renew_every = RENEW_EVERY
 
     def __init__(self, route: steps.Route, name: str, timeout: float) -> None:
         if not isinstance(name, str) or not 0 < len(name) <= 64:

@@ -94,7 +94,7 @@ class _Renewal:
     """
 
     def __init__(self, lock: Lock) -> None:
-        self._every = lock.renew_every
+        self._every = lock._renew_every
         self._ended = asyncio.Event()
         #: Held by who uses the lock's connection.
         self.turn = asyncio.Lock()

@@ -95,7 +95,7 @@ class _Renewal(threading.Thread):
     def __init__(self, lock: Lock) -> None:
         super().__init__(name="dualdb-lock", daemon=True)
         self._lock = weakref.ref(lock)
-        self._every = lock.renew_every
+        self._every = lock._renew_every
         self._ended = threading.Event()
         #: Held by who uses the lock's connection.
         self.turn = threading.Lock()

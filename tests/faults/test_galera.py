@@ -160,7 +160,7 @@ def test_a_lease_is_renewed_while_its_block_runs(
     nodes: List[Server], clients: List[Any], io: IO
 ) -> None:
     lock = clients[0].lock("mine", timeout=0)
-    lock.renew_every = 0.05
+    lock._renew_every = 0.05
     with io.entered(lock):
         (first,) = leases(nodes[1])
         io.wait_for(lambda: leases(nodes[1])[0]["until"] > first["until"])
