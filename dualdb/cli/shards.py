@@ -27,7 +27,6 @@ from .base import (
     yes_option,
 )
 from .checks import difference_lines
-from .operations import operations
 from .output import counted, note, state, write_json, write_table
 from .root import root
 from .status import as_dict
@@ -139,21 +138,23 @@ def add(
     elif privileges or any_privileges:
         row["privileges"] = () if any_privileges else privileges
     if not any_schema:
-        _compare_schema(current, shard_id, _config_of(db.global_config, row), row["status"])
+        _compare_schema(db, shard_id, _config_of(db.global_config, row), row["status"])
     if not dry_run:
         db.add_shard(shard_id, **row)
     report(current, [text], dry_run=dry_run, shard_id=shard_id)
 
 
-def _compare_schema(current: State, shard_id: int, config: DatabaseConfig, status: str) -> None:
+def _compare_schema(
+    db: DatabaseService, shard_id: int, config: DatabaseConfig, status: str
+) -> None:
     """Say how a new shard's schema differs from the first one's; end the command if it
     would be in service with it.
     """
-    shards = current.open().status().shards
+    shards = db.status().shards
     active = [key for key, each in shards.items() if each.state == "active" and key != shard_id]
     if not active:
         return
-    found: SchemaDiff = operations(current).schema_diff(
+    found: SchemaDiff = db.operations.schema_diff(
         shards=active[0], ignore=("visibility",), also={shard_id: config}
     )
     if found.errors:
@@ -238,7 +239,7 @@ def drain(
     db = current.open()
     before = _state_of(db, shard_id)
     text = f"make shard {shard_id} inactive (it is {before}) and wait {timeout:g} s"
-    kept = operations(current).key_counts().get(shard_id, 0)
+    kept = db.operations.key_counts().get(shard_id, 0)
     if kept:
         note(
             f"{counted(kept, 'key')} of the directory are on shard {shard_id}: calls by these are "
@@ -285,7 +286,7 @@ def remove(current: State, shard_id: int, leave_keys: bool, yes: bool, dry_run: 
     """
     db = current.open()
     before = _state_of(db, shard_id)
-    kept = operations(current).key_counts().get(shard_id, 0)
+    kept = db.operations.key_counts().get(shard_id, 0)
     if kept and not leave_keys:
         raise errors.ParameterError(
             f"the directory has {counted(kept, 'key')} on shard {shard_id}: move their rows and "

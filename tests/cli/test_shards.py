@@ -37,7 +37,7 @@ CHANGING = {
     "init", "kill", "sql", "shards add", "shards set-status", "shards drain", "shards remove",
     "keys assign", "keys set", "keys forget", "keys set-bucket", "migrate up", "migrate down",
     "tenant purge", "jobs pause", "jobs resume", "jobs cancel", "jobs throttle", "jobs delete",
-    "xa recover", "xa resolve", "outbox requeue",
+    "xa recover", "xa resolve", "outbox requeue", "move prepare", "move start",
 }  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_drain_says_which_sessions_are_left(cli: Command) -> None:
         password=config.reveal_password(),
         database=config.database,
     ):
-        found = cli.json("shards", "drain", "2", "--yes", "--timeout", "1.5", code=1)
+        found = cli.json("shards", "drain", "2", "--yes", "--timeout", "0.3", code=1)
     assert found["left"] == 1
 
 
