@@ -63,6 +63,12 @@ def numbers(cluster: Sandbox) -> List[int]:
     return [row["n"] for row in rows]
 
 
+def running(cluster: Sandbox) -> bool:
+    """Whether the slow migration's statement runs on the first node."""
+    sql = "SELECT 1 FROM information_schema.PROCESSLIST WHERE INFO LIKE 'UPDATE notes%SLEEP%'"
+    return bool(cluster.run("global", sql))
+
+
 def up(service: Any, files: Any, **options: Any) -> Any:
     return service.operations.migrate.up(files, shards="global", **options)
 
@@ -85,10 +91,12 @@ def test_the_lease_is_renewed_while_a_statement_runs(
     cluster: Sandbox, services: List[Any], io: IO
 ) -> None:
     def other() -> Any:
-        yield io.pause(3.5)  # beyond the lease
+        while not running(cluster):
+            yield io.pause(0.05)
+        yield io.pause(3.0)  # beyond the lease
         return (yield up(services[1], FILES, lock_timeout=0))
 
-    runs = io.concurrently([lambda: up(services[0], slow(2.5)), io.function(other)])
+    runs = io.concurrently([lambda: up(services[0], slow(3)), io.function(other)])
     assert runs[0].ok, runs[0]
     assert "migrates this database" in str(runs[1].databases[0].error)
     assert numbers(cluster) == [111, 111]
@@ -98,7 +106,8 @@ def test_a_lease_that_was_lost_is_told_and_nothing_is_recorded(
     cluster: Sandbox, services: List[Any], io: IO
 ) -> None:
     def thief() -> Any:
-        yield io.pause(1.0)
+        while not running(cluster):
+            yield io.pause(0.05)
         cluster.members["global"][1].run(
             "UPDATE app_global.dualdb_migration_lock SET token = 'other', "
             "lease_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND"
@@ -126,8 +135,7 @@ def test_a_runner_that_is_killed_is_followed_by_one_on_another_node(
     }
     script = RUNNER.format(files=slow(30))
     with subprocess.Popen([sys.executable, "-c", script], env=environ) as process:
-        running = "SELECT 1 FROM information_schema.PROCESSLIST WHERE INFO LIKE 'UPDATE notes%30%'"
-        wait_for(lambda: cluster.run("global", running), 60)
+        wait_for(lambda: running(cluster), 60)
         process.send_signal(signal.SIGKILL)
         process.wait()
     began = time.monotonic()
