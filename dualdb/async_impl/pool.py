@@ -490,7 +490,8 @@ class Pool(BasePool):
             silent = self.breaker.is_open or connection.lifetime.endpoint.timeouts
             if not connection.peer_closed() and not silent:
                 outcome = await self._send_kill(job, spare)
-                over = self._kills.is_over(job, outcome, closed=self.closed)
+                ended = self.closed or connection.peer_closed()
+                over = self._kills.is_over(job, outcome, closed=ended)
         except Exception as error:  # whatever it is, the next session is to be killed
             self._kills.warn_failed(job, error)
             while spare:
@@ -500,8 +501,8 @@ class Pool(BasePool):
         return over
 
     async def _send_kill(self, job: KillJob, spare: List[Connection]) -> kill.KillOutcome:
-        lock = job.connection.facts.lock
-        if lock is None:
+        session = job.connection.facts
+        if session.lock is None:
             self._kills.warn_unproven(job)
             return kill.KillOutcome.ENDED
         endpoint = job.connection.lifetime.endpoint
@@ -512,7 +513,8 @@ class Pool(BasePool):
             until = time.monotonic() + limit
             await self._connect(steps.Connect(until, endpoint, any_role=True), spare)
         outcome: kill.KillOutcome = await run_plan(
-            kill.end_session(lock), lambda command: spare[0].run(command, time.monotonic() + limit)
+            kill.end_session(session, spare[0].facts),
+            lambda command: spare[0].run(command, time.monotonic() + limit),
         )
         if outcome is kill.KillOutcome.NOT_FOUND:
             spare.pop().quit()  # another connection may reach another server

@@ -213,13 +213,18 @@ async def _notify(hook: Callable[[], Any]) -> None:
 
 
 async def _gather(gathering: steps.Gather) -> List[Any]:
-    room = asyncio.Semaphore(gathering.max_concurrency)
+    results: List[Any] = [None] * len(gathering.steps)
+    remaining = iter(enumerate(gathering.steps))
 
-    async def one(step: steps.Step) -> Any:
-        async with room:
-            return await _attempt(step)
+    async def work() -> None:
+        # of one iterator, which gives each step to one task: a task for each of very
+        # many steps would hold up the loop
+        for number, step in remaining:
+            results[number] = await _attempt(step)
 
-    return await asyncio.gather(*[one(step) for step in gathering.steps])
+    workers = min(len(gathering.steps), gathering.max_concurrency)
+    await asyncio.gather(*[work() for _ in range(workers)])
+    return results
 
 
 async def _run_within(step: steps.RunWithin) -> bool:

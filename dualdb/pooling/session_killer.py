@@ -79,7 +79,8 @@ class SessionKiller:
         Args:
             job: The job.
             outcome: The outcome of the attempt.
-            closed: The pool is closed, so that the slot is not needed.
+            closed: The pool is closed, so that the slot is not needed; or so is the
+                connection, with which its session has ended.
 
         Returns:
             True if there will be no further attempt.
@@ -91,12 +92,11 @@ class SessionKiller:
             self._warn_once(job, "runs with a definer's rights and cannot be killed yet")
             self._jobs.append(job)
             return False
-        if job.searches + 1 < MOST_SEARCHES:
+        if outcome is KillOutcome.NOT_FOUND and job.searches + 1 < MOST_SEARCHES:
             self._jobs.append(job._replace(searches=job.searches + 1))
             return False
-        self._warn_once(
-            job, "was not found on any server that was reached, and its statement may continue"
-        )
+        where = "its server" if outcome is KillOutcome.NOT_HELD else "any server that was reached"
+        self._warn_once(job, f"was not found on {where}, and its statement may continue")
         self._report(job, outcome.value)
         return True
 

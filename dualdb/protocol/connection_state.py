@@ -750,12 +750,13 @@ def _facts(probe: Any, lock: Optional[str]) -> session_setup.SessionFacts:
     """What the answer to ``PROBE`` says of a session; old servers refuse it."""
     if isinstance(probe, BaseException) or not probe.results[0].rows:
         return session_setup.SessionFacts(lock)
-    init_connect, roles, *charsets = probe.results[0].rows[0]
+    init_connect, roles, *charsets, server = probe.results[0].rows[0]
     return session_setup.SessionFacts(
         lock,
         dict(zip(session_setup.CHARSET_VARIABLES, charsets)),
         roles,
         bool(init_connect),
+        server=server,
     )
 
 

@@ -101,7 +101,7 @@ def why_not(driver: object, by_driver: Callable[[], Any]) -> str:
     """
     missing = [
         name
-        for name in ("_execute_command", "_read_query_result", "_read_packet")
+        for name in ("_read_query_result", "_read_packet")
         if not hasattr(driver, name)
     ]
     if missing:

@@ -26,11 +26,12 @@ CHARSET_VARIABLES = (
     "character_set_results",
 )
 #: Sent in the round trip of the set-up: whether new sessions run ``init_connect``,
-#: which a reset does not; the session's roles, which a reset keeps; and its character
-#: sets, whose changes are tracked.
+#: which a reset does not; the session's roles, which a reset keeps; its character sets,
+#: whose changes are tracked; and which server it is, of those behind one address.
 PROBE = (
     "SELECT @@init_connect, CURRENT_ROLE(), "
     + ", ".join([f"@@{name}" for name in CHARSET_VARIABLES])
+    + ", CONCAT(@@hostname, ':', @@port)"
 ).encode("ascii")
 #: Clears the diagnostics area, which MariaDB keeps after statements without a table.
 CLEAR_DIAGNOSTICS = b"DO (SELECT 1 FROM (SELECT 1) AS d)"
@@ -107,6 +108,7 @@ class SessionFacts(NamedTuple):
         max_packet: The server's limit on one packet, in bytes; None until it is asked
             for.
         node: What the server said of itself when the connection was opened.
+        server: Its server's own name and port; None if unknown.
     """
 
     lock: Optional[str] = None
@@ -115,6 +117,7 @@ class SessionFacts(NamedTuple):
     runs_init_connect: bool = False
     max_packet: Optional[int] = None
     node: Optional[Node] = None
+    server: Optional[str] = None
 
     def changes_charset(self, charsets: Mapping[str, str]) -> bool:
         """Return whether these values differ from those after the set-up."""

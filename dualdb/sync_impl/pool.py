@@ -567,7 +567,9 @@ class Pool(BasePool):
         try:
             silent = self.breaker.is_open or connection.lifetime.endpoint.timeouts
             if not connection.peer_closed() and not silent:
-                over = self._kills.is_over(job, self._send_kill(job, spare), closed=self.closed)
+                outcome = self._send_kill(job, spare)
+                ended = self.closed or connection.peer_closed()
+                over = self._kills.is_over(job, outcome, closed=ended)
         except BaseException as error:  # whatever it is, the next session is to be killed
             self._kills.warn_failed(job, error)
             spare.abort()
@@ -576,8 +578,8 @@ class Pool(BasePool):
         return over
 
     def _send_kill(self, job: KillJob, spare: Connection) -> kill.KillOutcome:
-        lock = job.connection.facts.lock
-        if lock is None:
+        session = job.connection.facts
+        if session.lock is None:
             self._kills.warn_unproven(job)
             return kill.KillOutcome.ENDED
         endpoint = job.connection.lifetime.endpoint
@@ -588,7 +590,8 @@ class Pool(BasePool):
             until = time.monotonic() + limit
             self._connect(steps.Connect(until, endpoint, any_role=True), spare)
         outcome: kill.KillOutcome = run_plan(
-            kill.end_session(lock), lambda command: spare.run(command, time.monotonic() + limit)
+            kill.end_session(session, spare.facts),
+            lambda command: spare.run(command, time.monotonic() + limit),
         )
         if outcome is kill.KillOutcome.NOT_FOUND:
             spare.quit()  # another connection may reach another server

@@ -61,3 +61,23 @@ def test_a_foreign_exception_does_not_end_the_killer(
         io(client.query("SELECT SLEEP(20)", timeout=0.1))
     assert io(client.query_value("SELECT 7")) == 7
     io(client.close_pool())
+
+
+def test_a_session_is_looked_for_once_where_there_is_one_server(
+    databases: Databases, io: IO, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=5.0))
+    attempts: List[int] = []
+    send_kill = client.pool._send_kill
+
+    def count(*args: Any) -> Any:
+        attempts.append(1)
+        return send_kill(*args)
+
+    monkeypatch.setattr(client.pool, "_send_kill", count)
+    with pytest.raises(dualdb.WriteTimedOut):
+        io(client.query("SELECT RELEASE_ALL_LOCKS(), SLEEP(1)", timeout=0.2))
+    assert io(client.query_value("SELECT 7")) == 7
+    assert len(attempts) == 1
+    assert "was not found on its server" in caplog.text
+    io(client.close_pool())

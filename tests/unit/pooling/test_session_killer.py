@@ -59,3 +59,15 @@ def test_a_session_that_is_nowhere_is_given_up(caplog: pytest.LogCaptureFixture)
     assert searches == MOST_SEARCHES
     assert "session 1 was not found" in caplog.text
     assert not len(killer)
+
+
+def test_a_session_that_its_own_server_does_not_have_is_not_looked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    killer = killer_of(1, 2)
+    job, _ = next_id(killer)
+    assert killer.is_over(job, KillOutcome.NOT_HELD, closed=False)
+    assert "session 1 was not found on its server" in caplog.text
+    job, _ = next_id(killer)
+    assert killer.is_over(job, KillOutcome.NOT_FOUND, closed=True)
+    assert not len(killer)

@@ -23,4 +23,4 @@ def test_a_driver_that_changes_is_noticed(caplog: pytest.LogCaptureFixture) -> N
     assert not driver_check.trusted(Connection, changed, "9.9")
     assert "pymysql 9.9 decodes rows itself" in caplog.text
     assert driver_check.why_not(Connection, lambda: 1 / 0) == "ZeroDivisionError: division by zero"
-    assert driver_check.why_not(object, changed) == "builtins has no _execute_command"
+    assert driver_check.why_not(object, changed) == "builtins has no _read_query_result"
