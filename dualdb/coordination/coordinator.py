@@ -277,11 +277,12 @@ class Coordinator:
         """Finish what this process could not."""
         if not self._cluster:
             self._cluster = yield from self.log.cluster(self._until())
-        wanted = {shard_id for shards in self._left.values() for shard_id in shards}
+        left = dict(self._left)  # to which other threads add
+        wanted = {shard_id for shards in left.values() for shard_id in shards}
         found = yield from recovery.find(self._find_servers(wanted), self._cluster, self._until())
-        ended = yield from self._finish(found, set(self._left))
-        for gtrid in [*self._left]:
-            asked = all(shard_id in found.prepared for shard_id in self._left[gtrid])
+        ended = yield from self._finish(found, set(left))
+        for gtrid, shards in left.items():
+            asked = all(shard_id in found.prepared for shard_id in shards)
             if asked and (gtrid in ended or gtrid not in found.gtrids):
                 del self._left[gtrid]
 

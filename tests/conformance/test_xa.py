@@ -334,6 +334,22 @@ def test_each_part_has_an_event(amounts: Any, db: Any, io: IO) -> None:
     assert found == [("shard 1", "rolled_back"), ("shard 2", "rolled_back")]
 
 
+def test_one_connection_to_each_database_is_enough(
+    databases: Databases, amounts: Any, open_service: Callable[..., Any], io: IO
+) -> None:
+    """The decision is made on the connection of the global database's part."""
+    small = databases.config.model_copy(
+        update={"pool_size": 1, "max_overflow": 0, "pool_timeout": 2.0}
+    )
+    db = open_service(small)
+    for global_ in (True, False):
+        with io.entered(db.shards([1, 2]).transaction(global_=global_)) as tx:
+            io(io.function(both)(tx, 1))
+            if global_:
+                io(tx.global_.execute(ADD, (1,)))
+    assert amounts() == [1, 2, -2]
+
+
 def test_parts_are_used_at_the_same_time(amounts: Any, db: Any, io: IO) -> None:
     with io.entered(db.shards([1, 2]).transaction()) as tx:
         found = io.concurrently(

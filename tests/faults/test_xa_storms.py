@@ -95,12 +95,12 @@ def test_coordinators_beside_recoveries_without_grace(sandbox: Sandbox, seed: in
     assert told[True] > 0
 
 
-@pytest.mark.parametrize("word", ["PREPARE", "COMMIT"])
+@pytest.mark.parametrize(("method", "word"), [("send_next", "PREPARE"), ("send", "COMMIT")])
 def test_an_end_that_is_broken_off_is_finished_at_once(
-    sandbox: Sandbox, io: IO, monkeypatch: pytest.MonkeyPatch, word: str
+    sandbox: Sandbox, io: IO, monkeypatch: pytest.MonkeyPatch, method: str, word: str
 ) -> None:
     """By the background of the same process, without any grace."""
-    send = protocol.Part.send
+    send = getattr(protocol.Part, method)
 
     def interrupted(self: Any, words: str, *args: Any) -> Any:
         result = yield from send(self, words, *args)
@@ -112,7 +112,7 @@ def test_an_end_that_is_broken_off_is_finished_at_once(
     io(db.init_service())
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(protocol.Part, "send", interrupted)
+            patched.setattr(protocol.Part, method, interrupted)
             with pytest.raises(Stop):
                 with io.entered(db.shards([1, 2]).transaction()) as tx:
                     io(tx[1].execute(ADD, (1,)))
