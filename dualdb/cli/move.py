@@ -32,7 +32,8 @@ def move() -> None:
     """
 
 
-def _table_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def table_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--table``, of the shard."""
     return click.option(
         "--table",
         "shard_tables",
@@ -82,7 +83,7 @@ def show(current: State, found: MoveReport) -> None:
 
 
 @command(move, "dualdb move prepare --dry-run\ndualdb move prepare --account admin")
-@_table_option
+@table_option
 @click.option("--shards", default="all", show_default=True, metavar="WHICH")
 @click.option("--patience", type=click.FloatRange(0.0), default=60.0, show_default=True,
               help="Seconds to try for each trigger.")  # fmt: skip
@@ -115,7 +116,7 @@ def prepare(
 @click.argument("key")
 @key_type_option
 @click.option("--to", type=int, required=True, help="The shard that it moves to.")
-@_table_option
+@table_option
 @_move_options
 @account_options
 @yes_option
@@ -153,7 +154,7 @@ def start(
 @command(move, "dualdb move resume 7 --table trades:user_id")
 @click.argument("key")
 @key_type_option
-@_table_option
+@table_option
 @_move_options
 @account_options
 @pass_state
@@ -179,7 +180,7 @@ def resume(
 @command(move, "dualdb move undo 7 --table trades:user_id --yes")
 @click.argument("key")
 @key_type_option
-@_table_option
+@table_option
 @account_options
 @yes_option
 @pass_state

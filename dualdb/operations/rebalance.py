@@ -28,6 +28,10 @@ from .tenant import checked
 
 KIND = "rebalance"
 
+#: Steps of a move after which the lease of the whole is renewed. The first two of each
+#: time take the move over.
+MOVE_STEPS = 5
+
 #: What a plan is made by.
 MEASURES = ("rows", "bytes", "load", "tenants")
 
@@ -328,7 +332,7 @@ def apply_plan(
 def _one(
     databases: Databases, key: object, source: int, target: int, options: ApplyOptions
 ) -> steps.Plan[Optional[bool]]:
-    """Do one step of a move. Gives True when it is over, None before, and False for a
+    """Do some steps of a move. Gives True when it is over, None before, and False for a
     tenant that is elsewhere.
     """
     known = yield from jobs.get(databases, move.job_name(key))
@@ -342,7 +346,8 @@ def _one(
         target,
         move.Options(
             options.tables, throttle=options.throttle, settle=options.settle,
-            max_threads_running=options.max_threads_running, max_steps=1,
+            max_threads_running=options.max_threads_running, max_steps=MOVE_STEPS,
+            lease=max(5.0, options.lease / 4),
         ),
     )  # fmt: skip
     if found.state == "paused":
