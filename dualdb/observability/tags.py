@@ -1,6 +1,6 @@
 """Tags of statements, as comments in the format of sqlcommenter."""
 
-from typing import Mapping, Union
+from typing import Mapping, Optional, Union
 from urllib.parse import quote
 
 #: The most bytes of a comment; tags that do not fit are left out.
@@ -31,11 +31,16 @@ def comment_of(tags: Mapping[str, Union[str, int, None]]) -> bytes:
     return f"/*{','.join(pairs)}*/".encode("ascii") if pairs else b""
 
 
-def append_comment(command: bytes, comment: bytes) -> bytes:
-    """Return a statement with a comment at its end.
+def append_comment(command: bytes, comment: bytes, limit: Optional[int] = None) -> bytes:
+    """Return a command with a comment at its end.
 
     Args:
-        command: The statement, in any character set of the server.
+        command: The command, in any character set of the server; of a subclass of bytes
+            if it is more than a statement.
         comment: The comment; nothing is appended if it is empty.
+        limit: The most bytes of a command, if they are known; nothing is appended if it
+            would be longer.
     """
-    return command.rstrip(b" \t\r\n;") + b" " + comment if comment else command
+    if not comment or (limit is not None and len(command) + len(comment) + 16 > limit):
+        return command
+    return type(command)(command.rstrip(b" \t\r\n;") + b" " + comment)

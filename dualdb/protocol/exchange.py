@@ -159,7 +159,9 @@ def with_session_tracking(
             yield from learn_limit(statement, connection)
         exchange = statement.exchange(connection.text_encoding)
         if statement.observation is not None:
-            exchange = observed(exchange, statement.observation, in_transaction=in_transaction)
+            exchange = observed(
+                exchange, statement.observation, connection, in_transaction=in_transaction
+            )
         result: Any = yield from exchange
         if most is not None:
             _check_sets(result, most)
@@ -177,7 +179,9 @@ def with_session_tracking(
             connection.row_options = ANY_ROWS
 
 
-def observed(exchange: Exchange, call: "ObservedCall", *, in_transaction: bool) -> Exchange:
+def observed(
+    exchange: Exchange, call: "ObservedCall", connection: Any, *, in_transaction: bool
+) -> Exchange:
     """Run the exchange of an observed call, and append its tags to each command."""
     call.sending(time.monotonic(), in_transaction=in_transaction)
     comment = call.comment
@@ -185,7 +189,7 @@ def observed(exchange: Exchange, call: "ObservedCall", *, in_transaction: bool) 
         command = next(exchange)
         while True:
             try:
-                answer = yield append_comment(command, comment)
+                answer = yield append_comment(command, comment, connection.facts.max_packet)
             except BaseException as error:
                 command = exchange.throw(error)
             else:

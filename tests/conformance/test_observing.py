@@ -305,7 +305,7 @@ def test_the_statements_that_take_longest_are_known(
     db = open_service(refresh_interval=None, digests=True)
     for number in range(3):
         io(db.query(f"SELECT {number} AS a"))
-    io(db.query("SELECT SLEEP(%s)", (0.02,)))
+    io(db.query("SELECT SLEEP(%s)", (0.4,)))
     slow, quick = db.top()
     assert (slow.statement, slow.calls) == ("SELECT SLEEP(?)", 1)
     assert (quick.statement, quick.calls, quick.rows) == ("SELECT ? AS a", 3, 3)
@@ -314,3 +314,24 @@ def test_the_statements_that_take_longest_are_known(
         db.top(by="cost")
     with pytest.raises(InterfaceError, match="digests=True"):
         open_service(refresh_interval=None).top()
+
+
+def test_statements_that_are_sent_together_are_tagged_and_observed(
+    db: Any, io: IO, seen: List[QueryEvent]
+) -> None:
+    db.add_interceptor(lambda call: call.tags.update(job="import"))
+    rows = [(number, "A", 1) for number in range(50)]
+    inserted = io(
+        db.shard(1).executemany(
+            "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, %s, %s)", rows, chunk_rows=20
+        )
+    )
+    updated = io(
+        db.shard(1).executemany(
+            "UPDATE trades SET qty = %s WHERE user_id = %s", [(2, n) for n in range(50)]
+        )
+    )
+    assert (inserted, updated) == (50, 50)
+    assert sum(event.rows or 0 for event in seen) == 100
+    assert seen[0].statement == "INSERT INTO trades (user_id, symbol, qty) VALUES (?)"
+    assert seen[-1].statement == "UPDATE trades SET qty = ? WHERE user_id = ?"

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 import pytest
 
 from dualdb.observability.tags import LONGEST_COMMENT, append_comment, comment_of
+from dualdb.protocol.commands import Batch
 from dualdb.sql.lexer import Kind, tokens
 
 
@@ -29,6 +30,19 @@ def test_a_comment_is_not_longer_than_a_kilobyte() -> None:
     comment = comment_of({f"key{number}": "x" * 100 for number in range(100)})
     assert 900 < len(comment) <= LONGEST_COMMENT
     assert comment.endswith(b"'*/")
+
+
+def test_a_command_stays_what_it_is() -> None:
+    """Several statements in one command are a subclass of bytes."""
+    batch = append_comment(Batch(b"SELECT 1; SELECT 2"), b"/*a='b'*/")
+    assert type(batch) is Batch
+    assert batch == b"SELECT 1; SELECT 2 /*a='b'*/"
+
+
+def test_no_command_becomes_too_long() -> None:
+    command = b"INSERT INTO t VALUES ('" + b"x" * 1000 + b"')"
+    assert append_comment(command, b"/*a='b'*/", len(command) + 10) is command
+    assert append_comment(command, b"/*a='b'*/", len(command) + 100).endswith(b"/*a='b'*/")
 
 
 @pytest.mark.parametrize("end", [b"", b";", b" ;\n", b"\n;;"])
