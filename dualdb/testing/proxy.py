@@ -38,6 +38,8 @@ class FaultProxy:
 
     Attributes:
         port: Where it listens, on 127.0.0.1.
+        silent: An event. While it is set, nothing passes on any connection, and nobody
+            is told: a host that has vanished.
 
     Example:
         >>> with FaultProxy(config.host, config.port) as proxy:
@@ -53,7 +55,6 @@ class FaultProxy:
         self._fault: Optional[Fault] = None
         self._passed = 0
         self._sockets: List[socket.socket] = []
-        #: While it is set, nothing passes on any connection, and nobody is told.
         self.silent = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 

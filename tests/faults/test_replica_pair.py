@@ -7,7 +7,8 @@ from typing import Any, Iterator
 import pytest
 from clusters import Load, ReplicaPair, replica_pair, stored_tokens
 from io_kinds import IO
-from proxy import Proxy
+
+from dualdb.testing import FaultProxy
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +49,7 @@ def test_a_planned_switch(pair: ReplicaPair, client: Any, io: IO) -> None:
 def test_a_primary_that_does_not_respond(pair: ReplicaPair, io: IO, fault: str) -> None:
     """What it was sent may be applied when it wakes, so it is not woken."""
     old, new = pair.nodes
-    with Proxy("127.0.0.1", old.port) as proxy:
+    with FaultProxy("127.0.0.1", old.port) as proxy:
         hosts = f"127.0.0.1:{proxy.port},127.0.0.1:{new.port}"
         client = io.Client(pair.config(host=hosts, read_timeout=2.0))
         load = Load(io, client)
