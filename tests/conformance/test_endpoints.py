@@ -12,7 +12,7 @@ from database_servers import Databases
 from io_kinds import IO
 from waiting import wait_for
 
-from dualdb import DeadlineExceeded, NoPrimary, ReadOnlyServer
+from dualdb import ConnectionFailed, DeadlineExceeded, NoPrimary, ReadOnlyServer
 
 
 @pytest.fixture
@@ -141,3 +141,26 @@ def test_no_more_calls_wait_for_a_primary_than_allowed(
     assert (written in (3, 4), outcomes.count(None)) == (True, 8 - written)
     assert all("3 calls wait for a primary (buffer_size)" in str(error) for error in refused)
     wait_for(lambda: databases.value(1, "SELECT COUNT(*) FROM trades") == written)
+
+
+def test_a_name_is_looked_up_for_each_connection_and_may_have_several_addresses(
+    databases: Databases, dead_port: int, io: IO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = databases.config_of(1)
+    look_up = socket.getaddrinfo
+    ports = [dead_port, config.port]
+
+    def answer(host: Any, port: Any, *args: Any, **named: Any) -> Any:
+        if host not in ("db.example", b"db.example"):
+            return look_up(host, port, *args, **named)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", each)) for each in ports]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    client = io.Client(databases.config_of(1, host="db.example", max_lifetime=None))
+    assert io(client.query_value("SELECT 1")) == 1
+    ports.remove(config.port)
+    assert io(client.query_value("SELECT 2")) == 2  # on the same connection
+    client.pool.retire_older(time.monotonic())
+    with pytest.raises(ConnectionFailed, match="db.example"):
+        io(client.query("SELECT 3"))
+    io(client.close_pool())
