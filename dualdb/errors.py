@@ -740,6 +740,25 @@ def shard_unavailable(
     return error
 
 
+def buffer_full(
+    failure: ConnectionFailed, size: int, target: str, shard_id: Optional[int]
+) -> Error:
+    """Make the error for a call that may not wait for a primary.
+
+    Args:
+        failure: Why none of the hosts is used.
+        size: The number of calls that wait.
+        target: The name of the database.
+        shard_id: The shard; None for another database.
+    """
+    reason = f"{failure.message}; {size} calls wait for a primary (buffer_size)"
+    if shard_id is None:
+        return NoPrimary(reason).with_context(target, None, sent=False)
+    unavailable = shard_unavailable(shard_id, f"no connection: {reason}")
+    unavailable.__cause__ = failure
+    return unavailable
+
+
 def shard_read_only(shard_id: int, why: str, retry_after: Optional[float] = None) -> ShardReadOnly:
     """Make the error for a write to a read-only shard.
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, Generator, Iterator, List, Optional
 import pytest
 from apis import APIS, Verbs
 from clusters import MYSQLD
-from database_servers import Databases
+from database_servers import Databases, GivenServers
 from hostile_servers import CORE, FAILING, SETTINGS
 from io_kinds import IO, IO_KINDS
 
@@ -24,6 +24,9 @@ ROOM = 2 << 30
 
 #: Without a MySQL there is no group of them.
 collect_ignore = [] if os.environ.get(MYSQLD) else ["faults/test_group_failover.py"]
+
+#: Tests of what not every engine can do, by file; given servers that cannot are spared.
+FEATURES_OF = {"test_locks.py": "get_lock", "test_xa.py": "xa"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,7 +83,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("server_settings", ["usual", *hostile], indirect=True)
 
 
-def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
+    given = config.getoption("--server")
+    if given and items:
+        profile = GivenServers(given, []).profile
+        cannot = {name for name, feature in FEATURES_OF.items() if not profile.can(feature)}
+        left_out = [item for item in items if item.path.name in cannot]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item.path.name not in cannot]
     for item in items:
         for failure in FAILING:
             if failure.covers(item.name):

@@ -7,7 +7,8 @@ from typing import Any, Dict, List, Union
 import pymysql
 import pymysql.cursors
 
-from dualdb import DatabaseConfig
+from dualdb import DatabaseConfig, MySQLClient
+from dualdb.endpoints.profiles import EngineProfile
 from dualdb.sandbox import Sandbox
 from dualdb.topology.shard_map import DDL
 
@@ -86,6 +87,18 @@ class GivenServers:
         self._account, self._password = f"dualdb_{self._mark}", secrets.token_hex(12)
         self._ids = ids
         self._names: List[Name] = ["global", *ids]
+
+    @property
+    def profile(self) -> EngineProfile:
+        """What the engine of the first server can do."""
+        address = next(iter(self._addresses.values()))
+        config = DatabaseConfig(database="information_schema", ssl_mode="disabled", **address)
+        client = MySQLClient(config)
+        client.init_pool()
+        client.close_pool()
+        (endpoint,) = client.pool.endpoints.all
+        assert endpoint.node is not None
+        return endpoint.node.profile
 
     def start(self) -> None:
         for name in self._names:

@@ -74,9 +74,7 @@ class MySQLClient(
                 lambda command: connection.run(command, until),
             )
         except BaseException as error:
-            errors.raise_translated(
-                error, errors.translate_error(error, self.name, self.shard_id, sent=connection.sent)
-            )
+            errors.raise_translated(error, self._translate_error(error, connection))
         finally:
             self.pool.release(connection)
 

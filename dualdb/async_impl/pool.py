@@ -329,6 +329,7 @@ class Pool(BasePool):
             The connection of whoever had it before.
         """
         assert self._loop is not None
+        self.check_buffer()
         began = time.monotonic()
         expires_at = began + self.config.pool_timeout
         waiter = _Waiter(self._loop, expires_at if until is None else min(expires_at, until))

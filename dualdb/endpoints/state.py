@@ -185,12 +185,16 @@ class Endpoints:
         self.all: Tuple[Endpoint, ...] = tuple(
             [Endpoint(address, position) for position, address in enumerate(addresses)]
         ) or (Endpoint(),)
-        self._lock = threading.Lock()
-        self._searching = False
-        self._buffered = 0
+        self.forget_callers()
         self._warned: Set[Endpoint] = set()
         # Processes that are started together begin at different hosts.
         self._turn = int(spread() * len(self.all))
+
+    def forget_callers(self) -> None:
+        """Begin without callers, as in a forked child, which has none of them."""
+        self._lock = threading.Lock()
+        self._searching = False
+        self._buffered = 0
 
     @property
     def several(self) -> bool:
@@ -257,6 +261,15 @@ class Endpoints:
                 return False
             self._buffered += 1
             return True
+
+    def is_full(self, queued: int, size: int) -> bool:
+        """Return whether no more callers may wait for a primary.
+
+        Args:
+            queued: Callers that wait for those who wait.
+            size: The most that wait.
+        """
+        return self.several and self.undecided and queued + self._buffered >= size
 
     def leave_buffer(self) -> None:
         """End a wait."""

@@ -154,7 +154,8 @@ def _connecting_to_one_of(
                 if now >= give_up:
                     raise _no_connection(pool, failure, None)
                 if not waits and not endpoints.enter_buffer(pool.config.buffer_size):
-                    raise _buffer_full(pool, failure)
+                    size = pool.config.buffer_size
+                    raise errors.buffer_full(failure, size, pool.name, pool.shard_id)
                 waits = True
                 yield Sleep(min(SEARCH_INTERVAL, give_up - now))
                 continue
@@ -271,17 +272,6 @@ def _earlier(at: float, other: Optional[float]) -> float:
 def _deadline_passed(pool: Pool, failure: errors.ConnectionFailed) -> errors.DeadlineExceeded:
     message = f"the deadline passed while connecting ({failure.summary})"
     return errors.DeadlineExceeded(message).with_context(pool.name, pool.shard_id, sent=False)
-
-
-def _buffer_full(pool: Pool, failure: errors.ConnectionFailed) -> errors.Error:
-    """Make the error for a call that may not wait for a primary."""
-    error = _no_connection(pool, failure, None)
-    reason = f"{pool.config.buffer_size} calls wait for a primary (buffer_size)"
-    if isinstance(error, errors.ShardUnavailable):
-        error.reason = f"{error.reason}; {reason}"
-        return error
-    full = errors.NoPrimary(f"{failure.message}; {reason}")
-    return full.with_context(pool.name, pool.shard_id, sent=False)
 
 
 def _report_outage(pool: Pool, failure: errors.ConnectionFailed) -> None:

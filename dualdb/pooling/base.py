@@ -223,6 +223,7 @@ class BasePool:
 
     def _reset(self) -> None:
         """Reset to a pool without connections."""
+        self.endpoints.forget_callers()
         known = getattr(self, "breaker", None)
         self.breaker = CircuitBreaker(
             failure=None if known is None else known.failure,
@@ -410,6 +411,18 @@ class BasePool:
         return errors.DeadlineExceeded(f"the deadline passed while {doing}").with_context(
             self.name, self.shard_id, sent=False
         )
+
+    def check_buffer(self) -> None:
+        """Check that one more caller may wait while there is no primary.
+
+        Raises:
+            ShardUnavailable: As many wait as may, for a shard's primary.
+            NoPrimary: The same, for another database's.
+        """
+        size = self.config.buffer_size
+        if self.endpoints.is_full(self._slots.waiting, size):
+            failure = self.endpoints.no_primary()
+            raise errors.buffer_full(failure, size, self.name, self.shard_id)
 
     def _closed_error(self) -> errors.ServiceNotOpen:
         return errors.ServiceNotOpen(f"the connection pool of {self.name} is closed").with_context(

@@ -36,6 +36,28 @@ def _rows_by_driver() -> Any:
     return result.rows
 
 
+def _dial(host: str, port: int, until: float) -> socket.socket:
+    """Connect to the first address of a host that accepts, before ``until``; each of
+    them has its share of the time.
+    """
+    found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    failure: OSError = socket.timeout("timed out")
+    for number, (family, kind, protocol, _, address) in enumerate(found):
+        dialled = socket.socket(family, kind, protocol)
+        try:
+            left = max(until - time.monotonic(), 0.001)
+            dialled.settimeout(left / (len(found) - number))
+            dialled.connect(address)
+            return dialled
+        except OSError as error:
+            dialled.close()
+            failure = error
+        except BaseException:
+            dialled.close()
+            raise
+    raise failure
+
+
 class Connection(
     authentication.Authentication,
     ConnectionState,
@@ -208,7 +230,7 @@ class Connection(
         limit = max(until - time.monotonic(), 0.001)
         path = self._config.unix_socket
         if path is None:
-            dialled = socket.create_connection((self.host, self.port), limit)
+            dialled = _dial(self.host, self.port, until)
             dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             dialled.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return dialled

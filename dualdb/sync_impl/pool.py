@@ -371,6 +371,7 @@ class Pool(BasePool):
             self.retry_budget.earn()
             if self._slots.take(lease.ref):
                 return None
+            self.check_buffer()
             waiter = _Waiter()
             self._slots.queue(waiter, lease.ref)
         self._collect()

@@ -38,6 +38,8 @@ class FaultProxy:
 
     Attributes:
         port: Where it listens, on 127.0.0.1.
+        silent: An event. While it is set, nothing passes on any connection, and nobody
+            is told: a host that has vanished.
 
     Example:
         >>> with FaultProxy(config.host, config.port) as proxy:
@@ -53,6 +55,7 @@ class FaultProxy:
         self._fault: Optional[Fault] = None
         self._passed = 0
         self._sockets: List[socket.socket] = []
+        self.silent = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> "FaultProxy":
@@ -119,9 +122,9 @@ class FaultProxy:
                         time.sleep(fault.seconds)
                 if not data:
                     break
-                if not swallowing.is_set():
+                if not swallowing.is_set() and not self.silent.is_set():
                     target.sendall(data)
-        if not swallowing.is_set():
+        if not swallowing.is_set() and not self.silent.is_set():
             _hang_up(source)
             _hang_up(target)
 

@@ -19,7 +19,7 @@ from dualdb.errors import (
     shard_unavailable,
 )
 from dualdb.execution import execute, steps, verbs
-from dualdb.protocol.statements import Statement
+from dualdb.protocol.statements import Call, Statement
 from dualdb.results import CallResult
 
 
@@ -187,3 +187,33 @@ def test_what_another_host_would_do_again_is_not_sent_there(completed: int, time
     plan = execute.execute_statement(routed(place), Statement(WRITE))
     with pytest.raises(NotPrimary):
         follow(plan, [(steps.Execute, refused)] * times)
+
+
+def not_primary(elsewhere: bool) -> NotPrimary:
+    error = NotPrimary(1290, "read-only").with_context("shard 1", 1, sent=True)
+    error.elsewhere = elsewhere
+    return error
+
+
+@pytest.mark.parametrize(
+    ("statement", "elsewhere", "again"),
+    [
+        (Statement(WRITE), True, True),
+        (Statement(READ), True, True),
+        (Statement(WRITE), False, False),
+        # a part of it may have been applied before it was refused
+        (Call("p"), True, False),
+        (Statement("CALL p()"), True, False),
+    ],
+)
+def test_what_was_refused_is_sent_to_another_host_if_nothing_was_applied(
+    statement: Any, elsewhere: bool, again: bool
+) -> None:
+    route = steps.fixed_route(place())
+    script: List[Any] = [(steps.Execute, not_primary(elsewhere))]
+    if again:
+        plan = execute.execute_statement(route, statement)
+        assert follow(plan, [*script, (steps.Execute, UPDATED)]) == UPDATED
+        script.append((steps.Execute, not_primary(elsewhere)))
+    with pytest.raises(NotPrimary):
+        follow(execute.execute_statement(route, statement), script)
