@@ -99,11 +99,7 @@ def why_not(driver: object, by_driver: Callable[[], Any]) -> str:
         driver: The driver's connection class.
         by_driver: Returns the rows of the recorded response, decoded by the driver.
     """
-    missing = [
-        name
-        for name in ("_read_query_result", "_read_packet")
-        if not hasattr(driver, name)
-    ]
+    missing = [name for name in ("_read_query_result", "_read_packet") if not hasattr(driver, name)]
     if missing:
         return f"{driver.__module__} has no {missing[0]}"
     packets = [
