@@ -100,9 +100,11 @@ def query_one(
     **declared: bool,
 ) -> Plan[Optional[Any]]:
     """See ``Target.query_one``."""
-    results = yield from execute_statement(
-        route, reading(sql, params, as_, **declared), deadlines.deadline_after(timeout)
-    )
+    until = deadlines.deadline_after(timeout)
+    if as_ is None:  # most calls
+        results = yield from execute_statement(route, Statement(sql, params, **declared), until)
+    else:
+        results = yield from execute_statement(route, reading(sql, params, as_, **declared), until)
     return first_row(results[0], as_, strict=strict)
 
 
@@ -111,17 +113,17 @@ def query_value(
 ) -> Plan[Any]:
     """See ``Target.query_value``."""
     results = yield from execute_statement(
-        route, reading(sql, params, **declared), deadlines.deadline_after(timeout)
+        route, Statement(sql, params, **declared), deadlines.deadline_after(timeout)
     )
     return first_value(results[0])
 
 
 def query_column(
-    route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: object
+    route: Route, sql: str, params: Params, timeout: Optional[float] = None, **declared: Any
 ) -> Plan[List[Any]]:
     """See ``Target.query_column``."""
     results = yield from execute_statement(
-        route, reading(sql, params, **declared), deadlines.deadline_after(timeout)
+        route, Statement(sql, params, **declared), deadlines.deadline_after(timeout)
     )
     return first_column(results[0])
 
