@@ -259,6 +259,9 @@ class Server:
     def pause(self) -> None:
         """Suspend the process: connections stay open without any response."""
         self._signal(signal.SIGSTOP)
+        # Its threads may run on for a moment after the signal has been sent.
+        if self._process is not None and self.is_running:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Continue a suspended process."""
