@@ -81,12 +81,15 @@ POINTS = [
     "_put after 2",
     "_carry_over before 1",
     "_carry_over after 1",
-    "_set_state before 3",
-    "_set_state after 3",
+    "_first_state after 1",
+    "_first_state after 2",
+    "_set_state before 1",
+    "_set_state after 1",
     "_catch_up after 1",
     "_verify after 1",
     "switch after 1",
-    "_set_state after 4",
+    "_set_state after 2",
+    "_set_state after 3",
     "_delete_chunk after 2",
 ]  # fmt: skip
 
