@@ -330,8 +330,8 @@ def run(
         )
     name = job_name(key)
     known = yield from jobs.get(databases, name)
-    if known is not None and known.state is JobState.DONE:
-        yield from jobs.delete(databases, name, dry_run=False)
+    is_over = known is not None and known.state is JobState.DONE
+    if is_over:
         known = None
     if known is None:
         if undo:
@@ -350,6 +350,10 @@ def run(
                 "finish it or undo it"
             )
     move = _Move(databases, key, params["source"], params["target"], options)
+    if known is None:
+        yield from move.require_prepared()
+    if is_over:
+        yield from jobs.delete(databases, name, dry_run=False)
     job = yield from jobs.run(
         databases,
         name,
@@ -555,7 +559,15 @@ class _Move:
         return JobStep({**position, "step": position["then"]})
 
     def _check(self, position: Position) -> steps.Plan[JobStep]:
-        """Both shards have the same tables, and the triggers."""
+        yield from self.require_prepared()
+        return JobStep({**position, "step": "close target"})
+
+    def require_prepared(self) -> steps.Plan[None]:
+        """Both shards have the same tables, and the triggers.
+
+        Raises:
+            MoveError: They have not.
+        """
 
         def look(session: Session) -> steps.Plan[Tuple[List[MovedTable], List[str]]]:
             tables = yield from describe(session, self._options.tables)
@@ -579,7 +591,6 @@ class _Move:
                 other[1],
             ):
                 raise MoveError(f"{name!r} differs between the shards: compare their schemas")
-        return JobStep({**position, "step": "close target"})
 
     def _require_source(self) -> steps.Plan[None]:
         """The directory says that the tenant is where it was."""
