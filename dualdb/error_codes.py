@@ -184,9 +184,10 @@ XA_STATE: FrozenSet[int] = frozenset(
     }
 )
 
-#: What the triggers of a tenant that is being moved, or has been, refuse a write with;
-#: above the codes of the servers.
-TENANT_FENCED: FrozenSet[int] = frozenset({31001})
+#: What the triggers of a tenant that is being moved, or has been, refuse a write with:
+#: a code above those of the servers. A procedure of the application's may signal it,
+#: too; the text tells them apart.
+TENANT_FENCED = 31001
 
 #: Codes for which ``Error.retryable`` is True.
-RETRYABLE: FrozenSet[int] = CONFLICT | LOCK_NOT_AVAILABLE | PASSING | TENANT_FENCED | TIDB_BACKOFF
+RETRYABLE: FrozenSet[int] = CONFLICT | LOCK_NOT_AVAILABLE | PASSING | TIDB_BACKOFF

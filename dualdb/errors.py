@@ -453,6 +453,10 @@ class TransactionAborted(OperationalError):
         return bool(getattr(self.__cause__, "retryable", False))
 
 
+#: What the triggers of a fence say first; the code alone may be an application's own.
+FENCE_TEXT = "dualdb: this tenant "
+
+
 class TenantFenced(OperationalError):
     """The tenant is being moved to another shard, or has been: the triggers of its
     tables refused the write, and nothing of it was applied.
@@ -460,6 +464,11 @@ class TenantFenced(OperationalError):
     ``run`` and single statements on ``key()`` wait for the end of the move and go to
     the new shard. Inside a block of ``transaction()`` it is raised: repeat the whole.
     """
+
+    @property
+    def retryable(self) -> bool:
+        """True, unless a part of the transaction was committed before."""
+        return not self.partially_committed
 
     @property
     def has_moved(self) -> bool:
@@ -496,7 +505,7 @@ _BY_CODE: Dict[int, Type[Error]] = {
         (error_codes.INTERRUPTED, StatementInterrupted),
         (error_codes.OUTCOME_UNKNOWN, OutcomeUnknown),
         (error_codes.NOT_SUPPORTED, NotSupportedError),
-        (error_codes.TENANT_FENCED, TenantFenced),
+        ((error_codes.TENANT_FENCED,), TenantFenced),
     )
     for code in codes
 }
@@ -595,6 +604,8 @@ def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
     code = code_of(error)
     by_code = _BY_CODE.get(code or 0)
     if code == error_codes.OPTION_PREVENTS_STATEMENT and not means_not_primary(error):
+        by_code = None
+    if code == error_codes.TENANT_FENCED and FENCE_TEXT not in str(error):
         by_code = None
     chosen: Any = cls or by_code or _OURS.get(type(error), Error)  # type: ignore[arg-type]
     if code is None:

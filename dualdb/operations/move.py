@@ -149,6 +149,18 @@ def atomic(session: Session, body: Callable[[], steps.Plan[T]]) -> steps.Plan[T]
     raise AssertionError("unreachable")
 
 
+def single(session: Session, sql: str, params: Sequence[Any]) -> steps.Plan[int]:
+    """One statement that is a transaction of its own, sent again after a conflict."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return (yield from session.execute(sql, tuple(params)))
+        except (errors.Deadlock, errors.LockWaitTimeout):
+            if attempt + 1 == ATTEMPTS:
+                raise
+        yield steps.Sleep(retry.backoff(attempt, base=0.01, cap=0.5))
+    raise AssertionError("unreachable")
+
+
 def describe(session: Session, tables: Sequence[TenantTable]) -> steps.Plan[List[MovedTable]]:
     """The tables of a shard, those that others refer to first.
 
@@ -318,8 +330,8 @@ def run(
         )
     name = job_name(key)
     known = yield from jobs.get(databases, name)
-    if known is not None and known.state is JobState.DONE:
-        yield from jobs.delete(databases, name, dry_run=False)
+    is_over = known is not None and known.state is JobState.DONE
+    if is_over:
         known = None
     if known is None:
         if undo:
@@ -338,6 +350,10 @@ def run(
                 "finish it or undo it"
             )
     move = _Move(databases, key, params["source"], params["target"], options)
+    if known is None:
+        yield from move.require_prepared()
+    if is_over:
+        yield from jobs.delete(databases, name, dry_run=False)
     job = yield from jobs.run(
         databases,
         name,
@@ -465,23 +481,31 @@ class _Move:
         if found != position["epoch"]:
             raise MoveTakenOver(f"another process has taken over the move of the key {self._key!r}")
 
-    def _set_state(
-        self, session: Session, position: Position, state: int, *, wait_for_bucket: bool = False
-    ) -> steps.Plan[None]:
+    def _set_state(self, session: Session, position: Position, state: int) -> steps.Plan[None]:
         """Change the fence of one shard; waits for transactions that have read it."""
+        # the epoch is compared under the lock that the change needs
+        changed = yield from single(
+            session,
+            f"UPDATE {FENCE_KEYS} SET state = %s WHERE tenant = %s AND epoch = %s",
+            (state, self._tenant, position["epoch"]),
+        )
+        if not changed:
+            yield from self._check_epoch(session, position)  # it had that state
+
+    def _first_state(self, session: Session, position: Position, state: int) -> steps.Plan[None]:
+        """The same for a fence that may not have been in use: waits for transactions
+        that have read the row of all keys of its bucket.
+        """
 
         def body() -> steps.Plan[None]:
-            if wait_for_bucket:
-                yield from session.execute(
-                    f"UPDATE {FENCE} SET in_use = 1 WHERE bucket = %s",
-                    (zlib.crc32(self._tenant) % BUCKETS,),
-                )
-            # the epoch is compared under the lock that the change needs
             yield from session.execute(
-                f"UPDATE {FENCE_KEYS} SET state = %s WHERE tenant = %s AND epoch = %s",
-                (state, self._tenant, position["epoch"]),
+                f"UPDATE {FENCE} SET in_use = 1 WHERE bucket = %s",
+                (zlib.crc32(self._tenant) % BUCKETS,),
             )
             yield from self._check_epoch(session, position)
+            yield from session.execute(
+                f"UPDATE {FENCE_KEYS} SET state = %s WHERE tenant = %s", (state, self._tenant)
+            )
 
         yield from atomic(session, body)
 
@@ -535,7 +559,15 @@ class _Move:
         return JobStep({**position, "step": position["then"]})
 
     def _check(self, position: Position) -> steps.Plan[JobStep]:
-        """Both shards have the same tables, and the triggers."""
+        yield from self.require_prepared()
+        return JobStep({**position, "step": "close target"})
+
+    def require_prepared(self) -> steps.Plan[None]:
+        """Both shards have the same tables, and the triggers.
+
+        Raises:
+            MoveError: They have not.
+        """
 
         def look(session: Session) -> steps.Plan[Tuple[List[MovedTable], List[str]]]:
             tables = yield from describe(session, self._options.tables)
@@ -559,7 +591,6 @@ class _Move:
                 other[1],
             ):
                 raise MoveError(f"{name!r} differs between the shards: compare their schemas")
-        return JobStep({**position, "step": "close target"})
 
     def _require_source(self) -> steps.Plan[None]:
         """The directory says that the tenant is where it was."""
@@ -573,7 +604,7 @@ class _Move:
         yield from self._require_source()
 
         def work(session: Session) -> steps.Plan[None]:
-            return self._set_state(session, position, FENCED, wait_for_bucket=True)
+            return self._first_state(session, position, FENCED)
 
         yield from self._on(self._target, work)
         return JobStep({**position, "step": "clear target"})
@@ -593,7 +624,7 @@ class _Move:
                 yield from session.execute(f"DELETE FROM {LOG} WHERE tenant = %s", (self._tenant,))
 
             yield from atomic(session, forget)
-            yield from self._set_state(session, position, LOGGED, wait_for_bucket=True)
+            yield from self._first_state(session, position, LOGGED)
             return (yield from _prepared(session))
 
         found = yield from self._on(self._source, work)
@@ -664,7 +695,12 @@ class _Move:
             source, table, parameters.bind(text, params), f" ORDER BY {order} LIMIT {limit}"
         )
         if rows:
-            yield from atomic(target, lambda: self._put(target, table, rows, position))
+
+            def body() -> steps.Plan[None]:
+                yield from self._check_epoch(target, position)
+                yield from self._put(target, table, rows)
+
+            yield from atomic(target, body)
         following = dict(position)
         if len(rows) == limit:
             following["after"] = _pk(rows[-1])
@@ -685,15 +721,12 @@ class _Move:
             )
         )
 
-    def _put(
-        self, target: Session, table: MovedTable, rows: List[Row], position: Position
-    ) -> steps.Plan[None]:
-        """Write rows, inside a transaction on the target.
+    def _put(self, target: Session, table: MovedTable, rows: List[Row]) -> steps.Plan[None]:
+        """Write rows, inside a transaction on the target that has checked the epoch.
 
         A row whose parent is not there is left out: the parent was inserted after its
         table was copied, and both are in the log; or it was deleted meanwhile.
         """
-        yield from self._check_epoch(target, position)
         if table.by_parent:
             rows = yield from self._with_parents(target, table, rows)
             if not rows:
@@ -834,7 +867,7 @@ class _Move:
                     yield from self._remove(target, tables, table, gone)
             for table in tables:
                 if rows.get(table.name):
-                    yield from self._put(target, table, rows[table.name], position)
+                    yield from self._put(target, table, rows[table.name])
 
         yield from atomic(target, body)
 
@@ -948,24 +981,32 @@ class _Move:
             MoveError: They differ.
         """
         same_engine = source.is_mariadb == target.is_mariadb
+        parts = []
         for table in tables:
             columns = [
                 row_hashes.Column(each.name, each.kind, None, each.kind == "json")
                 for each in table.columns
                 if same_engine or each.kind != "json"
             ]
-            sql = row_hashes.chunk_query(table.name, columns, self._bound(table))
-            answers: List[Any] = yield steps.Gather(
-                tuple(steps.RunPlan(session.query(sql)) for session in (source, target))
-            )
-            for each in answers:
-                if isinstance(each, Exception):
-                    raise each
-            if answers[0] != answers[1]:
+            parts.append(row_hashes.chunk_query(table.name, columns, self._bound(table)))
+        sql = " UNION ALL ".join(
+            [f"SELECT {number} AS t, x.* FROM ({part}) x" for number, part in enumerate(parts)]
+        )
+        answers: List[Any] = yield steps.Gather(
+            tuple(steps.RunPlan(session.query(sql)) for session in (source, target))
+        )
+        for each in answers:
+            if isinstance(each, Exception):
+                raise each
+        found = [{row["t"]: row for row in rows} for rows in answers]
+        for number, table in enumerate(tables):
+            one = found[0][number]
+            other = found[1][number]
+            if one != other:
                 raise MoveError(
-                    f"the rows of {table.name!r} differ after they were copied: "
-                    f"{answers[0][0]['n']} on shard {self._source.name}, {answers[1][0]['n']} on "
-                    f"shard {self._target.name}. Does something change them without triggers?"
+                    f"the rows of {table.name!r} differ after they were copied: {one['n']} on "
+                    f"shard {self._source.name}, {other['n']} on shard {self._target.name}. Does "
+                    "something change them without triggers?"
                 )
 
     def _settle_seconds(self) -> float:
@@ -1040,7 +1081,7 @@ class _Move:
         yield from self._on(self._source, work)
 
         def close(session: Session) -> steps.Plan[None]:
-            yield from self._set_state(session, position, FENCED, wait_for_bucket=True)
+            yield from self._first_state(session, position, FENCED)
 
         yield from self._on(self._target, close)
         return JobStep({**position, "step": "undo"})

@@ -15,7 +15,7 @@ import hashlib
 import uuid
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .. import errors
+from .. import error_codes, errors
 from ..sql.identifiers import quoted
 from .reports import TenantTable
 from .tenant import chain_of
@@ -72,10 +72,9 @@ _TEXT = frozenset({"char", "varchar"})
 _BYTES = frozenset({*_BINARY, "tinyblob", "blob", "mediumblob", "longblob"})
 
 _MESSAGES = {
-    FENCED: "dualdb: this tenant is being moved to another shard; try again",
-    MOVED: "dualdb: this tenant has moved to another shard",
+    FENCED: f"{errors.FENCE_TEXT}is being moved to another shard; try again",
+    MOVED: f"{errors.FENCE_TEXT}has moved to another shard",
 }
-_CODE = 31001
 
 
 class Column(NamedTuple):
@@ -243,8 +242,8 @@ def _refuse(table: MovedTable, row: str, variable: str) -> str:
     found = ""
     for state, message in _MESSAGES.items():
         found += (
-            f"IF s = {state} THEN SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {_CODE}, "
-            f"MESSAGE_TEXT = '{message}'; END IF; "
+            f"IF s = {state} THEN SIGNAL SQLSTATE '45000' "
+            f"SET MYSQL_ERRNO = {error_codes.TENANT_FENCED}, MESSAGE_TEXT = '{message}'; END IF; "
         )
     return found
 

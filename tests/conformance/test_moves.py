@@ -286,6 +286,50 @@ def test_moves_under_writers_lose_double_and_misplace_nothing(
     assert counts(databases, 1, 4) == [4, 3, 2, 1]
 
 
+@pytest.mark.parametrize("step", ["before", "copy"])
+def test_a_transaction_that_is_prepared_meanwhile_is_waited_for(
+    shop: Any, io: IO, databases: Databases, step: str
+) -> None:
+    """It has passed the fence, holds no lock on it that the server keeps for certain,
+    and is committed when the rows have been copied.
+    """
+    session = pymysql.connect(**connect_to(databases, 1))
+    committed: List[str] = []
+
+    def prepare() -> None:
+        with session.cursor() as cursor:
+            for sql in (
+                "XA START 'moved'", "UPDATE account SET balance = 555 WHERE owner = 3",
+                "XA END 'moved'", "XA PREPARE 'moved'",
+            ):  # fmt: skip
+                cursor.execute(sql)
+
+    def commit(after: float) -> None:
+        def later() -> None:
+            with session.cursor() as cursor:
+                cursor.execute("XA COMMIT 'moved'")
+            committed.append(step)
+
+        threading.Timer(after, later).start()
+
+    def progress(job: Any) -> None:
+        now = (job.position or {}).get("step")
+        if step == "copy" and now == "copy" and not committed:
+            prepare()
+            commit(1.0)
+            committed.append("prepared")
+        if step == "before" and now == "wait for prepared" and not committed:
+            committed.append("seen")
+            commit(0.7)
+
+    if step == "before":
+        prepare()
+    assert move(io, shop, 3, 2, progress=progress).ok
+    assert databases.run(2, "SELECT balance FROM account WHERE owner = 3") == [{"balance": 555}]
+    assert committed[1:] == [step]
+    session.close()
+
+
 def connect_to(databases: Databases, shard: int) -> Dict[str, Any]:
     config = databases.config_of(shard)
     return {

@@ -81,12 +81,15 @@ POINTS = [
     "_put after 2",
     "_carry_over before 1",
     "_carry_over after 1",
-    "_set_state before 3",
-    "_set_state after 3",
+    "_first_state after 1",
+    "_first_state after 2",
+    "_set_state before 1",
+    "_set_state after 1",
     "_catch_up after 1",
     "_verify after 1",
     "switch after 1",
-    "_set_state after 4",
+    "_set_state after 2",
+    "_set_state after 3",
     "_delete_chunk after 2",
 ]  # fmt: skip
 
@@ -181,8 +184,22 @@ def check(sandbox: Sandbox, shard: int, balance: int) -> None:
         assert sandbox.run(3 - shard, f"SELECT COUNT(*) AS n FROM {table}") == [{"n": 0}], table
 
 
-@pytest.mark.parametrize("then", ["resume", "undo"])
-@pytest.mark.parametrize("point", POINTS)
+#: Where it is undone, too: before the switch.
+UNDONE = [
+    "step clear target",
+    "step wait for prepared",
+    "step delta",
+    "_put after 2",
+    "_carry_over after 1",
+    "_set_state after 1",
+    "_verify after 1",
+]
+
+
+@pytest.mark.parametrize(
+    ("point", "then"),
+    [*[(point, "resume") for point in POINTS], *[(point, "undo") for point in UNDONE]],
+)
 def test_a_mover_is_killed(sandbox: Sandbox, point: str, then: str) -> None:
     where = "SELECT shard_id FROM table_user_shard_mapping"
     source = sandbox.run("global", where)[0]["shard_id"]

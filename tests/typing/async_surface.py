@@ -24,6 +24,7 @@ from dualdb import (
     Max,
     Min,
     Out,
+    OutboxEvent,
     PoolStats,
     QueryCall,
     QueryEvent,
@@ -52,8 +53,17 @@ from dualdb.async_impl import (
 from dualdb.async_impl.borrowed_connection import BorrowedConnection
 from dualdb.async_impl.coordination import PartTransaction
 from dualdb.coordination import XaList, XaRecovery
+from dualdb.coordination.outbox_reports import ConsumeReport, OutboxStatus
 from dualdb.deadlines import Deadline
-from dualdb.operations import DoctorReport, Job, MigrationRun, SqlReport
+from dualdb.operations import (
+    DoctorReport,
+    Job,
+    MigrationRun,
+    MoveReport,
+    RebalancePlan,
+    SqlReport,
+    TenantTable,
+)
 
 
 async def service(db: AsyncDatabaseService, client_session: object) -> None:
@@ -377,3 +387,24 @@ async def coordination(db: AsyncDatabaseService) -> None:
     assert_type(await db.coordination.recover(grace=0, dry_run=True), XaRecovery)
     assert_type(await db.coordination.with_account("u", "p").resolve("g", "abort"), XaRecovery)
     await db.coordination.resolve("g", "perhaps")  # type: ignore[arg-type]
+
+
+async def handle(event: OutboxEvent) -> None:
+    assert_type(event.key, Optional[str])
+
+
+async def count(tx: Transaction) -> int:
+    return await tx.execute("q")
+
+
+async def outbox(db: AsyncDatabaseService) -> None:
+    async with db.shard(1).transaction() as tx:
+        assert_type(await tx.outbox("topic", {"a": 1}, key=7), str)
+    assert_type(await db.outbox.consume(handle, until_idle=True), ConsumeReport)
+    assert_type(await db.outbox.status(), OutboxStatus)
+    assert_type(await db.outbox.requeue(["id"]), int)
+    assert_type(await db.shard(1).run(count, idempotency_key="k"), int)
+    await db.shard(1).run(count, idempotency_key=7)  # type: ignore[arg-type]
+    tables = [TenantTable("t", "k")]
+    assert_type(await db.operations.move(7, 3, tables), MoveReport)
+    assert_type(await db.operations.rebalance_plan(tables, drain=[2]), RebalancePlan)

@@ -23,6 +23,7 @@ from dualdb import (
     Min,
     MySQLClient,
     Out,
+    OutboxEvent,
     PoolStats,
     QueryCall,
     QueryEvent,
@@ -37,8 +38,17 @@ from dualdb import (
     Sum,
 )
 from dualdb.coordination import XaList, XaRecovery
+from dualdb.coordination.outbox_reports import ConsumeReport, OutboxStatus
 from dualdb.deadlines import Deadline
-from dualdb.operations import DoctorReport, Job, MigrationRun, SqlReport
+from dualdb.operations import (
+    DoctorReport,
+    Job,
+    MigrationRun,
+    MoveReport,
+    RebalancePlan,
+    SqlReport,
+    TenantTable,
+)
 from dualdb.sync_impl import (
     Directory,
     DistributedTransaction,
@@ -359,3 +369,24 @@ def coordination(db: DatabaseService) -> None:
     assert_type(db.coordination.recover(grace=0, dry_run=True), XaRecovery)
     assert_type(db.coordination.with_account("u", "p").resolve("g", "abort"), XaRecovery)
     db.coordination.resolve("g", "perhaps")  # type: ignore[arg-type]
+
+
+def handle(event: OutboxEvent) -> None:
+    assert_type(event.key, Optional[str])
+
+
+def count(tx: Transaction) -> int:
+    return tx.execute("q")
+
+
+def outbox(db: DatabaseService) -> None:
+    with db.shard(1).transaction() as tx:
+        assert_type(tx.outbox("topic", {"a": 1}, key=7), str)
+    assert_type(db.outbox.consume(handle, until_idle=True), ConsumeReport)
+    assert_type(db.outbox.status(), OutboxStatus)
+    assert_type(db.outbox.requeue(["id"]), int)
+    assert_type(db.shard(1).run(count, idempotency_key="k"), int)
+    db.shard(1).run(count, idempotency_key=7)  # type: ignore[arg-type]
+    tables = [TenantTable("t", "k")]
+    assert_type(db.operations.move(7, 3, tables), MoveReport)
+    assert_type(db.operations.rebalance_plan(tables, drain=[2]), RebalancePlan)

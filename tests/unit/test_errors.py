@@ -378,3 +378,15 @@ def test_too_many_rows_are_refused_with_their_limit() -> None:
 def test_an_error_without_a_code_keeps_its_words() -> None:
     assert errors.from_driver(pymysql.err.InterfaceError("words")).args == ("words",)
     assert errors.from_driver(EOFError()).args == ("EOFError",)
+
+
+def test_the_fence_of_a_tenant_is_told_by_its_code_and_text() -> None:
+    for text, moved in (("is being moved to another shard", False), ("has moved to another", True)):
+        packet = b"\xff" + struct.pack("<H", 31001) + f"#45000dualdb: this tenant {text}".encode()
+        with pytest.raises(pymysql.err.MySQLError) as raised:
+            pymysql.err.raise_mysql_exception(packet)
+        fenced: Any = errors.translate_error(raised.value, "shard 2", 2)
+        assert type(fenced) is errors.TenantFenced
+        assert (fenced.retryable, fenced.has_moved, fenced.errno) == (True, moved, 31001)
+        fenced.partially_committed = True
+        assert not fenced.retryable

@@ -1,0 +1,68 @@
+"""``move`` and ``rebalance``: tenants that change their shard."""
+
+import json
+import pathlib
+from typing import List
+
+import pytest
+from cli_command import Command
+
+TABLE = ("--table", "visits:user_id")
+
+
+@pytest.fixture
+def shop(cli: Command) -> Command:
+    """Keys 1 to 4 on shard 1, each with as many rows."""
+    cli("init")
+    for shard_id in (1, 2):
+        cli.sandbox.run(
+            shard_id, "CREATE TABLE visits (id INT PRIMARY KEY, user_id BIGINT NOT NULL)"
+        )
+    for key in range(1, 5):
+        cli("keys", "set", str(key), "1")
+        rows = ", ".join([f"({key}{number}, {key})" for number in range(key)])
+        cli.sandbox.run(1, f"INSERT INTO visits VALUES {rows}")
+    return cli
+
+
+def visitors(cli: Command, shard_id: int) -> List[int]:
+    rows = cli.sandbox.run(shard_id, "SELECT DISTINCT user_id AS k FROM visits ORDER BY k")
+    return [row["k"] for row in rows]
+
+
+def test_a_tenant_moves(shop: Command) -> None:
+    planned = shop.json("move", "prepare", *TABLE, "--dry-run")
+    assert (len(planned["actions"]), planned["dry_run"]) == (12, True)
+    shop("move", "start", "3", "--to", "2", *TABLE, "--yes", code=4)
+    shop("move", "undo", "3", *TABLE, "--yes", code=4)
+    shop("move", "prepare", *TABLE)
+    assert "everything is there" in shop("move", "prepare", *TABLE).stdout
+    action = "move 3 rows of 3 from shard 1 to shard 2"
+    assert action in shop("move", "start", "3", "--to", "2", *TABLE, "--dry-run").stdout
+    done = shop.json("move", "start", "3", "--to", "2", *TABLE, "--settle", "0", "--yes")
+    assert (done["state"], done["rows"]) == ("done", 3)
+    assert (visitors(shop, 1), visitors(shop, 2)) == ([1, 2, 4], [3])
+    assert "3 is on shard 2" in shop("move", "start", "3", "--to", "2", *TABLE, "--yes").stdout
+    shop("move", "resume", "3", *TABLE, code=4)
+    assert [each["name"] for each in shop.json("jobs", "list", "--kind", "move")] == ["move:3"]
+
+
+def test_a_plan_is_written_and_carried_out(shop: Command, tmp_path: pathlib.Path) -> None:
+    shop("move", "prepare", *TABLE)
+    shown = shop("rebalance", "plan", *TABLE, "--drain", "1").stdout
+    assert "would have" in shown
+    plan = ("rebalance", "plan", *TABLE, "--by", "tenants", "--pin", "4:1")
+    found = shop.json(*plan, "--output", "plan.json")
+    assert found == json.loads((tmp_path / "plan.json").read_text())
+    assert len(found["moves"]) == 2
+    assert 4 not in [each["key"] for each in found["moves"]]
+    apply = ("rebalance", "apply", "plan.json", *TABLE, "--settle", "0")
+    assert "would have" in shop(*apply, "--dry-run").stdout
+    done = shop.json(*apply, "--yes")
+    assert (done["state"], sorted(done["moved"])) == (
+        "done", sorted(each["key"] for each in found["moves"]),
+    )  # fmt: skip
+    assert visitors(shop, 2) == sorted(done["moved"])
+    (tmp_path / "other.json").write_text("{}")
+    shop("rebalance", "apply", "other.json", *TABLE, "--yes", code=2)
+    shop("rebalance", "plan", *TABLE, "--weight", "1:x", code=2)
