@@ -1,6 +1,7 @@
 """Hooks and interceptors of calls."""
 
 import asyncio
+import contextlib
 import logging
 from typing import Any, Callable, List
 
@@ -12,6 +13,7 @@ from io_kinds import IO
 from dualdb import (
     ConnectionLost,
     DeadlineExceeded,
+    Error,
     InterfaceError,
     ParameterError,
     PoolEvent,
@@ -335,3 +337,51 @@ def test_statements_that_are_sent_together_are_tagged_and_observed(
     assert sum(event.rows or 0 for event in seen) == 100
     assert seen[0].statement == "INSERT INTO trades (user_id, symbol, qty) VALUES (?)"
     assert seen[-1].statement == "UPDATE trades SET qty = ? WHERE user_id = ?"
+
+
+def test_a_call_is_routed_once_although_it_is_observed(
+    open_service: Callable[..., Any], io: IO
+) -> None:
+    asked: List[int] = []
+
+    def shard_of_key(key: int) -> int:
+        asked.append(key)
+        return 1
+
+    db = open_service(refresh_interval=None, shard_of_key=shard_of_key, digests=True)
+    assert io(db.key(7).query_value("SELECT 1")) == 1
+    assert asked == [7]
+
+
+def test_nothing_that_is_logged_has_values(
+    open_service: Callable[..., Any],
+    io: IO,
+    databases: Databases,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever goes wrong: parameters and literals are the application's."""
+    db = open_service(refresh_interval=0.2, slow_threshold=0.0, digests=True)
+    instructions = [
+        ("INSERT INTO trades (id, user_id, symbol, qty) VALUES (7, 1, %s, 1)", ("canary",)),
+        ("INSERT INTO trades (id, user_id, symbol, qty) VALUES (7, 1, %s, 1)", ("canary",)),
+        ("SELECT * FROM trades WHERE symbol = %s AND nowhere = 'canary'", ("canary",)),
+        ("SELECT 'canary' FROM canary_free WHERE", None),
+        ("SELECT %s, SLEEP(3)", ("canary",)),
+    ]
+    with caplog.at_level(logging.DEBUG):
+        for sql, params in instructions:
+            with contextlib.suppress(Error):
+                io(db.shard(1).execute(sql, params, timeout=0.3))
+        with contextlib.suppress(Error), io.entered(db.shard(1).transaction()) as tx:
+            io(tx.query("SELECT %s, 'canary'", ("canary",)))
+            io(tx.query("KILL CONNECTION_ID()"))
+        with contextlib.suppress(Error):
+            io.collect(db.shards().merge("SELECT 'canary' AS a FROM nowhere", order_by="a"))
+        databases.set_row(2, password="canary", port=1)
+        io(db.refresh())
+        with contextlib.suppress(Error):
+            io(db.shard(2).query("SELECT %s", ("canary",)))
+    assert len(caplog.records) > 8
+    assert "canary" not in caplog.text.replace("canary_free", "")
+    for record in caplog.records:
+        assert "canary" not in repr(vars(record)).replace("canary_free", "")
