@@ -49,7 +49,8 @@ def execute_statement(
         executor = yield from route(until)
         if executor._observers.watches_calls and observed.observable(statement):
             call, watched = observed.begin(executor, statement, clock, parent)
-            plan = execute_statement(route, watched, until, clock)
+            found = observed.found_route(executor, route)
+            plan = execute_statement(found, watched, until, clock)
             return (yield from observed.observe(executor._observers, call, plan, clock))
         if executor._read_only or until is not None:
             _check_sendable(executor, statement, until, clock)

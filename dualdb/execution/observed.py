@@ -9,7 +9,7 @@ from ..observability.events import QueryEvent, TransactionEvent
 from ..observability.observers import Observers, log_failure, rows_of
 from ..observability.query_call import ObservedCall
 from ..protocol.statements import Call, Statement
-from .steps import AwaitUser, CallHooks, Executor, Plan
+from .steps import AwaitUser, CallHooks, Executor, Plan, Route
 
 Sent = Union[Statement, Call]
 SentT = TypeVar("SentT", bound=Sent)
@@ -41,6 +41,18 @@ def begin(
     watched = _copy(statement)
     watched.observation = call
     return call, watched
+
+
+def found_route(executor: Executor, route: Route) -> Route:
+    """Return a route that gives an executor which was found already, and after that
+    whatever the original route gives.
+    """
+    found = [executor]
+
+    def resolve(until: Optional[float] = None) -> Plan[Executor]:
+        return found.pop() if found else (yield from route(until))
+
+    return resolve
 
 
 def intercept(observers: Observers, call: ObservedCall) -> Plan[None]:

@@ -193,6 +193,29 @@ def test_it_works_while_databases_are_down(browser: Browser, server: str) -> Non
             watched.page.close()
 
 
+@pytest.mark.slow
+def test_many_shards_are_shown_with_the_troubled_first(browser: Browser, site: Site) -> None:
+    snapshot = httpx.get(f"{site.url}status.json").json()
+    shard = snapshot["databases"][1]
+    snapshot["databases"] += [{**shard, "name": f"shard {number}"} for number in range(3, 1001)]
+    snapshot["databases"][700] = {**shard, "name": "shard 700", "state": "unreachable"}
+    event = f"data: {json.dumps(snapshot)}\n\n"
+    watched = Watched(browser)
+    page = watched.page
+    page.route(
+        "**/events", lambda route: route.fulfill(content_type="text/event-stream", body=event)
+    )
+    page.goto(site.url)
+    expect(page.locator("#databases tbody tr")).to_have_count(200)
+    expect(page.locator("#databases tbody tr").first).to_contain_text("shard 700")
+    expect(page.locator("#databases .more")).to_have_text("801 more: use the filter.")
+    page.locator("#filter").fill("shard 99")
+    expect(page.locator("#databases tbody tr")).to_have_count(11)
+    expect(page.locator("#databases-title")).to_have_text("Databases (11 of 1,001)")
+    page.close()
+    assert watched.complaints == []
+
+
 # What the applications answer.
 
 

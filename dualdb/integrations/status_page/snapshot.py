@@ -169,7 +169,8 @@ class Recorder:
             "address": shard.address,
             "pool": None if shard.pool is None else shard.pool.as_dict(),
             "in_use": [each[0] for each in samples],
-            "waiting": [each[1] for each in samples],
+            # mostly nobody waits, and there may be many shards
+            "waiting": [each[1] for each in samples] if any(each[1] for each in samples) else [],
         }
 
 

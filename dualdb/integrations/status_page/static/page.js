@@ -3,6 +3,7 @@
 // Everything is set as text: nothing that comes from a database becomes markup.
 
 const STALE_SECONDS = 8;
+const MOST_ROWS = 200;
 const BADGES = {
   ok: "good", active: "good", done: "good", finished: "good", succeeded: "good",
   readonly: "warn", degraded: "warn", maintenance: "warn", paused: "warn",
@@ -112,9 +113,13 @@ function showDatabases(status) {
     const text = `${database.name} ${database.label || ""} ${database.state} ${database.address || ""}`;
     return text.toLowerCase().includes(wanted) && (!onlyTroubled || isTroubled(database));
   });
-  find("#databases tbody").replaceChildren(...shown.map(databaseRow));
+  shown.sort((a, b) => isTroubled(b) - isTroubled(a));
+  find("#databases tbody").replaceChildren(...shown.slice(0, MOST_ROWS).map(databaseRow));
+  const more = find("#databases .more");
+  more.hidden = shown.length <= MOST_ROWS;
+  more.textContent = `${count(shown.length - MOST_ROWS)} more: use the filter.`;
   find("#databases-title").textContent =
-    shown.length === status.databases.length ? "Databases" : `Databases (${shown.length} of ${status.databases.length})`;
+    shown.length === status.databases.length ? "Databases" : `Databases (${count(shown.length)} of ${count(status.databases.length)})`;
 }
 
 function showStatements(status) {
