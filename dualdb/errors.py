@@ -113,6 +113,12 @@ class Error(pymysql.err.Error):
         return type(self), self.args, state
 
 
+class SyncInLoopWarning(RuntimeWarning):
+    """A DatabaseService was called inside a running event loop, which it blocks, with
+    all tasks of the loop: use AsyncDatabaseService, or a thread.
+    """
+
+
 class Rollback(Exception):
     """Raise it inside a transaction block to roll back and leave without an error.
 

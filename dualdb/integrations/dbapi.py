@@ -6,6 +6,7 @@ so that the session stays in autocommit; and the row count of an UPDATE is that 
 rows it found, as with the client flag FOUND_ROWS, which mappers rely on.
 """
 
+import asyncio
 import re
 from typing import Any, Dict
 
@@ -36,6 +37,7 @@ class _Pooled:
         self._set_names = f"SET NAMES {client.config.charset}"
         self._autocommit = False
         self._in_transaction = False
+        self._abandoned = False
 
     @property
     def raw(self) -> Any:
@@ -65,6 +67,7 @@ class _Pooled:
     def _failed(self, error: BaseException) -> None:
         """End a statement on the server for whose answer nobody waits any more."""
         if not (isinstance(error, errors.Error) or errors.is_server_error(error)):
+            self._abandoned = True
             self._client.pool.kill_checked_out(self.raw)
 
     def _give_back(self) -> None:
@@ -155,7 +158,7 @@ class Connection(_Pooled):
 
     def close(self) -> None:
         """Give the connection back; an open transaction is rolled back."""
-        if self._connection is not None and self._connection.open:
+        if not self._abandoned and self._connection is not None and self._connection.open:
             try:
                 self.rollback()
             except errors.DRIVER_ERRORS:
@@ -252,7 +255,7 @@ class AsyncConnection(_Pooled):
     async def ensure_closed(self) -> None:
         """Give the connection back; an open transaction is rolled back."""
         try:
-            if self._connection is not None and not self._connection.closed:
+            if not (self._connection is None or self._connection.closed or self._abandoned):
                 try:
                     await self.rollback()
                 except errors.DRIVER_ERRORS:
@@ -277,10 +280,17 @@ class _AsyncCursor:
     async def _query(self, q: object) -> None:
         if self.pooled._is_set_already(q):
             return
+        # In a task of its own: if this one is cancelled, the driver closes the socket,
+        # by which the session is found that must be killed first.
+        call = asyncio.ensure_future(self._send(q))
         try:
-            await self.pooled.before(q)
-            await super()._query(q)  # type: ignore[misc]
+            await asyncio.shield(call)
         except BaseException as error:
+            call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             self.pooled._failed(error)
             raise
         self._rowcount = _found(self._result, self._rowcount)
+
+    async def _send(self, q: object) -> None:
+        await self.pooled.before(q)
+        await super()._query(q)  # type: ignore[misc]

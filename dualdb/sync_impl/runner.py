@@ -5,9 +5,10 @@ import logging
 import sys
 import threading
 import time
+import warnings
 from typing import Any, Callable, Dict, Generator, List, Literal, Set, TypeVar
 
-from .. import errors
+from .. import blocks, errors
 from ..execution import shutdown, steps
 from ..execution.resumable import Resumable
 from ..observability.logs import about
@@ -60,7 +61,14 @@ def run_step(step: steps.Step) -> Any:
     return handler(step)
 
 
+def _in_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
 def _execute(step: steps.Execute) -> Any:
+    if _in_loop():
+        _warn_of_loop()
     return step.executor._execute(step.statement, step.until)
 
 
@@ -77,6 +85,8 @@ def _open(step: steps.Open) -> None:
 
 
 def _check_out(step: steps.CheckOut) -> Any:
+    if _in_loop():
+        _warn_of_loop()
     step.into.append((step.client, step.client.pool.checkout(step.until)))
     return step.into[-1][1]
 
@@ -261,6 +271,22 @@ class Background:
             log.exception("a background plan failed", extra=about("background_failed"))
         finally:
             self._threads.discard(threading.current_thread())
+
+
+def _warn_of_loop() -> None:
+    """Warn of a call that blocks the running event loop, once for each place."""
+    frame = blocks.user_frame()
+    if frame is None or "ipykernel" in sys.modules:  # each cell of a notebook is in a loop
+        return
+    warnings.warn_explicit(
+        "a DatabaseService is called inside a running event loop, which waits until the call is "
+        "over: use AsyncDatabaseService, or asyncio.to_thread",
+        errors.SyncInLoopWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )
 
 
 class Threads:

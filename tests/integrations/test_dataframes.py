@@ -142,6 +142,13 @@ def test_errors(db: Any, call: Any, databases: Any) -> None:
         db.arrow_batches("SELECT 1", batch_rows=0)
     with pytest.raises(errors.ParameterError):
         db.arrow_batches("SELECT %s", ())
+    databases.run(
+        1,
+        "SET sql_mode = ''",
+        "CREATE TABLE zero_days (day DATE)",
+        "INSERT INTO zero_days VALUES ('0000-00-00')",
+    )
     with pytest.raises(errors.RowError, match="column 'day'") as wrong:
-        call(db.shard(1).to_arrow("SELECT CAST('0000-00-00' AS DATE) AS day"))
+        call(db.shard(1).to_arrow("SELECT day FROM zero_days"))
+    databases.run(1, "DROP TABLE zero_days")
     assert wrong.value.columns == ("day",)
