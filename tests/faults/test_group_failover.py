@@ -54,7 +54,7 @@ def cluster(started: Group) -> Iterator[Group]:
 
 @pytest.fixture
 def client(cluster: Group, io: IO) -> Iterator[Any]:
-    made = io.Client(cluster.config(buffer_timeout=60.0, pool_timeout=60.0))
+    made = io.Client(cluster.config(buffer_timeout=200.0, pool_timeout=200.0))
     yield made
     io(made.close_pool())
     assert made.stats().in_use == 0
@@ -119,6 +119,24 @@ def test_a_frozen_primary(cluster: Group, client: Any, io: IO) -> None:
         load.wait_for_writes()
 
     load.run(freeze)
+    check_all(cluster, load)
+
+
+def test_a_group_without_a_quorum_is_waited_for(cluster: Group, client: Any, io: IO) -> None:
+    load = Load(io, client)
+    first, *others = cluster.nodes
+
+    def lose(load: Load) -> None:
+        for node in others:
+            node.kill()
+        wait_for(lambda: cluster.states(first).get(first.port, "").startswith("ERROR"), 90)
+        first.run("STOP GROUP_REPLICATION")
+        cluster.bootstrap(first)
+        load.wait_for_writes(seconds=120)
+
+    load.run(lose)
+    # It says that it is the primary until it finds out, so that it is tried once more.
+    load.check_errors(faults=2)
     check_all(cluster, load)
 
 
