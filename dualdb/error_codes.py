@@ -185,8 +185,8 @@ XA_STATE: FrozenSet[int] = frozenset(
 )
 
 #: What the triggers of a tenant that is being moved, or has been, refuse a write with;
-#: above the codes of the servers.
+#: above the codes of the servers. Applications may use it too: see is_tenant_fence.
 TENANT_FENCED: FrozenSet[int] = frozenset({31001})
 
 #: Codes for which ``Error.retryable`` is True.
-RETRYABLE: FrozenSet[int] = CONFLICT | LOCK_NOT_AVAILABLE | PASSING | TENANT_FENCED | TIDB_BACKOFF
+RETRYABLE: FrozenSet[int] = CONFLICT | LOCK_NOT_AVAILABLE | PASSING | TIDB_BACKOFF

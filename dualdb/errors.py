@@ -462,6 +462,11 @@ class TenantFenced(OperationalError):
     """
 
     @property
+    def retryable(self) -> bool:
+        """True: the same call waits for the move, or goes to the new shard."""
+        return not self.partially_committed
+
+    @property
     def has_moved(self) -> bool:
         """The move is over: the rows are on another shard now."""
         return "has moved" in self.message
@@ -496,10 +501,12 @@ _BY_CODE: Dict[int, Type[Error]] = {
         (error_codes.INTERRUPTED, StatementInterrupted),
         (error_codes.OUTCOME_UNKNOWN, OutcomeUnknown),
         (error_codes.NOT_SUPPORTED, NotSupportedError),
-        (error_codes.TENANT_FENCED, TenantFenced),
     )
     for code in codes
 }
+
+#: How the message of a tenant's fence begins.
+FENCE_MESSAGE = "dualdb: this tenant "
 
 # "The MySQL server is running with the --secure-file-priv option so it cannot ..."
 _OTHER_OPTION = re.compile(r"--(?!(?:\w+-)*read-only\b)[a-z]")
@@ -575,6 +582,17 @@ def means_not_primary(error: BaseException) -> bool:
     )
 
 
+def is_tenant_fence(error: BaseException) -> bool:
+    """Return whether the triggers of a tenant that moves refused a write. The code
+    alone does not say so: an application's own SIGNAL may have the same.
+    """
+    return (
+        code_of(error) in error_codes.TENANT_FENCED
+        and len(error.args) > 1
+        and str(error.args[1]).startswith(FENCE_MESSAGE)
+    )
+
+
 def check_rows(found: int, most: int) -> None:
     """Check the number of rows against ``max_rows``.
 
@@ -596,6 +614,8 @@ def from_driver(error: BaseException, cls: Optional[type] = None) -> Error:
     by_code = _BY_CODE.get(code or 0)
     if code == error_codes.OPTION_PREVENTS_STATEMENT and not means_not_primary(error):
         by_code = None
+    if is_tenant_fence(error):
+        by_code = TenantFenced
     chosen: Any = cls or by_code or _OURS.get(type(error), Error)  # type: ignore[arg-type]
     if code is None:
         args: Any = error.args or (str(error) or type(error).__name__,)

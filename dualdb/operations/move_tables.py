@@ -72,8 +72,8 @@ _TEXT = frozenset({"char", "varchar"})
 _BYTES = frozenset({*_BINARY, "tinyblob", "blob", "mediumblob", "longblob"})
 
 _MESSAGES = {
-    FENCED: "dualdb: this tenant is being moved to another shard; try again",
-    MOVED: "dualdb: this tenant has moved to another shard",
+    FENCED: f"{errors.FENCE_MESSAGE}is being moved to another shard; try again",
+    MOVED: f"{errors.FENCE_MESSAGE}has moved to another shard",
 }
 _CODE = 31001
 
