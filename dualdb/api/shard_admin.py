@@ -118,6 +118,28 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
         result: NoneR = self._run_exclusive(admin.set_status(self._lifecycle, number, status))
         return result
 
+    def resize_shard(self, shard_id: int, max_connections: Optional[int]) -> NoneR:
+        """Limit the connections of each process to a shard: write its row's
+        ``max_connections``. It is effective here at once and in other processes with
+        their next refresh; connections in use stay.
+
+        Args:
+            shard_id: The shard's id.
+            max_connections: The limit; None for the sizes of the configuration.
+
+        Raises:
+            ParameterError: The shard, or the column ``max_connections``, does not
+                exist.
+
+        Example:
+            >>> db.resize_shard(1, 20)
+            >>> db.stats()[1].limit
+            20
+        """
+        number = shard_id_of(shard_id)
+        result: NoneR = self._run_exclusive(admin.resize(self._lifecycle, number, max_connections))
+        return result
+
     def drain_shard(self, shard_id: int, timeout: float = 30.0) -> DrainR:
         """Make a shard inactive and wait for its work in progress.
 

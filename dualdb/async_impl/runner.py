@@ -30,6 +30,9 @@ log = logging.getLogger("dualdb.background")
 #: The task of the background plan that the caller is called by, as a hook is.
 _serving: ContextVar[Any] = ContextVar("dualdb_serving", default=None)
 
+#: Seconds that what ran alongside a plan may go on after it.
+_ALONGSIDE_GRACE = 1.0
+
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -183,6 +186,17 @@ async def _run_inner(step: steps.RunPlan) -> Any:
     return await run_plan(step.plan, run_step)
 
 
+async def _run_alongside(step: steps.RunAlongside) -> Any:
+    task = background_task(_attempt(steps.RunPlan(step.alongside)), "dualdb-alongside")
+    try:
+        return await run_plan(step.plan, run_step)
+    finally:
+        try:
+            await asyncio.wait({task}, timeout=_ALONGSIDE_GRACE)
+        finally:
+            task.cancel()  # nothing, if it has ended
+
+
 async def _exclusive(step: steps.Exclusive) -> Any:
     return await step.run(step.plan, step.wait)
 
@@ -260,6 +274,7 @@ HANDLERS: Dict[type, Callable[[Any], Awaitable[Any]]] = {
     steps.PruneIdle: _prune_idle,
     steps.Resize: _resize,
     steps.AwaitSignal: _await_signal,
+    steps.RunAlongside: _run_alongside,
     steps.RunBlock: _run_block,
     steps.RunPlan: _run_inner,
     steps.RunWithin: _run_within,

@@ -207,6 +207,48 @@ def set_status(current: State, shard_id: int, status_: str, dry_run: bool) -> No
     )
 
 
+@command(
+    shards,
+    "dualdb shards resize 2 20\ndualdb shards resize 2 --unlimited --dry-run",
+)
+@click.argument("shard_id", type=int)
+@click.argument("max_connections", type=click.IntRange(1), required=False)
+@click.option("--unlimited", is_flag=True, help="The sizes of each process's configuration.")
+@dry_run_option
+@pass_state
+def resize(
+    current: State,
+    shard_id: int,
+    max_connections: Optional[int],
+    unlimited: bool,
+    dry_run: bool,
+) -> None:
+    """Limit the connections of each process to a shard.
+
+    Processes resize their pools when they refresh the shard map, and connections in use
+    stay until they come back.
+    """
+    if (max_connections is None) != unlimited:
+        fail("give the most connections, or --unlimited", USAGE)
+    db = current.open()
+    _state_of(db, shard_id)
+    pool = db.stats().get(shard_id)
+    before = None if pool is None else pool.limit
+    if not dry_run:
+        db.resize_shard(shard_id, max_connections)
+    report(
+        current,
+        [
+            f"set max_connections of shard {shard_id} to {max_connections or 'NULL'}"
+            + ("" if before is None else f" (its limit is {before})")
+        ],
+        dry_run=dry_run,
+        shard_id=shard_id,
+        before=before,
+        after=max_connections,
+    )
+
+
 def _state_of(db: DatabaseService, shard_id: int) -> str:
     """Raises: ParameterError where there is no such shard."""
     found = db.status().shards.get(shard_id)

@@ -2,10 +2,12 @@
 
 import threading
 import weakref
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
+from typing import Any, Dict, Iterable, List, Mapping, Optional
+
+from ..execution.alongside import Completion
 
 
-class Flight:
+class Flight(Completion):
     """A lookup that one caller makes, and others wait for.
 
     Args:
@@ -17,27 +19,9 @@ class Flight:
     """
 
     def __init__(self, version: int) -> None:
+        super().__init__()
         self.version = version
         self.found: Optional[Mapping[Any, Optional[int]]] = None
-        self._lock = threading.Lock()
-        self._wakes: Optional[List[Callable[[], None]]] = []
-
-    def on_end(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` when it ends, at once if it has."""
-        with self._lock:
-            waiting = self._wakes is not None
-            if self._wakes is not None:
-                self._wakes.append(wake)
-        if not waiting:
-            wake()
-
-    def end(self) -> None:
-        """Wake who waits for it."""
-        with self._lock:
-            wakes = self._wakes or []
-            self._wakes = None
-        for wake in wakes:
-            wake()
 
 
 class Flights:

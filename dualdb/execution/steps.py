@@ -282,6 +282,17 @@ class RunPlan(NamedTuple):
     plan: "Plan[Any]"
 
 
+class RunAlongside(NamedTuple):
+    """Run a plan, and another one beside it in a thread or task of its own.
+
+    The other one ends soon after the first has, and its errors are nobody's. The result
+    is that of the first.
+    """
+
+    plan: "Plan[Any]"
+    alongside: "Plan[None]"
+
+
 class RunBlock(NamedTuple):
     """Call a function inside a transaction block.
 
@@ -367,8 +378,8 @@ class StopBackground(NamedTuple):
 
 Step = Union[
     Execute, Sleep, Connect, AwaitPermit, Open, CheckOut, Close, AbortInUse, WaitForKills,
-    WaitUnused, PruneIdle, Resize, Gather, RunWithin, FetchRow, RunPlan, RunBlock, AwaitUser,
-    CallUser, AwaitSignal, Spawn, Exclusive, CallHooks, StopBackground, EnterBlock,
+    WaitUnused, PruneIdle, Resize, Gather, RunWithin, FetchRow, RunPlan, RunAlongside, RunBlock,
+    AwaitUser, CallUser, AwaitSignal, Spawn, Exclusive, CallHooks, StopBackground, EnterBlock,
 ]  # fmt: skip
 
 

@@ -5,7 +5,8 @@ asyncio, and the command line shows them.
 """
 
 from .facade import Jobs, Migrate, Operations
-from .jobs import JobLost, JobTaken
+from .jobs import JobTaken
+from .leases import JobLease, JobLost
 from .migrations import MigrationError
 from .move import MoveError, MoveTakenOver
 from .places import Databases, Shards
@@ -59,6 +60,7 @@ __all__ = [
     "DoctorReport",
     "Finding",
     "Job",
+    "JobLease",
     "JobLost",
     "JobState",
     "JobStep",

@@ -698,10 +698,10 @@ class Jobs(Group[KindT], Generic[KindT]):
     """Durable jobs: ``db.operations.jobs``.
 
     A job is a row of the table ``dualdb_job`` in the global database, and a function
-    that does one step of it after the other. Whoever runs it holds a lease, which each
-    step renews; when that is over, any process can go on where the last step ended. A
-    step may be done again if its process dies before the step is recorded, so write it
-    that it may be.
+    that does one step of it after the other. Whoever runs it holds a lease, which is
+    renewed while it runs; when that is over, any process can go on where the last step
+    ended. A step may be done again if its process dies before the step is recorded, so
+    write it that it may be.
     """
 
     @operation
@@ -728,8 +728,9 @@ class Jobs(Group[KindT], Generic[KindT]):
                 ``run`` takes it up again.
             kind: A word for what it does.
             params: Anything that JSON can hold; of the first who runs it.
-            lease: Seconds after which somebody else may take it. A step must be
-                shorter.
+            lease: Seconds after which somebody else may take it. It is renewed while a
+                step runs, and a long step can ask ``job.lease`` whether it is lost. In
+                asyncio a step must not block the event loop for so long.
             wait: Wait for a lease that somebody else has, instead of raising.
             throttle: Seconds to wait between two steps; None for what the job has.
             max_steps: Leave it ready for others after this many.

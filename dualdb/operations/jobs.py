@@ -1,17 +1,22 @@
 """Durable jobs: a row with a lease, and a function that does a step of it."""
 
+import dataclasses
 import inspect
 import json
+import logging
 import os
 import secrets
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 from .. import deadlines, errors
-from ..execution import steps, verbs
+from ..execution import alongside, steps, verbs
 from ..execution.detached import DetachedExecutor
 from ..results import Row, RowCount
+from .leases import JobLease, lost
 from .places import Databases
 from .reports import Job, JobState, JobStep
+
+log = logging.getLogger("dualdb.operations")
 
 TABLE = "dualdb_job"
 
@@ -46,10 +51,6 @@ _MESSAGE = 2000
 
 class JobTaken(errors.LockNotAvailable):
     """Somebody else runs the job."""
-
-
-class JobLost(errors.LockLost):
-    """The job's lease was over, and somebody else has taken it."""
 
 
 class Options(NamedTuple):
@@ -163,6 +164,7 @@ def run(
     job = yield from _take(table, name, options)
     worked = 0
     while job.state is JobState.RUNNING:
+        job = dataclasses.replace(job, lease=JobLease(name, options.lease))
         if options.max_steps is not None and worked >= options.max_steps:
             return (yield from _leave(table, job, "ready", job.message))
         if worked:
@@ -170,7 +172,8 @@ def run(
             if pause:
                 yield steps.Sleep(pause)
         try:
-            step = yield from (function(job) if is_plan else _step(function, job))
+            work = function(job) if is_plan else _step(function, job)
+            step = yield from _renewing(table, job, options, work)
             _encoded(step.position, "position")
         except Exception as error:
             text = f"{type(error).__name__}: {error}"[:_MESSAGE]
@@ -213,6 +216,34 @@ def _step(function: Callable[[Job], Any], job: Job) -> steps.Plan[JobStep]:
     return answer
 
 
+def _renewing(
+    table: _Table, job: Job, options: Options, work: steps.Plan[JobStep]
+) -> steps.Plan[JobStep]:
+    """Perform a step, and renew the lease meanwhile."""
+    lease = job.lease
+    assert lease is not None
+
+    def renew() -> steps.Plan[bool]:
+        try:
+            held = yield from table.execute(
+                f"UPDATE {TABLE} SET lease_until = {_NOW} + INTERVAL %s SECOND "
+                "WHERE name = %s AND epoch = %s AND state = 'running'",
+                options.lease,
+                job.name,
+                job.epoch,
+            )
+        except errors.Error as error:
+            log.warning("the lease of the job %r was not renewed: %s", job.name, error)
+            return not lease.lost
+        if held:
+            lease.renewed()
+        else:
+            lease.taken()
+        return bool(held)
+
+    return (yield from alongside.repeated(work, renew, options.lease / 3))
+
+
 def _record(table: _Table, job: Job, step: JobStep, options: Options) -> steps.Plan[Job]:
     """Record a step, renew the lease, and obey what somebody asked for meanwhile."""
     pause = job.throttle if options.throttle is None else options.throttle
@@ -233,7 +264,7 @@ def _record(table: _Table, job: Job, step: JobStep, options: Options) -> steps.P
         job.epoch,
     )
     if not recorded:
-        raise _lost(job)
+        raise lost(job.name)
     return (yield from table.known(job.name))
 
 
@@ -247,14 +278,8 @@ def _leave(table: _Table, job: Job, state: str, message: str) -> steps.Plan[Job]
         job.epoch,
     )
     if not left and state == "ready":
-        raise _lost(job)
+        raise lost(job.name)
     return (yield from table.known(job.name))
-
-
-def _lost(job: Job) -> JobLost:
-    return JobLost(
-        f"the lease of the job {job.name!r} was over before its step was, and somebody else took it"
-    )
 
 
 def list_jobs(

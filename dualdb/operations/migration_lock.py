@@ -8,15 +8,16 @@ transaction: of two transactions that write the row the cluster commits one, so 
 other runner can have taken it in between.
 """
 
+import contextlib
 import hashlib
 import os
 import secrets
 import time
 from abc import ABC, abstractmethod
-from typing import Any, Callable, List, TypeVar
+from typing import TypeVar
 
 from .. import errors
-from ..execution import steps
+from ..execution import alongside, steps
 from .places import Databases, Session
 
 T = TypeVar("T")
@@ -34,9 +35,6 @@ DDL = f"""CREATE TABLE IF NOT EXISTS {TABLE} (
 LEASE = 15.0
 #: Seconds between two attempts to take it.
 _TRY_AGAIN = 0.25
-#: Pauses in which the end of a statement is noticed, in seconds.
-_FIRST_PAUSE = 0.01
-_LONGEST_PAUSE = 0.25
 
 _NOW = "UTC_TIMESTAMP(6)"
 
@@ -214,41 +212,17 @@ class RunnerLease(RunnerLock):
             raise
 
     def keep(self, plan: steps.Plan[T]) -> steps.Plan[T]:
-        ended: List[bool] = []
+        return (yield from alongside.repeated(plan, self._renew_apart, LEASE / 3))
 
-        def until_it_ends() -> steps.Plan[T]:
-            try:
-                return (yield from plan)
-            finally:
-                ended.append(True)
-
-        members = (
-            steps.RunPlan(until_it_ends()),
-            steps.RunPlan(self._renew_until(lambda: bool(ended))),
-        )
-        outcomes: List[Any] = yield steps.Gather(members)
-        if isinstance(outcomes[0], Exception):
-            raise outcomes[0]
-        result: T = outcomes[0]
-        return result
-
-    def _renew_until(self, is_over: Callable[[], bool]) -> steps.Plan[None]:
-        """Renew the lease on sessions of its own. What fails here is noticed by the
+    def _renew_apart(self) -> steps.Plan[bool]:
+        """Renew the lease on a session of its own. What fails here is noticed by the
         next ``check``.
         """
-        renewed = time.monotonic()
-        pause = _FIRST_PAUSE
-        while not is_over():
-            yield steps.Sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            if time.monotonic() - renewed > LEASE / 3:
-                renewed = time.monotonic()
-                try:
-                    yield from self._databases.session(
-                        self._session.place, lambda session: _renew(session, self._token)
-                    )
-                except errors.Error:
-                    continue
+        with contextlib.suppress(errors.Error):
+            yield from self._databases.session(
+                self._session.place, lambda session: _renew(session, self._token)
+            )
+        return True
 
 
 def _renew(session: Session, token: str) -> steps.Plan[bool]:

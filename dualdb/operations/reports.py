@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 from ..results import Row
 from .inserts import insert_script
+from .leases import JobLease
 
 R = TypeVar("R", bound="Report")
 
@@ -32,7 +33,7 @@ class Report:
 
 def _plain(value: object) -> Any:
     if isinstance(value, Report):
-        fields = [each.name for each in dataclasses.fields(value)]
+        fields = [each.name for each in dataclasses.fields(value) if each.repr]
         return {name: _plain(getattr(value, name)) for name in fields}
     if isinstance(value, enum.Enum):
         return value.value
@@ -471,6 +472,8 @@ class Job(Report):
         throttle: Seconds to wait between two steps.
         lease_seconds_left: Until somebody else may take it; below 0 once it is over.
         pause_requested: Somebody asked it to pause, and it has not yet.
+        lease: In a step that runs: ``job.lease.lost`` says that somebody else may have
+            taken the job, and ``job.lease.check()`` raises JobLost then.
     """
 
     name: str
@@ -488,6 +491,7 @@ class Job(Report):
     pause_requested: bool = False
     created_at: Optional[datetime.datetime] = None
     updated_at: Optional[datetime.datetime] = None
+    lease: Optional[JobLease] = dataclasses.field(default=None, repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,9 @@ from .concurrency import gather, workers
 
 log = logging.getLogger("dualdb.background")
 
+#: Seconds that what ran alongside a plan may go on after it.
+_ALONGSIDE_GRACE = 1.0
+
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -153,6 +156,22 @@ def _run_inner(step: steps.RunPlan) -> Any:
     return run_plan(step.plan, run_step)
 
 
+def _run_alongside(step: steps.RunAlongside) -> Any:
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            _attempt(steps.RunPlan(step.alongside))
+        finally:
+            ended.set()
+
+    workers.begin(work, 1)
+    try:
+        return run_plan(step.plan, run_step)
+    finally:
+        ended.wait(_ALONGSIDE_GRACE)
+
+
 def _exclusive(step: steps.Exclusive) -> Any:
     return step.run(step.plan, step.wait)
 
@@ -212,6 +231,7 @@ HANDLERS: Dict[type, Callable[[Any], Any]] = {
     steps.PruneIdle: _prune_idle,
     steps.Resize: _resize,
     steps.AwaitSignal: _await_signal,
+    steps.RunAlongside: _run_alongside,
     steps.RunBlock: _run_block,
     steps.RunPlan: _run_inner,
     steps.RunWithin: _run_within,

@@ -153,36 +153,70 @@ def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan
     if word is None:
         raise errors.ParameterError(f"status must be one of {', '.join(STATUS_WORDS)}")
     client = life.manager.require_open().global_client
-    schema, _, table = life.reader.table.rpartition(".")
-    kind = yield from _value(
-        client,
-        "SELECT COLUMN_TYPE FROM information_schema.COLUMNS "
-        "WHERE TABLE_SCHEMA = COALESCE(%s, DATABASE()) AND TABLE_NAME = %s "
-        "AND COLUMN_NAME = 'status'",
-        (schema or None, table),
-    )
-    if isinstance(kind, bytes):
-        kind = kind.decode()
+    kind = yield from _column_type(life, client, "status")
     text = status.strip().lower()
     if kind is not None and kind.lower().startswith("enum") and f"'{text}'" not in kind.lower():
         raise errors.ParameterError(
             f"the column status of {life.reader.table} is {kind} and does not allow {text!r}: "
             "alter it first"
         )
-    if not (
-        yield from _value(
-            client,
-            f"SELECT COUNT(*) FROM {life.reader.quoted_table} WHERE shard_id = %s",
-            (shard_id,),
-        )
-    ):
+    yield from _set_column(life, client, shard_id, "status", text)
+
+
+def _column_type(life: ServiceLifecycle, client: object, column: str) -> steps.Plan[Any]:
+    """The type of a column of the shard table; None if it has no such column."""
+    schema, _, table = life.reader.table.rpartition(".")
+    kind = yield from _value(
+        client,
+        "SELECT COLUMN_TYPE FROM information_schema.COLUMNS "
+        "WHERE TABLE_SCHEMA = COALESCE(%s, DATABASE()) AND TABLE_NAME = %s "
+        "AND COLUMN_NAME = %s",
+        (schema or None, table, column),
+    )
+    return kind.decode() if isinstance(kind, bytes) else kind
+
+
+def _set_column(
+    life: ServiceLifecycle, client: Any, shard_id: int, column: str, value: object
+) -> steps.Plan[None]:
+    """Write a column of a shard's row, and activate it."""
+    table = life.reader.quoted_table
+    count = f"SELECT COUNT(*) FROM {table} WHERE shard_id = %s"
+    if not (yield from _value(client, count, (shard_id,))):
         raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
     yield from verbs.execute(
         steps.fixed_route(DetachedExecutor(client)),
-        f"UPDATE {life.reader.quoted_table} SET status = %s WHERE shard_id = %s",
-        (text, shard_id),
+        f"UPDATE {table} SET {column} = %s WHERE shard_id = %s",
+        (value, shard_id),
     )
     yield from life.refresh()
+
+
+def resize(
+    life: ServiceLifecycle, shard_id: int, max_connections: Optional[int]
+) -> steps.Plan[None]:
+    """Write a shard's ``max_connections``, and activate it.
+
+    Args:
+        life: The service's lifecycle.
+        shard_id: The shard's id.
+        max_connections: The limit of its pool in each process; None for none.
+
+    Raises:
+        ParameterError: The limit is no number from 1 up, or the shard or the column
+            does not exist.
+    """
+    client = life.manager.require_open().global_client
+    if max_connections is not None and (type(max_connections) is not int or max_connections < 1):
+        raise errors.ParameterError(
+            f"max_connections must be a number from 1 up, or None, not {max_connections!r}"
+        )
+    if (yield from _column_type(life, client, "max_connections")) is None:
+        raise errors.ParameterError(
+            f"{life.reader.table} has no column max_connections: "
+            f"ALTER TABLE {life.reader.quoted_table} ADD max_connections INT NULL"
+        )
+    yield from _set_column(life, client, shard_id, "max_connections", max_connections)
 
 
 def drain(

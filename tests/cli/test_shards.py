@@ -34,10 +34,11 @@ def test_every_command_has_help_with_an_example(path: Any) -> None:
 
 
 CHANGING = {
-    "init", "kill", "sql", "shards add", "shards set-status", "shards drain", "shards remove",
-    "keys assign", "keys set", "keys forget", "keys set-bucket", "migrate up", "migrate down",
-    "tenant purge", "jobs pause", "jobs resume", "jobs cancel", "jobs throttle", "jobs delete",
-    "xa recover", "xa resolve", "outbox requeue", "move prepare", "move start",
+    "init", "kill", "sql", "shards add", "shards import", "shards resize", "shards set-status",
+    "shards drain", "shards remove", "keys assign", "keys set", "keys forget", "keys set-bucket",
+    "migrate up", "migrate down", "tenant import", "tenant purge", "reference sync",
+    "jobs pause", "jobs resume", "jobs cancel", "jobs throttle", "jobs delete",
+    "xa recover", "xa resolve", "outbox requeue", "move prepare", "move start", "rebalance apply",
 }  # fmt: skip
 
 
@@ -278,3 +279,21 @@ def test_keys_on_a_shard_that_goes_are_told_and_kept(cli: Command) -> None:
     ]
     add_second(cli, "--password-stdin")
     cli("keys", "forget", "7")
+
+
+def test_a_shard_is_resized(cli: Command, sandbox: Sandbox) -> None:
+    assert "ADD max_connections" in cli("shards", "resize", "2", "5", code=4).stderr
+    sandbox.run("global", "ALTER TABLE table_shard_config ADD max_connections INT")
+    try:
+        planned = cli.json("shards", "resize", "2", "5", "--dry-run")
+        assert (planned["dry_run"], planned["before"], planned["after"]) == (True, 30, 5)
+        assert rows(sandbox)[1]["max_connections"] is None
+        cli("shards", "resize", "2", "5")
+        assert rows(sandbox)[1]["max_connections"] == 5
+        cli("shards", "resize", "2", "--unlimited")
+        assert rows(sandbox)[1]["max_connections"] is None
+        for wrong in ([], ["0"], ["x"], ["5", "--unlimited"]):
+            cli("shards", "resize", "2", *wrong, code=2)
+        cli("shards", "resize", "9", "5", code=4)
+    finally:
+        sandbox.run("global", "ALTER TABLE table_shard_config DROP max_connections")

@@ -1,10 +1,13 @@
 """Durable jobs: one worker at a time, taken over, paused, resumed."""
 
+import asyncio
+import datetime
 from typing import Any, Callable, Iterator, List
 
 import pytest
+from waiting import wait_for
 
-from dualdb import ParameterError
+from dualdb import ParameterError, ProgrammingError
 from dualdb.operations import Job, JobLost, JobState, JobStep, JobTaken
 
 #: They make and compare many tables.
@@ -102,6 +105,65 @@ def test_who_has_lost_its_lease_is_told(jobs: Any, io: Any, databases: Any) -> N
         io(jobs.run("count", counter(io, 3, [], stolen)))
     job = io(jobs.get("count"))
     assert (job.state, job.owner, job.done) == (JobState.RUNNING, "other", 0)
+
+
+def waiting_step(io: Any, condition: Callable[[Job], bool], then: Callable[[Job], Any]) -> Any:
+    """A function of one step, which lasts until the condition holds."""
+
+    def step(job: Job) -> JobStep:
+        wait_for(lambda: condition(job))
+        then(job)
+        return JobStep(done=1)
+
+    async def step_async(job: Job) -> JobStep:
+        return await asyncio.to_thread(step, job)
+
+    return step if io.name == "sync" else step_async
+
+
+def test_a_lease_is_renewed_while_a_step_runs(jobs: Any, io: Any, databases: Any) -> None:
+    started: List[Any] = []
+
+    def has_outlived_its_lease(job: Job) -> bool:
+        found = databases.run("global", "SELECT lease_until AS l FROM dualdb_job")[0]["l"]
+        started.append(found)
+        return bool(found - started[0] > datetime.timedelta(seconds=0.6))
+
+    held: List[bool] = []
+    step = waiting_step(
+        io, has_outlived_its_lease, lambda job: held.append(job.lease is None or job.lease.lost)
+    )
+    job = io(jobs.run("long", step, lease=0.5))
+    assert (job.state, held, job.epoch) == (JobState.DONE, [False], 1)
+
+
+def test_a_step_can_learn_that_its_lease_is_lost(jobs: Any, io: Any, databases: Any) -> None:
+    def lost(job: Job) -> bool:
+        databases.run("global", "UPDATE dualdb_job SET epoch = 7, owner = 'other'")
+        return bool(job.lease and job.lease.lost)
+
+    checked: List[Any] = []
+
+    def then(job: Job) -> None:
+        assert job.lease is not None
+        with pytest.raises(JobLost, match="'long'"):
+            job.lease.check()
+        checked.append(job)
+
+    with pytest.raises(JobLost):
+        io(jobs.run("long", waiting_step(io, lost, then), lease=0.3))
+    assert len(checked) == 1
+    assert "lease" not in checked[0].to_dict()
+    assert io(jobs.get("long")).owner == "other"
+
+
+def test_a_lease_that_cannot_be_renewed_is_lost_in_time(jobs: Any, io: Any, databases: Any) -> None:
+    def lost(job: Job) -> bool:
+        databases.run("global", "DROP TABLE IF EXISTS dualdb_job")
+        return bool(job.lease and job.lease.lost)
+
+    with pytest.raises(ProgrammingError):
+        io(jobs.run("long", waiting_step(io, lost, bool), lease=0.3))
 
 
 @pytest.mark.parametrize(

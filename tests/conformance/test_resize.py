@@ -7,6 +7,8 @@ import pytest
 from database_servers import Databases
 from io_kinds import IO
 
+from dualdb import ParameterError
+
 
 def holders(io: IO, client: Any, count: int, stack: contextlib.ExitStack) -> List[Any]:
     """Connections in use."""
@@ -109,6 +111,30 @@ def test_a_row_s_limit_resizes_the_pool_it_has(
         io(db.refresh())
         assert db.stats()[1].limit == 30
         assert databases.value(1, "SELECT COUNT(*) FROM trades") == 1
+    finally:
+        databases.run("global", "ALTER TABLE table_shard_config DROP max_connections")
+
+
+def test_a_shard_is_resized_by_its_row(
+    open_service: Callable[..., Any], io: IO, databases: Databases
+) -> None:
+    db = open_service()
+    with pytest.raises(ParameterError, match=r"ALTER TABLE .* ADD max_connections"):
+        io(db.resize_shard(1, 3))
+    databases.run("global", "ALTER TABLE table_shard_config ADD max_connections INT")
+    try:
+        client = db.get_shard_client(1)
+        io(db.resize_shard(1, 3))
+        assert db.stats()[1].limit == 3
+        assert db.get_shard_client(1) is client
+        for wrong in (0, -1, True, "3", 1.5):
+            with pytest.raises(ParameterError, match="max_connections"):
+                io(db.resize_shard(1, wrong))
+        with pytest.raises(ParameterError, match="shard 99"):
+            io(db.resize_shard(99, 3))
+        assert open_service().stats()[1].limit == 3
+        io(db.resize_shard(1, None))
+        assert db.stats()[1].limit == 30
     finally:
         databases.run("global", "ALTER TABLE table_shard_config DROP max_connections")
 

@@ -1,5 +1,6 @@
 """Migrations of a Galera cluster: one runner at a time, on whichever nodes."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -13,6 +14,7 @@ from io_kinds import IO
 from waiting import wait_for
 
 import dualdb
+from dualdb.integrations.alembic import migrate_shards
 from dualdb.operations import State, migration_lock
 from dualdb.sandbox import Sandbox
 
@@ -143,3 +145,21 @@ def test_a_runner_that_is_killed_is_followed_by_one_on_another_node(
     assert run.ok, run
     assert time.monotonic() - began < 20
     assert numbers(cluster) == [111, 111]
+
+
+def test_alembic_runs_on_one_node_at_a_time(cluster: Sandbox) -> None:
+    with contextlib.ExitStack() as stack:
+        first, second = [
+            stack.enter_context(dualdb.DatabaseService(cluster.config_of("global", node)))
+            for node in range(2)
+        ]
+        excluded: List[Any] = []
+
+        def migrate(connection: Any) -> None:
+            with pytest.raises(dualdb.LockNotAvailable):
+                migrate_shards(second, print, shards="global", lock_timeout=0)
+            excluded.append(connection)
+
+        assert migrate_shards(first, migrate, shards="global") == ["global"]
+        assert len(excluded) == 1
+        assert migrate_shards(second, bool, shards="global", lock_timeout=0) == ["global"]

@@ -11,6 +11,7 @@ import pytest
 
 import dualdb
 from dualdb import error_codes, errors
+from dualdb.operations import move_tables
 from dualdb.results import ScatterResult
 
 TREE = [
@@ -218,6 +219,18 @@ def test_a_server_s_refusal_by_its_code(
         retryable,
         True,
     )
+
+
+@pytest.mark.parametrize("state", [move_tables.FENCED, move_tables.MOVED])
+def test_the_fence_of_a_move_is_told_from_an_application_s_signal(state: int) -> None:
+    """Both may have the same code; the fence has its message as well."""
+    refused = refusal(31001, move_tables._MESSAGES[state])
+    translated: Any = errors.translate_error(refused, "shard 2", 2)
+    assert type(translated) is errors.TenantFenced
+    assert translated.retryable
+    assert translated.has_moved is (state == move_tables.MOVED)
+    translated.partially_committed = True
+    assert not translated.retryable
 
 
 LOST = [2006, 2013, 2055, 1053, 1152, 1156, 1158, 1159, 1160, 1161, 1927, 4031]
