@@ -408,3 +408,28 @@ async def outbox(db: AsyncDatabaseService) -> None:
     tables = [TenantTable("t", "k")]
     assert_type(await db.operations.move(7, 3, tables), MoveReport)
     assert_type(await db.operations.rebalance_plan(tables, drain=[2]), RebalancePlan)
+
+
+async def sizes(db: AsyncDatabaseService) -> None:
+    assert_type(await db.resize(pool_size=2), None)
+    assert_type(await db.resize_shard(1, None), None)
+    client = db.get_shard_client(1)
+    assert client is not None
+    assert_type(await client.resize(max_overflow=0), None)
+
+
+# pyarrow has no types, so that pyright knows none of what is made with it.
+async def frames(db: AsyncDatabaseService) -> None:
+    async for batch in db.shard(1).arrow_batches("q", batch_rows=10):  # pyright: ignore
+        print(batch.num_rows)  # pyright: ignore
+    print(await db.to_arrow("q"))  # pyright: ignore
+    print(await db.shards().to_pandas("q"))  # pyright: ignore
+    print(await db.to_polars("q"))  # pyright: ignore
+
+
+async def with_others(db: AsyncDatabaseService) -> None:
+    print(db.sqlalchemy.engine(1))
+    async with db.testing_transaction():
+        await db.execute("q")
+    async with db.shards([1, 2]).transaction() as tx:
+        assert_type(tx.gtrid, str)

@@ -390,3 +390,28 @@ def outbox(db: DatabaseService) -> None:
     tables = [TenantTable("t", "k")]
     assert_type(db.operations.move(7, 3, tables), MoveReport)
     assert_type(db.operations.rebalance_plan(tables, drain=[2]), RebalancePlan)
+
+
+def sizes(db: DatabaseService) -> None:
+    assert_type(db.resize(pool_size=2), None)
+    assert_type(db.resize_shard(1, None), None)
+    client = db.get_shard_client(1)
+    assert client is not None
+    assert_type(client.resize(max_overflow=0), None)
+
+
+# pyarrow has no types, so that pyright knows none of what is made with it.
+def frames(db: DatabaseService) -> None:
+    for batch in db.shard(1).arrow_batches("q", batch_rows=10):  # pyright: ignore
+        print(batch.num_rows)  # pyright: ignore
+    print(db.to_arrow("q"))  # pyright: ignore
+    print(db.shards().to_pandas("q"))  # pyright: ignore
+    print(db.to_polars("q"))  # pyright: ignore
+
+
+def with_others(db: DatabaseService) -> None:
+    print(db.sqlalchemy.engine(1))
+    with db.testing_transaction():
+        db.execute("q")
+    with db.shards([1, 2]).transaction() as tx:
+        assert_type(tx.gtrid, str)
