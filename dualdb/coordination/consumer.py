@@ -14,7 +14,7 @@ import secrets
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from .. import deadlines, errors
+from .. import deadlines, error_codes, errors
 from ..api.client import AnyClient
 from ..directory import keys
 from ..execution import retry, steps, verbs
@@ -48,9 +48,6 @@ ERROR_LENGTH = 2000
 
 #: How often a statement is sent again that conflicts with others.
 WRITE_ATTEMPTS = 5
-
-#: What one database may fail with, while others go on.
-_PASSING = (errors.OperationalError, errors.RoutingError)
 
 _NOW = "UTC_TIMESTAMP(6)"
 
@@ -437,6 +434,14 @@ def _text(value: object) -> str:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
+def _is_passing(error: errors.Error) -> bool:
+    """One database may fail so, and others go on: it is away, or a new shard has no
+    tables yet.
+    """
+    lacks_table = error.errno == error_codes.NO_SUCH_TABLE
+    return lacks_table or isinstance(error, (errors.OperationalError, errors.RoutingError))
+
+
 def places_of(databases: Databases, table: OutboxTable, shards: Shards) -> List[Place]:
     """The outboxes of the databases that can be written to now."""
     topology = databases.service._lifecycle.require_open()
@@ -518,8 +523,8 @@ class Consumer:
                 self._resting.pop(place.name, None)
             except errors.ServiceNotOpen:
                 raise
-            except _PASSING as error:
-                if self._options.until_idle:
+            except errors.Error as error:
+                if self._options.until_idle or not _is_passing(error):
                     raise
                 self._rest(place, error)
         return found

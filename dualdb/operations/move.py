@@ -936,8 +936,11 @@ class _Move:
             except errors.LockLost:
                 raise
             except Exception:
-                # it is written to again, and the log goes on
-                yield from self._set_state(source, position, LOGGED)
+                # it is written to again, and the log goes on; by a session of its own:
+                # the other may be what was lost
+                yield from self._on(
+                    self._source, lambda session: self._set_state(session, position, LOGGED)
+                )
                 raise
             where = yield from self._databases.service._directory.switch(
                 self._key, self._source.shard_id, self._target.shard_id

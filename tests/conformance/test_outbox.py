@@ -412,6 +412,24 @@ def test_a_shard_that_is_away_does_not_keep_the_others_waiting(
     assert [each.database for each in status.databases] == ["global", "1", "2"]
 
 
+def test_a_new_shard_without_tables_does_not_end_the_others(
+    shop: Any, io: IO, databases: Databases, caplog: pytest.LogCaptureFixture
+) -> None:
+    databases.run(2, f"DROP TABLE {TABLES}")
+    publish(io, shop.shard(1), 1)
+    handler = Handler(io)
+    stop = itertools.count()
+    io(
+        shop.outbox.consume(
+            handler.function,
+            poll_interval=0.01,
+            stop=lambda: (handler.events and "shard 2" in caplog.text) or next(stop) > 500,
+        )
+    )
+    assert handler.payloads == [1]
+    assert "shard 2: the outbox is not consumed for" in caplog.text
+
+
 @pytest.mark.parametrize(
     "option",
     [
