@@ -5,7 +5,9 @@ import datetime
 from dataclasses import dataclass
 from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
+import polars
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncEngine
 from typing_extensions import TypedDict, assert_type
 
 from dualdb import (
@@ -55,6 +57,7 @@ from dualdb.async_impl.coordination import PartTransaction
 from dualdb.coordination import XaList, XaRecovery
 from dualdb.coordination.outbox_reports import ConsumeReport, OutboxStatus
 from dualdb.deadlines import Deadline
+from dualdb.integrations.dataframes import AsyncArrowBatches
 from dualdb.operations import (
     DoctorReport,
     Job,
@@ -408,3 +411,18 @@ async def outbox(db: AsyncDatabaseService) -> None:
     tables = [TenantTable("t", "k")]
     assert_type(await db.operations.move(7, 3, tables), MoveReport)
     assert_type(await db.operations.rebalance_plan(tables, drain=[2]), RebalancePlan)
+
+
+async def frames(db: AsyncDatabaseService) -> None:
+    assert_type(await db.to_polars("q", (1,), read_only=True, timeout=1), polars.DataFrame)
+    assert_type(await db.shards().to_polars("q", shard_column="shard"), polars.DataFrame)
+    await db.shard(1).to_arrow("q")  # pyright: ignore[reportUnknownMemberType]
+    await db.shards().to_pandas("q")
+    async with db.shard(1).arrow_batches("q", batch_rows=7) as batches:
+        assert_type(batches, AsyncArrowBatches)
+
+
+async def testing(db: AsyncDatabaseService) -> None:
+    async with db.testing_transaction():
+        pass
+    assert_type(db.sqlalchemy.engine(1), AsyncEngine)

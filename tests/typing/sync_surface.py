@@ -4,7 +4,9 @@ import datetime
 from dataclasses import dataclass
 from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
+import polars
 from pydantic import BaseModel
+from sqlalchemy import Engine
 from typing_extensions import TypedDict, assert_type
 
 from dualdb import (
@@ -40,6 +42,7 @@ from dualdb import (
 from dualdb.coordination import XaList, XaRecovery
 from dualdb.coordination.outbox_reports import ConsumeReport, OutboxStatus
 from dualdb.deadlines import Deadline
+from dualdb.integrations.dataframes import ArrowBatches
 from dualdb.operations import (
     DoctorReport,
     Job,
@@ -390,3 +393,18 @@ def outbox(db: DatabaseService) -> None:
     tables = [TenantTable("t", "k")]
     assert_type(db.operations.move(7, 3, tables), MoveReport)
     assert_type(db.operations.rebalance_plan(tables, drain=[2]), RebalancePlan)
+
+
+def frames(db: DatabaseService) -> None:
+    assert_type(db.to_polars("q", (1,), read_only=True, timeout=1), polars.DataFrame)
+    assert_type(db.shards().to_polars("q", shard_column="shard"), polars.DataFrame)
+    db.shard(1).to_arrow("q")  # pyright: ignore[reportUnknownMemberType] - pyarrow has no types
+    db.shards().to_pandas("q")
+    with db.shard(1).arrow_batches("q", batch_rows=7) as batches:
+        assert_type(batches, ArrowBatches)
+
+
+def testing(db: DatabaseService) -> None:
+    with db.testing_transaction():
+        pass
+    assert_type(db.sqlalchemy.engine(1), Engine)
