@@ -5,7 +5,9 @@ import datetime
 from dataclasses import dataclass
 from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
+import polars
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncEngine
 from typing_extensions import TypedDict, assert_type
 
 from dualdb import (
@@ -55,6 +57,7 @@ from dualdb.async_impl.coordination import PartTransaction
 from dualdb.coordination import XaList, XaRecovery
 from dualdb.coordination.outbox_reports import ConsumeReport, OutboxStatus
 from dualdb.deadlines import Deadline
+from dualdb.integrations.dataframes import AsyncArrowBatches
 from dualdb.operations import (
     DoctorReport,
     Job,
@@ -381,6 +384,7 @@ async def coordination(db: AsyncDatabaseService) -> None:
         assert_type(await tx.global_.execute("q"), RowCount)
         assert_type(await tx[2].query("q"), List[Row])
         assert_type(tx.shard_ids, Tuple[int, ...])
+        assert_type(tx.gtrid, str)
         await tx.rollback()
     db.shards().transaction(mode="both")  # type: ignore[arg-type]
     assert_type(await db.coordination.list(), XaList)
@@ -418,18 +422,16 @@ async def sizes(db: AsyncDatabaseService) -> None:
     assert_type(await client.resize(max_overflow=0), None)
 
 
-# pyarrow has no types, so that pyright knows none of what is made with it.
 async def frames(db: AsyncDatabaseService) -> None:
-    async for batch in db.shard(1).arrow_batches("q", batch_rows=10):  # pyright: ignore
-        print(batch.num_rows)  # pyright: ignore
-    print(await db.to_arrow("q"))  # pyright: ignore
-    print(await db.shards().to_pandas("q"))  # pyright: ignore
-    print(await db.to_polars("q"))  # pyright: ignore
+    assert_type(await db.to_polars("q", (1,), read_only=True, timeout=1), polars.DataFrame)
+    assert_type(await db.shards().to_polars("q", shard_column="shard"), polars.DataFrame)
+    await db.shard(1).to_arrow("q")  # pyright: ignore[reportUnknownMemberType]
+    await db.shards().to_pandas("q")
+    async with db.shard(1).arrow_batches("q", batch_rows=7) as batches:
+        assert_type(batches, AsyncArrowBatches)
 
 
-async def with_others(db: AsyncDatabaseService) -> None:
-    print(db.sqlalchemy.engine(1))
+async def testing(db: AsyncDatabaseService) -> None:
     async with db.testing_transaction():
-        await db.execute("q")
-    async with db.shards([1, 2]).transaction() as tx:
-        assert_type(tx.gtrid, str)
+        pass
+    assert_type(db.sqlalchemy.engine(1), AsyncEngine)

@@ -4,7 +4,9 @@ import datetime
 from dataclasses import dataclass
 from typing import Any, AsyncIterator, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
+import polars
 from pydantic import BaseModel
+from sqlalchemy import Engine
 from typing_extensions import TypedDict, assert_type
 
 from dualdb import (
@@ -40,6 +42,7 @@ from dualdb import (
 from dualdb.coordination import XaList, XaRecovery
 from dualdb.coordination.outbox_reports import ConsumeReport, OutboxStatus
 from dualdb.deadlines import Deadline
+from dualdb.integrations.dataframes import ArrowBatches
 from dualdb.operations import (
     DoctorReport,
     Job,
@@ -363,6 +366,7 @@ def coordination(db: DatabaseService) -> None:
         assert_type(tx.global_.execute("q"), RowCount)
         assert_type(tx[2].query("q"), List[Row])
         assert_type(tx.shard_ids, Tuple[int, ...])
+        assert_type(tx.gtrid, str)
         tx.rollback()
     db.shards().transaction(mode="both")  # type: ignore[arg-type]
     assert_type(db.coordination.list(), XaList)
@@ -400,18 +404,16 @@ def sizes(db: DatabaseService) -> None:
     assert_type(client.resize(max_overflow=0), None)
 
 
-# pyarrow has no types, so that pyright knows none of what is made with it.
 def frames(db: DatabaseService) -> None:
-    for batch in db.shard(1).arrow_batches("q", batch_rows=10):  # pyright: ignore
-        print(batch.num_rows)  # pyright: ignore
-    print(db.to_arrow("q"))  # pyright: ignore
-    print(db.shards().to_pandas("q"))  # pyright: ignore
-    print(db.to_polars("q"))  # pyright: ignore
+    assert_type(db.to_polars("q", (1,), read_only=True, timeout=1), polars.DataFrame)
+    assert_type(db.shards().to_polars("q", shard_column="shard"), polars.DataFrame)
+    db.shard(1).to_arrow("q")  # pyright: ignore[reportUnknownMemberType] - pyarrow has no types
+    db.shards().to_pandas("q")
+    with db.shard(1).arrow_batches("q", batch_rows=7) as batches:
+        assert_type(batches, ArrowBatches)
 
 
-def with_others(db: DatabaseService) -> None:
-    print(db.sqlalchemy.engine(1))
+def testing(db: DatabaseService) -> None:
     with db.testing_transaction():
-        db.execute("q")
-    with db.shards([1, 2]).transaction() as tx:
-        assert_type(tx.gtrid, str)
+        pass
+    assert_type(db.sqlalchemy.engine(1), Engine)

@@ -22,6 +22,7 @@ HERE = pathlib.Path(__file__).parent
 HOME = pathlib.Path(dualdb.__file__).parents[1]
 EXTRA = [] if HOME.name == "site-packages" else [str(HOME)]
 SURFACES = {"sync": sync_impl, "async": async_impl}
+FILES = [*[f"{io}_surface.py" for io in SURFACES], "integrations.py"]
 
 
 def check(*command: str) -> None:
@@ -38,8 +39,8 @@ def check(*command: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("io", SURFACES)
-def test_mypy_agrees(io: str, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_mypy_agrees(file: str, tmp_path: pathlib.Path) -> None:
     check(
         "mypy",
         "--strict",
@@ -47,14 +48,14 @@ def test_mypy_agrees(io: str, tmp_path: pathlib.Path) -> None:
         "--ignore-missing-imports",
         "--follow-imports=silent",
         f"--cache-dir={tmp_path}",
-        f"{io}_surface.py",
+        file,
     )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("io", SURFACES)
-def test_pyright_agrees(io: str, tmp_path: pathlib.Path) -> None:
-    shutil.copy(HERE / f"{io}_surface.py", tmp_path)
+@pytest.mark.parametrize("file", FILES)
+def test_pyright_agrees(file: str, tmp_path: pathlib.Path) -> None:
+    shutil.copy(HERE / file, tmp_path)
     settings = {"typeCheckingMode": "strict", "enableTypeIgnoreComments": True, "extraPaths": EXTRA}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     check("pyright", "--pythonpath", sys.executable, "-p", str(tmp_path))
