@@ -290,8 +290,8 @@ def test_moves_under_writers_lose_double_and_misplace_nothing(
 def test_a_transaction_that_is_prepared_meanwhile_is_waited_for(
     shop: Any, io: IO, databases: Databases, step: str
 ) -> None:
-    """It has passed the fence, holds no lock on it that the server keeps for certain,
-    and is committed when the rows have been copied.
+    """It has passed the fence, and holds a lock on it that MariaDB does not keep; it is
+    committed when the mover waits for it, or has copied the rows.
     """
     session = pymysql.connect(**connect_to(databases, 1))
     committed: List[str] = []
@@ -318,7 +318,7 @@ def test_a_transaction_that_is_prepared_meanwhile_is_waited_for(
             prepare()
             commit(1.0)
             committed.append("prepared")
-        if step == "before" and now == "wait for prepared" and not committed:
+        if step == "before" and now == "log" and not committed:
             committed.append("seen")
             commit(0.7)
 
