@@ -328,7 +328,7 @@ class ReplicaManager:
         self, topology: Topology, sets: List[Tuple[Optional[int], ReplicaSet]]
     ) -> steps.Plan[None]:
         clients: Dict[Optional[int], Any] = {None: topology.global_client}
-        clients.update({shard_id: client for shard_id, client in topology.clients.items()})
+        clients.update(dict(topology.clients.items()))
         asked = [(each, clients[shard_id]) for shard_id, each in sets if shard_id in clients]
         answers = yield from self._ask([client for _, client in asked])
         for (each_set, _), answer in zip(asked, answers):

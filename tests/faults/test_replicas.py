@@ -2,8 +2,11 @@
 they see.
 """
 
+import asyncio
+import json
 import random
 import threading
+from types import SimpleNamespace
 from typing import Any, Callable, Dict, Generator, Iterator, List, Tuple
 
 import pytest
@@ -11,12 +14,14 @@ from io_kinds import IO
 
 from dualdb import (
     ConnectionFailed,
+    DatabaseService,
     Error,
     ReadOnlyTargetError,
     ReplicaOptions,
     ShardUnavailable,
 )
 from dualdb.endpoints.gtid import parse_position
+from dualdb.integrations import asgi, celery, wsgi
 from dualdb.sandbox import Sandbox
 from dualdb.topology.replicas import REPLICA_DDL
 
@@ -449,3 +454,142 @@ def test_the_token_of_a_shard_is_what_its_primary_has(
         assert executed.covers(position)
         ((_, ((_, last),)),) = position.sources.items()
         assert last == max(high for each in executed.sources.values() for _, high in each)
+
+
+# Tokens that travel.
+
+INSERT = "INSERT INTO written (value) VALUES (1)"
+COUNT = "SELECT COUNT(*) FROM written"
+
+
+@pytest.fixture
+def stopped(world: World) -> World:
+    """The servers, with replicas that apply nothing."""
+    for replica in world.replicas:
+        replica.run(world.command("STOP"))
+    return world
+
+
+def requests(headers: Dict[str, str]) -> List[Dict[str, str]]:
+    """The headers of a client's next request, by those of the response to its last: as
+    a browser sends a cookie, and as a service passes a header on.
+    """
+    assert headers["x-causal"]
+    assert "HttpOnly" in headers["set-cookie"]
+    assert "Secure" not in headers["set-cookie"]
+    cookie = headers["set-cookie"].split(";")[0]
+    return [{"x-causal": headers["x-causal"]}, {"cookie": f"a=b; {cookie}"}]
+
+
+def ignored(headers: Dict[str, str]) -> None:
+    """Nothing was written, so that the response has no token."""
+    assert "x-causal" not in headers
+    assert "set-cookie" not in headers
+
+
+def test_tokens_in_headers_and_cookies_of_asgi(
+    stopped: World, opened: Callable[..., Any], io: IO
+) -> None:
+    db = opened(causal_timeout=0.05)
+
+    async def value(call: Callable[..., Any], sql: str) -> Any:
+        return await (call(sql) if io.name == "async" else asyncio.to_thread(call, sql))
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/write":
+            await value(db.shard(1).execute, INSERT)
+        body = str(await value(db.shard(1).read.query_value, COUNT)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    wrapped = asgi.DatabaseMiddleware(
+        application, db, causal_header="X-Causal", causal_cookie="causal"
+    )
+
+    async def request(path: str, headers: Dict[str, str]) -> Tuple[bytes, Dict[str, str]]:
+        messages: List[Any] = []
+        waiting = asyncio.Event()
+
+        async def receive() -> Any:
+            await waiting.wait()
+
+        async def send(message: Any) -> None:
+            messages.append(message)
+
+        given = [(name.encode(), text.encode()) for name, text in headers.items()]
+        scope = {"type": "http", "method": "GET", "path": path, "headers": given}
+        await wrapped(scope, receive, send)
+        start, body = messages
+        return body["body"], {name.decode(): text.decode() for name, text in start["headers"]}
+
+    def run(path: str, headers: Dict[str, str]) -> Any:
+        if io.name == "async":
+            return io(request(path, headers))
+        return asyncio.run(request(path, headers))
+
+    body, headers = run("/write", {})
+    assert body == b"1", "in the same request"
+    for following in requests(headers):
+        assert run("/read", following)[0] == b"1"
+    body, headers = run("/read", {"x-causal": "nonsense"})
+    assert body == b"0", "stale: without a token"
+    ignored(headers)
+
+
+def test_tokens_in_headers_and_cookies_of_wsgi(stopped: World, opened: Callable[..., Any]) -> None:
+    with DatabaseService(
+        stopped.sandbox.config, replicas=ReplicaOptions(causal_timeout=0.05)
+    ) as db:
+
+        def application(environ: Any, start_response: Any) -> Any:
+            if environ["PATH_INFO"] == "/write":
+                db.shard(1).execute(INSERT)
+            body = str(db.shard(1).read.query_value(COUNT)).encode()
+            start_response("200 OK", [])
+            return [body]
+
+        wrapped = wsgi.DatabaseMiddleware(
+            application, db, causal_header="X-Causal", causal_cookie="causal"
+        )
+
+        def run(path: str, headers: Dict[str, str]) -> Tuple[bytes, Dict[str, str]]:
+            environ: Dict[str, Any] = {"PATH_INFO": path, "REQUEST_METHOD": "GET"}
+            environ.update(
+                {f"HTTP_{name.upper().replace('-', '_')}": text for name, text in headers.items()}
+            )
+            found: Dict[str, str] = {}
+
+            def start_response(status: str, given: Any, exc_info: Any = None) -> Any:
+                found.update({name.lower(): text for name, text in given})
+                return lambda data: None
+
+            return b"".join(wrapped(environ, start_response)), found
+
+        body, headers = run("/write", {})
+        assert body == b"1", "in the same request"
+        for following in requests(headers):
+            assert run("/read", following)[0] == b"1"
+        body, headers = run("/read", {"x-causal": "nonsense"})
+        assert body == b"0", "stale: without a token"
+        ignored(headers)
+
+
+def test_tokens_in_messages_of_celery(stopped: World, opened: Callable[..., Any], io: IO) -> None:
+    sender = opened()
+    message: Dict[str, Any] = {}
+    with DatabaseService(
+        stopped.sandbox.config, replicas=ReplicaOptions(causal_timeout=0.05)
+    ) as worker:
+        app: Any = SimpleNamespace()
+        carrier = celery._Worker(app, worker, (sender,), carry_deadline=True)
+        carrier.publish(message)
+        assert message == {}, "nothing was written"
+        io(sender.shard(1).execute(INSERT))
+        carrier.publish(message)
+        request = json.loads(json.dumps(message))
+        task = SimpleNamespace(app=app, request=request)
+        assert worker.shard(1).read.query_value(COUNT) == 0
+        carrier.task_begins("1", task)
+        assert worker.shard(1).read.query_value(COUNT) == 1
+        carrier.task_ends("1")
+        assert worker.shard(1).read.query_value(COUNT) == 0
