@@ -43,6 +43,7 @@ from .errors import (
     PoolTimeout,
     ProgrammingError,
     ReadOnlyServer,
+    ReadOnlyTargetError,
     Rollback,
     RoutingError,
     RowError,
@@ -71,6 +72,7 @@ from .sharding.aggregates import Aggregate, Avg, Count, Max, Min, Sum
 from .sql.parameters import InOut, Out, Params
 from .sync_impl import DatabaseService, MySQLClient
 from .topology.admin import DrainReport
+from .topology.replicas import ReplicaOptions, ReplicaStatus
 from .topology.routing import ClientSession
 from .topology.status import ServiceStats, ServiceStatus, ShardStatus
 
@@ -142,6 +144,9 @@ __all__ = [
     "QueryCall",
     "QueryEvent",
     "ReadOnlyServer",
+    "ReadOnlyTargetError",
+    "ReplicaOptions",
+    "ReplicaStatus",
     "ResultSet",
     "Rollback",
     "RouteExplanation",

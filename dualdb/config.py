@@ -103,6 +103,8 @@ class DatabaseConfig(BaseModel):
         buffer_timeout: How long a call waits while none of several hosts is the
             primary, because another one is being elected.
         buffer_size: The most calls that wait so; another one fails at once.
+        replicas: Its replicas, as ``"r1:3306,r2"``, which ``read`` uses. Those of the
+            shards are in a table; see ``ReplicaOptions``.
         unix_socket: Path of a unix socket, used in place of host and port.
         database: The database's name on the server.
         user: The account name.
@@ -215,6 +217,9 @@ class DatabaseConfig(BaseModel):
     engine: Engine = "auto"
     buffer_timeout: float = Field(default=30.0, ge=0)
     buffer_size: int = Field(default=200, ge=0)
+    replicas: Optional[str] = Field(
+        default=None, min_length=1, max_length=4096, pattern=r"^[^\s/@\x00-\x1f\x7f]+$"
+    )
 
     def __hash__(self) -> int:
         return hash((self.address, self.user, self.pool_size, self.max_overflow))
@@ -257,17 +262,18 @@ class DatabaseConfig(BaseModel):
             )
         return value
 
-    @field_validator("host", mode="before")
+    @field_validator("host", "replicas", mode="before")
     @classmethod
     def _without_spaces(cls, value: object) -> Any:
         if isinstance(value, str) and "," in value:
             return ",".join([part.strip() for part in value.split(",")])
         return value
 
-    @field_validator("host")
+    @field_validator("host", "replicas")
     @classmethod
-    def _parsable_hosts(cls, value: str) -> str:
-        parse_entries(value)
+    def _parsable_hosts(cls, value: Optional[str]) -> Optional[str]:
+        if value is not None:
+            parse_entries(value)
         return value
 
     @field_validator("charset")

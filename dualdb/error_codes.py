@@ -146,6 +146,9 @@ TRANSIENT_CONNECT: FrozenSet[int] = (UNREACHABLE - {1129}) | {1040, 1203, 3032}
 #: ER_COLUMNACCESS_DENIED_ERROR).
 TABLE_DENIED: FrozenSet[int] = frozenset({1142, 1143})
 
+#: There is no such table, or none that the account may know of.
+NO_TABLE_TO_READ: FrozenSet[int] = TABLE_DENIED | {1146}
+
 #: TiDB: its storage nodes or its placement driver are not reachable for now; nothing
 #: was applied.
 TIDB_BACKOFF: FrozenSet[int] = frozenset(

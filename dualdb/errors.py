@@ -356,6 +356,14 @@ class ShardReadOnly(ShardUnavailable):
     """
 
 
+class ReadOnlyTargetError(InterfaceError):
+    """A statement that is not known to be a read was given to ``target.read``, or run
+    inside ``db.read_only()``.
+
+    Nothing was sent.
+    """
+
+
 class ConnectionFailed(OperationalError):
     """No connection could be opened: refused, timed out, or login denied.
 
@@ -774,6 +782,19 @@ def buffer_full(
     unavailable = shard_unavailable(shard_id, f"no connection: {reason}")
     unavailable.__cause__ = failure
     return unavailable
+
+
+def read_only_target(name: str, shard_id: Optional[int], why: str) -> ReadOnlyTargetError:
+    """Make the error for a write through a target that is limited to reads.
+
+    Args:
+        name: The name of its database.
+        shard_id: The shard; None for another database.
+        why: Why the statement is not known to be a read.
+    """
+    return ReadOnlyTargetError(f"only reads are allowed here, and {why}").with_context(
+        name, shard_id, sent=False
+    )
 
 
 def shard_read_only(shard_id: int, why: str, retry_after: Optional[float] = None) -> ShardReadOnly:

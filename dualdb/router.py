@@ -20,6 +20,7 @@ from .api import membership, session_scope
 from .api.client import Shared
 from .api.legacy import Legacy
 from .api.membership import ChildTasks, LastInserts
+from .api.reading import Readable, ReadAdmin
 from .api.service_base import ServicePart
 from .api.service_life import ServiceLife
 from .api.shard_admin import ShardAdmin
@@ -40,6 +41,7 @@ from .topology import passwords, routing
 from .topology.allowed_hosts import AllowedHosts
 from .topology.health import HealthCheck
 from .topology.lifecycle import ServiceLifecycle
+from .topology.replicas import ReplicaOptions
 from .topology.table_reader import DEFAULT_MAX_SHARDS
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ __all__ = ["Legacy", "Router", "Routing", "ServiceLife", "ShardAdmin"]
 SessionShard = Callable[[Any], Optional[int]]
 
 
-class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
+class Routing(ServicePart, Readable[TargetT], Generic[TargetT, ScatterT, ClientT]):
     """Selection of databases by shard, key and session, and access to their clients."""
 
     _shard_of_session: SessionShard
@@ -70,6 +72,9 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
     @abstractmethod
     def _callers_transactions(self) -> Sequence[Any]:
         """Return the outermost transactions the caller has open on this service."""
+
+    def _target_on(self, route: steps.Route) -> TargetT:
+        return self._target_class(route, lambda: None)
 
     def _shard_route(self, shard_id: int) -> steps.Route:
         return routing.ShardRoute(self._resolver, shard_id)
@@ -233,7 +238,7 @@ class Routing(ServicePart, Generic[TargetT, ScatterT, ClientT]):
             ).with_context(None, sent=False)
 
 
-class Router(ServicePart):
+class Router(ReadAdmin, ServicePart):
     """A sharded database behind one object: a global database and the shards in its
     shard table.
 
@@ -287,6 +292,7 @@ class Router(ServicePart):
         xa_grace: Seconds after which an XA transaction that its process has left is
             finished in the background by another; None for no such work.
         outbox: The table of events, if it is not ``dualdb_outbox``; see ``tx.outbox``.
+        replicas: How ``read`` uses replicas, if not by the defaults.
 
     Attributes:
         global_config: As given.
@@ -317,6 +323,7 @@ class Router(ServicePart):
         xa_table: str = TABLE,
         xa_grace: Optional[float] = 10.0,
         outbox: Optional[OutboxTable] = None,
+        replicas: Optional[ReplicaOptions] = None,
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
             raise TypeError(
@@ -350,6 +357,7 @@ class Router(ServicePart):
             max_shards=max_shards,
             observers=self._observers,
         )
+        self._replicas = self._lifecycle.use_replicas(_replica_options(replicas))
         self._health = HealthCheck(self._lifecycle)
         self._resolver = routing.RouteResolver(
             self._lifecycle,
@@ -374,6 +382,7 @@ class Router(ServicePart):
             self._observers,
             _outbox_table(outbox),
             None if self._directory is None else self._directory.cache.clear,
+            self._replicas,
         )
         self._coordinator = Coordinator(
             key_types.table_name(xa_table, "xa_table"),
@@ -518,6 +527,12 @@ def _outbox_table(outbox: Optional[OutboxTable]) -> OutboxTable:
     if outbox is not None and not isinstance(outbox, OutboxTable):
         raise TypeError(f"outbox must be an OutboxTable, not {type(outbox).__name__}")
     return outbox or OutboxTable()
+
+
+def _replica_options(replicas: Optional[ReplicaOptions]) -> ReplicaOptions:
+    if replicas is not None and not isinstance(replicas, ReplicaOptions):
+        raise TypeError(f"replicas must be ReplicaOptions, not {type(replicas).__name__}")
+    return replicas or ReplicaOptions()
 
 
 def _max_staleness(

@@ -4,17 +4,20 @@ that service's methods.
 
 import logging
 from abc import abstractmethod
-from typing import Any, Callable, Generic, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Generic, List, NamedTuple, Optional, Sequence, Set, Tuple, cast
 
 from .. import blocks, deadlines, errors
 from ..config import DatabaseConfig
+from ..endpoints.balancing import Replica
+from ..endpoints.causal import WriteLog
+from ..endpoints.profiles import UNKNOWN, EngineProfile
 from ..execution import shutdown, steps
 from ..observability.logs import about
 from ..observability.observers import NOBODY, Observers
 from ..pooling.base import PoolStats
 from ..protocol.connection_state import ConnectionState
 from ..protocol.statements import AnyStatement
-from . import membership
+from . import membership, read_blocks
 from .membership import ChildTasks, LastInserts
 from .target import Blocks
 from .typevars import ConnectionT, NoneR, TransactionT
@@ -34,6 +37,7 @@ class Shared(NamedTuple):
         observers: who is told of their calls.
         outbox: where events are, an OutboxTable.
         forget_keys: looks the shards of keys up again.
+        replicas: the ReplicaManager.
     """
 
     inserts: LastInserts
@@ -44,6 +48,7 @@ class Shared(NamedTuple):
     observers: Observers = NOBODY
     outbox: Any = None
     forget_keys: Optional[Callable[[], None]] = None
+    replicas: Any = None
 
 
 class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, ConnectionT, NoneR]):
@@ -89,17 +94,20 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         #: ``testing_transaction``.
         self.testing: Any = None
         self._observers = Observers() if shared is None else shared.observers
+        self._shared = shared
         self.pool: Any = self._make_pool()
         self._inserts: Tuple[LastInserts, ...] = (
             (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
         )
-        self._shared = shared
 
     def __repr__(self) -> str:
         return (
             f"<{type(self).__module__}.{type(self).__qualname__} {self.name} at "
             f"{self.config.address}>"
         )
+
+    #: What is known of it as a replica; None for a primary.
+    replica: Optional[Replica] = None
 
     #: The implementation's pool.
     _pool_class: Callable[..., Any]
@@ -112,6 +120,7 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         """Make a pool for this database, not yet connected."""
         pool = self._new_pool()
         pool.observers = self._observers
+        pool.writes = WriteLog(self.shard_id, self.config.address, self._shared)
         return pool
 
     @staticmethod
@@ -135,8 +144,21 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
 
     @property
     def _read_only(self) -> bool:
+        if read_blocks.read_only_blocks() and self._reads_only:
+            return True
         joined = self._current_transaction()
         return self._shard_read_only if joined is None else bool(joined._read_only)
+
+    @property
+    def _reads_only(self) -> bool:
+        """The caller's calls, and not the shard, are limited to reads."""
+        return self.replica is not None or read_blocks.is_limited_to_reads(self._shared)
+
+    @property
+    def last_profile(self) -> EngineProfile:
+        """What its server could do at the last connect; of several, the first."""
+        node = self.pool.endpoints.all[0].node
+        return UNKNOWN if node is None else cast(EngineProfile, node.profile)
 
     def _translate_error(self, error: BaseException, connection: ConnectionState) -> BaseException:
         """What to raise for the error of a statement outside a transaction."""

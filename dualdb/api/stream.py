@@ -120,7 +120,7 @@ class BaseStream(Generic[MadeT]):
         """
         self._client = client
         if client._read_only and not self._statement.reads:
-            raise errors.shard_read_only(client.shard_id, self._statement.why_no_read)
+            raise execute.write_refusal(client, self._statement.why_no_read)
         self._transaction = client._current_transaction()
         if self._transaction is None:
             self._statement.check_outside_transaction()
@@ -269,4 +269,6 @@ class BaseStream(Generic[MadeT]):
             connection.dirty = True
         if self._transaction is None:
             pool = self._client.pool
+            if not self._statement.reads:
+                pool.record_unreported_write()
             (pool.abandon if forgotten else pool.release)(connection)

@@ -28,7 +28,7 @@ from ..observability.observers import Observers
 from ..protocol import exchange, transaction_commands
 from ..protocol.statements import AnyStatement
 from ..protocol.transaction_commands import DEFAULT_OPTIONS, TransactionOptions, Verdict
-from . import membership
+from . import membership, read_blocks
 from .client import AnyClient
 from .membership import LastInserts
 from .target import Blocks
@@ -124,7 +124,13 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
 
     @property
     def _read_only(self) -> bool:
-        return self._begun.read_only
+        return self._begun.read_only or self._reads_only
+
+    @property
+    def _reads_only(self) -> bool:
+        """The call or the transaction, and not the shard, is limited to reads."""
+        client = self._begun.client
+        return self._begun.options.reads_only or client._reads_only
 
     @property
     def _observers(self) -> Observers:
@@ -248,11 +254,13 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
 
         Raises:
             ShardReadOnly: The shard accepts only reads.
+            ReadOnlyTargetError: The transaction does.
         """
         state = self._check()
         self._check_caller(state)
-        if state.read_only:
-            raise self._refusal()
+        if self._read_only:
+            why = "what a cursor sends is not known to be a read"
+            raise execute.write_refusal(self, why)
         state.connection.dirty = True  # what is sent through it is not known here
         state.wrote = True
         return state.connection.cursor(*args)
@@ -287,12 +295,6 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
         """
         self._check().savepoints.add_hook(self._number, function)
 
-    def _refusal(self) -> errors.Error:
-        assert self.shard_id is not None
-        return errors.shard_read_only(
-            self.shard_id, "what a cursor sends is not known to be a read"
-        )
-
     # How it begins.
 
     def _check_unused(self) -> TimeLimit:
@@ -303,8 +305,7 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
     def _outer_state(self, client: AnyClient) -> Optional[TransactionState]:
         """The transaction to begin a savepoint in, if any."""
         if self._options.commit_marker and client._read_only:
-            assert client.shard_id is not None
-            raise errors.shard_read_only(client.shard_id, "a commit marker is written")
+            raise execute.write_refusal(client, "a commit marker is written")
         outer = self._outer
         if outer is None:
             joined = client._current_transaction()
@@ -326,7 +327,10 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
         """The state of a transaction on the connection that was checked out for it."""
         client, connection = borrowed[0]
         entry = membership.Entry(client._owner())
-        return TransactionState(client, connection, entry, self._options, limit)
+        options = self._options
+        if client._reads_only:
+            options = read_blocks.limited_to_reads(options)
+        return TransactionState(client, connection, entry, options, limit)
 
     def _begin_exchange(self, state: TransactionState) -> exchange.Exchange:
         if self._number:

@@ -161,7 +161,7 @@ class TransactionState:
         topology: what was in use when it began, for a service's.
         failure: why it is gone as a whole.
         partially_committed: an implicit commit has committed a part of it.
-        read_only: its shard took only reads when it began.
+        read_only: its shard took only reads when it began, or it is limited to them.
         gate: one call at a time, where children may join; an implementation's lock.
         wrote: of a part of a transaction on several databases: it may have something to
             commit.
@@ -187,7 +187,7 @@ class TransactionState:
         self.topology: Any = None
         self.failure: Optional[BaseException] = None
         self.partially_committed = False
-        self.read_only = bool(client._shard_read_only)
+        self.read_only = bool(client._shard_read_only) or options.reads_only
         self.gate: Any = None
         self.wrote = False
         self._checked_out_at = client.pool.checked_out_at(connection)

@@ -54,6 +54,7 @@ class BorrowedConnection:
         connection = self._connection
         self._connection = None
         if connection is not None and self._pool is not None:
+            self._pool.record_unreported_write()
             self._pool.discard(connection)
 
     def __del__(self) -> None:

@@ -66,8 +66,10 @@ class State:
         options = dict(self.settings.service)
         source = settings.directory_source(self.settings.directory)
         outbox = settings.outbox_table(self.settings.outbox)
+        replicas = settings.replica_options(self.settings.replicas)
+        options.update(directory=source, outbox=outbox, replicas=replicas)
         try:
-            return DatabaseService(self.settings.config, directory=source, outbox=outbox, **options)
+            return DatabaseService(self.settings.config, **options)
         except (TypeError, ValueError) as error:
             raise settings.SettingsError(f"[service]: {error}") from None
 

@@ -13,6 +13,7 @@ from ..directory.sources import HashBuckets, KeyFunction, Source
 from ..operations import jobs, migrations
 from ..protocol import transaction_commands
 from ..sync_impl import DatabaseService
+from ..topology.replicas import DEFAULT_REPLICA_TABLE, REPLICA_DDL
 from ..topology.shard_map import DDL
 from . import settings
 from .base import State, command, dry_run_option, pass_state, report
@@ -38,6 +39,7 @@ def needed_tables(
     worker_table: str,
     xa_table: str = decision_log.TABLE,
     outbox: Optional[OutboxTable] = None,
+    replica_table: str = DEFAULT_REPLICA_TABLE,
 ) -> Dict[str, List[NeededTable]]:
     """The tables of the global database, and those of each shard's."""
     everywhere = [
@@ -53,6 +55,11 @@ def needed_tables(
     ]
     found = [
         NeededTable(shard_table, "the shards", DDL.format(table=quoted(shard_table))),
+        NeededTable(
+            replica_table,
+            "the replicas of the shards",
+            REPLICA_DDL.format(table=quoted(replica_table)),
+        ),
     ]
     if not isinstance(source, KeyFunction):
         found += [
@@ -114,6 +121,7 @@ def initialize(current: State, print_: bool, dry_run: bool) -> None:
         str(service.get("worker_table", "dualdb_worker")),
         str(service.get("xa_table", decision_log.TABLE)),
         settings.outbox_table(current.settings.outbox),
+        settings.replica_options(current.settings.replicas).table,
     )
     if print_:
         if current.json:

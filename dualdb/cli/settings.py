@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 from ..config import DatabaseConfig, names_a_field
 from ..coordination.outbox import OutboxTable
 from ..directory.sources import HashBuckets, KeyFunction, LookupTable, Source
+from ..topology.replicas import ReplicaOptions
 
 #: Read from the working directory if nothing else names a database.
 DEFAULT_FILE = "dualdb.toml"
 
-_SECTIONS = {"database", "service", "directory", "tenant", "outbox"}
+_SECTIONS = {"database", "service", "directory", "tenant", "outbox", "replicas"}
 _SERVICE = {
     "absent_shard",
     "shard_table",
@@ -42,6 +43,7 @@ class Settings(NamedTuple):
         tenant: The table ``[tenant]``: where the rows of a tenant are.
         outbox: The table ``[outbox]``: where events are, if that is not
             ``dualdb_outbox``.
+        replicas: The table ``[replicas]``: how replicas are used; see ReplicaOptions.
     """
 
     config: DatabaseConfig
@@ -49,6 +51,7 @@ class Settings(NamedTuple):
     directory: Mapping[str, Any]
     tenant: Mapping[str, Any]
     outbox: Mapping[str, Any] = {}
+    replicas: Mapping[str, Any] = {}
 
 
 def load(
@@ -64,7 +67,8 @@ def load(
     """
     path = file or (DEFAULT_FILE if os.path.isfile(DEFAULT_FILE) else None)
     document = {} if path is None else _read(path)
-    sections = [document.get(name, {}) for name in ("service", "directory", "tenant", "outbox")]
+    names = ("service", "directory", "tenant", "outbox", "replicas")
+    sections = [document.get(name, {}) for name in names]
     named = any(names_a_field(name) for name in environ)
     try:
         if url is not None:
@@ -130,6 +134,18 @@ def directory_source(table: Mapping[str, Any]) -> Source:
         return sources[kind](**arguments)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"[directory]: {error}") from None
+
+
+def replica_options(table: Mapping[str, Any]) -> ReplicaOptions:
+    """How replicas are used, by the section ``[replicas]``.
+
+    Raises:
+        SettingsError: The section is wrong.
+    """
+    try:
+        return ReplicaOptions(**table)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"[replicas]: {error}") from None
 
 
 def outbox_table(table: Mapping[str, Any]) -> OutboxTable:

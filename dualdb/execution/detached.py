@@ -31,6 +31,7 @@ class DetachedExecutor:
         self.name = client.name
         self.shard_id = client.shard_id
         self._read_only = read_only
+        self._reads_only = bool(getattr(client, "_reads_only", False))
         self._observers = observers
         self._refresh_on_miss = refresh_on_miss
         #: Makes the error for a write, if the client has its own.

@@ -7,8 +7,8 @@ from .. import deadlines, error_codes, errors
 from ..observability.query_call import ObservedCall
 from ..protocol.response import completed
 from ..protocol.statements import Call, Statement
-from . import fences, observed
-from .steps import CheckOut, Execute, Executor, Plan, Route
+from . import fences, observed, reads
+from .steps import Execute, Executor, Plan, Route
 
 
 def execute_statement(
@@ -54,6 +54,8 @@ def execute_statement(
             return (yield from observed.observe(executor._observers, call, plan, clock))
         if executor._read_only or until is not None:
             _check_sendable(executor, statement, until, clock)
+            if getattr(executor, "replica", None) is not None:
+                return (yield from reads.read_from_replica(route, executor, statement, until))
         try:
             result = yield Execute(executor, statement, until)
             if type(result) is list and result[0].lastrowid:
@@ -70,8 +72,7 @@ def execute_statement(
                 raise
         except (errors.ConnectionLost, errors.DeadlineExceeded) as broken:
             _check_outcome_is_known(broken, statement)
-            if last or not _may_repeat(broken, executor):
-                raise
+            _check_may_repeat(broken, executor, last=last)
             executor._observers.post_pool("retry", executor, error=broken, detail="statement")
     raise AssertionError("unreachable")
 
@@ -98,13 +99,11 @@ def _check_sendable(
         ).with_context(executor.name, executor.shard_id, sent=False)
 
 
-def _may_repeat(broken: errors.Error, executor: Executor) -> bool:
-    """Return whether a statement that did no harm is sent again."""
-    return (
-        isinstance(broken, errors.ConnectionLost)
-        and not broken.in_transaction
-        and executor._take_retry_token()
-    )
+def _check_may_repeat(broken: errors.Error, executor: Executor, *, last: bool) -> None:
+    """Raise the error, unless the statement, which did no harm, is sent again."""
+    lost = isinstance(broken, errors.ConnectionLost) and not broken.in_transaction
+    if last or not lost or not executor._take_retry_token():
+        raise broken
 
 
 def check_out(
@@ -132,7 +131,7 @@ def check_out(
         if (raw and client._read_only) or getattr(client, "write_refusal", None) is not None:
             raise write_refusal(client, "what is sent through a borrowed connection may write")
         try:
-            return client, (yield CheckOut(client, until, [] if into is None else into))
+            return (yield from reads.check_out_following(route, client, until, into))
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
             if last or not (yield from _route_changed(route, client, error, until)):
                 raise
@@ -150,6 +149,8 @@ def write_refusal(executor: Any, why: str) -> errors.Error:
     if refusal is not None:
         refused: errors.Error = refusal()
         return refused
+    if executor.shard_id is None or getattr(executor, "_reads_only", False):
+        return errors.read_only_target(executor.name, executor.shard_id, why)
     return errors.shard_read_only(executor.shard_id, why)
 
 

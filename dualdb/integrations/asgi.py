@@ -10,9 +10,11 @@ from typing import (
     Awaitable,
     Callable,
     Dict,
+    Iterator,
     List,
     MutableMapping,
     Optional,
+    Tuple,
     Union,
 )
 
@@ -20,7 +22,7 @@ from .. import blocks, errors
 from ..async_impl import DatabaseService as AsyncDatabaseService
 from ..deadlines import Deadline, seconds
 from ..sync_impl import DatabaseService
-from .http import ErrorAnswer, error_answer
+from .http import CausalCarrier, ErrorAnswer, error_answer
 
 __all__ = ["DatabaseMiddleware", "Service", "lifespan"]
 
@@ -93,6 +95,10 @@ class DatabaseMiddleware:
             it: ``db.current`` is its database. For None there is no current database,
             and every shard may be used.
         lock: Refuse calls to other shards than the session's; see ``db.scope``.
+        causal_header: The name of a header in which the token of ``db.causal`` comes
+            with a request, and goes with its response: reads of replicas see what the
+            same client has written before. None for none.
+        causal_cookie: The name of a cookie for the same.
 
     Example:
         >>> app.add_middleware(DatabaseMiddleware, service=db, timeout=10)
@@ -107,6 +113,8 @@ class DatabaseMiddleware:
         timeout_header: Optional[str] = None,
         session: Optional[Callable[[Scope], object]] = None,
         lock: bool = True,
+        causal_header: Optional[str] = None,
+        causal_cookie: Optional[str] = None,
     ) -> None:
         self._app = app
         self._service = service
@@ -114,6 +122,8 @@ class DatabaseMiddleware:
         self._timeout_header = None if timeout_header is None else timeout_header.lower().encode()
         self._session = session
         self._lock = lock
+        header = None if causal_header is None else causal_header.lower()
+        self._causal = CausalCarrier(header, causal_cookie)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, websocket or lifespan; see the ASGI specification.
@@ -136,7 +146,8 @@ class DatabaseMiddleware:
     async def _request(self, scope: Scope, exchange: "_Exchange") -> None:
         try:
             async with self._blocks(scope, self._limit(scope)):
-                await exchange.run(self._app, scope)
+                with self._causal_block(scope, exchange):
+                    await exchange.run(self._app, scope)
         except Exception as error:
             answer = error_answer(error)
             if answer is None or exchange.started:
@@ -150,6 +161,19 @@ class DatabaseMiddleware:
                 answer.shard_id,
             )
             await exchange.answer(answer)
+
+    @contextlib.contextmanager
+    def _causal_block(self, scope: Scope, exchange: "_Exchange") -> Iterator[None]:
+        carrier = self._causal
+        if not carrier.is_used:
+            yield
+            return
+        found = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
+        given = None if carrier.header is None else found.get(carrier.header)
+        secure = scope.get("scheme") == "https"
+        with carrier.block(self._service, given, found.get("cookie")) as block:
+            exchange.more_headers = lambda: carrier.headers(block.token, secure=secure)
+            yield
 
     def _limit(self, scope: Scope) -> Optional[float]:
         timeout = self._timeout(scope) if callable(self._timeout) else self._timeout
@@ -195,6 +219,8 @@ class _Exchange:
         self._room = asyncio.Semaphore(2)
         self.started = False
         self._complete = False
+        #: Gives headers to be added to the response.
+        self.more_headers: Callable[[], List[Tuple[str, str]]] = list
 
     async def run(self, app: Application, scope: Scope) -> None:
         """Run the application until it ends, or cancel it when the client leaves before
@@ -243,6 +269,9 @@ class _Exchange:
         return message
 
     async def _pass_on(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            added = [(name.encode(), value.encode()) for name, value in self.more_headers()]
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
         self.started = True
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True

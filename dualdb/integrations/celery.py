@@ -57,6 +57,9 @@ def setup(
     is the same database. One that is sent inside ``db.deadline`` has what is left of
     that time, by the clocks of both machines.
 
+    What the senders' services had written before is visible to the reads of the task,
+    also on replicas; see ``db.causal``.
+
     Errors reach the sender whole, with ``shard_id``, ``sent`` and their other
     attributes, in JSON results as well as in pickled ones.
 
@@ -126,6 +129,9 @@ class _Worker:
         at = deadlines.deadline_after()
         if at is not None and self._carry_deadline:
             blocks["deadline"] = time.time() + at - time.monotonic()
+        tokens = [service.causal_token() for service in self._senders]
+        if any(tokens):
+            blocks["causal"] = [token for token in tokens if token]
         if blocks and headers is not None:
             headers[HEADER] = blocks
 
@@ -140,6 +146,9 @@ class _Worker:
         if deadline is not None:
             left = min(max(0.0, deadline - time.time()), deadlines.LONGEST)
             stack.enter_context(Deadline(left))
+        for token in carried.get("causal", ()):
+            with contextlib.suppress(errors.ParameterError):  # of another release
+                stack.enter_context(self._service.causal(token))
         scope = carried.get("scope")
         if scope is not None:
             stack.enter_context(_scope(self._service, **scope))

@@ -1,12 +1,14 @@
 """What an HTTP client is answered when a database call fails, for every framework."""
 
+import contextlib
 import json
 import math
-from typing import Dict, List, NamedTuple, Optional, Tuple, Type
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Type
 
 import pymysql.err
 
 from .. import errors
+from ..endpoints.causal import CausalBlock
 
 #: The status of each class of errors that is not a fault of the program; the first
 #: that fits counts. Anything else is the framework's 500.
@@ -31,6 +33,66 @@ STATUSES: Tuple[Tuple[Type[errors.Error], int], ...] = (
 
 #: Seconds after which a client may try again, where the error does not say.
 RETRY_AFTER = 1
+
+
+#: Seconds that a browser keeps the cookie: replicas are not further behind.
+COOKIE_AGE = 600
+
+
+class CausalCarrier(NamedTuple):
+    """Where the token of ``db.causal`` travels between a client and the application.
+
+    Attributes:
+        header: The name of a header of requests and responses; None for none.
+        cookie: The name of a cookie; None for none.
+    """
+
+    header: Optional[str] = None
+    cookie: Optional[str] = None
+
+    @property
+    def is_used(self) -> bool:
+        """There is a header or a cookie."""
+        return self.header is not None or self.cookie is not None
+
+    def block(self, service: Any, header: Optional[str], cookies: Optional[str]) -> "CausalBlock":
+        """Make the block of a request. A text that is no token is ignored.
+
+        Args:
+            service: The service.
+            header: The request's header of that name; None if it has none.
+            cookies: The request's header ``Cookie``; None if it has none.
+        """
+        for text in (header, self._in(cookies)):
+            if text:
+                with contextlib.suppress(errors.ParameterError):
+                    block: CausalBlock = service.causal(text)
+                    return block
+        made: CausalBlock = service.causal()
+        return made
+
+    def _in(self, cookies: Optional[str]) -> Optional[str]:
+        for part in () if cookies is None else cookies.split(";"):
+            name, _, value = part.strip().partition("=")
+            if name == self.cookie:
+                return value.strip('"')
+        return None
+
+    def headers(self, token: str, *, secure: bool) -> List[Tuple[str, str]]:
+        """Return the headers of a response.
+
+        Args:
+            token: The token of the request's block.
+            secure: The request came by HTTPS.
+        """
+        if not token:
+            return []
+        found = [] if self.header is None else [(self.header, token)]
+        if self.cookie is not None:
+            secured = "; Secure" if secure else ""
+            value = f"{self.cookie}={token}; Max-Age={COOKIE_AGE}; Path=/; HttpOnly; SameSite=Lax"
+            found.append(("set-cookie", value + secured))
+        return found
 
 
 class ErrorAnswer(NamedTuple):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Optio
 from .. import blocks, errors
 from ..deadlines import Deadline, seconds
 from ..sync_impl import DatabaseService
-from .http import ErrorAnswer, error_answer
+from .http import CausalCarrier, ErrorAnswer, error_answer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -55,6 +55,10 @@ class DatabaseMiddleware:
             ``db.current`` is its database. For None there is no current database, and
             every shard may be used.
         lock: Refuse calls to other shards than the session's; see ``db.scope``.
+        causal_header: The name of a header in which the token of ``db.causal`` comes
+            with a request, and goes with its response: reads of replicas see what the
+            same client has written before. None for none.
+        causal_cookie: The name of a cookie for the same.
 
     Example:
         >>> app.wsgi_app = DatabaseMiddleware(app.wsgi_app, db, timeout=10)
@@ -69,15 +73,16 @@ class DatabaseMiddleware:
         timeout_header: Optional[str] = None,
         session: "Optional[Callable[[WSGIEnvironment], object]]" = None,
         lock: bool = True,
+        causal_header: Optional[str] = None,
+        causal_cookie: Optional[str] = None,
     ) -> None:
         self._app = app
         self._service = service
         self._timeout = timeout if timeout is None or callable(timeout) else seconds(timeout)
-        self._timeout_key = (
-            None if timeout_header is None else f"HTTP_{timeout_header.upper().replace('-', '_')}"
-        )
+        self._timeout_key = None if timeout_header is None else _key_of(timeout_header)
         self._session = session
         self._lock = lock
+        self._causal = CausalCarrier(causal_header, causal_cookie)
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -91,7 +96,7 @@ class DatabaseMiddleware:
         stack = contextlib.ExitStack()
         started = _Started(start_response)
         try:
-            self._enter(stack, environ)
+            self._enter(stack, environ, started)
             body = self._app(environ, started)
         except Exception as error:
             stack.close()
@@ -112,7 +117,9 @@ class DatabaseMiddleware:
             raise
         return _Body(body, stack)
 
-    def _enter(self, stack: contextlib.ExitStack, environ: "WSGIEnvironment") -> None:
+    def _enter(
+        self, stack: contextlib.ExitStack, environ: "WSGIEnvironment", started: "_Started"
+    ) -> None:
         stack.enter_context(blocks.outside_all())
         open_at_first_use(self._service)
         timeout = self._limit(environ)
@@ -121,6 +128,13 @@ class DatabaseMiddleware:
         session = None if self._session is None else self._session(environ)
         if session is not None:
             stack.enter_context(self._service.scope(session, lock=self._lock))
+        carrier = self._causal
+        if carrier.is_used:
+            given = environ.get(_key_of(carrier.header or ""))
+            block = carrier.block(self._service, given, environ.get("HTTP_COOKIE"))
+            stack.enter_context(block)
+            secure = environ.get("wsgi.url_scheme") == "https"
+            started.more_headers = lambda: carrier.headers(block.token, secure=secure)
 
     def _limit(self, environ: "WSGIEnvironment") -> Optional[float]:
         timeout = self._timeout(environ) if callable(self._timeout) else self._timeout
@@ -132,18 +146,26 @@ class DatabaseMiddleware:
         return timeout
 
 
+def _key_of(header: str) -> str:
+    """Return the key of a request's header."""
+    return f"HTTP_{header.upper().replace('-', '_')}"
+
+
 class _Started:
     """The server's ``start_response``, and whether it was called."""
 
     def __init__(self, start_response: "StartResponse") -> None:
         self._start_response = start_response
         self.called = False
+        #: Gives headers to be added to the response.
+        self.more_headers: Callable[[], List[Tuple[str, str]]] = list
 
     def __call__(
         self, status: str, headers: List[Tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
         self.called = True
-        write: Callable[[bytes], object] = self._start_response(status, headers, exc_info)
+        whole = [*headers, *self.more_headers()]
+        write: Callable[[bytes], object] = self._start_response(status, whole, exc_info)
         return write
 
 

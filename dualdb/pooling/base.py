@@ -24,6 +24,7 @@ from pymysql.constants import CR
 
 from .. import errors
 from ..config import DatabaseConfig
+from ..endpoints.causal import WriteLog
 from ..endpoints.node import Role
 from ..endpoints.state import Endpoint, Endpoints
 from ..observability.logs import about
@@ -120,6 +121,8 @@ class BasePool:
     on_outage: Optional[Callable[[Optional[Exception]], None]] = None
     #: Who is told of its connections.
     observers: Observers = NOBODY
+    #: Where the writes of its connections are recorded.
+    writes: Optional[WriteLog] = None
 
     def __init__(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> None:
         self.config = config
@@ -136,6 +139,18 @@ class BasePool:
         #: The limit of connections to the server over all its pools; None without one.
         self.budget: Optional[ServerBudget] = budget_of(self)
         self._reset()
+
+    @property
+    def load(self) -> int:
+        """The number of its calls in progress, and of those that wait for a
+        connection.
+        """
+        return int(self._slots.in_use) + int(self._slots.waiting)
+
+    def record_unreported_write(self) -> None:
+        """Record that a write may have been committed whose position is not known."""
+        if self.writes is not None:
+            self.writes.record_unreported()
 
     def record_wait(self, seconds: float, *, timed_out: bool) -> None:
         """Record how long a caller waited for a connection that was not free."""
@@ -174,6 +189,7 @@ class BasePool:
             NoPrimary: It is not used.
         """
         node = connection.facts.node
+        connection.writes = self.writes
         if not self.endpoints.several:
             endpoint.record_connected(node, began)
             return

@@ -15,6 +15,7 @@ from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
 
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
+from ..endpoints.causal import WriteLog
 from ..endpoints.node import questions, read_node
 from ..endpoints.profiles import EngineProfile, greeted_engine, profile_of
 from ..endpoints.state import NOWHERE, Endpoint
@@ -240,6 +241,8 @@ class ConnectionState:
     #: The same of any command of the statement or the transaction's end that is on its
     #: way; whoever begins one sets it to False.
     sent = False
+    #: Where its writes are recorded.
+    writes: Optional[WriteLog] = None
     #: Why nothing more may be sent in this session although the server would take it.
     failure: Optional[str] = None
 
@@ -487,6 +490,8 @@ class ConnectionState:
             info: What follows its flags.
         """
         change = session_setup.session_change(info)
+        if change.gtid is not None and self.writes is not None:
+            self.writes.record(*change.gtid)
         self.dirty = self.dirty or change.dirty
         if self.facts.changes_charset(change.charsets):
             self.failure = (

@@ -10,6 +10,7 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Generator, List, NamedTuple, Optional
 
 import pymysql.err
+from pymysql.constants import CLIENT
 
 from .. import errors
 from ..observability.tags import append_comment
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 #: Yields commands, receives result sets, and returns the exchange's result.
 Exchange = Generator[bytes, List[ResultSet], Any]
 
+
+_SESSION_TRACK = CLIENT.SESSION_TRACK
 
 #: A no-op whose OK packet has the status flags for open transaction and autocommit.
 PROBE_SESSION = b"DO 0"
@@ -165,10 +168,7 @@ def with_session_tracking(
         result: Any = yield from exchange
         if most is not None:
             _check_sets(result, most)
-        if statement.changes_session or (connection.reset_after_call and statement.calls):
-            connection.dirty = True
-        special = statement.describes or statement.asks_packet_limit
-        return _result_of(statement, connection, result) if special else result
+        return _finished(statement, connection, result, in_transaction=in_transaction)
     except pymysql.err.MySQLError as error:
         yield from after_error(statement, connection, error, in_transaction=in_transaction)
         raise
@@ -177,6 +177,31 @@ def with_session_tracking(
     finally:
         if idle:
             connection.row_options = ANY_ROWS
+
+
+def _finished(
+    statement: "AnyStatement", connection: "ConnectionState", result: Any, *, in_transaction: bool
+) -> Any:
+    """Keep what a statement that succeeded did to its session; return its result."""
+    if not in_transaction:
+        _note_unreported_write(statement, connection, result)
+    if statement.changes_session or (connection.reset_after_call and statement.calls):
+        connection.dirty = True
+    special = statement.describes or statement.asks_packet_limit
+    return _result_of(statement, connection, result) if special else result
+
+
+def _note_unreported_write(
+    statement: "AnyStatement", connection: "ConnectionState", result: Any
+) -> None:
+    """Record a write whose id is not reported: a result with rows ends without an OK
+    packet.
+    """
+    writes = connection.writes
+    if writes is None or type(result) is not list or not result or not result[-1].columns:
+        return
+    if connection.client_flag & _SESSION_TRACK and not statement.reads:
+        writes.record_unreported()
 
 
 def observed(
@@ -242,6 +267,8 @@ def after_error(
     """
     if not errors.ends_answer(error):
         return
+    if statement.calls and not in_transaction and connection.writes is not None:
+        connection.writes.record_unreported()
     # It reports no session changes either, and the caller does not wait for a reset.
     connection.dirty = connection.dirty or statement.changes_session or statement.calls
     if statement.leaves_doubt(error, in_transaction=in_transaction):

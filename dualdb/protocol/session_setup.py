@@ -4,13 +4,12 @@ It sets everything this package relies on, and takes nothing from the server's g
 """
 
 import secrets
-import struct
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from pymysql.constants import COMMAND
-from pymysql.protocol import MysqlPacket
 
 from ..config import DatabaseConfig
+from ..endpoints.gtid import GtidKind
 from ..endpoints.node import Node
 
 _COM_RESET_CONNECTION = 31
@@ -19,6 +18,12 @@ STATE_CHANGED = 0x4000
 #: Types of session state information in an OK packet (SESSION_TRACK_*).
 _TRACK_VARIABLE = 0
 _TRACK_STATE_CHANGE = 2
+_TRACK_GTIDS = 3
+#: MariaDB's variable with the id of the session's last transaction.
+_LAST_GTID = "last_gtid"
+#: The longest length in one byte, and how many bytes a longer one has, by the first.
+_SHORT = 250
+_LONGER = {252: 2, 253: 3, 254: 8}
 #: The variables that determine the encoding of statements and results.
 CHARSET_VARIABLES = (
     "character_set_client",
@@ -43,10 +48,13 @@ class SessionChange(NamedTuple):
     Attributes:
         dirty: The session needs a reset before it is reused.
         charsets: New values of ``CHARSET_VARIABLES``, by name.
+        gtid: The kind and the ids of the transactions that it has committed; None if
+            none is reported.
     """
 
     dirty: bool
     charsets: Mapping[str, str]
+    gtid: Optional[Tuple[GtidKind, str]] = None
 
 
 def session_change(info: bytes) -> SessionChange:
@@ -61,38 +69,60 @@ def session_change(info: bytes) -> SessionChange:
     """
     try:
         return _session_change(info)
-    except (AssertionError, IndexError, TypeError, ValueError, struct.error):
+    except (LookupError, ValueError):
         return SessionChange(True, {})
 
 
 def _session_change(info: bytes) -> SessionChange:
     dirty = False
     charsets: Dict[str, str] = {}
-    packet: Any = MysqlPacket(info, "latin1")
-    packet.read_length_coded_string()
-    tracked = packet.read_length_coded_string()
-    while tracked:
-        kind = tracked[0]
-        packet = MysqlPacket(tracked[1:], "latin1")
-        data = packet.read_length_coded_string()
-        tracked = packet.read_all()
+    gtid: Optional[Tuple[GtidKind, str]] = None
+    _, at = _lengthed(info, 0)
+    tracked, _ = _lengthed(info, at)
+    at = 0
+    while at < len(tracked):
+        kind = tracked[at]
+        data, at = _lengthed(tracked, at + 1)
         if kind == _TRACK_STATE_CHANGE:
             dirty = True
         elif kind == _TRACK_VARIABLE:
-            charsets.update(_charset_variables(data))
-    return SessionChange(dirty, charsets)
+            changed = _variables(data)
+            last = changed.pop(_LAST_GTID, "")
+            gtid = ("mariadb_gtid", last) if last else gtid
+            charsets.update(changed)
+        elif kind == _TRACK_GTIDS and data:
+            gtid = "gtid", _lengthed(data, 1)[0].decode("latin1")
+    return SessionChange(dirty, charsets, gtid)
 
 
-def _charset_variables(data: Optional[bytes]) -> Dict[str, str]:
-    """Return the character set variables in a report of changed variables."""
+def _lengthed(data: bytes, at: int) -> Tuple[bytes, int]:
+    """Return the string at a position, which begins with its length, and the position
+    after it.
+
+    Raises:
+        ValueError: It is not there as a whole.
+    """
+    length = data[at]
+    at += 1
+    if length > _SHORT:  # the number of bytes that follow, little-endian
+        size = _LONGER[length]
+        length = int.from_bytes(data[at : at + size], "little")
+        at += size
+    if at + length > len(data):
+        raise ValueError
+    return data[at : at + length], at + length
+
+
+def _variables(data: bytes) -> Dict[str, str]:
+    """Return the variables that matter in a report of changed variables."""
     found: Dict[str, str] = {}
-    while data:
-        packet: Any = MysqlPacket(data, "latin1")
-        name = (packet.read_length_coded_string() or b"").decode("latin1")
-        value = (packet.read_length_coded_string() or b"").decode("latin1")
-        data = packet.read_all()
-        if name in CHARSET_VARIABLES:
-            found[name] = value
+    at = 0
+    while at < len(data):
+        name, at = _lengthed(data, at)
+        value, at = _lengthed(data, at)
+        text = name.decode("latin1")
+        if text in CHARSET_VARIABLES or text == _LAST_GTID:
+            found[text] = value.decode("latin1")
     return found
 
 
@@ -159,7 +189,10 @@ def setup_statement(
         words.append("completion_type=0")
     if tracks and not plain:
         words.append("session_track_state_change=1")
-        words.append(f"session_track_system_variables='{','.join(CHARSET_VARIABLES)}'")
+        tracked = [*CHARSET_VARIABLES, _LAST_GTID] if mariadb else CHARSET_VARIABLES
+        words.append(f"session_track_system_variables='{','.join(tracked)}'")
+        if not mariadb:
+            words.append("session_track_gtids='OWN_GTID'")
     if config.time_zone is not None:
         words.append(f"time_zone='{config.time_zone}'")
     if config.sql_mode is not None:

@@ -58,6 +58,8 @@ class TransactionOptions(NamedTuple):
     until: Optional[float] = None
     #: It is a part of a transaction on several databases, which ends with the whole.
     distributed: bool = False
+    #: Only known reads are sent.
+    reads_only: bool = False
     #: The xid of its XA branch, as XA START has it.
     xid: Optional[str] = None
 

@@ -41,6 +41,10 @@ _CALLS = re.compile(
 )
 
 
+#: The longest statement whose judgement is kept, in characters.
+_LONGEST_CACHED = 2000
+
+
 def is_plain_read(sql: str) -> bool:
     """Return whether a statement certainly changes nothing and takes no lock, so that
     it may be sent again after a lost connection.
@@ -61,6 +65,10 @@ def why_no_read(sql: str) -> str:
         >>> why_no_read("SELECT GET_LOCK('a', 1)")
         'GET_LOCK() takes a lock'
     """
+    return _cached_why_no_read(sql) if len(sql) <= _LONGEST_CACHED else _why_no_read(sql)
+
+
+def _why_no_read(sql: str) -> str:
     bare = lexer.code(sql).lstrip("( \n\t").rstrip("; \n\t")
     first = re.match(r"[A-Za-z]+", bare)
     if first is None or first[0].upper() not in _READS:
@@ -78,6 +86,10 @@ def why_no_read(sql: str) -> str:
             return "LAST_INSERT_ID() with an argument changes the session"
         return f"{words} may write or lock"
     return _unknown_call(functions.KNOWN_READS, bare)
+
+
+#: Most statements of a program are the same ones again, with other parameters.
+_cached_why_no_read = lru_cache(maxsize=1024)(_why_no_read)
 
 
 def _unknown_call(known: AbstractSet[str], bare: str) -> str:

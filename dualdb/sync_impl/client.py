@@ -7,10 +7,13 @@ from ..api.client import BaseClient
 from ..api.identity import Identified
 from ..api.legacy import ClientMethods
 from ..api.lock import Locks
+from ..api.read_blocks import limited_to_reads
+from ..api.reading import Readable, ReadRoute
 from ..api.target import Blocks
 from ..execution import steps
 from ..protocol.exchange import with_session_tracking
 from ..protocol.statements import AnyStatement
+from ..protocol.transaction_commands import TransactionOptions
 from ..results import Row, RowCount
 from .borrowed_connection import BorrowedConnection
 from .lock import Lock
@@ -28,7 +31,7 @@ class TargetVerbs(Verbs, Blocks[Transaction, BorrowedConnection], Locks[Lock]):
     _lock_class = Lock
 
 
-class Target(TargetVerbs, Identified):
+class Target(TargetVerbs, Identified, Readable["Target"]):
     """A shard or a session's database, found at each call."""
 
     def __init__(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> None:
@@ -40,6 +43,14 @@ class Target(TargetVerbs, Identified):
 
     def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
         return self._resolve(until)
+
+    def _target_on(self, route: steps.Route) -> "Target":
+        return Target(route, self._identify)
+
+    def _new_transaction(self, options: TransactionOptions) -> Transaction:
+        if isinstance(self._resolve, ReadRoute):
+            options = limited_to_reads(options)
+        return super()._new_transaction(options)
 
 
 class MySQLClient(

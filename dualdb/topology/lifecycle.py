@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .. import deadlines, errors
 from ..config import DatabaseConfig
@@ -13,6 +13,7 @@ from .allowed_hosts import ALL_HOSTS, AllowedHosts
 from .maintenance import Maintenance, Timing
 from .manager import NewClient, Topology, TopologyManager
 from .passwords import ALL_REFERENCES, AllowedReferences
+from .replicas import ReplicaManager, ReplicaOptions
 from .shard_map import RowRules, ShardMap
 from .status import ServiceStatus, health, service_status
 from .table_reader import DEFAULT_MAX_SHARDS, TableReader
@@ -86,6 +87,24 @@ class ServiceLifecycle:
             clock=clock,
         )
         self._misses: Dict[Optional[int], float] = {}
+        self.replicas: Optional[ReplicaManager] = None
+
+    def use_replicas(self, options: ReplicaOptions) -> ReplicaManager:
+        """Have replicas found and observed.
+
+        Args:
+            options: How they are used.
+        """
+        manager = self.manager
+        self.replicas = ReplicaManager(
+            options,
+            lambda: self.reader.rules,
+            manager.new_client,
+            lambda: manager.topology,
+            self._clock,
+        )
+        self.maintenance.add_chore("asking replicas", self.replicas.tick)
+        return self.replicas
 
     def forked(self) -> None:
         """Reset to the state of a process without other threads or background plan."""
@@ -151,11 +170,19 @@ class ServiceLifecycle:
         except BaseException:
             self.reader.reset()
             yield steps.Close(self.manager.close() or (client,))
+            yield steps.Close(self._close_replicas())
             raise
+
+    def _close_replicas(self) -> Tuple[Any, ...]:
+        return () if self.replicas is None else self.replicas.close()
+
+    def _refresh_replicas(self, timeout: Optional[float] = None) -> steps.Plan[None]:
+        if self.replicas is not None:
+            yield from self.replicas.refresh(timeout)
 
     def stop(self, timeout: Optional[float] = None) -> steps.Plan[None]:
         """Close all pools; with a ``timeout`` in seconds, wait for those in use."""
-        clients = self.manager.close()
+        clients = (*self.manager.close(), *self._close_replicas())
         self.maintenance.stop()
         self.reader.reset()
         if not clients:
@@ -177,10 +204,19 @@ class ServiceLifecycle:
         """Activate the loaded map, and connect to its new shards."""
         new = yield from self.manager.activate(self.reader.loaded)
         yield from self.maintenance.connect(new, deadlines.deadline_after())
+        yield from self._refresh_replicas()
         yield from self.maintenance.ensure()
 
     def refresh(self, timeout: Optional[float] = None, *, force: bool = False) -> steps.Plan[None]:
-        """Read the shard table, within ``timeout`` seconds, and activate it."""
+        """Read the shard table, within ``timeout`` seconds, and activate it; then the
+        table of replicas.
+        """
+        yield from self._refresh_map(timeout, force=force)
+        yield from self._refresh_replicas(timeout)
+
+    def _refresh_map(
+        self, timeout: Optional[float] = None, *, force: bool = False
+    ) -> steps.Plan[None]:
         yield from self.load(timeout, force=force)
         yield from self.manager.activate(self.reader.loaded)
         yield from self.maintenance.ensure()
@@ -249,7 +285,7 @@ class ServiceLifecycle:
     def _refresh_for(self, missing: Optional[int], asked: float, wait: float) -> steps.Plan[None]:
         known = missing is not None and self.manager.knows(missing)
         if self.reader.begun < asked and not known:
-            yield from self.refresh(wait)
+            yield from self._refresh_map(wait)
 
     def check_known(self, shard_id: int) -> None:
         """Check that an unknown shard is known to be absent.

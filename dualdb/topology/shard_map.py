@@ -299,6 +299,7 @@ def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
         "user": _text(row, "username"),
         "password": passwords.of_row(row.get("password"), rules.references),
         "unix_socket": None,
+        "replicas": None,
     }
     for column in ("engine", "endpoint_policy"):
         if row.get(column) is not None:
@@ -319,6 +320,56 @@ def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
         weight=_weight(row),
         accepts_new=row.get("accepts_new") is None or bool(_number(row, "accepts_new")),
     )
+
+
+class ParsedReplica(NamedTuple):
+    """A parsed row of the table of replicas.
+
+    Attributes:
+        shard_id: Its shard.
+        config: The configuration of its primary; None if the row is not used.
+        addresses: Where it listens; a row may name several.
+        weight: Its share of the reads.
+        problem: Why the row cannot be used; None if it can.
+    """
+
+    shard_id: Optional[int] = None
+    config: Optional[DatabaseConfig] = None
+    addresses: Tuple[Address, ...] = ()
+    weight: float = 1.0
+    problem: Optional[str] = None
+
+
+def replica_of_row(raw: Mapping[str, Any], shard_map: ShardMap, rules: RowRules) -> ParsedReplica:
+    """Parse a row of the table of replicas. It never raises.
+
+    A row of a shard that is not in service is not used, nor is an inactive one.
+
+    Args:
+        raw: The row, by column name.
+        shard_map: The active map.
+        rules: The rules for parsing it.
+    """
+    try:
+        row = {str(name).lower(): value for name, value in raw.items()}
+        shard_id = _number(row, "shard_id")
+        shard = shard_map.shards.get(shard_id)
+        word = "active" if row.get("status") is None else row.get("status")
+        status = status_of(word)
+        if status is None:
+            raise ValueError(f"status {_shown(word)} is not one of active, inactive")
+        if status is not Status.ACTIVE or shard is None or not shard.in_service:
+            return ParsedReplica(shard_id)
+        port = 3306 if row.get("port") is None else _number(row, "port")
+        found = tuple(addresses(_text(row, "host").strip().lower(), port))
+        for address in found:
+            if not rules.hosts.allows(*address):
+                raise ValueError(f"host {_shown(address.host)} is not among the allowed hosts")
+        return ParsedReplica(shard_id, shard.config, found, _weight(row))
+    except Exception as error:
+        return ParsedReplica(
+            problem=f"a replica of shard {_shown(raw.get('shard_id'))}: {_reason(error)}"
+        )
 
 
 def _weight(row: Mapping[str, Any]) -> float:

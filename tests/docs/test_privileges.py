@@ -2,7 +2,6 @@
 others.
 """
 
-import json
 from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
@@ -17,8 +16,6 @@ from dualdb import (
     MySQLClient,
     Out,
 )
-from dualdb.integrations.status_page import wsgi_app
-from dualdb.operations import jobs
 from dualdb.sandbox import Sandbox
 
 pytestmark = pytest.mark.slow
@@ -127,7 +124,6 @@ def test_what_the_service_needs_on_its_table(sandbox: Sandbox, account: Account)
     with DatabaseService(account("global", f"SELECT ON {SHARD_TABLE}")) as db:
         assert db.get_active_shard_ids() == [1]
         assert db.health_check()["healthy"]
-        assert db.health(deep=True).state == "ok"
     with DatabaseService(account("global", f"SELECT, INSERT ON {SHARD_TABLE}")) as db:
         row = sandbox.config_of(1)
         password = row.reveal_password()
@@ -179,13 +175,6 @@ def ids(db: DatabaseService) -> None:
     assert db.ids.shard_of(db.ids.next(1)) == 1
 
 
-def page(db: DatabaseService) -> None:
-    """The status page shows the jobs."""
-    environ: Any = {"REQUEST_METHOD": "GET", "PATH_INFO": "/status.json"}
-    (body,) = wsgi_app(db)(environ, lambda *response: print)
-    assert json.loads(body)["jobs_failure"] is None
-
-
 MAPPING = "app_global.table_user_shard_mapping"
 ALIASES = "app_global.dualdb_key_alias"
 BUCKETS = "app_global.dualdb_bucket"
@@ -195,7 +184,6 @@ IN_THE_GLOBAL_DATABASE = [
     (aliases, [f"SELECT ON {MAPPING}", f"SELECT, INSERT, UPDATE, DELETE ON {ALIASES}"]),
     (made_tables, [f"CREATE ON {MAPPING}", f"CREATE ON {ALIASES}"]),
     (buckets, [f"CREATE, SELECT, INSERT, UPDATE ON {BUCKETS}", f"CREATE ON {ALIASES}"]),
-    (page, ["SELECT ON app_global.dualdb_job"]),
     (ids, ["CREATE, SELECT, INSERT, UPDATE ON app_global.dualdb_worker"]),
 ]
 
@@ -209,7 +197,6 @@ def test_what_a_feature_needs_in_the_global_database(
 ) -> None:
     with DatabaseService(sandbox.config, directory=LookupTable()) as db:
         db.directory.create_tables()
-    sandbox.run("global", jobs.DDL)
     config = account("global", f"SELECT ON {SHARD_TABLE}", *grants)
     directory = HashBuckets(64) if feature is buckets else LookupTable()
     with DatabaseService(config, directory=directory) as db:

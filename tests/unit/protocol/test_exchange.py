@@ -91,6 +91,7 @@ class Readable(SimpleNamespace):
 
     readable = ConnectionState.readable
     profile = PROFILES["mysql"]
+    writes = None
 
 
 @pytest.mark.parametrize(

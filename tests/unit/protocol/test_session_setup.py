@@ -21,8 +21,15 @@ def test_one_statement_says_everything() -> None:
     assert said == (
         "SET NAMES utf8mb4, autocommit=1, completion_type=0, session_track_state_change=1, "
         "session_track_system_variables='character_set_client,character_set_connection,"
-        "character_set_results', time_zone='+01:00', sql_mode='STRICT_TRANS_TABLES', "
+        "character_set_results', session_track_gtids='OWN_GTID', time_zone='+01:00', "
+        "sql_mode='STRICT_TRANS_TABLES', "
         "transaction_isolation='READ-COMMITTED', @dualdb_session=GET_LOCK('dd1',0)"
+    )
+    said = session_setup.setup_statement(config(), mariadb=True, tracks=True, lock=None)
+    assert said == (
+        "SET NAMES utf8mb4, autocommit=1, completion_type=0, session_track_state_change=1, "
+        "session_track_system_variables='character_set_client,character_set_connection,"
+        "character_set_results,last_gtid'"
     )
     said = session_setup.setup_statement(everything, mariadb=True, tracks=False, lock=None)
     assert said == (
@@ -69,6 +76,16 @@ MYSQL = (
         (b"\x00\x0b\x05\t\x08T_______", SessionChange(False, {})),
         (b"\x00\x0e\x02\x011\x05\t\x08________", SessionChange(True, {})),
         (b"\x00\x0b\x01\t\x08sess_exp", SessionChange(False, {})),
+        (
+            b"\x00\x2a\x03\x28\x00\x26d20c3a4a-0b5c-11ef-9d1a-02fc00000001:7",
+            SessionChange(False, {}, ("gtid", "d20c3a4a-0b5c-11ef-9d1a-02fc00000001:7")),
+        ),
+        (
+            b"\x00\x12\x00\x10\x09last_gtid\x050-1-9",
+            SessionChange(False, {}, ("mariadb_gtid", "0-1-9")),
+        ),
+        (b"\x00\x0d\x00\x0b\x09last_gtid\x00", SessionChange(False, {})),
+        (b"\x00\x02\x03\x00", SessionChange(False, {})),
         (
             MYSQL,
             SessionChange(

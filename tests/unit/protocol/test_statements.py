@@ -146,6 +146,7 @@ def test_a_statement_that_changes_the_session_is_noted(sql: str, changes: bool) 
         dirty=False,
         reset_after_call=False,
         idle=True,
+        writes=None,
         facts=SessionFacts(max_packet=10**6),
     )
     exchange = with_session_tracking(Statement(sql), connection)

@@ -1,0 +1,146 @@
+"""Reads from replicas, blocks without writes, and read-your-writes."""
+
+from abc import abstractmethod
+from typing import Any, Generic, List, Optional
+
+from ..endpoints import causal
+from ..execution import steps
+from ..execution.reads import PrimaryReader
+from ..topology.replicas import ReplicaManager, ReplicaStatus
+from .read_blocks import ReadOnlyBlock
+from .target import BaseTarget
+from .typevars import TargetT
+
+
+class ReadRoute:
+    """The route of reads that replicas may serve.
+
+    Args:
+        route: The route to the primary.
+    """
+
+    def __init__(self, route: steps.Route) -> None:
+        self._route = route
+
+    def __call__(self, until: Optional[float] = None) -> steps.Plan[Any]:
+        executor: Any = yield from self._route(until)
+        # One that refuses writes by itself; reads need only what is behind it.
+        client = getattr(executor, "_client", executor)
+        shared = getattr(client, "_shared", None)
+        if shared is None or shared.replicas is None:
+            return PrimaryReader(client)
+        return (yield from shared.replicas.executor_for(client, until))
+
+    def __str__(self) -> str:
+        return f"{self._route}, reads"
+
+
+class Readable(BaseTarget, Generic[TargetT]):
+    """A target whose reads may go to replicas."""
+
+    @abstractmethod
+    def _target_on(self, route: steps.Route) -> TargetT:
+        """Make a target for the same database with another route."""
+
+    @property
+    def read(self) -> TargetT:
+        """The same database for reads alone, which its replicas serve.
+
+        A statement that is not known to be a read is refused before it is sent
+        (ReadOnlyTargetError). A read whose replica is lost is sent to another one,
+        once. While no replica is in the rotation, the primary is read; see
+        ``ReplicaOptions``. Inside a transaction that the caller has open on the
+        database, a read is part of it. ``read.transaction()`` is READ ONLY.
+
+        Example:
+            >>> db.shard(2).read.query("SELECT symbol FROM trades")
+            [{'symbol': 'ABC'}]
+        """
+        return self._target_on(ReadRoute(self._route))
+
+
+class ReadAdmin:
+    """A service's replicas, and the blocks around reads."""
+
+    _shared: Any
+    _replicas: ReplicaManager
+
+    def replicas(self) -> List[ReplicaStatus]:
+        """Return the state of each replica, without I/O.
+
+        Example:
+            >>> [(each.shard_id, each.in_rotation) for each in db.replicas()]
+            [(1, True), (2, True)]
+        """
+        return self._replicas.status()
+
+    def read_only(self) -> ReadOnlyBlock:
+        """Refuse whatever is not known to be a read inside a block.
+
+        It holds for all databases of the service, and for tasks and threads that
+        inherit the context. A transaction that begins inside is READ ONLY.
+
+        Returns:
+            A context manager: ``with``, in asyncio, too.
+
+        Raises:
+            ReadOnlyTargetError: (from calls inside) It is not known to be a read.
+
+        Example:
+            >>> with db.read_only():
+            ...     db.shard(2).query("SELECT symbol FROM trades")
+            [{'symbol': 'ABC'}]
+        """
+        return ReadOnlyBlock(self._shared)
+
+    def causal(
+        self, token: Optional[str] = None, *, timeout: Optional[float] = None
+    ) -> causal.CausalBlock:
+        """Let the reads inside a block see the writes of a token, and those that are
+        made inside it.
+
+        A read that a replica serves waits until the replica has them, and goes to the
+        primary if that takes too long. The block's ``token`` is for whoever continues.
+
+        Args:
+            token: Of ``causal_token``, from any process; None or an empty text for
+                none.
+            timeout: Seconds that a read waits; None for the ``causal_timeout`` of
+                ``ReplicaOptions``.
+
+        Returns:
+            A context manager: ``with``, in asyncio, too.
+
+        Raises:
+            ParameterError: It is no such token.
+
+        Example:
+            >>> with db.causal(request.cookies.get("dualdb_causal")) as causal:
+            ...     orders = db.shard(2).read.query("SELECT id FROM orders")
+            >>> response.set_cookie("dualdb_causal", causal.token)
+        """
+        return causal.CausalBlock(self._shared, token, timeout)
+
+    def causal_token(self) -> str:
+        """Return a text that stands for what was written, for ``causal`` in any
+        process.
+
+        Inside a block of ``causal`` it is that block's token. Otherwise it stands for
+        all writes of this service.
+
+        Returns:
+            At most 3,600 characters of a URL; empty if nothing was written.
+
+        Example:
+            >>> db.shard(2).execute("INSERT INTO trades (symbol) VALUES ('A')")
+            1
+            >>> token = db.causal_token()
+        """
+        block = causal.innermost(self._shared)
+        if block is not None:
+            return block.token
+        topology = self._shared.topology()
+        clients = () if topology is None else topology.all_clients
+        logs = [client.pool.writes for client in clients]
+        entries = [(log.key, log.entry) for log in logs]
+        return causal.token_of([(key, entry) for key, entry in entries if entry is not None])

@@ -1,0 +1,124 @@
+"""Reads that go to replicas: moving to another one, and the primary in place of one."""
+
+import time
+from typing import Any, Callable, List, Optional, Tuple, Union
+
+from .. import errors
+from ..protocol.statements import Call, Statement
+from .steps import CheckOut, Execute, Plan, Route
+
+#: Nothing has been sent, so that the call may go to any other server.
+NOT_SENT = (errors.ServiceNotOpen, errors.ShardUnavailable, errors.ConnectionFailed)
+
+
+class PrimaryReader:
+    """A primary's client that accepts only reads.
+
+    Args:
+        primary: The client.
+
+    Attributes:
+        primary: As given.
+    """
+
+    _read_only = True
+    #: The call, and not the shard, is limited to reads.
+    _reads_only = True
+
+    def __init__(self, primary: Any) -> None:
+        self.primary = primary
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.primary, name)
+
+
+def read_from_replica(
+    route: Route,
+    client: Any,
+    statement: Union[Statement, Call],
+    until: Optional[float] = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Plan[Any]:
+    """Run a known read on a replica, and on another one, or the primary, if that is
+    lost: once if it has been sent, and otherwise as often as the route has another.
+
+    Args:
+        route: Chooses the executor; it leaves out replicas that have failed.
+        client: The replica's client that it chose.
+        statement: The read.
+        until: The deadline, by ``clock``; None for no limit.
+        clock: Returns seconds.
+
+    Returns:
+        The result of the statement's exchange.
+    """
+    moved = False
+    while True:
+        replica = client.replica
+        began = clock()
+        try:
+            result = yield Execute(client, statement, until)
+        except NOT_SENT as error:
+            failure: errors.Error = error
+        except errors.ConnectionLost as error:
+            if moved or error.in_transaction or replica is None:
+                raise
+            moved = True
+            failure = error
+        except errors.DeadlineExceeded as error:
+            if replica is not None and error.sent:
+                replica.failure = errors.reason_of(error)
+            raise
+        else:
+            if replica is not None:
+                replica.record_latency(clock() - began)
+            return result
+        if replica is None:
+            raise failure
+        client = yield from next_executor(route, client, failure, until)
+
+
+def next_executor(
+    route: Route, client: Any, failure: errors.Error, until: Optional[float]
+) -> Plan[Any]:
+    """Take a replica out of the rotation; return the executor that the route chooses
+    then.
+
+    Args:
+        route: Chooses the executor.
+        client: The replica's client.
+        failure: Why.
+        until: The deadline, by time.monotonic(); None for no limit.
+
+    Raises:
+        Error: The failure, if the route has no other.
+    """
+    client.replica.failure = errors.reason_of(failure)
+    client._observers.post_pool("retry", client, error=failure, detail="replica")
+    following = yield from route(until)
+    if following is client:
+        raise failure
+    return following
+
+
+def check_out_following(
+    route: Route,
+    executor: Any,
+    until: Optional[float],
+    into: Optional[List[Tuple[Any, Any]]] = None,
+) -> Plan[Tuple[Any, Any]]:
+    """Check out a connection of an executor's database; of a replica that cannot be
+    reached, of the next that the route chooses.
+
+    Returns:
+        The client and the connection; see ``execute.check_out``.
+    """
+    while True:
+        client = getattr(executor, "primary", executor)
+        try:
+            return client, (yield CheckOut(client, until, [] if into is None else into))
+        except NOT_SENT as error:
+            if getattr(client, "replica", None) is None:
+                raise
+            failure = error
+        executor = yield from next_executor(route, client, failure, until)
