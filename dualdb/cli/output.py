@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..operations.reports import time_text
+
 #: How states are coloured.
 STYLES = {
     "active": "green",
@@ -37,15 +39,15 @@ def console() -> Console:
 
 
 def plain(value: object) -> Any:
-    """A value that JSON has no word for: times in ISO 8601, decimals as text, bytes as
-    ``0x`` and hex digits.
+    """A value that JSON has no word for: times in ISO 8601 (a TIME as MySQL has it),
+    decimals as text, bytes as ``0x`` and hex digits.
     """
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, (bytes, bytearray)):
         return f"0x{bytes(value).hex()}"
     if isinstance(value, datetime.timedelta):
-        return str(value)
+        return time_text(value)
     if isinstance(value, (decimal.Decimal, BaseException)):
         return str(value)
     if isinstance(value, (set, frozenset)):

@@ -31,7 +31,8 @@ from .output import counted, note, state, write_json, write_table
 from .root import root
 from .status import as_dict
 
-_STATUSES = ("active", "readonly", "maintenance", "inactive")
+#: The words of the column ``status``.
+STATUSES = ("active", "readonly", "maintenance", "inactive")
 
 
 @root.group(cls=Group)
@@ -97,7 +98,7 @@ def _password(reference: Optional[str], from_stdin: bool) -> str:
     "each process.",
 )
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
-@click.option("--status", type=click.Choice(_STATUSES), default="active", show_default=True)
+@click.option("--status", type=click.Choice(STATUSES), default="active", show_default=True)
 @click.option("--name", help="For a column shard_name.")
 @click.option("--max-connections", type=click.IntRange(1), help="For a column of this name.")
 @click.option(
@@ -134,14 +135,42 @@ def add(
     if dry_run:
         if shard_id in db.status().shards:
             raise errors.ParameterError(f"shard {shard_id} is in the shard table already")
-        text = f"{text}; it answers: {_version_of(db.global_config, row)}"
-    elif privileges or any_privileges:
-        row["privileges"] = () if any_privileges else privileges
-    if not any_schema:
-        _compare_schema(db, shard_id, _config_of(db.global_config, row), row["status"])
-    if not dry_run:
-        db.add_shard(shard_id, **row)
+        version = check_row(db, shard_id, row, any_schema=any_schema)
+        text = f"{text}; it answers: {version}"
+    else:
+        if not any_schema:
+            _compare_schema(db, shard_id, config_of(db.global_config, row), row["status"])
+        if privileges and not any_privileges:
+            row["privileges"] = privileges
+        add_row(db, shard_id, row, any_privileges=any_privileges)
     report(current, [text], dry_run=dry_run, shard_id=shard_id)
+
+
+def check_row(
+    db: DatabaseService, shard_id: int, row: Mapping[str, Any], *, any_schema: bool
+) -> str:
+    """Connect to a new shard, and compare its schema with the first one's.
+
+    Returns:
+        The version of its server.
+    """
+    config = config_of(db.global_config, row)
+    client = MySQLClient(config)
+    try:
+        version = str(client.query_value("SELECT VERSION()"))
+    finally:
+        client.close_pool()
+    if not any_schema:
+        _compare_schema(db, shard_id, config, row["status"])
+    return version
+
+
+def add_row(
+    db: DatabaseService, shard_id: int, row: Mapping[str, Any], *, any_privileges: bool
+) -> None:
+    """Add a shard, whose account needs what an application's does."""
+    options = {"privileges": ()} if any_privileges else {}
+    db.add_shard(shard_id, **{**row, **options})
 
 
 def _compare_schema(
@@ -169,17 +198,10 @@ def _compare_schema(
         )
 
 
-def _config_of(base: DatabaseConfig, row: Mapping[str, Any]) -> DatabaseConfig:
+def config_of(base: DatabaseConfig, row: Mapping[str, Any]) -> DatabaseConfig:
+    """How a shard is reached whose row has these fields."""
     fields = {key: row[key] for key in ("host", "port", "database", "user", "password")}
     return base.model_copy(update={**fields, "unix_socket": None})
-
-
-def _version_of(base: DatabaseConfig, row: Mapping[str, Any]) -> str:
-    client = MySQLClient(_config_of(base, row))
-    try:
-        return str(client.query_value("SELECT VERSION()"))
-    finally:
-        client.close_pool()
 
 
 @command(
@@ -188,7 +210,7 @@ def _version_of(base: DatabaseConfig, row: Mapping[str, Any]) -> str:
     "set-status",
 )
 @click.argument("shard_id", type=int)
-@click.argument("status_", metavar="STATUS", type=click.Choice(_STATUSES))
+@click.argument("status_", metavar="STATUS", type=click.Choice(STATUSES))
 @dry_run_option
 @pass_state
 def set_status(current: State, shard_id: int, status_: str, dry_run: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Callable, List, Optional, Tuple
 
 import click
 
-from ..operations import TenantExport, TenantPurge, TenantTable
+from ..operations import TenantExport, TenantImport, TenantPurge, TenantTable
 from . import settings
 from .base import (
     OK,
@@ -20,14 +20,14 @@ from .base import (
     yes_option,
 )
 from .keys import key_of, key_type_option
-from .operations import account_options, operations, pairs, replace_file
-from .output import note, write_json, write_table
+from .operations import account_options, operations, pairs, read_json, replace_file
+from .output import counted, note, write_json, write_table
 from .root import root
 
 
 @root.group(cls=Group)
 def tenant() -> None:
-    """Export or delete all rows of a tenant.
+    """Export, import or delete all rows of a tenant.
 
     The tables are those of [[tenant.tables]] in the TOML file, or of --table.
     """
@@ -115,7 +115,37 @@ def export(
         click.echo(text, nl=False)
     else:
         replace_file(output, text)
-        note(f"{report.rows} rows of {len(report.tables)} tables are in {output}")
+        tables_text = counted(len(report.tables), "table")
+        note(f"{counted(report.rows, 'row')} of {tables_text} in {output}")
+
+
+@command(tenant, "dualdb tenant import 7.json --dry-run\ndualdb tenant import 7.json", "import")
+@click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False))
+@click.option("--shard", "shard_id", type=int, help="Another shard than the key's own.")
+@account_options
+@dry_run_option
+@pass_state
+def import_rows(
+    current: State,
+    path: str,
+    shard_id: Optional[int],
+    account: Optional[str],
+    account_password: Optional[str],
+    dry_run: bool,
+) -> None:
+    """Write the rows of a tenant that `tenant export` wrote as JSON.
+
+    Rows that are there already and are the same are left; one that differs is refused.
+    """
+    ops = operations(current, account, account_password)
+    report: TenantImport = ops.tenant_import(read_json(path), shard_id=shard_id, dry_run=dry_run)
+    if current.json:
+        write_json(report.to_dict())
+        return
+    write_table(
+        ("table", "database", "rows", "would insert" if dry_run else "inserted"),
+        [[each.table, each.on, each.rows, each.inserted] for each in report.tables],
+    )
 
 
 @command(tenant, "dualdb tenant purge 7 --table trades:user_id --dry-run")

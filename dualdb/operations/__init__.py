@@ -46,6 +46,7 @@ from .reports import (
     TablePurge,
     TableRows,
     TenantExport,
+    TenantImport,
     TenantPurge,
     TenantTable,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "TablePurge",
     "TableRows",
     "TenantExport",
+    "TenantImport",
     "TenantPurge",
     "TenantTable",
 ]

@@ -18,6 +18,7 @@ from . import (
     rows,
     schema_diff,
     tenant,
+    tenant_import,
 )
 from .kinds import Group, KindT, operation
 from .migrations import Directory, Doubtful
@@ -40,6 +41,7 @@ from .reports import (
     SchemaDiff,
     SqlReport,
     TenantExport,
+    TenantImport,
     TenantPurge,
     TenantTable,
 )
@@ -337,6 +339,32 @@ class Operations(Group[KindT], Generic[KindT]):
             ParameterError: A table is missing, or is described in two ways.
         """
         return tenant.export(self._databases, key, tuple(tables), chunk_rows)
+
+    @operation
+    def tenant_import(
+        self,
+        exported: tenant_import.Exported,
+        *,
+        shard_id: Optional[int] = None,
+        dry_run: bool = False,
+    ) -> steps.Plan[TenantImport]:
+        """Write all rows of a tenant that ``tenant_export`` has read, as on another
+        cluster.
+
+        Each database is written in one transaction, the shard first. Rows that are
+        there already and are the same are left, so that an import that was interrupted
+        is begun again; one that differs is refused.
+
+        Args:
+            exported: A TenantExport, or its ``to_dict()`` as JSON has it.
+            shard_id: The shard to write to, in place of the key's own.
+            dry_run: Only count what would be written.
+
+        Raises:
+            ParameterError: It is no export, a table or a column is missing, the key has
+                no shard, or another row has the same primary key.
+        """
+        return tenant_import.run(self._databases, exported, shard_id, dry_run=dry_run)
 
     @operation
     def tenant_purge(

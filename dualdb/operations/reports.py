@@ -27,27 +27,40 @@ class Report:
 
     def to_dict(self) -> Dict[str, Any]:
         """The report as dicts, lists, texts and numbers, as JSON has them."""
-        plain: Dict[str, Any] = _plain(self)
-        return plain
+        found: Dict[str, Any] = plain(self)
+        return found
 
 
-def _plain(value: object) -> Any:
+def plain(value: object) -> Any:
+    """A value as JSON has it: bytes as hexadecimal digits, numbers that JSON has not as
+    texts, dates and times as ISO 8601 has them, or as MySQL has a TIME.
+    """
     if isinstance(value, Report):
         fields = [each.name for each in dataclasses.fields(value) if each.repr]
-        return {name: _plain(getattr(value, name)) for name in fields}
+        return {name: plain(getattr(value, name)) for name in fields}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, (decimal.Decimal, datetime.timedelta)):
+    if isinstance(value, decimal.Decimal):
         return str(value)
+    if isinstance(value, datetime.timedelta):
+        return time_text(value)
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     return value
+
+
+def time_text(value: datetime.timedelta) -> str:
+    """A TIME as MySQL writes it, which has hours beyond 24 and a sign."""
+    sign = "-" if value < datetime.timedelta() else ""
+    seconds, micros = divmod(abs(value) // datetime.timedelta(microseconds=1), 1_000_000)
+    text = f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    return f"{text}.{micros:06}" if micros else text
 
 
 # SQL everywhere.
@@ -689,6 +702,45 @@ class TenantExport(Report):
         return "".join(
             [insert_script(each.table, each.rows) for each in self.tables if each.on == on]
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class TableImport(Report):
+    """What was, or would be, written into one table.
+
+    Attributes:
+        table: The table.
+        on: ``"shard"`` or ``"global"``.
+        rows: The tenant's rows in the export.
+        inserted: Those that were not there.
+    """
+
+    table: str
+    on: str
+    rows: int
+    inserted: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TenantImport(Report):
+    """What was, or would be, written of an exported tenant.
+
+    Attributes:
+        key: The tenant's key.
+        shard_id: Its shard; None if the export has tables of the global database alone.
+        tables: In the order in which rows are inserted.
+        dry_run: Nothing was written.
+    """
+
+    key: Any
+    shard_id: Optional[int]
+    tables: Tuple[TableImport, ...]
+    dry_run: bool = False
+
+    @property
+    def inserted(self) -> int:
+        """How many rows were written, or would be."""
+        return sum(each.inserted for each in self.tables)
 
 
 @dataclasses.dataclass(frozen=True)

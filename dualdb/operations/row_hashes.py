@@ -16,7 +16,8 @@ from ..results import Row
 from ..sql.identifiers import quoted
 
 _TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"})
-_BYTES = frozenset(
+#: Types whose values are bytes.
+BYTES = frozenset(
     {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "geometry", "point",
      "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
      "geometrycollection", "geomcollection", "vector"}
@@ -43,7 +44,7 @@ class Column(NamedTuple):
 def encoded(column: Column) -> str:
     """An expression that gives a column's value as ASCII text, and ``n`` for NULL."""
     name = quoted(column.name)
-    if column.kind in _BYTES:
+    if column.kind in BYTES:
         text = f"HEX({name})"
     elif column.kind == "bit":
         text = f"HEX(CAST({name} + 0 AS CHAR))"

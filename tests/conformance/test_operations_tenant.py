@@ -1,5 +1,6 @@
 """A tenant's rows: read, written elsewhere, deleted."""
 
+import json
 from typing import Any, Iterator, List
 
 import pytest
@@ -85,6 +86,90 @@ def test_an_export_can_be_written_elsewhere_and_is_the_same(
     ):
         found = io(operations.check_rows(table, between=(1, 2), where=where))
         assert (found.ok, found.rows > 0) == (True, True)
+
+
+def as_json(exported: Any) -> Any:
+    return json.loads(json.dumps(exported.to_dict()))
+
+
+@pytest.mark.parametrize("form", [as_json, lambda exported: exported], ids=["json", "report"])
+def test_what_was_exported_and_purged_is_imported(
+    shop: Any, io: Any, databases: Any, form: Any
+) -> None:
+    ops = shop.operations
+    databases.run(
+        2,
+        "CREATE TABLE kinds (buyer_id INT, id INT PRIMARY KEY, t TIME(3), f FLOAT, d DOUBLE, "
+        "b BIT(9), y YEAR, v VARBINARY(9), g JSON, e ENUM('a', 'b'), s TEXT, z DECIMAL(20, 5))",
+        "INSERT INTO kinds VALUES (3, 1, '-27:01:02.5', 0.25, 1e-9, 300, 2026, 0x00ff, "
+        "'{\"a\": [1]}', 'b', 'it''s %s \\\\ é', 123456789012345.12345), "
+        "(3, 2, '838:59:59', NULL, 1e300, 0, NULL, '', NULL, NULL, '', -1)",
+        "UPDATE kinds SET id = 0 WHERE id = 1",
+    )
+    try:
+        tables = [*TABLES, TenantTable("kinds", "buyer_id")]
+        exported = io(ops.tenant_export(3, tables))
+        io(ops.tenant_purge(3, tables))
+        planned = io(ops.tenant_import(form(exported), dry_run=True))
+        assert (planned.inserted, planned.dry_run) == (12, True)
+        assert counts(databases, 2) == [1, 2, 3, 3]
+        done = io(ops.tenant_import(form(exported)))
+        assert (done.key, done.shard_id, done.inserted) == (3, 2, 12)
+        assert io(ops.tenant_export(3, tables)) == exported
+        assert io(ops.tenant_import(form(exported))).inserted == 0, "nor what has no key"
+        assert io(ops.tenant_export(3, tables)) == exported
+    finally:
+        databases.run(2, "DROP TABLE kinds")
+
+
+def test_an_import_goes_on_and_never_overwrites(shop: Any, io: Any, databases: Any) -> None:
+    ops = shop.operations
+    exported = io(ops.tenant_export(3, TABLES))
+    databases.run("global", "DELETE FROM accounts WHERE id = 3")
+    done = io(ops.tenant_import(as_json(exported)))
+    assert {each.table: each.inserted for each in done.tables if each.inserted} == {"accounts": 1}
+    io(ops.tenant_purge(3, TABLES))
+    databases.run(2, "INSERT INTO buyer VALUES (3, 'another', NULL, NULL)")
+    with pytest.raises(ParameterError, match="another row id=3 in 'buyer'"):
+        io(ops.tenant_import(as_json(exported)))
+    assert counts(databases, 2) == [2, 2, 3, 3], "nothing of it was written"
+
+
+def test_an_import_to_another_shard(shop: Any, io: Any, databases: Any) -> None:
+    exported = io(shop.operations.tenant_export(3, TABLES))
+    done = io(shop.operations.tenant_import(exported, shard_id=1))
+    assert (done.shard_id, done.inserted) == (1, 9)
+    assert counts(databases, 1) == [3, 6, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "no export"),
+        ([], "no export"),
+        ({"key": 3, "tables": 1}, "no export"),
+        ({"key": 3, "tables": [{"table": "buyer", "on": "x", "rows": []}]}, "not 'x'"),
+        ({"key": 3, "tables": [{"table": "nothing", "on": "shard", "rows": []}]}, "no table"),
+        ({"key": 3, "tables": [{"table": "buyer", "on": "shard", "rows": [{"x": 1}]}]}, "column"),
+        (
+            {"key": 3, "tables": [{"table": "buyer", "on": "shard", "rows": [{"id": 1}, {}]}]},
+            "the same columns",
+        ),
+        ({"key": 3, "tables": [{"table": "buyer", "on": "shard", "rows": [1]}]}, "no export"),
+        (
+            {
+                "key": 3,
+                "tables": [
+                    {"table": "buyer", "on": "shard", "rows": [{"id": 9, "photo": "zz"}]},
+                ],
+            },
+            "hexadecimal",
+        ),
+    ],
+)
+def test_a_wrong_export_is_refused(shop: Any, io: Any, document: Any, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        io(shop.operations.tenant_import(document))
 
 
 def test_all_rows_are_deleted_and_no_others(shop: Any, io: Any, databases: Any) -> None:
