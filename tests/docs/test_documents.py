@@ -23,11 +23,13 @@ from dualdb.sandbox import Sandbox
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROOT_PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [*[ROOT / name for name in ROOT_PAGES], *PAGES]
 #: What a fence may hold. Only ``python`` is run, so Python must be marked as such.
 LANGUAGES = {"python", "sh", "sql", "text", "ini", "toml"}
 FENCE = re.compile(r"^( *)```(.*)\n(?s:(.*?))^\1```$", re.M)
+#: Pages whose examples are one program, from top to bottom.
+CONTINUED = {"tutorial.md"}
 README_WORDS = 900
 COLUMNS = 88
 
@@ -71,14 +73,36 @@ def fences(document: pathlib.Path) -> "Iterator[re.Match[str]]":
     return FENCE.finditer(document.read_text(encoding="utf-8"))
 
 
+def name_of(document: pathlib.Path) -> str:
+    """Its path below the folder of pages, or of the project."""
+    below = ROOT / "docs" if document in PAGES else ROOT
+    return document.relative_to(below).as_posix()
+
+
+def examples_of(document: pathlib.Path) -> Iterator[Example]:
+    text = document.read_text(encoding="utf-8")
+    for found in fences(document):
+        if found[2] == "python":
+            source = inspect.cleandoc(found[3]) if found[1] else found[3]
+            yield Example(source, text.count("\n", 0, found.start()) + 2)
+
+
+def joined(parts: List[Example]) -> Example:
+    """One program of all parts, each on its own lines of the document."""
+    lines: List[str] = []
+    for part in parts:
+        lines += [""] * (part.line - 1 - len(lines))
+        lines += part.source.splitlines()
+    return Example("\n".join(lines), 1)
+
+
 def examples() -> Iterator[Any]:
     for document in DOCUMENTS:
-        text = document.read_text(encoding="utf-8")
-        for found in fences(document):
-            if found[2] == "python":
-                line = text.count("\n", 0, found.start()) + 2
-                source = inspect.cleandoc(found[3]) if found[1] else found[3]
-                yield pytest.param(Example(source, line), id=f"{document.name}:{line}")
+        found = list(examples_of(document))
+        if name_of(document) in CONTINUED:
+            found = [joined(found)]
+        for each in found:
+            yield pytest.param(each, id=f"{name_of(document)}:{each.line}")
 
 
 # What every example finds, so that the text need not say it: see docs/quickstart.md.
@@ -143,7 +167,7 @@ def test_an_example_runs_and_prints_what_it_says(example: Example, names: Dict[s
     assert run(example, names) == example.expected
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_python_is_written_in_fences_that_are_run(document: pathlib.Path) -> None:
     assert {found[2] for found in fences(document)} <= LANGUAGES
     # A fence that is not closed, or that FENCE does not match, is not run either.
@@ -160,7 +184,7 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < README_WORDS
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_lines_are_wrapped(document: pathlib.Path) -> None:
     """Those of tables, and what a command prints, are as long as they are;
     ``scripts/bench`` writes its own page.
@@ -232,8 +256,8 @@ def test_every_error_is_on_its_page() -> None:
 
 def test_every_page_is_in_the_navigation_of_the_site() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    listed = set(re.findall(r"[\w-]+\.md", text[text.index("\nnav:") :]))
-    assert listed == {page.name for page in PAGES}
+    listed = set(re.findall(r"[\w/-]+\.md", text[text.index("\nnav:") :]))
+    assert listed == {name_of(page) for page in PAGES}
 
 
 def test_links_between_documents_lead_somewhere() -> None:

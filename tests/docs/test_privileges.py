@@ -22,6 +22,9 @@ pytestmark = pytest.mark.slow
 
 TABLE = "app_shard_1.trades"
 MARKERS = "app_shard_1.dualdb_commit"
+RESULTS = "app_shard_1.dualdb_idempotency"
+EVENTS = "app_shard_1.dualdb_outbox"
+EVENT_KEYS = "app_shard_1.dualdb_outbox_key"
 SHARD_TABLE = "app_global.table_shard_config"
 Account = Callable[..., DatabaseConfig]
 
@@ -35,6 +38,8 @@ def sandbox() -> Iterator[Sandbox]:
             "INSERT INTO trades (quantity) VALUES (1)",
             "CREATE PROCEDURE next_number(IN a INT, OUT b INT) SET b = a + 1",
         )
+        with DatabaseService(made.config) as db:
+            db.outbox.create_tables()
         yield made
 
 
@@ -98,6 +103,23 @@ def commit_marker(client: MySQLClient) -> None:
     client.execute("DELETE FROM dualdb_commit WHERE at < NOW() - INTERVAL 7 DAY LIMIT 1000")
 
 
+def idempotency_key(client: MySQLClient) -> None:
+    for _ in range(2):
+        assert client.run(lambda tx: tx.query_value("SELECT 7"), idempotency_key="least") == 7
+    client.execute(f"DELETE FROM {RESULTS} WHERE expires_at < UTC_TIMESTAMP() LIMIT 1000")
+
+
+def outbox_event(client: MySQLClient) -> None:
+    with client.transaction() as tx:
+        tx.outbox("least", {"id": 1})
+
+
+def outbox_event_with_key(client: MySQLClient) -> None:
+    for _ in range(2):
+        with client.transaction() as tx:
+            tx.outbox("least", {"id": 1}, key=7)
+
+
 ON_A_SHARD = [
     (stream, [f"SELECT ON {TABLE}"]),
     (bulk, [f"INSERT ON {TABLE}"]),
@@ -106,6 +128,9 @@ ON_A_SHARD = [
     (advisory_lock, [f"SELECT ON {TABLE}"]),
     (procedure, ["EXECUTE ON PROCEDURE app_shard_1.next_number"]),
     (commit_marker, [f"INSERT ON {TABLE}", f"CREATE, SELECT, INSERT, DELETE ON {MARKERS}"]),
+    (idempotency_key, [f"CREATE, SELECT, INSERT, UPDATE, DELETE ON {RESULTS}"]),
+    (outbox_event, [f"INSERT ON {EVENTS}"]),
+    (outbox_event_with_key, [f"INSERT ON {EVENTS}", f"SELECT, INSERT, UPDATE ON {EVENT_KEYS}"]),
 ]
 
 
@@ -144,6 +169,21 @@ def test_what_the_service_needs_on_its_table(sandbox: Sandbox, account: Account)
         assert db.get_active_shard_ids() == [1]
 
 
+def xa_transaction(db: DatabaseService) -> None:
+    with db.shards([1]).transaction(mode="xa", global_=True) as tx:
+        tx[1].execute("INSERT INTO trades (quantity) VALUES (5)")
+        tx.global_.execute(f"INSERT INTO {MAPPING} (account_db_key, shard_id) VALUES (8, 1)")
+    assert db.coordination.recover().ok
+
+
+def consuming(db: DatabaseService) -> None:
+    with db.shard(1).transaction() as tx:
+        tx.outbox("least", {"id": 1}, key=7)
+    topics: List[str] = []
+    db.outbox.consume(lambda event: topics.append(event.topic), until_idle=True)
+    assert "least" in topics
+
+
 def assigning(db: DatabaseService) -> None:
     assert db.directory.assign(7) == 1
     db.directory.set(7, 1)
@@ -178,12 +218,24 @@ def ids(db: DatabaseService) -> None:
 MAPPING = "app_global.table_user_shard_mapping"
 ALIASES = "app_global.dualdb_key_alias"
 BUCKETS = "app_global.dualdb_bucket"
+XA_GRANTS = [
+    f"CREATE, SELECT, INSERT, UPDATE, DELETE ON app_global.dualdb_xa{suffix}"
+    for suffix in ("", "_lease")
+]
+OUTBOX_GRANTS = [
+    "SELECT, UPDATE, DELETE ON app_global.dualdb_outbox",
+    "SELECT, DELETE ON app_global.dualdb_outbox_key",
+    "SELECT, INSERT, UPDATE, DELETE ON app_global.dualdb_outbox_lease",
+    "SELECT, INSERT, UPDATE, DELETE ON app_global.dualdb_outbox_retry",
+]
 IN_THE_GLOBAL_DATABASE = [
     (assigning, [f"SELECT, INSERT, UPDATE ON {MAPPING}"]),
     (forgetting, [f"SELECT, DELETE ON {MAPPING}"]),
     (aliases, [f"SELECT ON {MAPPING}", f"SELECT, INSERT, UPDATE, DELETE ON {ALIASES}"]),
     (made_tables, [f"CREATE ON {MAPPING}", f"CREATE ON {ALIASES}"]),
     (buckets, [f"CREATE, SELECT, INSERT, UPDATE ON {BUCKETS}", f"CREATE ON {ALIASES}"]),
+    (xa_transaction, [f"INSERT ON {MAPPING}", *XA_GRANTS]),
+    (consuming, OUTBOX_GRANTS),
     (ids, ["CREATE, SELECT, INSERT, UPDATE ON app_global.dualdb_worker"]),
 ]
 
