@@ -4,7 +4,18 @@ import inspect
 import logging
 import sys
 import time
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from .. import deadlines, error_codes, errors
 from ..execution import execute, retry, steps, verbs
@@ -388,17 +399,26 @@ class KeyDirectory:
         number = self._known_shard(shard_id)
         yield from self._move(self.cached_as(key), number)
 
-    def switch(self, key: object, source: int, target: int) -> steps.Plan[Optional[int]]:
+    def switch(
+        self, key: object, source: int, target: int, only_if: Tuple[str, Tuple[Any, ...]]
+    ) -> steps.Plan[Optional[int]]:
         """Give a key that is on ``source`` the shard ``target``. Gives its shard then,
         which is another one if somebody else has moved it.
+
+        Args:
+            key: The key.
+            source: The shard it is on.
+            target: The shard it is to be on.
+            only_if: A condition that the same statement checks, and its parameters.
         """
         name = self.cached_as(key)
         column = yield from self._learn_column()
         table = tables.mapping_table(self.source)
-        params = (target, column.stored(name), source)
+        condition, more = only_if
+        params = (target, column.stored(name), source, *more)
         for attempt in range(PLACE_ATTEMPTS):
             try:
-                yield from self._write(table.switch, params)
+                yield from self._write(f"{table.switch} AND {condition}", params)
                 return (yield from self._ask_table([name]))[name]
             except UNREACHABLE:
                 # it may have been applied: where the key is shows when it answers

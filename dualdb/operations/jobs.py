@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import secrets
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import deadlines, errors
 from ..execution import alongside, steps, verbs
@@ -203,6 +203,15 @@ def _take(table: _Table, name: str, options: Options) -> steps.Plan[Job]:
         if not options.wait:
             raise JobTaken(f"the job {name!r} is run by {job.owner}")
         yield steps.Sleep(min(_LOOK_AGAIN, max(0.01, job.lease_seconds_left or 0.0)))
+
+
+def is_held(name: str, epoch: int) -> Tuple[str, Tuple[Any, ...]]:
+    """A condition for a statement in the global database: nobody has taken the job over
+    since it had this epoch, and nobody does before the statement's end. With its
+    parameters.
+    """
+    condition = f"EXISTS (SELECT 1 FROM {TABLE} WHERE name = %s AND epoch = %s LOCK IN SHARE MODE)"
+    return condition, (name, epoch)
 
 
 def _step(function: Callable[[Job], Any], job: Job) -> steps.Plan[JobStep]:

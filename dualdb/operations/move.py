@@ -479,7 +479,10 @@ class _Move:
             f"SELECT epoch FROM {FENCE_KEYS} WHERE tenant = %s LOCK IN SHARE MODE", (self._tenant,)
         )
         if found != position["epoch"]:
-            raise MoveTakenOver(f"another process has taken over the move of the key {self._key!r}")
+            raise self._taken_over()
+
+    def _taken_over(self) -> MoveTakenOver:
+        return MoveTakenOver(f"another process has taken over the move of the key {self._key!r}")
 
     def _set_state(self, session: Session, position: Position, state: int) -> steps.Plan[None]:
         """Change the fence of one shard; waits for transactions that have read it."""
@@ -943,8 +946,13 @@ class _Move:
                 )
                 raise
             where = yield from self._databases.service._directory.switch(
-                self._key, self._source.shard_id, self._target.shard_id
+                self._key,
+                self._source.shard_id,
+                self._target.shard_id,
+                jobs.is_held(job_name(self._key), position["job_epoch"]),
             )
+            if where == self._source.shard_id:
+                raise self._taken_over()
         if where != self._target.shard_id:
             raise MoveError(f"the key {self._key!r} was moved to shard {where} by somebody else")
         yield from self._set_state(target, position, OPEN)
