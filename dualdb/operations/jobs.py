@@ -11,6 +11,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 from .. import deadlines, errors
 from ..execution import alongside, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..observability.logs import about
 from ..results import Row, RowCount
 from .leases import JobLease, lost
 from .places import Databases
@@ -242,7 +243,12 @@ def _renewing(
                 job.epoch,
             )
         except errors.Error as error:
-            log.warning("the lease of the job %r was not renewed: %s", job.name, error)
+            log.warning(
+                "the lease of the job %r was not renewed: %s",
+                job.name,
+                error,
+                extra=about("job_not_renewed"),
+            )
             return not lease.lost
         if held:
             lease.renewed()

@@ -2,6 +2,7 @@
 others.
 """
 
+import json
 from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
@@ -16,6 +17,8 @@ from dualdb import (
     MySQLClient,
     Out,
 )
+from dualdb.integrations.status_page import wsgi_app
+from dualdb.operations import jobs
 from dualdb.sandbox import Sandbox
 
 pytestmark = pytest.mark.slow
@@ -149,6 +152,7 @@ def test_what_the_service_needs_on_its_table(sandbox: Sandbox, account: Account)
     with DatabaseService(account("global", f"SELECT ON {SHARD_TABLE}")) as db:
         assert db.get_active_shard_ids() == [1]
         assert db.health_check()["healthy"]
+        assert db.health(deep=True).state == "ok"
     with DatabaseService(account("global", f"SELECT, INSERT ON {SHARD_TABLE}")) as db:
         row = sandbox.config_of(1)
         password = row.reveal_password()
@@ -215,6 +219,13 @@ def ids(db: DatabaseService) -> None:
     assert db.ids.shard_of(db.ids.next(1)) == 1
 
 
+def page(db: DatabaseService) -> None:
+    """The status page shows the jobs."""
+    environ: Any = {"REQUEST_METHOD": "GET", "PATH_INFO": "/status.json"}
+    (body,) = wsgi_app(db)(environ, lambda *response: print)
+    assert json.loads(body)["jobs_failure"] is None
+
+
 MAPPING = "app_global.table_user_shard_mapping"
 ALIASES = "app_global.dualdb_key_alias"
 BUCKETS = "app_global.dualdb_bucket"
@@ -236,6 +247,7 @@ IN_THE_GLOBAL_DATABASE = [
     (buckets, [f"CREATE, SELECT, INSERT, UPDATE ON {BUCKETS}", f"CREATE ON {ALIASES}"]),
     (xa_transaction, [f"INSERT ON {MAPPING}", *XA_GRANTS]),
     (consuming, OUTBOX_GRANTS),
+    (page, ["SELECT ON app_global.dualdb_job"]),
     (ids, ["CREATE, SELECT, INSERT, UPDATE ON app_global.dualdb_worker"]),
 ]
 
@@ -249,6 +261,7 @@ def test_what_a_feature_needs_in_the_global_database(
 ) -> None:
     with DatabaseService(sandbox.config, directory=LookupTable()) as db:
         db.directory.create_tables()
+    sandbox.run("global", jobs.DDL)
     config = account("global", f"SELECT ON {SHARD_TABLE}", *grants)
     directory = HashBuckets(64) if feature is buckets else LookupTable()
     with DatabaseService(config, directory=directory) as db:

@@ -62,8 +62,8 @@ def event_names() -> Set[str]:
     found = set()
     for _, tree in modules():
         for call in calls(tree):
-            (extra,) = [each.value for each in call.keywords if each.arg == "extra"]
-            found |= set(re.findall(r"(?:about\(|'event': )'([a-z_]+)'", ast.unparse(extra)))
+            for each in [each.value for each in call.keywords if each.arg == "extra"]:
+                found |= set(re.findall(r"(?:about\(|'event': )'([a-z_]+)'", ast.unparse(each)))
     return found
 
 
