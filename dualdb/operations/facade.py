@@ -15,6 +15,7 @@ from . import (
     move,
     processes,
     rebalance,
+    reference,
     rows,
     schema_diff,
     tenant,
@@ -37,6 +38,8 @@ from .reports import (
     ProcessReport,
     RebalancePlan,
     RebalanceReport,
+    ReferenceReport,
+    ReferenceResult,
     RowsReport,
     SchemaDiff,
     SqlReport,
@@ -321,6 +324,43 @@ class Operations(Group[KindT], Generic[KindT]):
         shard table are counted as well.
         """
         return keys.counts(self._databases.service)
+
+    @operation
+    def reference_sync(
+        self,
+        tables: Iterable[str],
+        *,
+        shards: Shards = "all",
+        chunk_rows: int = 1000,
+        delete: bool = True,
+        dry_run: bool = False,
+        progress: Optional[Callable[[ReferenceResult], object]] = None,
+    ) -> steps.Plan[ReferenceReport]:
+        """Copy reference tables of the global database to shards: what differs is
+        written, and what is the same is not.
+
+        Rows are compared by their hashes, as ``check_rows`` does. On each shard up to
+        10,000 rows are written in one transaction and compared again before it is
+        committed. What fails on one shard is in the report, and the others go on.
+
+        Args:
+            tables: Their names. Each has a primary key, and is on all of the shards.
+            shards: The shards.
+            chunk_rows: Rows that are compared at a time.
+            delete: Delete rows that the global database has not.
+            dry_run: Only count what would be written.
+            progress: Called with each table's result on a shard, when it is there.
+
+        Raises:
+            ParameterError: No table or shard is named, or the global database has not
+                such a table.
+        """
+        if isinstance(tables, str):
+            tables = (tables,)
+        return reference.run(
+            self._databases,
+            reference.Options(tuple(tables), shards, chunk_rows, delete, dry_run, progress),
+        )
 
     @operation
     def tenant_export(

@@ -705,6 +705,57 @@ class TenantExport(Report):
 
 
 @dataclasses.dataclass(frozen=True)
+class ReferenceResult(Report):
+    """A reference table on one shard.
+
+    Attributes:
+        table: The table.
+        database: The shard id as text.
+        rows: Those that were compared.
+        inserted: The rows that were missing.
+        updated: The rows that were different.
+        deleted: The rows that the global database has not.
+        error: Why it could not be done.
+    """
+
+    table: str
+    database: str
+    rows: int = 0
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    error: Optional[str] = None
+
+    @property
+    def changed(self) -> int:
+        """How many rows were written, or would be."""
+        return self.inserted + self.updated + self.deleted
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceReport(Report):
+    """What was, or would be, written to make reference tables the same everywhere.
+
+    Attributes:
+        results: Each table on each shard.
+        dry_run: Nothing was written.
+    """
+
+    results: Tuple[ReferenceResult, ...]
+    dry_run: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Nothing failed."""
+        return all(each.error is None for each in self.results)
+
+    @property
+    def changed(self) -> int:
+        """How many rows were written, or would be."""
+        return sum(each.changed for each in self.results)
+
+
+@dataclasses.dataclass(frozen=True)
 class TableImport(Report):
     """What was, or would be, written into one table.
 

@@ -63,6 +63,18 @@ def run(databases: Databases, options: Options) -> steps.Plan[RowsReport]:
     return (yield from databases.session(left, on_left))
 
 
+def compare(
+    left: Session, right: Session, one: Layout, other: Layout, options: Options
+) -> steps.Plan[RowsReport]:
+    """Compare a table on two sessions.
+
+    Raises:
+        ParameterError: The table has another primary key, or other columns, on one.
+    """
+    _check_same(options.table, one, other)
+    return (yield from _Comparison(left, right, one, other, options).run())
+
+
 def layout(session: Session, options: Options) -> steps.Plan[Layout]:
     """Read how the table looks in one database."""
     rows = yield from session.query(

@@ -36,7 +36,7 @@ def test_every_command_has_help_with_an_example(path: Any) -> None:
 CHANGING = {
     "init", "kill", "sql", "shards add", "shards import", "shards resize", "shards set-status",
     "shards drain", "shards remove", "keys assign", "keys set", "keys forget", "keys set-bucket",
-    "migrate up", "migrate down", "tenant import", "tenant purge",
+    "migrate up", "migrate down", "tenant import", "tenant purge", "reference sync",
     "jobs pause", "jobs resume", "jobs cancel", "jobs throttle", "jobs delete",
     "xa recover", "xa resolve", "outbox requeue", "move prepare", "move start", "rebalance apply",
 }  # fmt: skip
