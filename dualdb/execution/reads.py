@@ -54,7 +54,7 @@ def read_from_replica(
     """
     moved = False
     while True:
-        replica = client.replica
+        replica = client._replica
         began = clock()
         try:
             result = yield Execute(client, statement, until)
@@ -93,7 +93,7 @@ def next_executor(
     Raises:
         Error: The failure, if the route has no other.
     """
-    client.replica.failure = errors.reason_of(failure)
+    client._replica.failure = errors.reason_of(failure)
     client._observers.post_pool("retry", client, error=failure, detail="replica")
     following = yield from route(until)
     if following is client:
@@ -118,7 +118,7 @@ def check_out_following(
         try:
             return client, (yield CheckOut(client, until, [] if into is None else into))
         except NOT_SENT as error:
-            if getattr(client, "replica", None) is None:
+            if getattr(client, "_replica", None) is None:
                 raise
             failure = error
         executor = yield from next_executor(route, client, failure, until)

@@ -247,7 +247,7 @@ class ReplicaManager:
         address = Address(row.config.host, row.config.port)
         client = self._new_client(row.config, f"{name} replica {address}", row.shard_id)
         client._shard_read_only = True
-        client.replica = replica = Replica(client, row.weight)
+        client._replica = replica = Replica(client, row.weight)
         # A new one is not used before its lag is known.
         replica.lagging = self.options.max_lag is not None
         return replica
@@ -429,7 +429,7 @@ class ReplicaManager:
         now = self._clock()
         if until is not None:
             limit = max(0.0, min(limit, until - now))
-        wait = causal.wait_statement(replica.client.last_profile, needed, limit)
+        wait = causal.wait_statement(replica.client._last_profile, needed, limit)
         if wait is None:
             return True
         sql, params = wait
