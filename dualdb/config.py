@@ -102,6 +102,9 @@ class DatabaseConfig(BaseModel):
         engine: The kind of server; "auto" finds it out when a connection is opened.
         buffer_timeout: How long a call waits while none of several hosts is the
             primary, because another one is being elected.
+        max_in_flight: The most calls of one database that are in progress in this
+            process, those included that wait for a connection; another one is refused
+            at once (Overloaded). None for no limit.
         buffer_size: The most calls that wait so; another one fails at once.
         replicas: Its replicas, as ``"r1:3306,r2"``, which ``read`` uses. Those of the
             shards are in a table; see ``ReplicaOptions``.
@@ -217,6 +220,7 @@ class DatabaseConfig(BaseModel):
     engine: Engine = "auto"
     buffer_timeout: float = Field(default=30.0, ge=0)
     buffer_size: int = Field(default=200, ge=0)
+    max_in_flight: Optional[int] = Field(default=None, ge=1)
     replicas: Optional[str] = Field(
         default=None, min_length=1, max_length=4096, pattern=r"^[^\s/@\x00-\x1f\x7f]+$"
     )

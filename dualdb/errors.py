@@ -444,6 +444,17 @@ class PoolTimeout(OperationalError):
     retryable = True
 
 
+class Overloaded(PoolTimeout):
+    """As many calls of the database are in progress as ``max_in_flight`` allows; the
+    call was refused at once.
+
+    Nothing was sent.
+    """
+
+    #: Seconds after which another attempt is worthwhile.
+    retry_after: Optional[float] = None
+
+
 class LockNotAvailable(OperationalError):
     """Another session held the advisory lock until the wait timed out."""
 

@@ -107,7 +107,7 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         )
 
     #: What is known of it as a replica; None for a primary.
-    replica: Optional[Replica] = None
+    _replica: Optional[Replica] = None
 
     #: The implementation's pool.
     _pool_class: Callable[..., Any]
@@ -152,10 +152,10 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
     @property
     def _reads_only(self) -> bool:
         """The caller's calls, and not the shard, are limited to reads."""
-        return self.replica is not None or read_blocks.is_limited_to_reads(self._shared)
+        return self._replica is not None or read_blocks.is_limited_to_reads(self._shared)
 
     @property
-    def last_profile(self) -> EngineProfile:
+    def _last_profile(self) -> EngineProfile:
         """What its server could do at the last connect; of several, the first."""
         node = self.pool.endpoints.all[0].node
         return UNKNOWN if node is None else cast(EngineProfile, node.profile)

@@ -1,4 +1,4 @@
-"""Reads from replicas, blocks without writes, and read-your-writes."""
+"""Reads from replicas, blocks without writes, read-your-writes, and priorities."""
 
 from abc import abstractmethod
 from typing import Any, Generic, List, Optional
@@ -6,6 +6,7 @@ from typing import Any, Generic, List, Optional
 from ..endpoints import causal
 from ..execution import steps
 from ..execution.reads import PrimaryReader
+from ..pooling.admission import Priority, PriorityBlock
 from ..topology.replicas import ReplicaManager, ReplicaStatus
 from .read_blocks import ReadOnlyBlock
 from .target import BaseTarget
@@ -120,6 +121,28 @@ class ReadAdmin:
             >>> response.set_cookie("dualdb_causal", causal.token)
         """
         return causal.CausalBlock(self._shared, token, timeout)
+
+    def priority(self, priority: Priority) -> PriorityBlock:
+        """Give the calls inside a block a priority, which matters where a database has
+        ``max_in_flight``.
+
+        Args:
+            priority: "normal", or "batch": refused while half of ``max_in_flight`` is
+                in use.
+
+        Returns:
+            A context manager: ``with``, in asyncio, too.
+
+        Raises:
+            ParameterError: There is no such priority.
+            Overloaded: (from calls inside) The call was refused.
+
+        Example:
+            >>> with db.priority("batch"):
+            ...     db.shard(2).execute("UPDATE trades SET quantity = 0")
+            1
+        """
+        return PriorityBlock(priority)
 
     def causal_token(self) -> str:
         """Return a text that stands for what was written, for ``causal`` in any

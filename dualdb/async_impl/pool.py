@@ -205,6 +205,8 @@ class Pool(BasePool):
             raise self._closed_error()
         if self._loop is not asyncio.get_running_loop():
             self._adopt(asyncio.get_running_loop())
+        if self.admission is not None:
+            self.admission.check(self.load, self.name, self.shard_id)
         self.retry_budget.earn()
         lease = object()
         connection: Optional[Connection] = None

@@ -250,6 +250,29 @@ async def _run_within(step: steps.RunWithin) -> bool:
     return task.done()
 
 
+async def _hedge(step: steps.Hedge) -> Any:
+    tasks = [background_task(_attempt(step.first), "dualdb-hedge")]
+    try:
+        done, left = await asyncio.wait(tasks, timeout=step.after)
+        second = None if done else step.second()
+        if second is not None:
+            tasks.append(background_task(_attempt(second), "dualdb-hedge"))
+            left = set(tasks)
+        while True:
+            if not done:
+                done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            outcomes = [task.result() for task in done]
+            succeeded = [each for each in outcomes if not isinstance(each, Exception)]
+            if succeeded:
+                return succeeded[0]
+            if not left:
+                raise outcomes[0]
+            done = set()
+    finally:
+        for task in tasks:
+            task.cancel()  # nothing, if it has ended
+
+
 async def _attempt(step: steps.Step) -> Any:
     try:
         return await run_step(step)
@@ -277,6 +300,7 @@ HANDLERS: Dict[type, Callable[[Any], Awaitable[Any]]] = {
     steps.RunAlongside: _run_alongside,
     steps.RunBlock: _run_block,
     steps.RunPlan: _run_inner,
+    steps.Hedge: _hedge,
     steps.RunWithin: _run_within,
     steps.Sleep: _sleep,
     steps.WaitForKills: _wait_for_kills,

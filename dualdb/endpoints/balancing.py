@@ -13,6 +13,11 @@ BalancingPolicy = Literal["least_in_flight", "round_robin", "weighted", "latency
 
 POLICIES = ("least_in_flight", "round_robin", "weighted", "latency")
 
+#: The share of reads that may be sent to a second replica, and how many at once after
+#: a time without any.
+HEDGE_SHARE = 0.05
+MOST_HEDGES = 5.0
+
 #: The share of the last call in a replica's average latency.
 _LAST = 0.2
 #: The latency of a replica that has served no call, in seconds.
@@ -88,6 +93,26 @@ class Replica:
         """Record what it has applied at least."""
         known = self.applied
         self.applied = position if known is None else known.joined(position)
+
+
+class HedgeBudget:
+    """Limits how many reads are sent to a second replica."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left = 0.0
+
+    def earn(self) -> None:
+        """Add the share of one read."""
+        self._left = min(MOST_HEDGES, self._left + HEDGE_SHARE)
+
+    def spend(self) -> bool:
+        """Take one; False if the budget is exhausted."""
+        with self._lock:
+            if self._left < 1.0:
+                return False
+            self._left -= 1.0
+            return True
 
 
 class Balancer:

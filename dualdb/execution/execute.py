@@ -54,7 +54,7 @@ def execute_statement(
             return (yield from observed.observe(executor._observers, call, plan, clock))
         if executor._read_only or until is not None:
             _check_sendable(executor, statement, until, clock)
-            if getattr(executor, "replica", None) is not None:
+            if getattr(executor, "_replica", None) is not None:
                 return (yield from reads.read_from_replica(route, executor, statement, until))
         try:
             result = yield Execute(executor, statement, until)

@@ -5,7 +5,7 @@ from typing import Any, Callable, List, Optional, Tuple, Union
 
 from .. import errors
 from ..protocol.statements import Call, Statement
-from .steps import CheckOut, Execute, Plan, Route
+from .steps import CheckOut, Execute, Hedge, Plan, Route, Step
 
 #: Nothing has been sent, so that the call may go to any other server.
 NOT_SENT = (errors.ServiceNotOpen, errors.ShardUnavailable, errors.ConnectionFailed)
@@ -54,10 +54,10 @@ def read_from_replica(
     """
     moved = False
     while True:
-        replica = client.replica
+        replica = client._replica
         began = clock()
         try:
-            result = yield Execute(client, statement, until)
+            result = yield _step(client, statement, until)
         except NOT_SENT as error:
             failure: errors.Error = error
         except errors.ConnectionLost as error:
@@ -78,6 +78,22 @@ def read_from_replica(
         client = yield from next_executor(route, client, failure, until)
 
 
+def _step(client: Any, statement: Union[Statement, Call], until: Optional[float]) -> Step:
+    """Return the step that runs a read, on a second replica as well if it takes long
+    and that is wanted.
+    """
+    first = Execute(client, statement, until)
+    if client._replica is None or client._shared.replicas.options.hedge is None:
+        return first
+    manager = client._shared.replicas
+
+    def second() -> Optional[Step]:
+        other = manager.hedge_for(client)
+        return None if other is None else Execute(other, statement, until)
+
+    return Hedge(first, second, manager.options.hedge) if manager.may_hedge(client) else first
+
+
 def next_executor(
     route: Route, client: Any, failure: errors.Error, until: Optional[float]
 ) -> Plan[Any]:
@@ -93,7 +109,7 @@ def next_executor(
     Raises:
         Error: The failure, if the route has no other.
     """
-    client.replica.failure = errors.reason_of(failure)
+    client._replica.failure = errors.reason_of(failure)
     client._observers.post_pool("retry", client, error=failure, detail="replica")
     following = yield from route(until)
     if following is client:
@@ -118,7 +134,7 @@ def check_out_following(
         try:
             return client, (yield CheckOut(client, until, [] if into is None else into))
         except NOT_SENT as error:
-            if getattr(client, "replica", None) is None:
+            if getattr(client, "_replica", None) is None:
                 raise
             failure = error
         executor = yield from next_executor(route, client, failure, until)

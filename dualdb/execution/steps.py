@@ -267,6 +267,24 @@ class RunWithin(NamedTuple):
     until: float
 
 
+class Hedge(NamedTuple):
+    """Run a step, and another one beside it if the first takes long.
+
+    The result is that of the first that succeeds, or the error of the last. In asyncio
+    the other one is cancelled; in threads it runs to its end.
+
+    Attributes:
+        first: The step.
+        second: Called when ``first`` has not ended in time; returns the other step, or
+            None for none.
+        after: Seconds.
+    """
+
+    first: "Step"
+    second: Callable[[], "Optional[Step]"]
+    after: float
+
+
 class FetchRow(NamedTuple):
     """Read the next row of a stream; the first one starts it.
 
@@ -378,8 +396,8 @@ class StopBackground(NamedTuple):
 
 Step = Union[
     Execute, Sleep, Connect, AwaitPermit, Open, CheckOut, Close, AbortInUse, WaitForKills,
-    WaitUnused, PruneIdle, Resize, Gather, RunWithin, FetchRow, RunPlan, RunAlongside, RunBlock,
-    AwaitUser, CallUser, AwaitSignal, Spawn, Exclusive, CallHooks, StopBackground, EnterBlock,
+    WaitUnused, PruneIdle, Resize, Gather, Hedge, RunWithin, FetchRow, RunPlan, RunAlongside,
+    RunBlock, AwaitUser, CallUser, AwaitSignal, Spawn, Exclusive, CallHooks, StopBackground, EnterBlock,
 ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from ..observability.observers import NOBODY, Observers
 from ..protocol import tls
 from ..protocol.connection_state import ConnectionState, KillState
 from ..protocol.row_decoder import DecoderName
+from .admission import Admission
 from .circuit_breaker import LONGEST, LONGEST_OF_SEVERAL, CircuitBreaker
 from .retry_budget import RetryBudget
 from .server_budget import ServerBudget, budget_of
@@ -136,6 +137,8 @@ class BasePool:
         self.endpoints = Endpoints(
             () if config.unix_socket is not None else config.hosts, config.endpoint_policy
         )
+        #: The limit of calls in progress; None without one.
+        self.admission = None if config.max_in_flight is None else Admission(config.max_in_flight)
         #: The limit of connections to the server over all its pools; None without one.
         self.budget: Optional[ServerBudget] = budget_of(self)
         self._reset()

@@ -261,6 +261,15 @@ class Workers:
         self._idle: List[queue.SimpleQueue[Any]] = []
         self._threads: Set[threading.Thread] = set()
 
+    def submit(self, work: Callable[[], None]) -> bool:
+        """Have a thread do the work; False if none can be started."""
+        done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        try:
+            self._idle.pop().put((work, done))
+        except IndexError:
+            return self._start(work, done)
+        return True
+
     def begin(self, work: Callable[[], None], times: int) -> Callable[[], None]:
         """Have so many threads do the work, or as many as can be started.
 

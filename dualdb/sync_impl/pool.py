@@ -245,7 +245,8 @@ class Pool(BasePool):
         connection = None
         with self._lock:
             self._free_lost()
-            if self.closed or not self._slots.take(lease.ref):
+            admitted = self.admission is None or self.admission.admits(self.load)
+            if self.closed or not admitted or not self._slots.take(lease.ref):
                 return None
             self.retry_budget.earn()
         try:
@@ -368,6 +369,8 @@ class Pool(BasePool):
                 raise self._closed_error()
             if self._lost:
                 self._free_lost()
+            if self.admission is not None:
+                self.admission.check(self.load, self.name, self.shard_id)
             self.retry_budget.earn()
             if self._slots.take(lease.ref):
                 return None

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import queue
 import sys
 import threading
 import time
@@ -198,6 +199,31 @@ def _run_within(step: steps.RunWithin) -> bool:
     return ended.wait(max(0.0, step.until - time.monotonic()))
 
 
+def _hedge(step: steps.Hedge) -> Any:
+    outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def start(each: steps.Step) -> None:
+        if not workers.submit(lambda: outcomes.put(_attempt(each))):
+            outcomes.put(_attempt(each))
+
+    start(step.first)
+    left = 1
+    try:
+        outcome = outcomes.get(timeout=step.after)
+    except queue.Empty:
+        second = step.second()
+        if second is not None:
+            start(second)
+            left += 1
+        outcome = outcomes.get()
+    while isinstance(outcome, Exception):
+        left -= 1
+        if not left:
+            raise outcome
+        outcome = outcomes.get()
+    return outcome
+
+
 def _notify(hook: Callable[[], Any]) -> None:
     try:
         response = hook()
@@ -227,6 +253,7 @@ HANDLERS: Dict[type, Callable[[Any], Any]] = {
     steps.Execute: _execute,
     steps.FetchRow: _fetch_row,
     steps.Gather: _gather,
+    steps.Hedge: _hedge,
     steps.Open: _open,
     steps.PruneIdle: _prune_idle,
     steps.Resize: _resize,

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 from .. import deadlines, error_codes, errors
 from ..config import DatabaseConfig
 from ..endpoints import causal
-from ..endpoints.balancing import POLICIES, Balancer, BalancingPolicy, Replica
+from ..endpoints.balancing import POLICIES, Balancer, BalancingPolicy, HedgeBudget, Replica
 from ..endpoints.lag import ASK_POSITION, PrimaryHistory, read_position
 from ..execution import execute, steps
 from ..execution.detached import DetachedExecutor
@@ -67,6 +67,8 @@ class ReplicaOptions:
             raises ShardUnavailable, or ConnectionFailed for the global database.
         causal_timeout: Seconds that a read inside ``db.causal`` waits for a replica,
             before it goes to the primary.
+        hedge: Seconds after which a read that has no response is sent to a second
+            replica as well, for at most 5 % of all reads; None for never.
 
     Raises:
         ValueError: One of them is invalid.
@@ -80,6 +82,7 @@ class ReplicaOptions:
     max_lag: Optional[float] = None
     fallback: bool = True
     causal_timeout: float = 1.0
+    hedge: Optional[float] = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w$]+(\.[\w$]+)?", self.table):
@@ -89,6 +92,8 @@ class ReplicaOptions:
         if self.max_lag is not None:
             deadlines.seconds(self.max_lag)
         deadlines.seconds(self.causal_timeout)
+        if self.hedge is not None:
+            deadlines.seconds(self.hedge)
 
 
 class ReplicaStatus(NamedTuple):
@@ -197,6 +202,7 @@ class ReplicaManager:
         self._rows: Sequence[Mapping[str, Any]] = ()
         self._failing = False
         self._problems: Tuple[str, ...] = ()
+        self._hedges = HedgeBudget()
 
     # The table.
 
@@ -247,7 +253,7 @@ class ReplicaManager:
         address = Address(row.config.host, row.config.port)
         client = self._new_client(row.config, f"{name} replica {address}", row.shard_id)
         client._shard_read_only = True
-        client.replica = replica = Replica(client, row.weight)
+        client._replica = replica = Replica(client, row.weight)
         # A new one is not used before its lag is known.
         replica.lagging = self.options.max_lag is not None
         return replica
@@ -418,6 +424,28 @@ class ReplicaManager:
             return chosen.client
         return PrimaryReader(primary)
 
+    def may_hedge(self, client: Any) -> bool:
+        """Return whether a read may be sent to a second replica, and count it: not
+        inside a transaction or a causal block.
+
+        Args:
+            client: The client of the replica that serves it.
+        """
+        self._hedges.earn()
+        alone = client._current_transaction() is None
+        return alone and causal.innermost(client._shared) is None
+
+    def hedge_for(self, client: Any) -> Any:
+        """Return the client of a second replica for a read; None if there is none, or
+        if too many have been asked for.
+        """
+        each_set = self.sets.get(client.shard_id)
+        others = () if each_set is None else each_set.replicas
+        usable = [each for each in others if each.usable and each.client is not client]
+        if not usable or not self._hedges.spend():
+            return None
+        return min(usable, key=lambda each: each.expected * (each.in_flight + 1)).client
+
     def _has(
         self, replica: Replica, needed: "causal.Needed", until: Optional[float]
     ) -> steps.Plan[bool]:
@@ -429,7 +457,7 @@ class ReplicaManager:
         now = self._clock()
         if until is not None:
             limit = max(0.0, min(limit, until - now))
-        wait = causal.wait_statement(replica.client.last_profile, needed, limit)
+        wait = causal.wait_statement(replica.client._last_profile, needed, limit)
         if wait is None:
             return True
         sql, params = wait

@@ -685,3 +685,40 @@ def test_a_new_limit_of_a_pool_drops_no_connection_in_use(
         assert still.stats()[1].limit == 3
         io(tx.execute(INSERT, (2,)))
     assert users(databases, 1) == [1, 2]
+
+
+def test_all_shards_come_to_one_server_by_configuration_alone(
+    still: Any, io: IO, databases: Databases
+) -> None:
+    """The same calls, before and after the rows lead to one database."""
+
+    def work() -> Any:
+        for shard_id in (1, 2):
+            io(
+                still.shard(shard_id).execute(
+                    "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'ABC', 1)", (shard_id,)
+                )
+            )
+        by_shard = [
+            io(
+                still.session(session(shard_id)).query_value(
+                    "SELECT COUNT(*) FROM trades WHERE user_id = %s", (shard_id,)
+                )
+            )
+            for shard_id in (1, 2)
+        ]
+        everywhere = io(still.shards().query("SELECT user_id FROM trades")).rows
+        return by_shard, sorted(each["user_id"] for each in everywhere)
+
+    assert work() == ([1, 1], [1, 2])
+    databases.run(1, "DELETE FROM trades")
+    one = databases.config_of(1)
+    databases.run(
+        "global",
+        f"UPDATE table_shard_config SET host = '{one.host}', port = {one.port}, "
+        f"database_name = '{one.database}', username = '{one.user}', "
+        f"password = '{one.reveal_password()}'",
+    )
+    io(still.refresh())
+    assert work() == ([1, 1], [1, 2]), "each row is there, and counted once"
+    assert databases.value(1, "SELECT COUNT(*) FROM trades") == 2

@@ -16,6 +16,7 @@ from dualdb import (
     ConnectionFailed,
     DatabaseService,
     Error,
+    ProgrammingError,
     ReadOnlyTargetError,
     ReplicaOptions,
     ShardUnavailable,
@@ -316,6 +317,44 @@ def test_a_replica_that_lags_leaves_and_returns(
     late.run(world.command("START"))
     io.wait_for(lambda: all(each.in_rotation for each in db.replicas()))
     assert set(ports(db, io)) == set(world.ports)
+
+
+# A second replica for slow reads.
+
+
+@pytest.fixture
+def one_is_slow(world: World) -> World:
+    """The servers, of which the first replica takes its time."""
+    slow = world.replicas[0].port
+    world.sandbox.run(
+        1,
+        "DROP FUNCTION IF EXISTS slowly",
+        "CREATE FUNCTION slowly() RETURNS INT DETERMINISTIC NO SQL "
+        f"BEGIN RETURN IF(@@port = {slow}, SLEEP(1.5) + @@port, @@port); END",
+    )
+    world.sandbox.wait_synced(1)
+    return world
+
+
+def test_a_slow_replica_is_hedged_within_the_budget(
+    one_is_slow: World, opened: Callable[..., Any], io: IO
+) -> None:
+    db = opened(policy="round_robin", hedge=0.05)
+    slow, quick = one_is_slow.ports
+    reads = [io(db.shard(1).read.query_value("SELECT slowly()", read_only=True)) for _ in range(2)]
+    assert sorted(reads) == sorted([slow, quick]), "nothing has been earned yet"
+    for _ in range(20):
+        io(db.shard(1).read.query_value("SELECT 1"))
+    reads = [io(db.shard(1).read.query_value("SELECT slowly()", read_only=True)) for _ in range(2)]
+    assert reads == [quick, quick]
+
+
+def test_the_error_of_a_hedged_read(world: World, opened: Callable[..., Any], io: IO) -> None:
+    db = opened(hedge=0.0)
+    for _ in range(40):
+        io(db.shard(1).read.query_value("SELECT 1"))
+    with pytest.raises(ProgrammingError, match="nothing"):
+        io(db.shard(1).read.query_value("SELECT id FROM nothing"))
 
 
 # Read-your-writes.

@@ -7,7 +7,14 @@ from typing import Any, Dict, List
 
 import pytest
 
-from dualdb.endpoints.balancing import POLICIES, Balancer, BalancingPolicy, Replica
+from dualdb.endpoints.balancing import (
+    MOST_HEDGES,
+    POLICIES,
+    Balancer,
+    BalancingPolicy,
+    HedgeBudget,
+    Replica,
+)
 from dualdb.endpoints.gtid import parse_position
 from dualdb.endpoints.lag import PrimaryHistory, read_position
 
@@ -130,3 +137,16 @@ def test_lag_is_the_age_of_the_first_position_that_is_missing() -> None:
 )
 def test_answers_of_servers(kind: Any, text: Any, known: bool) -> None:
     assert (read_position(kind, text) is not None) is known
+
+
+def test_at_most_one_read_in_twenty_is_sent_twice() -> None:
+    budget = HedgeBudget()
+    assert not budget.spend()
+    sent = 0
+    for _ in range(2000):
+        budget.earn()
+        sent += budget.spend()
+    assert 90 <= sent <= 100
+    for _ in range(2000):
+        budget.earn()
+    assert [budget.spend() for _ in range(8)].count(True) == MOST_HEDGES
