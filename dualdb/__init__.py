@@ -4,82 +4,81 @@
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from .config import DatabaseConfig
-from .coordination.outbox import OutboxEvent, OutboxTable
-from .directory.explain import RouteExplanation, RouteReason
-from .directory.ids import IdLayout
-from .directory.placement import Candidate
-from .directory.sources import HashBuckets, KeyFunction, LookupTable
-from .errors import (
-    ClockMovedBack,
-    ConcurrentUseError,
-    ConnectionFailed,
-    ConnectionLost,
-    CrossShardError,
-    DatabaseError,
-    DataError,
-    DeadlineExceeded,
-    Deadlock,
-    Error,
-    IntegrityError,
-    InterfaceError,
-    InternalError,
-    KeyNotFound,
-    LockLost,
-    LockNotAvailable,
-    LockWaitTimeout,
-    NoPrimary,
-    NotPrimary,
-    NotReady,
-    NotSupportedByEngine,
-    NotSupportedError,
-    OperationalError,
-    OutcomeUnknown,
-    Overloaded,
-    PacketTooLarge,
-    ParameterError,
-    PartialCommitError,
-    PoolTimeout,
-    ProgrammingError,
-    ReadOnlyServer,
-    ReadOnlyTargetError,
-    Rollback,
-    RoutingError,
-    RowError,
-    ScatterError,
-    ServiceNotOpen,
-    ShardNotFound,
-    ShardReadOnly,
-    ShardUnavailable,
-    StaleMap,
-    StatementInterrupted,
-    SyncInLoopWarning,
-    TenantFenced,
-    TooManyRows,
-    TransactionAborted,
-    UndecodableText,
-    WriteTimedOut,
-)
-from .observability.digests import DigestStats
-from .observability.events import Event, PoolEvent, QueryEvent, TransactionEvent
-from .observability.health import DatabaseHealth, HealthReport
-from .observability.query_call import QueryCall
-from .pooling.base import PoolStats
-from .pooling.server_budget import ServerStats
-from .results import CallResult, ResultSet, Row, RowCount, ScatterResult
-from .sharding.aggregates import Aggregate, Avg, Count, Max, Min, Sum
-from .sql.parameters import InOut, Out, Params
-from .sync_impl import DatabaseService, MySQLClient
-from .topology.admin import DrainReport
-from .topology.replicas import ReplicaOptions, ReplicaStatus
-from .topology.routing import ClientSession
-from .topology.status import ServiceStats, ServiceStatus, ShardStatus
+from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
     from .async_impl import DatabaseService as AsyncDatabaseService
     from .async_impl import MySQLClient as AsyncMySQLClient
+    from .config import DatabaseConfig
+    from .coordination.outbox import OutboxEvent, OutboxTable
+    from .directory.explain import RouteExplanation, RouteReason
+    from .directory.ids import IdLayout
+    from .directory.placement import Candidate
+    from .directory.sources import HashBuckets, KeyFunction, LookupTable
+    from .errors import (
+        ClockMovedBack,
+        ConcurrentUseError,
+        ConnectionFailed,
+        ConnectionLost,
+        CrossShardError,
+        DatabaseError,
+        DataError,
+        DeadlineExceeded,
+        Deadlock,
+        Error,
+        IntegrityError,
+        InterfaceError,
+        InternalError,
+        KeyNotFound,
+        LockLost,
+        LockNotAvailable,
+        LockWaitTimeout,
+        NoPrimary,
+        NotPrimary,
+        NotReady,
+        NotSupportedByEngine,
+        NotSupportedError,
+        OperationalError,
+        OutcomeUnknown,
+        Overloaded,
+        PacketTooLarge,
+        ParameterError,
+        PartialCommitError,
+        PoolTimeout,
+        ProgrammingError,
+        ReadOnlyServer,
+        ReadOnlyTargetError,
+        Rollback,
+        RoutingError,
+        RowError,
+        ScatterError,
+        ServiceNotOpen,
+        ShardNotFound,
+        ShardReadOnly,
+        ShardUnavailable,
+        StaleMap,
+        StatementInterrupted,
+        SyncInLoopWarning,
+        TenantFenced,
+        TooManyRows,
+        TransactionAborted,
+        UndecodableText,
+        WriteTimedOut,
+    )
+    from .observability.digests import DigestStats
+    from .observability.events import Event, PoolEvent, QueryEvent, TransactionEvent
+    from .observability.health import DatabaseHealth, HealthReport
+    from .observability.query_call import QueryCall
+    from .pooling.base import PoolStats
+    from .pooling.server_budget import ServerStats
+    from .results import CallResult, ResultSet, Row, RowCount, ScatterResult
+    from .sharding.aggregates import Aggregate, Avg, Count, Max, Min, Sum
+    from .sql.parameters import InOut, Out, Params
+    from .sync_impl import DatabaseService, MySQLClient
+    from .topology.admin import DrainReport
+    from .topology.replicas import ReplicaOptions, ReplicaStatus
+    from .topology.routing import ClientSession
+    from .topology.status import ServiceStats, ServiceStatus, ShardStatus
 
 __version__ = "0.1.0"
 
@@ -179,6 +178,32 @@ __all__ = [
     "WriteTimedOut",
 ]
 
+#: The modules that have the public names.
+_HOMES = (
+    "config",
+    "coordination.outbox",
+    "directory.explain",
+    "directory.ids",
+    "directory.placement",
+    "directory.sources",
+    "errors",
+    "observability.digests",
+    "observability.events",
+    "observability.health",
+    "observability.query_call",
+    "pooling.base",
+    "pooling.server_budget",
+    "results",
+    "sharding.aggregates",
+    "sql.parameters",
+    "sync_impl",
+    "topology.admin",
+    "topology.replicas",
+    "topology.routing",
+    "topology.status",
+)
+
+#: Public names that are imported only when they are asked for.
 _ASYNCIO = {"AsyncDatabaseService": "DatabaseService", "AsyncMySQLClient": "MySQLClient"}
 
 
@@ -190,19 +215,49 @@ def _show_as_public(name: str, value: object) -> None:
         value.__qualname__ = name
 
 
-def __getattr__(name: str) -> Any:
-    """Import the asyncio classes on first access, so that threaded programs do not pay
-    for them.
+def _load() -> None:
+    """Import what has public names, and show them as public.
+
+    Called for the first name, and by both implementations, so that no error is raised
+    under another name.
     """
-    if name != "async_impl" and name not in _ASYNCIO:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(".async_impl", __name__)
-    if name == "async_impl":
-        return module
-    found = globals()[name] = getattr(module, _ASYNCIO[name])
+    public = set(__all__) - set(_ASYNCIO)
+    for home in _HOMES:
+        found = vars(import_module(f".{home}", __name__))
+        for name in public & set(found):
+            globals()[name] = found[name]
+            _show_as_public(name, found[name])
+
+
+def _load_asyncio(name: str) -> object:
+    """Import asyncio's classes, so that threaded programs do not pay for them."""
+    found = globals()[name] = getattr(import_module(".async_impl", __name__), _ASYNCIO[name])
     _show_as_public(name, found)
     return found
 
 
-for _name in set(__all__) - set(_ASYNCIO):
-    _show_as_public(_name, globals()[_name])
+def _submodule(name: str) -> object:
+    """Import ``dualdb.name``, which need not have been imported to be an attribute."""
+    full = f"{__name__}.{name}"
+    try:
+        return import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name != full:
+            raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __getattr__(name: str) -> Any:
+    """Import the package for the first name that is asked for: ``import dualdb`` alone
+    is quick.
+    """
+    if name in _ASYNCIO:
+        return _load_asyncio(name)
+    if name not in __all__:
+        return _submodule(name)
+    _load()
+    return globals()[name]
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})

@@ -3,6 +3,7 @@
 Only I/O lives here; what it decides by is in ``dualdb`` itself.
 """
 
+from .. import _load
 from .client import MySQLClient, Target
 from .coordination import DistributedTransaction
 from .directory import Directory, Ids
@@ -27,3 +28,5 @@ __all__ = [
     "Target",
     "Transaction",
 ]
+
+_load()  # errors and results are shown under their public names from now on

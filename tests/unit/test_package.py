@@ -8,7 +8,7 @@ import inspect
 import pathlib
 import subprocess
 import sys
-from typing import Any, Iterator, Set, get_args
+from typing import Any, Iterator, List, Set, get_args
 
 import pytest
 
@@ -161,6 +161,13 @@ def test_the_package_is_typed() -> None:
     assert (ROOT / "py.typed").exists()
 
 
+def printed(script: str) -> List[str]:
+    """The lines that a process of its own prints."""
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    return ran.stdout.splitlines()
+
+
 def test_threads_load_nothing_of_asyncio() -> None:
     script = (
         "import sys, dualdb.sync_impl; "
@@ -168,14 +175,42 @@ def test_threads_load_nothing_of_asyncio() -> None:
         "if name in sys.modules]); "
         "import dualdb; print(dualdb.AsyncMySQLClient is dualdb.async_impl.MySQLClient)"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=REPOSITORY,
+    assert printed(script) == ["", "True"]
+
+
+def test_the_import_alone_loads_no_driver_and_the_first_name_everything() -> None:
+    script = (
+        "import sys, dualdb; loaded = lambda: [name for name in "
+        "('pydantic', 'pymysql', 'dbutils', 'dualdb.errors') if name in sys.modules]; "
+        "print(loaded()); dualdb.Deadlock; print(len(loaded())); "
+        "print(set(dualdb.__all__) - set(dir(dualdb)), hasattr(dualdb, 'nothing'))"
     )
-    assert ran.stdout.split("\n")[:2] == ["", "True"]
+    assert printed(script) == ["[]", "4", "set() False"]
+
+
+@pytest.mark.parametrize("implementation", ["sync_impl", "async_impl"])
+def test_errors_are_public_with_either_implementation(implementation: str) -> None:
+    script = (
+        f"from dualdb.{implementation} import MySQLClient; from dualdb import errors; "
+        "print(errors.Deadlock.__module__)"
+    )
+    assert printed(script) == ["dualdb"]
+
+
+def test_threads_may_ask_for_the_first_name_together() -> None:
+    script = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import dualdb
+
+sys.setswitchinterval(1e-5)
+names = ["Deadlock", "AsyncDatabaseService", "DatabaseConfig", "DatabaseService", "errors"]
+with ThreadPoolExecutor(len(names)) as executor:
+    found = list(executor.map(lambda name: getattr(dualdb, name), names))
+print(*[each.__name__ for each in found])
+"""
+    expected = "Deadlock AsyncDatabaseService DatabaseConfig DatabaseService dualdb.errors"
+    assert printed(script) == [expected]
 
 
 def test_every_step_is_run_in_both_implementations() -> None:
