@@ -170,7 +170,7 @@ def test_events_survive_kills_in_their_order(
     processes.begin(PRODUCER)
     for _ in range(3):
         processes.begin(consumer, str(path))
-    for _ in range(12):
+    for _ in range(8):
         before = len(lines(path))
         wait_for(lambda before=before: len(lines(path)) > before + chance.randrange(20), 60)
         processes.replace(chance.randrange(len(processes.running)))
@@ -211,7 +211,7 @@ def test_effects_of_callers_that_are_killed_are_there_once(
     path = tmp_path / "results"
     for _ in range(4):
         processes.begin(CALLER, str(path), "400")
-    for _ in range(12):
+    for _ in range(8):
         before = len(lines(path))
         wait_for(lambda before=before: len(lines(path)) > before + chance.randrange(30), 60)
         processes.replace(chance.randrange(len(processes.running)))
