@@ -1,9 +1,11 @@
 """Which replica serves a read. Pure: the random number is an argument."""
 
+import itertools
 import random
 import threading
 from typing import Any, Callable, Literal, Optional, Sequence
 
+from .. import fork_safety
 from .gtid import Position
 
 #: How reads are spread over replicas. "least_in_flight": to the one with the fewest
@@ -99,8 +101,12 @@ class HedgeBudget:
     """Limits how many reads are sent to a second replica."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._left = 0.0
+        self._forked()
+        fork_safety.register(self)
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
 
     def earn(self) -> None:
         """Add the share of one read."""
@@ -130,8 +136,7 @@ class Balancer:
             raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {policy!r}")
         self.policy = policy
         self._spread = spread
-        self._lock = threading.Lock()
-        self._turn = 0
+        self._turns = itertools.count()
 
     def choose(self, replicas: Sequence[Replica]) -> Replica:
         """Return the replica for a call.
@@ -142,9 +147,7 @@ class Balancer:
         if len(replicas) == 1:
             return replicas[0]
         if self.policy == "round_robin":
-            with self._lock:
-                self._turn += 1
-                return replicas[self._turn % len(replicas)]
+            return replicas[next(self._turns) % len(replicas)]
         if self.policy == "weighted":
             return self._at_random(replicas, lambda each: each.weight)
         if self.policy == "latency":

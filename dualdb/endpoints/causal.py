@@ -15,7 +15,7 @@ from collections import deque
 from contextvars import ContextVar
 from typing import Any, Deque, Dict, Iterable, List, NamedTuple, Optional, Tuple, cast
 
-from .. import blocks, deadlines, errors
+from .. import blocks, deadlines, errors, fork_safety
 from .gtid import GtidKind, Position, parse_position
 from .profiles import EngineProfile
 
@@ -86,6 +86,10 @@ class WriteLog:
         self._lock = threading.Lock()
         self._position: Optional[Position] = None
         self._unknown_at: Optional[float] = None
+        fork_safety.register(self)
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
 
     def record_unreported(self) -> None:
         """Record that a write may have been committed whose id is not known."""
@@ -152,6 +156,10 @@ class CausalBlock:
         self._entries, self._others = parse_token(token) if token else ({}, False)
         self._lock = threading.Lock()
         self._open = False
+        fork_safety.register(self)
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
 
     def is_of(self, owner: object) -> bool:
         """Return whether it is an open block of the service."""

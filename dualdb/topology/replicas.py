@@ -48,6 +48,11 @@ DEFAULT_REPLICA_TABLE = "table_shard_replica"
 OPEN_TIMEOUT = 2.0
 ASK_TIMEOUT = 1.0
 
+#: Asks for a table, without the error of one that is not there.
+_EXISTS = """\
+SELECT 1 FROM information_schema.TABLES
+WHERE TABLE_SCHEMA = COALESCE(%s, DATABASE()) AND TABLE_NAME = %s"""
+
 #: The most rows of the table.
 _MAX_ROWS = 100_000
 
@@ -261,12 +266,16 @@ class ReplicaManager:
     def _read(self, topology: Topology, timeout: Optional[float]) -> steps.Plan[None]:
         table = ".".join([f"`{part}`" for part in self.options.table.split(".")])
         statement = Statement(f"SELECT * FROM {table}", max_rows=_MAX_ROWS)
+        route = steps.fixed_route(DetachedExecutor(topology.global_client))
+        until = deadlines.deadline_after(timeout)
         try:
-            results = yield from execute.execute_statement(
-                steps.fixed_route(DetachedExecutor(topology.global_client)),
-                statement,
-                deadlines.deadline_after(timeout),
-            )
+            if not self._rows:  # most services have no such table
+                schema, _, name = self.options.table.rpartition(".")
+                asked = Statement(_EXISTS, (schema or None, name))
+                found = yield from execute.execute_statement(route, asked, until)
+                if not found[0].rows:
+                    return
+            results = yield from execute.execute_statement(route, statement, until)
         except errors.Error as error:
             if error.errno in error_codes.NO_TABLE_TO_READ:
                 self._rows = ()
