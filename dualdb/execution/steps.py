@@ -397,7 +397,8 @@ class StopBackground(NamedTuple):
 Step = Union[
     Execute, Sleep, Connect, AwaitPermit, Open, CheckOut, Close, AbortInUse, WaitForKills,
     WaitUnused, PruneIdle, Resize, Gather, Hedge, RunWithin, FetchRow, RunPlan, RunAlongside,
-    RunBlock, AwaitUser, CallUser, AwaitSignal, Spawn, Exclusive, CallHooks, StopBackground, EnterBlock,
+    RunBlock, AwaitUser, CallUser, AwaitSignal, Spawn, Exclusive, CallHooks, StopBackground,
+    EnterBlock,
 ]  # fmt: skip
 
 
