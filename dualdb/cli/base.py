@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence
 
 import click
+from pydantic import ValidationError
 
 from .. import errors
 from ..passwords import PasswordLookupError
@@ -80,7 +81,7 @@ class State:
 
 def exit_code(error: BaseException) -> int:
     """The exit code that says what kind of error this is."""
-    if isinstance(error, (settings.SettingsError, PasswordLookupError)):
+    if isinstance(error, (settings.SettingsError, PasswordLookupError, ValidationError)):
         return USAGE
     if isinstance(error, errors.OutcomeUnknown):
         return UNKNOWN
@@ -98,6 +99,8 @@ def _with_code(error: errors.Error) -> str:
 
 def one_line(error: BaseException) -> str:
     """An error in one line: its message, the server's code, and where it happened."""
+    if isinstance(error, ValidationError):
+        return settings.one_line(error)
     if not isinstance(error, errors.Error):
         text = " ".join(str(error).split())
         if exit_code(error) != FAULT and text:

@@ -5,7 +5,8 @@ from typing import Any, Callable, List, Optional
 
 import click
 
-from ..operations import Job, JobState
+from .. import errors
+from ..operations import Job, JobState, JobStep
 from . import settings
 from .base import PROBLEM, USAGE, Group, State, command, dry_run_option, fail, pass_state
 from .operations import operations
@@ -110,7 +111,22 @@ def run(
         value = None if params is None else json.loads(params)
     except ValueError as error:
         fail(f"--params is not JSON: {error}", USAGE)
-    job: Job = operations(current).jobs.run(name, step, params=value, **options)
+    failed: List[Exception] = []
+
+    def one_step(job: Job) -> JobStep:
+        try:
+            return step(job)  # type: ignore[no-any-return]
+        except Exception as error:
+            failed.append(error)
+            raise
+
+    try:
+        job: Job = operations(current).jobs.run(name, one_step, params=value, **options)
+    except Exception as error:
+        if error not in failed or isinstance(error, errors.Error):
+            raise
+        text = " ".join(str(error).split())
+        fail(f"{function} failed, and so has the job: {type(error).__name__}: {text}", PROBLEM)
     _write(current, job)
     if job.state not in (JobState.DONE, JobState.READY):
         ctx.exit(PROBLEM)

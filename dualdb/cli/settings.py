@@ -84,7 +84,7 @@ def load(
     except SettingsError:
         raise
     except ValueError as error:
-        raise SettingsError(_one_line(error)) from None
+        raise SettingsError(one_line(error)) from None
     return Settings(config, *sections)
 
 
@@ -202,8 +202,10 @@ def _read(path: str) -> Dict[str, Any]:
     return document
 
 
-def _one_line(error: ValueError) -> str:
-    """What is wrong with a configuration; pydantic's own text has many lines."""
+def one_line(error: ValueError) -> str:
+    """What is wrong with a configuration, without its values; pydantic's own text has
+    many lines.
+    """
     listed = getattr(error, "errors", None)
     if listed is None:
         return str(error)

@@ -106,6 +106,14 @@ def _call_user(step: steps.CallUser) -> Any:
     return step.function(step.argument)
 
 
+def _await_user(step: steps.AwaitUser) -> None:
+    if inspect.iscoroutine(step.given):
+        step.given.close()
+    raise errors.ParameterError(
+        "a coroutine function is for the asyncio service; this one calls plain functions"
+    )
+
+
 def _enter_block(step: steps.EnterBlock) -> None:
     step.transaction.__enter__()
 
@@ -244,6 +252,7 @@ def _attempt(step: steps.Step) -> Any:
 #: Who runs which step.
 HANDLERS: Dict[type, Callable[[Any], Any]] = {
     steps.AbortInUse: _abort_in_use,
+    steps.AwaitUser: _await_user,
     steps.CallHooks: _call_hooks,
     steps.CallUser: _call_user,
     steps.CheckOut: _check_out,

@@ -186,3 +186,14 @@ def test_the_tables_of_tenants_may_be_in_the_file(cli: Command, tmp_path: pathli
     assert [each["table"] for each in cli.json("tenant", "export", "1")["tables"]] == ["trades"]
     (tmp_path / "dualdb.toml").write_text('[[tenant.tables]]\nnam = "trades"\n')
     cli("tenant", "export", "1", code=2)
+
+
+def test_a_job_s_function_that_fails_is_no_fault_of_the_command(cli: Command) -> None:
+    pathlib.Path("failing.py").write_text(
+        "def wrong(job): raise ValueError('boom\\nline 2')\nasync def coroutine(job): pass\n"
+    )
+    failed = cli("jobs", "run", "j", "--function", "failing:wrong", code=1)
+    assert "failing:wrong failed, and so has the job: ValueError: boom line 2" in failed.stderr
+    assert cli.json("jobs", "get", "j")["state"] == "failed"
+    refused = cli("jobs", "run", "j", "--function", "failing:coroutine", code=4)
+    assert "asyncio service" in refused.stderr

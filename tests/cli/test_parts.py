@@ -109,7 +109,7 @@ def test_json_has_a_word_for_every_value() -> None:
     assert json.loads(text) == [
         "1.50",
         "2026-01-02T03:04:05",
-        "1:00:00",
+        "01:00:00",
         "0x01ff",
         str(uuid.NAMESPACE_DNS),
         [1, 2],

@@ -110,6 +110,22 @@ def test_shards_of_a_file_are_added_once(cli: Command, sandbox: Sandbox, spare: 
     assert "spare_3" in cli("shards", "import", moved, code=4).stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--host", ""), ("--host", "a:x"), ("--port", "0"), ("--port", "70000"), ("--user", ""),
+     ("--database", "")],
+)  # fmt: skip
+def test_a_shard_that_cannot_be_is_wrong_usage(cli: Command, option: str, value: str) -> None:
+    fields = {"--host": "127.0.0.1", "--port": "1", "--database": "x", "--user": "x"}
+    given = [each for pair in {**fields, option: value}.items() for each in pair]
+    reference = ["--password-ref", "env:HOME"]
+    for more in ([], ["--dry-run"]):
+        found = cli("shards", "add", "3", *given, *reference, *more, code=2)
+        assert option[2:] in found.stderr
+        assert len(found.stderr.splitlines()) == 1
+        assert "pydantic" not in found.stderr
+
+
 def test_nothing_is_written_if_one_of_them_is_wrong(
     cli: Command, sandbox: Sandbox, spare: Any
 ) -> None:

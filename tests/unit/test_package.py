@@ -218,7 +218,7 @@ def test_every_step_is_run_in_both_implementations() -> None:
     elsewhere = {steps.Connect, steps.AwaitPermit, steps.Spawn, steps.StopBackground}
     members = set(get_args(steps.Step))
     assert set(async_runner.HANDLERS) | elsewhere == members
-    assert set(sync_runner.HANDLERS) | elsewhere == members - {steps.AwaitUser}
+    assert set(sync_runner.HANDLERS) | elsewhere == members
 
 
 def test_operations_are_imported_when_they_are_asked_for() -> None:
