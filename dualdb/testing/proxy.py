@@ -30,7 +30,8 @@ class FaultProxy:
     """A TCP proxy in front of one server, which cuts, delays or swallows at any byte.
 
     It is in a ``with`` block. Bytes are counted from the moment at which a fault is
-    set; it happens once.
+    set; it happens once. Set it while a transaction is open: the bytes of a connection
+    that is resetting its session in the pool count too.
 
     Args:
         host: The server's host.

@@ -22,6 +22,9 @@ log = logging.getLogger("dualdb.topology")
 #: Timeout of auxiliary queries, in seconds.
 ADMIN_QUERY_TIMEOUT = 5.0
 
+#: Seconds that a drained shard's sessions are given to end after they were closed.
+CLOSING_GRACE = 1.0
+
 #: The privileges an application's account needs in a shard's database.
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "EXECUTE")
 
@@ -239,7 +242,7 @@ def drain(
     before = life.manager.require_open().clients.get(shard_id)
     yield alone(set_status(life, shard_id, "inactive"))
     if before is None:  # it was drained before, and others may still be on it
-        return DrainReport(shard_id, 0, 0, (yield from _sessions(life, shard_id)))
+        return DrainReport(shard_id, 0, 0, (yield from _sessions(life, shard_id, clock)))
     life.manager.set_drain_deadline(before, until)
     in_use = before.pool.in_use
     while before.pool.in_use and clock() < until:
@@ -247,12 +250,16 @@ def drain(
     aborted = before.pool.in_use
     if aborted:
         yield from shutdown.closing((before,), 0.0)
-    return DrainReport(
-        shard_id, max(0, in_use - aborted), aborted, (yield from _sessions(life, shard_id))
-    )
+    remaining = yield from _sessions(life, shard_id, clock)
+    return DrainReport(shard_id, max(0, in_use - aborted), aborted, remaining)
 
 
-def _sessions(life: ServiceLifecycle, shard_id: int) -> steps.Plan[Optional[int]]:
+def _sessions(
+    life: ServiceLifecycle, shard_id: int, clock: Callable[[], float]
+) -> steps.Plan[Optional[int]]:
+    """Count the sessions of the shard's account, without those that are just ending:
+    a server takes a moment after the connection was closed.
+    """
     config = life.reader.config_of(shard_id)
     if config is None:
         return None
@@ -261,14 +268,18 @@ def _sessions(life: ServiceLifecycle, shard_id: int) -> steps.Plan[Optional[int]
         "SELECT COUNT(*) FROM information_schema.PROCESSLIST "
         "WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
     )
+    until = clock() + CLOSING_GRACE
     try:
-        found = yield from verbs.query_value(
-            steps.fixed_route(DetachedExecutor(client)),
-            sql,
-            (config.user, config.database),
-            1.0,
-        )
-        return int(found)
+        while True:
+            found: int = yield from verbs.query_value(
+                steps.fixed_route(DetachedExecutor(client)),
+                sql,
+                (config.user, config.database),
+                1.0,
+            )
+            if not found or clock() >= until:
+                return found
+            yield steps.Sleep(0.02)
     except errors.Error as error:
         log.warning(
             "shard %s: its sessions cannot be counted: %s",

@@ -20,7 +20,7 @@ from dualdb import (
     TooManyRows,
     TransactionAborted,
 )
-from dualdb.topology import lifecycle
+from dualdb.topology import admin, lifecycle
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
@@ -145,6 +145,19 @@ def test_an_inactive_shard_is_drained(still: Any, io: IO, databases: Databases) 
     io.wait_for(lambda: not sessions(databases, config))
     io.wait_for(lambda: not still.status().draining)
     assert set(still.stats()) == {"global", 2}
+
+
+def test_a_drain_counts_the_sessions_of_others_and_none_that_is_just_ending(
+    still: Any, io: IO, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = io.Client(databases.config_of(1))
+    assert io(other.query_value("SELECT 1")) == 1
+    io.concurrently([lambda: still.shard(1).query_value("SELECT 1")] * 10)
+    monkeypatch.setattr(admin, "CLOSING_GRACE", 0.0)
+    assert io(still.drain_shard(1)).remaining >= 1
+    io(other.close_pool())
+    monkeypatch.setattr(admin, "CLOSING_GRACE", 20.0)
+    assert io(still.drain_shard(1)).remaining == 0
 
 
 @pytest.mark.slow

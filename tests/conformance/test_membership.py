@@ -110,6 +110,7 @@ def test_a_generator_that_is_suspended_in_its_block_has_it_alone(
     assert users(databases) == [3, 4, 5]
 
 
+@pytest.mark.filterwarnings("ignore::dualdb.SyncInLoopWarning")
 def test_tasks_of_one_thread_do_not_share_a_block_of_the_threaded_service(
     threaded: Any, databases: Databases
 ) -> None:
@@ -129,9 +130,9 @@ def test_tasks_of_one_thread_do_not_share_a_block_of_the_threaded_service(
     async def main() -> None:
         begun, end = asyncio.Event(), asyncio.Event()
         running = [asyncio.ensure_future(each) for each in (first(begun, end), second(begun, 2))]
-        await running[1]
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         end.set()
-        await running[0]
+        await asyncio.gather(*running)
 
     asyncio.run(main())
     assert users(databases) == [2, 3]
