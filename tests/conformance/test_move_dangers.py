@@ -116,7 +116,10 @@ def test_changes_are_carried_over_and_refused_whatever_the_types_of_keys(
                 "DELETE FROM purse WHERE v = 2",
             )
         elif step == "settle" and not refused:
-            for sql in ("UPDATE purse SET v = 7", f"INSERT INTO purse VALUES (0, {stored}, 0)"):
+            for sql in (
+                "UPDATE purse SET v = 7",
+                f"INSERT INTO purse VALUES ({ids.format(4)}, {stored}, 0)",
+            ):
                 with pytest.raises(pymysql.err.MySQLError) as caught:
                     databases.run(1, sql)
                 assert caught.value.args[0] == 31001
