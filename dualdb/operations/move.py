@@ -36,6 +36,7 @@ from .move_tables import (
     MovedTable,
     chain_check,
     check_key_column,
+    column_key,
     pk_expression,
     pk_values,
     read_expression,
@@ -122,7 +123,7 @@ class Options(NamedTuple):
 
 def job_name(key: object) -> str:
     """The name of the job that moves a key."""
-    return f"move:{tenant_bytes(key).hex() if isinstance(key, bytes) else key}"
+    return f"move:{key.hex() if isinstance(key, bytes) else key}"
 
 
 # The parts of a move that others use, too.
@@ -350,6 +351,7 @@ def run(
                 "finish it or undo it"
             )
     move = _Move(databases, key, params["source"], params["target"], options)
+    yield from move.describe()
     if known is None:
         yield from move.require_prepared()
     if is_over:
@@ -386,7 +388,7 @@ class _Move:
             raise errors.ParameterError(f"the key {key!r} is on shard {source}")
         self._databases = databases
         self._key = key
-        self._tenant = tenant_bytes(key)
+        self._tenant = b""
         self._source = databases.one(source)
         self._target = databases.one(target)
         self._options = options
@@ -406,7 +408,18 @@ class _Move:
             "undo": self._undo,
         }
         self._last: Position = {}
-        self._tables: Optional[List[MovedTable]] = None
+        self._tables: List[MovedTable] = []
+
+    def describe(self) -> steps.Plan[None]:
+        """Read what the tables are; the first that is done.
+
+        Raises:
+            ParameterError: They cannot be moved, or the key is none of theirs.
+        """
+        self._tables = yield from self._on(
+            self._source, lambda session: describe(session, self._options.tables)
+        )
+        self._tenant = tenant_bytes(self._tables, self._key)
 
     def report(self, job: Job) -> MoveReport:
         """What came of it."""
@@ -526,12 +539,8 @@ class _Move:
         self, work: Callable[[Session, Session, List[MovedTable]], steps.Plan[T]]
     ) -> steps.Plan[T]:
         def on_source(source: Session) -> steps.Plan[T]:
-            if self._tables is None:
-                self._tables = yield from describe(source, self._options.tables)
-            tables = self._tables
-
             def on_target(target: Session) -> steps.Plan[T]:
-                return work(source, target, tables)
+                return work(source, target, self._tables)
 
             return (yield from self._on(self._target, on_target))
 
@@ -539,7 +548,8 @@ class _Move:
 
     def _bound(self, table: MovedTable) -> str:
         """The condition for the tenant's rows."""
-        return "(" + parameters.bind(table.condition, {"key": self._key}) + ")"
+        key = column_key(table.key_kind, self._key)
+        return "(" + parameters.bind(table.condition, {"key": key}) + ")"
 
     # Before the copy.
 
@@ -1056,10 +1066,9 @@ class _Move:
         """Delete rows of the tenant, those that belong to others first."""
 
         def work(session: Session) -> steps.Plan[int]:
-            tables = self._tables or (yield from describe(session, self._options.tables))
             until = time.monotonic() + (0.0 if self._options.throttle else STEP_SECONDS)
             count = 0
-            for table in reversed(tables):
+            for table in reversed(self._tables):
 
                 def body(table: MovedTable = table) -> steps.Plan[int]:
                     yield from self._check_epoch(session, position)

@@ -11,11 +11,13 @@ for. So keys share ``BUCKETS`` rows, which always are there; only where a bucket
 that one of its keys has ever moved, the row of the key is read.
 """
 
+import datetime
 import hashlib
-import uuid
+import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import error_codes, errors
+from ..directory.keys import StoredKey, key_column
 from ..sql.identifiers import quoted
 from .reports import TenantTable
 from .tenant import chain_of
@@ -68,6 +70,7 @@ EPOCHS_DDL = (
 
 _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 _BINARY = frozenset({"binary", "varbinary"})
+_DECIMAL = re.compile("0|-?[1-9][0-9]*")
 _TEXT = frozenset({"char", "varchar"})
 _BYTES = frozenset({*_BINARY, "tinyblob", "blob", "mediumblob", "longblob"})
 
@@ -98,6 +101,12 @@ class Column(NamedTuple):
     def is_binary(self) -> bool:
         """Its values are bytes."""
         return self.kind in _BYTES
+
+    @property
+    def pads(self) -> bool:
+        """Texts are equal that differ in spaces at their end."""
+        collation = self.collation or ""
+        return self.kind in _TEXT and "nopad" not in collation and "_0900_" not in collation
 
 
 class MovedTable(NamedTuple):
@@ -139,17 +148,35 @@ class MovedTable(NamedTuple):
         return len(self.chain) > 1
 
 
-def tenant_bytes(key: object) -> bytes:
-    """A tenant's key, as the fence has it: the bytes of what its column holds.
+def column_key(column: Column, key: object) -> StoredKey:
+    """A tenant's key as a column holds it; the server would convert another type, and
+    find rows of others equal.
 
     Raises:
-        ParameterError: It is no key.
+        ParameterError: It is no key of this column.
     """
-    if isinstance(key, bool) or not isinstance(key, (int, str, bytes, uuid.UUID)):
-        raise errors.ParameterError(f"a key is an int, a str, bytes or a UUID, not {key!r}")
-    if isinstance(key, uuid.UUID):
-        return key.bytes
-    return key if isinstance(key, bytes) else str(key).encode()
+    if column.kind in _INTEGERS and isinstance(key, str) and _DECIMAL.fullmatch(key):
+        key = int(key)
+    return key_column(column.name, column.kind, column.type, None).stored(key)
+
+
+def tenant_bytes(tables: Sequence["MovedTable"], key: object) -> bytes:
+    """A tenant's key, as the fence has it: the bytes of what its columns hold.
+
+    Raises:
+        ParameterError: It is no key of one of the tables, or is not the same in all.
+    """
+    found = set()
+    for table in tables:
+        stored = column_key(table.key_kind, key)
+        if isinstance(stored, str) and table.key_kind.pads:
+            stored = stored.rstrip(" ")
+        found.add(stored if isinstance(stored, bytes) else str(stored).encode())
+    if len(found) > 1:
+        raise errors.ParameterError(
+            f"the tables hold the key {key!r} in different forms: {sorted(found)}"
+        )
+    return found.pop()
 
 
 def check_key_column(table: str, column: Column) -> None:
@@ -182,9 +209,20 @@ def pk_expression(key: Sequence[Column], row: str) -> str:
     parts = []
     for column in key:
         name = f"{row}.{quoted(column.name)}"
-        text = name if column.is_binary else f"CONVERT(CAST({name} AS CHAR) USING utf8mb4)"
+        text = name if column.is_binary else _as_text(column, name)
         parts.append(f"HEX({text})")
     return parts[0] if len(parts) == 1 else f"CONCAT_WS(',', {', '.join(parts)})"
+
+
+def _as_text(column: Column, name: str) -> str:
+    """A value as text, the same in every session and without a loss."""
+    if column.kind == "timestamp":
+        name = f"UNIX_TIMESTAMP({name})"  # whatever the session's time zone is
+    elif column.kind == "bit":
+        name = f"{name} + 0"
+    elif column.kind == "float":
+        name = f"{name} * 1e0"
+    return f"CONVERT(CAST({name} AS CHAR) USING utf8mb4)"
 
 
 def pk_values(key: Sequence[Column], text: bytes) -> Tuple[Any, ...]:
@@ -197,14 +235,28 @@ def pk_values(key: Sequence[Column], text: bytes) -> Tuple[Any, ...]:
 
 
 def _typed(column: Column, text: str) -> Any:
-    return int(text) if column.kind in _INTEGERS else text
+    if column.kind in _INTEGERS or column.kind == "bit":
+        return int(text)
+    return _utc(text) if column.kind == "timestamp" else text
+
+
+def _utc(text: str) -> str:
+    """Seconds since 1970 as a mover's sessions, which are in UTC, write a time."""
+    seconds, _, fraction = text.partition(".")
+    if not int(seconds):
+        return "0000-00-00 00:00:00"
+    at = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=int(seconds))
+    return f"{at}.{fraction}" if fraction else str(at)
 
 
 # Triggers.
 
 
 def _key_text(column: Column, name: str) -> str:
-    return f"CONVERT({name} USING utf8mb4)" if column.kind in _TEXT else name
+    if column.kind not in _TEXT:
+        return name
+    text = f"CONVERT({name} USING utf8mb4)"
+    return f"TRIM(TRAILING ' ' FROM {text})" if column.pads else text
 
 
 def find_key(table: MovedTable, row: str, variable: str) -> str:

@@ -1,7 +1,9 @@
 """Tenants whose move is disturbed by another mover, and tables that are unusual."""
 
+import uuid
 from typing import Any, Iterator, List
 
+import pymysql
 import pytest
 from database_servers import Databases
 from io_kinds import IO
@@ -31,22 +33,22 @@ def shop(open_service: Any, databases: Databases, io: IO) -> Iterator[Any]:
     clean(databases)
     db = open_service(directory=LookupTable(ttl=3600))
     io(db.directory.create_tables())
-    io(db.directory.set(KEY, 1))
     yield db
     clean(databases)
 
 
-def make(databases: Databases, create: str, *rows: str) -> None:
+def make(databases: Databases, create: str) -> None:
     for shard in databases.ids:
         databases.run(shard, create)
-    databases.run(1, *[f"INSERT INTO purse VALUES {row}" for row in rows])
 
 
 @pytest.mark.parametrize("then", ["undo", "resume"])
 def test_a_mover_that_was_stopped_before_the_switch_does_not_switch(
     shop: Any, open_service: Any, databases: Databases, io: IO, monkeypatch: Any, then: str
 ) -> None:
-    make(databases, CREATE, "(3, 1), (3, 2)")
+    make(databases, CREATE)
+    databases.run(1, "INSERT INTO purse VALUES (3, 1), (3, 2)")
+    io(shop.directory.set(KEY, 1))
     io(shop.operations.prepare_moves(TABLES))
     original = KeyDirectory.switch
     stopped: List[int] = []
@@ -70,3 +72,61 @@ def test_a_mover_that_was_stopped_before_the_switch_does_not_switch(
         count = databases.value(each, "SELECT COUNT(*) FROM purse")
         assert count == (2 if each == shard else 0)
     databases.run(shard, "INSERT INTO purse VALUES (3, 3)")
+
+
+TEXT_KEY = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+UUID = uuid.UUID(int=2**127 + 5)
+#: The primary key's type, the key column, how rows have the key, and the key.
+UNUSUAL = [
+    ("BIGINT", f"owner CHAR(36) {TEXT_KEY}", f"'{UUID}'", UUID),
+    ("BIGINT", "owner BINARY(16)", f"0x{UUID.hex}", UUID),
+    ("BIGINT", f"owner VARCHAR(9) {TEXT_KEY}", "'7'", 7),
+    ("BIGINT", f"owner VARCHAR(9) {TEXT_KEY}", "'a '", "a"),
+    ("TIMESTAMP(3)", "owner BIGINT", "7", 7),
+    ("BIT(40)", "owner BIGINT", "7", 7),
+    ("FLOAT", "owner BIGINT", "7", 7),
+    ("INT(6) ZEROFILL", "owner INT(6) ZEROFILL", "7", 7),
+]
+
+
+@pytest.mark.parametrize(("id_type", "owner", "stored", "key"), UNUSUAL)
+def test_changes_are_carried_over_and_refused_whatever_the_types_of_keys(
+    shop: Any, databases: Databases, io: IO, id_type: str, owner: str, stored: str, key: Any
+) -> None:
+    make(databases, f"CREATE TABLE purse (id {id_type} PRIMARY KEY, {owner} NOT NULL, v INT)")
+    # before the service has learned the column's type
+    databases.run(
+        "global",
+        "DELETE FROM table_user_shard_mapping",
+        "ALTER TABLE table_user_shard_mapping MODIFY account_db_key VARCHAR(40)",
+    )
+    io(shop.operations.prepare_moves(TABLES))
+    ids = {"TIMESTAMP(3)": "'2026-01-01 00:00:0{}.125'", "FLOAT": "{}.1"}.get(id_type, "{}")
+    rows = [f"({ids.format(n)}, {stored}, {n})" for n in (1, 2, 3)]
+    databases.run(1, f"INSERT INTO purse VALUES {', '.join(rows)}")
+    refused: List[str] = []
+
+    def disturb(job: Any) -> None:
+        step = (job.position or {}).get("step")
+        if step == "delta":
+            databases.run(
+                1,
+                "SET time_zone = '+05:00'",
+                "UPDATE purse SET v = 9 WHERE v = 1",
+                "DELETE FROM purse WHERE v = 2",
+            )
+        elif step == "settle" and not refused:
+            for sql in (
+                "UPDATE purse SET v = 7",
+                f"INSERT INTO purse VALUES ({ids.format(4)}, {stored}, 0)",
+            ):
+                with pytest.raises(pymysql.err.MySQLError) as caught:
+                    databases.run(1, sql)
+                assert caught.value.args[0] == 31001
+                refused.append(sql)
+
+    io(shop.directory.set(key, 1))
+    assert io(shop.operations.move(key, 2, TABLES, settle=0, progress=disturb)).ok
+    assert len(refused) == 2
+    left = [databases.run(shard, "SELECT v FROM purse ORDER BY v") for shard in databases.ids]
+    assert [[row["v"] for row in rows] for rows in left] == [[], [3, 9]]

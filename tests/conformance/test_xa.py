@@ -90,6 +90,28 @@ def test_it_commits_on_all(databases: Databases, amounts: Any, db: Any, io: IO) 
     io.wait_for(lambda: decisions(databases) == [])
 
 
+@pytest.mark.parametrize("others", [(), (2,)])
+def test_what_a_function_in_a_view_has_written_is_committed(
+    databases: Databases, amounts: Any, db: Any, io: IO, others: Any
+) -> None:
+    databases.run(
+        1,
+        "CREATE FUNCTION count_read() RETURNS INT MODIFIES SQL DATA BEGIN "
+        "UPDATE amounts SET value = value + 7 WHERE id = 1; RETURN 1; END",
+        "CREATE VIEW counted AS SELECT count_read() AS n",
+    )
+    try:
+        with io.entered(db.shards([1, 2]).transaction(global_=bool(others))) as tx:
+            assert io(tx[1].query_value("SELECT n FROM counted")) == 1
+            for shard in others:
+                io(tx[shard].execute(ADD, (5,)))
+                io(tx.global_.execute(ADD, (5,)))
+        assert amounts() == ([5, 7, 5] if others else [0, 7, 0])
+        assert [prepared(databases, name) for name in NAMES] == [[], [], []]
+    finally:
+        databases.run(1, "DROP VIEW counted", "DROP FUNCTION count_read")
+
+
 def test_xa_is_the_default_and_the_log_is_made(
     databases: Databases, amounts: Any, db: Any, io: IO
 ) -> None:

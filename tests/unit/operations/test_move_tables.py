@@ -62,24 +62,66 @@ def test_texts_of_primary_keys() -> None:
     assert names.pk_values((text, text), b",") == ("", "")
 
 
+def test_primary_keys_whose_texts_differ_between_sessions() -> None:
+    stamp = Column("s", "timestamp", "timestamp(3)")
+    assert "UNIX_TIMESTAMP(NEW.`s`)" in names.pk_expression((stamp,), "NEW")
+    texts = ["1767225600.250", "1767225600", "0.000"]
+    assert [names.pk_values((stamp,), text.encode().hex().encode()) for text in texts] == [
+        ("2026-01-01 00:00:00.250",),
+        ("2026-01-01 00:00:00",),
+        ("0000-00-00 00:00:00",),
+    ]
+    assert names.pk_values((Column("b", "bit", "bit(9)"),), b"35") == (5,)
+
+
+TEXT = Column("k", "varchar", "varchar(40)", "utf8mb4_bin")
+UNPADDED = Column("k", "varchar", "varchar(40)", "utf8mb4_0900_bin")
+BINARY = Column("k", "binary", "binary(16)")
+
+
+def keyed(*columns: Column) -> Any:
+    return [table(BILL)._replace(key_kind=column) for column in columns]
+
+
 @pytest.mark.parametrize(
-    ("key", "expected"),
+    ("column", "key", "stored", "expected"),
     [
-        (7, b"7"),
-        (-7, b"-7"),
-        ("é", "é".encode()),
-        (b"\x00", b"\x00"),
-        (uuid.UUID(int=1), b"\0" * 15 + b"\1"),
+        (OWNER, 7, 7, b"7"),
+        (OWNER, "7", 7, b"7"),
+        (OWNER, -7, -7, b"-7"),
+        (TEXT, "é", "é", "é".encode()),
+        (TEXT, 7, "7", b"7"),
+        (TEXT, "a ", "a ", b"a"),
+        (UNPADDED, "a ", "a ", b"a "),
+        (TEXT, uuid.UUID(int=1), str(uuid.UUID(int=1)), str(uuid.UUID(int=1)).encode()),
+        (BINARY, b"\x00", b"\x00", b"\x00"),
+        (BINARY, uuid.UUID(int=1), uuid.UUID(int=1).bytes, b"\0" * 15 + b"\1"),
     ],
 )
-def test_keys_as_the_fence_has_them(key: Any, expected: bytes) -> None:
-    assert names.tenant_bytes(key) == expected
+def test_keys_as_the_column_and_the_fence_have_them(
+    column: Column, key: Any, stored: Any, expected: bytes
+) -> None:
+    assert names.column_key(column, key) == stored
+    assert names.tenant_bytes(keyed(column), key) == expected
 
 
-@pytest.mark.parametrize("key", [True, None, 1.5, (1,)])
-def test_what_is_no_key(key: Any) -> None:
+@pytest.mark.parametrize(
+    ("column", "key"),
+    [
+        *[(OWNER, key) for key in (True, None, 1.5, (1,), "7a", "07", b"7", uuid.UUID(int=1))],
+        *[(TEXT, key) for key in (True, None, 1.5, b"7")],
+        *[(BINARY, key) for key in (True, None, 7, "7")],
+    ],
+)
+def test_what_is_no_key(column: Column, key: Any) -> None:
     with pytest.raises(ParameterError):
-        names.tenant_bytes(key)
+        names.tenant_bytes(keyed(column), key)
+
+
+def test_a_key_has_one_form_in_all_tables() -> None:
+    assert names.tenant_bytes(keyed(OWNER, TEXT), 7) == b"7"
+    with pytest.raises(ParameterError, match="different forms"):
+        names.tenant_bytes(keyed(BINARY, TEXT), uuid.UUID(int=1))
 
 
 @pytest.mark.parametrize(
