@@ -14,6 +14,8 @@ from dualdb.operations import TenantTable, jobs
 from dualdb.operations import move as moves
 from dualdb.operations import move_tables as names
 
+pytestmark = pytest.mark.slow
+
 KEY = 3
 CREATE = "CREATE TABLE purse (owner BIGINT, no BIGINT, PRIMARY KEY (owner, no))"
 TABLES = [TenantTable("purse", "owner")]

@@ -13,6 +13,8 @@ from dualdb import DeadlineExceeded, InterfaceError, LookupTable, ParameterError
 from dualdb.operations import JobState, MoveError, MoveReport, TenantTable, jobs
 from dualdb.operations import move_tables as names
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = [
     """CREATE TABLE bill (
         id BIGINT PRIMARY KEY, owner BIGINT NOT NULL, amount DECIMAL(20,4), rate FLOAT,
@@ -216,7 +218,6 @@ def test_what_is_changed_is_written_down_while_a_tenant_is_copied(
     ]
 
 
-@pytest.mark.slow
 def test_moves_under_writers_lose_double_and_misplace_nothing(
     shop: Any, io: IO, databases: Databases
 ) -> None:
