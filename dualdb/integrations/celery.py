@@ -32,10 +32,12 @@ RETRYABLE: Tuple[Type[errors.Error], ...] = (
     errors.LockWaitTimeout,
     errors.NotPrimary,
     errors.NotReady,
+    errors.Overloaded,
     errors.PoolTimeout,
     errors.ServiceNotOpen,
     errors.ShardUnavailable,
     errors.StaleMap,
+    errors.TenantFenced,
     errors.TransactionAborted,
 )
 
