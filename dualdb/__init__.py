@@ -3,8 +3,9 @@
 >>> from dualdb import AsyncDatabaseService, DatabaseConfig, DatabaseService
 """
 
+from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING, Any, FrozenSet, List
 
 if TYPE_CHECKING:
     from .async_impl import DatabaseService as AsyncDatabaseService
@@ -237,14 +238,21 @@ def _load_asyncio(name: str) -> object:
 
 
 def _submodule(name: str) -> object:
-    """Import ``dualdb.name``, which need not have been imported to be an attribute."""
-    full = f"{__name__}.{name}"
-    try:
-        return import_module(full)
-    except ModuleNotFoundError as error:
-        if error.name != full:
-            raise
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import ``dualdb.name``, which need not have been imported to be an attribute.
+
+    A name that is no module of the package is not tried: whoever asks ``hasattr`` again
+    and again must not wait for the import lock.
+    """
+    if name not in _modules():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f".{name}", __name__)
+
+
+@lru_cache(maxsize=None)
+def _modules() -> FrozenSet[str]:
+    from pkgutil import iter_modules
+
+    return frozenset(found.name for found in iter_modules(__path__))
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,23 @@ class _Lock(RLock):  # type: ignore[misc]  # final in typeshed alone
         """Nobody waits."""
 
 
+class _Driver:
+    """What DBUtils takes for a DB-API module.
+
+    Given a function, it looks for that module again for every connection, through the
+    packages that the connection's class is in, which may import while the pool is locked.
+    """
+
+    threadsafety = 1
+
+    def __init__(self, config: DatabaseConfig) -> None:
+        self._config = config
+
+    def connect(self) -> Connection:
+        """A connection that is not connected yet."""
+        return Connection(self._config)
+
+
 class IdleStore:
     """Where idle connections are kept: without ping, reset, usage limit or replay, and
     without I/O, because new connections are made unconnected.
@@ -41,7 +58,7 @@ class IdleStore:
 
     def __init__(self, config: DatabaseConfig) -> None:
         self._pool = PooledDB(
-            lambda: Connection(config),
+            _Driver(config),
             maxcached=config.pool_size,
             maxconnections=0,
             maxshared=0,

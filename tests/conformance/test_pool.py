@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import sys
 import threading
 import time
 import warnings
@@ -790,3 +791,24 @@ def test_a_session_without_its_lock_is_given_up_and_its_slot_comes_back(
         io(tx.query("SELECT SLEEP(20)", timeout=0.2))
     assert io(client.query_value("SELECT 7")) == 7
     assert client.stats().in_use == 0
+
+
+def test_a_new_connection_imports_nothing(make_client: Any, io: IO) -> None:
+    """The import lock may be held by anybody, and for as long as they like."""
+
+    class Finder:
+        asked: List[str] = []
+
+        def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+            self.asked.append(name)
+
+    client = make_client()
+    assert io(client.query_value("SELECT 1")) == 1
+    io(client.close_pool())
+    client, finder = make_client(), Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        assert io(client.query_value("SELECT 2")) == 2
+    finally:
+        sys.meta_path.remove(finder)
+    assert finder.asked == []
