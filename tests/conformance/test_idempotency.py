@@ -135,7 +135,7 @@ def test_a_tuple_and_a_count_are_for_everybody_what_json_makes_of_them(db: Any, 
 @pytest.mark.parametrize(
     "value",
     [
-        object(),
+        pytest.param(object(), id="object"),
         decimal.Decimal(1),
         datetime.date(2026, 1, 1),
         b"x",

@@ -172,7 +172,11 @@ def test_a_function_of_the_application_reads_other_shapes() -> None:
         read({})
 
 
-@pytest.mark.parametrize("mock", [Mock(), MagicMock(), AsyncMock(), MagicMock(spec=int)], ids=repr)
+@pytest.mark.parametrize(
+    "mock",
+    [Mock(), MagicMock(), AsyncMock(), MagicMock(spec=int)],
+    ids=["Mock", "MagicMock", "AsyncMock", "of an int"],
+)
 def test_a_mock_is_no_shard_id(mock: Any) -> None:
     for client_session in (mock, of(session=mock), of(session=of(shard_id=mock))):
         with pytest.raises(ParameterError):
