@@ -3,8 +3,9 @@
 >>> from dualdb import AsyncDatabaseService, DatabaseConfig, DatabaseService
 """
 
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, FrozenSet, List
 
 if TYPE_CHECKING:
@@ -248,10 +249,8 @@ def _submodule(name: str) -> object:
     return import_module(f".{name}", __name__)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _modules() -> FrozenSet[str]:
-    from pkgutil import iter_modules
-
     return frozenset(found.name for found in iter_modules(__path__))
 
 

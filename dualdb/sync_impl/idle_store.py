@@ -32,7 +32,7 @@ class _Driver:
     """What DBUtils takes for a DB-API module.
 
     Given a function, it looks for that module again for every connection, through the
-    packages that the connection's class is in, which may import while the pool is locked.
+    packages that the connection's class is in: an import while the pool is locked.
     """
 
     threadsafety = 1

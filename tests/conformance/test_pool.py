@@ -796,11 +796,11 @@ def test_a_session_without_its_lock_is_given_up_and_its_slot_comes_back(
 def test_a_new_connection_imports_nothing(make_client: Any, io: IO) -> None:
     """The import lock may be held by anybody, and for as long as they like."""
 
-    class Finder:
-        asked: List[str] = []
+    asked: List[str] = []
 
+    class Finder:
         def find_spec(self, name: str, path: Any, target: Any = None) -> None:
-            self.asked.append(name)
+            asked.append(name)
 
     client = make_client()
     assert io(client.query_value("SELECT 1")) == 1
@@ -811,4 +811,4 @@ def test_a_new_connection_imports_nothing(make_client: Any, io: IO) -> None:
         assert io(client.query_value("SELECT 2")) == 2
     finally:
         sys.meta_path.remove(finder)
-    assert finder.asked == []
+    assert asked == []

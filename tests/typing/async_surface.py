@@ -30,6 +30,7 @@ from dualdb import (
     PoolStats,
     QueryCall,
     QueryEvent,
+    ReplicaStatus,
     RouteExplanation,
     RouteReason,
     Row,
@@ -435,3 +436,12 @@ async def testing(db: AsyncDatabaseService) -> None:
     async with db.testing_transaction():
         pass
     assert_type(db.sqlalchemy.engine(1), AsyncEngine)
+
+
+async def replicas(db: AsyncDatabaseService) -> None:
+    assert_type(db.shard(2).read, Target)
+    assert_type(await db.read.query("q"), List[Row])
+    assert_type(db.replicas(), List[ReplicaStatus])
+    assert_type(db.causal_token(), str)
+    with db.read_only(), db.priority("batch"), db.causal(None, timeout=1) as block:
+        assert_type(block.token, str)

@@ -29,6 +29,7 @@ from dualdb import (
     PoolStats,
     QueryCall,
     QueryEvent,
+    ReplicaStatus,
     RouteExplanation,
     RouteReason,
     Row,
@@ -417,3 +418,12 @@ def testing(db: DatabaseService) -> None:
     with db.testing_transaction():
         pass
     assert_type(db.sqlalchemy.engine(1), Engine)
+
+
+def replicas(db: DatabaseService) -> None:
+    assert_type(db.shard(2).read, Target)
+    assert_type(db.read.query("q"), List[Row])
+    assert_type(db.replicas(), List[ReplicaStatus])
+    assert_type(db.causal_token(), str)
+    with db.read_only(), db.priority("batch"), db.causal(None, timeout=1) as block:
+        assert_type(block.token, str)
