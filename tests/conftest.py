@@ -98,8 +98,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def enabled_logger() -> None:
-    """Enable the package's logger, which ``logging.config.fileConfig`` disables."""
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what frameworks do to logging in their process: ``logging.config.fileConfig``
+    disables loggers, a Celery worker sets the root logger's level.
+    """
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
     for name in list(logging.Logger.manager.loggerDict):
         if name == "dualdb" or name.startswith("dualdb."):
             logging.getLogger(name).disabled = False
