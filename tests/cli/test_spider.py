@@ -13,5 +13,5 @@ def test_the_ddl_of_a_head(cli: Command) -> None:
     assert len(found["statements"]) == 3
     assert ", PASSWORD '" in found["statements"][0]
     assert found["notes"] == []
-    cli("spider", "ddl", "nothing", code=2)
+    cli("spider", "ddl", "nothing", code=4)
     cli("spider", "ddl", code=2)

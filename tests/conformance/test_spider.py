@@ -7,8 +7,9 @@ from typing import Any, Callable, Iterator
 import pytest
 from database_servers import Databases
 from io_kinds import IO
+from waiting import wait_for
 
-from dualdb import Count, DatabaseConfig, ParameterError, ReadOnlyTargetError, Sum
+from dualdb import Count, DatabaseConfig, ParameterError, ReadOnlyTargetError, ServiceNotOpen, Sum
 from dualdb.sandbox.server import Engine, Server
 
 PLUGIN = "/usr/lib/mysql/plugin/ha_spider.so"
@@ -104,6 +105,21 @@ def test_a_write_is_not_sent(
         io(tx.execute(insert))
     assert io(engine.query_value("SELECT COUNT(*) FROM trades")) == 0
     assert databases.value(1, "SELECT COUNT(*) FROM trades") == 0
+
+
+def test_it_is_closed_and_opened_with_the_service(
+    databases: Databases, open_service: Callable[..., Any], io: IO
+) -> None:
+    db = open_service(engines={"shard": databases.config_of(1)})
+    asked = "SELECT CONNECTION_ID()"
+    first = io(db.engine("shard").query_value(asked))
+    io(db.close_service())
+    with pytest.raises(ServiceNotOpen):
+        io(db.engine("shard").query_value(asked))
+    gone = f"SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {first}"
+    wait_for(lambda: databases.value(1, gone) == 0)
+    io(db.init_service())
+    assert io(db.engine("shard").query_value(asked)) != first
 
 
 def test_an_engine_that_is_down_hinders_nothing_else(

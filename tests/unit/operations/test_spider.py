@@ -24,7 +24,8 @@ def config(**changes: Any) -> DatabaseConfig:
 
 def made(table: Table = TRADES, **options: Any) -> SpiderDDL:
     shards = {1: config(), 2: config(host="db2", port=3307)}
-    return spider_ddl(shards, dict.fromkeys(shards, {table.name: table}), [table.name], **options)
+    definitions = {shard_id: {table.name: table} for shard_id in shards}
+    return spider_ddl(shards, definitions, [table.name], **options)
 
 
 def test_a_server_for_each_shard_without_its_password() -> None:
@@ -94,7 +95,7 @@ def test_what_is_left_out_is_named() -> None:
 
 def test_a_database_of_two_shards_is_counted_once() -> None:
     shards = {1: config(), 2: config()}
-    report = spider_ddl(shards, dict.fromkeys(shards, {"trades": TRADES}), ["trades"])
+    report = spider_ddl(shards, {1: {"trades": TRADES}, 2: {"trades": TRADES}}, ["trades"])
     assert "trades_shard_2" not in "".join(report.statements)
     assert "shard 2 is left out: it is the database of shard 1" in report.notes
 
