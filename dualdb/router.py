@@ -11,6 +11,7 @@ from typing import (
     Generic,
     Iterable,
     List,
+    Mapping,
     Optional,
     Sequence,
 )
@@ -35,6 +36,7 @@ from .directory.lookup import Environment, KeyDirectory
 from .directory.sources import HashBuckets, KeyFunction, LookupTable, Source
 from .errors import CrossShardError
 from .execution import steps
+from .execution.reads import PrimaryReader
 from .observability.observers import Observers
 from .sharding.scatter import Keys, OnError, Policy
 from .topology import passwords, routing
@@ -172,6 +174,33 @@ class Routing(ServicePart, Readable[TargetT], Generic[TargetT, ScatterT, ClientT
             partial(self._identity_of_session, client_session),
         )
 
+    def engine(self, name: str) -> TargetT:
+        """Return a database beside the shards, for reads alone: a Spider head, for
+        instance, that queries all shards as one.
+
+        It is connected to by the first call. A statement that is not known to be a read
+        is refused before it is sent (ReadOnlyTargetError).
+
+        Args:
+            name: A name of ``engines``.
+
+        Raises:
+            ParameterError: There is no such name.
+            ServiceNotOpen: (from calls) The service is not open.
+
+        Example:
+            >>> db.engine("analytics").query_value("SELECT COUNT(*) FROM trades")
+            42
+        """
+        self._lifecycle.engines.require(name)
+
+        def route(until: Optional[float] = None) -> steps.Plan[Any]:
+            yield from ()
+            self._lifecycle.require_open()
+            return PrimaryReader(self._lifecycle.engines.client(name))
+
+        return self._target_on(route)
+
     def get_global_client(self) -> ClientT:
         """Return the global database's client.
 
@@ -293,6 +322,7 @@ class Router(ReadAdmin, ServicePart):
             finished in the background by another; None for no such work.
         outbox: The table of events, if it is not ``dualdb_outbox``; see ``tx.outbox``.
         replicas: How ``read`` uses replicas, if not by the defaults.
+        engines: Databases that ``engine`` queries, by their names.
 
     Attributes:
         global_config: As given.
@@ -324,6 +354,7 @@ class Router(ReadAdmin, ServicePart):
         xa_grace: Optional[float] = 10.0,
         outbox: Optional[OutboxTable] = None,
         replicas: Optional[ReplicaOptions] = None,
+        engines: Optional[Mapping[str, DatabaseConfig]] = None,
     ) -> None:
         if not isinstance(global_config, DatabaseConfig):
             raise TypeError(
@@ -358,6 +389,7 @@ class Router(ReadAdmin, ServicePart):
             observers=self._observers,
         )
         self._replicas = self._lifecycle.use_replicas(_replica_options(replicas))
+        self._lifecycle.use_engines(engines or {})
         self._health = HealthCheck(self._lifecycle)
         self._resolver = routing.RouteResolver(
             self._lifecycle,

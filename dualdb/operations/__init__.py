@@ -52,6 +52,7 @@ from .reports import (
     TenantPurge,
     TenantTable,
 )
+from .spider import SpiderDDL
 
 __all__ = [
     "AuditReport",
@@ -96,6 +97,7 @@ __all__ = [
     "SchemaDiff",
     "Severity",
     "Shards",
+    "SpiderDDL",
     "SqlReport",
     "State",
     "StatementResult",

@@ -18,6 +18,7 @@ from . import (
     reference,
     rows,
     schema_diff,
+    spider,
     tenant,
     tenant_import,
 )
@@ -174,6 +175,36 @@ class Operations(Group[KindT], Generic[KindT]):
             tuple(ignore_tables),
             also=also or {},
         )
+
+    @operation
+    def spider_ddl(
+        self,
+        tables: Sequence[str],
+        *,
+        by: Optional[str] = None,
+        head_user: Optional[str] = None,
+        passwords: bool = False,
+    ) -> steps.Plan[spider.SpiderDDL]:
+        """Make the DDL of a Spider head, a MariaDB server that queries all shards as
+        one database. Nothing is performed.
+
+        Args:
+            tables: The tables that the head is to have.
+            by: An integer column that holds the shard id in each row; the tables are
+                then partitioned by it. None makes a table for each shard and a view of
+                them all.
+            head_user: The account of the head on the shards; None for the configured
+                ones.
+            passwords: Put the passwords of the configured accounts in.
+
+        Raises:
+            ParameterError: Something cannot be mapped; the message says what.
+
+        Example:
+            >>> for statement in db.operations.spider_ddl(["trades"]).statements:
+            ...     print(statement + ";")
+        """
+        return spider.run(self._databases, tables, by, head_user, passwords)
 
     @operation
     def check_rows(

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from .. import deadlines, errors
 from ..config import DatabaseConfig
@@ -10,6 +10,7 @@ from ..execution import shutdown, steps
 from ..observability.logs import about
 from ..observability.observers import Observers
 from .allowed_hosts import ALL_HOSTS, AllowedHosts
+from .engines import Engines
 from .maintenance import Maintenance, Timing
 from .manager import NewClient, Topology, TopologyManager
 from .passwords import ALL_REFERENCES, AllowedReferences
@@ -88,6 +89,7 @@ class ServiceLifecycle:
         )
         self._misses: Dict[Optional[int], float] = {}
         self.replicas: Optional[ReplicaManager] = None
+        self.engines = Engines({}, self.manager.new_client)
 
     def use_replicas(self, options: ReplicaOptions) -> ReplicaManager:
         """Have replicas found and observed.
@@ -105,6 +107,14 @@ class ServiceLifecycle:
         )
         self.maintenance.add_chore("asking replicas", self.replicas.tick)
         return self.replicas
+
+    def use_engines(self, configs: Mapping[str, DatabaseConfig]) -> None:
+        """Have databases that are queried by name.
+
+        Args:
+            configs: How each is reached, by its name.
+        """
+        self.engines = Engines(configs, self.manager.new_client)
 
     def forked(self) -> None:
         """Reset to the state of a process without other threads or background plan."""
@@ -182,7 +192,7 @@ class ServiceLifecycle:
 
     def stop(self, timeout: Optional[float] = None) -> steps.Plan[None]:
         """Close all pools; with a ``timeout`` in seconds, wait for those in use."""
-        clients = (*self.manager.close(), *self._close_replicas())
+        clients = (*self.manager.close(), *self._close_replicas(), *self.engines.close())
         self.maintenance.stop()
         self.reader.reset()
         if not clients:
