@@ -7,6 +7,7 @@ from the fence of the shard, so that a mover that was stopped, and has been repl
 changes nothing when it wakes up.
 """
 
+import logging
 import time
 import zlib
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
@@ -15,6 +16,7 @@ from .. import deadlines, error_codes, errors
 from ..directory.sources import LookupTable
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..observability.logs import about
 from ..results import Row
 from ..sql import parameters
 from ..sql.identifiers import quoted
@@ -49,6 +51,8 @@ from .rollout import notify
 from .tenant import chain_of, checked, parents_first
 
 T = TypeVar("T")
+
+log = logging.getLogger("dualdb.operations")
 
 KIND = "move"
 
@@ -946,14 +950,10 @@ class _Move:
             try:
                 yield from self._catch_up(source, target, tables, position)
                 yield from self._verify(source, target, tables)
-            except errors.LockLost:
+            except (errors.LockLost, GeneratorExit):
                 raise
-            except Exception:
-                # it is written to again, and the log goes on; by a session of its own:
-                # the other may be what was lost
-                yield from self._on(
-                    self._source, lambda session: self._set_state(session, position, LOGGED)
-                )
+            except BaseException:
+                yield from self._log_again(position)
                 raise
             where = yield from self._databases.service._directory.switch(
                 self._key,
@@ -972,6 +972,22 @@ class _Move:
         following = {**position, "step": "settle", "window": round(window, 4)}
         following["until"] = time.time() + self._settle_seconds()
         return JobStep(following, message=f"writes waited for {window * 1000:.0f} ms")
+
+    def _log_again(self, position: Position) -> steps.Plan[None]:
+        """Let the tenant be written to again, after a switch that came to nothing or
+        was interrupted, which may have cost the session.
+        """
+        try:
+            yield from self._on(
+                self._source, lambda session: self._set_state(session, position, LOGGED)
+            )
+        except errors.Error as error:
+            log.warning(
+                "writes of the key %r are refused until its move is resumed or undone: %s",
+                self._key,
+                error,
+                extra=about("move_left_fenced"),
+            )
 
     def _catch_up(
         self, source: Session, target: Session, tables: List[MovedTable], position: Position

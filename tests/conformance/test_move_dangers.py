@@ -1,7 +1,8 @@
 """Tenants whose move is disturbed by another mover, and tables that are unusual."""
 
+import inspect
 import uuid
-from typing import Any, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import pymysql
 import pytest
@@ -132,3 +133,47 @@ def test_changes_are_carried_over_and_refused_whatever_the_types_of_keys(
     assert len(refused) == 2
     left = [databases.run(shard, "SELECT v FROM purse ORDER BY v") for shard in databases.ids]
     assert [[row["v"] for row in rows] for rows in left] == [[], [3, 9]]
+
+
+class Interrupted(BaseException):
+    """As KeyboardInterrupt and CancelledError are."""
+
+
+def is_interrupted(io: IO, call: Callable[[], Any]) -> bool:
+    """Whether it goes through a call to its caller."""
+
+    async def awaited(answer: Any) -> bool:
+        try:
+            await answer
+        except Interrupted:  # which the tests' loop is not to see
+            return True
+        return False
+
+    try:
+        answer = call()
+    except Interrupted:
+        return True
+    return bool(inspect.isawaitable(answer) and io(awaited(answer)))
+
+
+@pytest.mark.parametrize("loses_session", [False, True])
+def test_a_mover_that_is_interrupted_in_the_switch_opens_the_tenant_again(
+    shop: Any, databases: Databases, io: IO, monkeypatch: Any, loses_session: bool
+) -> None:
+    make(databases, CREATE)
+    databases.run(1, "INSERT INTO purse VALUES (3, 1)")
+    io(shop.directory.set(KEY, 1))
+    io(shop.operations.prepare_moves(TABLES))
+
+    def interrupted(self: Any, source: Any, target: Any, tables: Any) -> Any:
+        if loses_session:
+            databases.run(1, f"KILL {(yield from source.value('SELECT CONNECTION_ID()', ()))}")
+        raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moves._Move, "_verify", interrupted)
+        assert is_interrupted(io, lambda: shop.operations.move(KEY, 2, TABLES, settle=0))
+    databases.run(1, "INSERT INTO purse VALUES (3, 2)")
+    databases.run("global", "UPDATE dualdb_job SET lease_until = '2000-01-01'")
+    assert io(shop.operations.move(KEY, None, TABLES, settle=0)).ok
+    assert [databases.value(shard, "SELECT COUNT(*) FROM purse") for shard in (1, 2)] == [0, 2]
