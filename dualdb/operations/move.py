@@ -7,6 +7,7 @@ from the fence of the shard, so that a mover that was stopped, and has been repl
 changes nothing when it wakes up.
 """
 
+import enum
 import logging
 import time
 import zlib
@@ -382,6 +383,16 @@ def _source(databases: Databases, key: object) -> steps.Plan[int]:
 Position = Dict[str, Any]
 
 
+class _Switch(enum.Enum):
+    """How far a switch has come."""
+
+    OPEN = "open"
+    #: The source may be fenced.
+    FENCED = "fenced"
+    #: The directory may name the target.
+    DECIDING = "deciding"
+
+
 class _Move:
     """One tenant on its way from one shard to another."""
 
@@ -412,6 +423,7 @@ class _Move:
             "undo": self._undo,
         }
         self._last: Position = {}
+        self._switch = _Switch.OPEN
         self._tables: List[MovedTable] = []
 
     def describe(self) -> steps.Plan[None]:
@@ -933,7 +945,18 @@ class _Move:
     # The switch.
 
     def _cut_over(self, position: Position) -> steps.Plan[JobStep]:
-        return (yield from self._on_both(lambda s, t, tables: self._close(s, t, tables, position)))
+        self._switch = _Switch.OPEN
+        try:
+            return (
+                yield from self._on_both(lambda s, t, tables: self._close(s, t, tables, position))
+            )
+        except (errors.LockLost, GeneratorExit):
+            raise
+        except BaseException:
+            # when the sessions are closed, which may be what was lost: no statement of
+            # theirs comes later
+            yield from self._open_again(position)
+            raise
 
     def _close(
         self, source: Session, target: Session, tables: List[MovedTable], position: Position
@@ -945,16 +968,12 @@ class _Move:
                 if (yield from self._apply_log(source, target, tables, position)) < FEW_ROWS:
                     break
             position["seq"] = 0
+            self._switch = _Switch.FENCED
             yield from self._set_state(source, position, FENCED)
             began = time.monotonic()
-            try:
-                yield from self._catch_up(source, target, tables, position)
-                yield from self._verify(source, target, tables)
-            except (errors.LockLost, GeneratorExit):
-                raise
-            except BaseException:
-                yield from self._log_again(position)
-                raise
+            yield from self._catch_up(source, target, tables, position)
+            yield from self._verify(source, target, tables)
+            self._switch = _Switch.DECIDING
             where = yield from self._databases.service._directory.switch(
                 self._key,
                 self._source.shard_id,
@@ -973,14 +992,22 @@ class _Move:
         following["until"] = time.time() + self._settle_seconds()
         return JobStep(following, message=f"writes waited for {window * 1000:.0f} ms")
 
-    def _log_again(self, position: Position) -> steps.Plan[None]:
-        """Let the tenant be written to again, after a switch that came to nothing or
-        was interrupted, which may have cost the session.
+    def _open_again(self, position: Position) -> steps.Plan[None]:
+        """Let the tenant be written to where it is, after a switch that failed or was
+        interrupted.
         """
+        if self._switch is _Switch.OPEN:
+            return
+        place, state = self._source, LOGGED
         try:
-            yield from self._on(
-                self._source, lambda session: self._set_state(session, position, LOGGED)
-            )
+            if self._switch is _Switch.DECIDING:
+                # nothing that was sent decides any more when the job is given up
+                yield from jobs.give_up(self._databases, job_name(self._key), position["job_epoch"])
+                if (yield from _source(self._databases, self._key)) != self._source.shard_id:
+                    place, state = self._target, OPEN
+            yield from self._on(place, lambda session: self._set_state(session, position, state))
+        except errors.LockLost:
+            pass  # another process goes on with it
         except errors.Error as error:
             log.warning(
                 "writes of the key %r are refused until its move is resumed or undone: %s",

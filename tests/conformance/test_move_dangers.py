@@ -1,6 +1,7 @@
 """Tenants whose move is disturbed by another mover, and tables that are unusual."""
 
 import inspect
+import threading
 import uuid
 from typing import Any, Callable, Iterator, List
 
@@ -24,7 +25,7 @@ TABLES = [TenantTable("purse", "owner")]
 
 def clean(databases: Databases) -> None:
     for shard in databases.ids:
-        databases.run(shard, f"DROP TABLE IF EXISTS purse, {', '.join(names.TABLES)}")
+        databases.run(shard, f"DROP TABLE IF EXISTS purse, other, {', '.join(names.TABLES)}")
     databases.run(
         "global", f"DROP TABLE IF EXISTS table_user_shard_mapping, {names.EPOCHS}, {jobs.TABLE}"
     )
@@ -156,24 +157,171 @@ def is_interrupted(io: IO, call: Callable[[], Any]) -> bool:
     return bool(inspect.isawaitable(answer) and io(awaited(answer)))
 
 
-@pytest.mark.parametrize("loses_session", [False, True])
-def test_a_mover_that_is_interrupted_in_the_switch_opens_the_tenant_again(
-    shop: Any, databases: Databases, io: IO, monkeypatch: Any, loses_session: bool
-) -> None:
+@pytest.fixture
+def purse(shop: Any, databases: Databases, io: IO) -> Any:
+    """A service whose tenant has a row on shard 1, and can be moved."""
     make(databases, CREATE)
     databases.run(1, "INSERT INTO purse VALUES (3, 1)")
     io(shop.directory.set(KEY, 1))
     io(shop.operations.prepare_moves(TABLES))
+    return shop
 
-    def interrupted(self: Any, source: Any, target: Any, tables: Any) -> Any:
+
+def accepts(databases: Databases, shard: int, no: int) -> bool:
+    """Whether a program that does not use the package may write there."""
+    try:
+        databases.run(shard, f"INSERT INTO purse VALUES (3, {no})")
+    except pymysql.err.MySQLError as error:
+        if error.args[0] != 31001:
+            raise
+        return False
+    return True
+
+
+def finish(purse: Any, databases: Databases, io: IO, rows: int) -> None:
+    """Another process goes on; all rows are on shard 2 then."""
+    databases.run("global", "UPDATE dualdb_job SET lease_until = '2000-01-01'")
+    assert io(purse.operations.move(KEY, None, TABLES, settle=0)).ok
+    counted = [databases.value(shard, "SELECT COUNT(*) FROM purse") for shard in (1, 2)]
+    assert counted == [0, rows]
+
+
+#: Where a switch is interrupted, and the shard that is written to afterwards.
+MOMENTS = {
+    "_set_state before": 1,
+    "_set_state after": 1,
+    "_catch_up before": 1,
+    "_verify before": 1,
+    "_verify after": 1,
+    "switch before": 1,
+    "switch after": 2,
+}
+
+
+@pytest.mark.parametrize("loses_session", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_mover_that_is_interrupted_in_the_switch_opens_the_tenant_again(
+    purse: Any,
+    databases: Databases,
+    io: IO,
+    monkeypatch: Any,
+    moment: str,
+    loses_session: bool,
+) -> None:
+    name, _, when = moment.partition(" ")
+    owner = KeyDirectory if name == "switch" else moves._Move
+    original = getattr(owner, name)
+    sessions: List[Any] = []
+    interruptions: List[str] = []
+
+    def seen(self: Any, source: Any, target: Any, tables: Any, position: Any) -> Any:
+        sessions.append((yield from source.value("SELECT CONNECTION_ID()", ())))
+        return (yield from close(self, source, target, tables, position))
+
+    def interrupted(self: Any, *args: Any) -> Any:
+        is_first = bool(sessions) and not interruptions
+        if not is_first:
+            return (yield from original(self, *args))
+        interruptions.append(moment)
+        if when == "after":
+            yield from original(self, *args)
         if loses_session:
-            databases.run(1, f"KILL {(yield from source.value('SELECT CONNECTION_ID()', ()))}")
+            databases.run(1, f"KILL {sessions[0]}")
+        raise Interrupted
+
+    close = moves._Move._close
+    with monkeypatch.context() as patched:
+        patched.setattr(moves._Move, "_close", seen)
+        patched.setattr(owner, name, interrupted)
+        assert is_interrupted(io, lambda: purse.operations.move(KEY, 2, TABLES, settle=0))
+    assert interruptions == [moment]
+    where = MOMENTS[moment]
+    assert [accepts(databases, shard, 2) for shard in (1, 2)] == [where == 1, where == 2]
+    finish(purse, databases, io, rows=2)
+
+
+def test_a_switch_that_arrives_after_its_mover_was_interrupted_does_nothing(
+    purse: Any, databases: Databases, io: IO, monkeypatch: Any
+) -> None:
+    late: List[Any] = []
+
+    def interrupted(self: Any, key: Any, source: int, target: int, only_if: Any) -> Any:
+        late.append((key, source, target, only_if))
+        yield from ()
+        raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KeyDirectory, "switch", interrupted)
+        assert is_interrupted(io, lambda: purse.operations.move(KEY, 2, TABLES, settle=0))
+    key, source, target, (condition, params) = late[0]
+    assert accepts(databases, 1, 2)
+    sql = (
+        f"UPDATE table_user_shard_mapping SET shard_id = {target} WHERE account_db_key = {key} "
+        f"AND shard_id = {source} AND {condition}"
+    )
+    assert io(purse.execute(sql, params)) == 0
+    finish(purse, databases, io, rows=2)
+
+
+def test_a_mover_that_is_cancelled_while_it_waits_in_the_switch_opens_the_tenant_again(
+    purse: Any, databases: Databases, io: IO, monkeypatch: Any
+) -> None:
+    """By a signal or a cancelled task, while a prepared transaction is waited for."""
+    config = databases.config_of(1)
+    session = pymysql.connect(
+        host=config.host, port=config.port, user=config.user, autocommit=True,
+        database=config.database, password=config.reveal_password(), ssl_disabled=True,
+    )  # fmt: skip
+    reached = threading.Event()
+    original = moves._Move._catch_up
+
+    def waiting(self: Any, *args: Any) -> Any:
+        with session.cursor() as cursor:
+            for sql in ("XA START 'held'", "INSERT INTO other VALUES (1)", "XA END 'held'",
+                        "XA PREPARE 'held'"):  # fmt: skip
+                cursor.execute(sql)
+        reached.set()
+        return (yield from original(self, *args))
+
+    databases.run(1, "CREATE TABLE other (id INT PRIMARY KEY)")
+    pause_at(databases, io, purse, "delta")
+    with monkeypatch.context() as patched:
+        patched.setattr(moves._Move, "_catch_up", waiting)
+        io.interrupted(lambda: purse.operations.move(KEY, None, TABLES, settle=0), reached)
+    assert reached.is_set()
+    assert accepts(databases, 1, 2)
+    with session.cursor() as cursor:
+        cursor.execute("XA ROLLBACK 'held'")
+    session.close()
+    finish(purse, databases, io, rows=2)
+
+
+def pause_at(databases: Databases, io: IO, purse: Any, step: str) -> None:
+    """Move until this step is over."""
+
+    def pause(job: Any) -> None:
+        if (job.position or {}).get("step") == step:
+            databases.run("global", "UPDATE dualdb_job SET pause_requested = 1")
+
+    report = io(purse.operations.move(KEY, 2, TABLES, settle=0, progress=pause))
+    assert report.state == "paused"
+    io(purse.operations.jobs.resume(f"move:{KEY}"))
+
+
+def test_a_tenant_that_stays_fenced_is_logged(
+    purse: Any, databases: Databases, io: IO, monkeypatch: Any, caplog: Any
+) -> None:
+    def interrupted(self: Any, *args: Any) -> Any:
+        databases.run(1, f"RENAME TABLE {names.FENCE_KEYS} TO out_of_reach")
+        yield from ()
         raise Interrupted
 
     with monkeypatch.context() as patched:
         patched.setattr(moves._Move, "_verify", interrupted)
-        assert is_interrupted(io, lambda: shop.operations.move(KEY, 2, TABLES, settle=0))
-    databases.run(1, "INSERT INTO purse VALUES (3, 2)")
-    databases.run("global", "UPDATE dualdb_job SET lease_until = '2000-01-01'")
-    assert io(shop.operations.move(KEY, None, TABLES, settle=0)).ok
-    assert [databases.value(shard, "SELECT COUNT(*) FROM purse") for shard in (1, 2)] == [0, 2]
+        assert is_interrupted(io, lambda: purse.operations.move(KEY, 2, TABLES, settle=0))
+    databases.run(1, f"RENAME TABLE out_of_reach TO {names.FENCE_KEYS}")
+    assert [each.event for each in caplog.records if each.name == "dualdb.operations"] == [
+        "move_left_fenced"
+    ]
+    assert not accepts(databases, 1, 2)
+    finish(purse, databases, io, rows=1)
