@@ -68,7 +68,13 @@ if TYPE_CHECKING:
         WriteTimedOut,
     )
     from .observability.digests import DigestStats
-    from .observability.events import Event, PoolEvent, QueryEvent, TransactionEvent
+    from .observability.events import (
+        CoordinationEvent,
+        Event,
+        PoolEvent,
+        QueryEvent,
+        TransactionEvent,
+    )
     from .observability.health import DatabaseHealth, HealthReport
     from .observability.query_call import QueryCall
     from .pooling.base import PoolStats
@@ -108,6 +114,7 @@ __all__ = [
     "DigestStats",
     "DrainReport",
     "Error",
+    "CoordinationEvent",
     "Event",
     "HashBuckets",
     "HealthReport",

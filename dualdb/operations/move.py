@@ -17,7 +17,9 @@ from .. import deadlines, error_codes, errors
 from ..directory.sources import LookupTable
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..observability.events import CoordinationEventName
 from ..observability.logs import about
+from ..observability.observers import Observers
 from ..results import Row
 from ..sql import parameters
 from ..sql.identifiers import quoted
@@ -361,16 +363,18 @@ def run(
         yield from move.require_prepared()
     if is_over:
         yield from jobs.delete(databases, name, dry_run=False)
-    job = yield from jobs.run(
-        databases,
-        name,
-        move.undo_step if undo else move.step,
-        jobs.Options(
-            KIND, params, options.lease, False, options.throttle or None, options.max_steps
-        ),
-        is_plan=True,
+    options_of_job = jobs.Options(
+        KIND, params, options.lease, False, options.throttle or None, options.max_steps
     )
-    return move.report(job)
+    step = move.undo_step if undo else move.step
+    try:
+        job = yield from jobs.run(databases, name, step, options_of_job, is_plan=True)
+    except BaseException as error:
+        move.ended("failed" if isinstance(error, Exception) else "interrupted", error)
+        raise
+    report = move.report(job)
+    move.ended(report.state)
+    return report
 
 
 def _source(databases: Databases, key: object) -> steps.Plan[int]:
@@ -423,6 +427,7 @@ class _Move:
             "undo": self._undo,
         }
         self._last: Position = {}
+        self._is_begun = False
         self._switch = _Switch.OPEN
         self._tables: List[MovedTable] = []
 
@@ -461,11 +466,27 @@ class _Move:
         if position.get("job_epoch") != job.epoch:
             epoch = yield from self._new_epoch()
             after = position["then"] if position["step"] == "mark" else position["step"]
+            self._is_begun = True
+            self._post("move_started")
+            self._post("move_step", detail="mark")
             position.update(job_epoch=job.epoch, epoch=epoch, step="mark", then=after)
             return JobStep(position, message=f"epoch {epoch}")
         done = yield from self._steps[position["step"]](position)
         self._last = dict(done.position or {**position, "step": "done"})
+        if done.position is not None and done.position["step"] != position["step"]:
+            self._post("move_step", detail=done.position["step"])
         return done
+
+    def ended(self, state: str, error: Optional[BaseException] = None) -> None:
+        """Post that this process is done with it, if it has begun."""
+        if self._is_begun:
+            self._post("move_finished", detail=state, error=error)
+
+    def _post(self, name: CoordinationEventName, **fields: Any) -> None:
+        shard_id = self._source.shard_id
+        observers: Observers = self._databases.service._observers
+        subject = str(self._tenant, "utf-8", "backslashreplace")
+        observers.post_coordination(name, f"shard {shard_id}", shard_id, subject=subject, **fields)
 
     def undo_step(self, job: Job) -> steps.Plan[JobStep]:
         """One step back."""
@@ -988,6 +1009,8 @@ class _Move:
         window = time.monotonic() - began
         yield from self._set_state(source, position, MOVED)
         self._databases.service._directory.cache.clear()
+        if self._switch is _Switch.DECIDING:
+            self._post("move_fenced", seconds=window)
         following = {**position, "step": "settle", "window": round(window, 4)}
         following["until"] = time.time() + self._settle_seconds()
         return JobStep(following, message=f"writes waited for {window * 1000:.0f} ms")

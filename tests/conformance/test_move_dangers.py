@@ -10,7 +10,7 @@ import pytest
 from database_servers import Databases
 from io_kinds import IO
 
-from dualdb import LookupTable
+from dualdb import CoordinationEvent, LookupTable
 from dualdb.directory.lookup import KeyDirectory
 from dualdb.operations import TenantTable, jobs
 from dualdb.operations import move as moves
@@ -325,3 +325,80 @@ def test_a_tenant_that_stays_fenced_is_logged(
     ]
     assert not accepts(databases, 1, 2)
     finish(purse, databases, io, rows=1)
+
+
+@pytest.fixture
+def seen(purse: Any) -> List[CoordinationEvent]:
+    """The events of moves."""
+    found: List[CoordinationEvent] = []
+    for name in ("move_started", "move_step", "move_fenced", "move_finished"):
+        purse.on(name, found.append)
+    return found
+
+
+def ended(io: IO, seen: List[CoordinationEvent], times: int = 1) -> List[CoordinationEvent]:
+    """What happened, once processes were so often done with the move."""
+    io.wait_for(lambda: [each.name for each in seen].count("move_finished") == times)
+    assert {(each.target, each.shard_id, each.subject) for each in seen} == {("shard 1", 1, "3")}
+    return seen
+
+
+def test_a_move_is_known_by_its_events(
+    purse: Any, databases: Databases, io: IO, seen: List[CoordinationEvent]
+) -> None:
+    pause_at(databases, io, purse, "copy")
+    report = io(purse.operations.move(KEY, None, TABLES, settle=0))
+    names_of = [(each.name, each.detail) for each in ended(io, seen, 2)]
+    assert names_of == [
+        ("move_started", None),
+        *[("move_step", step) for step in (
+            "mark", "check", "close target", "clear target", "log", "wait for prepared", "copy",
+            "delta",
+        )],
+        ("move_finished", "paused"),
+        ("move_started", None),
+        *[("move_step", step) for step in ("mark", "delta", "cut over")],
+        ("move_fenced", None),
+        *[("move_step", step) for step in ("settle", "purge")],
+        ("move_finished", "done"),
+    ]  # fmt: skip
+    fenced = [each for each in seen if each.name == "move_fenced"]
+    assert [round(each.seconds, 4) for each in fenced] == [report.window_seconds]
+
+
+def test_a_move_that_failed_and_is_undone_is_known_by_its_events(
+    purse: Any, io: IO, seen: List[CoordinationEvent], monkeypatch: Any
+) -> None:
+    def fails(self: Any, *args: Any) -> Any:
+        yield from ()
+        raise moves.MoveError("canary")
+
+    monkeypatch.setattr(moves._Move, "_verify", fails)
+    with pytest.raises(moves.MoveError):
+        io(purse.operations.move(KEY, 2, TABLES, settle=0))
+    assert io(purse.operations.undo_move(KEY, TABLES)).ok
+    finished = [each for each in ended(io, seen, 2) if each.name == "move_finished"]
+    assert [(each.detail, type(each.error)) for each in finished] == [
+        ("failed", moves.MoveError),
+        ("undone", type(None)),
+    ]
+    assert finished[0].as_dict()["error"] == "MoveError"
+    assert [each for each in seen if each.name == "move_fenced"] == []
+
+
+def test_a_move_that_another_process_has_is_not_begun(
+    purse: Any, databases: Databases, io: IO, seen: List[CoordinationEvent]
+) -> None:
+    pause_at(databases, io, purse, "copy")
+    ended(io, seen)
+    seen.clear()
+    databases.run(
+        "global",
+        "UPDATE dualdb_job SET state = 'running', lease_until = UTC_TIMESTAMP() + INTERVAL 1 HOUR",
+    )
+    with pytest.raises(jobs.JobTaken):
+        io(purse.operations.move(KEY, None, TABLES, settle=0))
+    databases.run("global", "UPDATE dualdb_job SET lease_until = '2000-01-01'")
+    assert io(purse.operations.move(KEY, None, TABLES, settle=0)).ok
+    assert [each.name for each in ended(io, seen)][:2] == ["move_started", "move_step"]
+    assert [each.name for each in seen].count("move_started") == 1

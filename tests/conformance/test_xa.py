@@ -583,10 +583,22 @@ def test_a_coordinator_that_is_alive_and_slow_finds_that_it_was_rolled_back(
 def test_another_process_finishes_in_the_background(
     databases: Databases, used: Any, open_service: Callable[..., Any], io: IO
 ) -> None:
-    open_service(xa_grace=1.0)
-    leave(databases, "commit")
+    other = open_service(xa_grace=1.0)
+    seen: List[dualdb.CoordinationEvent] = []
+    other.on("xa_in_doubt", seen.append)
+    other.on("xa_finished", seen.append)
+    gtrid = leave(databases, "commit")
     io.wait_for(lambda: used() == [0, 1, 1])
     io.wait_for(lambda: [prepared(databases, name) for name in NAMES] == [[], [], []])
+    finished = io.wait_for(lambda: [each for each in seen if each.name == "xa_finished"])
+    assert [(each.subject, each.detail, each.target) for each in finished] == [
+        (gtrid, "commit", "shards")
+    ]
+    doubts = io.wait_for(lambda: [each for each in seen if (each.shard_id, each.number) == (2, 0)])
+    assert len(doubts) == 1
+    assert {(each.target, each.number) for each in seen if each.name == "xa_in_doubt"} == {
+        ("shard 1", 1), ("shard 2", 1), ("shard 1", 0), ("shard 2", 0),
+    }  # fmt: skip
 
 
 # One after the other.

@@ -92,12 +92,12 @@ class Ledger:
 
 def statements(what: str, key: int, token: str) -> List[Tuple[str, Tuple[Any, ...]]]:
     """The statements of one transaction."""
-    written = {
+    written: Dict[str, List[Tuple[str, Tuple[Any, ...]]]] = {
         "insert": [(INSERT, (token, key)), (INSERT_PART, (token,))],
         "change": [(CHANGE, (token, key))],
         "delete": [(DELETE, (token, key))],
-    }[what]
-    return [*written, (COUNT, (key,))]
+    }
+    return [*written[what], (COUNT, (key,))]
 
 
 class World:
