@@ -601,6 +601,38 @@ def test_another_process_finishes_in_the_background(
     }  # fmt: skip
 
 
+@pytest.mark.slow
+def test_the_doctor_finds_what_was_left_and_names_what_is_not_ours(
+    databases: Databases, used: Any, open_service: Callable[..., Any], io: IO
+) -> None:
+    db = open_service(xa_grace=None)  # nobody finishes it in the background
+    gtrid = leave(databases, "commit")
+    databases.run(
+        1,
+        "XA START 'their own'",
+        "UPDATE amounts SET value = 5 WHERE id = 2",
+        "XA END 'their own'",
+        "XA PREPARE 'their own'",
+    )
+
+    def findings(check: str) -> Any:
+        report = io(db.operations.doctor())
+        return {each.database: each for each in report.findings if each.check == check}
+
+    left = findings("xa-left")
+    assert {"1", "2"} == set(left)
+    assert all(gtrid in each.message for each in left.values())
+    assert {each.fix for each in left.values()} == {"dualdb xa recover"}
+    foreign = findings("prepared-xa")
+    assert "'their own','',1" in foreign["1"].message
+    assert all(gtrid not in each.message for each in foreign.values())
+    assert io(db.coordination.recover(grace=0)).ok
+    assert findings("xa-left") == {}
+    assert set(findings("prepared-xa")) == set(foreign)
+    databases.run(1, "XA ROLLBACK 'their own'")
+    assert findings("prepared-xa") == {}
+
+
 # One after the other.
 
 
