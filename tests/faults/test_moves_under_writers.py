@@ -38,6 +38,12 @@ TABLES = [
 ]
 NAMES = ["part", "entry", "account"]
 WHERE = "SELECT shard_id FROM table_user_shard_mapping WHERE account_db_key = %s"
+#: Seconds that the package keeps what it has read there, and after which the rows are
+#: deleted where they were: later than the last transaction that was routed by it.
+TTL = 0.3
+SETTLE = 2.0
+#: Movers of each implementation.
+MOVERS = 2
 #: What a fence answers.
 FENCED = 31001
 #: Conflicts between transactions, after which nothing of one is left.
@@ -105,9 +111,13 @@ class World:
 
     def __init__(self, databases: Databases, moves: int, writers: int, seed: int) -> None:
         self.databases = databases
-        self.keys = list(range(1, max(2, moves // 6) + 1))
+        self.keys = list(range(1, max(2 * MOVERS, moves // 6) + 1))
         self.left = moves
         self.seed = str(seed)
+        #: The longest pause of a writer, in seconds: of more writers each is slower.
+        self.pause = writers / 200
+        #: The tasks have moved what is theirs; writers are to end.
+        self.moved = threading.Event()
         self.done = threading.Event()
         self.windows: List[float] = []
         self.failures: List[BaseException] = []
@@ -135,55 +145,63 @@ def run(world: World) -> None:
     """Move, and write meanwhile."""
     config = world.databases.config.model_copy(update={"pool_size": 30, "max_overflow": 10})
     threads = [threading.Thread(target=write_plainly, args=(world, each)) for each in world.plain]
-    with DatabaseService(config, directory=LookupTable(ttl=3600)) as db:
+    with DatabaseService(config, directory=LookupTable(ttl=TTL)) as db:
         threads += [
             threading.Thread(target=write_in_a_thread, args=(world, db, each))
             for each in world.threaded
         ]
-        threads.append(threading.Thread(target=lambda: asyncio.run(in_tasks(world, config))))
-        for each in threads:
+        movers = [
+            threading.Thread(target=move_in_a_thread, args=(world, db, number))
+            for number in range(MOVERS)
+        ]
+        tasks = threading.Thread(target=lambda: asyncio.run(in_tasks(world, config)))
+        for each in (*threads, *movers, tasks):
             each.start()
-        try:
-            move_in_a_thread(world, db)
-        finally:
-            while world.left and not world.failures and threads[-1].is_alive():
-                threads[-1].join(0.1)
-            world.done.set()
-            for each in threads:
-                each.join()
+        for each in movers:
+            each.join()
+        world.moved.wait()
+        world.done.set()
+        for each in (*threads, tasks):
+            each.join()
 
 
-def move_in_a_thread(world: World, db: DatabaseService) -> None:
-    keys = world.keys[::2]
+def move_in_a_thread(world: World, db: DatabaseService, mover: int) -> None:
+    keys = world.keys[mover :: 2 * MOVERS]
     for number in itertools.count():
         key = world.take(keys, number)
         if key is None:
             return
         with failures(world):
             to = 3 - (db.directory.get(key) or 0)
-            report = db.operations.move(key, to, TABLES, settle=0.1, chunk_rows=100)
+            report = db.operations.move(key, to, TABLES, settle=SETTLE, chunk_rows=100)
             assert report.ok
             world.windows.append(report.window_seconds or 0.0)
 
 
-async def move_in_a_task(world: World, db: AsyncDatabaseService) -> None:
-    keys = world.keys[1::2]
+async def move_in_a_task(world: World, db: AsyncDatabaseService, mover: int) -> None:
+    keys = world.keys[MOVERS + mover :: 2 * MOVERS]
     for number in itertools.count():
         key = world.take(keys, number)
         if key is None:
             return
         with failures(world):
             to = 3 - (await db.directory.get(key) or 0)
-            report = await db.operations.move(key, to, TABLES, settle=0.1, chunk_rows=100)
+            report = await db.operations.move(key, to, TABLES, settle=SETTLE, chunk_rows=100)
             assert report.ok
             world.windows.append(report.window_seconds or 0.0)
 
 
 async def in_tasks(world: World, config: Any) -> None:
-    async with AsyncDatabaseService(config, directory=LookupTable(ttl=3600)) as db:
-        writers = [asyncio.ensure_future(write_in_a_task(world, db, each)) for each in world.tasks]
-        await move_in_a_task(world, db)
-        await asyncio.gather(*writers)
+    try:
+        async with AsyncDatabaseService(config, directory=LookupTable(ttl=TTL)) as db:
+            writers = [
+                asyncio.ensure_future(write_in_a_task(world, db, each)) for each in world.tasks
+            ]
+            await asyncio.gather(*[move_in_a_task(world, db, number) for number in range(MOVERS)])
+            world.moved.set()
+            await asyncio.gather(*writers)
+    finally:
+        world.moved.set()
 
 
 @contextlib.contextmanager
@@ -194,13 +212,23 @@ def failures(world: World) -> Iterator[None]:
         world.failures.append(error)
 
 
+class NoEffect(Exception):
+    """A statement matched no row: it was sent to where the rows are no longer."""
+
+
+def require_effect(count: int, sql: str) -> None:
+    """Check that a statement has written one row."""
+    if count != 1:
+        raise NoEffect(f"{count} rows: {sql}")
+
+
 def write_in_a_thread(world: World, db: DatabaseService, ledger: Ledger) -> None:
-    while not world.done.wait(ledger.random.uniform(0.0, 0.04)):
+    while not world.done.wait(ledger.random.uniform(0.0, world.pause)):
         what, key, token = ledger.next(world.keys)
 
         def body(tx: Any, written: Any = (what, key, token)) -> None:
             for sql, params in statements(*written):
-                tx.execute(sql, params)
+                require_effect(tx.execute(sql, params), sql)
 
         try:
             db.key(key).run(body, attempts=50)
@@ -212,12 +240,12 @@ def write_in_a_thread(world: World, db: DatabaseService, ledger: Ledger) -> None
 
 async def write_in_a_task(world: World, db: AsyncDatabaseService, ledger: Ledger) -> None:
     while not world.done.is_set():
-        await asyncio.sleep(ledger.random.uniform(0.0, 0.04))
+        await asyncio.sleep(ledger.random.uniform(0.0, world.pause))
         what, key, token = ledger.next(world.keys)
 
         async def body(tx: Any, written: Any = (what, key, token)) -> None:
             for sql, params in statements(*written):
-                await tx.execute(sql, params)
+                require_effect(await tx.execute(sql, params), sql)
 
         try:
             await db.key(key).run(body, attempts=50)
@@ -273,7 +301,7 @@ class Plain:
 
 def write_plainly(world: World, ledger: Ledger) -> None:
     program = Plain(world.databases)
-    while not world.done.wait(ledger.random.uniform(0.0, 0.04)):
+    while not world.done.wait(ledger.random.uniform(0.0, world.pause)):
         what, key, token = ledger.next(world.keys)
         try:
             written = program.write(what, key, token)
