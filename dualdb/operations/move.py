@@ -52,6 +52,7 @@ from .places import Databases, Place, Session
 from .reports import Job, JobState, JobStep, MoveReport, PrepareReport, TenantTable
 from .rollout import notify
 from .tenant import chain_of, checked, parents_first
+from .throttle import Limits, Throttle
 
 T = TypeVar("T")
 
@@ -67,6 +68,13 @@ ATTEMPTS = 30
 DELTA_ROWS = 1000
 FEW_ROWS = 20
 DELTAS = 30
+
+#: The steps that wait while servers are busy or replicas behind: those that write many
+#: rows, and for which no writer waits.
+THROTTLED = ("copy", "clear target", "purge", "undo")
+
+#: Seconds until it is looked at again.
+BUSY_SECONDS = 0.5
 
 #: Seconds that a step goes on with further chunks, unless the move is throttled.
 STEP_SECONDS = 1.0
@@ -411,6 +419,11 @@ class _Move:
         self._source = databases.one(source)
         self._target = databases.one(target)
         self._options = options
+        self._throttle = Throttle(
+            databases,
+            (self._source, self._target),
+            Limits(options.max_threads_running, options.max_lag, options.lag),
+        )
         self._steps: Dict[str, Callable[[Position], steps.Plan[JobStep]]] = {
             "mark": self._mark,
             "check": self._check,
@@ -471,6 +484,12 @@ class _Move:
             self._post("move_step", detail="mark")
             position.update(job_epoch=job.epoch, epoch=epoch, step="mark", then=after)
             return JobStep(position, message=f"epoch {epoch}")
+        busy = ""
+        if position["step"] in THROTTLED:
+            busy = yield from self._throttle.why_wait()
+        if busy:
+            yield steps.Sleep(BUSY_SECONDS)
+            return JobStep(position, message=busy)
         done = yield from self._steps[position["step"]](position)
         self._last = dict(done.position or {**position, "step": "done"})
         if done.position is not None and done.position["step"] != position["step"]:
@@ -700,10 +719,6 @@ class _Move:
     # Copy.
 
     def _copy(self, position: Position) -> steps.Plan[JobStep]:
-        busy = yield from self._is_busy()
-        if busy:
-            yield steps.Sleep(0.5)
-            return JobStep(position, message=busy)
         until = time.monotonic() + (0.0 if self._options.throttle else STEP_SECONDS)
 
         def work(source: Session, target: Session, tables: List[MovedTable]) -> steps.Plan[JobStep]:
@@ -715,20 +730,6 @@ class _Move:
             return JobStep(done.position, done=copied, message=done.message)
 
         return (yield from self._on_both(work))
-
-    def _is_busy(self) -> steps.Plan[str]:
-        """Why to wait."""
-        options = self._options
-        if options.lag is not None and options.max_lag is not None:
-            lag = yield steps.CallUser(lambda _: options.lag() if options.lag else 0, None)
-            if lag is not None and lag > options.max_lag:
-                return f"replication is {lag:.1f} s behind"
-        if options.max_threads_running is not None:
-            for place in (self._source, self._target):
-                running = yield from self._databases.session(place, _threads_running)
-                if running > options.max_threads_running:
-                    return f"{running} threads are running on shard {place.name}"
-        return ""
 
     def _chunk(
         self, source: Session, target: Session, tables: List[MovedTable], position: Position
@@ -1247,11 +1248,6 @@ def _parts(rows: List[Row]) -> List[List[Row]]:
         parts[-1].append(row)
         size += own
     return parts
-
-
-def _threads_running(session: Session) -> steps.Plan[int]:
-    rows = yield from session.query("SHOW GLOBAL STATUS LIKE 'Threads_running'")
-    return int(rows[0]["Value"])
 
 
 def _prepared(session: Session) -> steps.Plan[List[str]]:

@@ -12,7 +12,7 @@ from io_kinds import IO
 
 from dualdb import CoordinationEvent, LookupTable
 from dualdb.directory.lookup import KeyDirectory
-from dualdb.operations import TenantTable, jobs
+from dualdb.operations import TenantTable, jobs, throttle
 from dualdb.operations import move as moves
 from dualdb.operations import move_tables as names
 
@@ -402,3 +402,45 @@ def test_a_move_that_another_process_has_is_not_begun(
     assert io(purse.operations.move(KEY, None, TABLES, settle=0)).ok
     assert [each.name for each in ended(io, seen)][:2] == ["move_started", "move_step"]
     assert [each.name for each in seen].count("move_started") == 1
+
+
+@pytest.mark.parametrize("step", ["copy", "purge"])
+def test_a_move_waits_while_a_server_is_busy_or_replication_behind(
+    purse: Any, io: IO, monkeypatch: Any, step: str
+) -> None:
+    monkeypatch.setattr(moves, "BUSY_SECONDS", 0.0)
+    steps_at: List[str] = [""]
+    messages: List[str] = []
+    running, lags = iter([101, 100, 101]), iter([10.5])
+
+    def seen(job: Any) -> None:
+        steps_at[0] = (job.position or {}).get("step", "")
+        messages.append(job.message)
+
+    def threads(session: Any) -> Any:
+        yield from ()
+        return next(running, 1) if steps_at[0] == step else 1
+
+    def lag() -> float:
+        return next(lags, 10.0) if steps_at[0] == step else 0.0
+
+    monkeypatch.setattr(throttle, "_threads_running", threads)
+    assert io(purse.operations.move(KEY, 2, TABLES, settle=0, lag=lag, progress=seen)).ok
+    waits = [each for each in messages if "running" in each or "behind" in each]
+    assert waits == [
+        "replication is 10.5 s behind",
+        "101 threads are running on shard 1",
+        "101 threads are running on shard 2",
+    ]
+
+
+def test_a_move_without_limits_asks_nobody(purse: Any, io: IO, monkeypatch: Any) -> None:
+    asked: List[str] = []
+    monkeypatch.setattr(throttle, "_threads_running", lambda session: asked.append("threads"))
+    limits = {"max_lag": None, "max_threads_running": None}
+
+    def lag() -> None:
+        asked.append("lag")
+
+    assert io(purse.operations.move(KEY, 2, TABLES, settle=0, lag=lag, **limits)).ok
+    assert asked == []
