@@ -103,7 +103,9 @@ def report_of(facts: Facts, skip: FrozenSet[str] = frozenset()) -> DoctorReport:
 def _shown(facts: DatabaseFacts) -> Dict[str, Any]:
     """The facts of a database without its variables and its password."""
     left_out = {"variables", "config", "grants"}
-    return {name: value for name, value in facts._asdict().items() if name not in left_out}
+    prepared = None if facts.prepared is None else facts.prepared._asdict()
+    shown = {name: value for name, value in facts._asdict().items() if name not in left_out}
+    return {**shown, "prepared": prepared}
 
 
 def check(name: str, severity: Severity) -> Callable[[Check], Check]:

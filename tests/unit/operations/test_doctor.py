@@ -244,3 +244,10 @@ def test_a_few_of_many_transactions_are_named() -> None:
     assert finding.message.startswith("9 prepared")
     assert finding.message.endswith("'4','',1 and 4 more")
     assert "never touches" in finding.fix
+
+
+def test_what_is_prepared_is_shown_by_its_names() -> None:
+    known = facts(prepared=PreparedXa(("a" * 32,), ("'b','',1",)))
+    shown = doctor.report_of(known).facts
+    assert shown["2"]["prepared"] == {"left": ("a" * 32,), "foreign": ("'b','',1",)}
+    assert doctor.report_of(facts(prepared=None)).facts["2"]["prepared"] is None
