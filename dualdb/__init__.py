@@ -68,7 +68,13 @@ if TYPE_CHECKING:
         WriteTimedOut,
     )
     from .observability.digests import DigestStats
-    from .observability.events import Event, PoolEvent, QueryEvent, TransactionEvent
+    from .observability.events import (
+        CoordinationEvent,
+        Event,
+        PoolEvent,
+        QueryEvent,
+        TransactionEvent,
+    )
     from .observability.health import DatabaseHealth, HealthReport
     from .observability.query_call import QueryCall
     from .pooling.base import PoolStats
@@ -96,6 +102,7 @@ __all__ = [
     "ConcurrentUseError",
     "ConnectionFailed",
     "ConnectionLost",
+    "CoordinationEvent",
     "Count",
     "CrossShardError",
     "DataError",

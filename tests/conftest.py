@@ -51,6 +51,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NUMBER",
         help="of what is done at random, to repeat what failed",
     )
+    parser.addoption(
+        "--moves",
+        type=int,
+        default=6,
+        metavar="NUMBER",
+        help="how many tenants are moved while others write; shown with -s",
+    )
+    parser.addoption(
+        "--writers", type=int, default=8, metavar="NUMBER", help="how many write meanwhile"
+    )
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import os
 import signal
 import threading
 import time
@@ -21,6 +22,7 @@ from typing import (
     Generator,
     Iterator,
     List,
+    Optional,
     Sequence,
     Type,
     TypeVar,
@@ -75,8 +77,10 @@ class IO(ABC):
         return outcome
 
     @abstractmethod
-    def interrupted(self, call: Callable[[], Any]) -> None:
-        """Make a call and break it off from outside while it waits."""
+    def interrupted(self, call: Callable[[], Any], once: Optional[threading.Event] = None) -> None:
+        """Make a call and break it off from outside while it waits: after a moment, or
+        once something has happened.
+        """
 
     @abstractmethod
     def function(self, body: Callable[..., Generator[Any, Any, T]]) -> Callable[..., Any]:
@@ -179,12 +183,15 @@ class SyncIO(IO):
         with ThreadPoolExecutor(len(calls)) as executor:
             return [_outcome(future.result) for future in [executor.submit(call) for call in calls]]
 
-    def interrupted(self, call: Callable[[], Any]) -> None:
+    def interrupted(self, call: Callable[[], Any], once: Optional[threading.Event] = None) -> None:
         """Make a call and break into it from outside, as Ctrl-C or Celery's soft time
         limit does.
         """
         before = signal.signal(signal.SIGALRM, _interrupt)
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        if once is None:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+        else:
+            threading.Thread(target=_alarm, args=(once,), daemon=True).start()
         try:
             with pytest.raises(Interrupted):
                 call()
@@ -328,12 +335,15 @@ class AsyncIO(IO):
         result: List[Any] = self(gather())
         return result
 
-    def interrupted(self, call: Callable[[], Any]) -> None:
+    def interrupted(self, call: Callable[[], Any], once: Optional[threading.Event] = None) -> None:
         """Make a call and cancel it while it waits, as a time limit does."""
 
         async def cancel() -> None:
             task = asyncio.ensure_future(call())
-            await asyncio.sleep(0.2)
+            if once is None:
+                await asyncio.sleep(0.2)
+            else:
+                await asyncio.get_running_loop().run_in_executor(None, once.wait, 60)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -416,6 +426,11 @@ class Interrupted(BaseException):
 
 def _interrupt(*args: Any) -> None:
     raise Interrupted
+
+
+def _alarm(once: threading.Event) -> None:
+    if once.wait(60):
+        os.kill(os.getpid(), signal.SIGALRM)
 
 
 def _outcome(result: Callable[[], Any]) -> Any:

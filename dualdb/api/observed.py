@@ -5,6 +5,8 @@ from typing import Any, Callable, Coroutine, List, Literal, Optional, TypeVar, g
 from .. import errors
 from ..observability.digests import DigestOrder, DigestStats
 from ..observability.events import (
+    CoordinationEvent,
+    CoordinationEventName,
     Event,
     EventName,
     PoolEvent,
@@ -54,6 +56,11 @@ class Observed(ServicePart):
     ) -> Callable[[PoolEvent], ResultT]: ...
 
     @overload
+    def on(
+        self, event: CoordinationEventName, hook: Callable[[CoordinationEvent], ResultT]
+    ) -> Callable[[CoordinationEvent], ResultT]: ...
+
+    @overload
     def on(self, event: EventName, hook: None = None) -> Callable[[HookT], HookT]: ...
 
     def on(self, event: EventName, hook: Optional[Callable[[Any], Any]] = None) -> Any:
@@ -75,7 +82,10 @@ class Observed(ServicePart):
                 "circuit_closed" (``PoolEvent``); "shard_added", "shard_removed",
                 "shard_moved", "shard_state_changed" and "map_refreshed" for changes of
                 the shard map, "shard_down" when a shard's server becomes unreachable,
-                "shard_up" when it is reachable again (``Event``).
+                "shard_up" when it is reachable again (``Event``); "xa_in_doubt",
+                "xa_finished", "outbox_lag", "outbox_delivered", "outbox_failed",
+                "outbox_dead", "idempotency_hit", "move_started", "move_step",
+                "move_fenced" and "move_finished" (``CoordinationEvent``).
             hook: The function; without it a decorator is returned.
 
         Returns:

@@ -4,7 +4,7 @@ from typing import Any, Callable, List, Optional, Tuple
 
 import click
 
-from ..operations import Job, MoveReport, PrepareReport, TenantTable
+from ..operations import Job, MoveReport, PrepareReport, TenantTable, throttle
 from .base import (
     OK,
     PROBLEM,
@@ -53,7 +53,16 @@ def _move_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--max-threads-running",
             type=click.IntRange(1),
+            default=throttle.MAX_THREADS_RUNNING,
+            show_default=True,
             help="Wait while more threads than this run on one of the two servers.",
+        ),
+        click.option(
+            "--max-lag",
+            type=click.FloatRange(0.0),
+            default=throttle.MAX_LAG,
+            show_default=True,
+            help="Wait while a replica is more seconds behind.",
         ),
         click.option(
             "--throttle", type=click.FloatRange(0.0), default=0.0, help="Seconds between steps."

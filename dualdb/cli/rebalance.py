@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import click
 
-from ..operations import Job, RebalancePlan, RebalanceReport
+from ..operations import Job, RebalancePlan, RebalanceReport, throttle
 from .base import (
     OK,
     PROBLEM,
@@ -117,7 +117,10 @@ def make_plan(
               help="Seconds until rows are deleted where they were.")  # fmt: skip
 @click.option("--throttle", type=click.FloatRange(0.0), default=0.0, help="Seconds between steps.")
 @click.option("--max-threads-running", type=click.IntRange(1),
+              default=throttle.MAX_THREADS_RUNNING, show_default=True,
               help="Wait while more threads than this run on a server.")  # fmt: skip
+@click.option("--max-lag", type=click.FloatRange(0.0), default=throttle.MAX_LAG,
+              show_default=True, help="Wait while a replica is more seconds behind.")  # fmt: skip
 @yes_option
 @dry_run_option
 @pass_state

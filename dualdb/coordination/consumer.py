@@ -19,7 +19,9 @@ from ..api.client import AnyClient
 from ..directory import keys
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..observability.events import CoordinationEventName
 from ..observability.logs import about
+from ..observability.observers import Observers
 from ..operations.places import Databases, Shards
 from ..results import Row
 from ..sql.identifiers import quoted
@@ -37,6 +39,9 @@ PARTS = 32
 #: Seconds between two deletions of old events in one database by one consumer.
 SWEEP_INTERVAL = 60.0
 
+#: Seconds between two measurements of the lag of one database by one consumer.
+MEASURE_INTERVAL = 10.0
+
 #: The most rows of one deletion.
 SWEEP_ROWS = 1000
 
@@ -50,6 +55,13 @@ ERROR_LENGTH = 2000
 WRITE_ATTEMPTS = 5
 
 _NOW = "UTC_TIMESTAMP(6)"
+
+#: By what became of deliveries.
+_EVENTS: Dict[str, CoordinationEventName] = {
+    "delivered": "outbox_delivered",
+    "failed": "outbox_failed",
+    "dead": "outbox_dead",
+}
 
 
 class Options(NamedTuple):
@@ -477,6 +489,8 @@ class Consumer:
         self._made: Set[str] = set()
         self._resting: Dict[str, Tuple[float, int]] = {}
         self._swept: Dict[str, float] = {}
+        self._measured: Dict[str, float] = {}
+        self._observers: Observers = databases.service._observers
         self._counts = {"delivered": 0, "failed": 0, "dead": 0}
 
     def run(self) -> steps.Plan[ConsumeReport]:
@@ -547,6 +561,7 @@ class Consumer:
         if place.name not in self._made:
             yield from place.make_leases()
             self._made.add(place.name)
+        yield from self._measure(place)
         parts = yield from place.parts_with_events()
         owner = secrets.token_hex(16)
         began = self._clock()
@@ -565,7 +580,23 @@ class Consumer:
         yield from batch.deliver(self._handler)
         for name, count in batch.counts().items():
             self._counts[name] += count
+            if count:
+                self._observers.post_coordination(
+                    _EVENTS[name], place.name, place.shard_id, number=count
+                )
         return batch.tried
+
+    def _measure(self, place: Place) -> steps.Plan[None]:
+        """Ask how far behind deliveries are, if anybody wants to know."""
+        since = self._clock() - self._measured.get(place.name, float("-inf"))
+        if since < MEASURE_INTERVAL or not self._observers.hooks("outbox_lag"):
+            return
+        self._measured[place.name] = self._clock()
+        found = yield from place.status()
+        seconds = float(found.oldest_seconds or 0)
+        self._observers.post_coordination(
+            "outbox_lag", place.name, place.shard_id, seconds=seconds, number=found.pending
+        )
 
     def _sweep(self, place: Place) -> steps.Plan[None]:
         if self._clock() - self._swept.get(place.name, float("-inf")) >= SWEEP_INTERVAL:

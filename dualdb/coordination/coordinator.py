@@ -15,6 +15,7 @@ from ..api.client import AnyClient
 from ..execution import steps
 from ..execution.detached import DetachedExecutor
 from ..observability.logs import about
+from ..observability.observers import Observers
 from ..topology.manager import Topology
 from . import recovery, xid
 from .commands import Command
@@ -89,6 +90,18 @@ class Sightings:
         self._clock = clock
         self._wall_clock = wall_clock
         self._since: Dict[str, float] = {}
+        self._shards: Dict[int, int] = {}
+
+    def changed(self, counts: Mapping[int, int]) -> Dict[int, int]:
+        """Return how many prepared transactions the shards have that have some, or had
+        some before.
+
+        Args:
+            counts: The number on each shard that answered.
+        """
+        known = {key: count for key, count in counts.items() if count or self._shards.get(key)}
+        self._shards = {**self._shards, **counts}
+        return known
 
     def ripe(self, gtrids: Iterable[str]) -> Set[str]:
         """Return those of the transactions seen now that are to be finished.
@@ -301,6 +314,7 @@ class Coordinator:
         rows = yield from self.log.rows(self._until(), committed=True)
         found = yield from recovery.find(self._find_servers(), self._cluster, self._until())
         self._warn(found)
+        self._report(found)
         ripe = self._sightings.ripe(found.gtrids)
         yield from self._finish(found, ripe)
         done = recovery.deletable(rows, found)
@@ -328,6 +342,9 @@ class Coordinator:
             done.add(gtrid)
             if ended.decision is None:
                 continue
+            self._observers.post_coordination(
+                "xa_finished", "shards", None, subject=gtrid, detail=ended.decision.value
+            )
             log.warning(
                 "finished the transaction %s, which its coordinator had left prepared on %s: %s",
                 gtrid,
@@ -336,6 +353,21 @@ class Coordinator:
                 extra=about("xa_finished"),
             )
         return done
+
+    @property
+    def _observers(self) -> Observers:
+        observers: Observers = self._topology().global_client._observers
+        return observers
+
+    def _report(self, found: recovery.Found) -> None:
+        """Post how many transactions are prepared."""
+        counts = {shard_id: len(each.own) for shard_id, each in found.prepared.items()}
+        clients = self._topology().clients
+        for shard_id, count in self._sightings.changed(counts).items():
+            if shard_id in clients:
+                self._observers.post_coordination(
+                    "xa_in_doubt", clients[shard_id].name, shard_id, number=count
+                )
 
     def _warn(self, found: recovery.Found) -> None:
         """Log once which servers do not list what is prepared."""

@@ -205,6 +205,9 @@ class _Once:
         if not self._claimed:
             found = yield from self._stored_result(route)
             self._has_result = True
+            transaction._observers.post_coordination(
+                "idempotency_hit", self._client.name, self._client.shard_id
+            )
             return found
         value = yield steps.CallUser(self._function, transaction)
         if not transaction.is_open:

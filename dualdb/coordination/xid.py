@@ -66,14 +66,36 @@ def xid_of(row: Mapping[str, Any]) -> Optional[Xid]:
     """
     if row["formatID"] != FORMAT_ID:
         return None
-    data = row["data"]
-    raw = data if isinstance(data, bytes) else bytes.fromhex(str(data)[2:])
+    raw = _data(row)
     length = int(row["gtrid_length"])
     text = raw.decode("latin1")
     bqual = _BQUAL.fullmatch(text[length:])
     if bqual is None or not is_gtrid(text[:length]):
         return None
     return Xid(text[:length], bqual[1], int(bqual[2]))
+
+
+def sql_of(row: Mapping[str, Any]) -> str:
+    """Return the name of any transaction in a row of ``XA RECOVER``, as XA statements
+    have it.
+
+    Example:
+        >>> sql_of({"formatID": 1, "gtrid_length": 3, "data": b"abcd"})
+        "'abc','d',1"
+    """
+    raw = _data(row)
+    length = int(row["gtrid_length"])
+    return f"{_text(raw[:length])},{_text(raw[length:])},{row['formatID']}"
+
+
+def _data(row: Mapping[str, Any]) -> bytes:
+    data = row["data"]
+    return data if isinstance(data, bytes) else bytes.fromhex(str(data)[2:])
+
+
+def _text(part: bytes) -> str:
+    plain = re.fullmatch(rb"[\w .:/@#=+-]*", part)
+    return f"'{part.decode('ascii')}'" if plain else f"X'{part.hex()}'"
 
 
 class Prepared(NamedTuple):

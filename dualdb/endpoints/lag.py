@@ -54,6 +54,22 @@ class PrimaryHistory:
             missing = at
         return None
 
+    def least_lag_of(self, applied: Position, now: float) -> float:
+        """Return how many seconds a replica is behind at least.
+
+        Args:
+            applied: What it has applied.
+            now: The time before it was asked.
+
+        Returns:
+            As ``lag_of``; the time since the primary was first asked if the replica has
+            reached no position that is known.
+        """
+        lag = self.lag_of(applied, now)
+        if lag is not None:
+            return lag
+        return max(0.0, now - self._known[0][0]) if self._known else 0.0
+
 
 def read_position(kind: object, text: object) -> Optional[Position]:
     """Return the position in an answer to ``ASK_POSITION``; None if the server has

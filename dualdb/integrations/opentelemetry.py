@@ -12,8 +12,21 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 
 from ..api.service_life import AnyService
 from ..config import DatabaseConfig
-from ..observability.events import Event, EventName, Hook, PoolEvent, QueryEvent
-from ..observability.metrics import BOUNDS, Distribution, state_metrics
+from ..observability.events import (
+    COORDINATION_EVENTS,
+    Event,
+    EventName,
+    Hook,
+    PoolEvent,
+    QueryEvent,
+)
+from ..observability.metrics import (
+    BOUNDS,
+    CoordinationRecorder,
+    Distribution,
+    Metric,
+    state_metrics,
+)
 from ..observability.query_call import QueryCall
 
 __all__ = ["Instrumentation", "instrument"]
@@ -90,7 +103,8 @@ class Instrumentation:
         )
         self._retries = meter.create_counter("dualdb.retries", description="Repeated attempts")
         self._closed = False
-        for metric in state_metrics(service.status()):
+        self._coordination = CoordinationRecorder()
+        for metric in self._metrics():
             _observable(meter, metric.kind)(
                 metric.name,
                 callbacks=[_Callback(self, metric.name)],
@@ -105,6 +119,7 @@ class Instrumentation:
             ("connect", self._pool),
             ("pool_wait", self._pool),
             ("retry", self._pool),
+            *[(name, self._coordination.add) for name in COORDINATION_EVENTS],
         ]
         for name, hook in self._hooks:
             service.on(name, hook)
@@ -120,11 +135,14 @@ class Instrumentation:
         """Return the present values of a metric, for a callback."""
         if self._closed:
             return
-        for metric in state_metrics(self._service.status()):
+        for metric in self._metrics():
             if metric.name == name:
                 for labels, value in metric.values.items():
                     assert not isinstance(value, Distribution)
                     yield Observation(value, dict(labels))
+
+    def _metrics(self) -> List[Metric]:
+        return [*state_metrics(self._service.status()), *self._coordination.metrics()]
 
     def _begin(self, call: QueryCall) -> None:
         digest = call.digest

@@ -8,9 +8,11 @@ from prometheus_client.registry import Collector as BaseCollector
 
 from ..api.service_life import AnyService
 from ..errors import InterfaceError
+from ..observability.events import COORDINATION_EVENTS, EventName, Hook
 from ..observability.metrics import (
     BOUNDS,
     HOOKS,
+    CoordinationRecorder,
     Distribution,
     Metric,
     Recorder,
@@ -46,13 +48,18 @@ class Collector(BaseCollector):
         self._service = service
         self._digests = digests
         self._recorder = Recorder()
-        for event, method in HOOKS:
-            service.on(event, getattr(self._recorder, method))
+        self._coordination = CoordinationRecorder()
+        self._hooks: List[Tuple[EventName, Hook]] = [
+            *[(event, getattr(self._recorder, method)) for event, method in HOOKS],
+            *[(event, self._coordination.add) for event in COORDINATION_EVENTS],
+        ]
+        for event, hook in self._hooks:
+            service.on(event, hook)
 
     def close(self) -> None:
         """Stop counting."""
-        for event, method in HOOKS:
-            self._service.off(event, getattr(self._recorder, method))
+        for event, hook in self._hooks:
+            self._service.off(event, hook)
 
     def collect(self) -> Iterable[Family]:
         """Return the metrics; called by a registry."""
@@ -60,6 +67,7 @@ class Collector(BaseCollector):
 
     def _metrics(self) -> Iterator[Metric]:
         yield from self._recorder.metrics()
+        yield from self._coordination.metrics()
         yield from state_metrics(self._service.status())
         try:
             yield from digest_metrics(self._service.top(self._digests))

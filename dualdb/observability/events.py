@@ -21,7 +21,28 @@ QueryEventName = Literal["query", "scatter"]
 #: Connections and their pools.
 PoolEventName = Literal["connect", "pool_wait", "retry", "kill", "circuit_opened", "circuit_closed"]
 
-EventName = Union[ShardEventName, QueryEventName, Literal["transaction"], PoolEventName]
+#: Transactions on several databases, the outbox, idempotency keys, and moves.
+CoordinationEventName = Literal[
+    "xa_in_doubt",
+    "xa_finished",
+    "outbox_lag",
+    "outbox_delivered",
+    "outbox_failed",
+    "outbox_dead",
+    "idempotency_hit",
+    "move_started",
+    "move_step",
+    "move_fenced",
+    "move_finished",
+]
+
+EventName = Union[
+    ShardEventName,
+    QueryEventName,
+    Literal["transaction"],
+    PoolEventName,
+    CoordinationEventName,
+]
 
 SHARD_EVENTS: Tuple[ShardEventName, ...] = (
     "shard_added",
@@ -40,7 +61,27 @@ POOL_EVENTS: Tuple[PoolEventName, ...] = (
     "circuit_opened",
     "circuit_closed",
 )
-EVENTS: Tuple[EventName, ...] = (*SHARD_EVENTS, "query", "scatter", "transaction", *POOL_EVENTS)
+COORDINATION_EVENTS: Tuple[CoordinationEventName, ...] = (
+    "xa_in_doubt",
+    "xa_finished",
+    "outbox_lag",
+    "outbox_delivered",
+    "outbox_failed",
+    "outbox_dead",
+    "idempotency_hit",
+    "move_started",
+    "move_step",
+    "move_fenced",
+    "move_finished",
+)
+EVENTS: Tuple[EventName, ...] = (
+    *SHARD_EVENTS,
+    "query",
+    "scatter",
+    "transaction",
+    *POOL_EVENTS,
+    *COORDINATION_EVENTS,
+)
 
 
 class Event(NamedTuple):
@@ -169,11 +210,54 @@ class PoolEvent(NamedTuple):
         return {**self._asdict(), "error": _class_name(self.error)}
 
 
+class CoordinationEvent(NamedTuple):
+    """What has happened to a transaction on several databases, to events of the outbox,
+    an idempotency key or a move.
+
+    It has no payloads of events and no idempotency keys.
+
+    Attributes:
+        name: "xa_in_doubt" after each look that found prepared transactions of this
+            service on a shard, and once when there are none any more; "xa_finished"
+            for each transaction that its process had left; "outbox_lag" now and then
+            for each database that is consumed; "outbox_delivered", "outbox_failed" and
+            "outbox_dead" after each batch; "idempotency_hit" for each call that got an
+            earlier call's result; "move_started" when a process begins a move or goes
+            on with one; "move_step" for each new step of it; "move_fenced" after the
+            switch; "move_finished" when the process is done with it.
+        target: "global" or "shard 7"; for a move the shard that it is from, for
+            "xa_finished" "shards".
+        shard_id: The shard's id, or None.
+        number: How many transactions are prepared, or events pending, delivered, failed
+            or given up; 1 for the others.
+        seconds: For "outbox_lag" the age of the oldest pending event, for "move_fenced"
+            how long writes waited; otherwise 0.0.
+        subject: The key of a tenant as text, or the name of an XA transaction.
+        detail: For "xa_finished" "commit" or "abort", for "move_step" the step, for
+            "move_finished" the state: "done", "undone", "paused", "cancelled", "failed"
+            or "interrupted".
+        error: Why a move has failed.
+    """
+
+    name: CoordinationEventName
+    target: str
+    shard_id: Optional[int]
+    number: int = 1
+    seconds: float = 0.0
+    subject: Optional[str] = None
+    detail: Optional[str] = None
+    error: Optional[BaseException] = None
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return it as plain values, for ``json.dumps``: the error as its class."""
+        return {**self._asdict(), "error": _class_name(self.error)}
+
+
 def _class_name(error: Optional[BaseException]) -> Optional[str]:
     return None if error is None else type(error).__name__
 
 
-AnyEvent = Union[Event, QueryEvent, TransactionEvent, PoolEvent]
+AnyEvent = Union[Event, QueryEvent, TransactionEvent, PoolEvent, CoordinationEvent]
 #: The events whose hooks the background plan calls; of queries only those of streams.
-BackgroundEvent = Union[Event, QueryEvent, PoolEvent]
+BackgroundEvent = Union[Event, QueryEvent, PoolEvent, CoordinationEvent]
 Hook = Callable[[Any], Any]

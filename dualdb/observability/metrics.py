@@ -23,7 +23,13 @@ from typing import (
 
 from .. import fork_safety
 from .digests import DigestStats
-from .events import EventName, PoolEvent, QueryEvent, TransactionEvent
+from .events import (
+    CoordinationEvent,
+    EventName,
+    PoolEvent,
+    QueryEvent,
+    TransactionEvent,
+)
 
 if TYPE_CHECKING:
     from ..topology.status import ServiceStatus
@@ -193,6 +199,146 @@ class Recorder:
                     "How often a server became unreachable",
                     dict(self._counters["circuit_opened"]),
                 ),
+            ]
+
+
+class CoordinationFigure(NamedTuple):
+    """A metric that is made of events.
+
+    Attributes:
+        name: Its name, with dots.
+        kind: A "gauge" is the last value, a "counter" the sum.
+        unit: "s" for seconds; empty for numbers.
+        description: What it is.
+        field: What of the event its value is.
+        labels: By which fields of the event it is divided, and what they are called.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    unit: str
+    description: str
+    field: Literal["number", "seconds"]
+    labels: Tuple[Tuple[str, str], ...]
+
+
+_TARGET = (("target", "target"),)
+
+#: By the event that they are made of.
+FIGURES: Mapping[str, Tuple[CoordinationFigure, ...]] = {
+    "xa_in_doubt": (
+        CoordinationFigure(
+            "dualdb.xa.in_doubt", "gauge", "", "Prepared transactions that have not ended",
+            "number", _TARGET,
+        ),
+    ),
+    "xa_finished": (
+        CoordinationFigure(
+            "dualdb.xa.finished", "counter", "", "Transactions finished for processes that left "
+            "them", "number", (("decision", "detail"),),
+        ),
+    ),
+    "outbox_lag": (
+        CoordinationFigure(
+            "dualdb.outbox.lag", "gauge", "s", "Age of the oldest pending event", "seconds",
+            _TARGET,
+        ),
+        CoordinationFigure(
+            "dualdb.outbox.pending", "gauge", "", "Pending events", "number", _TARGET
+        ),
+    ),
+    "outbox_delivered": (
+        CoordinationFigure(
+            "dualdb.outbox.delivered", "counter", "", "Events that were delivered", "number",
+            _TARGET,
+        ),
+    ),
+    "outbox_failed": (
+        CoordinationFigure(
+            "dualdb.outbox.failed", "counter", "", "Deliveries that failed and are repeated",
+            "number", _TARGET,
+        ),
+    ),
+    "outbox_dead": (
+        CoordinationFigure(
+            "dualdb.outbox.dead", "counter", "", "Events that were given up", "number", _TARGET
+        ),
+    ),
+    "idempotency_hit": (
+        CoordinationFigure(
+            "dualdb.idempotency.hits", "counter", "", "Calls that got an earlier call's result",
+            "number", _TARGET,
+        ),
+    ),
+    "move_started": (
+        CoordinationFigure(
+            "dualdb.moves.started", "counter", "", "Moves of tenants begun or resumed", "number",
+            _TARGET,
+        ),
+    ),
+    "move_step": (
+        CoordinationFigure(
+            "dualdb.moves.steps", "counter", "", "Steps of moves, by their names", "number",
+            (("step", "detail"),),
+        ),
+    ),
+    "move_fenced": (
+        CoordinationFigure(
+            "dualdb.moves.switched", "counter", "", "Tenants that were switched", "number", _TARGET
+        ),
+        CoordinationFigure(
+            "dualdb.moves.fenced_time", "counter", "s", "Time that writes waited for switches",
+            "seconds", _TARGET,
+        ),
+    ),
+    "move_finished": (
+        CoordinationFigure(
+            "dualdb.moves.finished", "counter", "", "Moves that a process is done with, by state",
+            "number", (("state", "detail"),),
+        ),
+    ),
+}  # fmt: skip
+
+
+class CoordinationRecorder:
+    """Counts what happens to coordination and to moves; its method is a hook of
+    ``COORDINATION_EVENTS``.
+    """
+
+    def __init__(self) -> None:
+        self._forked()
+        fork_safety.register(self)
+        self._values: Dict[str, Dict[Labels, float]] = {
+            figure.name: {} for figures in FIGURES.values() for figure in figures
+        }
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+
+    def add(self, event: CoordinationEvent) -> None:
+        """Count an event."""
+        with self._lock:
+            for figure in FIGURES[event.name]:
+                values = self._values[figure.name]
+                labels = _labels(
+                    **{label: str(getattr(event, field) or "") for label, field in figure.labels}
+                )
+                before = values.get(labels, 0.0) if figure.kind == "counter" else 0.0
+                values[labels] = before + float(getattr(event, figure.field))
+
+    def metrics(self) -> List[Metric]:
+        """Return what was counted so far."""
+        with self._lock:
+            return [
+                Metric(
+                    figure.name,
+                    figure.kind,
+                    figure.unit,
+                    figure.description,
+                    dict(self._values[figure.name]),
+                )
+                for figures in FIGURES.values()
+                for figure in figures
             ]
 
 

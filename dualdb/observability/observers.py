@@ -5,7 +5,16 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Protocol, Tuple
 
 from .digests import DigestTable
-from .events import EVENTS, BackgroundEvent, EventName, Hook, PoolEvent, PoolEventName
+from .events import (
+    EVENTS,
+    BackgroundEvent,
+    CoordinationEvent,
+    CoordinationEventName,
+    EventName,
+    Hook,
+    PoolEvent,
+    PoolEventName,
+)
 from .logs import about
 from .query_call import QueryCall
 from .slow_log import SlowQueryLog
@@ -141,6 +150,20 @@ class Observers:
         """
         if self._hooks[name]:
             self.pending.append(PoolEvent(name, pool.name, pool.shard_id, **fields))
+
+    def post_coordination(
+        self, name: CoordinationEventName, target: str, shard_id: Optional[int], **fields: Any
+    ) -> None:
+        """Queue a CoordinationEvent, if there is a hook for it.
+
+        Args:
+            name: Its name.
+            target: The name of its database.
+            shard_id: The shard's id, or None.
+            fields: Its other fields.
+        """
+        if self._hooks[name]:
+            self.pending.append(CoordinationEvent(name, target, shard_id, **fields))
 
     @staticmethod
     def _checked(event: EventName) -> EventName:

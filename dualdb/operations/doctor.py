@@ -3,7 +3,18 @@ pure checks over facts.
 """
 
 import re
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from .. import errors
 from ..execution import steps
@@ -15,6 +26,9 @@ from .reports import DoctorReport, Finding, Misplaced, Severity
 
 #: What an application's account needs on a database.
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "EXECUTE")
+
+#: How many XA transactions a finding names.
+MOST_NAMED = 5
 
 #: Where something is the matter, what, and what to do about it.
 Symptom = Tuple[str, str, str]
@@ -89,7 +103,9 @@ def report_of(facts: Facts, skip: FrozenSet[str] = frozenset()) -> DoctorReport:
 def _shown(facts: DatabaseFacts) -> Dict[str, Any]:
     """The facts of a database without its variables and its password."""
     left_out = {"variables", "config", "grants"}
-    return {name: value for name, value in facts._asdict().items() if name not in left_out}
+    prepared = None if facts.prepared is None else facts.prepared._asdict()
+    shown = {name: value for name, value in facts._asdict().items() if name not in left_out}
+    return {**shown, "prepared": prepared}
 
 
 def check(name: str, severity: Severity) -> Callable[[Check], Check]:
@@ -590,14 +606,36 @@ def _local_infile(facts: Facts) -> Iterator[Symptom]:
 # What was left behind, and what tables are like.
 
 
-@check("prepared-xa", Severity.ERROR)
+@check("xa-left", Severity.ERROR)
+def _xa_left(facts: Facts) -> Iterator[Symptom]:
+    for each in facts.databases:
+        left = () if each.prepared is None else each.prepared.left
+        if left:
+            yield (
+                each.name,
+                f"{len(left)} XA transactions of this service hold locks for longer than its "
+                f"xa_grace: {_first(left)}",
+                "dualdb xa recover",
+            )
+
+
+@check("prepared-xa", Severity.WARNING)
 def _prepared(facts: Facts) -> Iterator[Symptom]:
-    return _on(
-        facts,
-        lambda each: bool(each.prepared),
-        "{0.prepared} prepared XA transactions hold locks until somebody ends them",
-        "see XA RECOVER, and XA COMMIT or XA ROLLBACK those that nobody works on",
-    )
+    for each in facts.databases:
+        foreign = () if each.prepared is None else each.prepared.foreign
+        if foreign:
+            yield (
+                each.name,
+                f"{len(foreign)} prepared XA transactions of other programs hold locks until "
+                f"somebody ends them: {_first(foreign)}",
+                "XA COMMIT or XA ROLLBACK those that nobody works on; dualdb never touches them",
+            )
+
+
+def _first(names: Sequence[str]) -> str:
+    """A few of them."""
+    more = len(names) - MOST_NAMED
+    return "; ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 @check("commit-markers", Severity.WARNING)

@@ -22,6 +22,9 @@ from . import (
     tenant,
     tenant_import,
 )
+from . import (
+    throttle as throttling,
+)
 from .kinds import Group, KindT, operation
 from .migrations import Directory, Doubtful
 from .places import Databases, Shards
@@ -511,9 +514,9 @@ class Operations(Group[KindT], Generic[KindT]):
         *,
         chunk_rows: int = 500,
         throttle: float = 0.0,
-        max_threads_running: Optional[int] = None,
+        max_threads_running: Optional[int] = throttling.MAX_THREADS_RUNNING,
         lag: Optional[Callable[[], Any]] = None,
-        max_lag: Optional[float] = None,
+        max_lag: Optional[float] = throttling.MAX_LAG,
         settle: Optional[float] = None,
         lease: float = 60.0,
         patience: float = 30.0,
@@ -534,11 +537,13 @@ class Operations(Group[KindT], Generic[KindT]):
             tables: How its rows are found, as for ``prepare_moves``.
             chunk_rows: Rows of one transaction on the new shard.
             throttle: Seconds to wait between two steps.
-            max_threads_running: Wait while more threads than this are running on one
-                of the two servers.
+            max_threads_running: Copy and delete no rows while more threads than this
+                are running on one of the two servers; None for no limit.
             lag: Gives the seconds that replication is behind; in asyncio it may be a
-                coroutine function.
-            max_lag: Wait while it is more behind than this.
+                coroutine function. None to ask the replicas of the two shards that the
+                service has, if they have GTIDs.
+            max_lag: Copy and delete no rows while it is more seconds behind; None for
+                no limit.
             settle: Seconds after the switch until the rows are deleted where they were:
                 the longest that a reader goes on reading there. None for the ``ttl`` of
                 the directory and 10 seconds.
@@ -644,7 +649,8 @@ class Operations(Group[KindT], Generic[KindT]):
         max_moves_per_hour: Optional[float] = None,
         settle: Optional[float] = None,
         throttle: float = 0.0,
-        max_threads_running: Optional[int] = None,
+        max_threads_running: Optional[int] = throttling.MAX_THREADS_RUNNING,
+        max_lag: Optional[float] = throttling.MAX_LAG,
         lease: float = 60.0,
         progress: Optional[Callable[[Job], object]] = None,
     ) -> steps.Plan[RebalanceReport]:
@@ -663,6 +669,7 @@ class Operations(Group[KindT], Generic[KindT]):
             settle: As for ``move``.
             throttle: As for ``move``.
             max_threads_running: As for ``move``.
+            max_lag: As for ``move``.
             lease: Seconds after which another process may take it over.
             progress: Called with the job, before each move.
 
@@ -675,7 +682,7 @@ class Operations(Group[KindT], Generic[KindT]):
             plan,
             rebalance.ApplyOptions(
                 name, tuple(tables), max_moves_per_hour, settle, throttle, max_threads_running,
-                lease, progress,
+                max_lag, lease, progress,
             ),
         )  # fmt: skip
 

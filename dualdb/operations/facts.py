@@ -3,15 +3,42 @@
 import datetime
 import ipaddress
 import time
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .. import errors
 from ..config import DatabaseConfig
+from ..coordination import recovery, xid
+from ..coordination.commands import Command
 from ..execution import steps
 from ..results import Row
 from ..topology.shard_map import Status
 from .places import Databases, Place, Session
 from .reports import Misplaced
+
+
+class PreparedXa(NamedTuple):
+    """XA transactions that a server has prepared.
+
+    Attributes:
+        left: The names of this service's on this shard that are older than its
+            ``xa_grace``.
+        foreign: Those of other programs, as XA statements have them.
+    """
+
+    left: Tuple[str, ...] = ()
+    foreign: Tuple[str, ...] = ()
+
+
+class XaOwner(NamedTuple):
+    """Which XA transactions are this service's.
+
+    Attributes:
+        cluster: The name of its global database; None if it has not used XA.
+        grace: Seconds that a process is given to finish them.
+    """
+
+    cluster: Optional[str]
+    grace: float
 
 
 class DatabaseFacts(NamedTuple):
@@ -51,7 +78,7 @@ class DatabaseFacts(NamedTuple):
     clock_offset: float = 0.0
     grants: Tuple[str, ...] = ()
     connections: int = 0
-    prepared: Optional[int] = 0
+    prepared: Optional[PreparedXa] = PreparedXa()
     old_markers: int = 0
     keyless_tables: Tuple[str, ...] = ()
     foreign_engines: Tuple[str, ...] = ()
@@ -124,11 +151,21 @@ _MIGRATIONS = "SELECT COUNT(*) FROM dualdb_migration WHERE state <> 'applied'"
 _JOBS = "SELECT COUNT(*) FROM dualdb_job WHERE state = 'running' AND lease_until < UTC_TIMESTAMP(6)"
 
 
+#: Seconds that a process is given to finish an XA transaction, where nobody else
+#: finishes it in the background.
+DEFAULT_GRACE = 10.0
+
+#: Seconds until what was found is looked for again: a transaction that took long may
+#: just be committed.
+LOOK_AGAIN = 1.0
+
+
 def gather(
     databases: Databases, places: List[Place]
 ) -> steps.Plan[Tuple[List[DatabaseFacts], List[DatabaseFacts]]]:
     """Ask every database. Gives those that answered, and the others."""
     shards = databases.service._lifecycle.require_open().shard_map.shards
+    owner = yield from _xa_owner(databases)
 
     def status(place: Place) -> str:
         shard = None if place.shard_id is None else shards[place.shard_id]
@@ -143,7 +180,7 @@ def gather(
 
     def work(session: Session) -> steps.Plan[DatabaseFacts]:
         place = session.place
-        return _ask(session, DatabaseFacts(place.name, status(place), config(place)))
+        return _ask(session, DatabaseFacts(place.name, status(place), config(place)), owner)
 
     found = yield from databases.on_each(places, work)
     known = []
@@ -156,7 +193,17 @@ def gather(
     return known, unknown
 
 
-def _ask(session: Session, facts: DatabaseFacts) -> steps.Plan[DatabaseFacts]:
+def _xa_owner(databases: Databases) -> steps.Plan[XaOwner]:
+    coordinator = databases.service._coordinator
+    try:
+        lease = yield from coordinator.log.lease()
+    except errors.Error:
+        lease = None  # the global database is found to be unreachable
+    grace = DEFAULT_GRACE if coordinator.grace is None else coordinator.grace
+    return XaOwner(None if lease is None else lease.cluster, grace)
+
+
+def _ask(session: Session, facts: DatabaseFacts, owner: XaOwner) -> steps.Plan[DatabaseFacts]:
     variables = yield from _pairs(session, "SHOW GLOBAL VARIABLES")
     (defaults,) = yield from session.query(_DEFAULTS)
     cipher = yield from _pairs(session, "SHOW SESSION STATUS LIKE 'Ssl_cipher'")
@@ -176,7 +223,7 @@ def _ask(session: Session, facts: DatabaseFacts) -> steps.Plan[DatabaseFacts]:
         clock_offset=(yield from _clock_offset(session)),
         grants=tuple(_text(next(iter(row.values()))) for row in grants),
         connections=int(connections.get("threads_connected", "0")),
-        prepared=(yield from _prepared(session)),
+        prepared=(yield from _prepared(session, owner)),
         old_markers=(yield from _count(session, _MARKERS)),
         keyless_tables=tuple(_text(row["name"]) for row in tables if not row["keyed"]),
         foreign_engines=tuple(
@@ -206,15 +253,47 @@ def _count(session: Session, sql: str) -> steps.Plan[int]:
         return 0
 
 
-def _prepared(session: Session) -> steps.Plan[Optional[int]]:
-    # in these forms no bytes of somebody else's ids have to be read as text
-    sql = "XA RECOVER FORMAT='SQL'" if session.is_mariadb else "XA RECOVER CONVERT XID"
+def _prepared(session: Session, owner: XaOwner) -> steps.Plan[Optional[PreparedXa]]:
     try:
-        return len((yield from session.query(sql)))
+        found = yield from _list_prepared(session, owner)
+        if found.left:
+            yield steps.Sleep(LOOK_AGAIN)
+            now = yield from _list_prepared(session, owner)
+            found = now._replace(left=tuple([each for each in now.left if each in found.left]))
+        return found
     except errors.Error as error:
         if not errors.is_server_error(error):
             raise
         return None
+
+
+def _list_prepared(session: Session, owner: XaOwner) -> steps.Plan[PreparedXa]:
+    sql = recovery.LIST_ON_MARIADB if session.is_mariadb else recovery.LIST_ON_MYSQL
+    # by a command, whose rows are not read as text: others may have any bytes as ids
+    results = yield steps.Execute(session, Command(sql))
+    return sort_prepared(results[0].rows, owner, session.shard_id, time.time())
+
+
+def sort_prepared(
+    rows: Sequence[Mapping[str, Any]], owner: XaOwner, shard_id: Optional[int], now: float
+) -> PreparedXa:
+    """Sort what a server has prepared.
+
+    Args:
+        rows: Those of ``XA RECOVER``.
+        owner: Which are this service's.
+        shard_id: The shard that was asked; those of others on its server are left out.
+        now: Seconds since 1970.
+    """
+    left = []
+    foreign = []
+    for row in rows:
+        name = xid.xid_of(row)
+        if name is None or name.cluster != owner.cluster:
+            foreign.append(xid.sql_of(row))
+        elif name.shard_id == shard_id and now - xid.begun_at(name.gtrid) >= owner.grace:
+            left.append(name.gtrid)
+    return PreparedXa(tuple(sorted(left)), tuple(sorted(foreign)))
 
 
 def _clock_offset(session: Session) -> steps.Plan[float]:

@@ -297,6 +297,18 @@ def _leave(table: _Table, job: Job, state: str, message: str) -> steps.Plan[Job]
     return (yield from table.known(job.name))
 
 
+def give_up(databases: Databases, name: str, epoch: int) -> steps.Plan[None]:
+    """Leave a job of this epoch to whoever goes on with it. When this is over, no
+    statement has an effect that ``is_held`` guards.
+    """
+    yield from _Table(databases).execute(
+        f"UPDATE {TABLE} SET epoch = epoch + 1, state = 'failed', owner = NULL, "
+        f"message = 'interrupted', updated_at = {_NOW} WHERE name = %s AND epoch = %s",
+        name,
+        epoch,
+    )
+
+
 def list_jobs(
     databases: Databases, state: Optional[str], kind: Optional[str]
 ) -> steps.Plan[Sequence[Job]]:

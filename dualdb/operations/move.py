@@ -7,6 +7,8 @@ from the fence of the shard, so that a mover that was stopped, and has been repl
 changes nothing when it wakes up.
 """
 
+import enum
+import logging
 import time
 import zlib
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
@@ -15,6 +17,9 @@ from .. import deadlines, error_codes, errors
 from ..directory.sources import LookupTable
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
+from ..observability.events import CoordinationEventName
+from ..observability.logs import about
+from ..observability.observers import Observers
 from ..results import Row
 from ..sql import parameters
 from ..sql.identifiers import quoted
@@ -47,8 +52,11 @@ from .places import Databases, Place, Session
 from .reports import Job, JobState, JobStep, MoveReport, PrepareReport, TenantTable
 from .rollout import notify
 from .tenant import chain_of, checked, parents_first
+from .throttle import Limits, Throttle
 
 T = TypeVar("T")
+
+log = logging.getLogger("dualdb.operations")
 
 KIND = "move"
 
@@ -60,6 +68,13 @@ ATTEMPTS = 30
 DELTA_ROWS = 1000
 FEW_ROWS = 20
 DELTAS = 30
+
+#: The steps that wait while servers are busy or replicas behind: those that write many
+#: rows, and for which no writer waits.
+THROTTLED = ("copy", "clear target", "purge", "undo")
+
+#: Seconds until it is looked at again.
+BUSY_SECONDS = 0.5
 
 #: Seconds that a step goes on with further chunks, unless the move is throttled.
 STEP_SECONDS = 1.0
@@ -356,16 +371,18 @@ def run(
         yield from move.require_prepared()
     if is_over:
         yield from jobs.delete(databases, name, dry_run=False)
-    job = yield from jobs.run(
-        databases,
-        name,
-        move.undo_step if undo else move.step,
-        jobs.Options(
-            KIND, params, options.lease, False, options.throttle or None, options.max_steps
-        ),
-        is_plan=True,
+    options_of_job = jobs.Options(
+        KIND, params, options.lease, False, options.throttle or None, options.max_steps
     )
-    return move.report(job)
+    step = move.undo_step if undo else move.step
+    try:
+        job = yield from jobs.run(databases, name, step, options_of_job, is_plan=True)
+    except BaseException as error:
+        move.ended("failed" if isinstance(error, Exception) else "interrupted", error)
+        raise
+    report = move.report(job)
+    move.ended(report.state)
+    return report
 
 
 def _source(databases: Databases, key: object) -> steps.Plan[int]:
@@ -376,6 +393,16 @@ def _source(databases: Databases, key: object) -> steps.Plan[int]:
 
 
 Position = Dict[str, Any]
+
+
+class _Switch(enum.Enum):
+    """How far a switch has come."""
+
+    OPEN = "open"
+    #: The source may be fenced.
+    FENCED = "fenced"
+    #: The directory may name the target.
+    DECIDING = "deciding"
 
 
 class _Move:
@@ -392,6 +419,11 @@ class _Move:
         self._source = databases.one(source)
         self._target = databases.one(target)
         self._options = options
+        self._throttle = Throttle(
+            databases,
+            (self._source, self._target),
+            Limits(options.max_threads_running, options.max_lag, options.lag),
+        )
         self._steps: Dict[str, Callable[[Position], steps.Plan[JobStep]]] = {
             "mark": self._mark,
             "check": self._check,
@@ -408,6 +440,8 @@ class _Move:
             "undo": self._undo,
         }
         self._last: Position = {}
+        self._is_begun = False
+        self._switch = _Switch.OPEN
         self._tables: List[MovedTable] = []
 
     def describe(self) -> steps.Plan[None]:
@@ -445,11 +479,33 @@ class _Move:
         if position.get("job_epoch") != job.epoch:
             epoch = yield from self._new_epoch()
             after = position["then"] if position["step"] == "mark" else position["step"]
+            self._is_begun = True
+            self._post("move_started")
+            self._post("move_step", detail="mark")
             position.update(job_epoch=job.epoch, epoch=epoch, step="mark", then=after)
             return JobStep(position, message=f"epoch {epoch}")
+        busy = ""
+        if position["step"] in THROTTLED:
+            busy = yield from self._throttle.why_wait()
+        if busy:
+            yield steps.Sleep(BUSY_SECONDS)
+            return JobStep(position, message=busy)
         done = yield from self._steps[position["step"]](position)
         self._last = dict(done.position or {**position, "step": "done"})
+        if done.position is not None and done.position["step"] != position["step"]:
+            self._post("move_step", detail=done.position["step"])
         return done
+
+    def ended(self, state: str, error: Optional[BaseException] = None) -> None:
+        """Post that this process is done with it, if it has begun."""
+        if self._is_begun:
+            self._post("move_finished", detail=state, error=error)
+
+    def _post(self, name: CoordinationEventName, **fields: Any) -> None:
+        shard_id = self._source.shard_id
+        observers: Observers = self._databases.service._observers
+        subject = str(self._tenant, "utf-8", "backslashreplace")
+        observers.post_coordination(name, f"shard {shard_id}", shard_id, subject=subject, **fields)
 
     def undo_step(self, job: Job) -> steps.Plan[JobStep]:
         """One step back."""
@@ -663,10 +719,6 @@ class _Move:
     # Copy.
 
     def _copy(self, position: Position) -> steps.Plan[JobStep]:
-        busy = yield from self._is_busy()
-        if busy:
-            yield steps.Sleep(0.5)
-            return JobStep(position, message=busy)
         until = time.monotonic() + (0.0 if self._options.throttle else STEP_SECONDS)
 
         def work(source: Session, target: Session, tables: List[MovedTable]) -> steps.Plan[JobStep]:
@@ -678,20 +730,6 @@ class _Move:
             return JobStep(done.position, done=copied, message=done.message)
 
         return (yield from self._on_both(work))
-
-    def _is_busy(self) -> steps.Plan[str]:
-        """Why to wait."""
-        options = self._options
-        if options.lag is not None and options.max_lag is not None:
-            lag = yield steps.CallUser(lambda _: options.lag() if options.lag else 0, None)
-            if lag is not None and lag > options.max_lag:
-                return f"replication is {lag:.1f} s behind"
-        if options.max_threads_running is not None:
-            for place in (self._source, self._target):
-                running = yield from self._databases.session(place, _threads_running)
-                if running > options.max_threads_running:
-                    return f"{running} threads are running on shard {place.name}"
-        return ""
 
     def _chunk(
         self, source: Session, target: Session, tables: List[MovedTable], position: Position
@@ -929,7 +967,18 @@ class _Move:
     # The switch.
 
     def _cut_over(self, position: Position) -> steps.Plan[JobStep]:
-        return (yield from self._on_both(lambda s, t, tables: self._close(s, t, tables, position)))
+        self._switch = _Switch.OPEN
+        try:
+            return (
+                yield from self._on_both(lambda s, t, tables: self._close(s, t, tables, position))
+            )
+        except (errors.LockLost, GeneratorExit):
+            raise
+        except BaseException:
+            # when the sessions are closed, which may be what was lost: no statement of
+            # theirs comes later
+            yield from self._open_again(position)
+            raise
 
     def _close(
         self, source: Session, target: Session, tables: List[MovedTable], position: Position
@@ -941,20 +990,12 @@ class _Move:
                 if (yield from self._apply_log(source, target, tables, position)) < FEW_ROWS:
                     break
             position["seq"] = 0
+            self._switch = _Switch.FENCED
             yield from self._set_state(source, position, FENCED)
             began = time.monotonic()
-            try:
-                yield from self._catch_up(source, target, tables, position)
-                yield from self._verify(source, target, tables)
-            except errors.LockLost:
-                raise
-            except Exception:
-                # it is written to again, and the log goes on; by a session of its own:
-                # the other may be what was lost
-                yield from self._on(
-                    self._source, lambda session: self._set_state(session, position, LOGGED)
-                )
-                raise
+            yield from self._catch_up(source, target, tables, position)
+            yield from self._verify(source, target, tables)
+            self._switch = _Switch.DECIDING
             where = yield from self._databases.service._directory.switch(
                 self._key,
                 self._source.shard_id,
@@ -969,9 +1010,35 @@ class _Move:
         window = time.monotonic() - began
         yield from self._set_state(source, position, MOVED)
         self._databases.service._directory.cache.clear()
+        if self._switch is _Switch.DECIDING:
+            self._post("move_fenced", seconds=window)
         following = {**position, "step": "settle", "window": round(window, 4)}
         following["until"] = time.time() + self._settle_seconds()
         return JobStep(following, message=f"writes waited for {window * 1000:.0f} ms")
+
+    def _open_again(self, position: Position) -> steps.Plan[None]:
+        """Let the tenant be written to where it is, after a switch that failed or was
+        interrupted.
+        """
+        if self._switch is _Switch.OPEN:
+            return
+        place, state = self._source, LOGGED
+        try:
+            if self._switch is _Switch.DECIDING:
+                # nothing that was sent decides any more when the job is given up
+                yield from jobs.give_up(self._databases, job_name(self._key), position["job_epoch"])
+                if (yield from _source(self._databases, self._key)) != self._source.shard_id:
+                    place, state = self._target, OPEN
+            yield from self._on(place, lambda session: self._set_state(session, position, state))
+        except errors.LockLost:
+            pass  # another process goes on with it
+        except errors.Error as error:
+            log.warning(
+                "writes of the key %r are refused until its move is resumed or undone: %s",
+                self._key,
+                error,
+                extra=about("move_left_fenced"),
+            )
 
     def _catch_up(
         self, source: Session, target: Session, tables: List[MovedTable], position: Position
@@ -1181,11 +1248,6 @@ def _parts(rows: List[Row]) -> List[List[Row]]:
         parts[-1].append(row)
         size += own
     return parts
-
-
-def _threads_running(session: Session) -> steps.Plan[int]:
-    rows = yield from session.query("SHOW GLOBAL STATUS LIKE 'Threads_running'")
-    return int(rows[0]["Value"])
 
 
 def _prepared(session: Session) -> steps.Plan[List[str]]:

@@ -277,6 +277,7 @@ class ApplyOptions(NamedTuple):
     settle: Optional[float]
     throttle: float
     max_threads_running: Optional[int]
+    max_lag: Optional[float]
     lease: float
     progress: Optional[Callable[[Job], object]]
 
@@ -346,8 +347,8 @@ def _one(
         target,
         move.Options(
             options.tables, throttle=options.throttle, settle=options.settle,
-            max_threads_running=options.max_threads_running, max_steps=MOVE_STEPS,
-            lease=max(5.0, options.lease / 4),
+            max_threads_running=options.max_threads_running, max_lag=options.max_lag,
+            max_steps=MOVE_STEPS, lease=max(5.0, options.lease / 4),
         ),
     )  # fmt: skip
     if found.state == "paused":

@@ -10,7 +10,7 @@ import pytest
 from database_servers import Databases
 from io_kinds import IO
 
-from dualdb import IntegrityError, OutcomeUnknown, ParameterError, Rollback
+from dualdb import CoordinationEvent, IntegrityError, OutcomeUnknown, ParameterError, Rollback
 from dualdb.coordination import idempotency
 from dualdb.testing import Fault, FaultProxy
 
@@ -302,3 +302,13 @@ def test_old_results_are_swept(
     monkeypatch.setattr(idempotency, "SWEEP_EVERY", 0)
     io(db.shard(1).run(buy(io), idempotency_key="another"))
     assert keys(databases) == [b"another", b"young"]
+
+
+def test_a_result_that_was_there_is_an_event(db: Any, io: IO) -> None:
+    seen: List[CoordinationEvent] = []
+    db.on("idempotency_hit", seen.append)
+    for _ in range(3):
+        io(db.shard(1).run(buy(io), idempotency_key="canary"))
+    io.wait_for(lambda: len(seen) == 2)
+    assert {(each.target, each.shard_id, each.number) for each in seen} == {("shard 1", 1, 1)}
+    assert "canary" not in repr(seen)

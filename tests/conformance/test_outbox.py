@@ -10,7 +10,14 @@ import pytest
 from database_servers import Databases
 from io_kinds import IO
 
-from dualdb import OutboxEvent, OutboxTable, ParameterError, ProgrammingError, Rollback
+from dualdb import (
+    CoordinationEvent,
+    OutboxEvent,
+    OutboxTable,
+    ParameterError,
+    ProgrammingError,
+    Rollback,
+)
 from dualdb.coordination import consumer
 from dualdb.coordination.outbox_reports import ConsumeReport, OutboxStatus
 
@@ -595,3 +602,30 @@ def test_a_table_whose_ids_the_database_makes(
     assert databases.value(2, "SELECT COUNT(*) FROM app_events WHERE state = 'done'") == 3
     databases.run(2, "DROP TABLE app_events, app_rooms")
     drop(databases)
+
+
+def test_what_becomes_of_deliveries_are_events(
+    shop: Any, io: IO, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: List[CoordinationEvent] = []
+    for name in ("outbox_lag", "outbox_delivered", "outbox_failed", "outbox_dead"):
+        shop.on(name, seen.append)
+    publish(io, shop.shard(1), "canary", "fails", "canary")
+    databases.run(1, "UPDATE dualdb_outbox SET created_at = created_at - INTERVAL 90 SECOND")
+    monkeypatch.setattr(consumer, "MEASURE_INTERVAL", 0.0)
+    handler = Handler(io, lambda event: KeyError() if event.payload == "fails" else None)
+    consume(io, shop, handler, max_attempts=2)
+    retries_are_due(databases)
+    consume(io, shop, handler, max_attempts=2)
+    io.wait_for(lambda: [each for each in seen if each.name == "outbox_dead"])
+    counted: Dict[str, int] = {}
+    for each in seen:
+        if each.name != "outbox_lag":
+            assert (each.target, each.shard_id) == ("shard 1", 1)
+            counted[each.name] = counted.get(each.name, 0) + each.number
+    assert counted == {"outbox_delivered": 2, "outbox_failed": 1, "outbox_dead": 1}
+    lags = [each for each in seen if each.name == "outbox_lag" and each.shard_id == 1]
+    assert lags[0].number == 3
+    assert lags[0].seconds >= 90
+    assert (lags[-1].number, lags[-1].seconds) == (0, 0.0)
+    assert "canary" not in repr([each.as_dict() for each in seen])

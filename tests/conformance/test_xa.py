@@ -583,10 +583,54 @@ def test_a_coordinator_that_is_alive_and_slow_finds_that_it_was_rolled_back(
 def test_another_process_finishes_in_the_background(
     databases: Databases, used: Any, open_service: Callable[..., Any], io: IO
 ) -> None:
-    open_service(xa_grace=1.0)
-    leave(databases, "commit")
+    other = open_service(xa_grace=1.0)
+    seen: List[dualdb.CoordinationEvent] = []
+    other.on("xa_in_doubt", seen.append)
+    other.on("xa_finished", seen.append)
+    gtrid = leave(databases, "commit")
     io.wait_for(lambda: used() == [0, 1, 1])
     io.wait_for(lambda: [prepared(databases, name) for name in NAMES] == [[], [], []])
+    finished = io.wait_for(lambda: [each for each in seen if each.name == "xa_finished"])
+    assert [(each.subject, each.detail, each.target) for each in finished] == [
+        (gtrid, "commit", "shards")
+    ]
+    doubts = io.wait_for(lambda: [each for each in seen if (each.shard_id, each.number) == (2, 0)])
+    assert len(doubts) == 1
+    assert {(each.target, each.number) for each in seen if each.name == "xa_in_doubt"} == {
+        ("shard 1", 1), ("shard 2", 1), ("shard 1", 0), ("shard 2", 0),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_doctor_finds_what_was_left_and_names_what_is_not_ours(
+    databases: Databases, used: Any, open_service: Callable[..., Any], io: IO
+) -> None:
+    db = open_service(xa_grace=None)  # nobody finishes it in the background
+    gtrid = leave(databases, "commit")
+    databases.run(
+        1,
+        "XA START 'their own'",
+        "UPDATE amounts SET value = 5 WHERE id = 2",
+        "XA END 'their own'",
+        "XA PREPARE 'their own'",
+    )
+
+    def findings(check: str) -> Any:
+        report = io(db.operations.doctor())
+        return {each.database: each for each in report.findings if each.check == check}
+
+    left = findings("xa-left")
+    assert {"1", "2"} == set(left)
+    assert all(gtrid in each.message for each in left.values())
+    assert {each.fix for each in left.values()} == {"dualdb xa recover"}
+    foreign = findings("prepared-xa")
+    assert "'their own','',1" in foreign["1"].message
+    assert all(gtrid not in each.message for each in foreign.values())
+    assert io(db.coordination.recover(grace=0)).ok
+    assert findings("xa-left") == {}
+    assert set(findings("prepared-xa")) == set(foreign)
+    databases.run(1, "XA ROLLBACK 'their own'")
+    assert findings("prepared-xa") == {}
 
 
 # One after the other.

@@ -5,6 +5,7 @@ they see.
 import asyncio
 import json
 import random
+import re
 import threading
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, Generator, Iterator, List, Tuple
@@ -23,6 +24,8 @@ from dualdb import (
 )
 from dualdb.endpoints.gtid import parse_position
 from dualdb.integrations import asgi, celery, wsgi
+from dualdb.operations.places import Databases
+from dualdb.operations.throttle import Limits, Throttle
 from dualdb.sandbox import Sandbox
 from dualdb.topology.replicas import REPLICA_DDL
 
@@ -317,6 +320,30 @@ def test_a_replica_that_lags_leaves_and_returns(
     late.run(world.command("START"))
     io.wait_for(lambda: all(each.in_rotation for each in db.replicas()))
     assert set(ports(db, io)) == set(world.ports)
+
+
+def test_a_move_would_wait_for_a_replica_that_lags(
+    world: World, opened: Callable[..., Any], io: IO
+) -> None:
+    db = opened()  # which measures no lags itself
+    databases = Databases(db)
+    throttle = Throttle(databases, [databases.one(1)], Limits(max_lag=0.5))
+
+    def why_wait() -> str:
+        world.sandbox.run(1, "INSERT INTO written (value) VALUES (1)")
+        why: str = io(db._run(throttle.why_wait()))
+        return why
+
+    world.sandbox.wait_synced(1)
+    assert why_wait() == ""
+    late = world.replicas[0]
+    late.run(world.command("STOP"))
+    assert re.fullmatch(r"replication is \d+\.\d s behind", io.wait_for(why_wait))
+    late.run(world.command("START"))
+    io.wait_for(lambda: not why_wait())
+    late.pause()
+    assert why_wait() == "", "one that does not answer is not waited for"
+    late.resume()
 
 
 # A second replica for slow reads.

@@ -152,6 +152,25 @@ def test_metrics_have_the_names_of_the_conventions(db: Any, io: IO, telemetry: T
     assert "db.client.connection.pending_requests" in found
 
 
+def test_coordination_is_counted(
+    db: Any, io: IO, telemetry: Telemetry, databases: Databases
+) -> None:
+    databases.run(1, "DROP TABLE IF EXISTS dualdb_idempotency")
+
+    def nothing(tx: Any) -> Generator[Any, Any, None]:
+        yield tx.execute("DO 1")
+
+    for _ in range(3):
+        io(db.shard(1).run(io.function(nothing), idempotency_key="canary"))
+
+    def hits() -> Any:
+        return telemetry.metrics().get("dualdb.idempotency.hits")
+
+    (point,) = io.wait_for(hits)
+    io.wait_for(lambda: hits()[0].value == 2)
+    assert dict(point.attributes) == {"target": "shard 1"}
+
+
 def test_it_ends(io: IO, databases: Databases, telemetry: Telemetry) -> None:
     service = io.Service(databases.config, refresh_interval=None)
     with io.entered(service):

@@ -88,6 +88,21 @@ def test_calls_and_pools_are_counted(
     assert "canary" not in generate_latest(registry).decode()
 
 
+def test_coordination_is_counted(
+    db: Any, io: IO, registry: CollectorRegistry, databases: Databases
+) -> None:
+    databases.run(1, "DROP TABLE IF EXISTS dualdb_idempotency")
+    for _ in range(3):
+        io(db.shard(1).run(io.function(nothing), idempotency_key="canary"))
+    name = "dualdb_idempotency_hits_total"
+    io.wait_for(lambda: samples(registry).get((name, (("target", "shard 1"),))) == 2)
+    assert "canary" not in generate_latest(registry).decode()
+
+
+def nothing(tx: Any) -> Any:
+    yield tx.execute("DO 1")
+
+
 def test_the_text_is_openmetrics_too(db: Any, io: IO, registry: CollectorRegistry) -> None:
     io(db.shards().query("SELECT 1"))
     text: Any = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]

@@ -107,6 +107,17 @@ def at(number: int) -> Any:
     return parse_position("mariadb_gtid", f"0-1-{number}")
 
 
+def test_a_replica_that_reached_nothing_is_behind_for_as_long_as_is_known() -> None:
+    history = PrimaryHistory()
+    assert history.least_lag_of(at(5), 50.0) == 0.0
+    history.record(10.0, at(5))
+    history.record(12.0, at(7))
+    assert history.lag_of(at(4), 13.5) is None
+    assert history.least_lag_of(at(4), 13.5) == 3.5
+    assert history.least_lag_of(at(5), 13.5) == 1.5
+    assert history.least_lag_of(at(7), 13.5) == 0.0
+
+
 def test_lag_is_the_age_of_the_first_position_that_is_missing() -> None:
     history = PrimaryHistory()
     assert history.lag_of(at(5), 0.0) is None

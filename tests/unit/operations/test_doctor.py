@@ -7,8 +7,9 @@ from typing import Any, Callable, Dict, List, Tuple
 import pytest
 
 from dualdb import DatabaseConfig
+from dualdb.coordination.xid import FORMAT_ID
 from dualdb.operations import Misplaced, Severity, doctor
-from dualdb.operations.facts import DatabaseFacts, Facts
+from dualdb.operations.facts import DatabaseFacts, Facts, PreparedXa, XaOwner, sort_prepared
 
 VARIABLES = {
     "sql_mode": "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION",
@@ -139,7 +140,8 @@ MISCONFIGURED: List[Tuple[str, Callable[[], Facts], List[str]]] = [
     ("tls", lambda: facts(cipher=""), ["2"]),
     ("tls-unverified", config(ssl_mode="required"), ["2"]),
     ("local_infile", variable("local_infile", "ON"), ["2"]),
-    ("prepared-xa", lambda: facts(prepared=2), ["2"]),
+    ("xa-left", lambda: facts(prepared=PreparedXa(left=("a" * 32,))), ["2"]),
+    ("prepared-xa", lambda: facts(prepared=PreparedXa(foreign=("'a','b',1",))), ["2"]),
     ("commit-markers", lambda: facts(old_markers=7), ["2"]),
     ("migrations", lambda: facts(unfinished_migrations=1), ["2"]),
     ("jobs", lambda: facts(abandoned_jobs=1), ["2"]),
@@ -202,3 +204,50 @@ def test_the_worst_comes_first_and_checks_can_be_left_out() -> None:
 
 def test_the_report_has_no_password() -> None:
     assert "password" not in str(doctor.report_of(facts()).to_dict())
+
+
+def test_prepared_transactions_are_sorted_by_whose_they_are() -> None:
+    """Of a server with two shards, and other programs' transactions."""
+    owner = XaOwner("c" * 16, grace=10.0)
+    now = 1_000_000
+    old, young = f"{now - 10:08x}{'1' * 24}", f"{now - 9:08x}{'1' * 24}"
+
+    def row(gtrid: str, cluster: str, shard: int, **changes: Any) -> Dict[str, Any]:
+        data = f"{gtrid}{cluster}.{shard}".encode()
+        return {"formatID": FORMAT_ID, "gtrid_length": 32, "data": data, **changes}
+
+    rows = [
+        row(old, "c" * 16, 2),
+        row(young, "c" * 16, 2),
+        row(old, "c" * 16, 1),
+        row(old, "d" * 16, 2),
+        row("x" * 32, "c" * 16, 2),
+        {"formatID": 7, "gtrid_length": 2, "data": b"ab'\xff"},
+        {"formatID": 1, "gtrid_length": 3, "data": "0x61626364"},
+    ]
+    found = sort_prepared(rows, owner, 2, float(now))
+    assert found.left == (old,)
+    assert set(found.foreign) == {
+        f"'{old}','{'d' * 16}.2',{FORMAT_ID}",
+        f"'{'x' * 32}','{'c' * 16}.2',{FORMAT_ID}",
+        "'ab',X'27ff',7",
+        "'abc','d',1",
+    }
+    unused = sort_prepared(rows, owner._replace(cluster=None), 2, float(now))
+    assert (unused.left, len(unused.foreign)) == ((), 7)
+    assert sort_prepared(rows, owner, None, float(now)).left == ()
+
+
+def test_a_few_of_many_transactions_are_named() -> None:
+    names = tuple(f"'{number}','',1" for number in range(9))
+    (finding,) = doctor.report_of(facts(prepared=PreparedXa(foreign=names))).findings
+    assert finding.message.startswith("9 prepared")
+    assert finding.message.endswith("'4','',1 and 4 more")
+    assert "never touches" in finding.fix
+
+
+def test_what_is_prepared_is_shown_by_its_names() -> None:
+    known = facts(prepared=PreparedXa(("a" * 32,), ("'b','',1",)))
+    shown = doctor.report_of(known).facts
+    assert shown["2"]["prepared"] == {"left": ("a" * 32,), "foreign": ("'b','',1",)}
+    assert doctor.report_of(facts(prepared=None)).facts["2"]["prepared"] is None
