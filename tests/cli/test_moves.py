@@ -35,6 +35,8 @@ def test_a_tenant_moves(shop: Command) -> None:
     assert (len(planned["actions"]), planned["dry_run"]) == (12, True)
     shop("move", "start", "3", "--to", "2", *TABLE, "--yes", code=4)
     shop("move", "undo", "3", *TABLE, "--yes", code=4)
+    shop("move", "undo", "3", *TABLE, "--dry-run", code=4)
+    shop("move", "resume", "3", *TABLE, "--dry-run", code=4)
     shop("move", "prepare", *TABLE)
     assert "everything is there" in shop("move", "prepare", *TABLE).stdout
     action = "move 3 rows of 3 from shard 1 to shard 2"

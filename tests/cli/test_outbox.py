@@ -49,6 +49,8 @@ def test_events_are_counted_and_delivered(shop: Command, tmp_path: pathlib.Path)
     assert sorted((tmp_path / "seen").read_text().splitlines()) == [
         "trade 1", "trade 2", "trade 3",
     ]  # fmt: skip
+    planned = shop.json("outbox", "sweep", "--retention", "0", "--dry-run")
+    assert (planned["events"], planned["dry_run"]) == (3, True)
     assert shop.json("outbox", "sweep", "--retention", "0")["events"] == 3
 
 
