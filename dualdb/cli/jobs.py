@@ -8,7 +8,7 @@ import click
 from .. import errors
 from ..operations import Job, JobState, JobStep
 from . import settings
-from .base import PROBLEM, USAGE, Group, State, command, dry_run_option, fail, pass_state
+from .base import PROBLEM, USAGE, Group, State, command, dry_run_option, fail, pass_state, report
 from .operations import operations
 from .output import state, write_json, write_table
 from .root import root
@@ -70,7 +70,11 @@ def get(current: State, name: str) -> None:
     _write(current, found)
 
 
-@command(jobs, "dualdb jobs run backfill --function app.jobs:backfill_step")
+@command(
+    jobs,
+    "dualdb jobs run backfill --function app.jobs:backfill_step --dry-run\n"
+    "dualdb jobs run backfill --function app.jobs:backfill_step",
+)
 @click.argument("name")
 @click.option(
     "--function",
@@ -90,6 +94,7 @@ def get(current: State, name: str) -> None:
 @click.option("--wait", is_flag=True, help="Wait for whoever runs it.")
 @click.option("--throttle", type=click.FloatRange(0.0), help="Seconds between two steps.")
 @click.option("--max-steps", type=click.IntRange(1), help="Leave it to others after so many.")
+@dry_run_option
 @pass_state
 @click.pass_context
 def run(
@@ -99,6 +104,7 @@ def run(
     name: str,
     function: str,
     params: Optional[str],
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Run a job until it is done, making it if there is none of this name.
@@ -111,6 +117,9 @@ def run(
         value = None if params is None else json.loads(params)
     except ValueError as error:
         fail(f"--params is not JSON: {error}", USAGE)
+    if dry_run:
+        _say_what_would_run(current, name, function)
+        return
     failed: List[Exception] = []
 
     def one_step(job: Job) -> JobStep:
@@ -130,6 +139,21 @@ def run(
     _write(current, job)
     if job.state not in (JobState.DONE, JobState.READY):
         ctx.exit(PROBLEM)
+
+
+def _say_what_would_run(current: State, name: str, function: str) -> None:
+    found: Optional[Job] = operations(current).jobs.get(name)
+    if found is None:
+        action = f"make the job {name} and run it by {function}"
+        report(current, [action], dry_run=True, job=None)
+        return
+    actions = []
+    if found.state is not JobState.DONE:
+        action = f"run {name} by {function} from where it is ({found.state.value})"
+        actions.append(action)
+    elif not current.json:
+        click.echo(f"{name} is done: nothing would run")
+    report(current, actions, dry_run=True, job=found.to_dict())
 
 
 def _steer(

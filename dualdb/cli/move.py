@@ -4,7 +4,17 @@ from typing import Any, Callable, List, Optional, Tuple
 
 import click
 
-from ..operations import Job, MoveReport, PrepareReport, TenantTable, throttle
+from .. import errors
+from ..operations import (
+    Job,
+    JobState,
+    MoveReport,
+    Operations,
+    PrepareReport,
+    TenantTable,
+    throttle,
+)
+from ..operations.move import job_name
 from .base import (
     OK,
     PROBLEM,
@@ -160,12 +170,17 @@ def start(
     ))  # fmt: skip
 
 
-@command(move, "dualdb move resume 7 --table trades:user_id")
+@command(
+    move,
+    "dualdb move resume 7 --table trades:user_id --dry-run\n"
+    "dualdb move resume 7 --table trades:user_id",
+)
 @click.argument("key")
 @key_type_option
 @table_option
 @_move_options
 @account_options
+@dry_run_option
 @pass_state
 def resume(
     current: State,
@@ -175,23 +190,34 @@ def resume(
     shard_tables: Tuple[str, ...],
     account: Optional[str],
     account_password: Optional[str],
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Go on with a move whose process is gone, or that was paused."""
     tables = tables_of(current, shard_tables, ())
     value = key_of(key, key_type)
     ops = operations(current, account, account_password)
+    if dry_run:
+        job = _under_way(ops, value)
+        action = f"go on with the move of {value} {_way(job)}"
+        write_actions(current, [action], dry_run=True, job=job.to_dict())
+        return
     _perform(current, f"move {value}", lambda told: ops.move(
         value, None, tables, progress=told, **options
     ))  # fmt: skip
 
 
-@command(move, "dualdb move undo 7 --table trades:user_id --yes")
+@command(
+    move,
+    "dualdb move undo 7 --table trades:user_id --dry-run\n"
+    "dualdb move undo 7 --table trades:user_id --yes",
+)
 @click.argument("key")
 @key_type_option
 @table_option
 @account_options
 @yes_option
+@dry_run_option
 @pass_state
 def undo(
     current: State,
@@ -202,13 +228,40 @@ def undo(
     account: Optional[str],
     account_password: Optional[str],
     yes: bool,
+    dry_run: bool,
 ) -> None:
     """Give up a move that has not switched yet; the tenant stays where it is."""
     tables = tables_of(current, shard_tables, ())
     value = key_of(key, key_type)
-    confirm(f"Undo the move of {value}", yes)
     ops = operations(current, account, account_password)
+    if dry_run:
+        job = _under_way(ops, value)
+        target = job.params["target"]
+        if current.open().shard_id_of(value) == target:
+            raise errors.ParameterError(
+                f"the key {value!r} is on shard {target} already: finish the move, and move it back"
+            )
+        action = f"undo the move of {value} {_way(job)}"
+        write_actions(current, [action], dry_run=True, job=job.to_dict())
+        return
+    confirm(f"Undo the move of {value}", yes)
     show(current, ops.undo_move(value, tables))
+
+
+def _under_way(ops: "Operations[Any]", key: Any) -> Job:
+    """The job of a move that is not over."""
+    job: Optional[Job] = ops.jobs.get(job_name(key))
+    if job is None or job.state is JobState.DONE:
+        raise errors.ParameterError(f"no move of the key {key!r} is under way")
+    return job
+
+
+def _way(job: Job) -> str:
+    step = (job.position or {}).get("step", "check")
+    return (
+        f"from shard {job.params['source']} to shard {job.params['target']} "
+        f"(it is {job.state.value} at: {step})"
+    )
 
 
 def _of_shards(tables: List[TenantTable]) -> List[TenantTable]:

@@ -109,7 +109,10 @@ def requeue(
     report(current, [f"requeue {counted(count, 'event')}"], dry_run=dry_run, events=count)
 
 
-@command(outbox, "dualdb outbox sweep --retention 86400")
+@command(
+    outbox,
+    "dualdb outbox sweep --retention 86400 --dry-run\ndualdb outbox sweep --retention 86400",
+)
 @click.option(
     "--retention",
     type=click.FloatRange(0.0),
@@ -118,15 +121,17 @@ def requeue(
     help="Seconds since they were delivered.",
 )
 @shards_option("everything")
+@dry_run_option
 @pass_state
-def sweep(current: State, retention: float, shards: str) -> None:
+def sweep(current: State, retention: float, shards: str, dry_run: bool) -> None:
     """Delete events that were delivered long ago, as `outbox consume` does."""
-    count = current.open().outbox.sweep(retention=retention, shards=shards)
-    report(current, [f"delete {counted(count, 'event')}"], dry_run=False, events=count)
+    count = current.open().outbox.sweep(retention=retention, shards=shards, dry_run=dry_run)
+    report(current, [f"delete {counted(count, 'event')}"], dry_run=dry_run, events=count)
 
 
 @command(
     outbox,
+    "dualdb outbox consume --handler app.events:handle --dry-run\n"
     "dualdb outbox consume --handler app.events:handle\n"
     "dualdb outbox consume --handler app.events:handle --until-idle --json",
 )
@@ -146,12 +151,20 @@ def sweep(current: State, retention: float, shards: str) -> None:
 @click.option("--max-attempts", type=click.IntRange(1), default=25, show_default=True,
               help="Give an event up that has failed so often.")  # fmt: skip
 @click.option("--until-idle", is_flag=True, help="End when there is nothing to deliver.")
+@dry_run_option
 @pass_state
-def consume(current: State, /, handler: str, **options: Any) -> None:
+def consume(current: State, /, handler: str, dry_run: bool, **options: Any) -> None:
     """Deliver events to a function until SIGINT or SIGTERM, which end it after the
     event it is at.
     """
     function = settings.function(handler)
+    if dry_run:
+        pending: OutboxStatus = current.open().outbox.status(shards=options["shards"])
+        action = f"deliver {counted(pending.pending, 'event')} to {handler}"
+        report(current, [action], dry_run=True, events=pending.pending, errors=pending.errors)
+        if not current.json:
+            errors_table(pending.errors)
+        click.get_current_context().exit(PROBLEM if pending.errors else OK)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

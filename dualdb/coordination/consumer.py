@@ -336,13 +336,11 @@ class Place:
         """
         table = self._table
         deleted = 0
-        if retention is not None and table.published_at_column is not None:
+        old_events = self._old_events()
+        if retention is not None and old_events is not None:
             deleted = yield from self.write(
-                f"DELETE FROM {self._names['outbox']} WHERE {self._names['status']} = %s "
-                f"AND {quoted(table.published_at_column)} < NOW(6) - INTERVAL %s SECOND "
-                f"LIMIT {SWEEP_ROWS}",
-                table.published, retention,
-            )  # fmt: skip
+                f"DELETE {old_events} LIMIT {SWEEP_ROWS}", table.published, retention
+            )
         yield from self.write(
             f"DELETE FROM {RETRIES} WHERE outbox = %s AND retry_at < {_NOW} - INTERVAL 7 DAY",
             table.table,
@@ -361,6 +359,28 @@ class Place:
                     row["event_key"], KEY_RETENTION,
                 )  # fmt: skip
         return deleted
+
+    def count_old(self, retention: float) -> steps.Plan[int]:
+        """How many events ``sweep`` would delete."""
+        old_events = self._old_events()
+        if old_events is None:
+            return 0
+        found = yield from self.rows(
+            f"SELECT COUNT(*) AS n {old_events}", self._table.published, retention
+        )
+        return int(found[0]["n"])
+
+    def _old_events(self) -> Optional[str]:
+        """The events that were delivered before a retention; None if no column says so.
+        Its parameters are the status and the seconds.
+        """
+        column = self._table.published_at_column
+        if column is None:
+            return None
+        return (
+            f"FROM {self._names['outbox']} WHERE {self._names['status']} = %s "
+            f"AND {quoted(column)} < NOW(6) - INTERVAL %s SECOND"
+        )
 
     # For people.
 

@@ -149,7 +149,11 @@ class Outbox(Group[KindT], Generic[KindT]):
 
     @operation
     def sweep(
-        self, *, retention: float = RETENTION, shards: Shards = "everything"
+        self,
+        *,
+        retention: float = RETENTION,
+        shards: Shards = "everything",
+        dry_run: bool = False,
     ) -> steps.Plan[int]:
         """Delete events that were delivered long ago; ``consume`` does so once a
         minute.
@@ -157,12 +161,16 @@ class Outbox(Group[KindT], Generic[KindT]):
         Args:
             retention: Seconds since they were delivered.
             shards: The databases.
+            dry_run: Count the events only.
 
         Returns:
-            How many were deleted.
+            How many were deleted, or would be.
         """
         count = 0
         for place in self._places(shards):
+            if dry_run:
+                count += yield from place.count_old(retention)
+                continue
             while True:
                 deleted = yield from place.sweep(retention)
                 count += deleted

@@ -131,6 +131,8 @@ def test_a_job_is_run_paused_and_resumed(
     run = ("jobs", "run", "fill", "--function", "steps_of_cli_test:step")
     assert cli.json("jobs", "list") == []
     cli("jobs", "get", "fill", code=1)
+    assert "would make the job fill" in cli(*run, "--dry-run").stdout
+    cli("jobs", "get", "fill", code=1)
     cli("jobs", "pause", "fill", code=1)
     found = cli.json(*run, "--params", '{"steps": 3}', "--max-steps", "1")
     assert (found["state"], found["done"]) == ("ready", 1)
@@ -139,8 +141,12 @@ def test_a_job_is_run_paused_and_resumed(
     assert cli.json("jobs", "pause", "fill")["state"] == "paused"
     assert cli.json("jobs", "resume", "fill")["state"] == "ready"
     assert cli.json("jobs", "throttle", "fill", "0.01")["throttle"] == 0.01
+    assert "from where it is (ready)" in cli(*run, "--dry-run").stdout
+    assert cli.json("jobs", "get", "fill")["done"] == 1
     found = cli.json(*run)
     assert (found["state"], found["done"]) == ("done", 3)
+    assert cli.json(*run, "--dry-run")["actions"] == []
+    assert "nothing would run" in cli(*run, "--dry-run").stdout
     assert "done" in cli("jobs", "list").stdout
     assert [each["name"] for each in cli.json("jobs", "list", "--state", "done")] == ["fill"]
     cli("jobs", "delete", "fill")

@@ -7,6 +7,9 @@ from typing import List
 import pytest
 from cli_command import Command
 
+from dualdb import DatabaseService
+from dualdb.operations import Job, JobStep
+
 TABLE = ("--table", "visits:user_id")
 
 
@@ -35,6 +38,8 @@ def test_a_tenant_moves(shop: Command) -> None:
     assert (len(planned["actions"]), planned["dry_run"]) == (12, True)
     shop("move", "start", "3", "--to", "2", *TABLE, "--yes", code=4)
     shop("move", "undo", "3", *TABLE, "--yes", code=4)
+    shop("move", "undo", "3", *TABLE, "--dry-run", code=4)
+    shop("move", "resume", "3", *TABLE, "--dry-run", code=4)
     shop("move", "prepare", *TABLE)
     assert "everything is there" in shop("move", "prepare", *TABLE).stdout
     action = "move 3 rows of 3 from shard 1 to shard 2"
@@ -45,6 +50,24 @@ def test_a_tenant_moves(shop: Command) -> None:
     assert "3 is on shard 2" in shop("move", "start", "3", "--to", "2", *TABLE, "--yes").stdout
     shop("move", "resume", "3", *TABLE, code=4)
     assert [each["name"] for each in shop.json("jobs", "list", "--kind", "move")] == ["move:3"]
+
+
+def test_a_move_under_way_is_shown_before_it_goes_on_or_is_undone(shop: Command) -> None:
+    def one_step(job: Job) -> JobStep:
+        return JobStep({"step": "copy"})
+
+    params = {"source": 1, "target": 2}
+    with DatabaseService(shop.sandbox.config) as db:
+        db.operations.jobs.run("move:3", one_step, kind="move", params=params, max_steps=1)
+    way = "the move of 3 from shard 1 to shard 2 (it is ready at: copy)"
+    for name, action in (("undo", f"undo {way}"), ("resume", f"go on with {way}")):
+        assert f"would {action}" in shop("move", name, "3", *TABLE, "--dry-run").stdout
+        planned = shop.json("move", name, "3", *TABLE, "--dry-run")
+        assert (planned["dry_run"], planned["actions"]) == (True, [action])
+        assert planned["job"] == shop.json("jobs", "get", "move:3")
+    shop("keys", "set", "3", "2")
+    refused = shop("move", "undo", "3", *TABLE, "--dry-run", code=4)
+    assert "is on shard 2 already" in refused.stderr
 
 
 def test_a_plan_is_written_and_carried_out(shop: Command, tmp_path: pathlib.Path) -> None:

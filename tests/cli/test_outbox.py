@@ -44,11 +44,16 @@ def test_events_are_counted_and_delivered(shop: Command, tmp_path: pathlib.Path)
     }  # fmt: skip
     assert "shard 1" in shop("outbox", "status").stdout
     consume = ("outbox", "consume", "--handler", "handlers:handle", "--until-idle")
+    assert shop.json(*consume, "--dry-run")["events"] == 3
+    assert "would deliver 3 events" in shop(*consume, "--dry-run").stdout
+    assert not (tmp_path / "seen").exists()
     assert shop.json(*consume) == {"delivered": 3, "failed": 0, "dead": 0}
     assert "delivered 0, failed 0, given up 0" in shop(*consume).stdout
     assert sorted((tmp_path / "seen").read_text().splitlines()) == [
         "trade 1", "trade 2", "trade 3",
     ]  # fmt: skip
+    planned = shop.json("outbox", "sweep", "--retention", "0", "--dry-run")
+    assert (planned["events"], planned["dry_run"]) == (3, True)
     assert shop.json("outbox", "sweep", "--retention", "0")["events"] == 3
 
 

@@ -383,6 +383,8 @@ def test_what_was_delivered_is_kept_for_a_time(
     expected: Dict[Any, Any] = {0: {}, None: {"published": 3}, 3600: {"published": 1}}
     assert statuses(databases) == expected[retention]
     assert io(shop.outbox.sweep()) == 0
+    assert io(shop.outbox.sweep(retention=0, dry_run=True)) == sum(expected[retention].values())
+    assert statuses(databases) == expected[retention]
     assert io(shop.outbox.sweep(retention=0)) == sum(expected[retention].values())
 
 

@@ -177,3 +177,39 @@ def test_a_running_job_is_paused_throttled_and_resumed_from_outside(commands: Co
     assert commands.json("jobs", "resume", "backfill")["state"] == "ready"
     done = commands.json(*run)
     assert (done["state"], done["done"], done["throttle"]) == ("done", 4, 0.05)
+
+
+def test_a_sync_of_a_reference_table_is_repeated(commands: Commands) -> None:
+    symbols = "CREATE TABLE symbols (id INT PRIMARY KEY, name VARCHAR(20) NOT NULL)"
+    commands.sandbox.run(
+        "global", symbols, "INSERT INTO symbols VALUES (1, 'a'), (2, 'b'), (3, 'c')"
+    )
+    commands.sandbox.run(1, symbols)
+    commands.sandbox.run(2, symbols, "INSERT INTO symbols VALUES (2, 'old'), (9, 'gone')")
+    rows = "SELECT id, name FROM symbols ORDER BY id"
+    client = MySQLClient(commands.sandbox.config_of(2))
+    with client.transaction() as transaction:
+        transaction.execute("UPDATE symbols SET name = 'older' WHERE id = 2")
+        with commands.killed("reference", "sync", "symbols"):
+            wait_for(lambda: waits_for_locks(commands, 2), 20, every=0.3)
+        wait_for(lambda: not commands.sessions(1), 60)
+    client.close_pool()
+    wait_for(lambda: not commands.sessions(2), 60)
+    commands.json("reference", "sync", "symbols")
+    expected = commands.sandbox.run("global", rows)
+    assert [each["name"] for each in expected] == ["a", "b", "c"]
+    assert commands.sandbox.run(1, rows) == commands.sandbox.run(2, rows) == expected
+    again = commands.json("reference", "sync", "symbols")["results"]
+    assert [(each["inserted"], each["updated"], each["deleted"]) for each in again] == [
+        (0, 0, 0), (0, 0, 0),
+    ]  # fmt: skip
+
+
+def waits_for_locks(commands: Commands, shard_id: int) -> List[Any]:
+    """The transactions that wait for a lock on the server of a shard.
+
+    InnoDB shows others only if it was not asked for 0.1 s.
+    """
+    return commands.sandbox.run(
+        shard_id, "SELECT 1 FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'"
+    )

@@ -1,0 +1,45 @@
+"""What every command has: --json, an example, and --dry-run if it changes something."""
+
+from typing import Iterator, Tuple
+
+import click
+import pytest
+
+from dualdb.cli.app import dualdb
+
+#: Commands that change nothing in the databases, or are a session of their own.
+READS = {
+    "audit", "check", "check-rows", "completion", "doctor", "jobs get", "jobs list", "keys get",
+    "keys move-plan", "locate", "migrate status", "outbox dead", "outbox status", "ps",
+    "rebalance plan", "route", "schema diff", "shards check", "shards list", "status",
+    "tenant export", "xa list",
+}  # fmt: skip
+SESSIONS = {"demo", "sandbox", "shell"}
+
+
+def commands(
+    command: click.Command, path: Tuple[str, ...] = ()
+) -> Iterator[Tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from commands(child, (*path, name))
+    else:
+        yield " ".join(path), command
+
+
+COMMANDS = dict(commands(dualdb))
+
+
+def test_the_lists_name_commands_that_there_are() -> None:
+    assert set(COMMANDS) >= READS | SESSIONS
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_command_has_json_an_example_and_dry_run_if_it_changes_something(name: str) -> None:
+    command = COMMANDS[name]
+    options = {text for each in command.params for text in each.opts}
+    assert "--json" in options
+    assert ("--dry-run" in options) == (name not in READS | SESSIONS)
+    shown = command.get_help(click.Context(command, info_name=name))
+    usage, example = shown.split("\n", 1)
+    assert f"dualdb {name}" in example, usage
