@@ -109,8 +109,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """Undo what frameworks do to logging in their process: ``logging.config.fileConfig``
-    disables loggers, a Celery worker sets the root logger's level.
+    """Undo what frameworks do to logging in a process: ``fileConfig`` disables loggers,
+    a Celery worker sets the root logger's level.
     """
     root = logging.getLogger()
     level = root.level

@@ -11,8 +11,8 @@ from dualdb.cli.app import dualdb
 READS = {
     "audit", "check", "check-rows", "completion", "doctor", "jobs get", "jobs list", "keys get",
     "keys move-plan", "locate", "migrate status", "outbox dead", "outbox status", "ps",
-    "rebalance plan", "route", "schema diff", "shards check", "shards list", "status",
-    "tenant export", "xa list",
+    "rebalance plan", "route", "schema diff", "shards check", "shards list",
+    "spider ddl", "status", "tenant export", "xa list",
 }  # fmt: skip
 SESSIONS = {"demo", "sandbox", "shell"}
 

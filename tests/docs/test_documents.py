@@ -8,12 +8,14 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import itertools
 import pathlib
 import re
 import sys
 import types
 from typing import Any, Dict, Iterator, List, Set
 
+import pymysql.err
 import pytest
 
 import dualdb
@@ -124,6 +126,7 @@ def names(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Dict[str, Any]:
     """The data of the examples on the servers, the URL in the environment,
     ``config``.
     """
+    end_sessions(sandbox)
     insert_trade = "INSERT INTO trades (user_id, symbol, quantity) VALUES "
     sandbox.run(
         "global",
@@ -136,6 +139,15 @@ def names(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Dict[str, Any]:
     monkeypatch.setenv("DUALDB_URL", sandbox.url)
     session = types.SimpleNamespace(session=types.SimpleNamespace(user_id=7, shard_id=2))
     return {"__name__": "example", "config": sandbox.config, "client_session": session}
+
+
+def end_sessions(sandbox: Sandbox) -> None:
+    """End what frameworks of examples before kept open: one counts the sessions."""
+    kept = f"SELECT id FROM information_schema.PROCESSLIST WHERE user = '{sandbox.config.user}'"
+    for server in itertools.chain.from_iterable(sandbox.members.values()):
+        for session in server.run(kept):
+            with contextlib.suppress(pymysql.err.OperationalError):  # it has just ended
+                server.run(f"KILL {session['id']}")
 
 
 def run(example: Example, names: Dict[str, Any]) -> List[str]:
