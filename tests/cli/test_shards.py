@@ -6,49 +6,12 @@ from typing import Any, List, Tuple
 
 import pytest
 from cli_command import Command
-from click.testing import CliRunner
 
-from dualdb.cli.app import dualdb
 from dualdb.sandbox import Sandbox
 
 
 def rows(sandbox: Sandbox) -> List[Any]:
     return sandbox.run("global", "SELECT * FROM table_shard_config ORDER BY shard_id")
-
-
-def commands(group: Any, path: Any = ()) -> Any:
-    for name, each in group.commands.items():
-        if hasattr(each, "commands"):
-            yield from commands(each, (*path, name))
-        else:
-            yield (*path, name)
-
-
-@pytest.mark.parametrize("path", list(commands(dualdb)), ids=" ".join)
-def test_every_command_has_help_with_an_example(path: Any) -> None:
-    found = CliRunner().invoke(dualdb, [*path, "--help"])
-    assert found.exit_code == 0
-    example = found.output.partition("Example:")[2]
-    assert f"dualdb {' '.join(path)}" in example
-    assert "--json" in found.output
-
-
-CHANGING = {
-    "init", "kill", "sql", "shards add", "shards import", "shards resize", "shards set-status",
-    "shards drain", "shards remove", "keys assign", "keys set", "keys forget", "keys set-bucket",
-    "migrate up", "migrate down", "tenant import", "tenant purge", "reference sync",
-    "jobs pause", "jobs resume", "jobs cancel", "jobs throttle", "jobs delete",
-    "xa recover", "xa resolve", "outbox requeue", "move prepare", "move start", "rebalance apply",
-}  # fmt: skip
-
-
-def test_what_changes_something_has_a_dry_run() -> None:
-    found = {
-        " ".join(path)
-        for path in commands(dualdb)
-        if "--dry-run" in CliRunner().invoke(dualdb, [*path, "--help"]).output
-    }
-    assert found == CHANGING
 
 
 def test_status_shows_the_shards(cli: Command) -> None:
