@@ -1,7 +1,7 @@
 """The DDL of a Spider head: a server that queries all shards as one database."""
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .. import errors
 from ..config import DatabaseConfig
@@ -153,6 +153,8 @@ def spider_ddl(
     notes: List[str] = []
     used = _distinct(shards, notes)
     statements = [_server(number, shards[number], head_user, passwords) for number in used]
+    for number in used:
+        notes.extend(_about_connection(number, shards[number]))
     if not passwords:
         notes.append(
             "passwords are left out; on the head, for each server: "
@@ -221,6 +223,17 @@ def _server(number: int, config: DatabaseConfig, account: Optional[str], passwor
         f"CREATE SERVER {quoted(_server_name(number))} FOREIGN DATA WRAPPER mysql "
         f"OPTIONS ({', '.join(options)})"
     )
+
+
+def _about_connection(number: int, config: DatabaseConfig) -> Iterator[str]:
+    """What the head would do otherwise than this service does."""
+    if config.unix_socket is not None:
+        yield f"shard {number}: its socket is a file of the machine that the head is on"
+    if config.ssl_mode not in ("disabled", "preferred"):
+        yield (
+            f"shard {number}: the head uses no TLS (here: {config.ssl_mode}) unless the COMMENT of "
+            "its tables names ssl_ca, ssl_cert and ssl_key, files of the head"
+        )
 
 
 def _same_everywhere(

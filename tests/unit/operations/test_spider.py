@@ -46,6 +46,17 @@ def test_passwords_on_demand_are_quoted() -> None:
         made(passwords=True, head_user="reader")
 
 
+def test_what_the_head_does_otherwise_than_the_service_is_noted() -> None:
+    shards = {1: config(ssl_mode="verify_identity"), 2: config(unix_socket="/run/s")}
+    definitions = {shard_id: {"trades": TRADES} for shard_id in shards}
+    notes = spider_ddl(shards, definitions, ["trades"]).notes
+    assert [note[:30] for note in notes if note.startswith("shard")] == [
+        "shard 1: the head uses no TLS ",
+        "shard 2: its socket is a file ",
+    ]
+    assert not any(note.startswith("shard") for note in made().notes)
+
+
 def test_without_a_column_a_view_of_all_shards() -> None:
     *_, first, second, view = made().statements
     assert first == (
