@@ -9,7 +9,7 @@ import pathlib
 import signal
 import subprocess
 import sys
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Literal, Union
 
 import pytest
 from waiting import wait_for
@@ -205,7 +205,7 @@ def test_a_sync_of_a_reference_table_is_repeated(commands: Commands) -> None:
     ]  # fmt: skip
 
 
-def waits_for_locks(commands: Commands, shard_id: int) -> List[Any]:
+def waits_for_locks(commands: Commands, shard_id: Union[int, Literal["global"]]) -> List[Any]:
     """The transactions that wait for a lock on the server of a shard.
 
     InnoDB shows others only if it was not asked for 0.1 s.
@@ -213,3 +213,25 @@ def waits_for_locks(commands: Commands, shard_id: int) -> List[Any]:
     return commands.sandbox.run(
         shard_id, "SELECT 1 FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'"
     )
+
+
+def test_an_import_of_shards_is_repeated(commands: Commands, tmp_path: pathlib.Path) -> None:
+    rows = commands.sandbox.run("global", "SELECT * FROM table_shard_config ORDER BY shard_id")
+    again = [{**row, "shard_id": row["shard_id"] + 2} for row in rows]
+    (tmp_path / "shards.json").write_text(json.dumps(again, default=str))
+    ids = "SELECT shard_id FROM table_shard_config ORDER BY shard_id"
+    columns = ", ".join(name for name in rows[0] if name != "shard_id")
+    client = MySQLClient(commands.sandbox.config)
+    with client.transaction() as transaction:  # somebody who adds shard 4, and does not
+        transaction.execute(
+            f"INSERT INTO table_shard_config (shard_id, {columns}) "
+            f"SELECT 4, {columns} FROM table_shard_config WHERE shard_id = 2"
+        )
+        with commands.killed("shards", "import", "shards.json"):
+            wait_for(lambda: waits_for_locks(commands, "global"), 60, every=0.3)
+        transaction.rollback()
+    client.close_pool()
+    found = commands.json("shards", "import", "shards.json")
+    # The server may still have run the statement whose client was killed.
+    assert (found["left"], found["added"]) in (([3], [4]), ([3, 4], []))
+    assert [each["shard_id"] for each in commands.sandbox.run("global", ids)] == [1, 2, 3, 4]
