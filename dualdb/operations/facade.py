@@ -523,7 +523,7 @@ class Operations(Group[KindT], Generic[KindT]):
         progress: Optional[Callable[[Job], object]] = None,
     ) -> steps.Plan[MoveReport]:
         """Move a tenant to another shard while it is read and written; or go on with a
-        move that was interrupted.
+        move that was interrupted, paused or cancelled.
 
         Its rows are copied, then what was changed meanwhile; then the triggers refuse
         writes for some tens of milliseconds, while the last changes are carried over,

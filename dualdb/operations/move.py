@@ -73,6 +73,9 @@ DELTAS = 30
 #: rows, and for which no writer waits.
 THROTTLED = ("copy", "clear target", "purge", "undo")
 
+#: Whoever goes on with a move, or undoes it, means one that was stopped as well.
+STOPPED = (JobState.PAUSED, JobState.CANCELLED)
+
 #: Seconds until it is looked at again.
 BUSY_SECONDS = 0.5
 
@@ -374,6 +377,8 @@ def run(
     options_of_job = jobs.Options(
         KIND, params, options.lease, False, options.throttle or None, options.max_steps
     )
+    if known is not None and (undo or to is None) and known.state in STOPPED:
+        yield from jobs.resume(databases, name)
     step = move.undo_step if undo else move.step
     try:
         job = yield from jobs.run(databases, name, step, options_of_job, is_plan=True)

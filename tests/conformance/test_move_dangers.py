@@ -308,6 +308,25 @@ def pause_at(databases: Databases, io: IO, purse: Any, step: str) -> None:
     io(purse.operations.jobs.resume(f"move:{KEY}"))
 
 
+@pytest.mark.parametrize("request_column", ["pause_requested", "cancel_requested"])
+@pytest.mark.parametrize("undo", [False, True])
+def test_a_move_that_was_stopped_is_gone_on_with_or_undone(
+    purse: Any, databases: Databases, io: IO, request_column: str, undo: bool
+) -> None:
+    def stop(job: Any) -> None:
+        if (job.position or {}).get("step") == "copy":
+            databases.run("global", f"UPDATE dualdb_job SET {request_column} = 1")
+
+    stopped = io(purse.operations.move(KEY, 2, TABLES, settle=0, progress=stop))
+    assert stopped.state in ("paused", "cancelled")
+    if undo:
+        assert io(purse.operations.undo_move(KEY, TABLES)).state == "undone"
+        assert io(purse.shard_id_of(KEY)) == 1
+    else:
+        assert io(purse.operations.move(KEY, None, TABLES, settle=0)).ok
+        assert io(purse.shard_id_of(KEY)) == 2
+
+
 def test_a_tenant_that_stays_fenced_is_logged(
     purse: Any, databases: Databases, io: IO, monkeypatch: Any, caplog: Any
 ) -> None:
