@@ -70,8 +70,8 @@ class ReadAdmin:
         """Return the state of each replica, without I/O.
 
         Example:
-            >>> [(each.shard_id, each.in_rotation) for each in db.replicas()]
-            [(1, True), (2, True)]
+            >>> {each.shard_id: each.in_rotation for each in db.replicas()}
+            {1: True, 2: True}
         """
         return self._replicas.status()
 
