@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import sys
 from typing import Any, Callable, List
 
 import pytest
@@ -298,7 +299,10 @@ def test_slow_calls_are_logged_without_values(
     assert "ProgrammingError" in failed.getMessage()
     assert {vars(record)["target"] for record in scattered} == {"shard 1", "shard 2"}
     # of this file, or of the adapter that makes the call for it
-    assert all("/tests/" in vars(record)["place"] for record in slow)
+    places = [vars(record)["place"] for record in slow]
+    if sys.version_info < (3, 10):  # what is thrown into generators has no callers there
+        places.remove("?")
+    assert all("/tests/" in place for place in places)
     assert "canary" not in caplog.text
 
 

@@ -32,11 +32,17 @@ class Client:
             self.left.set()
 
 
-def call(app: Any, scope: Any, client: Client) -> None:
-    async def run() -> None:
-        await app(scope, client.receive, client.send)
+def call(app: Any, scope: Any, wanted: int, *, leaves: bool = False) -> Client:
+    """The client of this scope, which wants so many messages, and may leave at once."""
 
-    asyncio.run(run())
+    async def run() -> Client:
+        client = Client(wanted)
+        if leaves:
+            client.left.set()
+        await app(scope, client.receive, client.send)
+        return client
+
+    return asyncio.run(run())
 
 
 def http_scope(path: str) -> Dict[str, Any]:
@@ -86,16 +92,13 @@ def test_a_service_that_is_not_open_has_a_page_too(databases: Databases) -> None
 
 def test_other_kinds_of_connections_are_not_taken(databases: Databases) -> None:
     app = asgi_app(AsyncDatabaseService(databases.config))
-    client = Client(1)
     with pytest.raises(ValueError, match="websocket"):
-        call(app, {"type": "websocket"}, client)
+        call(app, {"type": "websocket"}, 1)
 
 
 def test_alone_it_takes_part_in_the_lifespan_of_its_server(databases: Databases) -> None:
     app = asgi_app(AsyncDatabaseService(databases.config))
-    client = Client(2)
-    client.left.set()
-    call(app, {"type": "lifespan"}, client)
+    client = call(app, {"type": "lifespan"}, 2, leaves=True)
     assert [each["type"] for each in client.sent] == [
         "lifespan.startup.complete",
         "lifespan.shutdown.complete",
