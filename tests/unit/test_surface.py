@@ -33,7 +33,13 @@ def documented(value: Any) -> str:
     return "" if inspect.getdoc(value) else "  (no docstring)"
 
 
+#: What pydantic 2.7 writes into each class.
+OF_PYDANTIC = ("model_computed_fields", "model_fields")
+
+
 def is_shown(name: str) -> bool:
+    if name in OF_PYDANTIC:
+        return False
     return not name.startswith("_") or name in ("__init__", "__enter__", "__aenter__")
 
 

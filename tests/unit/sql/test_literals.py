@@ -192,7 +192,7 @@ class TestOfOtherPackages:
         assert literal([np.int8(1), np.int16(2)]) == "(1,2)"
         refused = [
             np.datetime64("2024-05-06T07:08:09.000000001"),
-            np.datetime64("NaT"),
+            np.datetime64("NaT", "us"),
             np.timedelta64(5, "ns"),
             np.complex128(1),
             np.array([1, 2]),
