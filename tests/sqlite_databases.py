@@ -2,6 +2,7 @@
 sqlite, as far as those tests go.
 """
 
+import contextlib
 import re
 import sqlite3
 import threading
@@ -51,12 +52,16 @@ class SqliteDatabases:
 
     def __exit__(self, *exc_info: object) -> None:
         self.fake.__exit__()
+        self._close()
+
+    def _close(self) -> None:
         for each in self._connections.values():
             each.close()
 
     def reset(self) -> None:
         """As on the first day."""
         with self._lock:
+            self._close()
             names: List[Name] = ["global", *self.ids]
             for name in names:
                 self._connections[name] = connection = sqlite3.connect(
@@ -178,7 +183,8 @@ class SqliteDatabases:
 
 
 def _values(text: str) -> Tuple[Any, ...]:
-    found: Tuple[Any, ...] = sqlite3.connect(":memory:").execute(f"SELECT {text}").fetchone()
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        found: Tuple[Any, ...] = connection.execute(f"SELECT {text}").fetchone()
     return found
 
 
