@@ -112,13 +112,13 @@ def logging_as_it_was() -> Iterator[None]:
     """Undo what frameworks do to logging in a process: ``fileConfig`` disables loggers,
     a Celery worker sets the root logger's level.
     """
+    for name in list(logging.Logger.manager.loggerDict):
+        if name == "dualdb" or name.startswith("dualdb."):
+            logging.getLogger(name).disabled = False
     root = logging.getLogger()
     level = root.level
     yield
     root.setLevel(level)
-    for name in list(logging.Logger.manager.loggerDict):
-        if name == "dualdb" or name.startswith("dualdb."):
-            logging.getLogger(name).disabled = False
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from typing import Iterator, Tuple
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from dualdb.cli.app import dualdb
 
@@ -40,6 +41,6 @@ def test_each_command_has_json_an_example_and_dry_run_if_it_changes_something(na
     options = {text for each in command.params for text in each.opts}
     assert "--json" in options
     assert ("--dry-run" in options) == (name not in READS | SESSIONS)
-    shown = command.get_help(click.Context(command, info_name=name))
-    usage, example = shown.split("\n", 1)
-    assert f"dualdb {name}" in example, usage
+    found = CliRunner().invoke(dualdb, [*name.split(), "--help"])
+    assert found.exit_code == 0
+    assert f"dualdb {name}" in found.output.partition("Example:")[2]
