@@ -1,6 +1,17 @@
 """The events that hooks are called with."""
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, Literal, NamedTuple, Optional, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Literal,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Union,
+    get_args,
+)
 
 if TYPE_CHECKING:
     from ..topology.shard_map import Shard
@@ -44,40 +55,12 @@ EventName = Union[
     CoordinationEventName,
 ]
 
-SHARD_EVENTS: Tuple[ShardEventName, ...] = (
-    "shard_added",
-    "shard_removed",
-    "shard_moved",
-    "shard_state_changed",
-    "map_refreshed",
-    "shard_down",
-    "shard_up",
-)
-POOL_EVENTS: Tuple[PoolEventName, ...] = (
-    "connect",
-    "pool_wait",
-    "retry",
-    "kill",
-    "circuit_opened",
-    "circuit_closed",
-)
-COORDINATION_EVENTS: Tuple[CoordinationEventName, ...] = (
-    "xa_in_doubt",
-    "xa_finished",
-    "outbox_lag",
-    "outbox_delivered",
-    "outbox_failed",
-    "outbox_dead",
-    "idempotency_hit",
-    "move_started",
-    "move_step",
-    "move_fenced",
-    "move_finished",
-)
+SHARD_EVENTS: Tuple[ShardEventName, ...] = get_args(ShardEventName)
+POOL_EVENTS: Tuple[PoolEventName, ...] = get_args(PoolEventName)
+COORDINATION_EVENTS: Tuple[CoordinationEventName, ...] = get_args(CoordinationEventName)
 EVENTS: Tuple[EventName, ...] = (
     *SHARD_EVENTS,
-    "query",
-    "scatter",
+    *get_args(QueryEventName),
     "transaction",
     *POOL_EVENTS,
     *COORDINATION_EVENTS,
