@@ -1,14 +1,10 @@
 """When a job should wait for servers: replicas that are behind, and busy primaries."""
 
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
-from ..endpoints.gtid import Position
-from ..endpoints.lag import ASK_POSITION, read_position
 from ..execution import steps
-from ..execution.detached import DetachedExecutor
-from ..protocol.statements import Statement
-from ..topology.replicas import ReplicaSet
+from ..topology.replicas import ReplicaSet, ask_positions, position_in
 from .places import Databases, Place, Session
 
 #: Seconds that replicas may be behind, and threads that may run on one server, unless
@@ -101,32 +97,19 @@ def replica_lag(
     Returns:
         How many seconds the one is behind that is furthest; None if that is not known.
     """
-    (now,) = yield from _positions([primary], clock)
+    (answer,) = yield from ask_positions([primary], clock() + ASK_TIMEOUT)
+    now = position_in(answer)
     if now is None:
         return None
     replicas.history.record(clock(), now)
     asked = clock()
-    applied = yield from _positions([each.client for each in replicas.replicas], clock)
+    clients = [each.client for each in replicas.replicas]
+    answers = yield from ask_positions(clients, asked + ASK_TIMEOUT)
+    applied = map(position_in, answers)
     return max(
         [replicas.history.least_lag_of(each, asked) for each in applied if each is not None],
         default=None,
     )
-
-
-def _positions(
-    clients: Sequence[Any], clock: Callable[[], float]
-) -> steps.Plan[List[Optional[Position]]]:
-    statement = Statement(ASK_POSITION, read_only=True)
-    until = clock() + ASK_TIMEOUT
-    asked = tuple([steps.Execute(DetachedExecutor(each), statement, until) for each in clients])
-    answers: List[Any] = yield steps.Gather(asked)
-    return [None if isinstance(each, Exception) else _position(each) for each in answers]
-
-
-def _position(answer: Any) -> Optional[Position]:
-    (row,) = answer[0].rows
-    values: Dict[str, Any] = dict(row)
-    return read_position(values["kind"], values["position"])
 
 
 def _threads_running(session: Session) -> steps.Plan[int]:

@@ -13,6 +13,7 @@ from .. import deadlines, error_codes, errors
 from ..config import DatabaseConfig
 from ..endpoints import causal
 from ..endpoints.balancing import POLICIES, Balancer, BalancingPolicy, HedgeBudget, Replica
+from ..endpoints.gtid import Position
 from ..endpoints.lag import ASK_POSITION, PrimaryHistory, read_position
 from ..execution import execute, steps
 from ..execution.detached import DetachedExecutor
@@ -333,7 +334,9 @@ class ReplicaManager:
             if measured or not replica.reachable
         ]
         now = self._clock()
-        answers = yield from self._ask([replica.client for _, replica in asked])
+        answers = yield from ask_positions(
+            [replica.client for _, replica in asked], self._clock() + ASK_TIMEOUT
+        )
         for (each_set, replica), answer in zip(asked, answers):
             self._judge(each_set, replica, answer, now)
         clients = tuple([each.client for _, each_set in sets for each in each_set.replicas])
@@ -345,18 +348,13 @@ class ReplicaManager:
         clients: Dict[Optional[int], Any] = {None: topology.global_client}
         clients.update(dict(topology.clients.items()))
         asked = [(each, clients[shard_id]) for shard_id, each in sets if shard_id in clients]
-        answers = yield from self._ask([client for _, client in asked])
+        answers = yield from ask_positions(
+            [client for _, client in asked], self._clock() + ASK_TIMEOUT
+        )
         for (each_set, _), answer in zip(asked, answers):
-            position = _position_in(answer)
+            position = position_in(answer)
             if position is not None:
                 each_set.history.record(self._clock(), position)
-
-    def _ask(self, clients: List[Any]) -> steps.Plan[List[Any]]:
-        until = self._clock() + ASK_TIMEOUT
-        statement = Statement(ASK_POSITION, read_only=True)
-        executors = [DetachedExecutor(client) for client in clients]
-        asked = tuple([steps.Execute(each, statement, until) for each in executors])
-        return (yield steps.Gather(asked)) if asked else []
 
     def _judge(self, each_set: ReplicaSet, replica: Replica, answer: Any, now: float) -> None:
         before = replica.usable
@@ -365,7 +363,7 @@ class ReplicaManager:
             replica.applied = None
         else:
             replica.failure = None
-            replica.applied = _position_in(answer)
+            replica.applied = position_in(answer)
             limit = self.options.max_lag
             if limit is not None:
                 replica.lag = 0.0 if _is_galera(answer) else None
@@ -516,7 +514,24 @@ def replica_config(base: DatabaseConfig, address: Address) -> DatabaseConfig:
     )
 
 
-def _position_in(answer: Any) -> Any:
+def ask_positions(clients: Sequence[Any], until: float) -> steps.Plan[List[Any]]:
+    """Ask servers for their positions, at the same time.
+
+    Args:
+        clients: Their clients.
+        until: When the answers must be there, by time.monotonic().
+
+    Returns:
+        What ``position_in`` reads, or the error of each.
+    """
+    statement = Statement(ASK_POSITION, read_only=True)
+    executors = [DetachedExecutor(client) for client in clients]
+    asked = tuple([steps.Execute(each, statement, until) for each in executors])
+    return (yield steps.Gather(asked)) if asked else []
+
+
+def position_in(answer: Any) -> Optional[Position]:
+    """Return the position in an answer; None if it has none, or is an error."""
     if isinstance(answer, Exception) or not answer[0].rows:
         return None
     row = answer[0].rows[0]
