@@ -30,6 +30,7 @@ from .config import DatabaseConfig
 from .coordination.coordinator import Coordinator
 from .coordination.decision_log import TABLE
 from .coordination.outbox import OutboxTable
+from .coordination.recovery import GRACE
 from .directory import keys as key_types
 from .directory.ids import IdGenerator, IdLayout
 from .directory.lookup import Environment, KeyDirectory
@@ -351,7 +352,7 @@ class Router(ReadAdmin, ServicePart):
         slow_threshold: Optional[float] = None,
         digests: bool = False,
         xa_table: str = TABLE,
-        xa_grace: Optional[float] = 10.0,
+        xa_grace: Optional[float] = GRACE,
         outbox: Optional[OutboxTable] = None,
         replicas: Optional[ReplicaOptions] = None,
         engines: Optional[Mapping[str, DatabaseConfig]] = None,

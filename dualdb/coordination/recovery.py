@@ -28,10 +28,16 @@ from .decision_log import KEEP_COMMITTED, Decision, DecisionLog, LogRow
 from .protocol import NOTHING_TO_COMMIT, UNKNOWN_XID
 from .xid import Prepared, Xid, prepared_of
 
-#: Lists what a server has prepared, with data that no character set spoils: MariaDB
-#: gives bytes, MySQL hex digits where it is asked for them.
-LIST_ON_MARIADB = "XA RECOVER"
-LIST_ON_MYSQL = "XA RECOVER CONVERT XID"
+#: Seconds that a process is given to finish an XA transaction, if nothing else is said.
+GRACE = 10.0
+
+
+def list_command(is_mariadb: bool) -> Command:
+    """Return what lists the transactions that a server has prepared, with data that no
+    character set spoils: MariaDB gives bytes, MySQL hex digits where it is asked for
+    them.
+    """
+    return Command("XA RECOVER" if is_mariadb else "XA RECOVER CONVERT XID")
 
 
 class Server(NamedTuple):
@@ -123,8 +129,7 @@ def _find_on(
 def _prepared_on(
     server: Server, cluster: str, shard_id: int, until: Optional[float]
 ) -> Plan[Prepared]:
-    command = Command(LIST_ON_MARIADB if server.is_mariadb else LIST_ON_MYSQL)
-    results = yield Execute(server.executor, command, until)
+    results = yield Execute(server.executor, list_command(server.is_mariadb), until)
     return prepared_of(results[0].rows, cluster, shard_id)
 
 

@@ -8,7 +8,6 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 from .. import errors
 from ..config import DatabaseConfig
 from ..coordination import recovery, xid
-from ..coordination.commands import Command
 from ..execution import steps
 from ..results import Row
 from ..topology.shard_map import Status
@@ -151,10 +150,6 @@ _MIGRATIONS = "SELECT COUNT(*) FROM dualdb_migration WHERE state <> 'applied'"
 _JOBS = "SELECT COUNT(*) FROM dualdb_job WHERE state = 'running' AND lease_until < UTC_TIMESTAMP(6)"
 
 
-#: Seconds that a process is given to finish an XA transaction, where nobody else
-#: finishes it in the background.
-DEFAULT_GRACE = 10.0
-
 #: Seconds until what was found is looked for again: a transaction that took long may
 #: just be committed.
 LOOK_AGAIN = 1.0
@@ -199,7 +194,7 @@ def _xa_owner(databases: Databases) -> steps.Plan[XaOwner]:
         lease = yield from coordinator.log.lease()
     except errors.Error:
         lease = None  # the global database is found to be unreachable
-    grace = DEFAULT_GRACE if coordinator.grace is None else coordinator.grace
+    grace = recovery.GRACE if coordinator.grace is None else coordinator.grace
     return XaOwner(None if lease is None else lease.cluster, grace)
 
 
@@ -268,9 +263,8 @@ def _prepared(session: Session, owner: XaOwner) -> steps.Plan[Optional[PreparedX
 
 
 def _list_prepared(session: Session, owner: XaOwner) -> steps.Plan[PreparedXa]:
-    sql = recovery.LIST_ON_MARIADB if session.is_mariadb else recovery.LIST_ON_MYSQL
-    # by a command, whose rows are not read as text: others may have any bytes as ids
-    results = yield steps.Execute(session, Command(sql))
+    # a command, whose rows are not read as text: others may have any bytes as ids
+    results = yield steps.Execute(session, recovery.list_command(session.is_mariadb))
     return sort_prepared(results[0].rows, owner, session.shard_id, time.time())
 
 
