@@ -20,7 +20,7 @@ from .. import errors
 from ..execution import steps
 from ..topology.shard_map import Status
 from . import audit, keys
-from .facts import DatabaseFacts, Facts, gather
+from .facts import DatabaseFacts, Facts, PreparedXa, gather
 from .places import Databases, Shards
 from .reports import DoctorReport, Finding, Misplaced, Severity
 
@@ -608,34 +608,34 @@ def _local_infile(facts: Facts) -> Iterator[Symptom]:
 
 @check("xa-left", Severity.ERROR)
 def _xa_left(facts: Facts) -> Iterator[Symptom]:
-    for each in facts.databases:
-        left = () if each.prepared is None else each.prepared.left
-        if left:
-            yield (
-                each.name,
-                f"{len(left)} XA transactions of this service hold locks for longer than its "
-                f"xa_grace: {_first(left)}",
-                "dualdb xa recover",
-            )
+    return _prepared(
+        facts,
+        lambda prepared: prepared.left,
+        "XA transactions of this service hold locks for longer than its xa_grace",
+        "dualdb xa recover",
+    )
 
 
 @check("prepared-xa", Severity.WARNING)
-def _prepared(facts: Facts) -> Iterator[Symptom]:
+def _xa_of_others(facts: Facts) -> Iterator[Symptom]:
+    return _prepared(
+        facts,
+        lambda prepared: prepared.foreign,
+        "prepared XA transactions of other programs hold locks until somebody ends them",
+        "XA COMMIT or XA ROLLBACK those that nobody works on; dualdb never touches them",
+    )
+
+
+def _prepared(
+    facts: Facts, of: Callable[[PreparedXa], Sequence[str]], message: str, fix: str
+) -> Iterator[Symptom]:
+    """The databases with such transactions, and a few of their names."""
     for each in facts.databases:
-        foreign = () if each.prepared is None else each.prepared.foreign
-        if foreign:
-            yield (
-                each.name,
-                f"{len(foreign)} prepared XA transactions of other programs hold locks until "
-                f"somebody ends them: {_first(foreign)}",
-                "XA COMMIT or XA ROLLBACK those that nobody works on; dualdb never touches them",
-            )
-
-
-def _first(names: Sequence[str]) -> str:
-    """A few of them."""
-    more = len(names) - MOST_NAMED
-    return "; ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        names = () if each.prepared is None else of(each.prepared)
+        if names:
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            shown = "; ".join(names[:MOST_NAMED]) + more
+            yield each.name, f"{len(names)} {message}: {shown}", fix
 
 
 @check("commit-markers", Severity.WARNING)
