@@ -4,17 +4,15 @@ from typing import Any, Callable, List, Optional, Tuple
 
 import click
 
-from .. import errors
 from ..operations import (
     Job,
-    JobState,
     MoveReport,
     Operations,
     PrepareReport,
     TenantTable,
     throttle,
 )
-from ..operations.move import job_name
+from ..operations import move as moving
 from .base import (
     OK,
     PROBLEM,
@@ -236,11 +234,8 @@ def undo(
     ops = operations(current, account, account_password)
     if dry_run:
         job = _under_way(ops, value)
-        target = job.params["target"]
-        if current.open().shard_id_of(value) == target:
-            raise errors.ParameterError(
-                f"the key {value!r} is on shard {target} already: finish the move, and move it back"
-            )
+        where = current.open().shard_id_of(value)
+        moving.require_not_switched(value, where, job.params["target"])
         action = f"undo the move of {value} {_way(job)}"
         write_actions(current, [action], dry_run=True, job=job.to_dict())
         return
@@ -249,11 +244,7 @@ def undo(
 
 
 def _under_way(ops: "Operations[Any]", key: Any) -> Job:
-    """The job of a move that is not over."""
-    job: Optional[Job] = ops.jobs.get(job_name(key))
-    if job is None or job.state is JobState.DONE:
-        raise errors.ParameterError(f"no move of the key {key!r} is under way")
-    return job
+    return moving.require_under_way(ops.jobs.get(moving.job_name(key)), key)
 
 
 def _way(job: Job) -> str:

@@ -139,6 +139,29 @@ class Options(NamedTuple):
         return self
 
 
+def require_under_way(job: Optional[Job], key: object) -> Job:
+    """Return the job of a move that is not over.
+
+    Raises:
+        ParameterError: There is none.
+    """
+    if job is None or job.state is JobState.DONE:
+        raise errors.ParameterError(f"no move of the key {key!r} is under way")
+    return job
+
+
+def require_not_switched(key: object, where: Optional[int], target: Optional[int]) -> None:
+    """Check that a move can be undone.
+
+    Raises:
+        MoveError: The key is on its new shard.
+    """
+    if where == target:
+        raise MoveError(
+            f"the key {key!r} is on shard {target} already: finish the move, and move it back"
+        )
+
+
 def job_name(key: object) -> str:
     """The name of the job that moves a key."""
     return f"move:{key.hex() if isinstance(key, bytes) else key}"
@@ -352,9 +375,9 @@ def run(
     is_over = known is not None and known.state is JobState.DONE
     if is_over:
         known = None
+    if undo:
+        require_under_way(known, key)
     if known is None:
-        if undo:
-            raise errors.ParameterError(f"no move of the key {key!r} is under way")
         source = yield from _source(databases, key)
         if to is None:
             raise errors.ParameterError(f"no move of the key {key!r} is under way: give a shard")
@@ -516,11 +539,8 @@ class _Move:
         """One step back."""
         position: Position = dict(job.position or {"step": "check"})
         if not position.get("undoing"):
-            if (yield from _source(self._databases, self._key)) == self._target.shard_id:
-                raise MoveError(
-                    f"the key {self._key!r} is on shard {self._target.shard_id} already: finish "
-                    "the move, and move it back"
-                )
+            where = yield from _source(self._databases, self._key)
+            require_not_switched(self._key, where, self._target.shard_id)
             after = "reopen"
             position.update(step=after, undoing=True)
             job = _with_position(job, position)
