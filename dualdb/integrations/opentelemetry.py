@@ -4,7 +4,7 @@ Names and attributes are those of the semantic conventions for databases.
 """
 
 import re
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
@@ -104,13 +104,14 @@ class Instrumentation:
         self._retries = meter.create_counter("dualdb.retries", description="Repeated attempts")
         self._closed = False
         self._coordination = CoordinationRecorder()
-        for metric in self._metrics():
-            _observable(meter, metric.kind)(
-                metric.name,
-                callbacks=[_Callback(self, metric.name)],
-                unit=metric.unit or "{count}",
-                description=metric.description,
-            )
+        for source in (self._state_metrics, self._coordination.metrics):
+            for metric in source():
+                _observable(meter, metric.kind)(
+                    metric.name,
+                    callbacks=[_Callback(self, source, metric.name)],
+                    unit=metric.unit or "{count}",
+                    description=metric.description,
+                )
         service.add_interceptor(self._begin)
         self._hooks: List[Tuple[EventName, Hook]] = [
             ("query", self._end),
@@ -131,18 +132,18 @@ class Instrumentation:
         for name, hook in self._hooks:
             self._service.off(name, hook)
 
-    def observe(self, name: str) -> Iterator[Observation]:
-        """Return the present values of a metric, for a callback."""
+    def observe(self, source: Callable[[], List[Metric]], name: str) -> Iterator[Observation]:
+        """Return the present values of a metric of a source, for a callback."""
         if self._closed:
             return
-        for metric in self._metrics():
+        for metric in source():
             if metric.name == name:
                 for labels, value in metric.values.items():
                     assert not isinstance(value, Distribution)
                     yield Observation(value, dict(labels))
 
-    def _metrics(self) -> List[Metric]:
-        return [*state_metrics(self._service.status()), *self._coordination.metrics()]
+    def _state_metrics(self) -> List[Metric]:
+        return list(state_metrics(self._service.status()))
 
     def _begin(self, call: QueryCall) -> None:
         digest = call.digest
@@ -234,12 +235,15 @@ def _server_of(config: DatabaseConfig) -> _Server:
 class _Callback:
     """Gives the values of one metric."""
 
-    def __init__(self, instrumentation: Instrumentation, name: str) -> None:
+    def __init__(
+        self, instrumentation: Instrumentation, source: Callable[[], List[Metric]], name: str
+    ) -> None:
         self._instrumentation = instrumentation
+        self._source = source
         self._name = name
 
     def __call__(self, options: CallbackOptions) -> List[Observation]:
-        return list(self._instrumentation.observe(self._name))
+        return list(self._instrumentation.observe(self._source, self._name))
 
 
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN|TABLE|CALL)\s+([\w$.`]+)", re.I)
