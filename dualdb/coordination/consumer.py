@@ -608,10 +608,10 @@ class Consumer:
 
     def _measure(self, place: Place) -> steps.Plan[None]:
         """Ask how far behind deliveries are, if anybody wants to know."""
-        since = self._clock() - self._measured.get(place.name, float("-inf"))
-        if since < MEASURE_INTERVAL or not self._observers.hooks("outbox_lag"):
+        if not self._observers.hooks("outbox_lag"):
             return
-        self._measured[place.name] = self._clock()
+        if not self._is_due(self._measured, place, MEASURE_INTERVAL):
+            return
         found = yield from place.status()
         seconds = float(found.oldest_seconds or 0)
         self._observers.post_coordination(
@@ -619,9 +619,18 @@ class Consumer:
         )
 
     def _sweep(self, place: Place) -> steps.Plan[None]:
-        if self._clock() - self._swept.get(place.name, float("-inf")) >= SWEEP_INTERVAL:
-            self._swept[place.name] = self._clock()
+        if self._is_due(self._swept, place, SWEEP_INTERVAL):
             yield from place.sweep(self._options.retention)
+
+    def _is_due(self, last: Dict[str, float], place: Place, interval: float) -> bool:
+        """Whether the interval since the last time at a place is over, which begins
+        again then.
+        """
+        now = self._clock()
+        if now - last.get(place.name, float("-inf")) < interval:
+            return False
+        last[place.name] = now
+        return True
 
 
 class _Batch:
