@@ -51,7 +51,8 @@ def table_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def _move_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def throttle_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How moves give way to others."""
     for option in (
         click.option(
             "--settle",
@@ -75,10 +76,14 @@ def _move_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--throttle", type=click.FloatRange(0.0), default=0.0, help="Seconds between steps."
         ),
-        click.option("--chunk-rows", type=click.IntRange(1), default=500, show_default=True),
     ):
         command = option(command)
     return command
+
+
+_chunk_rows_option = click.option(
+    "--chunk-rows", type=click.IntRange(1), default=500, show_default=True
+)
 
 
 def show(current: State, found: MoveReport) -> None:
@@ -134,7 +139,8 @@ def prepare(
 @key_type_option
 @click.option("--to", type=int, required=True, help="The shard that it moves to.")
 @table_option
-@_move_options
+@throttle_options
+@_chunk_rows_option
 @account_options
 @yes_option
 @dry_run_option
@@ -176,7 +182,8 @@ def start(
 @click.argument("key")
 @key_type_option
 @table_option
-@_move_options
+@throttle_options
+@_chunk_rows_option
 @account_options
 @dry_run_option
 @pass_state

@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import click
 
-from ..operations import Job, RebalancePlan, RebalanceReport, throttle
+from ..operations import Job, RebalancePlan, RebalanceReport
 from .base import (
     OK,
     PROBLEM,
@@ -20,7 +20,7 @@ from .base import (
     yes_option,
 )
 from .keys import key_of, key_type_option
-from .move import table_option
+from .move import table_option, throttle_options
 from .operations import operations, pairs, progress_bar, read_json, replace_file
 from .output import counted, note, write_json, write_table
 from .root import root
@@ -113,14 +113,7 @@ def make_plan(
 @click.option("--name", default="rebalance", show_default=True, help="The job's name.")
 @click.option("--max-moves-per-hour", type=click.FloatRange(0.0, min_open=True),
               help="Wait between moves.")  # fmt: skip
-@click.option("--settle", type=click.FloatRange(0.0),
-              help="Seconds until rows are deleted where they were.")  # fmt: skip
-@click.option("--throttle", type=click.FloatRange(0.0), default=0.0, help="Seconds between steps.")
-@click.option("--max-threads-running", type=click.IntRange(1),
-              default=throttle.MAX_THREADS_RUNNING, show_default=True,
-              help="Wait while more threads than this run on a server.")  # fmt: skip
-@click.option("--max-lag", type=click.FloatRange(0.0), default=throttle.MAX_LAG,
-              show_default=True, help="Wait while a replica is more seconds behind.")  # fmt: skip
+@throttle_options
 @yes_option
 @dry_run_option
 @pass_state
