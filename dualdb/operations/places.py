@@ -240,3 +240,8 @@ def servers(places: Iterable[Place]) -> List[Place]:
             seen.add(address)
             found.append(place)
     return found
+
+
+def text_of(value: object) -> str:
+    """Return a text of information_schema, which some servers give as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -8,7 +8,7 @@ from ..results import Row
 from ..sql import parameters
 from ..sql.identifiers import quoted
 from . import row_hashes
-from .places import Databases, Session
+from .places import Databases, Session, text_of
 from .reports import RowDifference, RowsReport
 from .rollout import notify
 from .row_hashes import Column
@@ -116,16 +116,12 @@ def _json_columns(session: Session, table: str) -> steps.Plan[List[str]]:
         "WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = %s",
         (table,),
     )
-    clauses = [_decoded(row["clause"]) for row in rows]
+    clauses = [text_of(row["clause"]) for row in rows]
     return [text[12:-2] for text in clauses if text.startswith("json_valid(`")]
 
 
-def _decoded(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def _column(row: Row, json: List[str]) -> Column:
-    kind = _decoded(row["kind"]).lower()
+    kind = text_of(row["kind"]).lower()
     charset = row["charset"]
     return Column(row["name"], kind, charset, kind == "json" or row["name"] in json)
 

@@ -8,7 +8,7 @@ from ..config import DatabaseConfig
 from ..execution import steps
 from ..sql.identifiers import LONGEST_NAME, quoted
 from ..topology.shard_map import database_of
-from .places import Databases, Session
+from .places import Databases, Session, text_of
 from .reports import Report
 
 _COLUMNS = (
@@ -90,7 +90,7 @@ def tables_of(columns: Rows, indexes: Rows, foreign_keys: Rows) -> Dict[str, Tab
         found.setdefault(row["TABLE_NAME"], []).append(
             Column(
                 row["COLUMN_NAME"],
-                _text(row["COLUMN_TYPE"]),
+                text_of(row["COLUMN_TYPE"]),
                 row["IS_NULLABLE"] == "YES",
                 row["CHARACTER_SET_NAME"],
                 row["COLLATION_NAME"],
@@ -350,7 +350,3 @@ def _server_name(number: int) -> str:
 
 def _string(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

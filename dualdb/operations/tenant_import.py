@@ -8,7 +8,7 @@ from ..results import Row
 from ..sql.identifiers import quoted
 from . import row_hashes
 from .keys import shards_of
-from .places import Databases, Place, Session
+from .places import Databases, Place, Session, text_of
 from .reports import TableImport, TenantExport, TenantImport, plain
 
 #: Rows of one statement.
@@ -122,16 +122,12 @@ def _columns(session: Session, table: _Table) -> steps.Plan[_Columns]:
         "FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %s",
         (table.name,),
     )
-    kinds = {row["name"]: _text(row["kind"]).lower() for row in rows}
+    kinds = {row["name"]: text_of(row["kind"]).lower() for row in rows}
     absent = [name for name in (table.rows[0] if table.rows else ()) if name not in kinds]
     if not kinds or absent:
         what = f"column {absent[0]!r} in {table.name!r}" if kinds else f"table {table.name!r}"
         raise errors.ParameterError(f"{session.name} has no {what}")
-    return _Columns(kinds, [row["name"] for row in rows if _text(row["k"]) == "PRI"])
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return _Columns(kinds, [row["name"] for row in rows if text_of(row["k"]) == "PRI"])
 
 
 def _missing(session: Session, table: _Table, known: _Columns) -> steps.Plan[List[Row]]:
