@@ -137,6 +137,8 @@ class BaseLock:
 
     def _acquire_lease(self, connection: ConnectionState) -> Exchange:
         encoding = connection.text_encoding
+        # what the lease sets is not for the next borrower
+        connection.dirty = True
         lease = Lease(literals.literal(self.name, encoding.style), secrets.token_hex(12))
         if not (yield from lease.acquire(encoding, self._timeout)):
             raise errors.LockNotAvailable(

@@ -51,6 +51,8 @@ class Lease(NamedTuple):
             clock: Returns seconds.
         """
         ends = clock() + wait
+        # What follows waits for a release that another member has committed.
+        yield b"SET SESSION wsrep_sync_wait = 7"
         while True:
             try:
                 # The assignments are made from left to right.

@@ -49,19 +49,19 @@ def follow(exchange: Any, answers: List[Any]) -> Any:
     ],
 )
 def test_without_a_wait(answers: List[Any], verbs: List[str], taken: bool) -> None:
-    assert follow(LEASE.acquire(UTF8, 0, lambda: 0.0), answers) == (verbs, taken)
+    assert follow(LEASE.acquire(UTF8, 0, lambda: 0.0), [OK, *answers]) == (["SET", *verbs], taken)
 
 
 def test_a_wait_ends_when_it_is_free_or_the_time_is_over() -> None:
     times = iter([0.0, 0.1, 0.2])
     waiting = LEASE.acquire(UTF8, 5.0, lambda: next(times))
-    script = [OK, held(0), OK, CONFLICT, OK, OK, held(1)]
-    verbs = ["INSERT", "SELECT", "DO", "INSERT", "DO", "INSERT", "SELECT"]
+    script = [OK, OK, held(0), OK, CONFLICT, OK, OK, held(1)]
+    verbs = ["SET", "INSERT", "SELECT", "DO", "INSERT", "DO", "INSERT", "SELECT"]
     assert follow(waiting, script) == (verbs, True)
     times = iter([0.0, 4.95, 5.0])
     waiting = LEASE.acquire(UTF8, 5.0, lambda: next(times))
-    verbs = ["INSERT", "SELECT", "DO", "INSERT", "SELECT"]
-    assert follow(waiting, [OK, held(0), OK, OK, held(0)]) == (verbs, False)
+    verbs = ["SET", "INSERT", "SELECT", "DO", "INSERT", "SELECT"]
+    assert follow(waiting, [OK, OK, held(0), OK, OK, held(0)]) == (verbs, False)
 
 
 def test_renewing_and_releasing_say_whether_it_was_held() -> None:
