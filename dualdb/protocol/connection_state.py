@@ -13,7 +13,7 @@ import pymysql.converters
 import pymysql.err
 from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
 
-from .. import errors, fork_safety
+from .. import error_codes, errors, fork_safety
 from ..config import DatabaseConfig
 from ..endpoints.causal import WriteLog
 from ..endpoints.node import questions, read_node
@@ -510,7 +510,8 @@ class ConnectionState:
         """
         if isinstance(error, pymysql.err.MySQLError) and "MariaDB" in self.server_version:
             error.is_from_mariadb = True  # type: ignore[attr-defined]
-        if errors.means_not_primary(error):
+        # A Galera node that leaves its component in the middle of a COMMIT says 1180.
+        if errors.means_not_primary(error) or errors.code_of(error) in error_codes.OUTCOME_UNKNOWN:
             self.lifetime.refused_at = time.monotonic()
         gave_up = (
             gave_up

@@ -12,7 +12,7 @@ from database_servers import Databases
 from io_kinds import IO
 from waiting import wait_for
 
-from dualdb import ConnectionFailed, DeadlineExceeded, NoPrimary, ReadOnlyServer
+from dualdb import ConnectionFailed, DeadlineExceeded, Error, NoPrimary, ReadOnlyServer
 
 
 @pytest.fixture
@@ -164,3 +164,19 @@ def test_a_name_is_looked_up_for_each_connection_and_may_have_several_addresses(
     with pytest.raises(ConnectionFailed, match="db.example"):
         io(client.query("SELECT 3"))
     io(client.close_pool())
+
+
+@pytest.mark.parametrize(
+    ("code", "replaced"),
+    [(1047, True), (1180, True), (1213, False)],
+    ids=["not in service", "left in the middle of COMMIT", "a conflict"],
+)
+def test_a_server_that_left_its_cluster_gives_no_further_connections(
+    open_client: Callable[..., Any], io: IO, code: int, replaced: bool
+) -> None:
+    client = open_client()
+    first = io(client.query_value("SELECT CONNECTION_ID()"))
+    with pytest.raises(Error) as caught:
+        io(client.execute(f"SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {code}"))
+    assert caught.value.args[0] == code
+    assert (io(client.query_value("SELECT CONNECTION_ID()")) != first) is replaced
