@@ -5,18 +5,11 @@ smaller.
 """
 
 import ast
-import pathlib
+import collections
+import functools
 from typing import Dict, List, Set, Tuple
 
-import pytest
-
-import dualdb
-
-ROOT = pathlib.Path(dualdb.__file__).parent
-TREES = {
-    str(path.relative_to(ROOT)): (path.read_text("utf-8"), ast.parse(path.read_text("utf-8")))
-    for path in sorted(ROOT.rglob("*.py"))
-}
+from source_files import modules
 
 MOST_ATTRIBUTES = 15
 MOST_PARAMETERS = 4
@@ -38,14 +31,17 @@ MOST_ANY = 30
 MOST_PARALLEL = 1
 
 
-CLASSES: List[Tuple[str, ast.ClassDef]] = [
-    (f"{name}:{node.name}", node)
-    for name, (_, tree) in TREES.items()
-    for node in ast.walk(tree)
-    if isinstance(node, ast.ClassDef)
-]
+@functools.cache
+def _classes() -> List[Tuple[str, ast.ClassDef]]:
+    return [
+        (f"{name}:{node.name}", node)
+        for name, (_, tree) in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    ]
 
 
+@functools.cache
 def _assigned(definition: ast.ClassDef) -> Set[str]:
     """What its methods assign to ``self``."""
     return {
@@ -66,7 +62,7 @@ def _attributes(definition: ast.ClassDef) -> Set[str]:
     }
     inherited = [
         _assigned(node)
-        for _, node in CLASSES
+        for _, node in _classes()
         if node.name in bases and node.name != definition.name
     ]
     return _assigned(definition).difference(*inherited)
@@ -80,41 +76,44 @@ def _parameters(definition: ast.ClassDef) -> int:
 
 
 def test_there_is_something_to_count() -> None:
-    assert len(TREES) > 100
+    assert len(modules()) > 100
 
 
 def test_no_class_has_too_many_attributes() -> None:
-    counts = {name: len(_attributes(node)) for name, node in CLASSES}
+    counts = {name: len(_attributes(node)) for name, node in _classes()}
     assert {name: n for name, n in counts.items() if n > MOST_ATTRIBUTES} == ATTRIBUTES
 
 
 def test_no_generic_class_has_too_many_parameters() -> None:
-    counts = {name: _parameters(node) for name, node in CLASSES}
+    counts = {name: _parameters(node) for name, node in _classes()}
     assert {name: n for name, n in counts.items() if n > MOST_PARAMETERS} == {}
 
 
-@pytest.mark.parametrize("name", sorted(TREES))
-def test_no_conditional_expression_is_inside_another(name: str) -> None:
+def test_no_conditional_expression_is_inside_another() -> None:
     nested = [
-        node.lineno
-        for node in ast.walk(TREES[name][1])
+        f"{name}:{node.lineno}"
+        for name, (_, tree) in modules().items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.IfExp)
         and any(isinstance(part, ast.IfExp) for part in (node.test, node.body, node.orelse))
     ]
     assert nested == []
 
 
-@pytest.mark.parametrize("name", sorted(TREES))
-def test_no_line_is_too_long(name: str) -> None:
-    lines = TREES[name][0].splitlines()
-    longer = [number for number, line in enumerate(lines, 1) if len(line) > LONGEST_LINE]
-    assert len(longer) == LONG_LINES.get(name, 0), longer
+def test_no_line_is_too_long() -> None:
+    longer = collections.Counter(
+        name
+        for name, (text, _) in modules().items()
+        for line in text.splitlines()
+        if len(line) > LONGEST_LINE
+    )
+    assert longer == LONG_LINES
 
 
 def test_few_arguments_are_anything() -> None:
     arguments = [
         argument
-        for _, tree in TREES.values()
+        for _, tree in modules().values()
         for node in ast.walk(tree)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         for argument in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
@@ -129,10 +128,10 @@ def test_few_arguments_are_anything() -> None:
 
 
 def test_one_thing_is_assigned_at_a_time() -> None:
-    lines = sum(text.count("\n") for text, _ in TREES.values())
+    lines = sum(text.count("\n") for text, _ in modules().values())
     parallel = [
         f"{name}:{node.lineno}"
-        for name, (_, tree) in TREES.items()
+        for name, (_, tree) in modules().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign)
         and isinstance(node.value, ast.Tuple)
