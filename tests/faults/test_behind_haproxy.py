@@ -48,6 +48,7 @@ class Innocent:
         self.connection = pymysql.connect(
             host="127.0.0.1", port=server.port, user="u", password="p", ssl_disabled=True
         )
+        self._session = int(self.connection.thread_id())  # type: ignore[no-untyped-call]
         self.error: List[BaseException] = []
         self._thread = threading.Thread(target=self._sleep)
         self._thread.start()
@@ -67,7 +68,7 @@ class Innocent:
     def end(self) -> None:
         # It is gone already if the test has harmed it.
         with contextlib.suppress(pymysql.err.OperationalError):
-            self.server.run(f"KILL {self.connection.thread_id()}")
+            self.server.run(f"KILL {self._session}")
         self._thread.join()
         self.connection.close()
 
