@@ -567,9 +567,11 @@ class Blocks(BaseTarget, Generic[TransactionT, ConnectionT]):
     #: The implementation's transaction and borrowed connection, made of a route.
     _transaction_class: Callable[..., TransactionT]
     _connection_class: Callable[..., ConnectionT]
-    #: ``run`` with an idempotency key; its last argument is the key, and the seconds
-    #: that its result is kept.
+    #: ``run`` with an idempotency key; its last argument is that key, the seconds that
+    #: its result is kept, and the key of the target, or None.
     _run_once: Callable[..., "steps.Plan[Any]"]
+    #: Of a target that is found by a key.
+    _key: object = None
 
     def _new_transaction(self, options: TransactionOptions) -> TransactionT:
         return self._transaction_class(self._route, options=options)
@@ -716,7 +718,7 @@ class Blocks(BaseTarget, Generic[TransactionT, ConnectionT]):
                 function,
                 options,
                 attempts,
-                (idempotency_key, idempotency_retention),
+                (idempotency_key, idempotency_retention, self._key),
             )
         )
 

@@ -37,6 +37,7 @@ class Target(TargetVerbs, Identified, Readable["Target"]):
     def __init__(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> None:
         self._resolve = route
         self._identify = identify
+        self._key = getattr(route, "key", None)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} {self._resolve}>"

@@ -28,7 +28,9 @@ DDL = f"""CREATE TABLE IF NOT EXISTS {TABLE} (
     idempotency_key VARBINARY(255) NOT NULL PRIMARY KEY,
     result LONGTEXT CHARACTER SET utf8mb4 NULL,
     expires_at DATETIME NOT NULL,
-    KEY (expires_at)
+    tenant VARBINARY(255) NULL,
+    KEY (expires_at),
+    KEY (tenant, expires_at)
 ) ENGINE=InnoDB"""
 
 #: The longest key, in bytes of UTF-8.
@@ -45,8 +47,8 @@ CLAIM_ATTEMPTS = 50
 CREATE_ATTEMPTS = 5
 
 _CLAIM = (
-    f"INSERT IGNORE INTO {TABLE} (idempotency_key, expires_at) "
-    "VALUES (%s, UTC_TIMESTAMP() + INTERVAL %s SECOND)"
+    f"INSERT IGNORE INTO {TABLE} (idempotency_key, expires_at, tenant) "
+    "VALUES (%s, UTC_TIMESTAMP() + INTERVAL %s SECOND, %s)"
 )
 # A locking read sees what was committed last, also in a snapshot that is older.
 _FOUND = f"SELECT result FROM {TABLE} WHERE idempotency_key = %s LOCK IN SHARE MODE"
@@ -55,10 +57,18 @@ _SWEEP = f"DELETE FROM {TABLE} WHERE expires_at < UTC_TIMESTAMP() LIMIT 1000"
 
 
 class IdempotencyKey(NamedTuple):
-    """A key that was checked, and how long its result is kept, in seconds."""
+    """A key that was checked.
+
+    Attributes:
+        text: The key.
+        retention: Seconds that its result is kept.
+        tenant: The key of the tenant that it is of, as ``tenant_of`` gives it: the row
+            moves with the tenant.
+    """
 
     text: str
     retention: float
+    tenant: Optional[bytes] = None
 
     @property
     def stored(self) -> bytes:
@@ -66,7 +76,15 @@ class IdempotencyKey(NamedTuple):
         return self.text.encode()
 
 
-def checked(key: object, retention: float) -> IdempotencyKey:
+def tenant_of(key: object) -> Optional[bytes]:
+    """The key of a tenant in the table; None where it has none, or one too long."""
+    if key is None:
+        return None
+    stored = key if isinstance(key, bytes) else str(key).encode("utf-8", "replace")
+    return stored if len(stored) <= KEY_BYTES else None
+
+
+def checked(key: object, retention: float, tenant: object = None) -> IdempotencyKey:
     """An idempotency key.
 
     Raises:
@@ -82,7 +100,7 @@ def checked(key: object, retention: float) -> IdempotencyKey:
         raise errors.ParameterError(f"idempotency_key is not valid text: {key!r}") from None
     if not deadlines.seconds(retention):
         raise errors.ParameterError("idempotency_retention must be a number of seconds above 0")
-    return IdempotencyKey(key, float(retention))
+    return IdempotencyKey(key, float(retention), tenant_of(tenant))
 
 
 def run(
@@ -90,7 +108,7 @@ def run(
     function: Callable[[Any], Any],
     options: TransactionOptions,
     attempts: int,
-    key: Tuple[str, float],
+    key: Tuple[str, float, object],
     *,
     spread: Callable[[], float] = random.random,
 ) -> steps.Plan[Any]:
@@ -105,7 +123,7 @@ def run(
         function: The user's; takes the transaction.
         options: How each transaction is opened.
         attempts: The largest number of calls.
-        key: The key, and the seconds that its result is kept.
+        key: The key, the seconds that its result is kept, and the target's key or None.
         spread: Gives a number from 0 to 1; decides about deleting old rows.
     """
     options = options.checked().begun()
@@ -200,7 +218,7 @@ class _Once:
         self._claimed = False
         self._has_result = False
         route = transaction._route
-        params = (self._key.stored, self._key.retention)
+        params = (self._key.stored, self._key.retention, self._key.tenant)
         self._claimed = bool((yield from verbs.execute(route, _CLAIM, params)))
         if not self._claimed:
             found = yield from self._stored_result(route)

@@ -47,7 +47,7 @@ class KeyRoute:
     def __init__(
         self, key: object, route: steps.Route, identify: Callable[[], Optional[int]]
     ) -> None:
-        self._key = key
+        self.key = key
         self._route = route
         self.identify = identify
 
@@ -56,9 +56,9 @@ class KeyRoute:
 
     def __str__(self) -> str:
         try:
-            return f"key {self._key!r} of shard {self.identify()}"
+            return f"key {self.key!r} of shard {self.identify()}"
         except errors.RoutingError:
-            return f"key {self._key!r}"
+            return f"key {self.key!r}"
 
 
 class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):

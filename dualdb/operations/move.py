@@ -25,6 +25,7 @@ from ..sql import parameters
 from ..sql.identifiers import quoted
 from . import jobs, row_hashes
 from .keys import shards_of
+from .move_results import carry_results
 from .move_tables import (
     BUCKETS,
     EPOCHS,
@@ -1015,10 +1016,12 @@ class _Move:
                 if (yield from self._apply_log(source, target, tables, position)) < FEW_ROWS:
                     break
             position["seq"] = 0
+            carried = yield from carry_results(source, target, self._tenant)
             self._switch = _Switch.FENCED
             yield from self._set_state(source, position, FENCED)
             began = time.monotonic()
             yield from self._catch_up(source, target, tables, position)
+            yield from carry_results(source, target, self._tenant, carried)
             yield from self._verify(source, target, tables)
             self._switch = _Switch.DECIDING
             where = yield from self._databases.service._directory.switch(

@@ -1,6 +1,7 @@
 """Tenants that move between shards: under writers, there and back, and refused."""
 
 import contextlib
+import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from database_servers import Databases
 from io_kinds import IO
 
 from dualdb import DeadlineExceeded, InterfaceError, LookupTable, ParameterError, TenantFenced
+from dualdb.coordination import idempotency
 from dualdb.operations import JobState, MoveError, MoveReport, TenantTable, jobs
 from dualdb.operations import move_tables as names
 
@@ -41,7 +43,7 @@ TABLES = [
     TenantTable("accounts", "id", on="global"),
 ]
 NAMES = ["remark", "line", "bill", "account"]
-OURS = [*names.TABLES]
+OURS = [*names.TABLES, idempotency.TABLE]
 
 
 def clean(databases: Databases) -> None:
@@ -287,6 +289,59 @@ def test_moves_under_writers_lose_double_and_misplace_nothing(
                              "WHERE id > 1000 AND bill_id IS NULL")  # fmt: skip
     assert lines == []
     assert counts(databases, 1, 4) == [4, 3, 2, 1]
+
+
+def test_a_call_with_an_idempotency_key_is_not_repeated_on_the_new_shard(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    def pay(tx: Any, owner: int) -> Any:
+        yield tx.execute("UPDATE account SET balance = balance + 1 WHERE owner = %s", (owner,))
+        return (yield tx.query_value("SELECT balance FROM account WHERE owner = %s", (owner,)))
+
+    def paid(owner: int, key: str) -> Any:
+        function = io.function(lambda tx: pay(tx, owner))
+        return io(shop.key(owner).run(function, idempotency_key=key))
+
+    assert [paid(1, "pay 1"), paid(1, "pay 2"), paid(2, "pay 3")] == [101, 102, 101]
+    assert move(io, shop, 1, 2).ok
+    assert [paid(1, "pay 1"), paid(1, "pay 2"), paid(1, "pay 4")] == [101, 102, 103]
+    found = databases.run(2, f"SELECT idempotency_key AS k FROM {idempotency.TABLE} ORDER BY k")
+    assert [row["k"] for row in found] == [b"pay 1", b"pay 2", b"pay 4"]
+    assert move(io, shop, 1, 1).ok
+    assert [paid(1, "pay 4"), paid(1, "pay 1"), paid(2, "pay 3")] == [103, 101, 101]
+    assert databases.value(1, "SELECT SUM(balance) FROM account WHERE owner < 3") == 204
+
+
+def test_calls_that_are_repeated_during_moves_have_their_effect_once(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    done = threading.Event()
+    calls = itertools.count()
+    keys = []
+
+    def pay(tx: Any) -> Any:
+        yield tx.execute("UPDATE account SET balance = balance + 1 WHERE owner = 3")
+        return "paid"
+
+    def caller() -> Any:
+        while not done.is_set():
+            key = f"pay {next(calls) // 3}"  # each is asked for three times
+            paid = yield shop.key(3).run(io.function(pay), idempotency_key=key, attempts=50)
+            assert paid == "paid"
+            keys.append(key)
+
+    def mover() -> Any:
+        try:
+            for to in (2, 1, 2, 1):
+                report = yield shop.operations.move(3, to, TABLES, settle=0, chunk_rows=20)
+                assert report.ok
+        finally:
+            done.set()
+
+    outcomes = io.concurrently([io.function(mover), *[io.function(caller)] * 4])
+    assert [each for each in outcomes if each is not None] == []
+    assert len(keys) > len(set(keys)) > 10
+    assert databases.value(1, "SELECT balance FROM account WHERE owner = 3") == 100 + len(set(keys))
 
 
 @pytest.mark.parametrize("step", ["before", "copy"])
