@@ -15,7 +15,7 @@ from ..observability.logs import about
 from ..protocol import authentication
 from ..results import Row
 from .lifecycle import ServiceLifecycle
-from .shard_map import STATUS_WORDS, status_of
+from .shard_map import STATUS_WORDS, Status, status_of
 
 log = logging.getLogger("dualdb.topology")
 
@@ -161,7 +161,8 @@ def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan
     if kind is not None and kind.lower().startswith("enum") and f"'{text}'" not in kind.lower():
         raise errors.ParameterError(
             f"the column status of {life.reader.table} is {kind} and does not allow {text!r}: "
-            "alter it first"
+            f"ALTER TABLE {life.reader.quoted_table} MODIFY status {kind[:-1]},'{text}') "
+            "DEFAULT 'active'"
         )
     yield from _set_column(life, client, shard_id, "status", text)
 
@@ -304,7 +305,7 @@ def remove(life: ServiceLifecycle, shard_id: int) -> steps.Plan[None]:
     shard = life.reader.loaded.shards.get(shard_id)
     if shard is None:
         raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
-    if shard.in_service:
+    if shard.in_service or shard.status is Status.MOVING:
         raise errors.ParameterError(
             f"shard {shard_id} is {shard.status.value}: drain it before it is removed"
         )
