@@ -39,6 +39,7 @@ from ..api.typevars import (
 )
 from ..blocks import current_place
 from ..execution import execute, observed, steps, verbs
+from ..execution.alongside import Completion
 from ..execution.detached import DetachedExecutor
 from ..observability.observers import Observers
 from ..observability.query_call import ObservedCall
@@ -651,14 +652,19 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
                 _run_on_shard(executor, own.get(shard_id, whole), timeout, block, parent)
                 for shard_id, executor in found.items()
             ]
+            given_up = Completion()
             # last, so that they hold up no other
             calls += [
-                _run_later(later, own.get(shard_id, whole), limit, parent)
+                _run_later(later, given_up, own.get(shard_id, whole), limit, parent)
                 for shard_id, later in waiting.items()
             ]
-            outcomes = yield steps.Gather(
-                tuple([steps.RunPlan(call) for call in calls]), self._policy.max_concurrency
-            )
+            try:
+                outcomes = yield steps.Gather(
+                    tuple([steps.RunPlan(call) for call in calls]), self._policy.max_concurrency
+                )
+            except BaseException:
+                given_up.end()
+                raise
             return self._result([*found, *waiting], failed, outcomes, value)
 
         observers = _observers(found.values())
@@ -731,12 +737,19 @@ def _run_on_shard(
 
 def _run_later(
     waiting: steps.Plan[steps.Executor],
+    given_up: Completion,
     statement: Union[Statement, Call],
     until: Optional[float],
     parent: Optional[ObservedCall],
 ) -> steps.Plan[Any]:
-    """Run a statement on a shard that is waited for, both before ``until``."""
+    """Run a statement on a shard that is waited for, both before ``until``; unless the
+    caller was interrupted meanwhile, while a thread waited for it.
+    """
     executor = yield from waiting
+    if given_up.ended:
+        raise errors.InterfaceError("the call was given up").with_context(
+            executor.name, executor.shard_id, sent=False
+        )
     return (yield from _run_on_shard(executor, statement, None, until, parent))
 
 

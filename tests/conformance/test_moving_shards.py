@@ -332,6 +332,19 @@ def test_a_scatter_waits_for_that_shard_alone(moving: Any, io: IO, databases: Da
     assert list(whole.by_shard.items()) == [(1, database), (2, database)]
 
 
+def test_a_scatter_that_is_broken_off_sends_nothing_later(
+    moving: Any, io: IO, databases: Databases
+) -> None:
+    db = moving()
+    io.interrupted(lambda: db.shards([1, 2]).execute(INSERT, (1,)))
+    assert databases.value(2, COUNT) == 1
+    end_move(databases)
+    io(db.refresh())
+    io.wait_for(lambda: not waiting(db))
+    assert io(db.shard(1).query_value("SELECT 1")) == 1
+    assert databases.value(2, COUNT) == 1
+
+
 def test_a_table_with_an_older_enum_says_how_it_is_altered(
     open_service: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
