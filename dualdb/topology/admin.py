@@ -83,6 +83,7 @@ def add(life: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]) 
     shard_id = next(iter(found.shards), None)
     if found.problems or shard_id is None:
         raise errors.ParameterError(f"the row would be unusable: {'; '.join(found.problems)}")
+    yield from _check_allowed(life, global_client, row["status"])
     yield from life.refresh()
     if shard_id in life.reader.loaded.shards:
         raise errors.ParameterError(f"shard {shard_id} is in the shard table already")
@@ -156,15 +157,20 @@ def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan
     if word is None:
         raise errors.ParameterError(f"status must be one of {', '.join(STATUS_WORDS)}")
     client = life.manager.require_open().global_client
-    kind = yield from _column_type(life, client, "status")
     text = status.strip().lower()
-    if kind is not None and kind.lower().startswith("enum") and f"'{text}'" not in kind.lower():
+    yield from _check_allowed(life, client, text)
+    yield from _set_column(life, client, shard_id, "status", text)
+
+
+def _check_allowed(life: ServiceLifecycle, client: object, status: str) -> steps.Plan[None]:
+    """Check that the column can hold a status, which an older table may not have."""
+    kind = yield from _column_type(life, client, "status")
+    if kind is not None and kind.lower().startswith("enum") and f"'{status}'" not in kind.lower():
         raise errors.ParameterError(
-            f"the column status of {life.reader.table} is {kind} and does not allow {text!r}: "
-            f"ALTER TABLE {life.reader.quoted_table} MODIFY status {kind[:-1]},'{text}') "
+            f"the column status of {life.reader.table} is {kind} and does not allow {status!r}: "
+            f"ALTER TABLE {life.reader.quoted_table} MODIFY status {kind[:-1]},'{status}') "
             "DEFAULT 'active'"
         )
-    yield from _set_column(life, client, shard_id, "status", text)
 
 
 def _column_type(life: ServiceLifecycle, client: object, column: str) -> steps.Plan[Any]:

@@ -356,6 +356,14 @@ def test_a_table_with_an_older_enum_says_how_it_is_altered(
     db = open_service(refresh_interval=None)
     with pytest.raises(ParameterError, match="does not allow 'moving': ALTER TABLE ") as caught:
         io(db.set_shard_status(1, "moving"))
+    row = databases.config_of(2)
+    with pytest.raises(ParameterError, match="does not allow 'moving': ALTER TABLE "):
+        io(
+            db.add_shard(
+                3, host=row.host, port=row.port, database=row.database, user=row.user,
+                password=row.reveal_password(), status="Moving",
+            )
+        )  # fmt: skip
     databases.run("global", str(caught.value).partition("'moving': ")[2])
     io(db.set_shard_status(1, "moving"))
     assert db.status().shards[1].state == "moving"
