@@ -100,12 +100,15 @@ class DatabaseConfig(BaseModel):
         port: TCP port, also of the hosts that name none.
         endpoint_policy: Which of several hosts is used; see ``EndpointPolicy``.
         engine: The kind of server; "auto" finds it out when a connection is opened.
-        buffer_timeout: How long a call waits while none of several hosts is the
-            primary, because another one is being elected.
+        buffer_timeout: How long a call that has not been sent waits until its database
+            can be used again: while another primary is elected among several hosts,
+            while its shard is ``moving``, and while a move keeps writes to its tenant
+            off.
         max_in_flight: The most calls of one database that are in progress in this
             process, those included that wait for a connection; another one is refused
             at once (Overloaded). None for no limit.
-        buffer_size: The most calls that wait so; another one fails at once.
+        buffer_size: The most calls that wait so for one of these; another one fails at
+            once.
         replicas: Its replicas, as ``"r1:3306,r2"``, which ``read`` uses. Those of the
             shards are in a table; see ``ReplicaOptions``.
         unix_socket: Path of a unix socket, used in place of host and port.

@@ -795,6 +795,19 @@ def buffer_full(
     return unavailable
 
 
+def fence_buffer_full(fenced: TenantFenced, size: int) -> TenantFenced:
+    """Make the error for a write that may not wait for the end of a move.
+
+    Args:
+        fenced: What the server refused it with.
+        size: The number of calls that wait.
+    """
+    message = f"{fenced.message}; {size} calls wait for the end of the move (buffer_size)"
+    return TenantFenced(fenced.args[0], message).with_context(
+        fenced.target, fenced.shard_id, sent=fenced.sent
+    )
+
+
 def read_only_target(name: str, shard_id: Optional[int], why: str) -> ReadOnlyTargetError:
     """Make the error for a write through a target that is limited to reads.
 

@@ -17,6 +17,7 @@ from ..observability.observers import NOBODY, Observers
 from ..pooling.base import PoolStats
 from ..protocol.connection_state import ConnectionState
 from ..protocol.statements import AnyStatement
+from ..topology.routing import check_cross_shard
 from . import membership, read_blocks
 from .membership import ChildTasks, LastInserts
 from .target import Blocks
@@ -208,18 +209,9 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         """Raises: CrossShardError where one of the caller's transactions is on another
         shard of the service.
         """
-        others = [
-            each.shard_id
-            for each in transactions
-            if each.shard_id is not None and not each._begun.options.other_shards
-        ]
-        if self.shard_id is None or not others or self.shard_id in others:
-            return self
-        raise errors.CrossShardError(
-            f"{self.name} is another database than shard {others[-1]}, on which a transaction is "
-            "open that cannot cover both: "
-            "end it first, or open it with other_shards=True"
-        ).with_context(self.name, self.shard_id, sent=False)
+        if self.shard_id is not None:
+            check_cross_shard(self.shard_id, transactions)
+        return self
 
     def _last_inserts(self) -> LastInserts:
         return self._inserts[0]

@@ -42,7 +42,7 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
             password: The password, which is stored unchanged; ``env:NAME`` or
                 ``file:PATH`` keeps the secret out of the table.
             port: TCP port of its server.
-            status: "active", "readonly", "maintenance" or "inactive".
+            status: "active", "readonly", "moving", "maintenance" or "inactive".
             name: A name; requires a column ``shard_name``.
             max_connections: The most connections of its pool; requires a column
                 ``max_connections``.
@@ -108,7 +108,8 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
 
         Args:
             shard_id: The shard's id.
-            status: "active", "readonly", "maintenance" or "inactive".
+            status: "active", "readonly", "moving" (calls wait until it is active, see
+                ``buffer_timeout``), "maintenance" or "inactive".
 
         Raises:
             ParameterError: The status or the shard does not exist, or the type of the

@@ -88,7 +88,7 @@ class BaseStream(Generic[MadeT]):
 
     def _prepare(self) -> "steps.Plan[None]":
         """Find its connection: that of the caller's transaction, or its own."""
-        client: Any = yield from execute.resolve_route(self._route)
+        client: Any = yield from execute.resolve_route(self._route, self._until)
         observers: Observers = client._observers
         if observers.watches_calls:
             self._call, self._statement = observed.begin(client, self._statement)

@@ -21,7 +21,7 @@ from ..protocol import kill
 from ..protocol.connection_state import KillState, WireState
 from .connection import Connection
 from .idle_store import IdleStore
-from .runner import background_task, run_plan
+from .runner import background_task, run_plan, run_step
 
 # An enum's member takes longer to look up than a name of the module.
 _REUSE = Disposition.REUSE
@@ -286,8 +286,8 @@ class Pool(BasePool):
         return made[0]
 
     async def _connect(self, step: steps.Step, made: List[Connection]) -> None:
-        if isinstance(step, steps.Sleep):
-            await asyncio.sleep(step.seconds)
+        if isinstance(step, (steps.Sleep, steps.AwaitSignal)):
+            await run_step(step)
             return
         if isinstance(step, steps.AwaitPermit):
             await self._await_permit(step)

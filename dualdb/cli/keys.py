@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import click
 
 from .. import errors
+from ..directory.explain import RouteReason
 from ..sync_impl import DatabaseService
 from .base import PROBLEM, USAGE, Group, State, command, dry_run_option, fail, pass_state, report
 from .output import state, write_json, write_table
@@ -131,7 +132,8 @@ def route(
     if current.json:
         write_json({**found._asdict(), "reason": found.reason.value})
     else:
-        click.echo(f"{found.target or 'refused'}: {found.detail} ({found.reason.value})")
+        otherwise = "waits" if found.reason is RouteReason.MOVING else "refused"
+        click.echo(f"{found.target or otherwise}: {found.detail} ({found.reason.value})")
     if found.target is None:
         ctx.exit(PROBLEM)
 

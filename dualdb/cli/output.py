@@ -21,6 +21,7 @@ STYLES = {
     "closed": "green",
     "readonly": "yellow",
     "maintenance": "yellow",
+    "moving": "yellow",
     "warning": "yellow",
     "inactive": "dim",
     "unreachable": "bold red",

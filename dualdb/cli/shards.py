@@ -32,7 +32,7 @@ from .root import root
 from .status import as_dict
 
 #: The words of the column ``status``.
-STATUSES = ("active", "readonly", "maintenance", "inactive")
+STATUSES = ("active", "readonly", "moving", "maintenance", "inactive")
 
 
 @root.group(cls=Group)
@@ -214,7 +214,10 @@ def config_of(base: DatabaseConfig, row: Mapping[str, Any]) -> DatabaseConfig:
 @dry_run_option
 @pass_state
 def set_status(current: State, shard_id: int, status_: str, dry_run: bool) -> None:
-    """Write a shard's status: active, readonly, maintenance or inactive."""
+    """Write a shard's status: active, readonly, moving, maintenance or inactive.
+
+    Calls to a shard that is moving wait until it is active again, maybe elsewhere.
+    """
     db = current.open()
     before = _state_of(db, shard_id)
     if not dry_run:
@@ -411,7 +414,7 @@ def _check_one(db: DatabaseService, shard_id: int, base: Dict[str, Any]) -> Dict
     shown = db.status().shards[shard_id]
     facts: Dict[str, Any] = {}
     problems: List[str] = []
-    if shown.state in ("inactive", "maintenance"):
+    if shown.state in ("inactive", "maintenance", "moving"):
         return {"shard_id": shard_id, "state": shown.state, "facts": facts, "problems": problems}
     try:
         facts = db.shard(shard_id).query(_FACTS, read_only=True)[0]

@@ -215,7 +215,7 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         ).begun()
         clients: Dict[Optional[int], Any] = {}
         for shard_id, route in self._routes().items():
-            clients[shard_id] = yield from resolve_route(route)
+            clients[shard_id] = yield from resolve_route(route, options.until)
         cluster = ""
         if self._options.mode == "xa":
             for client in clients.values():

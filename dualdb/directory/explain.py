@@ -26,6 +26,8 @@ class RouteReason(enum.Enum):
     ABSENT_REFUSED = "absent_refused"
     #: The shard is suspended.
     MAINTENANCE = "maintenance"
+    #: The shard is moving: the call waits until it has moved.
+    MOVING = "moving"
     #: The row of the shard cannot be used.
     INVALID = "invalid"
     #: A transaction on another shard is open.
@@ -42,8 +44,8 @@ class RouteExplanation(NamedTuple):
     """The route that a call would take now.
 
     Attributes:
-        target: ``"global"`` or ``"shard 7"``; None if the call would be refused, or is
-            unknown without I/O.
+        target: ``"global"`` or ``"shard 7"``; None if the call would wait or be
+            refused, or if it is unknown without I/O.
         shard_id: The shard that was requested, or found by the key; None for none.
         reason: The reason.
         detail: The reason as text.
@@ -61,6 +63,7 @@ _STATUS_REASONS = {
     Status.ACTIVE: RouteReason.ACTIVE,
     Status.READONLY: RouteReason.READ_ONLY,
     Status.MAINTENANCE: RouteReason.MAINTENANCE,
+    Status.MOVING: RouteReason.MOVING,
     Status.INVALID: RouteReason.INVALID,
 }
 
@@ -101,6 +104,7 @@ def explain(
     if not shard.in_service:
         name = None
         text += f": {shard.reason}" if shard.reason else ""
+        text += ": the call waits" if shard.status is Status.MOVING else ""
     elif failure is not None:
         reason = RouteReason.UNREACHABLE
         text = f"{text}, but cannot be reached: {failure}"

@@ -8,6 +8,7 @@ import threading
 from typing import Callable, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import errors
+from ..buffer import Buffer
 from ..config import EndpointPolicy
 from ..hosts import Address
 from .node import Node, Role
@@ -173,6 +174,7 @@ class Endpoints:
     Attributes:
         all: What is known of each, in order.
         policy: Which is used.
+        buffer: The calls that wait for a primary.
     """
 
     def __init__(
@@ -185,6 +187,7 @@ class Endpoints:
         self.all: Tuple[Endpoint, ...] = tuple(
             [Endpoint(address, position) for position, address in enumerate(addresses)]
         ) or (Endpoint(),)
+        self.buffer = Buffer()
         self.forget_callers()
         self._warned: Set[Endpoint] = set()
         # Processes that are started together begin at different hosts.
@@ -194,7 +197,7 @@ class Endpoints:
         """Begin without callers, as in a forked child, which has none of them."""
         self._lock = threading.Lock()
         self._searching = False
-        self._buffered = 0
+        self.buffer.forget_callers()
 
     @property
     def several(self) -> bool:
@@ -242,25 +245,12 @@ class Endpoints:
         return Attempt(due or order, searches=True)
 
     def end_search(self, attempt: Attempt) -> None:
-        """End the search of an attempt, if it was one."""
+        """End the search of an attempt, if it was one, for which others may wait."""
         if attempt.searches:
             with self._lock:
                 self._searching = False
-
-    def enter_buffer(self, size: int) -> bool:
-        """Begin to wait for a primary.
-
-        Args:
-            size: The most callers that wait.
-
-        Returns:
-            False if as many wait.
-        """
-        with self._lock:
-            if self._buffered >= size:
-                return False
-            self._buffered += 1
-            return True
+            if self.working:
+                self.buffer.wake()
 
     def is_full(self, queued: int, size: int) -> bool:
         """Return whether no more callers may wait for a primary.
@@ -269,12 +259,7 @@ class Endpoints:
             queued: Callers that wait for those who wait.
             size: The most that wait.
         """
-        return self.several and self.undecided and queued + self._buffered >= size
-
-    def leave_buffer(self) -> None:
-        """End a wait."""
-        with self._lock:
-            self._buffered -= 1
+        return self.several and self.undecided and queued + self.buffer.waiting >= size
 
     def judge(self, endpoint: Endpoint, node: Optional[Node], at: float) -> Optional[str]:
         """Record that a connection to one of several hosts was opened, and decide

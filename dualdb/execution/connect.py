@@ -5,12 +5,13 @@ import time
 from typing import Callable, Optional
 
 from .. import error_codes, errors
+from ..buffer import BufferedWait, Refusal
 from ..endpoints.node import Role
 from ..endpoints.state import SEARCH_INTERVAL, Endpoint
 from ..observability.logs import about
 from ..pooling.server_budget import Permit
 from . import retry
-from .steps import AwaitPermit, Connect, Plan, Pool, Sleep
+from .steps import AwaitPermit, AwaitSignal, Connect, Plan, Pool, Sleep
 
 log = logging.getLogger("dualdb.pool")
 
@@ -138,9 +139,8 @@ def _connecting_to_one_of(
 ) -> Plan[None]:
     """Open a connection to one of several hosts, see ``connecting``."""
     began = clock()
-    give_up = _earlier(began + pool.config.buffer_timeout, until)
     endpoints = pool.endpoints
-    waits = False
+    wait = BufferedWait(endpoints.buffer, pool.config, began, until)
     attempt = 0
     try:
         while True:
@@ -151,13 +151,13 @@ def _connecting_to_one_of(
             if until is not None and now >= until:
                 raise _deadline_passed(pool, failure) from failure
             if endpoints.undecided:
-                if now >= give_up:
-                    raise _no_connection(pool, failure, None)
-                if not waits and not endpoints.enter_buffer(pool.config.buffer_size):
+                refusal = wait.refusal(now)
+                if refusal is Refusal.FULL:
                     size = pool.config.buffer_size
                     raise errors.buffer_full(failure, size, pool.name, pool.shard_id)
-                waits = True
-                yield Sleep(min(SEARCH_INTERVAL, give_up - now))
+                if refusal is not None:
+                    raise _no_connection(pool, failure, None)
+                yield AwaitSignal(wait.subscribe, min(SEARCH_INTERVAL, wait.seconds_left(now)))
                 continue
             attempt += 1
             late = now - began >= pool.config.connect_timeout
@@ -166,8 +166,7 @@ def _connecting_to_one_of(
             pause = retry.backoff(attempt)
             yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))
     finally:
-        if waits:
-            endpoints.leave_buffer()
+        wait.leave()
 
 
 def _round(

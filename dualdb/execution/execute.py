@@ -8,7 +8,8 @@ from ..observability.query_call import ObservedCall
 from ..protocol.response import completed
 from ..protocol.statements import Call, Statement
 from . import fences, observed, reads
-from .steps import Execute, Executor, Plan, Route
+from .resumable import Resumable
+from .steps import AwaitSignal, Execute, Executor, Plan, Route, Step
 
 
 def execute_statement(
@@ -166,6 +167,36 @@ def resolve_route(route: Route, until: Optional[float] = None) -> Plan[Executor]
         ServiceNotOpen: Its service is not open.
     """
     return (yield from route(until))
+
+
+def begin_route(
+    route: Route, until: Optional[float] = None
+) -> Plan[Tuple[Optional[Executor], Optional[Plan[Executor]]]]:
+    """Resolve a route, unless that has to wait for something that happens elsewhere.
+
+    Args:
+        route: The route.
+        until: The deadline, by time.monotonic(); None for no limit.
+
+    Returns:
+        The executor; or None, and the plan that waits and then returns it.
+
+    Raises:
+        RoutingError: No database could be selected.
+        ServiceNotOpen: Its service is not open.
+    """
+    running: Resumable[Step, Executor] = Resumable(route(until))
+    step = running.advance(None)
+    while step is not None:
+        if isinstance(step, AwaitSignal):
+            return None, running.remaining(step)
+        try:
+            value = yield step
+        except BaseException as error:
+            step = running.fail(error)
+        else:
+            step = running.advance(value)
+    return running.result, None
 
 
 def _route_changed(

@@ -4,19 +4,24 @@ import random
 import time
 from typing import Any, Callable, Optional, Union
 
-from .. import deadlines, errors
+from .. import deadlines, errors, fork_safety
+from ..buffer import BufferedWait, Buffers, Refusal
 from ..protocol.statements import Call, Statement
 from .steps import Execute, Executor, Plan, Route, Sleep
 
-#: The most seconds that a write waits.
-FENCE_WAIT = 10.0
+#: The calls that wait for fences, by the pool of the shard that has refused a write.
+_buffers = Buffers()
+fork_safety.register(_buffers)
 
 #: The longest pause before it is tried again, in seconds.
 PAUSE = 0.02
 
 
 class FenceWait:
-    """The time that one call waits for fences.
+    """The wait of one call for fences; ``leave`` ends it.
+
+    It lasts ``buffer_timeout`` at most, and ``buffer_size`` calls of a shard wait at
+    the same time.
 
     Args:
         until: When the call must be over, by ``clock``; None for no limit.
@@ -28,28 +33,39 @@ class FenceWait:
     ) -> None:
         self._clock = clock
         self._limit = deadlines.earliest(until, deadlines.deadline_after())
-        self._ends: Optional[float] = None
+        self._wait: Optional[BufferedWait] = None
         self._moved_from: Optional[object] = None
 
     def pause(self, fenced: errors.TenantFenced, executor: Any) -> float:
         """Seconds to wait; the shard of the key is looked up again after it.
 
         Raises:
-            TenantFenced: The time is over; or the tenant has moved, and the call goes
-                to its old shard all the same, by a session or a shard id.
+            TenantFenced: The time is over, or too many calls wait; or the tenant has
+                moved, and the call goes to its old shard all the same, by a session or
+                a shard id.
         """
         now = self._clock()
-        if self._ends is None:
-            limit = now + FENCE_WAIT
-            self._ends = limit if self._limit is None else min(limit, self._limit)
         client = getattr(executor, "_client", executor)
-        if now >= self._ends or (fenced.has_moved and self._moved_from is client):
+        if self._wait is None:
+            buffer = _buffers.of(client.pool)
+            self._wait = BufferedWait(buffer, client.config, now, self._limit)
+        if fenced.has_moved and self._moved_from is client:
+            raise fenced
+        refusal = self._wait.refusal(now)
+        if refusal is Refusal.FULL:
+            raise errors.fence_buffer_full(fenced, client.config.buffer_size) from fenced
+        if refusal is not None:
             raise fenced
         self._moved_from = client if fenced.has_moved else None
         shared = getattr(client, "_shared", None)
         if shared is not None and shared.forget_keys is not None:
             shared.forget_keys()
         return PAUSE * random.random()
+
+    def leave(self) -> None:
+        """End the wait."""
+        if self._wait is not None:
+            self._wait.leave()
 
 
 def send_again(
@@ -72,14 +88,17 @@ def send_again(
     if statement.calls or (current is not None and current() is not None):
         raise fenced
     wait = FenceWait(until)
-    while True:
-        yield Sleep(wait.pause(fenced, executor))
-        executor = yield from route(until)
-        try:
-            result = yield Execute(executor, statement, until)
-        except errors.TenantFenced as error:
-            fenced = error
-            continue
-        if type(result) is list and result[0].lastrowid:
-            executor._record_insert_id(result[0].lastrowid)
-        return result
+    try:
+        while True:
+            yield Sleep(wait.pause(fenced, executor))
+            executor = yield from route(until)
+            try:
+                result = yield Execute(executor, statement, until)
+            except errors.TenantFenced as error:
+                fenced = error
+                continue
+            if type(result) is list and result[0].lastrowid:
+                executor._record_insert_id(result[0].lastrowid)
+            return result
+    finally:
+        wait.leave()

@@ -65,22 +65,25 @@ def run(
     options = options.checked().begun()
     fence = FenceWait(options.until)
     attempt = 0
-    while True:
-        transaction = new_transaction(options)
-        try:
-            return (yield RunBlock(transaction, function))
-        except errors.TenantFenced as fenced:
-            if transaction._outer is not None:
-                raise
-            pause: Optional[float] = fence.pause(fenced, transaction._begun.client)
-        except errors.Error as error:
-            until = deadlines.earliest(options.until, deadlines.deadline_after())
-            pause = pause_before_run(error, attempt, attempts, until)
-            # only the whole can begin again, not a savepoint
-            if pause is None or transaction._outer is not None:
-                raise
-            attempt += 1
-        yield Sleep(pause or 0.0)
+    try:
+        while True:
+            transaction = new_transaction(options)
+            try:
+                return (yield RunBlock(transaction, function))
+            except errors.TenantFenced as fenced:
+                if transaction._outer is not None:
+                    raise
+                pause: Optional[float] = fence.pause(fenced, transaction._begun.client)
+            except errors.Error as error:
+                until = deadlines.earliest(options.until, deadlines.deadline_after())
+                pause = pause_before_run(error, attempt, attempts, until)
+                # only the whole can begin again, not a savepoint
+                if pause is None or transaction._outer is not None:
+                    raise
+                attempt += 1
+            yield Sleep(pause or 0.0)
+    finally:
+        fence.leave()
 
 
 def pause_before_run(

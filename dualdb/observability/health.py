@@ -5,7 +5,7 @@ from typing import Any, Dict, Literal, Mapping, NamedTuple, Optional, Tuple
 HealthState = Literal["ok", "degraded", "down"]
 
 #: The states of shards that take no calls because somebody has decided so.
-_SUSPENDED = ("inactive", "maintenance")
+_SUSPENDED = ("inactive", "maintenance", "moving")
 
 #: Seconds without a sign of the background plan, after which the process does not work.
 BACKGROUND_TIMEOUT = 120.0
@@ -16,7 +16,7 @@ class DatabaseHealth(NamedTuple):
 
     Attributes:
         state: "ok"; "down" if it does not respond, or its row cannot be used;
-            "suspended" for a shard that is inactive or in maintenance.
+            "suspended" for a shard that is inactive, in maintenance or moving.
         reason: Why it is not "ok"; None if it is.
         seconds: How long it took to respond; None if it was not asked.
     """

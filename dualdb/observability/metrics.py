@@ -426,7 +426,7 @@ def state_metrics(status: "ServiceStatus") -> List[Metric]:
 
 
 #: The states of a shard.
-STATES = ("active", "readonly", "inactive", "maintenance", "invalid", "unreachable")
+STATES = ("active", "readonly", "inactive", "maintenance", "moving", "invalid", "unreachable")
 
 
 def digest_metrics(top: Sequence[DigestStats]) -> List[Metric]:

@@ -223,7 +223,7 @@ class Sandbox:
         return promoted
 
     def set_status(self, shard_id: int, status: str) -> None:
-        """Change a shard's row: active, inactive or maintenance."""
+        """Change a shard's row: active, readonly, inactive, maintenance or moving."""
         self.run(
             "global",
             f"UPDATE table_shard_config SET status = '{status}' WHERE shard_id = {int(shard_id)}",

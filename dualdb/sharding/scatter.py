@@ -23,6 +23,7 @@ from typing import (
 
 from .. import deadlines, errors
 from ..api.frames import Frames
+from ..api.identity import database_name
 from ..api.typevars import (
     CallR,
     ColumnR,
@@ -38,6 +39,7 @@ from ..api.typevars import (
 )
 from ..blocks import current_place
 from ..execution import execute, observed, steps, verbs
+from ..execution.alongside import Completion
 from ..execution.detached import DetachedExecutor
 from ..observability.observers import Observers
 from ..observability.query_call import ObservedCall
@@ -627,27 +629,43 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
             keys, routes = yield from keys()
         own = {shard_id: _with_keys(make, params, each) for shard_id, each in keys.items()}
         self._check()
+        # the steps may run in threads that are not inside the block
+        block = deadlines.deadline_after() if until is None else until
+        limit = deadlines.earliest(block, deadlines.deadline_after(timeout))
         found: Dict[int, steps.Executor] = {}
+        waiting: Dict[int, steps.Plan[steps.Executor]] = {}
         failed: Dict[int, errors.Error] = {}
         for shard_id, route in (self._routes() if routes is None else routes).items():
             try:
-                found[shard_id] = yield from execute.resolve_route(route)
+                executor, later = yield from execute.begin_route(route, limit)
+                if executor is not None:
+                    found[shard_id] = executor
+                elif later is not None:
+                    waiting[shard_id] = later
             except errors.Error as error:
                 failed[shard_id] = error
-        # the steps may run in threads that are not inside the block
-        block = deadlines.deadline_after() if until is None else until
 
         def call_shards(
             parent: Optional[ObservedCall] = None,
         ) -> steps.Plan[ScatterResult[Any, Any]]:
             calls = [
-                steps.RunPlan(
-                    _run_on_shard(executor, own.get(shard_id, whole), timeout, block, parent)
-                )
+                _run_on_shard(executor, own.get(shard_id, whole), timeout, block, parent)
                 for shard_id, executor in found.items()
             ]
-            outcomes = yield steps.Gather(tuple(calls), self._policy.max_concurrency)
-            return self._result(found, failed, outcomes, value)
+            given_up = Completion()
+            # last, so that they hold up no other
+            calls += [
+                _run_later(later, given_up, own.get(shard_id, whole), limit, parent)
+                for shard_id, later in waiting.items()
+            ]
+            try:
+                outcomes = yield steps.Gather(
+                    tuple([steps.RunPlan(call) for call in calls]), self._policy.max_concurrency
+                )
+            except BaseException:
+                given_up.end()
+                raise
+            return self._result([*found, *waiting], failed, outcomes, value)
 
         observers = _observers(found.values())
         if observers is None:
@@ -658,13 +676,13 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
 
     def _result(
         self,
-        found: Mapping[int, steps.Executor],
+        called: Iterable[int],
         failed: Dict[int, errors.Error],
         outcomes: Sequence[Any],
         value: Callable[[Any], Any],
     ) -> ScatterResult[Any, Any]:
         answered: Dict[int, Any] = {}
-        for shard_id, outcome in zip(found, outcomes):
+        for shard_id, outcome in zip(called, outcomes):
             if isinstance(outcome, errors.Error):
                 failed[shard_id] = outcome
             elif isinstance(outcome, BaseException):
@@ -673,9 +691,10 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
                 try:
                     answered[shard_id] = value(outcome)
                 except errors.Error as error:  # the rows do not fit
-                    executor = found[shard_id]
-                    failed[shard_id] = error.with_context(executor.name, shard_id, sent=True)
-        result: ScatterResult[Any, Any] = ScatterResult(answered, failed)
+                    failed[shard_id] = error.with_context(
+                        database_name(shard_id), shard_id, sent=True
+                    )
+        result: ScatterResult[Any, Any] = ScatterResult(dict(sorted(answered.items())), failed)
         self._policy.check(result, len(answered))
         return result
 
@@ -714,6 +733,24 @@ def _run_on_shard(
     )
     route = steps.fixed_route(apart)
     return (yield from execute.execute_statement(route, statement, until, parent=parent))
+
+
+def _run_later(
+    waiting: steps.Plan[steps.Executor],
+    given_up: Completion,
+    statement: Union[Statement, Call],
+    until: Optional[float],
+    parent: Optional[ObservedCall],
+) -> steps.Plan[Any]:
+    """Run a statement on a shard that is waited for, both before ``until``; unless the
+    caller was interrupted meanwhile, while a thread waited for it.
+    """
+    executor = yield from waiting
+    if given_up.ended:
+        raise errors.InterfaceError("the call was given up").with_context(
+            executor.name, executor.shard_id, sent=False
+        )
+    return (yield from _run_on_shard(executor, statement, None, until, parent))
 
 
 def _observers(executors: Iterable[steps.Executor]) -> Optional[Observers]:

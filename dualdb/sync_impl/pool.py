@@ -27,7 +27,7 @@ from ..protocol import kill
 from ..protocol.connection_state import KillState, WireState
 from .connection import Connection
 from .idle_store import IdleStore
-from .runner import run_plan
+from .runner import run_plan, run_step
 
 log = logging.getLogger("dualdb.pool")
 
@@ -331,8 +331,8 @@ class Pool(BasePool):
         return connection
 
     def _connect(self, step: steps.Step, connection: Connection) -> None:
-        if isinstance(step, steps.Sleep):
-            time.sleep(step.seconds)
+        if isinstance(step, (steps.Sleep, steps.AwaitSignal)):
+            run_step(step)
             return
         if isinstance(step, steps.AwaitPermit):
             waiter = _Waiter()

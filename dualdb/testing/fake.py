@@ -212,7 +212,7 @@ class FakeRouter:
 
         Args:
             shard_id: The shard.
-            status: "active", "inactive", "maintenance" or "readonly".
+            status: "active", "inactive", "maintenance", "moving" or "readonly".
         """
         self._status[shard_id] = status
 

@@ -15,7 +15,7 @@ from ..observability.logs import about
 from ..protocol import authentication
 from ..results import Row
 from .lifecycle import ServiceLifecycle
-from .shard_map import STATUS_WORDS, status_of
+from .shard_map import STATUS_WORDS, Status, status_of
 
 log = logging.getLogger("dualdb.topology")
 
@@ -83,6 +83,7 @@ def add(life: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]) 
     shard_id = next(iter(found.shards), None)
     if found.problems or shard_id is None:
         raise errors.ParameterError(f"the row would be unusable: {'; '.join(found.problems)}")
+    yield from _check_allowed(life, global_client, row["status"])
     yield from life.refresh()
     if shard_id in life.reader.loaded.shards:
         raise errors.ParameterError(f"shard {shard_id} is in the shard table already")
@@ -156,14 +157,20 @@ def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan
     if word is None:
         raise errors.ParameterError(f"status must be one of {', '.join(STATUS_WORDS)}")
     client = life.manager.require_open().global_client
-    kind = yield from _column_type(life, client, "status")
     text = status.strip().lower()
-    if kind is not None and kind.lower().startswith("enum") and f"'{text}'" not in kind.lower():
-        raise errors.ParameterError(
-            f"the column status of {life.reader.table} is {kind} and does not allow {text!r}: "
-            "alter it first"
-        )
+    yield from _check_allowed(life, client, text)
     yield from _set_column(life, client, shard_id, "status", text)
+
+
+def _check_allowed(life: ServiceLifecycle, client: object, status: str) -> steps.Plan[None]:
+    """Check that the column can hold a status, which an older table may not have."""
+    kind = yield from _column_type(life, client, "status")
+    if kind is not None and kind.lower().startswith("enum") and f"'{status}'" not in kind.lower():
+        raise errors.ParameterError(
+            f"the column status of {life.reader.table} is {kind} and does not allow {status!r}: "
+            f"ALTER TABLE {life.reader.quoted_table} MODIFY status {kind[:-1]},'{status}') "
+            "DEFAULT 'active'"
+        )
 
 
 def _column_type(life: ServiceLifecycle, client: object, column: str) -> steps.Plan[Any]:
@@ -304,7 +311,7 @@ def remove(life: ServiceLifecycle, shard_id: int) -> steps.Plan[None]:
     shard = life.reader.loaded.shards.get(shard_id)
     if shard is None:
         raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
-    if shard.in_service:
+    if shard.in_service or shard.status is Status.MOVING:
         raise errors.ParameterError(
             f"shard {shard_id} is {shard.status.value}: drain it before it is removed"
         )

@@ -13,6 +13,7 @@ from .allowed_hosts import ALL_HOSTS, AllowedHosts
 from .engines import Engines
 from .maintenance import Maintenance, Timing
 from .manager import NewClient, Topology, TopologyManager
+from .moving import MovingShards
 from .passwords import ALL_REFERENCES, AllowedReferences
 from .replicas import ReplicaManager, ReplicaOptions
 from .shard_map import RowRules, ShardMap
@@ -55,6 +56,7 @@ class ServiceLifecycle:
         manager: The active topology.
         reader: The reader of the shard table.
         maintenance: The background plan.
+        moving: Has calls wait for shards that are moving.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class ServiceLifecycle:
             timing=Timing(interval=MAINTENANCE_INTERVAL),
             clock=clock,
         )
+        self.moving = MovingShards(self, clock)
         self._misses: Dict[Optional[int], float] = {}
         self.replicas: Optional[ReplicaManager] = None
         self.engines = Engines({}, self.manager.new_client)
@@ -121,6 +124,7 @@ class ServiceLifecycle:
         self.manager.forked()
         self.reader.forget_readings()
         self.maintenance.forked()
+        self.moving.forked()
         self._misses = {}
 
     def exclusive(self, plan: steps.Plan[Any], wait: Optional[float] = None) -> steps.Exclusive:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from .. import errors
+from ..buffer import Buffers
 from ..config import DatabaseConfig
 from ..execution import steps
 from ..observability.events import Event, ShardEventName
@@ -70,6 +71,7 @@ class TopologyManager:
         topology: The active topology; None while the service is not open.
         draining: The clients of shards that have moved or are out of service, as long
             as they have work in progress.
+        waiting: The calls that wait for another map, by the shard that they are for.
     """
 
     def __init__(
@@ -85,11 +87,13 @@ class TopologyManager:
         self._clock = clock
         self.topology: Optional[Topology] = None
         self.draining: Tuple[DrainingClient, ...] = ()
+        self.waiting = Buffers()
         self.forked()
 
     def forked(self) -> None:
         """Reset the locks and queues in a forked child."""
         self._swap = threading.Lock()
+        self.waiting.forget_callers()
         self.observers.forked()
         self._dispatching = False
 
@@ -121,6 +125,7 @@ class TopologyManager:
             self.topology = None
             draining = self.draining
             self.draining = ()
+        self.waiting.wake()
         if topology is None:
             return ()
         return (*topology.all_clients, *[each.client for each in draining])
@@ -176,6 +181,7 @@ class TopologyManager:
                 [DrainingClient(before.clients[shard_id], until) for shard_id in change.closed]
             )
             self.topology = after
+        self.waiting.wake(*change.shard_ids)
         return True
 
     # Draining.

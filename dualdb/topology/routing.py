@@ -27,7 +27,9 @@ from typing import (
 from .. import errors
 from ..execution import steps
 from ..observability.logs import about
+from . import moving
 from .lifecycle import ServiceLifecycle
+from .manager import Topology
 from .shard_map import ShardMap, Status
 
 log = logging.getLogger("dualdb.topology")
@@ -213,8 +215,8 @@ def choose(
         The shard's id, or None for the global database.
 
     Raises:
-        ShardUnavailable: The shard is suspended, has an unusable row, or was named and
-            does not exist.
+        ShardUnavailable: The shard is suspended or moving, has an unusable row, or was
+            named and does not exist.
         ShardNotFound: The session's shard is absent and ``absent`` is "error".
     """
     if shard_id is None:
@@ -231,11 +233,37 @@ def choose(
         return None
     if shard.status is Status.MAINTENANCE:
         raise errors.shard_unavailable(shard_id, "it is in maintenance", retry_after)
+    if shard.status is Status.MOVING:
+        raise moving.refused(shard_id)
     if shard.status is Status.INVALID:
         raise errors.shard_unavailable(
             shard_id, f"its row cannot be used: {shard.reason}", retry_after
         )
     return shard_id
+
+
+def check_cross_shard(shard_id: int, transactions: Sequence[Any]) -> None:
+    """Check a call's shard against the caller's transactions on its service.
+
+    Args:
+        shard_id: The shard.
+        transactions: The outermost transactions in which the caller takes part.
+
+    Raises:
+        CrossShardError: One of them is on another shard, and does not allow that.
+    """
+    others = [
+        each.shard_id
+        for each in transactions
+        if each.shard_id is not None and not each._begun.options.other_shards
+    ]
+    if not others or shard_id in others:
+        return
+    raise errors.CrossShardError(
+        f"shard {shard_id} is another database than shard {others[-1]}, on which a transaction is "
+        "open that cannot cover both: "
+        "end it first, or open it with other_shards=True"
+    ).with_context(f"shard {shard_id}", shard_id, sent=False)
 
 
 class RouteResolver:
@@ -267,8 +295,9 @@ class RouteResolver:
         """Select the client of a call.
 
         A client on which the caller's transaction is open has precedence. Otherwise the
-        active map decides, after a refresh if it does not know the shard. The call is
-        refused if the caller has a transaction open on another shard.
+        active map decides, after a refresh if it does not know the shard, and after a
+        wait if the shard is moving. The call is refused if the caller has a transaction
+        open on another shard.
 
         Args:
             shard_id: The requested shard; None for the global database.
@@ -277,29 +306,63 @@ class RouteResolver:
 
         Raises:
             RoutingError: There is no such database, or it cannot be used.
+            DeadlineExceeded: The deadline passed while the call waited.
             ServiceNotOpen: The service is not open.
         """
         manager = self._lifecycle.manager
-        manager.require_open()
-        unknown = shard_id is not None and not manager.knows(shard_id)
-        if unknown and self._pinned(shard_id, self._transactions()) is None:
+        topology = manager.require_open()
+        if shard_id is not None:
+            shard = topology.shard_map.shards.get(shard_id)
+            if shard is None or shard.status is Status.MOVING:
+                transactions = self._transactions()
+                if self._pinned(shard_id, transactions) is None:
+                    return (yield from self._resolve_later(shard_id, transactions, named, until))
+        return self._find(shard_id, topology, self._transactions(), named=named)
+
+    def _resolve_later(
+        self, shard_id: int, transactions: Sequence[Any], named: bool, until: Optional[float]
+    ) -> steps.Plan[Any]:
+        """Select the client of a shard that is not known or is moving.
+
+        What depends on the caller comes first: another thread or task may continue.
+        """
+        manager = self._lifecycle.manager
+        shard = manager.require_open().shard_map.shards.get(shard_id)
+        if shard is None:
             yield from self._lifecycle.refresh_on_miss(shard_id, until)
-        return self.find(shard_id, named=named)
+        else:
+            self._check(shard_id)
+            check_cross_shard(shard_id, transactions)
+        while True:
+            topology = manager.require_open()
+            shard = topology.shard_map.shards.get(shard_id)
+            if shard is None or shard.status is not Status.MOVING:
+                return self._find(shard_id, topology, transactions, named=named)
+            yield from self._lifecycle.moving.wait(shard_id, until)
 
     def find(self, shard_id: Optional[int], *, named: bool) -> Any:
-        """Do the same with the active map, without a refresh."""
-        transactions = self._transactions()
+        """Do the same with the active map, without a refresh or a wait."""
+        topology = self._lifecycle.manager.require_open()
+        return self._find(shard_id, topology, self._transactions(), named=named)
+
+    def _find(
+        self,
+        shard_id: Optional[int],
+        topology: Topology,
+        transactions: Sequence[Any],
+        *,
+        named: bool,
+    ) -> Any:
         client = self._pinned(shard_id, transactions)
         if client is not None:
             return client
-        client = self._by_map(shard_id, named)
+        client = self._by_map(shard_id, topology, named)
         if transactions and client.shard_id is not None:
-            client._check_cross_shard(transactions)
+            check_cross_shard(client.shard_id, transactions)
         return client
 
-    def _by_map(self, shard_id: Optional[int], named: bool) -> Any:
+    def _by_map(self, shard_id: Optional[int], topology: Topology, named: bool) -> Any:
         lifecycle = self._lifecycle
-        topology = lifecycle.manager.require_open()
         if shard_id is not None:
             lifecycle.check_known(shard_id)
         chosen = choose(

@@ -25,7 +25,7 @@ from . import passwords
 from .allowed_hosts import ALL_HOSTS, AllowedHosts
 from .passwords import ALL_REFERENCES, AllowedReferences
 
-#: The shard table of the original service, with one more status. Further columns are
+#: The shard table of the original service, with two more statuses. Further columns are
 #: allowed.
 DDL = """\
 CREATE TABLE IF NOT EXISTS {table} (
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS {table} (
     database_name VARCHAR(255) NOT NULL,
     username VARCHAR(255) NOT NULL,
     password VARCHAR(255) NOT NULL,
-    status ENUM('active', 'inactive', 'maintenance', 'readonly') DEFAULT 'active',
+    status ENUM('active', 'inactive', 'maintenance', 'readonly', 'moving') DEFAULT 'active',
     created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
     updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP
 )"""
@@ -48,6 +48,7 @@ class Status(enum.Enum):
     READONLY = "readonly"
     INACTIVE = "inactive"
     MAINTENANCE = "maintenance"
+    MOVING = "moving"
     INVALID = "invalid"
 
 
@@ -59,6 +60,7 @@ STATUS_WORDS = {
     "inactive": Status.INACTIVE,
     "disabled": Status.INACTIVE,
     "maintenance": Status.MAINTENANCE,
+    "moving": Status.MOVING,
 }
 
 

@@ -35,8 +35,8 @@ class ShardStatus(NamedTuple):
     """One shard at one moment.
 
     Attributes:
-        state: Its status, "active", "readonly", "inactive", "maintenance" or "invalid";
-            or "unreachable" if the last connect failed.
+        state: Its status, "active", "readonly", "inactive", "maintenance", "moving" or
+            "invalid"; or "unreachable" if the last connect failed.
         reason: Why it cannot be used; None if it can.
         name: The name in its row, or None.
         address: ``host:port/database``; None if the row is unusable or inactive.
@@ -200,7 +200,7 @@ def health(topology: "Topology") -> steps.Plan[Dict[str, Any]]:
         for shard_id, shard in sorted(topology.shard_map.shards.items())
     }
     whole = _part_of_health(Shard(0, Status.ACTIVE), answers[None])
-    suspended = (Status.INACTIVE.value, Status.MAINTENANCE.value)
+    suspended = (Status.INACTIVE.value, Status.MAINTENANCE.value, Status.MOVING.value)
     healthy = whole["healthy"] and all(
         part["healthy"] or part["status"] in suspended for part in parts.values()
     )

@@ -91,6 +91,16 @@ def test_set_status(cli: Command) -> None:
     cli("shards", "set-status", "9", "active", "--dry-run", code=4)
 
 
+def test_a_shard_that_moves_is_shown_and_is_not_waited_for(cli: Command) -> None:
+    assert cli.json("shards", "set-status", "2", "moving")["after"] == "moving"
+    assert cli.json("shards", "list")[1]["state"] == "moving"
+    assert cli.json("shards", "check")[1]["state"] == "moving"
+    assert cli.json("check")["healthy"] is True
+    route = cli("route", "--shard", "2", code=1).stdout
+    assert route == "waits: shard 2 is moving: the call waits (moving)\n"
+    assert "removed" in cli("shards", "remove", "2", "--yes", code=4).stderr
+
+
 def test_drain_and_remove(cli: Command) -> None:
     before = rows(cli.sandbox)
     assert "would make shard 2 inactive" in cli("shards", "drain", "2", "--dry-run").stdout

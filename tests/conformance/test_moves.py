@@ -424,6 +424,37 @@ def test_writes_by_key_wait_for_the_fence_and_go_to_the_new_shard(
     assert databases.value(1, "SELECT balance FROM account WHERE owner = 3") == 100
 
 
+@pytest.mark.parametrize("by", ["a statement", "a transaction"])
+def test_no_more_writes_wait_for_a_fence_than_allowed(
+    shop: Any, open_service: Any, io: IO, databases: Databases, by: str
+) -> None:
+    config = databases.config.model_copy(update={"buffer_size": 2})
+    other = open_service(config, directory=LookupTable(ttl=3600))
+    fence(databases, 3, names.FENCED)
+    sql = "UPDATE account SET balance = balance + 1 WHERE owner = 3"
+    refused: List[TenantFenced] = []
+
+    def body() -> Any:
+        try:
+            if by == "a statement":
+                return (yield other.key(3).execute(sql))
+            return (yield other.key(3).run(lambda tx: tx.execute(sql)))
+        except TenantFenced as error:
+            refused.append(error)
+            if len(refused) == 3:
+                # in a thread, as above
+                executor.submit(fence, databases, 3, names.OPEN)
+            return None
+
+    with ThreadPoolExecutor(1) as executor:
+        outcomes = io.concurrently([io.function(body)] * 5)
+    assert (outcomes.count(1), outcomes.count(None)) == (2, 3)
+    for error in refused:
+        assert "2 calls wait for the end of the move (buffer_size)" in str(error)
+        assert (error.retryable, error.shard_id) == (True, 1)
+    assert databases.value(1, "SELECT balance FROM account WHERE owner = 3") == 102
+
+
 def test_a_block_and_a_call_to_the_old_shard_are_told(
     shop: Any, io: IO, databases: Databases
 ) -> None:

@@ -50,7 +50,10 @@ def edit_at_random(databases: Databases, seed: int, seconds: float) -> None:
             databases.set_row(3, port="0")
         else:
             databases.set_row(
-                3, status=chance.choice(["active", "inactive", "maintenance", "readonly", "active"])
+                3,
+                status=chance.choice(
+                    ["active", "inactive", "maintenance", "moving", "readonly", "active"]
+                ),
             )
     place = places[1]
     databases.set_row(

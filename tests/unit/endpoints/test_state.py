@@ -176,13 +176,6 @@ def test_a_silent_host_is_asked_anew_before_its_idle_connections_are_used() -> N
     assert endpoint.replace_before == 0.0
 
 
-def test_no_more_callers_wait_than_allowed() -> None:
-    found = hosts()
-    assert [found.enter_buffer(2) for _ in range(3)] == [True, True, False]
-    found.leave_buffer()
-    assert found.enter_buffer(2)
-
-
 def test_the_error_names_every_host() -> None:
     found = hosts("primary", REPLICA, OUT)
     found.all[2].record_failure("refused (2003)", 1.0, 1.0)

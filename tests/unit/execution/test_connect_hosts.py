@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 import pytest
 
 from dualdb import DatabaseConfig
+from dualdb.buffer import BufferedWait
 from dualdb.endpoints.node import Node, Role
 from dualdb.endpoints.profiles import PROFILES
 from dualdb.endpoints.state import Endpoints
@@ -65,7 +66,7 @@ class Hosts:
             answer = self._carry_out(step)
 
     def _carry_out(self, step: Any) -> Any:
-        if isinstance(step, steps.Sleep):
+        if isinstance(step, (steps.Sleep, steps.AwaitSignal)):
             self.now += step.seconds
             return None
         assert isinstance(step, steps.Connect)
@@ -139,15 +140,29 @@ def test_where_no_host_responds_nobody_waits() -> None:
 
 def test_no_more_than_buffer_size_calls_wait() -> None:
     hosts = Hosts(n1=Role.REPLICA, n2=Role.REPLICA)
-    for _ in range(2):
-        assert hosts.endpoints.enter_buffer(2)
+    others = [BufferedWait(hosts.endpoints.buffer, hosts.pool.config, 100.0) for _ in range(2)]
+    assert [each.refusal(100.0) for each in others] == [None, None]
     with pytest.raises(ShardUnavailable, match=r"2 calls wait for a primary \(buffer_size\)"):
         hosts.connect()
     assert hosts.now == 100.0
-    hosts.endpoints.leave_buffer()
+    others.pop().leave()
     with pytest.raises(ShardUnavailable, match="no primary among"):
         hosts.connect()
-    assert hosts.endpoints.enter_buffer(2)
+    assert hosts.endpoints.buffer.waiting == 1
+
+
+def test_a_call_that_waits_is_woken_by_the_one_that_finds_the_primary() -> None:
+    hosts = Hosts(n1=Role.REPLICA, n2=Role.REPLICA)
+    woken: List[int] = []
+    other = BufferedWait(hosts.endpoints.buffer, hosts.pool.config, 100.0)
+    assert other.refusal(100.0) is None
+    other.subscribe(lambda: woken.append(1))
+    with pytest.raises(DeadlineExceeded):
+        hosts.connect(until=101.0)
+    assert woken == []
+    hosts.states["n2"] = Role.PRIMARY
+    assert hosts.connect() == "n2"
+    assert woken == [1]
 
 
 def test_a_host_that_does_not_respond_costs_a_second_and_not_connect_timeout() -> None:

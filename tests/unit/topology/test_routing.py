@@ -55,7 +55,14 @@ def test_a_shard_id_of_another_type_is_refused_and_not_guessed(shard_id: Any) ->
 
 
 MAP = parse_shard_table(
-    [row(0), row(1), row(2, status="inactive"), row(3, status="maintenance"), row(4, port=None)],
+    [
+        row(0),
+        row(1),
+        row(2, status="inactive"),
+        row(3, status="maintenance"),
+        row(4, port=None),
+        row(5, status="moving"),
+    ],
     BASE,
 )
 
@@ -76,6 +83,8 @@ MAP = parse_shard_table(
         (3, "global", True, ShardUnavailable),
         (4, "global", False, ShardUnavailable),
         (4, "global", True, ShardUnavailable),
+        (5, "global", False, ShardUnavailable),
+        (5, "error", True, ShardUnavailable),
         (9, "global", False, None),
         (9, "error", False, ShardNotFound),
         (9, "global", True, ShardUnavailable),

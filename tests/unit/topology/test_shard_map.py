@@ -71,7 +71,8 @@ def test_status_words(word: Any, status: Status) -> None:
         ({"username": None}, "username is NULL, not text"),
         (
             {"status": "sleepy"},
-            "status 'sleepy' is not one of active, disabled, inactive, maintenance, readonly",
+            "status 'sleepy' is not one of active, disabled, inactive, maintenance, moving, "
+            "readonly",
         ),
         ({"max_connections": 0}, "max_connections must be at least 1"),
         ({"max_connections": "many"}, "max_connections is 'many', not a whole number"),

@@ -6,7 +6,7 @@ const STALE_SECONDS = 8;
 const MOST_ROWS = 200;
 const BADGES = {
   ok: "good", active: "good", done: "good", finished: "good", succeeded: "good",
-  readonly: "warn", degraded: "warn", maintenance: "warn", paused: "warn",
+  readonly: "warn", degraded: "warn", maintenance: "warn", moving: "warn", paused: "warn",
   unreachable: "bad", invalid: "bad", failed: "bad", "not open": "bad",
 };
 
@@ -77,7 +77,7 @@ function sparkline(database) {
 }
 
 const isTroubled = (database) =>
-  !["active", "readonly", "inactive", "maintenance"].includes(database.state)
+  !["active", "readonly", "inactive", "maintenance", "moving"].includes(database.state)
   || (database.pool !== null && (database.pool.circuit === "open" || database.pool.waiting > 0));
 
 function address(database) {
