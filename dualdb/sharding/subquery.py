@@ -8,18 +8,8 @@ from typing import Any, List, Optional, Tuple
 
 from ..errors import ParameterError
 from ..protocol.statements import Statement
-from ..sql import classify, parameters
+from ..sql import classify, lexer, parameters
 
-_COMMENT = r"/\*.*?\*/|--(?=\s|\Z)[^\n]*|\#[^\n]*"
-_QUOTED = r"`(?:[^`]|``)*`"
-# A backslash inside a text hides what follows it, or does not: that is the session's
-# NO_BACKSLASH_ESCAPES.
-_READINGS = (
-    re.compile(
-        rf"""(?P<text>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|{_QUOTED})|{_COMMENT}""", re.S
-    ),
-    re.compile(rf"""(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*"|{_QUOTED})|{_COMMENT}""", re.S),
-)
 _PARENTHESES = re.compile(r"[()]")
 _QUERY = re.compile(r"(?i)\s*(?:SELECT|WITH|VALUES|TABLE)\b")
 # Each of these would apply to one shard's rows only, or do more than read.
@@ -29,25 +19,46 @@ _WHOLE = re.compile(
 _INSTEAD = {"LIMIT": "use limit=", "ORDER BY": "use order_by="}
 
 
-def _read(text: str, what: str, comment: str = " ") -> str:
-    """A text with ``~`` for each character of its quoted parts, and the same for its
-    comments with ``comment``.
+def _code(text: str, what: str, comment: str = " ") -> str:
+    """Return a text whose quoted parts and comments cannot be taken for code.
 
-    Raises: ParameterError where a text or comment does not end, or is run, or where it
-        is not certain where it ends.
+    Positions do not change.
+
+    Args:
+        text: A query or an expression.
+        what: The same, for messages.
+        comment: What each character of a comment becomes; one of a quoted part becomes
+            ``~``.
+
+    Raises:
+        ParameterError: A quoted part or a comment has no end, or ends elsewhere in the
+            SQL mode NO_BACKSLASH_ESCAPES; or a comment is executable.
     """
     if re.search(r"/\*M?!", text):
         raise ParameterError(f"{what} has an executable comment, /*! */")
-    found = []
-    for reading in _READINGS if "\\" in text else _READINGS[:1]:
-        bare = reading.sub(lambda match: ("~" if match["text"] else comment) * len(match[0]), text)
-        if not re.search(r"['\"`]|/\*", bare):
-            found.append(bare)
+    readings = [_masked(text, comment, backslash_escapes=True)]
+    if "\\" in text:
+        readings.append(_masked(text, comment, backslash_escapes=False))
+    found = [each for each in readings if each is not None]
     if not found:
         raise ParameterError(f"{what} has an unterminated text, name or comment")
     if found[0] != found[-1]:
         raise ParameterError(f"a backslash in {what} is ambiguous: pass the text as a parameter")
     return found[0]
+
+
+def _masked(text: str, comment: str, *, backslash_escapes: bool) -> Optional[str]:
+    """See ``_code``; None where a quoted part or a comment has no end."""
+    parts = []
+    position = 0
+    for token in lexer.tokens(text, backslash_escapes=backslash_escapes):
+        if not token.closed:
+            return None
+        mask = comment if token.kind is lexer.Kind.COMMENT else "~"
+        parts.append(text[position : token.start])
+        parts.append(mask * (token.stop - token.start))
+        position = token.stop
+    return "".join([*parts, text[position:]])
 
 
 def _outermost(bare: str, what: str) -> str:
@@ -80,7 +91,7 @@ def body(text: str) -> str:
     """
     if not isinstance(text, str):
         raise ParameterError(f"sql must be str, not {type(text).__name__}")
-    bare = _read(text, "the statement")
+    bare = _code(text, "the statement")
     while bare.rstrip().endswith(";"):
         end = len(bare.rstrip()) - 1
         text = text[:end] + " " + text[end + 1 :]
@@ -107,7 +118,7 @@ def expression(text: str) -> str:
     """
     if not isinstance(text, str) or not text.strip():
         raise ParameterError(f"an expression is a str like 'qty * px', not {text!r}")
-    bare = _read(text, repr(text), ";")
+    bare = _code(text, repr(text), ";")
     if ";" in bare or "," in _outermost(bare, repr(text)):
         raise ParameterError(f"{text!r} is not one expression")
     if re.match(r"(?i)\s*(?:DISTINCT|ALL)\b", bare):
