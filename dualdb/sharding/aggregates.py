@@ -11,6 +11,7 @@ from .. import deadlines, errors
 from ..errors import ParameterError
 from ..execution import steps
 from ..results import Column, Described, Row, ScatterResult
+from ..sql import identifiers
 from . import subquery
 from .collation import (
     ASKED,
@@ -244,7 +245,7 @@ class AggregateQuery:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ParameterError(f"two columns of the result have the name {twice!r}")
-        self._columns = [f"q.{subquery.name(group)}" for group in self._groups]
+        self._columns = [f"q.{identifiers.quoted(group)}" for group in self._groups]
         what = [text for column in self._columns for text in (column, *probe_terms(column))]
         what += [text for aggregate in aggregates.values() for text in aggregate._probe()]
         self._types = ColumnProbe(

@@ -23,6 +23,7 @@ from ..api.stream import BaseStream
 from ..errors import ParameterError
 from ..execution import steps
 from ..results import Described, Row, ScatterResult
+from ..sql import identifiers
 from . import subquery
 from .collation import (
     ASKED,
@@ -131,7 +132,7 @@ class BaseMerge(ABC, Generic[StreamT]):
         self._order = tuple(order)
         self._limit = limit
         self._until = until
-        columns = [f"q.{subquery.name(each.column)}" for each in order]
+        columns = [f"q.{identifiers.quoted(each.column)}" for each in order]
         asked = [
             f"{text} AS dualdb_{number}"
             for number, text in enumerate(
@@ -267,7 +268,7 @@ class BaseMerge(ABC, Generic[StreamT]):
             self._keys.append(next(iter(found.values())))
 
     def _statement(self) -> subquery.Subquery:
-        columns = [f"q.{subquery.name(each.column)}" for each in self._order]
+        columns = [f"q.{identifiers.quoted(each.column)}" for each in self._order]
         terms = [text for each, column in zip(self._keys, columns) for text in each.select(column)]
         what = ", ".join(
             ["q.*", *[f"{text} AS dualdb_{number}" for number, text in enumerate(terms)]]

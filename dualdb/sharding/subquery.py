@@ -14,7 +14,8 @@ _PARENTHESES = re.compile(r"[()]")
 _QUERY = re.compile(r"(?i)\s*(?:SELECT|WITH|VALUES|TABLE)\b")
 # Each of these would apply to one shard's rows only, or do more than read.
 _WHOLE = re.compile(
-    r"(?i)(?<![.\w$@])(LIMIT|OFFSET\s+[\d%]|FETCH\s+(?:FIRST|NEXT)|ORDER\s+BY|INTO|PROCEDURE|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN)(?![\w$])"
+    r"(?i)(?<![.\w$@])(LIMIT|OFFSET\s+[\d%]|FETCH\s+(?:FIRST|NEXT)|ORDER\s+BY|INTO|PROCEDURE"
+    r"|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN)(?![\w$])"
 )
 _INSTEAD = {"LIMIT": "use limit=", "ORDER BY": "use order_by="}
 
@@ -126,11 +127,6 @@ def expression(text: str) -> str:
     if re.search(r"%(?:s\b|\()", bare):
         raise ParameterError(f"{text!r} has a placeholder: params are those of the statement alone")
     return text
-
-
-def name(text: str) -> str:
-    """A name of a column, quoted."""
-    return "`" + text.replace("`", "``") + "`"
 
 
 class Subquery(Statement):

@@ -36,24 +36,24 @@ def _rows_by_driver() -> Any:
     return result.rows
 
 
-def _dial(host: str, port: int, until: float) -> socket.socket:
+def _connect_to_host(host: str, port: int, until: float) -> socket.socket:
     """Connect to the first address of a host that accepts, before ``until``; each of
     them has its share of the time.
     """
     found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     failure: OSError = socket.timeout("timed out")
     for number, (family, kind, protocol, _, address) in enumerate(found):
-        dialled = socket.socket(family, kind, protocol)
+        candidate = socket.socket(family, kind, protocol)
         try:
             left = max(until - time.monotonic(), 0.001)
-            dialled.settimeout(left / (len(found) - number))
-            dialled.connect(address)
-            return dialled
+            candidate.settimeout(left / (len(found) - number))
+            candidate.connect(address)
+            return candidate
         except OSError as error:
-            dialled.close()
+            candidate.close()
             failure = error
         except BaseException:
-            dialled.close()
+            candidate.close()
             raise
     raise failure
 
@@ -219,31 +219,31 @@ class Connection(
         return affected
 
     def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
-        is_column = packet_type is FieldDescriptorPacket
-        return super()._read_packet(ColumnDefinition if is_column else packet_type)  # type: ignore[no-untyped-call]
+        kind = ColumnDefinition if packet_type is FieldDescriptorPacket else packet_type
+        return super()._read_packet(kind)  # type: ignore[no-untyped-call]
 
     def _open_socket(self, until: float) -> socket.socket:
-        """The socket, connected.
+        """Return a connected socket.
 
-        PyMySQL's own way leaves one behind unclosed where a unix socket refuses.
+        PyMySQL's own code leaves one unclosed if a unix socket refuses.
         """
         limit = max(until - time.monotonic(), 0.001)
         path = self._config.unix_socket
         if path is None:
-            dialled = _dial(self.host, self.port, until)
-            dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            dialled.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            return dialled
+            opened = _connect_to_host(self.host, self.port, until)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return opened
         if not hasattr(socket, "AF_UNIX"):
             raise OSError("this system has no unix sockets")
-        dialled = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            dialled.settimeout(limit)
-            dialled.connect(path)
+            opened.settimeout(limit)
+            opened.connect(path)
         except BaseException:
-            dialled.close()
+            opened.close()
             raise
-        return dialled
+        return opened
 
     @property
     def open(self) -> bool:
