@@ -27,7 +27,7 @@ def test_the_shorter_of_two_texts_goes_on_in_spaces() -> None:
     assert not Padded(b"", space) < Padded(b"", space)
 
 
-def test_falling_and_null() -> None:
+def test_descending_and_null() -> None:
     number = key("n", Column("n", FIELD_TYPE.LONG, 0, 63, 0), [])
     ranks = [number.of(value, ()) for value in (None, -1, 0, D("0.5"))]
     assert sorted([ranks[at] for at in (2, 0, 3, 1)]) == ranks
