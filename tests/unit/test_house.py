@@ -1,14 +1,25 @@
-"""How the package's code is written, counted on its syntax trees."""
+"""How the package's code is written, counted on its syntax trees, and what the guide
+for contributors says of it.
+"""
 
 import ast
+import configparser
 import functools
+import pathlib
+import re
 from typing import List, Set, Tuple
 
 from source_files import modules
 
+#: Not the package's own folder, which may be an installed one.
+REPOSITORY = pathlib.Path(__file__).parents[2]
+
 MOST_ATTRIBUTES = 15
 MOST_PARAMETERS = 4
 LONGEST_LINE = 100
+
+#: Words with a meaning of their own here.
+LONGEST_GLOSSARY = 30
 
 #: Arguments annotated with plain ``Any``, of a thousand.
 MOST_ANY = 30
@@ -123,3 +134,24 @@ def test_one_thing_is_assigned_at_a_time() -> None:
         and any(isinstance(target, ast.Tuple) for target in node.targets)
     ]
     assert len(parallel) * 1000 <= lines * MOST_PARALLEL, parallel
+
+
+def _contributing() -> str:
+    return (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+
+
+def test_the_glossary_is_short() -> None:
+    _, _, glossary = _contributing().partition("## Glossary")
+    words = re.findall(r"^\| (.+?) \|", glossary, re.M)
+    assert words[:1] == ["word"]
+    assert 1 < len(words) <= 1 + LONGEST_GLOSSARY
+
+
+def test_the_layers_are_shown_as_they_are_checked() -> None:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(REPOSITORY / "setup.cfg", "utf-8")
+    checked = config["importlinter:contract:layers"]["layers"].split("\n")
+    _, _, shown = _contributing().partition("neither imports the other:\n\n```text\n")
+    layers = [re.sub(r"[()]", "", line).replace(" : ", ", ") for line in checked if line]
+    layers.remove("__main__")
+    assert shown.partition("\n```")[0].split("\n") == layers
