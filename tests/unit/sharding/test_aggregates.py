@@ -177,3 +177,16 @@ def test_a_sum_that_no_double_holds_is_refused_as_a_server_does() -> None:
     assert _sum([1e308, None, -1e308, 1.0]) == 1.0
     with pytest.raises(DataError, match="out of range"):
         _sum([1e308, 1e308])
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "kind"),
+    [(Max("a"), "text in utf8mb4_general_ci"), (Min("a"), "text in utf8mb4_general_ci")],
+)
+def test_a_text_is_compared_by_the_collation_that_was_probed(aggregate: Any, kind: str) -> None:
+    column = Column("0", FIELD_TYPE.VAR_STRING, 0, 45, 0)
+    part = aggregate._part("top", [column], [None, *TEXT], 4)
+    assert part.kind == kind
+    expected = "w" if isinstance(aggregate, Max) else "a"
+    assert part.total([["a", b"\0A"], [None, None], ["w", b"\0W"]]) == expected
+    assert part.total([[None, None]]) is None

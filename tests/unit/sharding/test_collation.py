@@ -10,7 +10,7 @@ from scripted_exchanges import UTF8, run_scripted
 
 from dualdb import InterfaceError, ParameterError
 from dualdb.results import Column, ResultSet
-from dualdb.sharding.collation import ColumnProbe, Descending, Padded, key
+from dualdb.sharding.collation import ASKED, ColumnProbe, Descending, Padded, key, probe_terms
 
 D = decimal.Decimal
 TRADES = ("SELECT id, px FROM trades", None, False)
@@ -133,3 +133,13 @@ def test_other_errors_of_a_probe_are_not_converted() -> None:
     refused, statement = probe("SUM(px)", "", [])
     with pytest.raises(pymysql.err.OperationalError, match="denied"):
         run_scripted(refused.exchange(UTF8), [(statement, denied)])
+
+
+def test_what_is_probed_of_an_expression() -> None:
+    assert probe_terms("q.`a`") == [
+        "COLLATION(q.`a`)",
+        "COALESCE(q.`a`, 'a') = COALESCE(q.`a`, 'a ')",
+        "WEIGHT_STRING(COALESCE(q.`a`, ' '))",
+        *[f"WEIGHT_STRING(COALESCE(q.`a`, ' ') /*M! LEVEL {level} */)" for level in (1, 2, 3)],
+    ]
+    assert len(probe_terms("a")) == ASKED
