@@ -128,8 +128,8 @@ def test_a_transaction_is_repeated_after_conflicts() -> None:
     assert attempts.run(attempts=3) == "done"
     assert len(attempts.options) == 3
     first, second = attempts.pauses
-    assert 0 <= first <= 0.05
-    assert 0 <= second <= 0.1
+    assert 0 < first <= 0.05
+    assert 0 < second <= 0.1
 
 
 def test_the_last_attempt_s_error_is_raised() -> None:
