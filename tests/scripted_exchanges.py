@@ -13,17 +13,19 @@ def rows(*found: Any) -> ResultSet:
     return ResultSet(list(found), tuple(found[0]) if found else (), len(found), 0, 0)
 
 
-def hold(exchange: Any, script: List[Tuple[bytes, Any]]) -> Any:
-    """Hold a talk against a script of (what must be said, what is answered)."""
+def run_scripted(exchange: Any, script: List[Tuple[bytes, Any]]) -> Any:
+    """Run an exchange against a script of (expected command, response); return its
+    result.
+    """
     try:
-        said = next(exchange)
+        command = next(exchange)
         for expected, response in script:
-            assert said == expected
-            said = (
+            assert command == expected
+            command = (
                 exchange.throw(response)
                 if isinstance(response, Exception)
                 else exchange.send(response)
             )
     except StopIteration as done:
         return done.value
-    raise AssertionError(f"said {said!r} after the script")
+    raise AssertionError(f"sent {command!r} after the script")

@@ -276,7 +276,7 @@ REPLY_LOST = Fault("the reply is lost")
 REQUEST_LOST = Fault("the request is lost")
 
 
-class World:
+class Model:
     """A coordinator with two shards, and recoveries beside it.
 
     Args:
@@ -376,15 +376,15 @@ class World:
         for server in self.servers:
             assert server.branches == {}, f"left on {server.name}: {server.branches}"
         if outcome is not None and outcome.committed is not None:
-            assert outcome.committed is bool(applied[0]), f"told {outcome}, applied {applied}"
+            assert outcome.committed is bool(applied[0]), f"reported {outcome}, applied {applied}"
 
 
-def run_to_end(world: World, actor: Actor) -> None:
+def run_to_end(model: Model, actor: Actor) -> None:
     for _ in itertools.count():
         leaves = actor.leaves()
         if not leaves:
             return
-        world.perform(leaves[0])
+        model.perform(leaves[0])
         actor.settle()
 
 
@@ -400,9 +400,9 @@ def explore(run: Callable[[Choices], None], most: int = 200_000) -> int:
     raise AssertionError(f"more than {most} runs")
 
 
-def faults(world: World) -> Iterator[Fault]:
+def faults(model: Model) -> Iterator[Fault]:
     yield CRASH
     yield REPLY_LOST
     yield REQUEST_LOST
-    for server in world.servers:
+    for server in model.servers:
         yield Fault("the server crashes", server.name)

@@ -47,9 +47,8 @@ class BorrowedConnection:
         return self._connection
 
     def close(self) -> None:
-        """Give the connection back.
-
-        It is closed, because nobody can say what state it was left in.
+        """Return the connection to the pool, which closes it, because its state is not
+        known.
         """
         connection = self._connection
         self._connection = None

@@ -51,7 +51,7 @@ class Connection(
 ):
     """One session with a server.
 
-    Made inside a running loop, without I/O; ``open_session`` connects it, once.
+    It is created in a running loop, without I/O. ``open_session`` connects it, once.
     """
 
     MATCHES_DRIVER = driver_check.trusted(
@@ -164,7 +164,9 @@ class Connection(
                 return
 
     async def _receive_answers(self, transport: Transport, count: int) -> List[Any]:
-        """The responses to commands that were sent together, or a server's errors."""
+        """Receive the responses to commands that were sent together; for a refused
+        command, the server's error.
+        """
         responses = self.new_responses(count)
         transport.receiver.expect(responses)
         await transport.receiver.wait()
@@ -202,8 +204,8 @@ class Connection(
         return super()._read_packet(ColumnDefinition if is_column else packet_type)
 
     def escape(self, obj: Any, mapping: Any = None) -> str:
-        """A value as text, for cursors. As PyMySQL's: aiomysql's own leans on names
-        that PyMySQL does not keep.
+        """Return a value as an SQL literal, for cursors. Done as PyMySQL does:
+        aiomysql's own code uses names that PyMySQL may drop.
         """
         if isinstance(obj, str):
             return f"'{self.escape_string(obj)}'"
@@ -238,25 +240,25 @@ class Connection(
 
     @property
     def open(self) -> bool:
-        """It has been opened, and not closed on this side."""
+        """Whether it was opened, and not closed on this side."""
         return self.transport is not None and not self.transport.closed
 
     def is_stale(self) -> bool:
-        """True if the server has closed an idle connection or sent something on it
-        unasked. Costs no round trip.
+        """Return whether the server has closed an idle connection, or sent unexpected
+        data on it. Costs no round trip.
         """
         return self.transport is None or self.transport.is_stale()
 
     def peer_closed(self) -> bool:
-        """True if the server has closed the connection, whatever it may have sent
-        before.
+        """Return whether the server has closed the connection, even if there is unread
+        data.
         """
         return self.transport is None or self.transport.peer_closed()
 
     def abort_in_use(self) -> None:
-        """Have the task that waits on it find it lost.
+        """Make the task that waits on it find the connection lost.
 
-        The session lives until it has been ended on the server.
+        The server's session continues until it is killed.
         """
         self.aborted = True
         if self.transport is None or self.transport.closed:
@@ -269,7 +271,7 @@ class Connection(
             self.transport.fail(ConnectionAbortedError("the pool was closed"))
 
     async def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:
-        """Send one command and read its whole answer.
+        """Send one command and read its whole response.
 
         Args:
             command: The statement, in the connection's character set.
@@ -331,7 +333,7 @@ class Connection(
         return transport
 
     async def _finish_cursor(self) -> None:
-        """Read the answers that a cursor has left."""
+        """Read the response that a driver's cursor has left unread."""
         while self._result is not None and (
             self._result.unbuffered_active or self._result.has_next
         ):
@@ -354,7 +356,7 @@ class Connection(
             transport.send(commands.END_OF_BATCH)
 
     def _failed(self, error: BaseException) -> BaseException:
-        """What is to be raised in place of the error that ended a command."""
+        """Return the exception to raise for an error that ended a command."""
         error = self.readable(error)
         response = self.codec.response
         self.codec.response = None
@@ -376,7 +378,7 @@ class Connection(
     async def _ask_driver(
         self, transport: Transport, command: bytes, *, unbuffered: bool = False
     ) -> None:
-        """Send a command whose answer the driver reads."""
+        """Send a command whose response the driver reads."""
         await self._send(transport, command, None)
         self._next_seq_id = commands.query_packets(command) & 255
         await self._read_query_result(unbuffered)
@@ -478,8 +480,8 @@ class Connection(
         super().drop_stream()
 
     def begin_reset(self, *, only_diagnostics: bool = False) -> None:
-        """Send what makes the session as new; the answers are read before it is used
-        again, and have come by then.
+        """Send the commands that reset the session. Their responses are read before the
+        next use, when they have usually arrived.
 
         Args:
             only_diagnostics: Nothing but the last statement's warnings is forgotten.
@@ -494,7 +496,7 @@ class Connection(
         transport.write(commands.together(reset))
 
     async def finish_reset(self, until: float) -> None:
-        """Read the answers to ``begin_reset``.
+        """Read the responses to the commands of ``begin_reset``.
 
         Args:
             until: When that must be over, by time.monotonic().
@@ -521,9 +523,7 @@ class Connection(
         self.finish_reset_with(answers)
 
     def quit(self) -> None:
-        """Close it: with COM_QUIT where it is idle, without where an
-        answer is still on its way.
-        """
+        """Close it, with COM_QUIT if it is idle."""
         if self.transport is not None and self.idle:
             # Five bytes leave at once. Waiting for them, or for the end of a TLS
             # session, would need a loop that goes on.
@@ -537,7 +537,7 @@ class Connection(
         self._writer = self._reader = None
 
     def abort(self) -> None:
-        """Drop the socket at once, without a word and without waiting."""
+        """Close the socket at once, without COM_QUIT and without waiting."""
         writer = self._writer
         self._writer = self._reader = None
         if self.transport is not None:

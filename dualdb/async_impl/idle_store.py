@@ -10,7 +10,7 @@ from .connection import Connection
 
 
 class IdleStore:
-    """Where idle connections are kept; the last to come back is the first to be used.
+    """Stores idle connections; the last one returned is used first.
 
     Args:
         config: How many are kept.
@@ -21,48 +21,50 @@ class IdleStore:
         self._most = config.most_idle
 
     def resize(self, config: DatabaseConfig) -> List[Connection]:
-        """Keep another number of connections.
+        """Change the number of connections that are kept.
 
         Returns:
-            Those that are not kept any more, to be closed.
+            Those above the new number, to be closed by the caller.
         """
         self._most = config.most_idle
         return take_surplus(self, self._most)
 
     @property
     def is_full(self) -> bool:
-        """No more are kept."""
+        """Whether no more connections are kept."""
         return len(self._idle) >= self._most
 
     def take(self) -> Optional[Connection]:
-        """One of the store's; None where there is none."""
+        """Take a stored connection; None if there is none."""
         return self._idle.pop() if self._idle else None
 
     def put(self, connection: Connection) -> None:
-        """Keep a connection until it is taken."""
+        """Store a connection."""
         connection.lifetime.last_used_at = time.monotonic()
         self._idle.append(connection)
 
     def oldest_at(self) -> Optional[float]:
-        """Since when the oldest is here, by time.monotonic(); None if there is none."""
+        """Return since when the oldest connection is stored, by time.monotonic(); None
+        if the store is empty.
+        """
         try:
             return self._idle[0].lifetime.last_used_at
         except IndexError:  # taken meanwhile, by its own thread
             return None
 
     def take_oldest(self) -> Optional[Connection]:
-        """The connection that has been idle for longest, taken out of the store; None
-        if there is none.
+        """Take the connection that has been idle for longest; None if the store is
+        empty.
         """
         return self._idle.popleft() if self._idle else None
 
     def count(self) -> int:
-        """How many there are."""
+        """Return the number of connections."""
         return len(self._idle)
 
     def prune(self, before: float) -> List[Connection]:
-        """Those that have not been used since ``before``, by time.monotonic(); they are
-        taken out of the store.
+        """Take the connections that have not been used since ``before``, by
+        time.monotonic().
         """
         old: List[Connection] = []
         while self._idle and self._idle[0].lifetime.last_used_at < before:
@@ -70,7 +72,7 @@ class IdleStore:
         return old
 
     def prune_retired(self) -> List[Connection]:
-        """Those whose host is no longer used; they are taken out of the store."""
+        """Take the connections whose host is no longer used."""
         retired = [connection for connection in self._idle if connection.retired]
         for connection in retired:
             self._idle.remove(connection)

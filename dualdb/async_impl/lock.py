@@ -90,7 +90,8 @@ class Lock(BaseLock):
 class _Renewal:
     """Renews the lease of a lock while its block runs.
 
-    It has no reference to the lock, so that one whose block is never left is collected.
+    It has no reference to the lock, so that a lock whose block is never left can be
+    garbage-collected.
     """
 
     def __init__(self, lock: Lock) -> None:
@@ -101,7 +102,7 @@ class _Renewal:
         self._task = background_task(self._run(weakref.ref(lock)), "dualdb-lock")
 
     async def end(self) -> None:
-        """Renew it no more; wait for a renewal that is being made."""
+        """Stop renewing; wait for a renewal in progress."""
         self._ended.set()
         await asyncio.wait({self._task})
 

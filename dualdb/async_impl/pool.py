@@ -30,13 +30,13 @@ _RESETTING = WireState.RESETTING
 
 
 class _Waiter:
-    """A caller who waits for a slot, and what is handed to him.
+    """A caller who waits for a slot, and what was handed over.
 
     Attributes:
-        future: Gives True when he has a slot, False when his time is over, None when
-            the pool is closed.
-        expires_at: When his time is over, by time.monotonic().
-        connection: That of whoever had the slot before.
+        future: Its result is True with a slot, False after a timeout, None if the pool
+            was closed.
+        expires_at: When the wait times out, by time.monotonic().
+        connection: The connection of the previous holder of the slot.
     """
 
     __slots__ = ("connection", "expires_at", "future")
@@ -47,14 +47,14 @@ class _Waiter:
         self.connection: Optional[Connection] = None
 
     def wake(self, reason: Optional[bool]) -> None:
-        """Wake him, if he has not been cancelled."""
+        """Wake the caller, unless it was cancelled."""
         if not self.future.done():
             self.future.set_result(reason)
 
 
 class Pool(BasePool):
-    """At most ``pool_size + max_overflow`` connections to one database; ``pool_size``
-    of them are kept when idle.
+    """At most ``pool_size + max_overflow`` connections to one database, of which
+    ``pool_size`` are kept when idle.
     """
 
     _connection_type = Connection
@@ -82,11 +82,11 @@ class Pool(BasePool):
         return self._store.count()
 
     def take_idle(self) -> Optional[Connection]:
-        """See ``BasePool``; nothing outside its event loop."""
+        """See ``BasePool``; returns None elsewhere than in the pool's loop."""
         return self._store.take() if asyncio._get_running_loop() is self._loop else None
 
     def take_oldest_idle(self) -> Optional[Connection]:
-        """See ``BasePool``; from outside its event loop, the loop closes it soon."""
+        """See ``BasePool``; elsewhere than in the loop, it schedules a close there."""
         if asyncio._get_running_loop() is self._loop:
             return self._store.take_oldest()
         if self._loop is not None and not self._loop.is_closed() and self._store.count():
@@ -101,7 +101,7 @@ class Pool(BasePool):
             self._budget_changed()
 
     async def open(self, until: Optional[float] = None) -> None:
-        """Make the first ``warm_up`` connections where there are none.
+        """Open ``warm_up`` connections, if there are none.
 
         Args:
             until: When that must be over, by time.monotonic().
@@ -115,8 +115,8 @@ class Pool(BasePool):
                 self.release(connection)
 
     def close(self) -> None:
-        """Close idle connections now and those in use as they come back; callers who
-        wait get ServiceNotOpen.
+        """Close idle connections now, and the others when they are returned. Waiting
+        callers get ServiceNotOpen.
         """
         self.closed = True
         waiters = self._slots.dismiss()
@@ -131,7 +131,7 @@ class Pool(BasePool):
 
     def resize(self, config: DatabaseConfig) -> None:
         """Change ``pool_size`` and ``max_overflow``. Connections in use stay; those
-        that are too many are closed when they come back.
+        above the limit are closed when they are returned.
 
         Args:
             config: The same configuration with other sizes.
@@ -147,8 +147,8 @@ class Pool(BasePool):
         self._budget_changed()
 
     def prune_idle(self) -> None:
-        """Close what has been idle for too long or is retired, and log which
-        connections seem to be forgotten.
+        """Close connections that were idle for too long or are retired, and log those
+        that seem to be leaked.
         """
         if self.config.max_idle is not None:
             for connection in self._store.prune(time.monotonic() - self.config.max_idle):
@@ -172,8 +172,8 @@ class Pool(BasePool):
         await asyncio.wait({unused}, timeout=max(0.0, seconds))
 
     async def wait_for_kills(self, seconds: float) -> None:
-        """Wait until what was given up has been ended on the server; what could not be
-        is given up altogether.
+        """Wait until all abandoned sessions have been killed on the server, and give up
+        on the others after the time limit.
 
         Args:
             seconds: How long at most.
@@ -186,7 +186,7 @@ class Pool(BasePool):
             await asyncio.wait({killer}, timeout=seconds)
 
     async def checkout(self, until: Optional[float] = None) -> Connection:
-        """An idle connection, connected and alive, for the caller alone until
+        """Return a connection that is open and responsive, for this caller until
         ``release``.
 
         Args:
@@ -234,19 +234,18 @@ class Pool(BasePool):
             raise
 
     def release(self, connection: Connection) -> None:
-        """Take a connection back; one that is not as it was handed out is closed, or
-        made so.
+        """Take a connection back. A changed session is reset or closed.
 
-        Never waits, so a cancelled task can do it.
+        It never waits, so a cancelled task can call it.
 
         Args:
-            connection: What ``checkout`` gave; returned a second time nothing is done.
+            connection: What ``checkout`` returned; a second call does nothing.
         """
         self._check_in(connection)
         self._budget_changed()
 
     def discard(self, connection: Connection) -> None:
-        """Take a connection back and close it, whatever state it is in.
+        """Take a connection back and close it, whatever its state.
 
         Args:
             connection: What ``checkout`` gave.
@@ -257,12 +256,12 @@ class Pool(BasePool):
         self._budget_changed()
 
     def abandon(self, connection: Connection) -> None:
-        """Take back a connection that its borrower forgot.
+        """Take back a connection whose borrower was garbage-collected.
 
-        The garbage collector runs in any thread.
+        May be called in any thread.
 
         Args:
-            connection: What ``checkout`` gave.
+            connection: What ``checkout`` returned.
         """
         if self._loop is None or self._loop.is_closed() or sys.is_finalizing():
             connection.abort()
@@ -270,8 +269,8 @@ class Pool(BasePool):
             self._loop.call_soon_threadsafe(self.discard, connection)
 
     async def _open_session(self, until: Optional[float]) -> Connection:
-        """A new connection, or one that has come back while it waited for the server's
-        budget.
+        """Open a new connection, or return one that was returned to the pool during the
+        wait for the server's budget.
         """
         made: List[Connection] = []
         permit = await run_plan(
@@ -355,9 +354,10 @@ class Pool(BasePool):
         raise self._timeout(time.monotonic() - began)
 
     def _set_timer(self) -> None:
-        """Have the timer fire when the next time of one who waits is over.
+        """Set the timer to the earliest timeout of a waiter.
 
-        One timer for all: setting one takes longer than most of them wait.
+        There is one timer for all waiters, because setting one takes longer than most
+        waits.
         """
         if self._timer is not None:
             self._timer.cancel()
@@ -377,7 +377,7 @@ class Pool(BasePool):
         self._set_timer()
 
     def _return(self, lease: object, connection: Optional[Connection]) -> None:
-        """What was being checked out is not used."""
+        """Release a slot whose connection was not handed out after all."""
         if connection is None:
             self._give(lease, None)
         else:
@@ -386,8 +386,8 @@ class Pool(BasePool):
         self._budget_changed()
 
     def _check_in(self, connection: Connection) -> None:
-        """Give the slot to the next who waits, with the connection; or keep the
-        connection, and free the slot.
+        """Hand the slot and the connection to the next waiter; without one, store the
+        connection and release the slot.
         """
         lease = connection.lease
         if lease is None:
@@ -409,10 +409,10 @@ class Pool(BasePool):
         self._give(lease, kept)
 
     def _make_reusable(self, disposition: Disposition, connection: Connection) -> bool:
-        """Carry out what is to be done with a returned connection.
+        """Carry out the disposition of a returned connection.
 
         Returns:
-            False where its slot stays taken.
+            False if its slot stays taken.
         """
         if disposition is Disposition.KILL:
             self._kills.add(connection)
@@ -428,7 +428,7 @@ class Pool(BasePool):
         return False
 
     def _give(self, lease: object, connection: Optional[Connection]) -> None:
-        """The slot to who waits, or to nobody."""
+        """Hand a slot to the next waiter, or release it."""
         waiter = self._slots.give(lease)
         if waiter is not None:
             self._slots.served(waiter)
@@ -442,8 +442,8 @@ class Pool(BasePool):
     # Sessions that are killed on the server; see SessionKiller.
 
     def kill_checked_out(self, connection: Connection) -> None:
-        """Kill the session of a connection whose borrower may still hold it, and may
-        wait on it. It is checked in once he has returned it.
+        """Kill the session of a connection that its borrower may still hold or wait on.
+        The connection is checked in when the borrower has returned it.
 
         Args:
             connection: What ``checkout`` gave.
@@ -453,7 +453,7 @@ class Pool(BasePool):
         self._start_killer()
 
     def _start_killer(self) -> None:
-        """Have a task work on the sessions to be killed."""
+        """Start the task that kills sessions, if there are any to kill."""
         if self._kills and (self._killer is None or self._killer.done()):
             assert self._loop is not None
             self._killer = background_task(self._kill_sessions(), "dualdb-kill", self._loop)
@@ -482,7 +482,7 @@ class Pool(BasePool):
                         left.connection.quit()
 
     async def _kill_one(self, job: KillJob, spare: List[Connection]) -> bool:
-        """One attempt.
+        """Make one attempt to kill a session.
 
         Returns:
             Whether nothing more is done about the session.
@@ -524,8 +524,8 @@ class Pool(BasePool):
         return outcome
 
     def _finish_kill(self, job: KillJob) -> None:
-        """The session has ended, or is given up. Who borrowed the connection checks it
-        in, if he has not returned it yet.
+        """Finish a kill that has succeeded or was given up. If the borrower has not
+        returned the connection yet, the borrower checks it in.
         """
         connection = job.connection
         if connection.kill_state is KillState.PENDING:

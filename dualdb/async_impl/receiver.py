@@ -121,7 +121,7 @@ class Receiver(asyncio.BufferedProtocol):
             del error  # whose traceback has this frame
 
     def fail(self, error: BaseException) -> None:
-        """Have whoever waits, now or later, raise an error."""
+        """Make whoever waits, now or later, raise an error."""
         if self.failure is None:
             self.failure = error
         self._wake()
@@ -141,11 +141,11 @@ class Receiver(asyncio.BufferedProtocol):
     # The protocol's methods, which the event loop calls.
 
     def get_buffer(self, sizehint: int) -> Any:
-        """Return where the loop puts what it receives."""
+        """Return the buffer for received data; called by the loop."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes have been received."""
+        """Process received data; called by the loop."""
         data = bytes(self._buffer[:nbytes])
         response = self._response
         if response is None:

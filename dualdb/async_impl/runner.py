@@ -38,17 +38,17 @@ T = TypeVar("T")
 
 
 async def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Awaitable[Any]]) -> T:
-    """Run a plan, or an exchange, to its end.
+    """Run a plan or an exchange to its end.
 
     Args:
         plan: A generator of steps.
-        run_step: Performs one.
+        run_step: Runs one step.
 
     Returns:
-        What the plan returns.
+        The return value of the plan.
 
     Raises:
-        BaseException: What the plan ends with.
+        BaseException: What the plan raised.
     """
     # Not by a Resumable: nothing else resumes these plans, and it takes longer.
     try:
@@ -66,14 +66,14 @@ async def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Awaitable
 
 
 def run_step(step: steps.Step) -> Awaitable[Any]:
-    """Run one step; those of a service's background and of a pool are run by them.
+    """Run one step; steps of the background and of pools are run there.
 
     Args:
         step: One of ``HANDLERS``.
 
     Returns:
-        What gives its result when it is awaited: a coroutine of the handler's, because
-        one more around it costs as much as a tenth of a short call.
+        The awaitable of the handler itself: another coroutine around it would cost a
+        tenth of a short call.
 
     Raises:
         TypeError: No handler runs it.
@@ -337,14 +337,14 @@ async def acquire(lock: asyncio.Lock, seconds: Optional[float] = None) -> bool:
 def background_task(
     coroutine: Coroutine[Any, Any, T], name: str, loop: Optional[asyncio.AbstractEventLoop] = None
 ) -> "asyncio.Task[T]":
-    """A task that ends with its loop, in silence where the loop ends before it."""
+    """Start a task that may be left when its loop ends, without a warning."""
     task = (loop or asyncio.get_running_loop()).create_task(coroutine, name=name)
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     return task
 
 
 class Background:
-    """The plans that a service runs beside its callers, each in a task."""
+    """The background plans of a service, each in a task."""
 
     def __init__(self) -> None:
         self._tasks: Set[asyncio.Task[None]] = set()
@@ -355,7 +355,7 @@ class Background:
         task.add_done_callback(self._tasks.discard)
 
     async def halt(self) -> None:
-        """Ends every plan where it waits."""
+        """Stop every plan where it waits."""
         # Those of another loop, which ended without closing the service, ended with it;
         # that of a hook which closes its service ends when the hook has.
         loop = asyncio.get_running_loop()
@@ -375,7 +375,7 @@ class Background:
 
 
 class Tasks:
-    """Mixed into whatever runs plans in the caller's task."""
+    """Mixin that runs plans in the caller's task."""
 
     _io: Literal["tasks"] = "tasks"
     _awaits = True

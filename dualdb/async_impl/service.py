@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 class _Section:
-    """What a service performs alone, as those see it that are called from inside: they
-    need not wait for its end.
+    """The exclusive section of a service, such as opening, as seen by the functions
+    that are called inside it: they need not wait for its end.
     """
 
     def __init__(self, service: Any) -> None:

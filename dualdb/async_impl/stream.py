@@ -32,7 +32,7 @@ class Stream(BaseStream[MadeT]):
         return row
 
     async def _fetch(self) -> None:
-        """More rows; none where it is over."""
+        """Return more rows; none after the last."""
         if not self._begin_reading():
             return
         try:
@@ -66,7 +66,7 @@ class Stream(BaseStream[MadeT]):
         return rows
 
     async def _read(self) -> Optional[MadeT]:
-        """The next row for a merge; None after the last."""
+        """Return the next row for a merge; None after the last."""
         try:
             return await self.__anext__()
         except StopAsyncIteration:
@@ -80,8 +80,8 @@ class Stream(BaseStream[MadeT]):
         self._made.begin(await self._connection.start_stream(self._command(), self._until))
 
     def close(self) -> None:
-        """End it before its last row: free the connection, and abort the query on the
-        server.
+        """End the stream before its last row: release the connection, and abort the
+        query on the server.
 
         Does nothing if it has ended.
         """

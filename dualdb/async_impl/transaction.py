@@ -54,7 +54,7 @@ class Transaction(
 
     @contextlib.asynccontextmanager
     async def _turn(self, state: TransactionState, until: Optional[float]) -> AsyncIterator[None]:
-        """Let one caller at a time in, where children may join."""
+        """Admit one caller at a time."""
         left = None if until is None else max(0.0, until - time.monotonic())
         if not await acquire(state.gate, left):
             raise self._no_turn(state)

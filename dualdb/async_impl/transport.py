@@ -89,7 +89,7 @@ class Transport:
                 timer.cancel()
 
     def time_out(self) -> None:
-        """A limit has passed: have whoever waits find that out."""
+        """A limit has passed: wake whoever waits with an error."""
         self.timed_out = True
         if self._draining:
             self._transport.abort()
@@ -97,14 +97,15 @@ class Transport:
             self.fail(socket.timeout("timed out"))
 
     def fail(self, error: OSError) -> None:
-        """Have whoever waits for data, now or later, raise an error."""
+        """Make whoever waits for data, now or later, raise an error."""
         self.receiver.fail(lost(error))
         self._reader.set_exception(error)
 
     def is_stale(self) -> bool:
-        """Return whether there is data, or the end of it, on an idle connection.
+        """Return whether an idle connection has received data or was closed.
 
-        The loop may not have looked at the socket since, so the socket is asked too.
+        The socket itself is checked too, because the loop may not have read from it
+        yet.
         """
         reader: Any = self._reader
         return (
@@ -116,13 +117,13 @@ class Transport:
         )
 
     def peer_closed(self) -> bool:
-        """Return whether the other end is closed, whatever it may have sent before."""
+        """Return whether the server has closed its end, regardless of unread data."""
         if self.closed or self._transport.is_closing() or self._reader.at_eof():
             return True
         return any(event & sockets.HANGS_UP for _, event in self._poll.poll(0))
 
     def abort(self) -> None:
-        """Drop the connection at once, without a word and without waiting."""
+        """Close the connection at once, without COM_QUIT and without waiting."""
         if self.closed:
             return
         self.closed = True
@@ -134,7 +135,7 @@ class Transport:
             self._socket().shutdown(socket.SHUT_RDWR)
 
     def write_last(self, data: bytes) -> None:
-        """Send data if that is possible at once."""
+        """Send data if that is possible without waiting."""
         if not self.closed and not self._transport.is_closing():
             try:
                 self._transport.write(data)
@@ -146,7 +147,9 @@ class Transport:
         self._transport.abort()
 
     def close_descriptor(self) -> None:
-        """Close this process's descriptor of the socket; the session goes on."""
+        """Close this process's descriptor of the socket; the server's session
+        continues.
+        """
         # The transport would take the socket out of the parent's selector, which is the
         # child's too.
         self.closed = True
@@ -159,7 +162,7 @@ class Transport:
 
     @property
     def transport(self) -> "Transport":
-        """What the driver closes."""
+        """The object that the driver closes."""
         return self
 
     def write(self, data: bytes) -> None:
@@ -167,7 +170,7 @@ class Transport:
         self._transport.write(data)
 
     async def readexactly(self, count: int) -> bytes:
-        """Read so many bytes.
+        """Read a number of bytes.
 
         Raises:
             EOFError: The connection has ended.
@@ -183,6 +186,6 @@ class Transport:
                 timer.cancel()
 
     def close(self) -> None:
-        """Close the connection, unless a command is on its way."""
+        """Close the connection, unless a command is in progress."""
         if not self._in_use.locked():
             self._transport.close()

@@ -1,7 +1,7 @@
-"""All or nothing on several databases: XA transactions with their decision log and
-recovery, and best effort commits.
+"""Transactions on several databases: XA with a decision log and recovery, and
+best-effort commits.
 
-Decisions only: what waits is in the implementations.
+Decisions only; the implementations do the I/O.
 """
 
 from importlib import import_module

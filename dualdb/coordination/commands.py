@@ -1,4 +1,4 @@
-"""The commands that are sent to end transactions, and who sends them."""
+"""Commands that end transactions, and their executor."""
 
 from typing import Any, Optional, Union
 
@@ -10,8 +10,8 @@ from ..protocol.statements import Call, Statement
 
 
 class Command(Statement):
-    """A statement that this package has written: it needs no parameters and no check,
-    and its effects on the session are known.
+    """A statement written by this package: it has no parameters, needs no check, and
+    its effects on the session are known.
     """
 
     __slots__ = ()
@@ -22,14 +22,12 @@ class Command(Statement):
         self.is_long = len(text) >= LONG_STATEMENT
 
     def leaves_doubt(self, error: BaseException, *, in_transaction: bool) -> bool:
-        """Return False: what follows an error does not depend on the session's
-        flags.
-        """
+        """Return False: nothing depends on the session's flags after an error."""
         return False
 
 
 class PinnedExecutor(DetachedExecutor):
-    """Executes statements on one connection, which somebody holds.
+    """Executes statements on one connection, which its caller holds.
 
     Args:
         client: The database's client.
@@ -47,4 +45,4 @@ class PinnedExecutor(DetachedExecutor):
         return self.connection
 
     def _end(self, connection: object) -> None:
-        """Keep it: who holds the connection gives it back."""
+        """Do nothing: the holder of the connection releases it."""

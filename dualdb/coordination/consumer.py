@@ -80,7 +80,7 @@ class Options(NamedTuple):
     stop: Optional[Callable[[], Any]]
 
     def checked(self) -> "Options":
-        """The same.
+        """Validate the options and return them.
 
         Raises:
             ParameterError: One is wrong.
@@ -101,12 +101,13 @@ class Options(NamedTuple):
 
 
 def retry_delay(attempt: int, first: float, longest: float) -> float:
-    """Seconds until a failed event is delivered again: doubled by each failure.
+    """Return the seconds until a failed event is delivered again, doubled with each
+    failure.
 
     Args:
-        attempt: How often it has failed, from 1.
-        first: Seconds after the first time.
-        longest: Seconds at most.
+        attempt: The number of failures so far, from 1.
+        first: Seconds after the first failure.
+        longest: The most seconds.
     """
     return float(min(longest, first * 2.0 ** min(attempt - 1, 32)))
 
@@ -115,10 +116,10 @@ class _Found(NamedTuple):
     """An event as it was read.
 
     Attributes:
-        id: As the column has it.
-        blocked: What orders it: its key, or for an event without a key its id.
+        id: The value of the id column.
+        blocked: What orders it: its key, or its id if it has no key.
         row: The row.
-        failures: How often its delivery has failed.
+        failures: The number of failed deliveries.
     """
 
     id: Any
@@ -145,7 +146,7 @@ class Place:
         self._part = f"MOD(CRC32({self._blocked}), {PARTS})"
 
     def route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
-        """To the database, outside of the caller's transactions."""
+        """The route to the database, outside the caller's transactions."""
         yield from ()
         return DetachedExecutor(self._client)
 
@@ -153,7 +154,7 @@ class Place:
         return (yield from verbs.query(self.route, sql, params, read_only=True))
 
     def write(self, sql: str, *params: object) -> steps.Plan[int]:
-        """Run a statement that may run twice, again after a conflict."""
+        """Run an idempotent statement; repeat it after a conflict."""
         for attempt in range(WRITE_ATTEMPTS):
             try:
                 return (yield from verbs.execute(self.route, sql, params, idempotent=True))
@@ -166,7 +167,7 @@ class Place:
     # Leases.
 
     def make_leases(self) -> steps.Plan[None]:
-        """Make the rows of the leases that are missing."""
+        """Insert the missing rows of the leases."""
         count = yield from self.rows(
             f"SELECT COUNT(*) AS n FROM {LEASES} WHERE outbox = %s", self._table.table
         )
@@ -178,7 +179,9 @@ class Place:
             )
 
     def take(self, parts: Sequence[int], owner: str, seconds: float) -> steps.Plan[Optional[int]]:
-        """Take the lease of one of these parts; None if others have them all."""
+        """Take the lease of one of these parts; return None if other consumers have
+        them all.
+        """
         for part in parts:
             taken = yield from self.write(
                 f"UPDATE {LEASES} SET owner = %s, lease_until = {_NOW} + INTERVAL %s SECOND "
@@ -190,7 +193,7 @@ class Place:
         return None
 
     def renew(self, part: int, owner: str, seconds: float) -> steps.Plan[bool]:
-        """Have the lease for longer; False if another consumer has it."""
+        """Extend the lease; return False if another consumer has it."""
         renewed = yield from self.write(
             f"UPDATE {LEASES} SET lease_until = {_NOW} + INTERVAL %s SECOND "
             "WHERE outbox = %s AND part = %s AND owner = %s",
@@ -199,7 +202,7 @@ class Place:
         return bool(renewed)
 
     def release(self, part: int, owner: str) -> steps.Plan[None]:
-        """Give the lease back."""
+        """Release the lease."""
         yield from self.write(
             f"UPDATE {LEASES} SET owner = NULL, lease_until = {_NOW} "
             "WHERE outbox = %s AND part = %s AND owner = %s",
@@ -209,7 +212,7 @@ class Place:
     # Events.
 
     def _deliverable(self, columns: str, parts: Sequence[int]) -> str:
-        """A query for events that can be delivered now, in order.
+        """Return a query for the events that can be delivered now, in order.
 
         Its first parameter is the outbox, then come the statuses.
         """
@@ -228,7 +231,7 @@ class Place:
         return [self._table.table, *self._table.pending, *within, limit]
 
     def parts_with_events(self) -> steps.Plan[List[int]]:
-        """The parts without a lease that have events, in no order."""
+        """Return the parts without a lease that have events, in random order."""
         free = yield from self.rows(
             f"SELECT part FROM {LEASES} WHERE outbox = %s AND lease_until <= {_NOW}",
             self._table.table,
@@ -243,7 +246,7 @@ class Place:
         return distinct
 
     def read(self, part: int, limit: int) -> steps.Plan[List[_Found]]:
-        """The next events of a part."""
+        """Return the next events of a part."""
         table = self._table
         names = [table.id_column, table.topic_column, table.key_columns[-1], table.payload_column]
         if table.created_at_column is not None:
@@ -254,10 +257,10 @@ class Place:
         return [_found(row) for row in rows]
 
     def event(self, found: _Found) -> OutboxEvent:
-        """The event for the handler.
+        """Return the event for the handler.
 
         Raises:
-            ValueError: Its payload is no JSON.
+            ValueError: Its payload is not JSON.
         """
         row = found.row
         return OutboxEvent(
@@ -271,7 +274,7 @@ class Place:
         )
 
     def mark(self, delivered: Sequence[_Found], retention: Optional[float]) -> steps.Plan[None]:
-        """Mark events as delivered, or delete them if they are not kept."""
+        """Mark events as delivered, or delete them if the retention is 0."""
         if not delivered:
             return
         table = self._table
@@ -292,7 +295,7 @@ class Place:
             yield from self._unblock(again)
 
     def fail(self, found: _Found, error: BaseException, delay: Optional[float]) -> steps.Plan[None]:
-        """Record a failure; ``delay`` is None if the event is given up."""
+        """Record a failure; with ``delay`` None the event is dead."""
         text = f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
         attempts = found.failures + 1
         changes, params = self._changes(text, attempts, dead=delay is None)
@@ -331,8 +334,8 @@ class Place:
         )  # fmt: skip
 
     def sweep(self, retention: Optional[float]) -> steps.Plan[int]:
-        """Delete events that were delivered long ago, and rows of keys that were not
-        used lately. Gives the number of events.
+        """Delete events that were delivered before the retention, and rows of keys that
+        were not used lately; return the number of events.
         """
         table = self._table
         deleted = 0
@@ -346,7 +349,7 @@ class Place:
             table.table,
         )
         if table.key_table == OutboxTable.key_table and table.sequence_column is None:
-            # one by one: each waits for a producer that has locked it, and for no other
+            # One by one: each waits only for a producer that has locked it.
             old = yield from self.rows(
                 "SELECT event_key FROM dualdb_outbox_key "
                 "WHERE touched_at < NOW() - INTERVAL %s SECOND LIMIT 100",
@@ -361,7 +364,7 @@ class Place:
         return deleted
 
     def count_old(self, retention: float) -> steps.Plan[int]:
-        """How many events ``sweep`` would delete."""
+        """Return how many events ``sweep`` would delete."""
         old_events = self._old_events()
         if old_events is None:
             return 0
@@ -371,8 +374,8 @@ class Place:
         return int(found[0]["n"])
 
     def _old_events(self) -> Optional[str]:
-        """The events that were delivered before a retention; None if no column says so.
-        Its parameters are the status and the seconds.
+        """Return FROM and WHERE for events that were delivered before a retention; None
+        if there is no column for the time. The parameters are the status and seconds.
         """
         column = self._table.published_at_column
         if column is None:
@@ -382,10 +385,10 @@ class Place:
             f"AND {quoted(column)} < NOW(6) - INTERVAL %s SECOND"
         )
 
-    # For people.
+    # Reports and repairs.
 
     def status(self) -> steps.Plan[DatabaseOutbox]:
-        """How much there is to do."""
+        """Return the numbers of pending, waiting and dead events."""
         table = self._table
         age = "NULL"
         if table.created_at_column is not None:
@@ -413,7 +416,7 @@ class Place:
         )
 
     def dead(self, limit: int) -> steps.Plan[List[DeadEvent]]:
-        """Events that were given up."""
+        """Return dead events."""
         table = self._table
         columns = [table.id_column, table.topic_column, table.key_columns[-1], table.payload_column]
         texts = [f"{quoted(name)} AS c{n}" for n, name in enumerate(columns)]
@@ -439,7 +442,7 @@ class Place:
         ]
 
     def requeue(self, ids: Optional[Tuple[str, ...]]) -> steps.Plan[int]:
-        """Make events pending that were given up. Gives their number."""
+        """Make dead events pending; return their number."""
         table = self._table
         changed: Dict[str, Any] = {table.status_column: table.pending[0]}
         if table.attempts_column is not None:
@@ -467,15 +470,15 @@ def _text(value: object) -> str:
 
 
 def _is_passing(error: errors.Error) -> bool:
-    """One database may fail so, and others go on: it is away, or a new shard has no
-    tables yet.
+    """Return whether the error concerns one database only, so that the others continue:
+    it is unreachable, or a new shard has no tables yet.
     """
     lacks_table = error.errno == error_codes.NO_SUCH_TABLE
     return lacks_table or isinstance(error, (errors.OperationalError, errors.RoutingError))
 
 
 def places_of(databases: Databases, table: OutboxTable, shards: Shards) -> List[Place]:
-    """The outboxes of the databases that can be written to now."""
+    """Return the outboxes of the databases that accept writes now."""
     topology = databases.service._lifecycle.require_open()
     found = []
     for chosen in databases.chosen(shards):
@@ -507,7 +510,7 @@ class Consumer:
         self._clock = clock
         self._ended = False
         self._made: Set[str] = set()
-        self._resting: Dict[str, Tuple[float, int]] = {}
+        self._paused: Dict[str, Tuple[float, int]] = {}
         self._swept: Dict[str, float] = {}
         self._measured: Dict[str, float] = {}
         self._observers: Observers = databases.service._observers
@@ -545,29 +548,29 @@ class Consumer:
             raise
 
     def _round(self) -> steps.Plan[int]:
-        """Visit every database once. Gives the number of events that were tried."""
+        """Visit every database once; return the number of delivery attempts."""
         found = 0
         places = places_of(self._databases, self._table, self._options.shards)
         random.shuffle(places)
         for place in places:
-            if self._stopped() or self._clock() < self._resting.get(place.name, (0.0, 0))[0]:
+            if self._stopped() or self._clock() < self._paused.get(place.name, (0.0, 0))[0]:
                 continue
             try:
                 found += yield from self._visit(place)
-                self._resting.pop(place.name, None)
+                self._paused.pop(place.name, None)
             except errors.ServiceNotOpen:
                 raise
             except errors.Error as error:
                 if self._options.until_idle or not _is_passing(error):
                     raise
-                self._rest(place, error)
+                self._pause(place, error)
         return found
 
-    def _rest(self, place: Place, error: errors.Error) -> None:
-        """Leave a database alone for a while."""
-        times = self._resting.get(place.name, (0.0, 0))[1]
+    def _pause(self, place: Place, error: errors.Error) -> None:
+        """Skip a database for a while after an error."""
+        times = self._paused.get(place.name, (0.0, 0))[1]
         pause = retry.backoff(times, base=1.0, cap=30.0) + self._options.poll_interval
-        self._resting[place.name] = (self._clock() + pause, times + 1)
+        self._paused[place.name] = (self._clock() + pause, times + 1)
         log.warning(
             "%s: the outbox is not consumed for %.1f s: %s",
             place.name,
@@ -577,7 +580,7 @@ class Consumer:
         )
 
     def _visit(self, place: Place) -> steps.Plan[int]:
-        """Deliver one batch of a database. Gives how many events were tried."""
+        """Deliver one batch of a database; return the number of delivery attempts."""
         if place.name not in self._made:
             yield from place.make_leases()
             self._made.add(place.name)
@@ -607,7 +610,7 @@ class Consumer:
         return batch.tried
 
     def _measure(self, place: Place) -> steps.Plan[None]:
-        """Ask how far behind deliveries are, if anybody wants to know."""
+        """Measure the lag of deliveries, if there is a hook for it."""
         if not self._observers.hooks("outbox_lag"):
             return
         if not self._is_due(self._measured, place, MEASURE_INTERVAL):
@@ -623,8 +626,8 @@ class Consumer:
             yield from place.sweep(self._options.retention)
 
     def _is_due(self, last: Dict[str, float], place: Place, interval: float) -> bool:
-        """Whether the interval since the last time at a place is over, which begins
-        again then.
+        """Return whether the interval since the last time has passed for a database; if
+        so, begin a new one.
         """
         now = self._clock()
         if now - last.get(place.name, float("-inf")) < interval:
@@ -668,18 +671,18 @@ class _Batch:
 
     @property
     def tried(self) -> int:
-        """How often the handler was called."""
+        """The number of delivery attempts."""
         return len(self._delivered) + len(self._failed)
 
     def counts(self) -> Dict[str, int]:
-        """How many events had which end."""
+        """Return the number of events by their outcome."""
         dead = sum(self._delay(found) is None for found, _ in self._failed)
         return {
             "delivered": len(self._delivered), "failed": len(self._failed) - dead, "dead": dead,
         }  # fmt: skip
 
     def deliver(self, handler: Callable[[OutboxEvent], Any]) -> steps.Plan[None]:
-        """Deliver the events, and record what became of them."""
+        """Deliver the events, and record the outcomes."""
         try:
             events = yield from self._place.read(self._lease[0], self._options.batch)
             yield from self._each(events, handler)
@@ -718,7 +721,9 @@ class _Batch:
                 self._delivered.append(found)
 
     def _has_lease(self) -> steps.Plan[bool]:
-        """Renew the lease in its second half; False if another consumer has it."""
+        """Renew the lease if half of it has passed; return False if another consumer
+        has it.
+        """
         now = self._clock()
         if now < self._renew_at:
             return True

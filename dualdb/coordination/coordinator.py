@@ -1,4 +1,4 @@
-"""What the XA transactions of one service share, and their recovery in its
+"""The shared state of a service's XA transactions, and their recovery in the
 background.
 """
 
@@ -26,13 +26,13 @@ log = logging.getLogger("dualdb.coordination")
 
 #: Seconds that one statement of the background may take.
 STATEMENT_TIMEOUT = 2.0
-#: The longest time between two looks for what was left, in seconds.
+#: The most seconds between two searches for transactions that were left.
 MAX_PERIOD = 2.0
-#: Seconds between two looks where nobody has used XA yet.
+#: The most seconds between two searches while nobody has used XA.
 MAX_IDLE_PERIOD = 5.0
 #: Seconds between two deletions of rows of transactions that were not committed.
 FORGET_ABORTED_EVERY = 600.0
-#: The most rows that wait for their deletion; recovery deletes what is beyond.
+#: The most rows that wait for their deletion; recovery deletes further ones.
 MOST_FINISHED = 10_000
 
 _FACTS = "SHOW VARIABLES WHERE Variable_name IN ('version', 'wsrep_on', 'xa_detach_on_prepare')"
@@ -72,7 +72,7 @@ def read_facts(client: AnyClient, until: Optional[float] = None) -> steps.Plan[D
 
 
 class Sightings:
-    """Since when each prepared transaction has been seen.
+    """Remembers when each prepared transaction was first seen.
 
     Args:
         grace: Seconds that a coordinator is given to finish it.
@@ -93,8 +93,8 @@ class Sightings:
         self._shards: Dict[int, int] = {}
 
     def changed(self, counts: Mapping[int, int]) -> Dict[int, int]:
-        """Return how many prepared transactions the shards have that have some, or had
-        some before.
+        """Return the numbers of prepared transactions of the shards that have some, or
+        had some at the last call.
 
         Args:
             counts: The number on each shard that answered.
@@ -103,12 +103,12 @@ class Sightings:
         self._shards = {**self._shards, **counts}
         return known
 
-    def ripe(self, gtrids: Iterable[str]) -> Set[str]:
-        """Return those of the transactions seen now that are to be finished.
+    def due(self, gtrids: Iterable[str]) -> Set[str]:
+        """Return which of the transactions that are prepared now are to be finished.
 
-        One is, if it was seen for ``grace`` seconds; or if it began that long ago, by
-        its process' clock, and was seen for a second: a long transaction that is just
-        being committed is left alone.
+        A transaction is due if it was seen for ``grace`` seconds; or if it began that
+        long ago, by its process' clock, and was seen for a second. So a long
+        transaction that is being committed is left alone.
         """
         now = self._clock()
         wall = self._wall_clock()
@@ -152,7 +152,7 @@ class Coordinator:
         self.forked()
 
     def forked(self) -> None:
-        """Reset to the state of a process that has not used it."""
+        """Reset the state in a forked child."""
         self._cluster = ""
         host = re.sub(r"[^\w.-]", "_", os.uname().nodename)
         self._owner = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -214,12 +214,12 @@ class Coordinator:
             self._cluster = yield from self.log.cluster(deadlines.deadline_after())
         return self._cluster
 
-    def left(self, gtrid: str, shard_ids: Iterable[int]) -> None:
-        """Note that a transaction may be prepared on some shards."""
+    def record_left(self, gtrid: str, shard_ids: Iterable[int]) -> None:
+        """Record that a transaction may be prepared on some shards."""
         self._left[gtrid] = tuple(shard_ids)
 
-    def ended(self, gtrid: str, outcome: Outcome) -> None:
-        """Note what became of a transaction."""
+    def record_outcome(self, gtrid: str, outcome: Outcome) -> None:
+        """Record the outcome of a transaction."""
         is_done = outcome.committed and outcome.logged and not outcome.left
         if is_done and len(self._finished) < MOST_FINISHED:
             self._finished.append(gtrid)
@@ -229,14 +229,16 @@ class Coordinator:
     # In the background.
 
     def tick(self) -> steps.Plan[None]:
-        """Do what is due; called about once a second."""
+        """Run background work that is due; called about once a second."""
         try:
             yield from self.forget_finished()
             if self.grace is not None:
                 yield from self._finish_due(self.grace)
         except errors.Error as error:
             if not self._failing:
-                log.info("XA transactions are looked for later: %s", error, extra=about("xa_later"))
+                log.info(
+                    "XA transactions cannot be searched for now: %s", error, extra=about("xa_later")
+                )
             self._failing = True
         else:
             self._failing = False
@@ -257,7 +259,7 @@ class Coordinator:
             yield from self.log.forget(finished, self._until())
 
     def close(self) -> steps.Plan[None]:
-        """Delete those rows, and let another process have the lease."""
+        """Delete the rows of committed transactions, and release the lease."""
         try:
             yield from self.forget_finished()
             if self._cluster:
@@ -287,7 +289,7 @@ class Coordinator:
         return recovery.Server(DetachedExecutor(client), self._mariadb[client])
 
     def _finish_left(self) -> steps.Plan[None]:
-        """Finish what this process could not."""
+        """Finish the transactions that this process has left."""
         if not self._cluster:
             self._cluster = yield from self.log.cluster(self._until())
         left = dict(self._left)  # to which other threads add
@@ -300,14 +302,16 @@ class Coordinator:
                 del self._left[gtrid]
 
     def _sweep(self, period: float) -> steps.Plan[None]:
-        """Finish what others have left, if nobody else does."""
+        """Finish the transactions that other processes have left, if this process has
+        the lease.
+        """
         lease = yield from self.log.lease(self._owner, self._until())
         if lease is None:
             return
         self._next = self._clock() + period
         if not lease.free:
             return
-        # longer than the time until it is renewed
+        # Longer than the time until it is renewed.
         if not (yield from self.log.take_lease(self._owner, period * 2 + 2.0, self._until())):
             return
         self._cluster = lease.cluster
@@ -315,8 +319,8 @@ class Coordinator:
         found = yield from recovery.find(self._find_servers(), self._cluster, self._until())
         self._warn(found)
         self._report(found)
-        ripe = self._sightings.ripe(found.gtrids)
-        yield from self._finish(found, ripe)
+        due = self._sightings.due(found.gtrids)
+        yield from self._finish(found, due)
         done = recovery.deletable(rows, found)
         if done:
             yield from self.log.forget(done, self._until())
@@ -325,7 +329,7 @@ class Coordinator:
             yield from self.log.forget_aborted(self._until())
 
     def _finish(self, found: recovery.Found, gtrids: Set[str]) -> steps.Plan[Set[str]]:
-        """Finish transactions; return those of which nothing is left."""
+        """Finish transactions; return those without prepared branches."""
         done: Set[str] = set()
         for gtrid, branches in recovery.by_transaction(found.branches).items():
             if gtrid not in gtrids:
@@ -360,7 +364,7 @@ class Coordinator:
         return observers
 
     def _report(self, found: recovery.Found) -> None:
-        """Post how many transactions are prepared."""
+        """Post the numbers of prepared transactions."""
         counts = {shard_id: len(each.own) for shard_id, each in found.prepared.items()}
         clients = self._topology().clients
         for shard_id, count in self._sightings.changed(counts).items():
@@ -370,7 +374,7 @@ class Coordinator:
                 )
 
     def _warn(self, found: recovery.Found) -> None:
-        """Log once which servers do not list what is prepared."""
+        """Log, once for each, the servers that cannot list prepared transactions."""
         for shard_id, error in found.failed.items():
             if shard_id not in self._warned and errors.is_server_error(error):
                 self._warned.add(shard_id)

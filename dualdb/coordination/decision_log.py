@@ -1,4 +1,4 @@
-"""The table in the global database whose rows decide about XA transactions."""
+"""The table in the global database that records the decisions about XA transactions."""
 
 import enum
 import secrets
@@ -51,7 +51,7 @@ BATCH = 500
 
 
 class Decision(str, enum.Enum):
-    """What a row says."""
+    """The decision in a row."""
 
     COMMIT = "commit"
     ABORT = "abort"
@@ -86,19 +86,23 @@ class Lease(NamedTuple):
 
 
 def ddl(table: str = TABLE) -> str:
-    """Return the statement that makes the table of decisions, unless it is there."""
+    """Return the statement that creates the table of decisions, if it does not
+    exist.
+    """
     return _DDL.format(table=quoted(table))
 
 
 def lease_ddl(table: str = TABLE) -> str:
-    """Return the statement that makes the table of the lease, unless it is there."""
+    """Return the statement that creates the table of the lease, if it does not
+    exist.
+    """
     return _LEASE_DDL.format(table=quoted(table + LEASE_SUFFIX))
 
 
 def is_undecided(error: errors.Error) -> bool:
-    """Return whether a decision may have been recorded although writing it failed.
+    """Return whether a decision may have been recorded although its statement failed.
 
-    A duplicate key is no refusal: the row may be one's own, sent twice on the way.
+    A duplicate key counts too: the row may be this transaction's own, sent twice.
     """
     if error.sent is False:
         return False
@@ -107,7 +111,7 @@ def is_undecided(error: errors.Error) -> bool:
 
 
 class DecisionLog:
-    """The statements of the log, each on a connection of its own.
+    """The statements of the log, each on its own connection.
 
     Args:
         table: Its name, ``name`` or ``schema.name``.
@@ -150,13 +154,13 @@ class DecisionLog:
         yield Execute(DetachedExecutor(self._client()), self.commit_row(gtrid, shard_ids), until)
 
     def settle(self, gtrid: str, until: Optional[float] = None) -> Plan[Decision]:
-        """Return the decision about a transaction; without one it is not committed.
+        """Return the decision about a transaction; if there is none, record an abort.
 
-        That it is not committed is recorded before anybody acts on it, so that its
-        coordinator, which may only be slow, cannot decide otherwise any more.
+        It is recorded before anybody acts on it, so that a coordinator that is only
+        slow cannot commit afterwards.
 
         Raises:
-            Error: The global database did not answer: nothing is known.
+            Error: The global database did not respond; the decision is unknown.
         """
         # Written by this call, it is known; otherwise another server of the same
         # database, which may lag behind, can be the one that is asked.
@@ -265,16 +269,16 @@ class DecisionLog:
         return taken > 0
 
     def give_up_lease(self, owner: str, until: Optional[float] = None) -> Plan[None]:
-        """Let somebody else take the lease."""
+        """Release the lease."""
         yield from self._change(
             f"UPDATE {self._leases} SET owner = NULL WHERE id = 1 AND owner = '{owner}'", until
         )
 
     def cluster(self, until: Optional[float] = None) -> Plan[str]:
-        """Return the cluster's name; make it, and the tables, where they are missing.
+        """Return the cluster's name; create it and the tables if they are missing.
 
         Raises:
-            Error: The tables are missing, and the account may not make them.
+            Error: The tables are missing, and the account may not create them.
         """
         known = yield from self.lease(until=until)
         if known is None:
@@ -312,7 +316,7 @@ def _checked(gtrid: str) -> str:
     """Return the name, which is written into statements.
 
     Raises:
-        ParameterError: It is none.
+        ParameterError: It is not a transaction's name.
     """
     if not is_gtrid(gtrid):
         raise errors.ParameterError(f"a transaction's name is 32 hex digits, not {gtrid!r}")

@@ -1,4 +1,4 @@
-"""``db.coordination``: XA transactions that were left, seen and finished."""
+"""``db.coordination``: list and finish XA transactions that were left prepared."""
 
 import time
 from functools import partial
@@ -53,8 +53,8 @@ class Coordination(Group[KindT], Generic[KindT]):
 
     @operation
     def recover(self, *, grace: float = 1.0, dry_run: bool = False) -> steps.Plan[XaRecovery]:
-        """Finish what coordinators have left: commit what was decided to be committed,
-        and roll back the rest.
+        """Finish transactions that were left: commit those that were decided to be
+        committed, and roll back the others.
 
         It is safe at any time and in any number of processes. A transaction whose
         coordinator is alive and slow is rolled back everywhere, or nowhere.
@@ -110,7 +110,7 @@ class Coordination(Group[KindT], Generic[KindT]):
 
 
 class _Servers:
-    """The log, and the servers of all shards with connections of this call's own.
+    """The log, and the servers of all shards with their own connections.
 
     Attributes:
         log: The decision log.
@@ -125,11 +125,11 @@ class _Servers:
 
     @staticmethod
     def until() -> float:
-        """The deadline of one statement."""
+        """Return the deadline of one statement."""
         return time.monotonic() + _TIMEOUT
 
     def find(self) -> steps.Plan[Found]:
-        """List what is prepared."""
+        """Return the prepared transactions."""
         servers: Dict[int, recovery.FindServer] = {}
         shards = self._databases.service._lifecycle.require_open().shard_map.shards
         for shard_id, shard in sorted(shards.items()):
@@ -222,7 +222,7 @@ def _recover(servers: _Servers, grace: float, dry_run: bool) -> steps.Plan[XaRec
 def _finish(
     servers: _Servers, found: Found, wanted: "set[str]", dry_run: bool
 ) -> steps.Plan[XaRecovery]:
-    """Finish the wanted transactions of those that were found."""
+    """Finish the given transactions of those that were found."""
     grouped = recovery.by_transaction(found.branches)
     decisions: Dict[str, Decision] = {}
     pending: Dict[str, str] = {}

@@ -1,9 +1,9 @@
-"""Idempotency keys: the effect of a function once, and its result to every caller.
+"""Idempotency keys: a function takes effect once, and every caller gets its result.
 
-The key is a row that is inserted first in the function's transaction. Who comes second
-waits for that row: it becomes the result when the first commits, and the key is free
-again when the first is rolled back. So the effect, the row and the result are there
-together or not at all.
+The key is a row that is inserted first in the function's transaction. A second caller
+waits for that row: if the first one commits, the row has the result, and if it is
+rolled back, the key is free. So effect, row and result are committed together or not at
+all.
 """
 
 import itertools
@@ -57,7 +57,7 @@ _SWEEP = f"DELETE FROM {TABLE} WHERE expires_at < UTC_TIMESTAMP() LIMIT 1000"
 
 
 class IdempotencyKey(NamedTuple):
-    """A key that was checked.
+    """A checked key.
 
     Attributes:
         text: The key.
@@ -72,12 +72,12 @@ class IdempotencyKey(NamedTuple):
 
     @property
     def stored(self) -> bytes:
-        """The key as the table has it."""
+        """The key as it is stored."""
         return self.text.encode()
 
 
 def tenant_of(key: object) -> Optional[bytes]:
-    """The key of a tenant in the table; None where it has none, or one too long."""
+    """Return a tenant's key as stored; None if it has none or a longer one."""
     if key is None:
         return None
     stored = key if isinstance(key, bytes) else str(key).encode("utf-8", "replace")
@@ -85,10 +85,10 @@ def tenant_of(key: object) -> Optional[bytes]:
 
 
 def checked(key: object, retention: float, tenant: object = None) -> IdempotencyKey:
-    """An idempotency key.
+    """Validate an idempotency key.
 
     Raises:
-        ParameterError: It is no str of 1 to 255 bytes, or the retention is no time.
+        ParameterError: It is not a str of 1 to 255 bytes, or the retention is invalid.
     """
     if not isinstance(key, str) or not 0 < len(key.encode("utf-8", "replace")) <= KEY_BYTES:
         raise errors.ParameterError(
@@ -148,7 +148,7 @@ def run(
 
 
 def sweep(route: steps.Route) -> steps.Plan[int]:
-    """Delete results whose time is over. Gives their number."""
+    """Delete expired results; return their number."""
     deleted = 0
     while True:
         count = yield from verbs.execute(route, _SWEEP, None, idempotent=True)
@@ -174,7 +174,7 @@ def _sweep(route: steps.Route) -> steps.Plan[None]:
 
 
 class _Once:
-    """What is done with a key, in one transaction after the other."""
+    """The use of a key, in one transaction after the other."""
 
     def __init__(self, function: Callable[[Any], Any], key: IdempotencyKey) -> None:
         self._function = function
@@ -185,14 +185,16 @@ class _Once:
         self._is_inner = False
 
     def call(self, transaction: AnyTransaction) -> Any:
-        """Call the function in a transaction: its result, or in asyncio a coroutine."""
+        """Call the function in a transaction; return its result, or in asyncio a
+        coroutine.
+        """
         return transaction._run(self._within(transaction))
 
     def may_begin_again(self, error: errors.Error) -> bool:
-        """Whether another transaction settles what the last one ended with.
+        """Return whether another transaction resolves the error of the last one.
 
-        That is so if its COMMIT was not answered, or if it came to a deadlock over the
-        key, before the function was called.
+        It does if the response to COMMIT was lost, or after a deadlock over the key,
+        before the function was called.
         """
         if self._is_inner or isinstance(error, errors.DeadlineExceeded):
             return False
@@ -201,14 +203,14 @@ class _Once:
         return isinstance(error, errors.Deadlock) and not self._claimed
 
     def lacks_table(self, error: errors.Error) -> bool:
-        """Whether the table is missing, and can be made: DDL would commit a transaction
-        around this one.
+        """Return whether the table is missing and can be created: DDL would commit an
+        outer transaction.
         """
         missing = error.errno == error_codes.NO_SUCH_TABLE and not self._claimed
         return missing and self._client is not None and not self._is_inner
 
     def detached_route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
-        """To the same database, outside of the caller's transactions."""
+        """The route to the same database, outside the caller's transactions."""
         yield from ()
         return DetachedExecutor(self._client)
 

@@ -1,4 +1,4 @@
-"""Values that are stored as JSON and come back as they were."""
+"""Values that are stored as JSON and read back unchanged."""
 
 import json
 from typing import Any, Union
@@ -7,7 +7,7 @@ from .. import errors
 
 
 def encoded(value: object, what: str) -> str:
-    """The JSON text of a value.
+    """Return a value as JSON text.
 
     Only what comes back equal is taken, but for a tuple, which comes back as a list:
     ``{1: "a"}`` would come back as ``{"1": "a"}``, and NaN not at all.
@@ -32,7 +32,7 @@ def encoded(value: object, what: str) -> str:
 
 
 def decoded(text: Union[str, bytes]) -> Any:
-    """The value of a JSON text.
+    """Return the value of a JSON text.
 
     Raises:
         ValueError: It is none.

@@ -1,7 +1,7 @@
-"""The outbox: events that are written in the transaction of what they tell of.
+"""The outbox: events that are written in the transaction that they are about.
 
 Events of one key are consumed in the order in which their transactions were committed.
-AUTO_INCREMENT does not give that order: a number is given at INSERT, and the row
+AUTO_INCREMENT does not give that order: a number is assigned at INSERT, and the row
 appears at COMMIT. So a producer first locks a row of the key, until its COMMIT: of two
 transactions with one key, the second inserts after the first has been committed.
 """
@@ -49,10 +49,10 @@ _OWN_TABLES = {
 ) ENGINE=InnoDB""",
 }
 
-#: Who delivers which part of the keys now.
+#: The leases: which consumer delivers which part of the keys.
 LEASES = "dualdb_outbox_lease"
 
-#: Keys whose next event has failed, and waits.
+#: Keys whose next event has failed, and when it is delivered again.
 RETRIES = "dualdb_outbox_retry"
 
 _CONSUMER_TABLES = {
@@ -88,7 +88,7 @@ def _uuid() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class OutboxTable:
-    """Where events are: a table of dualdb's own, or one that an application has.
+    """The table of events: this package's own, or an existing one of the application.
 
     The defaults are ``dualdb_outbox``, which ``dualdb init`` makes in every database.
     For another table name its columns; those that need not be there are None.
@@ -160,7 +160,7 @@ class OutboxTable:
 
 
 def needed_tables(table: OutboxTable) -> Dict[str, Tuple[str, str]]:
-    """The tables of dualdb that an outbox needs: name to purpose and DDL."""
+    """Return the tables that an outbox needs: purpose and DDL by name."""
     own = {
         name: _OWN_TABLES[name] for name in (table.table, table.key_table) if name in _OWN_TABLES
     }
@@ -168,7 +168,7 @@ def needed_tables(table: OutboxTable) -> Dict[str, Tuple[str, str]]:
 
 
 def _lock_key(table: OutboxTable, key: str, columns: Mapping[str, Any]) -> Tuple[str, List[Any]]:
-    """Lock the row of a key until COMMIT, and take the next number."""
+    """Lock the row of a key until COMMIT, and return the next number."""
     counter = quoted(table.counter_column)
     names = ", ".join(quoted(name) for name in table.key_columns)
     marks = ", ".join(["%s"] * len(table.key_columns))
@@ -210,7 +210,7 @@ class OutboxEvent:
 
 
 def key_text(key: object) -> Optional[str]:
-    """The key of an event.
+    """Return the key of an event as text.
 
     Raises:
         ParameterError: It is no str or int, or too long.
@@ -268,7 +268,7 @@ def publish(
 
 
 def _with_hint(error: errors.ProgrammingError) -> errors.ProgrammingError:
-    """Say how a missing table is made."""
+    """Add to an error how a missing table is created."""
     if error.errno == error_codes.NO_SUCH_TABLE:
         hint = "dualdb init or db.outbox.create_tables() makes the tables of the outbox"
         error.args = (error.errno, f"{error.message}: {hint}")
@@ -276,7 +276,9 @@ def _with_hint(error: errors.ProgrammingError) -> errors.ProgrammingError:
 
 
 def _unrecorded(transaction: AnyTransaction) -> steps.Route:
-    """The transaction's route; what is inserted is not the caller's last insert."""
+    """Return the transaction's route, on which an insert does not become the caller's
+    last insert.
+    """
 
     def route(until: Optional[float] = None) -> steps.Plan[steps.Executor]:
         found: steps.Executor = yield from transaction._route(until)
@@ -294,11 +296,11 @@ class _Unrecorded(types.SimpleNamespace):
         return getattr(self.executor, name)
 
     def _record_insert_id(self, lastrowid: int) -> None:
-        """It is dualdb's insert, and not the caller's."""
+        """Do nothing: it is this package's insert, and not the caller's."""
 
 
 class OutboxProducer(Generic[StrR]):
-    """Mixed into a transaction, in which events can be written."""
+    """Mixin for transactions in which events can be written."""
 
     _run: Callable[..., Any]
     _begun: Any
@@ -311,7 +313,7 @@ class OutboxProducer(Generic[StrR]):
         key: object = None,
         columns: Optional[Mapping[str, Any]] = None,
     ) -> StrR:
-        """Write an event that is delivered if this transaction is committed.
+        """Write an event, which is delivered if this transaction is committed.
 
         ``db.outbox.consume`` delivers it, at least once and with the same id. Nothing
         is delivered if the transaction, or the savepoint, is rolled back.

@@ -1,4 +1,4 @@
-"""``db.outbox``: events are delivered, seen, and given another chance."""
+"""``db.outbox``: deliver events, inspect them, and deliver dead ones again."""
 
 from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence
 
@@ -24,7 +24,7 @@ class Outbox(Group[KindT], Generic[KindT]):
 
     @property
     def table(self) -> OutboxTable:
-        """Where the events are, as the service was told."""
+        """The table of events, as configured."""
         table: OutboxTable = self._databases.service._shared.outbox
         return table
 
@@ -94,7 +94,7 @@ class Outbox(Group[KindT], Generic[KindT]):
 
     @operation
     def status(self, *, shards: Shards = "everything") -> steps.Plan[OutboxStatus]:
-        """How many events are pending, and how old the oldest is.
+        """Return the number of pending events, and the age of the oldest.
 
         Args:
             shards: The databases.
@@ -112,7 +112,7 @@ class Outbox(Group[KindT], Generic[KindT]):
     def dead(
         self, *, shards: Shards = "everything", limit: int = 100
     ) -> steps.Plan[Sequence[DeadEvent]]:
-        """Events that were given up, with the reason.
+        """Return the dead events, with their errors.
 
         Args:
             shards: The databases.
@@ -127,7 +127,7 @@ class Outbox(Group[KindT], Generic[KindT]):
     def requeue(
         self, event_ids: Optional[Iterable[str]] = None, *, shards: Shards = "everything"
     ) -> steps.Plan[int]:
-        """Have events delivered that were given up.
+        """Make dead events pending.
 
         Events with the same key that were written later may have been delivered before.
 
@@ -155,8 +155,8 @@ class Outbox(Group[KindT], Generic[KindT]):
         shards: Shards = "everything",
         dry_run: bool = False,
     ) -> steps.Plan[int]:
-        """Delete events that were delivered long ago; ``consume`` does so once a
-        minute.
+        """Delete events that were delivered before the retention; ``consume`` does so
+        once a minute.
 
         Args:
             retention: Seconds since they were delivered.
@@ -180,7 +180,7 @@ class Outbox(Group[KindT], Generic[KindT]):
 
     @operation
     def create_tables(self, *, shards: Shards = "everything") -> steps.Plan[None]:
-        """Make the tables of the outbox that are missing, as ``dualdb init`` does.
+        """Create the missing tables of the outbox, as ``dualdb init`` does.
 
         A table of the application's is not made.
 

@@ -1,4 +1,4 @@
-"""What calls about the outbox give back."""
+"""The reports of ``db.outbox``."""
 
 import dataclasses
 from typing import Mapping, Optional, Tuple
@@ -8,7 +8,7 @@ from ..operations.reports import Report
 
 @dataclasses.dataclass(frozen=True)
 class ConsumeReport(Report):
-    """What a call of ``consume`` did.
+    """The result of a call of ``consume``.
 
     Attributes:
         delivered: Events that the handler took.
@@ -55,18 +55,18 @@ class OutboxStatus(Report):
 
     @property
     def pending(self) -> int:
-        """Events that are to be delivered, in all."""
+        """The number of pending events."""
         return sum(each.pending for each in self.databases)
 
     @property
     def dead(self) -> int:
-        """Events that were given up, in all."""
+        """The number of dead events."""
         return sum(each.dead for each in self.databases)
 
 
 @dataclasses.dataclass(frozen=True)
 class DeadEvent(Report):
-    """An event that was given up.
+    """A dead event: its deliveries have failed too often.
 
     Attributes:
         database: ``"global"`` or the shard id as text.

@@ -1,7 +1,8 @@
-"""Two-phase commit: who sends what, in which order, and what follows from each answer.
+"""Two-phase commit: which commands are sent, in which order, and what follows from each
+response.
 
-Everything here is a plan: it is given what answers, and waits for nothing itself.
-``docs/coordination.md`` says why the order is safe.
+Everything here is a plan, without I/O. ``docs/coordination.md`` explains why the order
+is safe.
 """
 
 import enum
@@ -33,7 +34,7 @@ NOTHING_TO_COMMIT = 1402
 
 
 class PartState(enum.Enum):
-    """How far one database is."""
+    """The state of one database's part."""
 
     ACTIVE = "active"
     #: XA END has been sent.
@@ -80,11 +81,11 @@ class Part:
 
     @property
     def in_doubt(self) -> bool:
-        """The server may keep it prepared."""
+        """The server may have it prepared."""
         return self.xid is not None and self.state in (PartState.PREPARED, PartState.UNSURE)
 
     def send(self, words: str, until: Optional[float], options: str = "") -> Plan[Any]:
-        """Send a command about this part.
+        """Send a command for this part.
 
         Args:
             words: ``"END"``, ``"PREPARE"``, ``"COMMIT"`` or ``"ROLLBACK"``.
@@ -95,7 +96,7 @@ class Part:
         return (yield Execute(self.executor, Command(text), until))
 
     def finish_branch(self, until: Optional[float]) -> Plan[None]:
-        """Send XA END, unless that is done with the next command."""
+        """Send XA END, unless it is sent together with the next command."""
         if not self.compound:
             if self.xid is not None and self.state is PartState.ACTIVE:
                 yield from self.send("END", until)
@@ -112,13 +113,13 @@ class Part:
 
 
 class Outcome(NamedTuple):
-    """What became of a transaction.
+    """The outcome of a transaction.
 
     Attributes:
-        committed: None where that is not known.
-        cause: Why it is not committed, or not known.
+        committed: None if it is not known.
+        cause: Why it was not committed, or is not known.
         logged: A decision was recorded, whose row can be deleted.
-        left: Something is left to be done by recovery.
+        left: Recovery has something to finish.
     """
 
     committed: Optional[bool]
@@ -128,14 +129,14 @@ class Outcome(NamedTuple):
 
 
 class Coordination(NamedTuple):
-    """What one transaction is committed with.
+    """The parameters of one commit.
 
     Attributes:
-        gtrid: Its name.
+        gtrid: The transaction's name.
         log: The decision log.
         begun_at: When it began, by ``clock``.
         until: When it must be decided, by ``clock``.
-        clock: Gives seconds.
+        clock: Returns seconds.
     """
 
     gtrid: str
@@ -146,7 +147,7 @@ class Coordination(NamedTuple):
 
     @property
     def late(self) -> bool:
-        """It must not be decided any more."""
+        """It is too late for a decision to commit."""
         now = self.clock()
         return now - self.begun_at > DECIDE_WITHIN or (self.until is not None and now >= self.until)
 
@@ -155,8 +156,8 @@ def commit(parts: Sequence[Part], on: Coordination) -> Plan[Outcome]:
     """Commit on every database, or on none.
 
     Args:
-        parts: All are active.
-        on: What it is committed with.
+        parts: The parts, all active.
+        on: The parameters.
     """
     writers = [part for part in parts if part.wrote]
     if len(writers) < 2:
@@ -219,8 +220,8 @@ def start(parts: Sequence[Part], until: Optional[float]) -> Plan[None]:
 
 
 def _commit_one(parts: Sequence[Part], on: Coordination) -> Plan[Outcome]:
-    """Commit where at most one database has something to commit: no decision is needed
-    beside its own.
+    """Commit if at most one database has something to commit, so that its COMMIT is the
+    decision.
     """
     plans: List[Plan[Any]] = []
     writer: Optional[Part] = None
@@ -264,8 +265,9 @@ def _prepare(part: Part, until: Optional[float]) -> Plan[None]:
 
 
 def _release(part: Part, until: Optional[float]) -> Plan[None]:
-    """End a part that has nothing to commit as far as its statements say; that it
-    fails does not matter. A view can hide a function that writes: so it is committed.
+    """End a part that, judging by its statements, has nothing to commit; a failure is
+    ignored. It is committed rather than rolled back, because a view can hide a function
+    that writes.
     """
     try:
         yield from _guarded(part, part.finish_branch(until))
@@ -277,25 +279,27 @@ def _release(part: Part, until: Optional[float]) -> Plan[None]:
 
 
 def _guarded(part: Part, plan: Plan[None]) -> Plan[None]:
-    """Run a plan about a part that is not prepared: a lost session is all of it."""
+    """Run a plan for a part that is not prepared: if its session is lost, so is the
+    part.
+    """
     try:
         yield from plan
     except errors.Error as error:
-        if not _answered(error):
+        if not _session_survives(error):
             part.state = PartState.LOST
         raise
 
 
-def _answered(error: errors.Error) -> bool:
-    """Return whether the server refused, and the session goes on."""
+def _session_survives(error: errors.Error) -> bool:
+    """Return whether the server refused the command, and the session can be used."""
     return not isinstance(error, (errors.ConnectionLost, errors.DeadlineExceeded))
 
 
 def may_be_applied(error: errors.Error) -> bool:
-    """Return whether what failed with this error may have been done all the same."""
+    """Return whether a command that failed with this error may have been executed."""
     if error.sent is False:
         return False
-    return not _answered(error) or isinstance(error, errors.OutcomeUnknown)
+    return not _session_survives(error) or isinstance(error, errors.OutcomeUnknown)
 
 
 # The decision.
@@ -316,14 +320,14 @@ def _decide(writers: Sequence[Part], shards: Sequence[Part], on: Coordination) -
         if not is_undecided(error):
             return Outcome(False, error)
         for part in writers:
-            if part.xid is None and not _answered(error):
+            if part.xid is None and not _session_survives(error):
                 part.state = PartState.LOST
         return (yield from _settle(on, error, sent_at))
     return Outcome(True, logged=True)
 
 
 def _settle(on: Coordination, doubt: errors.Error, sent_at: float) -> Plan[Outcome]:
-    """Find out what was decided: that is what happens, whoever has recorded it.
+    """Find out what was decided, whoever recorded it.
 
     Args:
         on: The transaction.
@@ -375,7 +379,7 @@ def _roll_back(part: Part, until: Optional[float]) -> Plan[None]:
             except errors.Error as error:
                 # A branch that the server has rolled back cannot be ended, and XA
                 # ROLLBACK is the only thing that it takes.
-                if not _answered(error):
+                if not _session_survives(error):
                     raise
         yield from part.send("ROLLBACK", until)
     except errors.Error as error:
@@ -390,7 +394,7 @@ def _roll_back(part: Part, until: Optional[float]) -> Plan[None]:
 
 
 class InOrder(NamedTuple):
-    """What became of a transaction that was committed on one database after the other.
+    """The outcome of a transaction that was committed on one database after the other.
 
     Attributes:
         committed: Where it was committed.

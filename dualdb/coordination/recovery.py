@@ -1,8 +1,9 @@
-"""Finishing what a coordinator has left: any process can, at any time.
+"""Recovery: finishing the transactions that a coordinator has left. Any process can do
+it at any time.
 
-A branch that is prepared is committed if the log says so. Otherwise the log is made to
-say "abort" first, and then it is rolled back. So it is safe beside coordinators that
-are alive, and beside other recoveries.
+A prepared branch is committed if the log says so. Otherwise an abort is recorded first,
+and then the branch is rolled back. So it is safe beside coordinators that are running,
+and beside other recoveries.
 """
 
 import dataclasses
@@ -33,9 +34,8 @@ GRACE = 10.0
 
 
 def list_command(is_mariadb: bool) -> Command:
-    """Return what lists the transactions that a server has prepared, with data that no
-    character set spoils: MariaDB gives bytes, MySQL hex digits where it is asked for
-    them.
+    """Return the command that lists a server's prepared transactions, with ``data`` in
+    a form that no character set changes: bytes on MariaDB, hex digits on MySQL.
     """
     return Command("XA RECOVER" if is_mariadb else "XA RECOVER CONVERT XID")
 
@@ -54,7 +54,7 @@ class Server(NamedTuple):
 
 @dataclasses.dataclass
 class Found:
-    """What is prepared where.
+    """The prepared transactions of all shards.
 
     Attributes:
         prepared: By shard id, for the shards that answered.
@@ -73,7 +73,7 @@ class Found:
 
     @property
     def gtrids(self) -> Set[str]:
-        """The names of the transactions they are parts of."""
+        """The names of the transactions of these branches."""
         return {xid.gtrid for xid in self.branches}
 
 
@@ -82,7 +82,7 @@ _NOT_ALLOWED = 1401
 
 
 def why_not_listed(error: errors.Error) -> str:
-    """Return why a server does not list what is prepared, in one line."""
+    """Return in one line why a server does not list its prepared transactions."""
     if error.errno == _NOT_ALLOWED:
         return "the account needs the privilege XA_RECOVER_ADMIN (1401)"
     return error.summary
@@ -95,7 +95,7 @@ FindServer = Callable[[], Plan[Server]]
 def find(
     servers: Mapping[int, FindServer], cluster: str, until: Optional[float] = None
 ) -> Plan[Found]:
-    """List what is prepared on every shard, at the same time.
+    """List the prepared transactions of every shard, concurrently.
 
     Args:
         servers: How each shard's server is found.
@@ -134,7 +134,7 @@ def _prepared_on(
 
 
 class Ended(NamedTuple):
-    """What became of one transaction's branches.
+    """The outcome of one transaction's branches.
 
     Attributes:
         decision: What was carried out; None where the log did not answer, or somebody
@@ -183,7 +183,7 @@ def finish(
 
 
 class BranchEnd(enum.Enum):
-    """What became of one branch."""
+    """The outcome of one branch."""
 
     DONE = "the decision was carried out"
     GONE = "somebody else has ended it"
@@ -191,7 +191,7 @@ class BranchEnd(enum.Enum):
 
 
 def _end(server: Server, xid: Xid, decision: Decision, until: Optional[float]) -> Plan[BranchEnd]:
-    """Carry a decision out on one shard."""
+    """Carry out a decision on one shard."""
     words = "COMMIT" if decision is Decision.COMMIT else "ROLLBACK"
     try:
         yield Execute(server.executor, Command(f"XA {words} {xid.sql}"), until)
@@ -207,7 +207,7 @@ def _end(server: Server, xid: Xid, decision: Decision, until: Optional[float]) -
 
 
 def deletable(rows: Iterable[LogRow], found: Found) -> List[str]:
-    """Return the transactions of which nothing is left to be committed.
+    """Return the transactions that have no branch left to commit.
 
     Args:
         rows: The rows of committed transactions, read before ``found``.

@@ -1,4 +1,4 @@
-"""What ``db.coordination`` gives back."""
+"""The reports of ``db.coordination``."""
 
 import dataclasses
 from typing import Dict, Optional, Tuple
@@ -42,13 +42,13 @@ class XaList(Report):
 
     @property
     def ok(self) -> bool:
-        """Every server answered, and nothing is prepared."""
+        """Every server responded, and nothing is prepared."""
         return not self.transactions and not self.errors
 
 
 @dataclasses.dataclass(frozen=True)
 class XaRecovery(Report):
-    """What recovery has done, or with ``dry_run`` would do.
+    """The result of a recovery, or with ``dry_run`` what it would do.
 
     Attributes:
         committed: The transactions that were committed.
@@ -66,5 +66,5 @@ class XaRecovery(Report):
 
     @property
     def ok(self) -> bool:
-        """Every server answered, and nothing of what was found is left."""
+        """Every server responded, and nothing of what was found is left."""
         return not self.pending and not self.errors

@@ -1,6 +1,4 @@
-"""A transaction on several databases: what both implementations decide about its
-block.
-"""
+"""A transaction on several databases, without the I/O."""
 
 import logging
 import time
@@ -41,12 +39,12 @@ PartT = TypeVar("PartT")  # the implementation's transaction on one of the datab
 
 
 class Branch:
-    """Mixed into the transaction on one of several databases, which ends with the
+    """Mixin for the transaction on one of several databases, which ends with the
     whole.
     """
 
     def rollback(self) -> NoReturn:
-        """Refuse: there is no rolling back of a part.
+        """Refuse: a part cannot be rolled back alone.
 
         Raises:
             InterfaceError: Always.
@@ -58,7 +56,7 @@ class Branch:
 
 
 class DistributedOptions(NamedTuple):
-    """How a transaction on several databases is opened; see
+    """The options of a transaction on several databases; see
     ``Distributes.transaction``.
     """
 
@@ -158,8 +156,8 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
 
     @property
     def gtrid(self) -> str:
-        """The name of the transaction in the servers' lists and in ``dualdb xa list``;
-        empty before its block.
+        """The transaction's name in the servers' lists and in ``dualdb xa list``; empty
+        before its block.
         """
         return self._gtrid
 
@@ -192,7 +190,7 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         return bool(self._gtrid)
 
     def _abandon(self) -> None:
-        """Its block was not left as it should have been: the sessions are closed."""
+        """Close the sessions of a block that was not left properly."""
         self._open = False
         for part in self._parts.values():
             part._abandon()
@@ -279,13 +277,15 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
                 list(parts.values()), until, commits=commits
             )
         finally:
-            self._give_back(parts)
+            self._release(parts)
         if failed is not None and error is None and not self._rolled_back:
-            problem = _gone_before_its_end(failed)
+            problem = _part_was_lost(failed)
         yield from self._after_end(error, committed, problem)
 
     def _part(self, shard_id: Optional[int], transaction: AnyTransaction) -> protocol.Part:
-        """The part as the protocol sees it; a session that is not idle is lost."""
+        """Return a part for the protocol; if its session is not idle, the part is
+        lost.
+        """
         state = transaction._begun
         executor = PinnedExecutor(state.client, state.connection)
         part = protocol.Part(
@@ -305,19 +305,19 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         on = protocol.Coordination(self._gtrid, self._coordinator.log, self._begun_at, until)
         if not commits:
             outcome = yield from protocol.roll_back(parts, on, None)
-            self._coordinator.ended(self._gtrid, outcome)
+            self._coordinator.record_outcome(self._gtrid, outcome)
             return (), None
         if self._options.mode == "best_effort":
             in_order = yield from protocol.commit_in_order(parts, until)
             return in_order.committed, _in_order_error(in_order)
         outcome = yield from protocol.commit(parts, on)
-        self._coordinator.ended(self._gtrid, outcome)
+        self._coordinator.record_outcome(self._gtrid, outcome)
         if outcome.committed:
             return list(self._parts), None
         return (), self._not_committed(outcome)
 
     def _not_committed(self, outcome: protocol.Outcome) -> errors.Error:
-        """The error of an end that did not commit."""
+        """Return the error for an outcome other than a commit."""
         cause = outcome.cause
         assert isinstance(cause, errors.Error)
         if outcome.committed is None:
@@ -330,9 +330,9 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         aborted.__cause__ = cause
         return aborted
 
-    def _give_back(self, parts: Mapping[Optional[int], protocol.Part]) -> None:
-        """Give the connections back; a session that is not as it was is closed, because
-        to reset one with a branch would corrupt the server's list of branches.
+    def _release(self, parts: Mapping[Optional[int], protocol.Part]) -> None:
+        """Release the connections. A session whose part has not ended is closed,
+        because resetting it with a branch would corrupt the server's list of branches.
         """
         for shard_id, transaction in self._parts.items():
             part = parts.get(shard_id)
@@ -340,8 +340,8 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
                 transaction._begun.connection.idle = False
             transaction._block_left(finished=True)
         left = [key for key, part in parts.items() if key is not None and part.in_doubt]
-        if left:  # also where an interrupt has broken the end off
-            self._coordinator.left(self._gtrid, left)
+        if left:  # also if an interrupt aborted the end
+            self._coordinator.record_left(self._gtrid, left)
 
     def _after_end(
         self,
@@ -349,12 +349,12 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         committed: Sequence[Optional[int]],
         problem: Optional[errors.Error],
     ) -> steps.Plan[None]:
-        """Call the hooks, and raise what the end is about."""
+        """Call the hooks, and raise the error of the end."""
         hooks: List[Callable[[], Any]] = []
         for shard_id, part in self._parts.items():
             state = part._begun
             if state.failure is not None:
-                # it would keep the frames of this block alive
+                # The error would keep the frames of this block alive.
                 state.failure = errors.OperationalError("the transaction is over")
             hooks += state.savepoints.hooks
             if part._observers.hooks("transaction"):
@@ -368,8 +368,10 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
             yield steps.CallHooks((*hooks, *self._hooks))
 
 
-def _gone_before_its_end(part: AnyTransaction) -> errors.Error:
-    """The error of a block that ended well although one of its parts was gone."""
+def _part_was_lost(part: AnyTransaction) -> errors.Error:
+    """Return the error of a block that ended normally although one of its parts was
+    lost.
+    """
     try:
         part._raise_if_aborted()
     except errors.Error as error:
@@ -392,8 +394,8 @@ DistributedT = TypeVar("DistributedT")  # the implementation's DistributedTransa
 
 
 class Distributes(ABC, Generic[DistributedT]):
-    """Mixed into a target of several shards, before its base: a transaction on all of
-    them.
+    """Mixin for a target of several shards: a transaction on all of them. It precedes
+    the target's base class.
 
     Args:
         coordinator: The service's.

@@ -1,4 +1,6 @@
-"""The names of XA transactions: which are this package's, and which this service's."""
+"""The names of XA transactions, and which of them are this package's and this
+service's.
+"""
 
 import re
 import secrets
@@ -14,7 +16,7 @@ _BQUAL = re.compile(r"([0-9a-f]{16})\.(\d{1,20})")
 
 
 def new_gtrid(clock: Callable[[], float] = time.time) -> str:
-    """Make the name of a new transaction: 8 hex digits of the time, 24 at random.
+    """Return the name of a new transaction: 8 hex digits of the time, 24 random ones.
 
     Args:
         clock: Gives the seconds since 1970.
@@ -48,7 +50,7 @@ class Xid(NamedTuple):
 
     @property
     def sql(self) -> str:
-        """As the XA statements have it.
+        """The name as in XA statements.
 
         Example:
             >>> Xid("0" * 32, "a" * 16, 7).sql
@@ -58,7 +60,7 @@ class Xid(NamedTuple):
 
 
 def xid_of(row: Mapping[str, Any]) -> Optional[Xid]:
-    """Read a row of ``XA RECOVER``, in which ``data`` is bytes, or ``0x`` and hex
+    """Parse a row of ``XA RECOVER``, in which ``data`` is bytes, or ``0x`` and hex
     digits.
 
     Returns:
@@ -76,8 +78,8 @@ def xid_of(row: Mapping[str, Any]) -> Optional[Xid]:
 
 
 def sql_of(row: Mapping[str, Any]) -> str:
-    """Return the name of any transaction in a row of ``XA RECOVER``, as XA statements
-    have it.
+    """Return the name in a row of ``XA RECOVER`` of any transaction, as in XA
+    statements.
 
     Example:
         >>> sql_of({"formatID": 1, "gtrid_length": 3, "data": b"abcd"})
@@ -99,7 +101,7 @@ def _text(part: bytes) -> str:
 
 
 class Prepared(NamedTuple):
-    """What one server has prepared.
+    """The prepared transactions of one server.
 
     Attributes:
         own: The branches of this cluster and shard.
@@ -111,7 +113,7 @@ class Prepared(NamedTuple):
 
 
 def prepared_of(rows: Iterable[Mapping[str, Any]], cluster: str, shard_id: int) -> Prepared:
-    """Sort the rows of ``XA RECOVER`` of a shard's server.
+    """Classify the rows of ``XA RECOVER`` of a shard's server.
 
     Args:
         rows: The rows.

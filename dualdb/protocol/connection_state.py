@@ -1,4 +1,4 @@
-"""What both implementations' connections know of themselves, beside the socket."""
+"""The state of a connection beside its socket, shared by both implementations."""
 
 import enum
 import os
@@ -31,8 +31,8 @@ _AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 _NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _STATUS_OF_TRANSACTIONS = _AUTOCOMMIT | SERVER_STATUS.SERVER_STATUS_IN_TRANS
 
-#: What a driver raises where the server's bytes are not what it expects, by exact type:
-#: an exception of the application's own may come out of a signal handler at any time.
+#: What a driver raises if it cannot parse a response. Compared by exact type, because a
+#: signal handler may raise an exception of the application's own at any time.
 _UNREADABLE = frozenset(
     {
         AssertionError,
@@ -54,8 +54,8 @@ _UNREADABLE = frozenset(
 
 
 def password_for_driver(config: DatabaseConfig) -> str:
-    """The password as a driver wants it: both write it as Latin-1, where a server
-    expects what it was given in UTF-8.
+    """Return the password as text for a driver. The drivers encode it as Latin-1, while
+    the server expects UTF-8.
 
     Raises:
         ValueError: It could not be looked up, or is not text that can be encoded. The
@@ -70,12 +70,14 @@ def password_for_driver(config: DatabaseConfig) -> str:
 
 
 def is_unreadable(error: BaseException) -> bool:
-    """Whether a driver raised this because it could not make sense of what it read."""
+    """Return whether a driver raised this because it could not parse what it
+    received.
+    """
     return type(error) in _UNREADABLE
 
 
 def handshake_error(error: BaseException) -> pymysql.err.OperationalError:
-    """A driver's error in place of what it raised over an unreadable handshake, or for
+    """Return the error to raise for a handshake that the driver could not parse, or for
     an authentication plugin whose library is missing.
     """
     what = f"{type(error).__name__}: {error}"
@@ -89,15 +91,15 @@ def handshake_error(error: BaseException) -> pymysql.err.OperationalError:
 
 
 class WireState(enum.Enum):
-    """What is on its way between this process and the server.
+    """What is in progress on the connection.
 
     Attributes:
         CLOSED: There is no session, or it must not be used any more.
         IDLE: Nothing; the next command can be sent.
-        BUSY: A command, or its answer.
-        STREAMING: The rows of a stream.
-        RESETTING: The answers to a reset, which are read before the next use.
-        ABANDONED: An answer that nobody waits for; the server may still be at work.
+        BUSY: A command has been begun, and its response is not complete.
+        STREAMING: The rows of a stream are being read.
+        RESETTING: A reset was sent; its responses are read before the next use.
+        ABANDONED: Nobody waits for a response; the server may still be executing.
     """
 
     CLOSED = "closed"
@@ -109,12 +111,12 @@ class WireState(enum.Enum):
 
 
 class KillState(enum.Enum):
-    """Whether a session is being killed although its borrower still holds it.
+    """Whether a session is being killed while its borrower still holds it.
 
     Attributes:
         NONE: It is not.
-        PENDING: The kill is to be done; the borrower has not returned it.
-        DONE: The session has ended; the borrower has not returned it.
+        PENDING: The kill is queued; the borrower has not returned the connection.
+        DONE: The session has ended; the borrower has not returned the connection.
     """
 
     NONE = "none"
@@ -129,20 +131,21 @@ _NO_KILL = KillState.NONE
 
 
 class Lifetime:
-    """When, and by whom, a connection was opened; when it was last used, and when it is
-    too old.
+    """When and by whom a connection was opened, when it was last used, and when it
+    expires.
 
     Args:
         max_lifetime: Seconds; None for no limit.
+        endpoint: The host that it is connected to.
 
     Attributes:
-        opened_at: By time.monotonic(), as are the others.
-        last_used_at: When it was put into the store of idle connections.
-        expires_at: When it is to be replaced.
-        refused_at: When its server was found not to be the primary, or not in service;
-            0 if it has not.
         owner_pid: The process that opened it.
         endpoint: The host that it is connected to.
+        opened_at: When it was opened. All times are by time.monotonic().
+        last_used_at: When it was last returned to the store of idle connections.
+        expires_at: When it is to be replaced.
+        refused_at: When its server was found not to be the primary, or not in service;
+            0 if it has not been.
     """
 
     __slots__ = (
@@ -159,7 +162,7 @@ class Lifetime:
         self.endpoint = endpoint
         self.refused_at = 0.0
         self.opened_at = self.last_used_at = time.monotonic()
-        # Spread over a tenth, so that connections made together are not all replaced
+        # Jitter of a tenth, so that connections opened together are not replaced
         # together.
         self.expires_at = (
             float("inf")
@@ -169,16 +172,16 @@ class Lifetime:
 
 
 class Codec:
-    """How a connection reads and writes text and rows.
+    """How a connection encodes text and decodes rows.
 
     Args:
-        decoder: What decodes its rows.
+        decoder: The decoder of its rows.
 
     Attributes:
-        decoder_name: The same.
-        cached_decoder: Of the last result, whose columns the next one may have again.
-        text_encoding: How the last statement was written.
-        response: What is being read.
+        decoder_name: The decoder of its rows.
+        cached_decoder: The decoder of the last result, reused for the same columns.
+        text_encoding: The encoding of the last statement.
+        response: The response that is being read.
     """
 
     __slots__ = ("cached_decoder", "decoder_name", "response", "text_encoding")
@@ -191,14 +194,15 @@ class Codec:
 
 
 class ConnectionState:
-    """Mixed into a driver's connection: what is on the wire, whether the session is
-    clean, how it wants its text.
+    """Mixin for the drivers' connections: what is in progress, whether the session is
+    clean, and how it encodes text.
 
     ``server_status``, ``client_flag``, ``server_capabilities`` and ``encoding`` are the
-    driver's. The flags come from the OK packets
-    alone: a SELECT inside a transaction that was opened with autocommit off would not
-    set IN_TRANS in either driver, which is why autocommit stays on and BEGIN is always
-    explicit.
+    driver's attributes.
+
+    The transaction flags come from OK packets only. With autocommit off, a SELECT that
+    opens a transaction sets IN_TRANS in neither driver. Therefore autocommit stays on,
+    and BEGIN is always explicit.
     """
 
     server_status: int
@@ -211,39 +215,39 @@ class ConnectionState:
     _result: Any
     decoders: Any
 
-    #: Where the driver keeps host and port.
+    #: The driver's attributes for host and port.
     ADDRESS_ATTRIBUTES = ("host", "port")
 
-    #: Whether this package's row decoder fits the driver.
+    #: This package's row decoder is compatible with the driver.
     MATCHES_DRIVER = False
-    #: How the rows of the statement at hand are wanted.
+    #: How the rows of the current statement are returned.
     row_options = ANY_ROWS
 
-    #: Its socket, from the first byte on; it stays when it is closed.
+    #: Its socket, since it was opened; kept after it is closed.
     transport: Any = None
-    #: What of the pool goes with it while it is out: its slot, and in threads DBUtils'
-    #: handle.
+    #: What the pool attaches while it is checked out: its slot, and in threads the
+    #: handle of DBUtils.
     lease: Any = None
-    #: The permit of its server's budget by which it is open; None without a budget.
+    #: The permit of its server's budget; None without a budget.
     permit: Any = None
     wire = WireState.CLOSED
     kill_state = KillState.NONE
-    #: A borrower has changed the session beyond a transaction.
+    #: A borrower has changed session state, so that a reset is needed.
     dirty = False
-    #: A statement left warnings or an error, which SHOW WARNINGS shows.
+    #: SHOW WARNINGS would show warnings or an error of a statement.
     has_diagnostics = False
-    #: The session is that of the process this one was forked from.
+    #: It was opened by the process from which this one was forked.
     inherited = False
-    #: The pool has broken it off, because its borrower did not return it in time.
+    #: The pool has aborted it, because its borrower did not return it in time.
     aborted = False
-    #: The whole of the last command has left this process.
+    #: The last command was sent completely.
     _written = False
-    #: The same of any command of the statement or the transaction's end that is on its
-    #: way; whoever begins one sets it to False.
+    #: A command of the current statement, or of the transaction's end, was sent
+    #: completely. Reset to False when a statement begins.
     sent = False
-    #: Where its writes are recorded.
+    #: The log of the database's writes.
     writes: Optional[WriteLog] = None
-    #: Why nothing more may be sent in this session although the server would take it.
+    #: Why the session must not be used any more; None if it may be.
     failure: Optional[str] = None
 
     def __init__(self, **driver_options: Any) -> None:
@@ -256,7 +260,9 @@ class ConnectionState:
 
     @property
     def idle(self) -> bool:
-        """Nothing is on its way. Set it to False to have the session closed."""
+        """Whether nothing is in progress. Set it to False to have the session
+        closed.
+        """
         return self.wire is _IDLE
 
     @idle.setter
@@ -266,22 +272,24 @@ class ConnectionState:
 
     @property
     def streaming(self) -> bool:
-        """The rows of a stream are being read."""
+        """Whether the rows of a stream are being read."""
         return self.wire is WireState.STREAMING
 
     @property
     def resetting(self) -> bool:
-        """A reset has been sent, and its answers not yet been read."""
+        """Whether a reset was sent whose responses have not been read."""
         return self.wire is WireState.RESETTING
 
     @property
     def _timed_out(self) -> bool:
-        """A limit has passed during the command at hand."""
+        """Whether a time limit has passed during the current command."""
         return self.transport is not None and bool(self.transport.timed_out)
 
     @property
     def needs_kill(self) -> bool:
-        """The server may still be working on a command whose answer nobody reads."""
+        """Whether the server may still be executing a command whose response nobody
+        reads.
+        """
         if self.kill_state is KillState.DONE:
             return False
         return self.wire is WireState.ABANDONED or (
@@ -295,20 +303,20 @@ class ConnectionState:
 
     @classmethod
     def decoder_for(cls, config: DatabaseConfig) -> DecoderName:
-        """What decodes the rows of connections with this configuration."""
+        """Return the decoder of rows with this configuration."""
         return decoder_name(config.row_decoder, driver_fits=cls.MATCHES_DRIVER)
 
     @property
     def uses_own_decoder(self) -> bool:
-        """Whether responses are decoded by this package and not by the driver, which
-        honours converters that a cursor's user has set.
+        """Whether this package decodes responses, and not the driver, which honours the
+        converters that a cursor's user has set.
         """
         if self.codec.decoder_name == "driver":
             return False
         return not self.dirty or bool(self.decoders == pymysql.converters.decoders)
 
     def column_definitions(self) -> Sequence[Any]:
-        """Return the definitions of the columns of the stream that has just begun."""
+        """Return the column definitions of the stream that has just begun."""
         if not self.uses_own_decoder:
             return getattr(self._result, "fields", ())
         response = self.codec.response
@@ -321,12 +329,12 @@ class ConnectionState:
 
     @property
     def session_id(self) -> int:
-        """The server's CONNECTION_ID() of it, from the server's greeting."""
+        """The server's CONNECTION_ID(), from its greeting."""
         return self.server_thread_id[0]
 
     @property
     def text_encoding(self) -> TextEncoding:
-        """How it wants text."""
+        """How statements are encoded for the session."""
         escapes = not self.server_status & _NO_BACKSLASH_ESCAPES
         known = self.codec.text_encoding
         if known is None or known[0] != self.encoding or known[1] is not escapes:
@@ -336,29 +344,31 @@ class ConnectionState:
 
     @property
     def set_names(self) -> bytes:
-        """The command that gives its session the configuration's character set."""
+        """The command that sets the session's character set to that of the
+        configuration.
+        """
         return session_setup.set_names(self._config).encode("ascii")
 
     @property
     def in_transaction(self) -> bool:
-        """The server says that a transaction is open."""
+        """Whether the server has a transaction open."""
         return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
     @property
     def reusable(self) -> bool:
-        """Idle, in autocommit and outside a transaction: the next borrower finds it as
-        it was, if it is not ``dirty``.
+        """Whether it is idle, in autocommit mode and outside a transaction, so that it
+        can be used again, after a reset if it is ``dirty``.
         """
         return (
             self.wire is _IDLE
             and self.server_status & _STATUS_OF_TRANSACTIONS == _AUTOCOMMIT
-            # or an exception came just when its command began or ended
+            # locked: an exception was raised just when a command began or ended
             and not self._in_use.locked()
         )
 
     @property
     def untouched(self) -> bool:
-        """Reusable, and nothing is to be done before: what it mostly is."""
+        """Whether it is reusable as it is: the usual case."""
         return (
             self.wire is _IDLE
             and self.server_status & _STATUS_OF_TRANSACTIONS == _AUTOCOMMIT
@@ -368,19 +378,19 @@ class ConnectionState:
         )
 
     def aim_at(self, endpoint: Endpoint) -> None:
-        """Have the driver connect to a host; without an address, to that of the
-        configuration.
+        """Set the address to which the driver connects; without one, it stays that of
+        the configuration.
         """
         if endpoint.address is not None:
             for name, value in zip(self.ADDRESS_ATTRIBUTES, endpoint.address):
                 setattr(self, name, value)
 
     def begin_session(self) -> None:
-        """Before a session is opened; the object may have had another one before."""
+        """Prepare for opening a session; the object may have had another one before."""
         self._in_use = threading.Lock()
 
     def session_opened(self, endpoint: Endpoint = NOWHERE) -> None:
-        """Record that the set-up is complete.
+        """Record that the session was set up.
 
         Args:
             endpoint: The host that it is connected to.
@@ -392,8 +402,8 @@ class ConnectionState:
         self.lifetime = Lifetime(self._config.max_lifetime, endpoint)
 
     def is_too_old(self, now: float) -> bool:
-        """Whether it is to be replaced: by its own age, or because its host is no
-        longer used.
+        """Return whether it is to be replaced, because of its age or because its host
+        is no longer used.
 
         Args:
             now: By time.monotonic().
@@ -402,7 +412,7 @@ class ConnectionState:
 
     @property
     def retired(self) -> bool:
-        """Its host was found demoted or silent after it was opened."""
+        """Whether its host was found demoted or unresponsive after it was opened."""
         return self.lifetime.opened_at <= self.lifetime.endpoint.replace_before
 
     def _forked(self) -> None:
@@ -412,25 +422,29 @@ class ConnectionState:
         self._close_descriptor()
 
     def quit(self) -> None:
-        """Close it, with a word to the server if it is idle."""
+        """Close it, with COM_QUIT if it is idle."""
         raise NotImplementedError
 
     @abstractmethod
     def abort(self) -> None:
-        """Close the socket at once, without a word to the server."""
+        """Close the socket at once, without COM_QUIT."""
 
     @abstractmethod
     def _close_descriptor(self) -> None:
-        """Close this process's descriptor of the socket; the session goes on."""
+        """Close this process's descriptor of the socket; the server's session
+        continues.
+        """
 
     # One command.
 
     def check_length(self, command: bytes) -> None:
-        """Check that the server takes a command: less than its limit, with a byte for
-        the kind of command (measured with MariaDB 10.11 and MySQL 9.7).
+        """Check that a command is within the server's limit.
+
+        The limit applies to the command and one byte for its kind (measured with
+        MariaDB 10.11 and MySQL 9.7).
 
         Raises:
-            PacketTooLarge: It does not; no byte was written.
+            PacketTooLarge: It is not; nothing was sent.
         """
         most = self.facts.max_packet
         if most is not None and len(command) + 1 >= most:
@@ -440,20 +454,20 @@ class ConnectionState:
             )
 
     def learn_max_packet(self, most: int) -> None:
-        """Keep the server's limit on one packet: a session has the one that it began
-        with.
+        """Record the server's limit on one packet. A session keeps the limit with which
+        it began.
 
         Args:
-            most: In bytes.
+            most: The limit in bytes.
         """
         self.facts = self.facts._replace(max_packet=most)
 
     def begin_command(self) -> None:
-        """Take the wire for a command.
+        """Reserve the connection for one command.
 
         Raises:
             ConcurrentUseError: Another thread or task is in the middle of a command;
-                nothing was written.
+                nothing was sent.
             TransactionAborted: The session must not be used any more.
         """
         if self.failure is not None:
@@ -470,11 +484,11 @@ class ConnectionState:
         self.wire = _BUSY
 
     def end_command(self, info: Optional[bytes], warnings: int = 0) -> None:
-        """The response is complete.
+        """Record that the response is complete.
 
         Args:
-            info: The rest of an OK packet; None after rows.
-            warnings: How many the server counts.
+            info: The payload of an OK packet after its flags; None after rows.
+            warnings: The server's number of warnings.
         """
         if warnings:
             self.has_diagnostics = True
@@ -484,10 +498,10 @@ class ConnectionState:
         self._in_use.release()
 
     def record_change(self, info: bytes) -> None:
-        """Keep what an OK packet reports of the session.
+        """Record the session changes that an OK packet reports.
 
         Args:
-            info: What follows its flags.
+            info: The payload of the OK packet after its flags.
         """
         change = session_setup.session_change(info)
         if change.gtid is not None and self.writes is not None:
@@ -501,12 +515,12 @@ class ConnectionState:
             )
 
     def break_command(self, error: BaseException, *, gave_up: bool) -> None:
-        """An error ended the command: a server's refusal, which is a response too, or a
-        lost connection, or nobody waits any more.
+        """Record that an error ended the command: the server's error, which is a
+        response too, a lost connection, or the end of the wait.
 
         Args:
-            error: What is raised.
-            gave_up: This side did not wait for the response.
+            error: The error that is raised.
+            gave_up: This side stopped waiting for the response.
         """
         if isinstance(error, pymysql.err.MySQLError) and "MariaDB" in self.server_version:
             error.is_from_mariadb = True  # type: ignore[attr-defined]
@@ -531,8 +545,8 @@ class ConnectionState:
         self._in_use.release()
 
     def readable(self, error: BaseException) -> BaseException:
-        """The error to raise in place of one that a driver raised over bytes that it
-        could not read.
+        """Return the error to raise for one that a driver raised because it could not
+        parse a response; other errors are returned unchanged.
         """
         # A text in another character set is an error of its row; see errors.
         if not is_unreadable(error) or isinstance(error, UnicodeDecodeError):
@@ -545,7 +559,7 @@ class ConnectionState:
         return malformed
 
     def drop_stream(self) -> None:
-        """Read no further."""
+        """Stop reading the stream."""
         self._end_stream(GeneratorExit())
 
     def _end_stream(self, error: Optional[BaseException]) -> None:
@@ -561,13 +575,13 @@ class ConnectionState:
                 self.end_command(result.message, result.warning_count)
             return
         if result is not None:
-            result.unbuffered_active = False  # or the driver would read the rest of it
+            result.unbuffered_active = False  # otherwise the driver would read the rest
         self.break_command(error, gave_up=self._timed_out)
 
-    # Statements of a cursor, which nobody here sends.
+    # Statements that a driver's cursor sends.
 
     def check_cursor_statement(self, sql: Any) -> None:
-        """Check what a driver's cursor is about to send.
+        """Check a statement that a driver's cursor is about to send.
 
         Raises:
             InterfaceError: It would change the character set.
@@ -579,20 +593,20 @@ class ConnectionState:
         classify.refuse_charset_change(text)
 
     def may_have_other_charset(self, sql: Any, error: BaseException) -> bool:
-        """Whether a cursor's statement may have changed the character set before it
-        failed, of which the server says nothing then.
+        """Return whether a cursor's failed statement may have changed the character
+        set, which an error packet does not report.
         """
         text = sql.decode("latin1") if isinstance(sql, (bytes, bytearray)) else sql
         return errors.is_server_error(error) and classify.first_word(text) not in classify.OPEN
 
-    # The response, where it is not the driver that reads it.
+    # Responses that this package parses, rather than the driver.
 
     def new_response(self, command: bytes, *, stream: bool = False) -> Any:
-        """What is fed with the bytes of the response to a command.
+        """Return the parser of the response to a command.
 
         Args:
             command: The command.
-            stream: Its rows are taken as they come.
+            stream: Its rows are taken while they arrive.
         """
         wanted = self.row_options
         options = ResponseOptions(
@@ -608,7 +622,7 @@ class ConnectionState:
         return Response(options, number, self.codec.cached_decoder)
 
     def apply_response(self, response: Any) -> None:
-        """Keep what a response, whole or not, says of the session."""
+        """Record what a response, complete or not, reports of the session."""
         self.codec.cached_decoder = response.cached_decoder
         if response.server_status is not None:
             self.server_status = response.server_status
@@ -617,13 +631,12 @@ class ConnectionState:
                 self.dirty = True
             else:
                 self.record_change(change)
-        # the server has sent something unasked, as it does when it shuts down
+        # The server has sent unexpected data, as it does when it shuts down.
         if response.rest:
             self.abort()
 
     def new_responses(self, count: int) -> Responses:
-        """What is fed with the bytes of the responses to commands that are sent
-        together.
+        """Return the parser of the responses to commands that are sent together.
 
         Args:
             count: The number of commands.
@@ -632,7 +645,7 @@ class ConnectionState:
         return Responses(count, lambda: Response(options))
 
     def apply_responses(self, responses: Responses) -> List[Any]:
-        """Keep what they say of the session; return the answers."""
+        """Record what responses report of the session; return them."""
         for answer in responses.answers:
             if isinstance(answer, Response) and answer.server_status is not None:
                 self.server_status = answer.server_status
@@ -646,27 +659,29 @@ class ConnectionState:
         return self.codec.cached_decoder.fields if self.uses_own_decoder else self._result.fields
 
     def gone_away(self) -> pymysql.err.OperationalError:
-        """The error of a connection that was found closed."""
+        """Return the error for a connection that was found closed."""
         return pymysql.err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
 
     def deadline_exceeded(self) -> errors.DeadlineExceeded:
-        """The error of a deadline that passed before the response was complete."""
+        """Return the error for a deadline that passed before the response was
+        complete.
+        """
         return errors.DeadlineExceeded(
             CR.CR_SERVER_LOST, "the deadline passed before the answer was complete"
         )
 
-    # What a session is given when it is opened, and again when it is reset.
+    # The set-up of a session, repeated when it is reset.
 
     def track_changes(self) -> None:
-        """Before authentication: have the server report when a statement changes the
-        session.
+        """Request that the server report session changes; called before
+        authentication.
         """
         if self.server_capabilities & _SESSION_TRACK:
             self.client_flag |= _SESSION_TRACK
 
     @property
     def profile(self) -> EngineProfile:
-        """What its server can do."""
+        """What the server can do."""
         node = self.facts.node
         if node is not None:
             return node.profile
@@ -688,20 +703,20 @@ class ConnectionState:
         return questions(self._config.engine, engine, several="," in self._config.host)
 
     def setup_commands(self, lock: Optional[str]) -> List[Tuple[int, bytes]]:
-        """The commands of a new session; see ``session_setup``."""
+        """Return the commands that set up a new session; see ``session_setup``."""
         self.facts = session_setup.SessionFacts()
         statement = self._setup_statement(lock)
         return session_setup.setup_commands(self._config, statement, self._questions)
 
     def finish_setup(self, answers: Sequence[Any], lock: Optional[str]) -> bool:
-        """Keep what the answers to ``setup_commands`` say.
+        """Record the responses to ``setup_commands``.
 
         Args:
             answers: For each command its response, or the server's error.
-            lock: What ``setup_commands`` was given.
+            lock: The argument of ``setup_commands``.
 
         Returns:
-            False where the set-up is to be tried without the lock.
+            False if the set-up is to be repeated without the lock.
         """
         first = len(answers) - len(self._questions)
         *before, setup, probe = answers[:first]
@@ -720,8 +735,10 @@ class ConnectionState:
         return True
 
     def reset_commands(self, *, only_diagnostics: bool) -> List[Tuple[int, bytes]]:
-        """The commands that make the session as new, or that clear the diagnostics
-        area alone.
+        """Return the commands that reset the session.
+
+        Args:
+            only_diagnostics: Clear the diagnostics area only.
         """
         if only_diagnostics:
             return [(COMMAND.COM_QUERY, session_setup.CLEAR_DIAGNOSTICS)]
@@ -730,10 +747,10 @@ class ConnectionState:
         )
 
     def finish_reset_with(self, answers: Sequence[Any]) -> None:
-        """Check the answers to ``reset_commands``.
+        """Check the responses to ``reset_commands``.
 
         Raises:
-            pymysql.err.MySQLError: The session is not as new.
+            pymysql.err.MySQLError: The session is not reset.
         """
         *before, last = answers
         for answer in before:
@@ -753,7 +770,9 @@ class ConnectionState:
 
 
 def _facts(probe: Any, lock: Optional[str]) -> session_setup.SessionFacts:
-    """What the answer to ``PROBE`` says of a session; old servers refuse it."""
+    """Return what the response to ``PROBE`` reports of a session; old servers refuse
+    it.
+    """
     if isinstance(probe, BaseException) or not probe.results[0].rows:
         return session_setup.SessionFacts(lock)
     init_connect, roles, *charsets, server = probe.results[0].rows[0]

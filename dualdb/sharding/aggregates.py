@@ -1,5 +1,6 @@
-"""Counts, sums, averages and extremes over several shards: each sends its part for each
-group, and here they become one. Pure.
+"""Counts, sums, averages and extremes over several shards. Pure.
+
+Each shard aggregates its own rows by group; here the partial results are combined.
 """
 
 import decimal
@@ -11,6 +12,7 @@ from .. import deadlines, errors
 from ..errors import ParameterError
 from ..execution import steps
 from ..results import Column, Described, Row, ScatterResult
+from ..sql import identifiers
 from . import subquery
 from .collation import (
     ASKED,
@@ -29,12 +31,12 @@ _EXACT = decimal.Context(prec=1000, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN
 
 
 class Part(NamedTuple):
-    """One aggregate: what is selected on each shard, and how the results are combined.
+    """One aggregate: what each shard selects, and how its results are combined.
 
     Attributes:
-        kind: what must be the same on all shards, in words.
-        terms: what is selected.
-        total: what comes of the shards' values of the terms.
+        kind: A description of the type, which must be the same on all shards.
+        terms: The SQL expressions to select.
+        total: Combines the values of ``terms``, given one sequence for each shard.
     """
 
     kind: str
@@ -43,11 +45,13 @@ class Part(NamedTuple):
 
 
 class Aggregate:
-    """``Count``, ``Sum``, ``Avg``, ``Min`` or ``Max`` of an SQL expression over the
-    columns of a query.
+    """Base of ``Count``, ``Sum``, ``Avg``, ``Min`` and ``Max``.
 
-    Raises: ParameterError for what is not one expression, for DISTINCT, and for a
-        placeholder.
+    Args:
+        expression: An SQL expression over the columns of a query.
+
+    Raises:
+        ParameterError: It is not one expression, or has DISTINCT or a placeholder.
     """
 
     def __init__(self, expression: str) -> None:
@@ -57,18 +61,25 @@ class Aggregate:
         return f"{type(self).__name__}({self.expression!r})"
 
     def _probe(self) -> List[str]:
-        """The properties of its result's type that must be known."""
+        """Return the SQL expressions whose types and values ``_part`` needs."""
         return []
 
     def _part(
         self, what: str, columns: Sequence[Column], answers: Sequence[Any], increment: int
     ) -> Part:
-        """Return its part of the query, by the types and values of ``_probe``."""
+        """Return its part of the query.
+
+        Args:
+            what: The aggregate's name, for messages.
+            columns: The definitions of the columns of ``_probe``.
+            answers: The values of these columns.
+            increment: The server's ``div_precision_increment``.
+        """
         raise NotImplementedError
 
 
 class Count(Aggregate):
-    """``COUNT(*)``, or ``COUNT(expression)``: an int."""
+    """``COUNT(*)`` or ``COUNT(expression)``, as an int."""
 
     def __init__(self, expression: str = "*") -> None:
         self.expression = "*" if expression == "*" else subquery.expression(expression)
@@ -84,8 +95,8 @@ class Count(Aggregate):
 
 
 class Sum(Aggregate):
-    """``SUM(expression)``: a Decimal of what is exact, a float of what is not; None
-    where there is no value.
+    """``SUM(expression)``: a Decimal for exact types, a float for others, None without
+    values.
     """
 
     def _probe(self) -> List[str]:
@@ -103,7 +114,7 @@ class Sum(Aggregate):
 
 class Avg(Aggregate):
     """``AVG(expression)``: a Decimal with the server's number of digits, or a float;
-    None where there is no value.
+    None without values.
     """
 
     def _probe(self) -> List[str]:
@@ -132,7 +143,7 @@ class Avg(Aggregate):
 
 
 class Min(Aggregate):
-    """``MIN(expression)``, of texts by their collation; None without values."""
+    """``MIN(expression)``; texts compare by their collation. None without values."""
 
     _function = "MIN"
     _best: Callable[..., Any] = staticmethod(min)
@@ -157,7 +168,7 @@ class Min(Aggregate):
 
 
 class Max(Min):
-    """``MAX(expression)``, of texts by their collation; None without values."""
+    """``MAX(expression)``; texts compare by their collation. None without values."""
 
     _function = "MAX"
     _best = staticmethod(max)
@@ -228,7 +239,7 @@ class AggregateQuery:
         self._query = query
         self._aggregates = aggregates
         self._groups = (
-            [each.column for each in ordered(group_by, what="group_by", falling=False)]
+            [each.column for each in ordered(group_by, what="group_by", descending=False)]
             if group_by != ""
             else []
         )
@@ -244,7 +255,7 @@ class AggregateQuery:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ParameterError(f"two columns of the result have the name {twice!r}")
-        self._columns = [f"q.{subquery.name(group)}" for group in self._groups]
+        self._columns = [f"q.{identifiers.quoted(group)}" for group in self._groups]
         what = [text for column in self._columns for text in (column, *probe_terms(column))]
         what += [text for aggregate in aggregates.values() for text in aggregate._probe()]
         self._types = ColumnProbe(

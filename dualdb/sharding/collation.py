@@ -345,11 +345,11 @@ class Order(NamedTuple):
 
     Attributes:
         column: Its name.
-        falls: Descending order.
+        descending: Descending order.
     """
 
     column: str
-    falls: bool
+    descending: bool
 
 
 def require_same_kind(what: str, kinds: Dict[int, str]) -> None:

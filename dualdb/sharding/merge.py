@@ -23,6 +23,7 @@ from ..api.stream import BaseStream
 from ..errors import ParameterError
 from ..execution import steps
 from ..results import Described, Row, ScatterResult
+from ..sql import identifiers
 from . import subquery
 from .collation import (
     ASKED,
@@ -45,13 +46,13 @@ DRAINED = 100
 _TERM = re.compile(r"(?is)\s*(-?)\s*(?:`((?:[^`]|``)+)`|([^\s,`]+))(?:\s+(ASC|DESC))?\s*(,|\Z)")
 
 
-def ordered(terms: Union[str, Sequence[str]], *, what: str, falling: bool = True) -> List[Order]:
+def ordered(terms: Union[str, Sequence[str]], *, what: str, descending: bool = True) -> List[Order]:
     """Parse ``"-px, id"``, ``"px DESC, id"`` or a list of such.
 
     Args:
         terms: The text or texts.
         what: The name of the argument, for messages.
-        falling: Descending order is allowed.
+        descending: Descending order is allowed.
 
     Raises:
         ParameterError: The syntax is invalid, or descending order is not allowed.
@@ -63,15 +64,15 @@ def ordered(terms: Union[str, Sequence[str]], *, what: str, falling: bool = True
         )
     found: List[Order] = []
     for text in texts:
-        columns = _columns(text, falling=falling)
+        columns = _columns(text, descending=descending)
         if columns is None:
-            like = " like -px, id" if falling else ""
+            like = " like -px, id" if descending else ""
             raise ParameterError(f"{what} must be a list of columns{like}, not {text!r}")
         found += columns
     return found
 
 
-def _columns(text: str, *, falling: bool) -> Optional[List[Order]]:
+def _columns(text: str, *, descending: bool) -> Optional[List[Order]]:
     """Return the columns of one text; None if the syntax is invalid."""
     found: List[Order] = []
     position = 0
@@ -81,7 +82,7 @@ def _columns(text: str, *, falling: bool) -> Optional[List[Order]]:
         if term is None:
             return None
         sign, quoted, bare, word, comma = term.groups()
-        if (sign and word) or (not falling and (sign or word)):
+        if (sign and word) or (not descending and (sign or word)):
             return None
         column = quoted.replace("``", "`") if quoted else bare
         found.append(Order(column, bool(sign) or (word or "").upper() == "DESC"))
@@ -131,7 +132,7 @@ class BaseMerge(ABC, Generic[StreamT]):
         self._order = tuple(order)
         self._limit = limit
         self._until = until
-        columns = [f"q.{subquery.name(each.column)}" for each in order]
+        columns = [f"q.{identifiers.quoted(each.column)}" for each in order]
         asked = [
             f"{text} AS dualdb_{number}"
             for number, text in enumerate(
@@ -267,17 +268,17 @@ class BaseMerge(ABC, Generic[StreamT]):
             self._keys.append(next(iter(found.values())))
 
     def _statement(self) -> subquery.Subquery:
-        columns = [f"q.{subquery.name(each.column)}" for each in self._order]
+        columns = [f"q.{identifiers.quoted(each.column)}" for each in self._order]
         terms = [text for each, column in zip(self._keys, columns) for text in each.select(column)]
         what = ", ".join(
             ["q.*", *[f"{text} AS dualdb_{number}" for number, text in enumerate(terms)]]
         )
         sorts = [
-            (text.format(column), each.falls)
+            (text.format(column), each.descending)
             for each, by, column in zip(self._order, self._keys, columns)
             for text in by.by
         ]
-        by = ", ".join([text + " DESC" * falls for text, falls in sorts])
+        by = ", ".join([text + " DESC" * descending for text, descending in sorts])
         return subquery.select(
             what,
             self._query,
@@ -293,7 +294,7 @@ class BaseMerge(ABC, Generic[StreamT]):
         ):
             beside = [row.popitem()[1] for _ in each.terms][::-1]
             ranked = each.of(row[column], beside)
-            keys.insert(0, Descending(ranked) if order.falls else ranked)
+            keys.insert(0, Descending(ranked) if order.descending else ranked)
         head = _Head(tuple(keys), shard_id, row)
         before = self._before.get(shard_id)
         if (

@@ -483,39 +483,49 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
     ) -> MergeT:
         """Return the rows of a query on all shards as one sorted stream.
 
-        The order is that of a single server that has all the rows.
+        The order is that of a single server that has all the rows; rows that compare
+        equal come in the order of their shard ids.
 
-        ``for row in db.shards().merge("SELECT id, px FROM trades WHERE day = %s",
-        (day,), order_by="-px, id", limit=10)``, in asyncio ``async for``. Each shard
-        sorts its rows and sends them as they are needed, ``limit`` of them at most; one
-        row of each is held at a time. Rows that compare equal come by shard id. Nothing
-        is sent before the first row is asked for; from then on a connection to each
-        shard is the loop's, until its end or until it is left. A server ends it that
-        has waited longer than its net_write_timeout for its rows to be read.
+        Each shard sorts its rows and sends them as they are needed. The stream holds
+        one row of each shard at a time. Nothing is sent before the first row is
+        requested. From then on the stream holds a connection to each shard, until it
+        ends or the loop is left. A server closes a connection whose rows are not read
+        for longer than its ``net_write_timeout``.
 
         The query runs on each shard separately: a GROUP BY, DISTINCT, UNION or window
-        function in it applies to the rows of one shard. Its columns must have distinct
-        names.
+        function in it applies to the rows of one shard.
 
         Args:
-            order_by: columns of the result, by name: ``"-px, id"``, ``"px DESC, id"``
+            sql: A query without LIMIT or ORDER BY, whose columns have distinct names.
+            params: As for ``query``.
+            order_by: Columns of the result, by name: ``"-px, id"``, ``"px DESC, id"``
                 or a list of such; a name in backticks may have any characters. Texts
-                compare by the collation of their column, NULL is the smallest. Long
-                ones that begin alike come in any order, as on one server
-                (max_sort_length).
-            limit: the most rows.
+                compare by the collation of their column, and NULL comes first. Texts
+                that are equal up to the server's ``max_sort_length`` come in any order,
+                as on one server.
+            limit: The most rows, in all and of each shard; None for all.
             timeout: Seconds for the whole loop.
-            read_only: Says that the query changes nothing; see ``query``.
+            read_only: As for ``query``.
+
+        Returns:
+            A stream of dicts, for ``for`` or ``async for``.
 
         Raises:
-            ParameterError: (at once) a LIMIT or ORDER BY in the query, or what is not a
-                query; (with the first row) a column that is not in the result, or one
-                whose type has no order that is known here, such as JSON or UUID.
-            ScatterError: (with a row) a shard is suspended, cannot be reached, or
-                fails. With ``on_error="partial"`` one that fails before its first row
-                is left out, and is in the stream's ``errors``.
-            InterfaceError: (with a row) a column's type or collation is not the same on
+            ParameterError: (at once) The query has a LIMIT or ORDER BY, or is no query;
+                (with the first row) a column is not in the result, or the order of its
+                type is not supported, as of JSON or UUID.
+            ScatterError: (with a row) A shard is suspended, unreachable, or failed.
+                With ``on_error="partial"`` one that fails before its first row is left
+                out; its error is in the stream's ``errors``.
+            InterfaceError: (with a row) A column's type or collation is not the same on
                 all shards.
+
+        Example:
+            >>> for row in db.shards().merge(
+            ...     "SELECT id, px FROM trades", order_by="-px, id", limit=10
+            ... ):
+            ...     print(row)
+            {'id': 7, 'px': Decimal('12.50')}
         """
         self._not_by_keys()
         query = (subquery.body(sql), params, read_only)
@@ -539,19 +549,18 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
     ) -> TotalsR:
         """Compute counts, sums, averages and extremes over the rows of all shards.
 
-        The results are those of a single server that has all the rows.
+        The results, and their types, are those of a single server that has all the
+        rows: of ``SELECT symbol, COUNT(*) AS n, ... FROM (...) AS q GROUP BY symbol
+        ORDER BY symbol`` for the example. Each shard sends one row for each group.
 
-        ``aggregate("SELECT * FROM trades WHERE day = %s", (day,), group_by="symbol",
-        n=Count(), volume=Sum("qty * px"), mean=Avg("px"))`` is ``SELECT symbol,
-        COUNT(*) AS n, SUM(qty * px) AS volume, AVG(px) AS mean FROM (...) AS q GROUP BY
-        symbol ORDER BY symbol``, with the same types. Each shard sends one row for each
-        group. Floating point sums may differ in their last digits, and so may those of
-        an exact expression that divides, of which servers keep more or fewer digits as
-        their plan goes: ROUND it.
+        Floating point sums may differ in their last digits. So may sums of an exact
+        expression that divides, because the number of digits that a server keeps
+        depends on its query plan: ROUND it.
 
         Args:
             sql: A query without LIMIT or ORDER BY, which runs on each shard separately;
                 see ``merge``.
+            params: As for ``query``.
             group_by: Columns of its result, a str with commas or a list. Without any
                 there is one group, even of no rows.
             timeout: Seconds for both rounds of queries.
@@ -567,6 +576,12 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
                 a total of some shards would be wrong.
             ScatterError: A shard is suspended, unreachable, or failed.
             InterfaceError: A type or collation is not the same on all shards.
+
+        Example:
+            >>> db.shards().aggregate(
+            ...     "SELECT * FROM trades", group_by="symbol", n=Count(), mean=Avg("px")
+            ... )
+            [{'symbol': 'ABC', 'n': 3, 'mean': Decimal('12.500000')}]
         """
         self._not_by_keys()
         if self._policy.takes_parts:

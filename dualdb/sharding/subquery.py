@@ -1,48 +1,43 @@
-"""Embedding a caller's query in another one, as in ``SELECT ... FROM (query) AS q``.
-
-Pure: validation of the query, and the text of the whole.
-"""
+"""A caller's query as a derived table: ``SELECT ... FROM (query) AS q``. Pure."""
 
 import re
 from typing import Any, List, Optional, Tuple
 
 from ..errors import ParameterError
 from ..protocol.statements import Statement
-from ..sql import classify, parameters
+from ..sql import classify, lexer, parameters
 
-_COMMENT = r"/\*.*?\*/|--(?=\s|\Z)[^\n]*|\#[^\n]*"
-_QUOTED = r"`(?:[^`]|``)*`"
-# A backslash inside a text hides what follows it, or does not: that is the session's
-# NO_BACKSLASH_ESCAPES.
-_READINGS = (
-    re.compile(
-        rf"""(?P<text>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|{_QUOTED})|{_COMMENT}""", re.S
-    ),
-    re.compile(rf"""(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*"|{_QUOTED})|{_COMMENT}""", re.S),
-)
 _PARENTHESES = re.compile(r"[()]")
 _QUERY = re.compile(r"(?i)\s*(?:SELECT|WITH|VALUES|TABLE)\b")
-# Each of these would apply to one shard's rows only, or do more than read.
-_WHOLE = re.compile(
-    r"(?i)(?<![.\w$@])(LIMIT|OFFSET\s+[\d%]|FETCH\s+(?:FIRST|NEXT)|ORDER\s+BY|INTO|PROCEDURE|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN)(?![\w$])"
+# Each of these would apply to the rows of one shard only, or do more than read.
+_NOT_DERIVED = re.compile(
+    r"(?i)(?<![.\w$@])(LIMIT|OFFSET\s+[\d%]|FETCH\s+(?:FIRST|NEXT)|ORDER\s+BY|INTO|PROCEDURE"
+    r"|FOR\s+UPDATE|FOR\s+SHARE|LOCK\s+IN)(?![\w$])"
 )
 _INSTEAD = {"LIMIT": "use limit=", "ORDER BY": "use order_by="}
 
 
-def _read(text: str, what: str, comment: str = " ") -> str:
-    """A text with ``~`` for each character of its quoted parts, and the same for its
-    comments with ``comment``.
+def _code(text: str, what: str, comment: str = " ") -> str:
+    """Return a text whose quoted parts and comments cannot be taken for code.
 
-    Raises: ParameterError where a text or comment does not end, or is run, or where it
-        is not certain where it ends.
+    Positions do not change.
+
+    Args:
+        text: A query or an expression.
+        what: The same, for messages.
+        comment: What each character of a comment becomes; one of a quoted part becomes
+            ``~``.
+
+    Raises:
+        ParameterError: A quoted part or a comment has no end, or ends elsewhere in the
+            SQL mode NO_BACKSLASH_ESCAPES; or a comment is executable.
     """
     if re.search(r"/\*M?!", text):
         raise ParameterError(f"{what} has an executable comment, /*! */")
-    found = []
-    for reading in _READINGS if "\\" in text else _READINGS[:1]:
-        bare = reading.sub(lambda match: ("~" if match["text"] else comment) * len(match[0]), text)
-        if not re.search(r"['\"`]|/\*", bare):
-            found.append(bare)
+    readings = [_masked(text, comment, backslash_escapes=True)]
+    if "\\" in text:
+        readings.append(_masked(text, comment, backslash_escapes=False))
+    found = [each for each in readings if each is not None]
     if not found:
         raise ParameterError(f"{what} has an unterminated text, name or comment")
     if found[0] != found[-1]:
@@ -50,8 +45,22 @@ def _read(text: str, what: str, comment: str = " ") -> str:
     return found[0]
 
 
+def _masked(text: str, comment: str, *, backslash_escapes: bool) -> Optional[str]:
+    """See ``_code``; None where a quoted part or a comment has no end."""
+    parts = []
+    position = 0
+    for token in lexer.tokens(text, backslash_escapes=backslash_escapes):
+        if not token.closed:
+            return None
+        mask = comment if token.kind is lexer.Kind.COMMENT else "~"
+        parts.append(text[position : token.start])
+        parts.append(mask * (token.stop - token.start))
+        position = token.stop
+    return "".join([*parts, text[position:]])
+
+
 def _outermost(bare: str, what: str) -> str:
-    """Return the text outside of parentheses.
+    """Return the text outside of all parentheses, with ``()`` in place of each pair.
 
     Raises:
         ParameterError: The parentheses do not match.
@@ -72,7 +81,7 @@ def _outermost(bare: str, what: str) -> str:
 
 
 def body(text: str) -> str:
-    """Return a query in a form that can be put in parentheses: without its semicolon.
+    """Check that a query can be put in parentheses; return it without its semicolon.
 
     Raises:
         ParameterError: It is not a single query, or has its own LIMIT, ORDER BY or
@@ -80,7 +89,7 @@ def body(text: str) -> str:
     """
     if not isinstance(text, str):
         raise ParameterError(f"sql must be str, not {type(text).__name__}")
-    bare = _read(text, "the statement")
+    bare = _code(text, "the statement")
     while bare.rstrip().endswith(";"):
         end = len(bare.rstrip()) - 1
         text = text[:end] + " " + text[end + 1 :]
@@ -89,7 +98,7 @@ def body(text: str) -> str:
         raise ParameterError("sql has more than one statement")
     if not _QUERY.match(bare):
         raise ParameterError("sql must be a query: SELECT or WITH")
-    found = _WHOLE.search(_outermost(bare, "the statement"))
+    found = _NOT_DERIVED.search(_outermost(bare, "the statement"))
     if found is not None:
         word = " ".join(found[1].upper().split())
         raise ParameterError(
@@ -100,30 +109,35 @@ def body(text: str) -> str:
 
 
 def expression(text: str) -> str:
-    """One expression over the columns of a query.
+    """Check that a text is one expression over the columns of a query; return it.
 
     Raises:
-        ParameterError: it is none, or more than one, or has a placeholder.
+        ParameterError: It is no expression, or more than one, or has a placeholder.
     """
     if not isinstance(text, str) or not text.strip():
         raise ParameterError(f"an expression is a str like 'qty * px', not {text!r}")
-    bare = _read(text, repr(text), ";")
+    bare = _code(text, repr(text), ";")
     if ";" in bare or "," in _outermost(bare, repr(text)):
         raise ParameterError(f"{text!r} is not one expression")
     if re.match(r"(?i)\s*(?:DISTINCT|ALL)\b", bare):
-        raise ParameterError(f"{text!r}: what is distinct on each shard may be the same on two")
+        raise ParameterError(
+            f"{text!r}: values that are distinct on each shard may be equal on two shards"
+        )
     if re.search(r"%(?:s\b|\()", bare):
         raise ParameterError(f"{text!r} has a placeholder: params are those of the statement alone")
     return text
 
 
-def name(text: str) -> str:
-    """A name of a column, quoted."""
-    return "`" + text.replace("`", "``") + "`"
-
-
 class Subquery(Statement):
-    """``head (query) tail``, which reads what the query reads."""
+    """``head (query) tail``: a read if the query in it is one.
+
+    Args:
+        head: The text before the query.
+        query: The query.
+        tail: The text after the query.
+        params: The parameters of the query; the other texts have none.
+        read_only: The query is declared to be a read.
+    """
 
     __slots__ = ("_inner",)
 
@@ -140,7 +154,7 @@ class Subquery(Statement):
         if params is not None:
             head = head.replace("%", "%%")
             tail = tail.replace("%", "%%")
-        # On lines of its own: the query may end in a comment.
+        # On lines of its own, because the query may end in a comment.
         super().__init__(f"{head} (\n{query}\n) {tail}", params, read_only=read_only)
 
     @property
@@ -159,12 +173,12 @@ class Subquery(Statement):
         return classify.changes_session(self._inner)
 
 
-#: The text, its parameters, and whether it was declared to read only.
+#: The text of a query, its parameters, and whether it is declared to be a read.
 Query = Tuple[str, Any, bool]
 
 
 def select(what: str, query: Query, tail: str = "") -> Subquery:
-    """``SELECT what FROM (query) AS q tail``."""
+    """Return ``SELECT what FROM (query) AS q tail``."""
     text, params, read_only = query
     return Subquery(
         f"SELECT {what} FROM", text, f"AS q {tail}".rstrip(), params, read_only=read_only
@@ -172,8 +186,6 @@ def select(what: str, query: Query, tail: str = "") -> Subquery:
 
 
 def missing(wanted: List[str], columns: Tuple[str, ...]) -> Optional[str]:
-    """The first wanted name that no column has; names of columns are the same in either
-    case.
-    """
+    """Return the first wanted name that no column has, regardless of case."""
     known = {column.lower() for column in columns}
     return next((each for each in wanted if each.lower() not in known), None)

@@ -1,9 +1,9 @@
-"""Steps at the same time, in threads.
+"""Running steps concurrently, in threads.
 
-Calls to databases with an idle connection need no threads: the calling one sends their
-commands, one after the other, and takes the answers as they come, because handing a
-call to another thread takes as long as a short call does. What has to wait for
-something else, such as a connect, goes to threads of its own.
+Calls to databases with an idle connection need no threads: the calling thread sends
+their commands one after the other, and receives the responses as they arrive. Handing a
+call to another thread would take as long as a short call. Steps that block on something
+else, such as a connect, are left to worker threads.
 """
 
 import contextlib
@@ -23,16 +23,15 @@ from .connection import Connection
 def gather(
     members: Sequence[steps.Step], max_concurrency: int, attempt: Callable[[steps.Step], Any]
 ) -> List[Any]:
-    """Perform steps at the same time.
+    """Run steps concurrently.
 
     Args:
         members: The steps.
         max_concurrency: How many at once.
-        attempt: Performs one step alone; returns its value, or the Exception it ended
-            with.
+        attempt: Runs one step; returns its value, or the Exception it raised.
 
     Returns:
-        For each step its value, or the Exception it ended with.
+        For each step its value, or the Exception it raised.
     """
     if len(members) < 2 or max_concurrency < 2:
         return [attempt(step) for step in members]
@@ -62,10 +61,10 @@ def _by_threads(
     max_concurrency: int,
     attempt: Callable[[steps.Step], Any],
 ) -> Callable[[], None]:
-    """Have threads perform these.
+    """Run the steps in worker threads.
 
     Returns:
-        What waits until they have.
+        A function that waits for them.
     """
     remaining = iter(members)
 
@@ -84,14 +83,15 @@ class _Call:
     """A plan whose statements are sent on idle connections by the calling thread.
 
     Args:
-        number: Of the plan among those that are gathered.
+        number: The index of the plan in ``outcomes``.
         plan: The plan.
-        outcomes: Where its result, or the Exception it ended with, is put.
+        outcomes: The list that receives its result, or the Exception it raised.
 
     Attributes:
-        connection: While a statement is on its way, the connection that it is on.
-        expires_at: When nothing more is to be waited for, by time.monotonic().
-        step: What it cannot do without waiting; a thread does.
+        connection: The connection on which a statement is being executed; None if none
+            is.
+        expires_at: When the wait for a response ends, by time.monotonic().
+        step: The step that would block, for a worker thread; None if there is none.
     """
 
     connection: Optional[Connection] = None
@@ -110,11 +110,10 @@ class _Call:
         self._resume_plan(self.plan.advance, None)
 
     def receive_response(self, *, in_time: bool) -> None:
-        """Take what has come of the answer.
+        """Process what has been received of the response.
 
         Args:
-            in_time: Something has come; otherwise nothing has, and ``expires_at`` is
-                over.
+            in_time: Data was received; otherwise ``expires_at`` has passed.
         """
         connection = self.connection
         assert connection is not None
@@ -131,15 +130,15 @@ class _Call:
             self._resume_exchange(self._exchange.advance, results)
 
     def abandon(self) -> None:
-        """If a statement is on its way, nobody waits for it any more."""
+        """Stop waiting for the statement that is being executed, if there is one."""
         if self.connection is not None:
             self.connection.drop_command()
             self._release()
             self.plan.close()
 
     def _resume_plan(self, resume: Callable[[Any], Optional[steps.Step]], value: object) -> None:
-        """Go on with the plan until a statement is on its way, or somebody else has to
-        perform its step, or it is over.
+        """Resume the plan until a statement has been sent, a step would block, or it
+        ends.
         """
         try:
             step = resume(value)
@@ -163,7 +162,7 @@ class _Call:
         self._resume_exchange(self._exchange.advance, None)
 
     def _resume_exchange(self, resume: Callable[[Any], Optional[bytes]], value: object) -> None:
-        """Go on with the exchange until its next command is sent, or it is over."""
+        """Resume the exchange until its next command has been sent, or it ends."""
         connection = self.connection
         place = self._statement.executor
         assert connection is not None
@@ -201,7 +200,7 @@ class _Call:
 
 
 def _remaining(calls: Sequence[_Call]) -> List[Tuple[int, steps.Step]]:
-    """What the calls cannot do without waiting, taken from them."""
+    """Remove and return the steps of the calls that would block."""
     remaining: List[Tuple[int, steps.Step]] = []
     for call in calls:
         step = call.step
@@ -212,7 +211,7 @@ def _remaining(calls: Sequence[_Call]) -> List[Tuple[int, steps.Step]]:
 
 
 def _poll(calls: Sequence[_Call]) -> None:
-    """Take the answers as they come, until each call is over or needs somebody else."""
+    """Receive responses as they arrive, until each call has ended or would block."""
     poll = sockets.new_poll()
     waiting: Dict[int, _Call] = {}
 
@@ -244,11 +243,11 @@ def _poll(calls: Sequence[_Call]) -> None:
 
 
 class Workers:
-    """Daemon threads that stay for a while when they have done their work, because
-    starting one takes longer than asking a server.
+    """Daemon threads that stay alive for a while after their work, because starting one
+    takes longer than a short call.
 
-    Not an executor: its threads keep the process from ending while one of them waits
-        for a host that does not answer.
+    concurrent.futures is not used: its threads would keep the process from exiting
+    while one waits for a host that does not respond.
     """
 
     STAY = 10.0
@@ -262,7 +261,7 @@ class Workers:
         self._threads: Set[threading.Thread] = set()
 
     def submit(self, work: Callable[[], None]) -> bool:
-        """Have a thread do the work; False if none can be started."""
+        """Run a function in a thread; return False if none can be started."""
         done: queue.SimpleQueue[None] = queue.SimpleQueue()
         try:
             self._idle.pop().put((work, done))
@@ -271,10 +270,10 @@ class Workers:
         return True
 
     def begin(self, work: Callable[[], None], times: int) -> Callable[[], None]:
-        """Have so many threads do the work, or as many as can be started.
+        """Run a function in a number of threads, or in as many as can be started.
 
         Returns:
-            What waits until they have; where there is none, it does the work itself.
+            A function that waits for them; if there is no thread, it runs the function.
         """
         done: queue.SimpleQueue[None] = queue.SimpleQueue()
         begun = 0
@@ -309,7 +308,7 @@ class Workers:
         return True
 
     def dismiss(self) -> None:
-        """End those that have nothing to do."""
+        """Stop the idle threads."""
         threads = list(self._threads)
         with contextlib.suppress(IndexError):
             while True:

@@ -1,4 +1,4 @@
-"""A PyMySQL connection that knows its state, and whose opening has one deadline."""
+"""A PyMySQL connection with a tracked state, opened within one deadline."""
 
 import contextlib
 import socket
@@ -36,24 +36,24 @@ def _rows_by_driver() -> Any:
     return result.rows
 
 
-def _dial(host: str, port: int, until: float) -> socket.socket:
+def _connect_to_host(host: str, port: int, until: float) -> socket.socket:
     """Connect to the first address of a host that accepts, before ``until``; each of
     them has its share of the time.
     """
     found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     failure: OSError = socket.timeout("timed out")
     for number, (family, kind, protocol, _, address) in enumerate(found):
-        dialled = socket.socket(family, kind, protocol)
+        candidate = socket.socket(family, kind, protocol)
         try:
             left = max(until - time.monotonic(), 0.001)
-            dialled.settimeout(left / (len(found) - number))
-            dialled.connect(address)
-            return dialled
+            candidate.settimeout(left / (len(found) - number))
+            candidate.connect(address)
+            return candidate
         except OSError as error:
-            dialled.close()
+            candidate.close()
             failure = error
         except BaseException:
-            dialled.close()
+            candidate.close()
             raise
     raise failure
 
@@ -65,7 +65,7 @@ class Connection(
 ):
     """One session with a server.
 
-    Made without I/O; ``open`` connects it, and connects it again after it was closed.
+    It is created without I/O. ``open_session`` connects it, again after it was closed.
     """
 
     MATCHES_DRIVER = driver_check.trusted(
@@ -161,7 +161,7 @@ class Connection(
         return super()._process_auth(plugin_name, auth_packet, handler)  # type: ignore[misc]
 
     def set_character_set(self, charset: str, collation: Any = None) -> None:
-        """What PyMySQL sends first in a new session.
+        """Set up a new session, its character set included; PyMySQL calls it first.
 
         Args:
             charset: The configuration's is used.
@@ -174,14 +174,16 @@ class Connection(
                 return
 
     def _receive_answers(self, count: int) -> List[Any]:
-        """The responses to commands that were sent together, or a server's errors."""
+        """Receive the responses to commands that were sent together; for a refused
+        command, the server's error.
+        """
         responses = self.new_responses(count)
         while not responses.feed(self._open_transport().receive()):
             pass
         return self.apply_responses(responses)
 
     def _open_transport(self) -> Transport:
-        """The transport.
+        """Return the transport.
 
         Raises:
             pymysql.err.OperationalError: There is none, or it is closed.
@@ -219,31 +221,31 @@ class Connection(
         return affected
 
     def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
-        is_column = packet_type is FieldDescriptorPacket
-        return super()._read_packet(ColumnDefinition if is_column else packet_type)  # type: ignore[no-untyped-call]
+        kind = ColumnDefinition if packet_type is FieldDescriptorPacket else packet_type
+        return super()._read_packet(kind)  # type: ignore[no-untyped-call]
 
     def _open_socket(self, until: float) -> socket.socket:
-        """The socket, connected.
+        """Return a connected socket.
 
-        PyMySQL's own way leaves one behind unclosed where a unix socket refuses.
+        PyMySQL's own code leaves one unclosed if a unix socket refuses.
         """
         limit = max(until - time.monotonic(), 0.001)
         path = self._config.unix_socket
         if path is None:
-            dialled = _dial(self.host, self.port, until)
-            dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            dialled.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            return dialled
+            opened = _connect_to_host(self.host, self.port, until)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return opened
         if not hasattr(socket, "AF_UNIX"):
             raise OSError("this system has no unix sockets")
-        dialled = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            dialled.settimeout(limit)
-            dialled.connect(path)
+            opened.settimeout(limit)
+            opened.connect(path)
         except BaseException:
-            dialled.close()
+            opened.close()
             raise
-        return dialled
+        return opened
 
     @property
     def open(self) -> bool:
@@ -251,21 +253,21 @@ class Connection(
         return self.transport is not None and not self.transport.closed
 
     def is_stale(self) -> bool:
-        """True if the server has closed an idle connection or sent something on it
-        unasked. Costs no round trip.
+        """Return whether the server has closed an idle connection, or sent unexpected
+        data on it. Costs no round trip.
         """
         return self.transport is None or self.transport.is_stale()
 
     def peer_closed(self) -> bool:
-        """True if the server has closed the connection, whatever it may have sent
-        before.
+        """Return whether the server has closed the connection, even if there is unread
+        data.
         """
         return not self.open or (not self.aborted and self._open_transport().peer_closed())
 
     def abort_in_use(self) -> None:
-        """Have the thread that waits on it find it lost.
+        """Make the thread that waits on it find the connection lost.
 
-        The session lives until it has been ended on the server.
+        The server's session continues until it is killed.
         """
         self.aborted = True
         if self.transport is not None and not self.transport.closed:
@@ -274,7 +276,7 @@ class Connection(
             self.transport.shutdown(socket.SHUT_RDWR if self.idle else socket.SHUT_RD)
 
     def run(self, command: bytes, until: Optional[float] = None) -> List[results.ResultSet]:
-        """Send one command and read its whole answer.
+        """Send one command and read its whole response.
 
         Args:
             command: The statement, in the connection's character set.
@@ -301,8 +303,8 @@ class Connection(
         return response
 
     def send(self, command: bytes, until: Optional[float] = None) -> None:
-        """The first half of ``run``, for a caller that takes the answers of several
-        connections as they come.
+        """The first half of ``run``, for a caller that waits for the responses of
+        several connections at once.
 
         Args:
             command: As for ``run``.
@@ -321,7 +323,7 @@ class Connection(
             raise self._failed(error) from None
 
     def receive_response(self, *, in_time: bool = True) -> Optional[List[results.ResultSet]]:
-        """The second half of ``run``: take what has come of the answer.
+        """The second half of ``run``: process what has been received.
 
         Args:
             in_time: False where nothing has come by ``receive_deadline``.
@@ -348,22 +350,22 @@ class Connection(
         return sets
 
     def drop_command(self) -> None:
-        """Nobody waits for the answer any more."""
+        """Stop waiting for the response."""
         if self._in_use.locked():
             self._failed(GeneratorExit())
 
     def fileno(self) -> int:
-        """Of its socket."""
+        """Return the socket's file descriptor."""
         return self._open_transport().fileno()
 
     @property
     def has_more(self) -> bool:
-        """Something has come that its socket does not show any more: TLS has it."""
+        """Whether TLS has received data that the socket does not show."""
         return self._open_transport().has_more
 
     def receive_deadline(self) -> float:
-        """When to call ``receive_response(in_time=False)`` if nothing comes until then;
-        by time.monotonic().
+        """When to call ``receive_response(in_time=False)`` if nothing was received, by
+        time.monotonic().
         """
         return self._open_transport().receive_deadline()
 
@@ -386,7 +388,7 @@ class Connection(
             transport.send(commands.END_OF_BATCH)
 
     def _finish_cursor(self) -> None:
-        """Read the answers that a cursor has left."""
+        """Read the response that a driver's cursor has left unread."""
         while self._result is not None and (
             self._result.unbuffered_active or self._result.has_next
         ):
@@ -397,7 +399,7 @@ class Connection(
         self._result = None
 
     def _failed(self, error: BaseException) -> BaseException:
-        """What is to be raised in place of the error that ended a command."""
+        """Return the exception to raise for an error that ended a command."""
         error = self.readable(error)
         response = self.codec.response
         self.codec.response = None
@@ -408,7 +410,7 @@ class Connection(
         return self.deadline_exceeded() if late else error
 
     def _ended_late(self) -> bool:
-        """Whether the deadline of the command has passed; there is none any more."""
+        """Return whether the deadline of the command has passed, and clear it."""
         if self.transport is None:
             return False
         until = self.transport.until
@@ -433,7 +435,7 @@ class Connection(
     def _ask_driver(
         self, transport: Transport, command: bytes, *, unbuffered: bool = False
     ) -> None:
-        """Send a command whose answer the driver reads."""
+        """Send a command whose response the driver reads."""
         self._send(transport, command)
         self._next_seq_id = commands.query_packets(command) & 255
         self._read_query_result(unbuffered)
@@ -509,8 +511,8 @@ class Connection(
         )
 
     def begin_reset(self, *, only_diagnostics: bool = False) -> None:
-        """Send what makes the session as new; the answers are read before it is used
-        again, and have come by then.
+        """Send the commands that reset the session. Their responses are read before the
+        next use, when they have usually arrived.
 
         Args:
             only_diagnostics: Nothing but the last statement's warnings is forgotten.
@@ -524,7 +526,7 @@ class Connection(
         transport.send(commands.together(reset))
 
     def finish_reset(self, until: float) -> None:
-        """Read the answers to ``begin_reset``.
+        """Read the responses to the commands of ``begin_reset``.
 
         Args:
             until: When that must be over, by time.monotonic().
@@ -543,9 +545,7 @@ class Connection(
         transport.until = None
 
     def quit(self) -> None:
-        """Close it: with COM_QUIT where it is idle, without where an answer is still on
-        its way.
-        """
+        """Close it, with COM_QUIT if it is idle."""
         if self.transport is None or self.transport.closed:
             return
         if self.idle:
@@ -561,7 +561,7 @@ class Connection(
         self._sock = self._rfile = None
 
     def abort(self) -> None:
-        """Close the socket at once, without a word."""
+        """Close the socket at once, without COM_QUIT."""
         if self.transport is not None:
             self.transport.abort()
         self._sock = self._rfile = None

@@ -12,27 +12,27 @@ from .connection import Connection
 
 
 class _NeverRaised(Exception):
-    """Given to DBUtils as the failures after which it repeats a statement: there are
-    none.
+    """The failures after which DBUtils would repeat a statement: none, because nothing
+    raises this.
     """
 
 
 class _Lock(RLock):  # type: ignore[misc]  # final in typeshed alone
-    """In place of DBUtils' Condition, on which nobody waits here.
+    """A lock in place of DBUtils' Condition, on which nobody waits here.
 
-    A Condition is entered in Python code: a signal handler that raises there leaves it
-    locked for ever.
+    A Condition is entered in Python code: if a signal handler raises there, it stays
+    locked.
     """
 
     def notify(self) -> None:
-        """Nobody waits."""
+        """Do nothing: nobody waits."""
 
 
 class _Driver:
-    """What DBUtils takes for a DB-API module.
+    """A minimal DB-API module for DBUtils.
 
-    Given a function, it looks for that module again for every connection, through the
-    packages that the connection's class is in: an import while the pool is locked.
+    Given a function instead, DBUtils would search for that module for every connection,
+    through imports, while the pool is locked.
     """
 
     threadsafety = 1
@@ -41,19 +41,19 @@ class _Driver:
         self._config = config
 
     def connect(self) -> Connection:
-        """A connection that is not connected yet."""
+        """Return a connection that is not connected yet."""
         return Connection(self._config)
 
 
 class IdleStore:
-    """Where idle connections are kept: without ping, reset, usage limit or replay, and
-    without I/O, because new connections are made unconnected.
+    """Stores idle connections, without ping, reset, usage limit, replay or I/O: new
+    connections are created unconnected.
 
-    A connection that is out has no reference to DBUtils' handle of it that would make a
-    circle: who loses one frees its slot at once.
+    A checked-out connection has no reference cycle with DBUtils' handle, so a lost one
+    frees its slot at once.
 
     Args:
-        config: How connections are made, and how many are kept.
+        config: How connections are created, and how many are kept.
     """
 
     def __init__(self, config: DatabaseConfig) -> None:
@@ -71,10 +71,10 @@ class IdleStore:
         self._most = config.most_idle
 
     def resize(self, config: DatabaseConfig) -> List[Connection]:
-        """Keep another number of connections.
+        """Change the number of connections that are kept.
 
         Returns:
-            Those that are not kept any more, to be closed.
+            Those above the new number, to be closed by the caller.
         """
         with self._pool._lock:
             self._pool._maxcached = config.pool_size
@@ -83,11 +83,11 @@ class IdleStore:
 
     @property
     def is_full(self) -> bool:
-        """No more are kept."""
+        """Whether no more connections are kept."""
         return len(self._pool._idle_cache) >= self._most
 
     def take(self) -> Connection:
-        """One of the store's, where there is none a new one that is not connected."""
+        """Take a stored connection; create an unconnected one if there is none."""
         pooled = self._pool.connection(shareable=False)
         handle = pooled._con
         pooled._con = None
@@ -98,7 +98,7 @@ class IdleStore:
         return connection
 
     def put(self, connection: Connection) -> None:
-        """Keep a connection until it is taken."""
+        """Store a connection."""
         handle = connection.handle
         connection.handle = None
         connection.lifetime.last_used_at = time.monotonic()
@@ -106,13 +106,15 @@ class IdleStore:
         self._pool.cache(handle)
 
     def oldest_at(self) -> Optional[float]:
-        """Since when the oldest is here, by time.monotonic(); None if there is none."""
+        """Return since when the oldest connection is stored, by time.monotonic(); None
+        if the store is empty.
+        """
         connections = [handle._con for handle in list(self._pool._idle_cache)]
         return min([each.lifetime.last_used_at for each in connections if each.open], default=None)
 
     def take_oldest(self) -> Optional[Connection]:
-        """The connection that has been idle for longest, taken out of the store; None
-        if there is none.
+        """Take the connection that has been idle for longest; None if the store is
+        empty.
         """
         with self._pool._lock:
             handles = [each for each in self._pool._idle_cache if each._con.open]
@@ -124,17 +126,17 @@ class IdleStore:
         return oldest
 
     def count(self) -> int:
-        """How many are connected."""
+        """Return the number of connected ones."""
         return sum([handle._con.open for handle in list(self._pool._idle_cache)])
 
     def prune(self, before: float) -> List[Connection]:
-        """Those that have not been used since ``before``, by time.monotonic(); they are
-        taken out of the store.
+        """Take the connections that have not been used since ``before``, by
+        time.monotonic().
         """
         return self._remove(lambda connection: connection.lifetime.last_used_at < before)
 
     def prune_retired(self) -> List[Connection]:
-        """Those whose host is no longer used; they are taken out of the store."""
+        """Take the connections whose host is no longer used."""
         return self._remove(lambda connection: connection.retired)
 
     def _remove(self, unwanted: Callable[[Connection], bool]) -> List[Connection]:

@@ -89,7 +89,8 @@ class Lock(BaseLock):
 class _Renewal(threading.Thread):
     """Renews the lease of a lock while its block runs.
 
-    It has no reference to the lock, so that one whose block is never left is collected.
+    It has no reference to the lock, so that a lock whose block is never left can be
+    garbage-collected.
     """
 
     def __init__(self, lock: Lock) -> None:
@@ -101,8 +102,8 @@ class _Renewal(threading.Thread):
         self.turn = threading.Lock()
 
     def run(self) -> None:
-        """Renew it until the block is left, or the lock is lost, which ``check`` and
-        the end of the block find out.
+        """Renew the lease until the block is left or the lock is lost. A loss is
+        detected by ``check`` and at the end of the block.
         """
         while not self._ended.wait(self._every):
             with self.turn:
@@ -110,7 +111,7 @@ class _Renewal(threading.Thread):
                     return
 
     def end(self) -> None:
-        """Renew it no more; wait for a renewal that is being made."""
+        """Stop renewing; wait for a renewal in progress."""
         self._ended.set()
         with self.turn:
             pass

@@ -1,5 +1,5 @@
-"""The threaded pool: DBUtils keeps the idle connections, a fair and timed bound stands
-before it, and no I/O happens under a lock.
+"""The threaded pool: DBUtils stores the idle connections, and a fair wait queue with
+time limits bounds them. No I/O happens under a lock.
 
 Signal handlers raise between any two instructions of the main thread (a time limit of
 Celery's does). So a slot belongs to a ``_Lease`` that goes with its connection: when
@@ -37,7 +37,7 @@ _RESETTING = WireState.RESETTING
 
 
 class _Ref(weakref.ref):  # type: ignore[type-arg]
-    """A weak reference that equals itself alone, also when its object is gone."""
+    """A weak reference that is equal to itself only, even after its object is gone."""
 
     __slots__ = ()
     __hash__ = object.__hash__
@@ -45,7 +45,9 @@ class _Ref(weakref.ref):  # type: ignore[type-arg]
 
 
 class _Lease:
-    """The right to a slot; ``ref`` stands for it in the pool's slots."""
+    """The right to a slot. In the pool's slots it is represented by ``ref``, so that a
+    lost lease frees its slot.
+    """
 
     __slots__ = ("__weakref__", "ref")
 
@@ -54,7 +56,7 @@ class _Lease:
 
 
 class _Waiter:
-    """A caller who waits for a slot, and what is handed to him."""
+    """A caller who waits for a slot, and what was handed over."""
 
     __slots__ = ("_ready", "connection", "error")
 
@@ -65,13 +67,13 @@ class _Waiter:
         self._ready.acquire()
 
     def wait(self, seconds: float) -> bool:
-        """Wait to be woken; False if that did not happen in time."""
+        """Wait to be woken; return False after a timeout."""
         return self._ready.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
 
     def wake(
         self, connection: Optional[Connection] = None, error: Optional[BaseException] = None
     ) -> None:
-        """Hand over a connection, or leave to take one; or an error."""
+        """Hand over a connection, the slot alone, or an error."""
         self.connection = connection
         self.error = error
         with contextlib.suppress(RuntimeError):  # woken before
@@ -79,8 +81,8 @@ class _Waiter:
 
 
 class Pool(BasePool):
-    """At most ``pool_size + max_overflow`` connections to one database; ``pool_size``
-    of them are kept when idle.
+    """At most ``pool_size + max_overflow`` connections to one database, of which
+    ``pool_size`` are kept when idle.
     """
 
     _connection_type = Connection
@@ -118,7 +120,7 @@ class Pool(BasePool):
         return self._store.take_oldest()
 
     def open(self, until: Optional[float] = None) -> None:
-        """Make the first ``warm_up`` connections where there are none.
+        """Open ``warm_up`` connections, if there are none.
 
         Args:
             until: When that must be over, by time.monotonic().
@@ -132,8 +134,8 @@ class Pool(BasePool):
                 self.release(connection)
 
     def close(self) -> None:
-        """Close idle connections now and those in use as they come back; callers who
-        wait get ServiceNotOpen.
+        """Close idle connections now, and the others when they are returned. Waiting
+        callers get ServiceNotOpen.
         """
         with self._lock:
             self.closed = True
@@ -147,7 +149,7 @@ class Pool(BasePool):
 
     def resize(self, config: DatabaseConfig) -> None:
         """Change ``pool_size`` and ``max_overflow``. Connections in use stay; those
-        that are too many are closed when they come back.
+        above the limit are closed when they are returned.
 
         Args:
             config: The same configuration with other sizes.
@@ -164,8 +166,8 @@ class Pool(BasePool):
         self._budget_changed()
 
     def prune_idle(self) -> None:
-        """Close what has been idle for too long or is retired, and log which
-        connections seem to be forgotten.
+        """Close connections that were idle for too long or are retired, and log those
+        that seem to be leaked.
         """
         if self.config.max_idle is not None:
             for connection in self._store.prune(time.monotonic() - self.config.max_idle):
@@ -191,7 +193,7 @@ class Pool(BasePool):
         waiter.wait(max(0.0, seconds))
 
     def wait_for_kills(self, seconds: float) -> None:
-        """Wait until what was given up has been ended on the server.
+        """Wait until all abandoned sessions have been killed on the server.
 
         Args:
             seconds: How long at most.
@@ -201,7 +203,7 @@ class Pool(BasePool):
             killer.join(seconds)
 
     def checkout(self, until: Optional[float] = None) -> Connection:
-        """An idle connection, connected and alive, for the caller alone until
+        """Return a connection that is open and responsive, for this caller until
         ``release``.
 
         Args:
@@ -238,8 +240,8 @@ class Pool(BasePool):
             raise
 
     def checkout_idle(self) -> Optional[Connection]:
-        """A connection that is there at once, so that nobody waits for it; None where
-        there is none. See ``checkout``.
+        """Return a connection that is available at once; None if the caller would have
+        to wait. See ``checkout``.
         """
         lease = _Lease(self._lost)
         connection = None
@@ -269,8 +271,7 @@ class Pool(BasePool):
         return None
 
     def release(self, connection: Connection) -> None:
-        """Take a connection back; one that is not as it was handed out is closed, or
-        made so.
+        """Take a connection back. A changed session is reset or closed.
 
         Args:
             connection: What ``checkout`` gave; returned a second time nothing is done.
@@ -279,7 +280,7 @@ class Pool(BasePool):
         self._budget_changed()
 
     def discard(self, connection: Connection) -> None:
-        """Take a connection back and close it, whatever state it is in.
+        """Take a connection back and close it, whatever its state.
 
         Args:
             connection: What ``checkout`` gave.
@@ -293,14 +294,15 @@ class Pool(BasePool):
         self._check_in(connection)
 
     def abandon(self, connection: Connection) -> None:
-        """Take back a connection that its borrower forgot.
+        """Take back a connection whose borrower was garbage-collected.
 
-        The garbage collector runs anywhere, also in a thread that holds this pool's
-        lock: whoever holds it does this afterwards. A process that ends starts no
-        thread any more to end a session on the server.
+        The garbage collector may run in a thread that holds this pool's lock; then
+        whoever holds the lock takes it back afterwards. While the interpreter shuts
+        down, the connection is only closed, because no thread can be started to kill
+        its session.
 
         Args:
-            connection: What ``checkout`` gave.
+            connection: What ``checkout`` returned.
         """
         if sys.is_finalizing():
             connection.abort()
@@ -316,8 +318,8 @@ class Pool(BasePool):
                 self._discard(self._abandoned.popleft())
 
     def _open_session(self, connection: Connection, until: Optional[float]) -> Connection:
-        """Connect it. Gives another one if that has come back while it waited for the
-        server's budget.
+        """Connect a connection. Return another one if it was returned to the pool
+        during the wait for the server's budget.
         """
         permit = run_plan(
             connect.connecting(self, until), lambda step: self._connect(step, connection)
@@ -406,7 +408,7 @@ class Pool(BasePool):
         raise self._timeout(time.monotonic() - began)
 
     def _return(self, lease: _Lease, connection: Optional[Connection]) -> None:
-        """What was being checked out is not used."""
+        """Release a slot whose connection was not handed out after all."""
         if connection is None:
             with self._lock:
                 self._give(lease, None)
@@ -416,8 +418,8 @@ class Pool(BasePool):
         self._budget_changed()
 
     def _check_in(self, connection: Connection) -> None:
-        """Give the slot to the next who waits, with the connection; or keep the
-        connection, and free the slot.
+        """Hand the slot and the connection to the next waiter; without one, store the
+        connection and release the slot.
         """
         lease: Optional[_Lease] = connection.lease
         if lease is None:
@@ -463,8 +465,8 @@ class Pool(BasePool):
             connection.abort()
 
     def _pass_on(self, lease: _Lease, connection: Connection) -> bool:
-        """Under the lock: hand a connection to who waits, or to the store. False where
-        it must be closed first, because no more are kept.
+        """Hand a connection to the next waiter, or to the store; return False if it
+        must be closed first. The caller holds the lock.
         """
         waiting = self._slots.waiting
         if self._is_surplus() and connection.open:
@@ -476,7 +478,7 @@ class Pool(BasePool):
         return True
 
     def _give(self, lease: _Lease, connection: Optional[Connection]) -> None:
-        """Under the lock: the slot to who waits, or to nobody."""
+        """Hand a slot to the next waiter, or release it. The caller holds the lock."""
         waiter = self._slots.give(lease.ref)
         if waiter is not None:
             waiter.wake(connection)
@@ -485,7 +487,7 @@ class Pool(BasePool):
             self._wake_unused()
 
     def _free_lost(self) -> None:
-        """Under the lock: free the slots whose leases are gone."""
+        """Free the slots whose leases are gone. The caller holds the lock."""
         while self._lost:
             # It stays until its slot is free: a signal may come in between.
             waiter = self._slots.forget(self._lost[0])
@@ -496,15 +498,17 @@ class Pool(BasePool):
         self._wake_unused()
 
     def _wake_unused(self) -> None:
-        """Under the lock: if no slot is taken, wake who waits for that."""
+        """Wake those who wait until no slot is taken, if that is so. The caller holds
+        the lock.
+        """
         while self._unused and not self._slots.in_use:
             self._unused.popleft().wake()
 
     # Sessions that are killed on the server; see SessionKiller.
 
     def kill_checked_out(self, connection: Connection) -> None:
-        """Kill the session of a connection whose borrower may still hold it, and may
-        wait on it. It is checked in once he has returned it.
+        """Kill the session of a connection that its borrower may still hold or wait on.
+        The connection is checked in when the borrower has returned it.
 
         Args:
             connection: What ``checkout`` gave.
@@ -514,11 +518,11 @@ class Pool(BasePool):
         self._start_killer()
 
     def _start_killer(self, *, waiting: bool = False) -> None:
-        """Have a thread work on the sessions to be killed.
+        """Start the thread that kills sessions, if there are any to kill.
 
-        Where none can be started now, the next kill, the next caller who finds no
-        connection free, or the service's maintenance tries again; a caller who waits
-        has the connections closed if that fails, too.
+        If no thread can be started, the next kill, the next caller who waits, or the
+        service's maintenance tries again. If it fails for a waiting caller too, the
+        connections are closed instead.
         """
         if not self._kills:
             return
@@ -540,7 +544,7 @@ class Pool(BasePool):
             self._give_up_kills(0 if waiting else 1)
 
     def _give_up_kills(self, kept: int) -> None:
-        """Close the connections that wait for a kill, all but so many."""
+        """Close the connections that wait for a kill, except a given number."""
         while len(self._kills) > kept:
             job = self._kills.next()
             if job is not None:
@@ -561,7 +565,7 @@ class Pool(BasePool):
             spare.quit()
 
     def _kill_one(self, job: KillJob, spare: Connection) -> bool:
-        """One attempt.
+        """Make one attempt to kill a session.
 
         Returns:
             Whether nothing more is done about the session.
@@ -602,8 +606,8 @@ class Pool(BasePool):
         return outcome
 
     def _finish_kill(self, job: KillJob) -> None:
-        """The session has ended, or is given up. Who borrowed the connection checks it
-        in, if he has not returned it yet.
+        """Finish a kill that has succeeded or was given up. If the borrower has not
+        returned the connection yet, the borrower checks it in.
         """
         connection = job.connection
         with self._lock:

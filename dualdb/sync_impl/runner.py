@@ -1,4 +1,4 @@
-"""Plans performed by threads."""
+"""Running plans in threads."""
 
 import inspect
 import logging
@@ -26,17 +26,17 @@ T = TypeVar("T")
 
 
 def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Any]) -> T:
-    """Run a plan, or an exchange, to its end.
+    """Run a plan or an exchange to its end.
 
     Args:
         plan: A generator of steps.
-        run_step: Performs one.
+        run_step: Runs one step.
 
     Returns:
-        What the plan returns.
+        The return value of the plan.
 
     Raises:
-        BaseException: What the plan ends with.
+        BaseException: What the plan raised.
     """
     running = Resumable(plan)
     step = running.advance(None)
@@ -51,7 +51,7 @@ def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Any]) -> T:
 
 
 def run_step(step: steps.Step) -> Any:
-    """Run one step; those of a service's background and of a pool are run by them.
+    """Run one step; steps of the background and of pools are run there.
 
     Args:
         step: One of ``HANDLERS``.
@@ -282,14 +282,14 @@ class _Halted(BaseException):
 
 
 class Background:
-    """The plans that a service runs beside its callers, each in a daemon thread."""
+    """The background plans of a service, each in a daemon thread."""
 
     def __init__(self) -> None:
         self._halt = threading.Event()
         self._threads: Set[threading.Thread] = set()
 
     def spawn(self, plan: "steps.Plan[None]") -> None:
-        """Run a plan in a thread of its own, until it ends or ``halt`` is called."""
+        """Run a plan in its own thread, until it ends or ``halt`` is called."""
         # Its event is handed over: the thread may begin after ``halt`` has been called.
         thread = threading.Thread(
             target=self._work, args=(plan, self._halt), name="dualdb-background", daemon=True
@@ -302,9 +302,9 @@ class Background:
             raise
 
     def halt(self) -> None:
-        """Ends every plan at its next step.
+        """Stop every plan at its next step.
 
-        One that is in the middle of a connect ends by itself after it.
+        A connect in progress is completed first.
         """
         self._halt.set()
         for thread in list(self._threads):
@@ -330,7 +330,7 @@ class Background:
 
 
 def _warn_of_loop() -> None:
-    """Warn of a call that blocks the running event loop, once for each place."""
+    """Warn about a call that blocks the running event loop, once for each place."""
     frame = blocks.user_frame()
     if frame is None or "ipykernel" in sys.modules:  # each cell of a notebook is in a loop
         return
@@ -346,16 +346,15 @@ def _warn_of_loop() -> None:
 
 
 class Threads:
-    """Mixed into whatever runs plans in the caller's thread."""
+    """Mixin that runs plans in the caller's thread."""
 
     _io: Literal["threads"] = "threads"
     _awaits = False
 
     @staticmethod
     def _owner() -> Any:
-        """The greenlet or task that is calling; its thread where there is neither.
-
-        A greenlet or a task is one of several that share a thread.
+        """Return the calling greenlet or task, several of which share a thread; the
+        thread if there is neither.
         """
         greenlets = sys.modules.get("greenlet")
         if greenlets is not None:

@@ -31,7 +31,7 @@ class Stream(BaseStream[MadeT]):
         return row
 
     def _fetch(self) -> None:
-        """More rows; none where it is over."""
+        """Return more rows; none after the last."""
         if not self._begin_reading():
             return
         try:
@@ -65,7 +65,7 @@ class Stream(BaseStream[MadeT]):
         return rows
 
     def _read(self) -> Optional[MadeT]:
-        """The next row for a merge, which may be closed meanwhile by another thread;
+        """Return the next row for a merge, which another thread may close meanwhile;
         None after the last.
         """
         self._read_elsewhere = True
@@ -84,8 +84,8 @@ class Stream(BaseStream[MadeT]):
         self._made.begin(self._connection.start_stream(self._command(), self._until))
 
     def close(self) -> None:
-        """End it before its last row: free the connection, and abort the query on the
-        server.
+        """End the stream before its last row: release the connection, and abort the
+        query on the server.
 
         Does nothing if it has ended.
         """

@@ -16,7 +16,7 @@ log = logging.getLogger("dualdb.transaction")
 
 
 class Timer:
-    """A function that is to be called at some time, unless it is cancelled before."""
+    """A function to be called at a given time, unless cancelled before."""
 
     __slots__ = ("_function",)
 
@@ -24,16 +24,16 @@ class Timer:
         self._function: Optional[Callable[[], None]] = function
 
     def cancel(self) -> None:
-        """Takes no lock, so that a finaliser can do it."""
+        """Cancel it. Takes no lock, so a finalizer can call it."""
         self._function = None
 
     @property
     def is_cancelled(self) -> bool:
-        """True if it is not to be called any more."""
+        """Whether it is not to be called any more."""
         return self._function is None
 
     def call(self) -> None:
-        """Call the function once, and log what it raises."""
+        """Call the function once, and log its exception."""
         function = self._function
         self._function = None
         try:
@@ -46,10 +46,10 @@ class Timer:
 
 
 class Timers:
-    """Calls functions at their times, in a daemon thread.
+    """Calls functions at given times, in a daemon thread.
 
-    Callers share a queue with the thread and no lock: a signal that raises in a caller
-    would leave a condition's lock locked for everybody.
+    Callers share a queue with the thread and no lock: a signal handler that raises in a
+    caller would leave the lock of a condition locked.
     """
 
     def __init__(self) -> None:
@@ -62,12 +62,11 @@ class Timers:
         self._thread: Optional[threading.Thread] = None
 
     def call_at(self, at: float, function: Callable[[], None]) -> Timer:
-        """Have a function called at a time of ``time.monotonic()``.
-
-        It must not block.
+        """Schedule a function, which must not block, for a time of
+        ``time.monotonic()``.
 
         Raises:
-            OperationalError: no thread can be started.
+            OperationalError: No thread can be started.
         """
         if self._thread is None or not self._thread.is_alive():
             self._start_thread()

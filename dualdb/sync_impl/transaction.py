@@ -50,7 +50,7 @@ class Transaction(
 
     @contextlib.contextmanager
     def _turn(self, state: TransactionState, until: Optional[float]) -> Iterator[None]:
-        """Let one caller at a time in, where children may join."""
+        """Admit one caller at a time."""
         left = -1 if until is None else max(0.0, until - time.monotonic())
         if not state.gate.acquire(timeout=left):
             raise self._no_turn(state)

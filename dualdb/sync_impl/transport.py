@@ -121,33 +121,35 @@ class Transport:
 
     @property
     def has_more(self) -> bool:
-        """Data has been received that ``poll`` does not show: TLS has it."""
+        """Whether TLS has received data that ``poll`` does not show."""
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
     def is_stale(self) -> bool:
-        """Return whether there is data, or the end of it, on an idle connection."""
+        """Return whether an idle connection has received data or was closed."""
         return self.closed or bool(self._received) or bool(self._poll.poll(0))
 
     def peer_closed(self) -> bool:
-        """Return whether the other end is closed, whatever it may have sent before."""
+        """Return whether the server has closed its end, regardless of unread data."""
         return self.closed or any(event & sockets.HANGS_UP for _, event in self._poll.poll(0))
 
     def shutdown(self, how: int) -> None:
-        """Shut down the socket, so that whoever waits for data finds it at its end."""
+        """Shut down the socket, so that whoever waits for data finds its end."""
         try:
             self._sock.shutdown(how)
         except OSError:
             pass  # it is not connected any more
 
     def abort(self) -> None:
-        """Close the socket at once, without a word to the server."""
+        """Close the socket at once, without COM_QUIT."""
         if not self.closed:
             self.closed = True
             self.shutdown(socket.SHUT_RDWR)
             self._sock.close()
 
     def close_descriptor(self) -> None:
-        """Close this process's descriptor of the socket; the session goes on."""
+        """Close this process's descriptor of the socket; the server's session
+        continues.
+        """
         self.closed = True
         fork_safety.close_fd(self._sock)
 
@@ -168,7 +170,7 @@ class Transport:
             raise
 
     def read(self, count: int) -> bytes:
-        """Read so many bytes, or fewer at the end of the connection.
+        """Read a number of bytes, or fewer at the end of the connection.
 
         Raises:
             OSError: The connection is lost, or a limit has passed.
@@ -204,11 +206,11 @@ class Transport:
         """Do nothing: the limits are those of the configuration."""
 
     def makefile(self, mode: str) -> "Transport":
-        """Return what the driver reads from."""
+        """Return the file object from which the driver reads."""
         return self
 
     def close(self) -> None:
-        """Close the socket, unless a command is on its way."""
+        """Close the socket, unless a command is in progress."""
         if not self._in_use.locked():
             self.abort()
 

@@ -78,11 +78,11 @@ def test_each_shard_is_asked_for_its_own_keys_once(
 def test_what_is_sent_is_one_statement_with_the_keys_in_their_order(
     keyed: Any, io: IO, databases: Databases
 ) -> None:
-    said = (
+    sql = (
         "SELECT info FROM information_schema.processlist WHERE id = CONNECTION_ID() AND 0 "
         "NOT IN %(keys)s"
     )
-    found = io(keyed.keys([5, 2, 3, 5, 1]).query(said))
+    found = io(keyed.keys([5, 2, 3, 5, 1]).query(sql))
     assert [rows[0]["info"].rpartition(" ")[2] for rows in found.by_shard.values()] == [
         "(5,3,1)",
         "(2)",

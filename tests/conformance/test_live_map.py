@@ -26,8 +26,8 @@ INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 
 @pytest.fixture
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A miss reads the table however short ago that was done."""
+def refresh_on_every_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every miss reads the table, however recently it was read."""
     monkeypatch.setattr(lifecycle, "MISS_REFRESH_INTERVAL", 0.0)
 
 
@@ -91,7 +91,7 @@ def test_a_refresh_is_now_and_keeps_what_has_not_changed(
 
 
 def test_simultaneous_misses_are_served_by_one_reading(
-    still: Any, io: IO, databases: Databases, quick_looks: None
+    still: Any, io: IO, databases: Databases, refresh_on_every_miss: None
 ) -> None:
     databases.set_row(3)
 
@@ -271,7 +271,7 @@ def test_a_shard_that_moves_takes_new_work_along_and_lets_old_work_finish(
 
 
 def test_a_refused_password_has_the_table_read_before_it_is_an_error(
-    still: Any, io: IO, databases: Databases, quick_looks: None
+    still: Any, io: IO, databases: Databases, refresh_on_every_miss: None
 ) -> None:
     account = f"rotated_{io.name}"
     databases.run(
@@ -372,7 +372,7 @@ def test_hooks_are_told_in_order_and_cannot_break_anything(
     def fails(event: Any) -> None:
         raise ZeroDivisionError
 
-    def tell(event: Any) -> Any:
+    def hook(event: Any) -> Any:
         translated.append((event.name, event.shard_id))
         return still.refresh() if event.name == "map_refreshed" else None
 
@@ -383,7 +383,7 @@ def test_hooks_are_told_in_order_and_cannot_break_anything(
         "shard_state_changed",
         "map_refreshed",
     ):
-        assert still.on(name, tell) is tell
+        assert still.on(name, hook) is hook
     databases.set_row(3)
     databases.set_row(2, status="maintenance")
     io(still.refresh())
@@ -396,7 +396,7 @@ def test_hooks_are_told_in_order_and_cannot_break_anything(
     ]  # fmt: skip
     assert "ZeroDivisionError" in caplog.text
     with pytest.raises(ValueError, match="event must be one of .*, not 'shard_add'"):
-        still.on("shard_add", tell)
+        still.on("shard_add", hook)
 
 
 def test_a_hook_that_has_the_table_read_again_overtakes_nobody(
@@ -496,7 +496,7 @@ def test_shards_are_administered_from_python(still: Any, io: IO, databases: Data
 
 
 def test_a_map_is_never_read_inside_a_caller_s_transaction(
-    still: Any, io: IO, databases: Databases, quick_looks: None
+    still: Any, io: IO, databases: Databases, refresh_on_every_miss: None
 ) -> None:
     with io.entered(still.transaction()) as tx:
         io(tx.query("SELECT * FROM table_shard_config"))

@@ -643,12 +643,12 @@ def test_texts_that_are_longer_than_what_a_server_sorts_by(
                 short = [number for number in ours if number < 100]
                 assert short == one[: len(short)], (collation, type_, limit)
                 assert len(set(ours)) == (limit or 120)
-            falling = io.collect(
+            descending = io.collect(
                 db.shards().merge(
                     "SELECT * FROM longs WHERE id < 100", order_by="-s, id", limit=60
                 ),
             )
-            assert [row["id"] for row in falling] == [
+            assert [row["id"] for row in descending] == [
                 row["id"] for row in io(db.query("SELECT id FROM longs ORDER BY s DESC, id"))
             ][:60]
     for place in ("global", 1, 2):

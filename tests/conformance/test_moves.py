@@ -1,6 +1,5 @@
-"""Tenants that move between shards: under writers, there and back, and refused."""
+"""Tenants that move between shards: all of their rows, there and back, and refused."""
 
-import contextlib
 import itertools
 import threading
 import time
@@ -220,75 +219,6 @@ def test_what_is_changed_is_written_down_while_a_tenant_is_copied(
         ("bill", b"3338"),
         ("bill", b"3438"),
     ]
-
-
-def test_moves_under_writers_lose_double_and_misplace_nothing(
-    shop: Any, io: IO, databases: Databases
-) -> None:
-    """Writers by the package, and such as look the shard up themselves."""
-    done = threading.Event()
-    accepted: Dict[str, List[int]] = {"package": [], "others": []}
-
-    def write(tx: Any) -> Any:
-        yield tx.execute("UPDATE account SET balance = balance + 1 WHERE owner = 3")
-        number = yield tx.query_value("SELECT balance FROM account WHERE owner = 3")
-        yield tx.execute(
-            "INSERT INTO bill (id, owner, amount) VALUES (%s, 3, %s)", (1000 + number, number)
-        )
-        yield tx.execute("INSERT INTO line VALUES (%s, 1, 'new')", (1000 + number,))
-        if number % 5 == 0:
-            yield tx.execute("DELETE FROM bill WHERE id = %s", (1000 + number - 3,))
-
-    def writer() -> Any:
-        while not done.is_set():
-            yield shop.key(3).run(io.function(write), attempts=50)
-            accepted["package"].append(1)
-            yield shop.key(3).execute("UPDATE account SET balance = balance + 1 WHERE owner = 3")
-            accepted["package"].append(1)
-            yield io.pause(0.005)
-
-    def stranger() -> None:  # of no package
-        sessions = {
-            shard: pymysql.connect(**connect_to(databases, shard)) for shard in databases.ids
-        }
-        while not done.wait(0.01):
-            shard = databases.value(
-                "global", "SELECT shard_id FROM table_user_shard_mapping WHERE account_db_key = 3"
-            )
-            with contextlib.suppress(pymysql.err.MySQLError), sessions[shard].cursor() as cursor:
-                accepted["others"].append(
-                    cursor.execute("UPDATE account SET balance = balance + 1 WHERE owner = 3")
-                )
-        for session in sessions.values():
-            session.close()
-
-    def mover() -> Any:
-        try:
-            for to in (2, 1):
-                report = yield shop.operations.move(3, to, TABLES, settle=0.2, chunk_rows=20)
-                assert report.ok
-        finally:
-            done.set()
-
-    strangers = [threading.Thread(target=stranger, daemon=True) for _ in range(2)]
-    for each in strangers:
-        each.start()
-    calls: List[Callable[[], Any]] = [io.function(mover), *[io.function(writer)] * 3]
-    outcomes = io.concurrently(calls)
-    for each in strangers:
-        each.join()
-    assert [each for each in outcomes if each is not None] == []
-    assert databases.value(1, "SELECT balance FROM account WHERE owner = 3") == 100 + sum(
-        accepted["package"] + accepted["others"]
-    )
-    assert min(map(sum, accepted.values())) > 5
-    assert databases.run(2, "SELECT owner FROM bill UNION SELECT owner FROM account") == []
-    orphans = "SELECT COUNT(*) FROM line WHERE bill_id NOT IN (SELECT id FROM bill)"
-    assert databases.value(1, orphans) == 0
-    lines = databases.run(1, "SELECT id FROM bill b LEFT JOIN line ON bill_id = id "
-                             "WHERE id > 1000 AND bill_id IS NULL")  # fmt: skip
-    assert lines == []
-    assert counts(databases, 1, 4) == [4, 3, 2, 1]
 
 
 def test_a_call_with_an_idempotency_key_is_not_repeated_on_the_new_shard(

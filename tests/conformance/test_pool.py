@@ -186,13 +186,13 @@ FAILING = {
 }
 
 
-@pytest.mark.parametrize(("change", "look", "expected"), FAILING.values(), ids=list(FAILING))
+@pytest.mark.parametrize(("change", "query", "expected"), FAILING.values(), ids=list(FAILING))
 def test_what_was_changed_before_an_error_is_as_before_too(
     make_client: Callable[..., Any],
     io: IO,
     databases: Databases,
     change: str,
-    look: str,
+    query: str,
     expected: Any,
 ) -> None:
     fails = (
@@ -203,7 +203,7 @@ def test_what_was_changed_before_an_error_is_as_before_too(
     client = make_client(pool_size=1, max_overflow=0)
     with pytest.raises(dualdb.OperationalError):
         io(client.query(change))
-    assert io(client.query_value(look)) is expected
+    assert io(client.query_value(query)) is expected
 
 
 def test_a_reset_after_every_call_clears_what_the_server_does_not_tell_of(
@@ -217,13 +217,13 @@ def test_a_reset_after_every_call_clears_what_the_server_does_not_tell_of(
     assert io(client.query_value("SELECT IS_USED_LOCK('left_behind')")) is None
 
 
-@pytest.mark.parametrize(("change", "look", "expected"), CHANGES.values(), ids=list(CHANGES))
+@pytest.mark.parametrize(("change", "query", "expected"), CHANGES.values(), ids=list(CHANGES))
 def test_what_a_borrower_changed_is_as_before_for_the_next(
     make_client: Callable[..., Any],
     io: IO,
     databases: Databases,
     change: str,
-    look: str,
+    query: str,
     expected: Any,
 ) -> None:
     databases.run(
@@ -240,11 +240,11 @@ def test_what_a_borrower_changed_is_as_before_for_the_next(
     first = io(client.query_value("SELECT CONNECTION_ID()"))
     for _ in range(2):
         io(client.query(change))
-        found = io(client.query_value(look.format(**names)))
+        found = io(client.query_value(query.format(**names)))
         assert found == (expected.format(**names) if isinstance(expected, str) else expected)
     with io.entered(client.transaction()) as tx:
         io(tx.query(change))
-    assert io(client.query_value(look.format(**names))) == found
+    assert io(client.query_value(query.format(**names))) == found
     assert io(client.query_value("SELECT CONNECTION_ID()")) == first, (
         "and it is still the same connection"
     )

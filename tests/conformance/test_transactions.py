@@ -155,7 +155,7 @@ def test_after_a_deadlock_nothing_more_is_sent(db: Any, io: IO, databases: Datab
     outcome = []
     with pytest.raises(TransactionAborted), io.entered(db.shard(1).transaction()) as mine:
         io(mine.execute(update, (1,)))
-        with world_connection(databases) as other:
+        with driver_connection(databases) as other:
             with other.cursor() as cursor:
                 # A transaction that has done more is not the victim: this one will be.
                 cursor.execute("BEGIN")
@@ -185,7 +185,7 @@ def test_after_a_deadlock_nothing_more_is_sent(db: Any, io: IO, databases: Datab
     assert 8 not in users(databases)
 
 
-def world_connection(databases: Databases) -> Any:
+def driver_connection(databases: Databases) -> Any:
     config = databases.config_of(1)
     return pymysql.connect(
         host=config.host,

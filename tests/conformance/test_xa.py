@@ -664,8 +664,8 @@ def test_best_effort_says_what_was_committed_and_what_not(
             io(tx.global_.execute(ADD, (1,)))
             kill(tx, 2)
     error = partial.value
-    told = (error.committed, set(error.failed) | set(error.unknown))
-    assert told == ((1,), {2, None})
+    reported = (error.committed, set(error.failed) | set(error.unknown))
+    assert reported == ((1,), {2, None})
     assert None in error.failed
     assert amounts() == [0, 1, 0]
     copy = pickle.loads(pickle.dumps(error))

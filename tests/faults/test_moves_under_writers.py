@@ -1,6 +1,6 @@
-"""Many moves under many writers: both implementations of the package, and programs
-that do not know it and go on writing where a tenant was. Each write that was
-acknowledged is found once, where its tenant is.
+"""Many moves under many writers: transactions and single calls of both implementations,
+and programs that do not use the package and go on writing where a tenant was. Each
+acknowledged write is found once, where its tenant is.
 
 ``--moves 100 --writers 50`` makes more of it; ``--server`` names the servers.
 """
@@ -57,17 +57,17 @@ DELETE = "DELETE FROM entry WHERE token = %s AND owner = %s"
 
 
 class Ledger:
-    """What one writer was told of its writes.
+    """The acknowledged writes of one writer.
 
     Args:
         name: The writer's; tokens begin with it.
-        seed: Of what it does at random.
+        seed: The seed of its random choices.
     """
 
     def __init__(self, name: str, seed: str) -> None:
         self.name = name
         self.random = random.Random(f"{seed} {name}")
-        #: Tokens that have to be there: the owner, and how often they were written.
+        #: Tokens that must exist: the owner, and how often they were written.
         self.there: Dict[str, Tuple[int, int]] = {}
         self.counted: Dict[int, int] = {}
         self.refused = 0
@@ -76,20 +76,24 @@ class Ledger:
 
     @property
     def acknowledged(self) -> int:
-        """How many transactions have succeeded."""
+        """The number of acknowledged transactions and calls."""
         return sum(self.counted.values())
 
     def next(self, keys: List[int]) -> Tuple[str, int, str]:
-        """What is written next: what is done, whose, and its token."""
-        what = self.random.choice(["insert", "insert", "change", "delete"])
+        """Choose the next write: its kind, its owner, and its token."""
+        what = self.random.choice(["insert", "insert", "change", "delete", "count"])
+        if what == "count":
+            return what, self.random.choice(keys), ""
         if what != "insert" and self.there:
             token = self.random.choice(list(self.there))
             return what, self.there[token][0], token
         return "insert", self.random.choice(keys), f"{self.name}-{next(self._numbers)}"
 
     def has(self, what: str, key: int, token: str) -> None:
-        """It was acknowledged."""
+        """Record an acknowledged write."""
         self.counted[key] = self.counted.get(key, 0) + 1
+        if what == "count":
+            return
         if what == "delete":
             del self.there[token]
         else:
@@ -97,17 +101,20 @@ class Ledger:
 
 
 def statements(what: str, key: int, token: str) -> List[Tuple[str, Tuple[Any, ...]]]:
-    """The statements of one transaction."""
+    """Return the statements of one write; a count is a single one, the others are
+    transactions.
+    """
     written: Dict[str, List[Tuple[str, Tuple[Any, ...]]]] = {
         "insert": [(INSERT, (token, key)), (INSERT_PART, (token,))],
         "change": [(CHANGE, (token, key))],
         "delete": [(DELETE, (token, key))],
+        "count": [],
     }
     return [*written[what], (COUNT, (key,))]
 
 
-class World:
-    """Tenants that are moved, and those who write meanwhile."""
+class Load:
+    """Tenants that are moved, and the writers."""
 
     def __init__(self, databases: Databases, moves: int, writers: int, seed: int) -> None:
         self.databases = databases
@@ -141,75 +148,75 @@ class World:
         return keys[number % len(keys)]
 
 
-def run(world: World) -> None:
+def run(load: Load) -> None:
     """Move, and write meanwhile."""
-    config = world.databases.config.model_copy(update={"pool_size": 30, "max_overflow": 10})
-    threads = [threading.Thread(target=write_plainly, args=(world, each)) for each in world.plain]
+    config = load.databases.config.model_copy(update={"pool_size": 30, "max_overflow": 10})
+    threads = [threading.Thread(target=write_plainly, args=(load, each)) for each in load.plain]
     with DatabaseService(config, directory=LookupTable(ttl=TTL)) as db:
         threads += [
-            threading.Thread(target=write_in_a_thread, args=(world, db, each))
-            for each in world.threaded
+            threading.Thread(target=write_in_a_thread, args=(load, db, each))
+            for each in load.threaded
         ]
         movers = [
-            threading.Thread(target=move_in_a_thread, args=(world, db, number))
+            threading.Thread(target=move_in_a_thread, args=(load, db, number))
             for number in range(MOVERS)
         ]
-        tasks = threading.Thread(target=lambda: asyncio.run(in_tasks(world, config)))
+        tasks = threading.Thread(target=lambda: asyncio.run(in_tasks(load, config)))
         for each in (*threads, *movers, tasks):
             each.start()
         for each in movers:
             each.join()
-        world.moved.wait()
-        world.done.set()
+        load.moved.wait()
+        load.done.set()
         for each in (*threads, tasks):
             each.join()
 
 
-def move_in_a_thread(world: World, db: DatabaseService, mover: int) -> None:
-    keys = world.keys[mover :: 2 * MOVERS]
+def move_in_a_thread(load: Load, db: DatabaseService, mover: int) -> None:
+    keys = load.keys[mover :: 2 * MOVERS]
     for number in itertools.count():
-        key = world.take(keys, number)
+        key = load.take(keys, number)
         if key is None:
             return
-        with failures(world):
+        with failures(load):
             to = 3 - (db.directory.get(key) or 0)
             report = db.operations.move(key, to, TABLES, settle=SETTLE, chunk_rows=100)
             assert report.ok
-            world.windows.append(report.window_seconds or 0.0)
+            load.windows.append(report.window_seconds or 0.0)
 
 
-async def move_in_a_task(world: World, db: AsyncDatabaseService, mover: int) -> None:
-    keys = world.keys[MOVERS + mover :: 2 * MOVERS]
+async def move_in_a_task(load: Load, db: AsyncDatabaseService, mover: int) -> None:
+    keys = load.keys[MOVERS + mover :: 2 * MOVERS]
     for number in itertools.count():
-        key = world.take(keys, number)
+        key = load.take(keys, number)
         if key is None:
             return
-        with failures(world):
+        with failures(load):
             to = 3 - (await db.directory.get(key) or 0)
             report = await db.operations.move(key, to, TABLES, settle=SETTLE, chunk_rows=100)
             assert report.ok
-            world.windows.append(report.window_seconds or 0.0)
+            load.windows.append(report.window_seconds or 0.0)
 
 
-async def in_tasks(world: World, config: Any) -> None:
+async def in_tasks(load: Load, config: Any) -> None:
     try:
         async with AsyncDatabaseService(config, directory=LookupTable(ttl=TTL)) as db:
             writers = [
-                asyncio.ensure_future(write_in_a_task(world, db, each)) for each in world.tasks
+                asyncio.ensure_future(write_in_a_task(load, db, each)) for each in load.tasks
             ]
-            await asyncio.gather(*[move_in_a_task(world, db, number) for number in range(MOVERS)])
-            world.moved.set()
+            await asyncio.gather(*[move_in_a_task(load, db, number) for number in range(MOVERS)])
+            load.moved.set()
             await asyncio.gather(*writers)
     finally:
-        world.moved.set()
+        load.moved.set()
 
 
 @contextlib.contextmanager
-def failures(world: World) -> Iterator[None]:
+def failures(load: Load) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        world.failures.append(error)
+        load.failures.append(error)
 
 
 class NoEffect(Exception):
@@ -222,33 +229,39 @@ def require_effect(count: int, sql: str) -> None:
         raise NoEffect(f"{count} rows: {sql}")
 
 
-def write_in_a_thread(world: World, db: DatabaseService, ledger: Ledger) -> None:
-    while not world.done.wait(ledger.random.uniform(0.0, world.pause)):
-        what, key, token = ledger.next(world.keys)
+def write_in_a_thread(load: Load, db: DatabaseService, ledger: Ledger) -> None:
+    while not load.done.wait(ledger.random.uniform(0.0, load.pause)):
+        what, key, token = ledger.next(load.keys)
 
         def body(tx: Any, written: Any = (what, key, token)) -> None:
             for sql, params in statements(*written):
                 require_effect(tx.execute(sql, params), sql)
 
         try:
-            db.key(key).run(body, attempts=50)
+            if what == "count":
+                require_effect(db.key(key).execute(COUNT, (key,)), COUNT)
+            else:
+                db.key(key).run(body, attempts=50)
         except Exception as error:
             ledger.errors.append(error)
             return
         ledger.has(what, key, token)
 
 
-async def write_in_a_task(world: World, db: AsyncDatabaseService, ledger: Ledger) -> None:
-    while not world.done.is_set():
-        await asyncio.sleep(ledger.random.uniform(0.0, world.pause))
-        what, key, token = ledger.next(world.keys)
+async def write_in_a_task(load: Load, db: AsyncDatabaseService, ledger: Ledger) -> None:
+    while not load.done.is_set():
+        await asyncio.sleep(ledger.random.uniform(0.0, load.pause))
+        what, key, token = ledger.next(load.keys)
 
         async def body(tx: Any, written: Any = (what, key, token)) -> None:
             for sql, params in statements(*written):
                 require_effect(await tx.execute(sql, params), sql)
 
         try:
-            await db.key(key).run(body, attempts=50)
+            if what == "count":
+                require_effect(await db.key(key).execute(COUNT, (key,)), COUNT)
+            else:
+                await db.key(key).run(body, attempts=50)
         except Exception as error:
             ledger.errors.append(error)
             return
@@ -299,10 +312,10 @@ class Plain:
         return True
 
 
-def write_plainly(world: World, ledger: Ledger) -> None:
-    program = Plain(world.databases)
-    while not world.done.wait(ledger.random.uniform(0.0, world.pause)):
-        what, key, token = ledger.next(world.keys)
+def write_plainly(load: Load, ledger: Ledger) -> None:
+    program = Plain(load.databases)
+    while not load.done.wait(ledger.random.uniform(0.0, load.pause)):
+        what, key, token = ledger.next(load.keys)
         try:
             written = program.write(what, key, token)
         except pymysql.err.MySQLError as error:
@@ -337,12 +350,12 @@ def clean(databases: Databases) -> None:
 
 
 @pytest.fixture
-def world(databases: Databases, request: pytest.FixtureRequest, seed: int) -> Iterator[World]:
+def load(databases: Databases, request: pytest.FixtureRequest, seed: int) -> Iterator[Load]:
     clean(databases)
     for shard in databases.ids:
         databases.run(shard, *SCHEMA)
     option: Callable[[str], Any] = request.config.getoption
-    made = World(databases, option("--moves"), option("--writers"), seed)
+    made = Load(databases, option("--moves"), option("--writers"), seed)
     with DatabaseService(databases.config, directory=LookupTable()) as db:
         db.directory.create_tables()
         for key in made.keys:
@@ -353,53 +366,53 @@ def world(databases: Databases, request: pytest.FixtureRequest, seed: int) -> It
     clean(databases)
 
 
-def test_no_write_is_lost_doubled_or_misplaced(world: World) -> None:
-    moves = world.left
+def test_no_write_is_lost_doubled_or_misplaced(load: Load) -> None:
+    moves = load.left
     began = time.monotonic()
-    run(world)
+    run(load)
     seconds = time.monotonic() - began
-    assert world.failures == []
-    assert [each.errors for each in world.ledgers if each.errors] == []
-    assert len(world.windows) == moves
-    check(world)
-    for kind in (world.plain, world.threaded, world.tasks):
+    assert load.failures == []
+    assert [each.errors for each in load.ledgers if each.errors] == []
+    assert len(load.windows) == moves
+    check(load)
+    for kind in (load.plain, load.threaded, load.tasks):
         assert sum(each.acknowledged for each in kind) > 0
-    assert sum(each.refused for each in world.plain) > 0
-    milliseconds = sorted(1000 * each for each in world.windows)
+    assert sum(each.refused for each in load.plain) > 0
+    milliseconds = sorted(1000 * each for each in load.windows)
     print(  # noqa: T201
-        f"{moves} moves under {len(world.ledgers)} writers in {seconds:.0f} s: "
-        f"{sum(each.acknowledged for each in world.ledgers)} transactions, "
-        f"{sum(each.refused for each in world.plain)} refused by the fence, window "
+        f"{moves} moves under {len(load.ledgers)} writers in {seconds:.0f} s: "
+        f"{sum(each.acknowledged for each in load.ledgers)} transactions, "
+        f"{sum(each.refused for each in load.plain)} refused by the fence, window "
         f"{statistics.median(milliseconds):.0f} ms (median), {milliseconds[-1]:.0f} ms (most)"
     )
 
 
-def check(world: World) -> None:
+def check(load: Load) -> None:
     """Count on all servers."""
     where = {
         row["account_db_key"]: row["shard_id"]
-        for row in world.databases.run("global", "SELECT * FROM table_user_shard_mapping")
+        for row in load.databases.run("global", "SELECT * FROM table_user_shard_mapping")
     }
     expected = {
         (token, owner, n, where[owner])
-        for ledger in world.ledgers
+        for ledger in load.ledgers
         for token, (owner, n) in ledger.there.items()
     }
     found: List[Tuple[str, int, int, int]] = []
     parts: List[Tuple[str, int]] = []
     balances: List[Tuple[int, int, int]] = []
-    for shard in world.databases.ids:
-        rows = world.databases.run(shard, "SELECT * FROM entry")
+    for shard in load.databases.ids:
+        rows = load.databases.run(shard, "SELECT * FROM entry")
         found += [(row["token"], row["owner"], row["n"], shard) for row in rows]
-        rows = world.databases.run(shard, "SELECT * FROM part")
+        rows = load.databases.run(shard, "SELECT * FROM part")
         parts += [(row["token"], shard) for row in rows]
-        rows = world.databases.run(shard, "SELECT * FROM account")
+        rows = load.databases.run(shard, "SELECT * FROM account")
         balances += [(row["owner"], row["balance"], shard) for row in rows]
     compare("entries", found, expected)
     compare("parts", parts, {(token, shard) for token, _, _, shard in expected})
     counted = {
-        (key, sum(ledger.counted.get(key, 0) for ledger in world.ledgers), where[key])
-        for key in world.keys
+        (key, sum(ledger.counted.get(key, 0) for ledger in load.ledgers), where[key])
+        for key in load.keys
     }
     compare("accounts", balances, counted)
 

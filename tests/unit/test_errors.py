@@ -55,8 +55,8 @@ def test_every_error_is_public_and_a_pymysql_error(cls: Any) -> None:
     ],
 )
 def test_a_server_s_error_keeps_its_class_and_code(name: str) -> None:
-    said = getattr(pymysql.err, name)(1062, "Duplicate entry 'x'", sqlstate="23000")
-    translated = errors.translate_error(said, "shard 2", 2)
+    original = getattr(pymysql.err, name)(1062, "Duplicate entry 'x'", sqlstate="23000")
+    translated = errors.translate_error(original, "shard 2", 2)
     assert type(translated) is getattr(errors, name)
     assert isinstance(translated, getattr(pymysql.err, name))
     assert (
@@ -157,10 +157,10 @@ def test_the_options_of_1290_are_told_apart() -> None:
         ("--skip-grant-tables", True),
     ]:
         error = refusal(1290, f"The server is running with the {option} option so it cannot")
-        told: Any = errors.translate_error(error, "global", None)
+        translated: Any = errors.translate_error(error, "global", None)
         assert errors.means_not_primary(error) is not is_primary
-        assert isinstance(told, errors.ReadOnlyServer) is not is_primary
-        assert told.retryable is not is_primary
+        assert isinstance(translated, errors.ReadOnlyServer) is not is_primary
+        assert translated.retryable is not is_primary
 
 
 def test_a_code_that_engines_use_differently_is_read_by_the_engine() -> None:

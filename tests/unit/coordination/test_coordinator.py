@@ -52,11 +52,11 @@ def test_what_was_left_is_finished_after_the_grace() -> None:
     sightings = Sightings(10.0, lambda: clocks.now, clocks.wall)
     left = clocks.gtrid()
     clocks.now = 8.0
-    assert sightings.ripe([left]) == set()
+    assert sightings.due([left]) == set()
     clocks.now = 9.5
-    assert sightings.ripe([left]) == set()
+    assert sightings.due([left]) == set()
     clocks.now = 10.0  # begun 10 seconds ago, and seen for two
-    assert sightings.ripe([left]) == {left}
+    assert sightings.due([left]) == {left}
 
 
 def test_a_long_transaction_that_is_just_being_committed_is_left_alone() -> None:
@@ -64,24 +64,24 @@ def test_a_long_transaction_that_is_just_being_committed_is_left_alone() -> None
     sightings = Sightings(10.0, lambda: clocks.now, clocks.wall)
     long = clocks.gtrid()
     clocks.now = 1000.0
-    assert sightings.ripe([long]) == set()
+    assert sightings.due([long]) == set()
     clocks.now = 1000.5
-    assert sightings.ripe([]) == set()  # committed
+    assert sightings.due([]) == set()  # committed
     clocks.now = 1002.0
-    assert sightings.ripe([long]) == set()  # seen anew
+    assert sightings.due([long]) == set()  # seen anew
     clocks.now = 1003.0
-    assert sightings.ripe([long]) == {long}
+    assert sightings.due([long]) == {long}
 
 
 def test_a_process_whose_clock_is_ahead_is_finished_all_the_same() -> None:
     clocks = Clocks()
     sightings = Sightings(10.0, lambda: clocks.now, lambda: clocks.wall() - 86400)
     left = clocks.gtrid()
-    assert sightings.ripe([left]) == set()
+    assert sightings.due([left]) == set()
     clocks.now = 9.0
-    assert sightings.ripe([left]) == set()
+    assert sightings.due([left]) == set()
     clocks.now = 10.0
-    assert sightings.ripe([left]) == {left}
+    assert sightings.due([left]) == {left}
 
 
 def committed(gtrid: str, *shard_ids: int, age: float = 1000.0) -> LogRow:

@@ -14,7 +14,7 @@ from xa_model import (
     Actor,
     Choices,
     Fault,
-    World,
+    Model,
     explore,
     faults,
     run_to_end,
@@ -30,7 +30,7 @@ class Run:
     """One run: a coordinator, at most one fault, and recoveries in between.
 
     Args:
-        world: The servers.
+        model: The servers.
         choices: What decides.
         recoveries: How many recoveries begin at any step.
         switches: How often another than the last actor goes on, while both could.
@@ -41,7 +41,7 @@ class Run:
 
     def __init__(
         self,
-        world: World,
+        model: Model,
         choices: Choices,
         *,
         recoveries: int = 0,
@@ -49,13 +49,13 @@ class Run:
         members: bool = False,
         most_faults: int = 1,
     ) -> None:
-        self.world = world
+        self.model = model
         self._choices = choices
         self._recoveries = recoveries
         self._switches = switches
         self._members = members
         self._faults = most_faults
-        self.coordinator: Optional[Actor] = Actor("coordinator", world.commit())
+        self.coordinator: Optional[Actor] = Actor("coordinator", model.commit())
         self.outcome: Optional[protocol.Outcome] = None
         self._others: List[Actor] = []
         self._last: Any = self.coordinator
@@ -69,10 +69,10 @@ class Run:
             if actor is None:
                 break
             self._step(actor)
-        self.world.close_sessions()
+        self.model.close_sessions()
         for _ in range(2):  # the second deletes what the first has finished
-            run_to_end(self.world, Actor("recovery", self.world.recover()))
-        self.world.check(self.outcome)
+            run_to_end(self.model, Actor("recovery", self.model.recover()))
+        self.model.check(self.outcome)
 
     def _actors(self) -> Iterator[Actor]:
         if self.coordinator is not None:
@@ -95,7 +95,7 @@ class Run:
             return None
         if option == "new":
             self._recoveries -= 1
-            self._others.append(Actor("recovery", self.world.recover()))
+            self._others.append(Actor("recovery", self.model.recover()))
         chosen: Actor = self._others[-1] if option == "new" else option
         if current is not None and chosen is not current:
             self._switches -= 1
@@ -107,22 +107,22 @@ class Run:
         leaf = leaves[self._choices.choose(len(leaves))] if self._members else leaves[0]
         fault = self._fault(actor)
         if fault == CRASH:
-            self.world.kill_coordinator()
+            self.model.kill_coordinator()
             self.coordinator = None
             return
         if fault.server is not None:
-            next(each for each in self.world.servers if each.name == fault.server).crash()
-        self.world.perform(leaf, fault)
+            next(each for each in self.model.servers if each.name == fault.server).crash()
+        self.model.perform(leaf, fault)
         actor.settle()
         if actor is self.coordinator and actor.done:
             assert actor.error is None, actor.error
             self.outcome = actor.result
-            self.world.close_sessions()
+            self.model.close_sessions()
 
     def _fault(self, actor: Actor) -> Fault:
         if not self._faults:
             return NO_FAULT
-        options = [NO_FAULT, *faults(self.world)]
+        options = [NO_FAULT, *faults(self.model)]
         if actor is not self.coordinator:
             options.remove(CRASH)
         fault = options[self._choices.choose(len(options))]
@@ -135,7 +135,7 @@ class Run:
 @PARTS
 def test_every_order_and_every_failure_of_one_coordinator(mariadb: bool, global_part: bool) -> None:
     def run(choices: Choices) -> None:
-        Run(World(mariadb=mariadb, global_part=global_part), choices, members=True).to_end()
+        Run(Model(mariadb=mariadb, global_part=global_part), choices, members=True).to_end()
 
     assert explore(run) > 100
 
@@ -144,7 +144,7 @@ def test_every_order_and_every_failure_of_one_coordinator(mariadb: bool, global_
 @PARTS
 def test_two_failures(mariadb: bool, global_part: bool) -> None:
     def run(choices: Choices) -> None:
-        Run(World(mariadb=mariadb, global_part=global_part), choices, most_faults=2).to_end()
+        Run(Model(mariadb=mariadb, global_part=global_part), choices, most_faults=2).to_end()
 
     assert explore(run) > 150
 
@@ -156,8 +156,8 @@ def test_a_recovery_at_every_moment(mariadb: bool, global_part: bool) -> None:
     """Without grace, beside a coordinator that is alive, slow, or fails."""
 
     def run(choices: Choices) -> None:
-        world = World(mariadb=mariadb, global_part=global_part)
-        Run(world, choices, recoveries=1, switches=2).to_end()
+        model = Model(mariadb=mariadb, global_part=global_part)
+        Run(model, choices, recoveries=1, switches=2).to_end()
 
     assert explore(run) > 500
 
@@ -167,8 +167,8 @@ def test_a_recovery_at_every_moment(mariadb: bool, global_part: bool) -> None:
 def test_two_recoveries_beside_a_slow_coordinator(mariadb: bool) -> None:
     def run(choices: Choices) -> None:
         # what is deleted early here is not asked for
-        world = World(mariadb=mariadb, age=decision_log.KEEP_COMMITTED)
-        Run(world, choices, recoveries=2, switches=3, most_faults=0).to_end()
+        model = Model(mariadb=mariadb, age=decision_log.KEEP_COMMITTED)
+        Run(model, choices, recoveries=2, switches=3, most_faults=0).to_end()
 
     assert explore(run) > 500
 
@@ -176,25 +176,25 @@ def test_two_recoveries_beside_a_slow_coordinator(mariadb: bool) -> None:
 @KINDS
 def test_one_writer_needs_no_decision(mariadb: bool) -> None:
     def run(choices: Choices) -> None:
-        world = World(mariadb=mariadb, writers=1)
-        Run(world, choices, members=True).to_end()
-        assert GTRID not in world.global_.rows
+        model = Model(mariadb=mariadb, writers=1)
+        Run(model, choices, members=True).to_end()
+        assert GTRID not in model.global_.rows
 
     assert explore(run) > 10
 
 
 def test_without_faults_the_row_is_deleted_when_all_have_committed() -> None:
-    world = World(mariadb=True)
-    actor = Actor("coordinator", world.commit())
-    run_to_end(world, actor)
+    model = Model(mariadb=True)
+    actor = Actor("coordinator", model.commit())
+    run_to_end(model, actor)
     assert actor.result == protocol.Outcome(True, None, logged=True, left=False)
-    assert world.global_.rows == {GTRID: ("commit", "1,2")}
-    run_to_end(world, Actor("recovery", world.recover()))
-    assert world.global_.rows == {GTRID: ("commit", "1,2")}  # a coordinator may still ask
-    world.global_.age = decision_log.KEEP_COMMITTED
-    run_to_end(world, Actor("recovery", world.recover()))
-    assert world.global_.rows == {}
-    world.check(actor.result)
+    assert model.global_.rows == {GTRID: ("commit", "1,2")}
+    run_to_end(model, Actor("recovery", model.recover()))
+    assert model.global_.rows == {GTRID: ("commit", "1,2")}  # a coordinator may still ask
+    model.global_.age = decision_log.KEEP_COMMITTED
+    run_to_end(model, Actor("recovery", model.recover()))
+    assert model.global_.rows == {}
+    model.check(actor.result)
 
 
 def test_the_model_finds_a_rollback_without_a_tombstone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,9 +207,9 @@ def test_the_model_finds_a_rollback_without_a_tombstone(monkeypatch: pytest.Monk
     monkeypatch.setattr("dualdb.coordination.decision_log.DecisionLog.settle", hasty)
 
     def run(choices: Choices) -> None:
-        Run(World(mariadb=False), choices, recoveries=1, switches=2, most_faults=0).to_end()
+        Run(Model(mariadb=False), choices, recoveries=1, switches=2, most_faults=0).to_end()
 
-    with pytest.raises(AssertionError, match=r"halves|told"):
+    with pytest.raises(AssertionError, match=r"halves|reported"):
         explore(run)
 
 
@@ -225,27 +225,27 @@ def test_the_model_finds_a_late_decision(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(protocol, "_decide", late)
 
     def run(choices: Choices) -> None:
-        Run(World(mariadb=False), choices).to_end()
+        Run(Model(mariadb=False), choices).to_end()
 
-    with pytest.raises(AssertionError, match=r"halves|told"):
+    with pytest.raises(AssertionError, match=r"halves|reported"):
         explore(run)
 
 
 @pytest.mark.parametrize("late", [0.0, protocol.SETTLE_WITHIN + 1])
 def test_a_coordinator_does_not_say_what_was_decided_long_ago(late: float) -> None:
     """It has lost the answer; recovery commits, and deletes the row after a while."""
-    world = World(mariadb=False, age=decision_log.KEEP_COMMITTED)
-    coordinator = Actor("coordinator", world.commit())
+    model = Model(mariadb=False, age=decision_log.KEEP_COMMITTED)
+    coordinator = Actor("coordinator", model.commit())
     while not is_decision(coordinator.leaves()[0]):
-        world.perform(coordinator.leaves()[0])
+        model.perform(coordinator.leaves()[0])
         coordinator.settle()
-    world.perform(coordinator.leaves()[0], REPLY_LOST)
+    model.perform(coordinator.leaves()[0], REPLY_LOST)
     for _ in range(2):
-        run_to_end(world, Actor("recovery", world.recover()))
-    assert [shard.applied for shard in world.shards.values()] == [1, 1]
-    world.now += late
-    run_to_end(world, coordinator)
-    # soon it would be told wrongly: so the row must stay for longer than that
+        run_to_end(model, Actor("recovery", model.recover()))
+    assert [shard.applied for shard in model.shards.values()] == [1, 1]
+    model.now += late
+    run_to_end(model, coordinator)
+    # Later the report would be wrong, so the row must stay for longer than that.
     assert coordinator.result.committed is (None if late else False)
     assert protocol.SETTLE_WITHIN < decision_log.KEEP_COMMITTED
 

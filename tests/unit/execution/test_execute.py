@@ -97,12 +97,12 @@ def test_a_place_that_was_closed_meanwhile_is_looked_for_once_more() -> None:
 def test_a_shard_that_the_map_does_not_know_is_looked_for() -> None:
     looked = []
 
-    def look(*_: Any) -> Any:
+    def refresh(*_: Any) -> Any:
         looked.append(1)
         yield steps.Sleep(0)
 
     def route(until: Any = None) -> Any:
-        yield from look()
+        yield from refresh()
         return place()
 
     assert follow(
@@ -117,13 +117,13 @@ def test_a_shard_that_the_map_does_not_know_is_looked_for() -> None:
 
 @pytest.mark.parametrize("moved", [True, False])
 def test_a_server_that_turns_the_account_away_may_not_be_the_shard_s_any_more(moved: bool) -> None:
-    def look(*_: Any) -> Any:
+    def refresh(*_: Any) -> Any:
         yield steps.Sleep(0)
 
     refused = shard_unavailable(1, "no connection")
     refused.__cause__ = DENIED
     old, new = place(), place()
-    old._refresh_on_miss = look
+    old._refresh_on_miss = refresh
     ways = iter([old, new, new])
     route: Any = routed((lambda: next(ways)) if moved else (lambda: old))
     for plan, step, response in (

@@ -81,3 +81,14 @@ def test_it_keeps_no_frames_of_whoever_could_not_connect() -> None:
     assert kept is not None
     assert (kept.errno, kept.message) == (2003, "no")
     assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
+
+
+def test_an_outage_and_its_end_are_reported_once() -> None:
+    breaker = CircuitBreaker()
+    assert not breaker.report_outage()
+    assert not breaker.report_recovery()
+    breaker = opened(3)
+    assert [breaker.report_outage(), breaker.report_outage()] == [True, False]
+    breaker.record_success()
+    assert [breaker.report_recovery(), breaker.report_recovery()] == [True, False]
+    assert not breaker.report_outage()

@@ -2,7 +2,7 @@
 
 import logging
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, List, Optional, Tuple
 
 import pytest
 
@@ -71,3 +71,24 @@ def test_a_session_that_its_own_server_does_not_have_is_not_looked_for(
     job, _ = next_id(killer)
     assert killer.is_over(job, KillOutcome.NOT_FOUND, closed=True)
     assert not len(killer)
+
+
+@pytest.mark.parametrize(
+    ("lock", "outcome", "expected"),
+    [
+        ("dd1", KillOutcome.ENDED, "ended"),
+        (None, KillOutcome.ENDED, "unproven"),
+        (None, KillOutcome.NOT_HELD, "not held"),
+    ],
+)
+def test_the_end_of_a_job_is_reported(
+    lock: Optional[str], outcome: KillOutcome, expected: str
+) -> None:
+    reported: List[Tuple[float, str]] = []
+    killer: Any = SessionKiller("shard 1", on_end=lambda *end: reported.append(end))
+    facts = SimpleNamespace(lock=lock)
+    killer.add(SimpleNamespace(session_id=1, facts=facts))
+    assert killer.is_over(killer.next(), outcome, closed=False)
+    ((seconds, what),) = reported
+    assert seconds >= 0
+    assert what == expected

@@ -114,3 +114,21 @@ def test_a_random_history_never_exceeds_the_limit_and_starves_nobody(seed: int) 
             line.remove(leaver)
         assert slots.in_use == len(holders) <= limit
         assert slots.waiting == len(line)
+
+
+def test_a_larger_limit_serves_those_who_wait() -> None:
+    slots: Slots[str] = Slots(1)
+    assert slots.take("a")
+    assert not slots.take("b")
+    slots.queue("b", "b")
+    slots.queue("c", "c")
+    assert slots.fill() is None
+    slots.limit = 2
+    assert slots.fill() == "b"
+    slots.served("b")
+    assert (slots.in_use, slots.waiting) == (2, 1)
+    assert slots.fill() is None
+    slots.limit = 3
+    slots.withdraw("c")
+    assert slots.fill() is None
+    assert slots.in_use == 2

@@ -4,7 +4,7 @@ from typing import Any
 
 import pymysql.err
 import pytest
-from scripted_exchanges import OK, hold
+from scripted_exchanges import OK, run_scripted
 
 from dualdb.protocol.kill import KillOutcome, end_session
 from dualdb.protocol.session_setup import SessionFacts
@@ -26,7 +26,7 @@ def refused(code: int) -> Any:
     ],
 )
 def test_a_session_is_ended_by_its_lock_alone(answer: Any, outcome: KillOutcome) -> None:
-    assert hold(end_session(SESSION, SessionFacts()), [(KILL, answer)]) is outcome
+    assert run_scripted(end_session(SESSION, SessionFacts()), [(KILL, answer)]) is outcome
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_where_a_session_cannot_be_is_known_of_its_own_server(
     session: SessionFacts, server: Any, outcome: KillOutcome
 ) -> None:
     exchange = end_session(session, SessionFacts(server=server))
-    assert hold(exchange, [(KILL, refused(1094))]) is outcome
+    assert run_scripted(exchange, [(KILL, refused(1094))]) is outcome
 
 
 def test_another_refusal_is_an_error() -> None:
     with pytest.raises(pymysql.err.OperationalError, match="refused"):
-        hold(end_session(SESSION, SESSION), [(KILL, refused(1290))])
+        run_scripted(end_session(SESSION, SESSION), [(KILL, refused(1290))])

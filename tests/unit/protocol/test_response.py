@@ -169,7 +169,7 @@ def test_a_response_in_one_piece_is_read_as_in_many(seed: int, tuples: bool) -> 
         if number >= len(recorded):
             data[spread.randrange(min(len(data), 300))] = spread.randrange(256)
         whole, pieces = [
-            told(
+            comparable(
                 outcome(
                     lambda data=bytes(data), sizes=sizes: answered(
                         data, sizes, known, tuples=tuples
@@ -183,9 +183,9 @@ def test_a_response_in_one_piece_is_read_as_in_many(seed: int, tuples: bool) -> 
     assert read_at_once > 500
 
 
-def told(outcome: Tuple[bool, Any]) -> Tuple[bool, Any]:
-    """What can be compared of an outcome: the text of an error has the bytes at
-    hand.
+def comparable(outcome: Tuple[bool, Any]) -> Tuple[bool, Any]:
+    """Return what can be compared of an outcome: the text of an error contains the
+    received bytes.
     """
     well, response = outcome
     if not well:

@@ -17,22 +17,22 @@ def test_one_statement_says_everything() -> None:
     everything = config(
         time_zone="+01:00", sql_mode="STRICT_TRANS_TABLES", isolation="READ COMMITTED"
     )
-    said = session_setup.setup_statement(everything, mariadb=False, tracks=True, lock="dd1")
-    assert said == (
+    statement = session_setup.setup_statement(everything, mariadb=False, tracks=True, lock="dd1")
+    assert statement == (
         "SET NAMES utf8mb4, autocommit=1, completion_type=0, session_track_state_change=1, "
         "session_track_system_variables='character_set_client,character_set_connection,"
         "character_set_results', session_track_gtids='OWN_GTID', time_zone='+01:00', "
         "sql_mode='STRICT_TRANS_TABLES', "
         "transaction_isolation='READ-COMMITTED', @dualdb_session=GET_LOCK('dd1',0)"
     )
-    said = session_setup.setup_statement(config(), mariadb=True, tracks=True, lock=None)
-    assert said == (
+    statement = session_setup.setup_statement(config(), mariadb=True, tracks=True, lock=None)
+    assert statement == (
         "SET NAMES utf8mb4, autocommit=1, completion_type=0, session_track_state_change=1, "
         "session_track_system_variables='character_set_client,character_set_connection,"
         "character_set_results,last_gtid'"
     )
-    said = session_setup.setup_statement(everything, mariadb=True, tracks=False, lock=None)
-    assert said == (
+    statement = session_setup.setup_statement(everything, mariadb=True, tracks=False, lock=None)
+    assert statement == (
         "SET NAMES utf8mb4, autocommit=1, completion_type=0, time_zone='+01:00', "
         "sql_mode='STRICT_TRANS_TABLES', tx_isolation='READ-COMMITTED'"
     )

@@ -6,7 +6,7 @@ from typing import Any, List, Tuple
 
 import pymysql.err
 import pytest
-from scripted_exchanges import OK, UTF8, hold, rows
+from scripted_exchanges import OK, UTF8, rows, run_scripted
 
 from dualdb import InOut, Out, ParameterError
 from dualdb.protocol.exchange import RowOptions, TextEncoding, with_session_tracking
@@ -15,13 +15,13 @@ from dualdb.protocol.statements import Call, Statement
 
 
 def test_a_statement_is_one_command() -> None:
-    assert hold(
+    assert run_scripted(
         Statement("SELECT %s", ("é",)).exchange(UTF8), [("SELECT 'é'".encode(), [rows({"a": 1})])]
     ) == [rows({"a": 1})]
 
 
 def test_a_statement_is_bound_again_for_a_session_without_backslash_escapes() -> None:
-    assert hold(
+    assert run_scripted(
         Statement("SELECT %s", ("a\\'",)).exchange(TextEncoding("utf8", False)),
         [(b"SELECT 'a\\'''", [OK])],
     ) == [OK]
@@ -42,7 +42,7 @@ def test_what_may_be_sent_twice(statement: Any, repeatable: bool) -> None:
 
 
 def test_a_call_with_values_is_one_round_trip() -> None:
-    result = hold(
+    result = run_scripted(
         Call("p", (1, "x")).exchange(UTF8),
         [(b"CALL `p`(1,'x')", [rows({"a": 1}), rows(), OK._replace(rowcount=3, warnings=2)])],
     )
@@ -56,11 +56,13 @@ def test_an_out_parameter_costs_one_select_and_an_inout_one_set() -> None:
         (b"CALL `p`(1,@_dualdb_1,@_dualdb_2)", [OK]),
         (b"SELECT @_dualdb_1 AS `1`,@_dualdb_2 AS `2`", [rows({"1": 8, "2": 9})]),
     ]
-    assert hold(Call("p", (1, Out("count"), InOut("sum", 5))).exchange(UTF8), script).out == {
+    assert run_scripted(
+        Call("p", (1, Out("count"), InOut("sum", 5))).exchange(UTF8), script
+    ).out == {
         "count": 8,
         "sum": 9,
     }
-    assert hold(
+    assert run_scripted(
         Call("p", (Out("count"),)).exchange(UTF8),
         [(b"CALL `p`(@_dualdb_0)", [OK]), (b"SELECT @_dualdb_0 AS `0`", [rows({"0": 1})])],
     )
@@ -86,7 +88,7 @@ def test_an_out_parameter_given_as_a_value_goes_by_a_variable_after_the_server_s
         (b"SET @_dualdb_1=0", [OK]),
         (b"CALL %s(1,@_dualdb_1)" % called, [rows({"a": 1}), OK]),
     ]
-    assert hold(Call(name, (1, 0)).exchange(UTF8), script).rows == [{"a": 1}]
+    assert run_scripted(Call(name, (1, 0)).exchange(UTF8), script).rows == [{"a": 1}]
 
 
 def test_an_out_value_that_looks_like_a_date_is_one_if_the_catalogue_says_so() -> None:
@@ -101,7 +103,7 @@ def test_an_out_value_that_looks_like_a_date_is_one_if_the_catalogue_says_so() -
         ),
         (ASKED % b"DATABASE()", [rows(*found)]),
     ]
-    out = hold(Call("p", [Out(name) for name in "abcd"]).exchange(UTF8), script).out
+    out = run_scripted(Call("p", [Out(name) for name in "abcd"]).exchange(UTF8), script).out
     assert out == {
         "a": datetime.date(2024, 2, 29),
         "b": "2024-02-29",
@@ -112,7 +114,7 @@ def test_an_out_value_that_looks_like_a_date_is_one_if_the_catalogue_says_so() -
 
 def test_the_same_error_from_inside_the_procedure_is_not_answered_by_calling_again() -> None:
     with pytest.raises(pymysql.err.OperationalError, match="OUT or INOUT"):
-        hold(
+        run_scripted(
             Call("p", (1,)).exchange(UTF8),
             [(b"CALL `p`(1)", NOT_A_VARIABLE), (ASKED % b"DATABASE()", [rows()])],
         )
@@ -170,7 +172,7 @@ def test_a_statement_that_will_be_refused_touches_nothing_of_the_one_that_is_on_
 
 def test_another_error_of_a_call_is_the_caller_s() -> None:
     with pytest.raises(pymysql.err.OperationalError, match="no more"):
-        hold(
+        run_scripted(
             Call("p").exchange(UTF8),
             [(b"CALL `p`()", pymysql.err.OperationalError(1644, "no more", sqlstate="45000"))],
         )

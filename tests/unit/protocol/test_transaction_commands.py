@@ -4,7 +4,7 @@ from typing import Tuple
 
 import pymysql.err
 import pytest
-from scripted_exchanges import OK, hold
+from scripted_exchanges import OK, run_scripted
 
 from dualdb.protocol.transaction_commands import _NEW_MARKERS, Verdict, begin, commands_for
 
@@ -24,7 +24,7 @@ from dualdb.protocol.transaction_commands import _NEW_MARKERS, Verdict, begin, c
 def test_transaction_commands(
     savepoint: int, opens: bytes, commit: Tuple[bytes, ...], rollback: Tuple[bytes, ...]
 ) -> None:
-    hold(begin(savepoint, None), [(opens, [OK])])
+    run_scripted(begin(savepoint, None), [(opens, [OK])])
     ends = (
         (Verdict.RELEASE, Verdict.ROLLBACK_TO) if savepoint else (Verdict.COMMIT, Verdict.ROLLBACK)
     )
@@ -35,18 +35,18 @@ def test_transaction_commands(
 
 def test_a_marked_transaction_leaves_its_token_and_makes_the_table_where_it_is_missing() -> None:
     opens, leaves = (b"BEGIN", [OK]), b"INSERT INTO dualdb_commit (token) VALUES ('f00d')"
-    hold(begin(0, "f00d", spread=lambda: 0.5), [opens, (leaves, [OK])])
+    run_scripted(begin(0, "f00d", spread=lambda: 0.5), [opens, (leaves, [OK])])
     missing = pymysql.err.ProgrammingError(
         1146, "Table 'd.dualdb_commit' doesn't exist", sqlstate="42S02"
     )
-    hold(
+    run_scripted(
         begin(0, "f00d", spread=lambda: 0.5),
         [opens, (leaves, missing), (_NEW_MARKERS, [OK]), opens, (leaves, [OK])],
     )
     sweeps = (b"DELETE FROM dualdb_commit WHERE at < NOW() - INTERVAL 7 DAY LIMIT 1000", [OK])
-    hold(begin(0, "f00d", spread=lambda: 0.0), [sweeps, opens, (leaves, [OK])])
+    run_scripted(begin(0, "f00d", spread=lambda: 0.0), [sweeps, opens, (leaves, [OK])])
     with pytest.raises(pymysql.err.OperationalError, match="denied"):
-        hold(
+        run_scripted(
             begin(0, "f00d", spread=lambda: 0.5),
             [opens, (leaves, pymysql.err.OperationalError(1142, "denied", sqlstate="42000"))],
         )

@@ -1,19 +1,19 @@
 """How the values of a column compare as the server compares them."""
 
 import decimal
-from typing import Any
+from typing import Any, List, Tuple
 
+import pymysql
 import pytest
 from pymysql.constants import FIELD_TYPE, FLAG
+from scripted_exchanges import UTF8, run_scripted
 
-from dualdb import (
-    InterfaceError,
-    ParameterError,
-)
-from dualdb.results import Column
-from dualdb.sharding.collation import Descending, Padded, key
+from dualdb import InterfaceError, ParameterError
+from dualdb.results import Column, ResultSet
+from dualdb.sharding.collation import ASKED, ColumnProbe, Descending, Padded, key, probe_terms
 
 D = decimal.Decimal
+TRADES = ("SELECT id, px FROM trades", None, False)
 
 
 def test_the_shorter_of_two_texts_goes_on_in_spaces() -> None:
@@ -27,7 +27,7 @@ def test_the_shorter_of_two_texts_goes_on_in_spaces() -> None:
     assert not Padded(b"", space) < Padded(b"", space)
 
 
-def test_falling_and_null() -> None:
+def test_descending_and_null() -> None:
     number = key("n", Column("n", FIELD_TYPE.LONG, 0, 63, 0), [])
     ranks = [number.of(value, ()) for value in (None, -1, 0, D("0.5"))]
     assert sorted([ranks[at] for at in (2, 0, 3, 1)]) == ranks
@@ -104,3 +104,42 @@ def test_members_have_one_number_each() -> None:
             enum.of(other[0], [other[1]])
     members = key("a", Column("a", FIELD_TYPE.STRING, FLAG.SET, 45, 0), TEXT)
     assert members.of("a,b", [3]) < members.of("c", [4])
+
+
+def probe(term: str, tail: str, wanted: List[str]) -> Tuple[ColumnProbe, bytes]:
+    """Return a probe of a query, and the statement that it sends."""
+    statement = (
+        f"SELECT q.*, {term} FROM (SELECT 1 AS dualdb_one) AS o LEFT JOIN (SELECT * FROM (\n"
+        f"{TRADES[0]}\nLIMIT 0\n) AS z LIMIT 0) AS q ON FALSE {tail}"
+    )
+    return ColumnProbe(["q.*", term], TRADES, tail, wanted), statement.rstrip().encode()
+
+
+def test_a_probe_names_the_column_that_is_missing() -> None:
+    columns = f"SELECT * FROM (\n{TRADES[0]}\nLIMIT 0\n) AS q LIMIT 0".encode()
+    unknown = pymysql.err.OperationalError(1054, "Unknown column 'q.qty' in 'field list'")
+    found = [ResultSet([], ("id", "px"), 0, 0, 0)]
+    named, statement = probe("COLLATION(q.`qty`)", "GROUP BY q.`qty`", ["PX", "qty"])
+    with pytest.raises(ParameterError) as caught:
+        run_scripted(named.exchange(UTF8), [(statement, unknown), (columns, found)])
+    assert str(caught.value) == "no column 'qty' in the result; there are 'id', 'px'"
+    inside, statement = probe("SUM(qty)", "", ["px"])
+    with pytest.raises(ParameterError, match="Unknown column.*; there are 'id', 'px'"):
+        run_scripted(inside.exchange(UTF8), [(statement, unknown), (columns, found)])
+
+
+def test_other_errors_of_a_probe_are_not_converted() -> None:
+    denied = pymysql.err.OperationalError(1142, "SELECT command denied")
+    refused, statement = probe("SUM(px)", "", [])
+    with pytest.raises(pymysql.err.OperationalError, match="denied"):
+        run_scripted(refused.exchange(UTF8), [(statement, denied)])
+
+
+def test_what_is_probed_of_an_expression() -> None:
+    assert probe_terms("q.`a`") == [
+        "COLLATION(q.`a`)",
+        "COALESCE(q.`a`, 'a') = COALESCE(q.`a`, 'a ')",
+        "WEIGHT_STRING(COALESCE(q.`a`, ' '))",
+        *[f"WEIGHT_STRING(COALESCE(q.`a`, ' ') /*M! LEVEL {level} */)" for level in (1, 2, 3)],
+    ]
+    assert len(probe_terms("a")) == ASKED

@@ -4,14 +4,12 @@ from typing import Any, List
 
 import pytest
 
-from dualdb import (
-    ParameterError,
-)
+from dualdb import ParameterError
 from dualdb.sharding import subquery
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("SELECT 1", "SELECT 1"),
         (" select a FROM t ; ", " select a FROM t   "),
@@ -29,8 +27,8 @@ from dualdb.sharding import subquery
         ("VALUES (1)", None),
     ],
 )
-def test_a_query_that_may_stand_in_parentheses(text: str, said: Any) -> None:
-    assert subquery.body(text) == (text if said is None else said)
+def test_a_query_that_may_stand_in_parentheses(text: str, expected: Any) -> None:
+    assert subquery.body(text) == (text if expected is None else expected)
 
 
 @pytest.mark.parametrize(

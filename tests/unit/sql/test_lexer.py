@@ -5,7 +5,7 @@ from typing import Iterator, List, Tuple
 
 import pytest
 
-from dualdb.sql.lexer import Kind, code, masked, tokens
+from dualdb.sql.lexer import Kind, code, masked, tokens, without_comments
 
 TEXT, DOUBLE, NAME = Kind.TEXT, Kind.DOUBLE_QUOTED, Kind.NAME
 COMMENT, EXECUTABLE = Kind.COMMENT, Kind.EXECUTABLE
@@ -190,3 +190,17 @@ def test_sqlglot_finds_the_same_texts_and_names(seed: int) -> None:
         ours = [token.stop - 1 for token in tokens(sql) if token.kind is not COMMENT]
         assert ends == ours, sql
     assert compared > 300
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("ALTER TABLE/* x */t ADD a INT -- y", "ALTER TABLE t ADD a INT"),
+        ("# x\nSELECT 1", "SELECT 1"),
+        ("SELECT '-- a', `/* b */`", "SELECT '-- a', `/* b */`"),
+        ("SELECT 1 /*! , 2 */", "SELECT 1 /*! , 2 */"),
+        ("SELECT 1 /* a", "SELECT 1 /* a"),
+    ],
+)
+def test_without_comments(sql: str, expected: str) -> None:
+    assert without_comments(sql) == expected
