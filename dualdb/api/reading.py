@@ -5,7 +5,7 @@ from typing import Any, Generic, List, Optional
 
 from ..endpoints import causal
 from ..execution import steps
-from ..execution.reads import PrimaryReader
+from ..execution.reads import PrimaryReader, is_reader
 from ..pooling.admission import Priority, PriorityBlock
 from ..topology.replicas import ReplicaManager, ReplicaStatus
 from .read_blocks import ReadOnlyBlock
@@ -25,6 +25,8 @@ class ReadRoute:
 
     def __call__(self, until: Optional[float] = None) -> steps.Plan[Any]:
         executor: Any = yield from self._route(until)
+        if is_reader(executor):
+            return executor
         # One that refuses writes by itself; reads need only what is behind it.
         client = getattr(executor, "_client", executor)
         shared = getattr(client, "_shared", None)

@@ -32,6 +32,11 @@ class PrimaryReader:
         return getattr(self.primary, name)
 
 
+def is_reader(executor: Any) -> bool:
+    """Return whether an executor was chosen for a read."""
+    return isinstance(executor, PrimaryReader) or getattr(executor, "_replica", None) is not None
+
+
 def read_from_replica(
     route: Route,
     client: Any,

@@ -143,6 +143,13 @@ def test_every_verb_that_reads(world: World, opened: Callable[..., Any], io: IO)
         assert {io(read.query_value(PORT)) for _ in range(5)} == {port}, "it takes part"
 
 
+def test_the_replica_of_a_read_is_chosen_once(
+    world: World, opened: Callable[..., Any], io: IO
+) -> None:
+    read = opened(policy="round_robin").shard(1).read.read
+    assert {io(read.query_value(PORT)) for _ in range(4)} == set(world.ports)
+
+
 @pytest.mark.parametrize("served_by", ["replica", "primary"])
 def test_writes_are_refused_before_they_are_sent(
     world: World, opened: Callable[..., Any], io: IO, served_by: str
