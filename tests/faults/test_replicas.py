@@ -137,6 +137,12 @@ def test_every_verb_that_reads(world: World, opened: Callable[..., Any], io: IO)
     assert io(read.query_column(PORT))[0] in world.ports
     assert io.collect(read.stream(PORT))[0]["@@port"] in world.ports
     assert (read.shard_id, read.name) == (1, "shard 1")
+    shard = opened().shard(1)
+    assert io(shard.query(PORT, role="replica"))[0]["@@port"] in world.ports
+    assert io(shard.query_one(PORT, role="replica"))["@@port"] in world.ports
+    assert io(shard.query_value(PORT, role="replica")) in world.ports
+    assert io(shard.query_column(PORT, role="replica"))[0] in world.ports
+    assert io.collect(shard.stream(PORT, role="replica"))[0]["@@port"] in world.ports
     with io.entered(read.transaction()) as tx:
         port = io(tx.query_value(PORT))
         assert port in world.ports

@@ -423,6 +423,15 @@ def testing(db: DatabaseService) -> None:
 def replicas(db: DatabaseService) -> None:
     assert_type(db.shard(2).read, Target)
     assert_type(db.read.query("q"), List[Row])
+    shard = db.shard(2)
+    assert_type(shard.query("q", role="replica"), List[Row])
+    assert_type(shard.query("q", as_=tuple, role="replica"), List[Tuple[Any, ...]])
+    assert_type(shard.query_one("q", role="replica"), Optional[Row])
+    assert_type(shard.query_column("q", role="replica"), List[Any])
+    assert_type(shard.stream("q", role="replica"), Stream[Row])
+    assert_type(shard.call("p", role="replica", read_only=True), CallResult)
+    shard.query_value("q", role="primary")  # type: ignore[arg-type]
+    shard.execute("q", role="replica")  # type: ignore[call-arg]
     assert_type(db.replicas(), List[ReplicaStatus])
     assert_type(db.causal_token(), str)
     with db.read_only(), db.priority("batch"), db.causal(None, timeout=1) as block:
