@@ -7,9 +7,11 @@ something else, such as a connect, goes to threads of its own.
 """
 
 import contextlib
+import contextvars
 import queue
 import threading
 import time
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from .. import errors, fork_safety, sockets
@@ -247,6 +249,9 @@ class Workers:
     """Daemon threads that stay for a while when they have done their work, because
     starting one takes longer than asking a server.
 
+    The work runs in a copy of the context of who asks for it: the blocks that the
+    caller is in hold for it, as they hold for a task in asyncio.
+
     Not an executor: its threads keep the process from ending while one of them waits
         for a host that does not answer.
     """
@@ -263,12 +268,7 @@ class Workers:
 
     def submit(self, work: Callable[[], None]) -> bool:
         """Have a thread do the work; False if none can be started."""
-        done: queue.SimpleQueue[None] = queue.SimpleQueue()
-        try:
-            self._idle.pop().put((work, done))
-        except IndexError:
-            return self._start(work, done)
-        return True
+        return self._give(work, queue.SimpleQueue())
 
     def begin(self, work: Callable[[], None], times: int) -> Callable[[], None]:
         """Have so many threads do the work, or as many as can be started.
@@ -278,12 +278,7 @@ class Workers:
         """
         done: queue.SimpleQueue[None] = queue.SimpleQueue()
         begun = 0
-        for _ in range(times):
-            try:
-                self._idle.pop().put((work, done))
-            except IndexError:
-                if not self._start(work, done):
-                    break
+        while begun < times and self._give(work, done):
             begun += 1
 
         def wait() -> None:
@@ -293,6 +288,15 @@ class Workers:
                 done.get()
 
         return wait
+
+    def _give(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> bool:
+        # a copy for each, because two threads cannot run in one context
+        in_context = partial(contextvars.copy_context().run, work)
+        try:
+            self._idle.pop().put((in_context, done))
+        except IndexError:
+            return self._start(in_context, done)
+        return True
 
     def _start(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> bool:
         thread = threading.Thread(
