@@ -23,6 +23,7 @@ from typing import (
 
 from .. import deadlines, errors
 from ..api.frames import Frames
+from ..api.reading import ReadRoute
 from ..api.typevars import (
     CallR,
     ColumnR,
@@ -31,6 +32,7 @@ from ..api.typevars import (
     InThreads,
     MadeT,
     MergeT,
+    ReaderT,
     RowR,
     RowsR,
     TotalsR,
@@ -38,7 +40,7 @@ from ..api.typevars import (
 )
 from ..blocks import current_place
 from ..execution import execute, observed, steps, verbs
-from ..execution.detached import DetachedExecutor
+from ..execution.detached import DetachedRoute
 from ..observability.observers import Observers
 from ..observability.query_call import ObservedCall
 from ..protocol.statements import Call, Statement
@@ -374,8 +376,8 @@ class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
         )
 
 
-class ScatterWrites(_ShardCalls, Generic[CountR, CallR]):
-    """The verbs that return numbers of rows of each shard, and procedure calls."""
+class ScatterWrites(_ShardCalls, Generic[CountR]):
+    """The verbs that return numbers of rows of each shard."""
 
     def execute(
         self,
@@ -406,6 +408,10 @@ class ScatterWrites(_ShardCalls, Generic[CountR, CallR]):
                 timeout,
             )
         )
+
+
+class ScatterCalls(_ShardCalls, Generic[CallR]):
+    """Procedure calls on each shard."""
 
     def call(
         self,
@@ -600,6 +606,13 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
         if self._keys is not None:
             raise errors.ParameterError("db.keys() cannot merge or aggregate: use db.shards([...])")
 
+    def _reading(self, route: steps.Route) -> steps.Route:
+        """Return the route of a call to a shard, of that to its primary."""
+        return route
+
+    def _check_statement(self, statement: Union[Statement, Call]) -> None:
+        """Refuse a statement that may be sent to none of the shards."""
+
     def _named_routes(self) -> Routes:
         """The routes of the shards, for a transaction on them."""
         if self._keys is not None:
@@ -621,6 +634,7 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
         # All statements are bound before one is sent, even without keys, so that
         # invalid arguments are always detected.
         whole = make(params) if self._keys is None else _with_keys(make, params, ())
+        self._check_statement(whole)
         keys = {} if self._keys is None else self._keys
         if callable(keys):
             self._check()
@@ -634,15 +648,19 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
                 found[shard_id] = yield from execute.resolve_route(route)
             except errors.Error as error:
                 failed[shard_id] = error
-        # the steps may run in threads that are not inside the block
-        block = deadlines.deadline_after() if until is None else until
 
         def call_shards(
             parent: Optional[ObservedCall] = None,
         ) -> steps.Plan[ScatterResult[Any, Any]]:
             calls = [
                 steps.RunPlan(
-                    _run_on_shard(executor, own.get(shard_id, whole), timeout, block, parent)
+                    _run_on_shard(
+                        self._reading(steps.fixed_route(executor)),
+                        own.get(shard_id, whole),
+                        timeout,
+                        until,
+                        parent,
+                    )
                 )
                 for shard_id, executor in found.items()
             ]
@@ -680,6 +698,43 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
         return result
 
 
+class ReadableScatter(BaseScatter[TotalsR, MergeT], Generic[TotalsR, MergeT, ReaderT]):
+    """Several shards whose reads may go to replicas."""
+
+    #: The implementation's reader; see ``BaseScatterReader``.
+    _reader_class: Callable[..., ReaderT]
+
+    @property
+    def read(self) -> ReaderT:
+        """The same shards for reads alone, which the replicas of each serve.
+
+        A statement that is not known to be a read is refused before anything is sent
+        (ReadOnlyTargetError). On each shard it is as ``read`` of ``db.shard()``: which
+        replica serves it, what it sees inside ``db.causal()``, and the primary while
+        the shard has no replica in the rotation.
+
+        Example:
+            >>> db.shards().read.query_value("SELECT COUNT(*) FROM trades").values
+            [2, 1]
+        """
+        return self._reader_class(self._routes, self._check, self._policy, keys=self._keys)
+
+
+class BaseScatterReader(BaseScatter[TotalsR, MergeT]):
+    """Several shards for reads alone, which their replicas serve: ``db.shards().read``.
+
+    It has the verbs of ``db.shards()`` that read; procedures must be declared
+    ``read_only``.
+    """
+
+    def _reading(self, route: steps.Route) -> steps.Route:
+        return ReadRoute(route)
+
+    def _check_statement(self, statement: Union[Statement, Call]) -> None:
+        if not statement.reads:
+            raise errors.read_only_target("shards", None, statement.why_no_read)
+
+
 def _with_keys(make: Callable[[Any], Any], params: object, keys: Sequence[Any]) -> Any:
     """Make the statement of one shard, in which ``%(keys)s`` is its keys."""
     if params is not None and not isinstance(params, Mapping):
@@ -699,21 +754,16 @@ def _with_keys(make: Callable[[Any], Any], params: object, keys: Sequence[Any]) 
 
 
 def _run_on_shard(
-    executor: steps.Executor,
+    route: steps.Route,
     statement: Union[Statement, Call],
     timeout: Optional[float],
-    block: Optional[float],
+    until: Optional[float],
     parent: Optional[ObservedCall],
 ) -> steps.Plan[Any]:
-    until = deadlines.earliest(block, deadlines.deadline_after(timeout))
-    apart = DetachedExecutor(
-        executor,
-        observers=executor._observers,
-        read_only=executor._read_only,
-        refresh_on_miss=executor._refresh_on_miss,
+    until = deadlines.earliest(until, deadlines.deadline_after(timeout))
+    return (
+        yield from execute.execute_statement(DetachedRoute(route), statement, until, parent=parent)
     )
-    route = steps.fixed_route(apart)
-    return (yield from execute.execute_statement(route, statement, until, parent=parent))
 
 
 def _observers(executors: Iterable[steps.Executor]) -> Optional[Observers]:

@@ -8,7 +8,7 @@ import pytest
 from database_servers import Databases
 from io_kinds import IO
 
-from dualdb import ParameterError, ReadOnlyTargetError
+from dualdb import Count, ParameterError, ReadOnlyTargetError, ScatterError
 
 COUNT = "SELECT COUNT(*) AS n FROM trades"
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (1, 'A', 1)"
@@ -100,3 +100,50 @@ def test_a_read_with_the_role_is_part_of_the_callers_transaction(
         io(db.shard(1).execute(INSERT))
         found = reading_verbs(db.shard(1), io, COUNT, role="replica")[verb]()
         assert found in ([{"n": 1}], {"n": 1}, 1, [1])
+
+
+def test_a_scatter_reads_what_its_reader_reads(db: Any, io: IO) -> None:
+    io(db.shards().execute(INSERT))
+    shards, read = db.shards(), db.shards().read
+    for verb in ("query", "query_one", "query_value", "query_column"):
+        assert io(getattr(read, verb)(COUNT)) == io(getattr(shards, verb)(COUNT))
+    called = io(read.call("portfolio", (1,), read_only=True))
+    assert called.by_shard[2].rows == io(shards.call("portfolio", (1,))).by_shard[2].rows
+    rows = "SELECT user_id, symbol FROM trades"
+    assert io.collect(read.merge(rows, order_by="symbol")) == [{"user_id": 1, "symbol": "A"}] * 2
+    assert io(read.aggregate(rows, n=Count())) == [{"n": 2}]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "partial"])
+def test_a_scatter_reader_refuses_writes(
+    db: Any, io: IO, databases: Databases, on_error: str
+) -> None:
+    read = db.shards(on_error=on_error).read
+    for write in (
+        lambda: io(read.query(INSERT)),
+        lambda: io(read.query_one(INSERT)),
+        lambda: io(read.query_value("SELECT id FROM trades FOR UPDATE")),
+        lambda: io(read.query_column(INSERT)),
+        lambda: io(read.call("buy", (1, "A", 1))),
+        lambda: io.collect(read.merge("SELECT GET_LOCK('a', 0) AS one", order_by="one")),
+    ):
+        with pytest.raises(ReadOnlyTargetError) as caught:
+            write()
+        assert caught.value.sent is False
+    assert databases.value(1, COUNT) == databases.value(2, COUNT) == 0
+
+
+def test_a_scatter_reader_has_no_verbs_that_write(db: Any) -> None:
+    read = db.shards().read
+    assert not {"execute", "transaction", "connection"} & set(dir(read))
+    assert {"query", "call", "merge", "aggregate", "to_arrow"} <= set(dir(read))
+
+
+def test_the_policy_of_a_scatter_holds_for_its_reader(db: Any, io: IO) -> None:
+    io(db.set_shard_status(2, "maintenance"))
+    with pytest.raises(ScatterError) as caught:
+        io(db.shards().read.query_value(COUNT))
+    assert caught.value.result.by_shard == {1: 0}
+    partial = io(db.shards(on_error="partial").read.query_value(COUNT))
+    assert (dict(partial.by_shard), list(partial.errors)) == ({1: 0}, [2])
+    assert io(db.shards([1]).read.query_value(COUNT)).by_shard == {1: 0}

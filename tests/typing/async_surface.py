@@ -48,6 +48,7 @@ from dualdb.async_impl import (
     Lock,
     Merge,
     Scatter,
+    ScatterReader,
     Scope,
     Stream,
     Target,
@@ -450,6 +451,15 @@ async def replicas(db: AsyncDatabaseService) -> None:
     assert_type(await shard.call("p", role="replica", read_only=True), CallResult)
     await shard.query_value("q", role="primary")  # type: ignore[arg-type]
     await shard.execute("q", role="replica")  # type: ignore[call-arg]
+    shards = db.shards().read
+    assert_type(shards, ScatterReader)
+    assert_type(db.keys([1]).read, ScatterReader)
+    assert_type(await shards.query("q"), ScatterResult[List[Row], Row])
+    assert_type(await shards.query_value("q"), ScatterResult[Any, Any])
+    assert_type(await shards.call("p", read_only=True), ScatterResult[CallResult])
+    assert_type(await shards.aggregate("q", n=Count()), List[Row])
+    assert_type(shards.merge("q", order_by="a"), Merge)
+    shards.execute("q")  # type: ignore[attr-defined]
     assert_type(db.replicas(), List[ReplicaStatus])
     assert_type(db.causal_token(), str)
     with db.read_only(), db.priority("batch"), db.causal(None, timeout=1) as block:
