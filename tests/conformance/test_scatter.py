@@ -64,7 +64,9 @@ def test_every_shard_is_asked_and_each_answer_is_its_own(
     ]
     assert result.errors == {}
     done = io(db.shards([2, 1]).execute(INSERT, (9,)))
-    assert (done.by_shard, done.by_shard[2].lastrowid) == ({1: 1, 2: 1}, 2)
+    assert done.by_shard == {1: 1, 2: 1}
+    last = io(db.shard(2).query_value("SELECT MAX(id) FROM trades"))
+    assert done.by_shard[2].lastrowid == last > 1
     called = io(db.shards([1, 2], max_concurrency=1).call("portfolio", (9,)))
     assert [len(called.by_shard[shard_id].rows) for shard_id in (1, 2)] == [2, 2]
     assert len(called.rows) == 4
