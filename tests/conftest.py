@@ -25,8 +25,9 @@ ROOM = 2 << 30
 #: Without a MySQL there is no group of them.
 collect_ignore = [] if os.environ.get(MYSQLD) else ["faults/test_group_failover.py"]
 
-#: Tests of what not every engine can do, by file; given servers that cannot are spared.
-FEATURES_OF = {"test_locks.py": "get_lock", "test_xa.py": "xa"}
+#: Tests of transactions that not every engine has. On given servers without them only
+#: what is marked ``without_xa`` is run.
+XA_TESTS = "test_xa.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,11 +97,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
     given = config.getoption("--server")
     if given and items:
-        profile = GivenServers(given, []).profile
-        cannot = {name for name, feature in FEATURES_OF.items() if not profile.can(feature)}
-        left_out = [item for item in items if item.path.name in cannot]
+        has_xa = GivenServers(given, []).profile.xa
+        left_out = {
+            item
+            for item in items
+            if item.path.name == XA_TESTS
+            and not has_xa
+            and item.get_closest_marker("without_xa") is None
+        }
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.path.name not in cannot]
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         for failure in FAILING:
             if failure.covers(item.name):

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Optional, Union
 
 import pymysql
 import pymysql.cursors
@@ -65,6 +65,16 @@ SHARD_SCHEMA = [
 ]
 
 
+def profile_at(config: DatabaseConfig) -> EngineProfile:
+    """What the engine of a server can do."""
+    client = MySQLClient(config)
+    client.init_pool()
+    client.close_pool()
+    (endpoint,) = client.pool.endpoints.all
+    assert endpoint.node is not None
+    return endpoint.node.profile
+
+
 class GivenServers:
     """Servers given by ``--server NAME=[USER[:PASSWORD]@]HOST:PORT``; a name that was
     not given shares the first one's server.
@@ -92,13 +102,9 @@ class GivenServers:
     def profile(self) -> EngineProfile:
         """What the engine of the first server can do."""
         address = next(iter(self._addresses.values()))
-        config = DatabaseConfig(database="information_schema", ssl_mode="disabled", **address)
-        client = MySQLClient(config)
-        client.init_pool()
-        client.close_pool()
-        (endpoint,) = client.pool.endpoints.all
-        assert endpoint.node is not None
-        return endpoint.node.profile
+        return profile_at(
+            DatabaseConfig(database="information_schema", ssl_mode="disabled", **address)
+        )
 
     def start(self) -> None:
         for name in self._names:
@@ -177,6 +183,7 @@ class Databases:
         self._given = bool(given)
         self._rows: List[Dict[str, Any]] = []
         self._made: Any = None
+        self._profile: Optional[EngineProfile] = None
 
     def __enter__(self) -> "Databases":
         self.servers.start()
@@ -198,6 +205,19 @@ class Databases:
     def config(self) -> DatabaseConfig:
         config: DatabaseConfig = self.servers.config
         return config
+
+    @property
+    def profile(self) -> EngineProfile:
+        """What the engine of shard 1 can do."""
+        if self._profile is None:
+            self._profile = profile_at(self.config_of(1))
+        return self._profile
+
+    @property
+    def share_one_server(self) -> bool:
+        """The databases are on one server, so that its settings are those of all."""
+        configs = [self.config, *map(self.config_of, self.ids)]
+        return len({(each.host, each.port) for each in configs}) == 1
 
     def config_of(self, name: Name, **changes: Any) -> DatabaseConfig:
         config: DatabaseConfig = self.servers.config_of(name)

@@ -5,7 +5,7 @@ from typing import Any, Generic, List, Optional
 
 from ..endpoints import causal
 from ..execution import steps
-from ..execution.reads import PrimaryReader
+from ..execution.reads import PrimaryReader, is_reader
 from ..pooling.admission import Priority, PriorityBlock
 from ..topology.replicas import ReplicaManager, ReplicaStatus
 from .read_blocks import ReadOnlyBlock
@@ -25,6 +25,8 @@ class ReadRoute:
 
     def __call__(self, until: Optional[float] = None) -> steps.Plan[Any]:
         executor: Any = yield from self._route(until)
+        if is_reader(executor):
+            return executor
         # One that refuses writes by itself; reads need only what is behind it.
         client = getattr(executor, "_client", executor)
         shared = getattr(client, "_shared", None)
@@ -51,13 +53,17 @@ class Readable(BaseTarget, Generic[TargetT]):
         (ReadOnlyTargetError). A read whose replica is lost is sent to another one,
         once. While no replica is in the rotation, the primary is read; see
         ``ReplicaOptions``. Inside a transaction that the caller has open on the
-        database, a read is part of it. ``read.transaction()`` is READ ONLY.
+        database, a read is part of it. ``read.transaction()`` is READ ONLY. For a
+        single call ``role="replica"`` of the verbs that read is the same.
 
         Example:
             >>> db.shard(2).read.query("SELECT symbol FROM trades")
             [{'symbol': 'ABC'}]
         """
-        return self._target_on(ReadRoute(self._route))
+        return self._target_on(self._read_route())
+
+    def _read_route(self) -> steps.Route:
+        return ReadRoute(self._route)
 
 
 class ReadAdmin:

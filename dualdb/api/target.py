@@ -11,6 +11,7 @@ from typing import (
     Generic,
     Iterable,
     List,
+    Literal,
     Optional,
     Sequence,
     Type,
@@ -18,6 +19,7 @@ from typing import (
     overload,
 )
 
+from .. import errors
 from ..execution import bulk, retry, steps, verbs
 from ..protocol.statements import Statement
 from ..protocol.transaction_commands import TransactionOptions
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
 
 #: Seconds that the result of a call with an idempotency key is kept: a week.
 RETENTION = 604_800.0
+
+#: Which servers of a database serve one call, where it is not the primary.
+Role = Literal["replica"]
 
 
 class BaseTarget(Frames, ABC):
@@ -76,6 +81,25 @@ class BaseTarget(Frames, ABC):
     def _run(self, plan: steps.Plan[Any]) -> Any:
         """Run a plan the implementation's way: its result, or a coroutine of it."""
 
+    def _route_of(self, role: Optional[Role]) -> steps.Route:
+        """Return the route of a call.
+
+        Raises:
+            ParameterError: There is no such role, or no replica here can have it.
+        """
+        if role is None:
+            return self._route
+        if role != "replica":
+            raise errors.ParameterError(f"role must be 'replica' or None, not {role!r}")
+        return self._read_route()
+
+    def _read_route(self) -> steps.Route:
+        """Return the route of reads that replicas may serve."""
+        raise errors.ParameterError(
+            "role='replica' is for what has replicas, such as db.shard(1): a transaction reads "
+            "on its own connection, and a client from its own server"
+        )
+
 
 class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
     """The verbs that return rows."""
@@ -91,6 +115,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         *,
         idempotent: bool = False,
         read_only: bool = False,
+        role: Optional[Role] = None,
         max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> RowsR: ...
@@ -104,6 +129,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         as_: Type[MadeT],
         idempotent: bool = False,
         read_only: bool = False,
+        role: Optional[Role] = None,
         max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> List[MadeT]: ...
@@ -117,6 +143,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         as_: Type[MadeT],
         idempotent: bool = False,
         read_only: bool = False,
+        role: Optional[Role] = None,
         max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> Coroutine[Any, Any, List[MadeT]]: ...
@@ -129,6 +156,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         as_: Optional[Type[Any]] = None,
         idempotent: bool = False,
         read_only: bool = False,
+        role: Optional[Role] = None,
         max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> Any:
@@ -145,6 +173,8 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
             read_only: The statement only reads, so that the same holds, and a read-only
                 shard accepts it. A plain SELECT need not say so; one that calls a
                 stored function or locks rows is not plain.
+            role: "replica" is this call through ``read``: a replica serves it, and what
+                is not known to be a read is refused (ReadOnlyTargetError).
             max_rows: Raise TooManyRows above this number; None for the ``max_rows`` of
                 the configuration. A read (see ``read_only``) is aborted on the server;
                 a statement that may write runs to its end.
@@ -166,7 +196,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         """
         return self._run(
             verbs.query(
-                self._route,
+                self._route_of(role),
                 sql,
                 params,
                 timeout,
@@ -186,6 +216,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         strict: bool = False,
         idempotent: bool = False,
         read_only: bool = False,
+        role: Optional[Role] = None,
         timeout: Optional[float] = None,
     ) -> RowR: ...
 
@@ -199,6 +230,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         strict: bool = False,
         idempotent: bool = False,
         read_only: bool = False,
+        role: Optional[Role] = None,
         timeout: Optional[float] = None,
     ) -> Optional[MadeT]: ...
 
@@ -212,6 +244,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         strict: bool = False,
         idempotent: bool = False,
         read_only: bool = False,
+        role: Optional[Role] = None,
         timeout: Optional[float] = None,
     ) -> Coroutine[Any, Any, Optional[MadeT]]: ...
 
@@ -224,6 +257,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         strict: bool = False,
         idempotent: bool = False,
         read_only: bool = False,
+        role: Optional[Role] = None,
         timeout: Optional[float] = None,
     ) -> Any:
         """Run a statement and return its first row.
@@ -235,6 +269,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
             strict: Raise TooManyRows if there are more rows.
             idempotent: As for ``query``.
             read_only: As for ``query``.
+            role: As for ``query``.
             timeout: As for ``query``, in seconds.
 
         Returns:
@@ -250,7 +285,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         """
         return self._run(
             verbs.query_one(
-                self._route,
+                self._route_of(role),
                 sql,
                 params,
                 timeout,
@@ -268,6 +303,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         *,
         idempotent: bool = False,
         read_only: bool = False,
+        role: Optional[Role] = None,
         timeout: Optional[float] = None,
     ) -> ValueR:
         """Run a statement and return the first column of its first row.
@@ -277,6 +313,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
             params: As for ``query``.
             idempotent: As for ``query``.
             read_only: As for ``query``.
+            role: As for ``query``.
             timeout: As for ``query``, in seconds.
 
         Returns:
@@ -288,7 +325,12 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         """
         return self._run(
             verbs.query_value(
-                self._route, sql, params, timeout, idempotent=idempotent, read_only=read_only
+                self._route_of(role),
+                sql,
+                params,
+                timeout,
+                idempotent=idempotent,
+                read_only=read_only,
             )
         )
 
@@ -299,6 +341,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         *,
         idempotent: bool = False,
         read_only: bool = False,
+        role: Optional[Role] = None,
         max_rows: Optional[int] = None,
         timeout: Optional[float] = None,
     ) -> ColumnR:
@@ -309,6 +352,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
             params: As for ``query``.
             idempotent: As for ``query``.
             read_only: As for ``query``.
+            role: As for ``query``.
             max_rows: As for ``query``.
             timeout: As for ``query``, in seconds.
 
@@ -324,7 +368,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         """
         return self._run(
             verbs.query_column(
-                self._route,
+                self._route_of(role),
                 sql,
                 params,
                 timeout,
@@ -341,6 +385,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         params: Params = None,
         *,
         read_only: bool = False,
+        role: Optional[Role] = None,
         timeout: Optional[float] = None,
     ) -> "SyncStream[Row]": ...
 
@@ -352,6 +397,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         *,
         as_: Type[MadeT],
         read_only: bool = False,
+        role: Optional[Role] = None,
         timeout: Optional[float] = None,
     ) -> "SyncStream[MadeT]": ...
 
@@ -362,6 +408,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         params: Params = None,
         *,
         read_only: bool = False,
+        role: Optional[Role] = None,
         timeout: Optional[float] = None,
     ) -> "AsyncStream[Row]": ...
 
@@ -373,6 +420,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         *,
         as_: Type[MadeT],
         read_only: bool = False,
+        role: Optional[Role] = None,
         timeout: Optional[float] = None,
     ) -> "AsyncStream[MadeT]": ...
 
@@ -383,6 +431,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
         *,
         as_: Optional[Type[Any]] = None,
         read_only: bool = False,
+        role: Optional[Role] = None,
         timeout: Optional[float] = None,
     ) -> Any:
         """Iterate over the rows of a query as they arrive, in constant memory.
@@ -397,6 +446,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
             params: As for ``query``.
             as_: As for ``query``.
             read_only: As for ``query``.
+            role: As for ``query``.
             timeout: Seconds for the whole loop.
 
         Returns:
@@ -410,7 +460,7 @@ class Reads(BaseTarget, Generic[RowsR, RowR, ValueR, ColumnR]):
             ...     print(row["symbol"])
         """
         statement = Statement(sql, params, read_only=read_only)
-        return self._stream_class(self._route, statement, timeout, as_)
+        return self._stream_class(self._route_of(role), statement, timeout, as_)
 
 
 class Writes(BaseTarget, Generic[CountR, CallR]):
@@ -530,6 +580,7 @@ class Writes(BaseTarget, Generic[CountR, CallR]):
         *,
         idempotent: bool = False,
         read_only: bool = False,
+        role: Optional[Role] = None,
         timeout: Optional[float] = None,
     ) -> CallR:
         """Call a stored procedure.
@@ -541,6 +592,7 @@ class Writes(BaseTarget, Generic[CountR, CallR]):
             idempotent: As for ``query``.
             read_only: The procedure only reads. It counts as a write otherwise,
                 whatever its name says.
+            role: As for ``query``.
             timeout: As for ``query``, in seconds.
 
         Returns:
@@ -556,7 +608,12 @@ class Writes(BaseTarget, Generic[CountR, CallR]):
         """
         return self._run(
             verbs.call(
-                self._route, procedure, params, timeout, idempotent=idempotent, read_only=read_only
+                self._route_of(role),
+                procedure,
+                params,
+                timeout,
+                idempotent=idempotent,
+                read_only=read_only,
             )
         )
 

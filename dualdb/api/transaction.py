@@ -519,6 +519,14 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
 
     # How it ends.
 
+    def _ending(self, verdict: Verdict) -> Tuple[bytes, ...]:
+        """Return the commands that carry out a verdict."""
+        connection = self._begun.connection
+        explicit = (
+            connection is not None and connection.dirty and not connection.profile.plain_sessions
+        )
+        return transaction_commands.commands_for(verdict, self._number, explicit=explicit)
+
     def _end(self, error: Optional[BaseException]) -> Verdict:
         """Take the transaction, or the savepoint, out of use; how it ends."""
         state = self._begun

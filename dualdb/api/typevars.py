@@ -29,6 +29,7 @@ ConnectionT = TypeVar("ConnectionT")  # the implementation's borrowed raw connec
 TargetT = TypeVar("TargetT")  # the implementation's Target
 LockT = TypeVar("LockT")  # the implementation's Lock
 ScatterT = TypeVar("ScatterT")  # the implementation's Scatter
+ReaderT = TypeVar("ReaderT")  # the implementation's ScatterReader
 MergeT = TypeVar("MergeT")  # the implementation's Merge
 ClientT = TypeVar("ClientT")  # the implementation's MySQLClient
 

@@ -1,6 +1,7 @@
 """Advisory locks, in asyncio."""
 
 import asyncio
+import contextlib
 import weakref
 from typing import Any, List, Optional, Tuple
 
@@ -77,6 +78,12 @@ class Lock(BaseLock):
         finally:
             self._client.pool.release(connection)
 
+    def _abandon(self) -> None:
+        super()._abandon()
+        renewal, self._renewal = self._renewal, None
+        if renewal is not None:
+            renewal.abandon()
+
     async def _answer(self, exchange: Exchange, connection: Connection, grace: float = 0.0) -> Any:
         try:
             return await run_plan(
@@ -105,6 +112,11 @@ class _Renewal:
         """Stop renewing; wait for a renewal in progress."""
         self._ended.set()
         await asyncio.wait({self._task})
+
+    def abandon(self) -> None:
+        """Renew it no more; called by whatever collects the lock."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._task.get_loop().call_soon_threadsafe(self._ended.set)
 
     async def _run(self, known: "weakref.ref[Lock]") -> None:
         ended = asyncio.ensure_future(self._ended.wait())

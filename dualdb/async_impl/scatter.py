@@ -6,7 +6,13 @@ from ..coordination.transaction import Distributes
 from ..execution import steps
 from ..results import CallResult, Row, RowCount, ScatterResult
 from ..sharding.merge import BaseMerge
-from ..sharding.scatter import BaseScatter, ScatterReads, ScatterWrites
+from ..sharding.scatter import (
+    BaseScatterReader,
+    ReadableScatter,
+    ScatterCalls,
+    ScatterReads,
+    ScatterWrites,
+)
 from ..sharding.subquery import Subquery
 from .coordination import DistributedTransaction
 from .results import Rows
@@ -42,7 +48,7 @@ class Merge(Tasks, BaseMerge[Stream[Row]]):
         self.close()
 
 
-class Scatter(
+class _Verbs(
     Tasks,
     ScatterReads[
         Coroutine[Any, Any, ScatterResult[List[Row], Row]],
@@ -50,14 +56,24 @@ class Scatter(
         Coroutine[Any, Any, ScatterResult[Any, Any]],
         Coroutine[Any, Any, ScatterResult[List[Any], Any]],
     ],
-    ScatterWrites[
-        Coroutine[Any, Any, ScatterResult[RowCount]],
-        Coroutine[Any, Any, ScatterResult[CallResult]],
-    ],
+    ScatterCalls[Coroutine[Any, Any, ScatterResult[CallResult]]],
+):
+    """The verbs of a scatter that may read."""
+
+    _merge_class = Merge
+
+
+class ScatterReader(_Verbs, BaseScatterReader[Rows, Merge]):
+    """Several shards for reads alone, in asyncio: ``db.shards().read``."""
+
+
+class Scatter(
+    _Verbs,
+    ScatterWrites[Coroutine[Any, Any, ScatterResult[RowCount]]],
     Distributes[DistributedTransaction],
-    BaseScatter[Rows, Merge],
+    ReadableScatter[Rows, Merge, ScatterReader],
 ):
     """Several shards as one target, in asyncio."""
 
-    _merge_class = Merge
+    _reader_class = ScatterReader
     _distributed_class = DistributedTransaction

@@ -191,7 +191,7 @@ class Coordinator:
         """Check that a shard's server can take part.
 
         Raises:
-            NotSupportedError: It cannot.
+            NotSupportedByEngine: It cannot.
             Error: It does not answer.
         """
         if client in self._mariadb:
@@ -199,9 +199,10 @@ class Coordinator:
         facts = yield from read_facts(client, deadlines.deadline_after())
         why = why_no_xa(facts)
         if why is not None:
-            raise errors.NotSupportedError(f"no XA on {client.name}: {why}").with_context(
-                client.name, client.shard_id, sent=False
+            refused = errors.not_supported_by_engine(
+                "xa", f"XA transactions on {client.name}: {why}", client._last_profile.name
             )
+            raise refused.with_context(client.name, client.shard_id, sent=False)
         self._mariadb[client] = is_mariadb(facts)
 
     def cluster(self) -> steps.Plan[str]:

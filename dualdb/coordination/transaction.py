@@ -199,7 +199,7 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         """Begin on every database, one after the other.
 
         Raises:
-            NotSupportedError: A server cannot take part; nothing was begun.
+            NotSupportedByEngine: A server cannot take part; nothing was begun.
             Error: One cannot be reached; what was begun is rolled back.
         """
         if self._gtrid:
@@ -444,8 +444,8 @@ class Distributes(ABC, Generic[DistributedT]):
 
         Raises:
             ParameterError: There is no such mode, isolation level or time.
-            NotSupportedError: (when the block begins) A server cannot do XA: one of a
-                Galera cluster, or a MySQL with ``xa_detach_on_prepare=OFF``. Nothing
+            NotSupportedByEngine: (when the block begins) A server cannot do XA: one of
+                a Galera cluster, or a MySQL with ``xa_detach_on_prepare=OFF``. Nothing
                 was begun.
             TransactionAborted: (at its end) It was rolled back on all shards.
             OutcomeUnknown: (at its end) Neither the decision nor the global database

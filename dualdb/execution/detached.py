@@ -4,6 +4,7 @@ from typing import Any, Callable, Optional, Union
 
 from ..observability.observers import NOBODY, Observers
 from ..protocol.statements import Call, Statement
+from .steps import Plan, Route
 
 
 class DetachedExecutor:
@@ -34,6 +35,7 @@ class DetachedExecutor:
         self._reads_only = bool(getattr(client, "_reads_only", False))
         self._observers = observers
         self._refresh_on_miss = refresh_on_miss
+        self._replica = getattr(client, "_replica", None)
         #: Makes the error for a write, if the client has its own.
         self.write_refusal = getattr(client, "write_refusal", None)
 
@@ -55,3 +57,29 @@ class DetachedExecutor:
 
     def _take_retry_token(self) -> bool:
         return bool(self._client._take_retry_token())
+
+
+class DetachedRoute:
+    """The route of a call to one of several shards, outside the caller's transactions.
+
+    Args:
+        route: Chooses the executor of the shard.
+    """
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._executor: Any = None
+        self._detached: Any = None
+
+    def __call__(self, until: Optional[float] = None) -> Plan[Any]:
+        executor = yield from self._route(until)
+        # The same for the same: who routes again asks whether it leads elsewhere now.
+        if executor is not self._executor:
+            self._executor = executor
+            self._detached = DetachedExecutor(
+                executor,
+                observers=executor._observers,
+                read_only=executor._read_only,
+                refresh_on_miss=executor._refresh_on_miss,
+            )
+        return self._detached

@@ -32,6 +32,11 @@ class PrimaryReader:
         return getattr(self.primary, name)
 
 
+def is_reader(executor: Any) -> bool:
+    """Return whether an executor was chosen for a read."""
+    return isinstance(executor, PrimaryReader) or getattr(executor, "_replica", None) is not None
+
+
 def read_from_replica(
     route: Route,
     client: Any,
@@ -83,15 +88,19 @@ def _step(client: Any, statement: Union[Statement, Call], until: Optional[float]
     and that is wanted.
     """
     first = Execute(client, statement, until)
-    if client._replica is None or client._shared.replicas.options.hedge is None:
+    if client._replica is None:
         return first
-    manager = client._shared.replicas
+    # That of the replica itself, of which the executor may be a detached one.
+    own = client._replica.client
+    manager = own._shared.replicas
+    if manager.options.hedge is None or not manager.may_hedge(own):
+        return first
 
     def second() -> Optional[Step]:
-        other = manager.hedge_for(client)
+        other = manager.hedge_for(own)
         return None if other is None else Execute(other, statement, until)
 
-    return Hedge(first, second, manager.options.hedge) if manager.may_hedge(client) else first
+    return Hedge(first, second, manager.options.hedge)
 
 
 def next_executor(

@@ -22,12 +22,12 @@ import pyarrow
 from pymysql.constants import FIELD_TYPE, FLAG
 
 from .. import errors
-from ..async_impl import Scatter as AsyncScatter
 from ..async_impl import Stream as AsyncStream
 from ..protocol.statements import Statement
 from ..results import ScatterResult, column_names
+from ..sharding.scatter import BaseScatter
 from ..sql.parameters import Params
-from ..sync_impl import Scatter, Stream
+from ..sync_impl import Stream
 
 if TYPE_CHECKING:
     import pandas
@@ -97,6 +97,14 @@ class Query(NamedTuple):
                 f"batch_rows must be an int from 1 up, not {self.batch_rows!r}"
             )
         return self
+
+    def statement(self) -> Statement:
+        """Make the statement.
+
+        Raises:
+            ParameterError: It is invalid.
+        """
+        return Statement(self.sql, self.params, read_only=self.read_only)
 
 
 def arrow_type(field: Any) -> pyarrow.DataType:
@@ -173,23 +181,21 @@ class _Batches(Generic[StreamT]):
         self._sources = list(sources)
         self._query = query.check()
         # bound before anything is sent, so that wrong arguments are always found
-        self._statement()
+        self._query.statement()
         self._stream: Optional[StreamT] = None
         self._shard_id: Optional[int] = None
         self._schema: Optional[_Schema] = None
         self._rows: List[Tuple[Any, ...]] = []
         self._begun = False
 
-    def _statement(self) -> Statement:
-        query = self._query
-        return Statement(query.sql, query.params, read_only=query.read_only)
-
     def _open_next(self) -> bool:
         """Go on to the next database; False after the last."""
         if not self._sources:
             return False
         self._shard_id, route = self._sources.pop(0)
-        self._stream = self._stream_class(route, self._statement(), self._query.timeout, tuple)
+        self._stream = self._stream_class(
+            route, self._query.statement(), self._query.timeout, tuple
+        )
         self._schema = None
         self._begun = False
         return True
@@ -340,7 +346,7 @@ def batches(source: Any, query: Query) -> Any:
         query: The query.
     """
     kind = AsyncArrowBatches if _is_async(source) else ArrowBatches
-    return kind(_sources(source), query)
+    return kind(_sources(source, query), query)
 
 
 def table(source: Any, query: Query, make: Callable[[pyarrow.Table], FrameT]) -> Any:
@@ -354,7 +360,7 @@ def table(source: Any, query: Query, make: Callable[[pyarrow.Table], FrameT]) ->
     Returns:
         The result; in asyncio a coroutine of it.
     """
-    sources = _sources(source)
+    sources = _sources(source, query)
     most = source._policy.max_concurrency if _is_scatter(source) else 1
     if _is_async(source):
         return _table_in_tasks(sources, query, make, most)
@@ -384,15 +390,15 @@ def to_polars(found: pyarrow.Table) -> "polars.DataFrame":
 
 
 def _is_scatter(source: object) -> bool:
-    return isinstance(source, (Scatter, AsyncScatter))
+    return isinstance(source, BaseScatter)
 
 
 def _is_async(source: object) -> bool:
-    return isinstance(source, AsyncScatter) or bool(getattr(source, "_awaits", False))
+    return bool(getattr(source, "_awaits", False))
 
 
-def _sources(source: Any) -> _Sources:
-    """The route of each database, with its shard id."""
+def _sources(source: Any, query: Query) -> _Sources:
+    """The route of each database that the query is for, with its shard id."""
     if not _is_scatter(source):
         return [(None, source._route)]
     if source._keys is not None or source._policy.takes_parts:
@@ -400,8 +406,9 @@ def _sources(source: Any) -> _Sources:
             "rows of several shards become a frame for db.shards() without on_error= and "
             "min_ok=, and not for db.keys()"
         )
+    source._check_statement(query.statement())
     source._check()
-    return list(source._routes().items())
+    return [(shard_id, source._reading(route)) for shard_id, route in source._routes().items()]
 
 
 def _table_in_threads(sources: _Sources, query: Query, most: int) -> pyarrow.Table:

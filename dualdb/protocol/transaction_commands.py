@@ -197,12 +197,17 @@ _ENDING: Dict[Verdict, Tuple[bytes, ...]] = {
 }
 
 
-def commands_for(verdict: Verdict, savepoint: int) -> Tuple[bytes, ...]:
+def commands_for(verdict: Verdict, savepoint: int, *, explicit: bool = False) -> Tuple[bytes, ...]:
     """Return the commands that carry out a verdict.
 
     Args:
         verdict: The verdict.
         savepoint: 0 for a transaction; the number of a savepoint inside one.
+        explicit: Nothing but the transaction ends, whatever the session's
+            completion_type is: a member of a Galera cluster answers no COMMIT that
+            releases the session.
     """
     commands = _ENDING[verdict]
+    if explicit and verdict in (Verdict.COMMIT, Verdict.ROLLBACK):
+        return tuple([command + b" AND NO CHAIN NO RELEASE" for command in commands])
     return tuple(command % savepoint for command in commands) if savepoint else commands

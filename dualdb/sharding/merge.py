@@ -229,7 +229,8 @@ class BaseMerge(ABC, Generic[StreamT]):
         self._resolve_types(probed.by_shard)
         statement = self._statement()
         for shard_id in sorted(probed.by_shard):
-            self._streams[shard_id] = self._new_stream(routes[shard_id], statement)
+            route = scatter._reading(routes[shard_id])
+            self._streams[shard_id] = self._new_stream(route, statement)
             self._streams[shard_id]._until = self._until
         outcomes = yield steps.Gather(
             tuple([steps.FetchRow(stream) for stream in self._streams.values()]),

@@ -2,6 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import (
     Any,
     Callable,
@@ -24,6 +25,7 @@ from typing import (
 from .. import deadlines, errors
 from ..api.frames import Frames
 from ..api.identity import database_name
+from ..api.reading import ReadRoute
 from ..api.typevars import (
     CallR,
     ColumnR,
@@ -32,6 +34,7 @@ from ..api.typevars import (
     InThreads,
     MadeT,
     MergeT,
+    ReaderT,
     RowR,
     RowsR,
     TotalsR,
@@ -40,7 +43,7 @@ from ..api.typevars import (
 from ..blocks import current_place
 from ..execution import execute, observed, steps, verbs
 from ..execution.alongside import Completion
-from ..execution.detached import DetachedExecutor
+from ..execution.detached import DetachedRoute
 from ..observability.observers import Observers
 from ..observability.query_call import ObservedCall
 from ..protocol.statements import Call, Statement
@@ -376,8 +379,8 @@ class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
         )
 
 
-class ScatterWrites(_ShardCalls, Generic[CountR, CallR]):
-    """The verbs that return numbers of rows of each shard, and procedure calls."""
+class ScatterWrites(_ShardCalls, Generic[CountR]):
+    """The verbs that return numbers of rows of each shard."""
 
     def execute(
         self,
@@ -408,6 +411,10 @@ class ScatterWrites(_ShardCalls, Generic[CountR, CallR]):
                 timeout,
             )
         )
+
+
+class ScatterCalls(_ShardCalls, Generic[CallR]):
+    """Procedure calls on each shard."""
 
     def call(
         self,
@@ -617,6 +624,13 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
         if self._keys is not None:
             raise errors.ParameterError("db.keys() cannot merge or aggregate: use db.shards([...])")
 
+    def _reading(self, route: steps.Route) -> steps.Route:
+        """Return the route of a call to a shard, of that to its primary."""
+        return route
+
+    def _check_statement(self, statement: Union[Statement, Call]) -> None:
+        """Refuse a statement that may be sent to none of the shards."""
+
     def _named_routes(self) -> Routes:
         """The routes of the shards, for a transaction on them."""
         if self._keys is not None:
@@ -638,6 +652,7 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
         # All statements are bound before one is sent, even without keys, so that
         # invalid arguments are always detected.
         whole = make(params) if self._keys is None else _with_keys(make, params, ())
+        self._check_statement(whole)
         keys = {} if self._keys is None else self._keys
         if callable(keys):
             self._check()
@@ -663,14 +678,18 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
         def call_shards(
             parent: Optional[ObservedCall] = None,
         ) -> steps.Plan[ScatterResult[Any, Any]]:
-            calls = [
-                _run_on_shard(executor, own.get(shard_id, whole), timeout, block, parent)
-                for shard_id, executor in found.items()
-            ]
+            def run(
+                shard_id: int, timeout: Optional[float], until: Optional[float], executor: Any
+            ) -> steps.Plan[Any]:
+                route = self._reading(steps.fixed_route(executor))
+                statement = own.get(shard_id, whole)
+                return _run_on_shard(route, statement, timeout, until, parent)
+
             given_up = Completion()
+            calls = [run(shard_id, timeout, block, each) for shard_id, each in found.items()]
             # last, so that they hold up no other
             calls += [
-                _run_later(later, given_up, own.get(shard_id, whole), limit, parent)
+                _run_later(later, given_up, partial(run, shard_id, None, limit))
                 for shard_id, later in waiting.items()
             ]
             try:
@@ -714,6 +733,43 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
         return result
 
 
+class ReadableScatter(BaseScatter[TotalsR, MergeT], Generic[TotalsR, MergeT, ReaderT]):
+    """Several shards whose reads may go to replicas."""
+
+    #: The implementation's reader; see ``BaseScatterReader``.
+    _reader_class: Callable[..., ReaderT]
+
+    @property
+    def read(self) -> ReaderT:
+        """The same shards for reads alone, which the replicas of each serve.
+
+        A statement that is not known to be a read is refused before anything is sent
+        (ReadOnlyTargetError). On each shard it is as ``read`` of ``db.shard()``: which
+        replica serves it, what it sees inside ``db.causal()``, and the primary while
+        the shard has no replica in the rotation.
+
+        Example:
+            >>> db.shards().read.query_value("SELECT COUNT(*) FROM trades").values
+            [2, 1]
+        """
+        return self._reader_class(self._routes, self._check, self._policy, keys=self._keys)
+
+
+class BaseScatterReader(BaseScatter[TotalsR, MergeT]):
+    """Several shards for reads alone, which their replicas serve: ``db.shards().read``.
+
+    It has the verbs of ``db.shards()`` that read; procedures must be declared
+    ``read_only``.
+    """
+
+    def _reading(self, route: steps.Route) -> steps.Route:
+        return ReadRoute(route)
+
+    def _check_statement(self, statement: Union[Statement, Call]) -> None:
+        if not statement.reads:
+            raise errors.read_only_target("shards", None, statement.why_no_read)
+
+
 def _with_keys(make: Callable[[Any], Any], params: object, keys: Sequence[Any]) -> Any:
     """Make the statement of one shard, in which ``%(keys)s`` is its keys."""
     if params is not None and not isinstance(params, Mapping):
@@ -733,39 +789,32 @@ def _with_keys(make: Callable[[Any], Any], params: object, keys: Sequence[Any]) 
 
 
 def _run_on_shard(
-    executor: steps.Executor,
+    route: steps.Route,
     statement: Union[Statement, Call],
     timeout: Optional[float],
-    block: Optional[float],
+    until: Optional[float],
     parent: Optional[ObservedCall],
 ) -> steps.Plan[Any]:
-    until = deadlines.earliest(block, deadlines.deadline_after(timeout))
-    apart = DetachedExecutor(
-        executor,
-        observers=executor._observers,
-        read_only=executor._read_only,
-        refresh_on_miss=executor._refresh_on_miss,
+    until = deadlines.earliest(until, deadlines.deadline_after(timeout))
+    return (
+        yield from execute.execute_statement(DetachedRoute(route), statement, until, parent=parent)
     )
-    route = steps.fixed_route(apart)
-    return (yield from execute.execute_statement(route, statement, until, parent=parent))
 
 
 def _run_later(
     waiting: steps.Plan[steps.Executor],
     given_up: Completion,
-    statement: Union[Statement, Call],
-    until: Optional[float],
-    parent: Optional[ObservedCall],
+    run: Callable[[steps.Executor], steps.Plan[Any]],
 ) -> steps.Plan[Any]:
-    """Run a statement on a shard that is waited for, both before ``until``; unless the
-    caller was interrupted meanwhile, while a thread waited for it.
+    """Run a statement on a shard that is waited for; unless the caller was interrupted
+    meanwhile, while a thread waited for it.
     """
     executor = yield from waiting
     if given_up.ended:
         raise errors.InterfaceError("the call was given up").with_context(
             executor.name, executor.shard_id, sent=False
         )
-    return (yield from _run_on_shard(executor, statement, None, until, parent))
+    return (yield from run(executor))
 
 
 def _observers(executors: Iterable[steps.Executor]) -> Optional[Observers]:

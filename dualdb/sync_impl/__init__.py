@@ -8,7 +8,7 @@ from .client import MySQLClient, Target
 from .coordination import DistributedTransaction
 from .directory import Directory, Ids
 from .lock import Lock
-from .scatter import Merge, Scatter
+from .scatter import Merge, Scatter, ScatterReader
 from .scope import Scope
 from .service import DatabaseService
 from .stream import Stream
@@ -23,6 +23,7 @@ __all__ = [
     "Merge",
     "MySQLClient",
     "Scatter",
+    "ScatterReader",
     "Scope",
     "Stream",
     "Target",

@@ -7,9 +7,11 @@ else, such as a connect, are left to worker threads.
 """
 
 import contextlib
+import contextvars
 import queue
 import threading
 import time
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from .. import errors, fork_safety, sockets
@@ -246,6 +248,9 @@ class Workers:
     """Daemon threads that stay alive for a while after their work, because starting one
     takes longer than a short call.
 
+    The work runs in a copy of the caller's context, so that the blocks that the caller
+    is in hold for it, as they hold for a task in asyncio.
+
     concurrent.futures is not used: its threads would keep the process from exiting
     while one waits for a host that does not respond.
     """
@@ -262,12 +267,7 @@ class Workers:
 
     def submit(self, work: Callable[[], None]) -> bool:
         """Run a function in a thread; return False if none can be started."""
-        done: queue.SimpleQueue[None] = queue.SimpleQueue()
-        try:
-            self._idle.pop().put((work, done))
-        except IndexError:
-            return self._start(work, done)
-        return True
+        return self._give(work, queue.SimpleQueue())
 
     def begin(self, work: Callable[[], None], times: int) -> Callable[[], None]:
         """Run a function in a number of threads, or in as many as can be started.
@@ -277,12 +277,7 @@ class Workers:
         """
         done: queue.SimpleQueue[None] = queue.SimpleQueue()
         begun = 0
-        for _ in range(times):
-            try:
-                self._idle.pop().put((work, done))
-            except IndexError:
-                if not self._start(work, done):
-                    break
+        while begun < times and self._give(work, done):
             begun += 1
 
         def wait() -> None:
@@ -292,6 +287,15 @@ class Workers:
                 done.get()
 
         return wait
+
+    def _give(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> bool:
+        # a copy for each, because two threads cannot run in one context
+        in_context = partial(contextvars.copy_context().run, work)
+        try:
+            self._idle.pop().put((in_context, done))
+        except IndexError:
+            return self._start(in_context, done)
+        return True
 
     def _start(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> bool:
         thread = threading.Thread(

@@ -6,7 +6,13 @@ from ..coordination.transaction import Distributes
 from ..execution import steps
 from ..results import CallResult, Row, RowCount, ScatterResult
 from ..sharding.merge import BaseMerge
-from ..sharding.scatter import BaseScatter, ScatterReads, ScatterWrites
+from ..sharding.scatter import (
+    BaseScatterReader,
+    ReadableScatter,
+    ScatterCalls,
+    ScatterReads,
+    ScatterWrites,
+)
 from ..sharding.subquery import Subquery
 from .coordination import DistributedTransaction
 from .runner import Threads
@@ -41,7 +47,7 @@ class Merge(Threads, BaseMerge[Stream[Row]]):
         self.close()
 
 
-class Scatter(
+class _Verbs(
     Threads,
     ScatterReads[
         ScatterResult[List[Row], Row],
@@ -49,11 +55,24 @@ class Scatter(
         ScatterResult[Any, Any],
         ScatterResult[List[Any], Any],
     ],
-    ScatterWrites[ScatterResult[RowCount], ScatterResult[CallResult]],
+    ScatterCalls[ScatterResult[CallResult]],
+):
+    """The verbs of a scatter that may read."""
+
+    _merge_class = Merge
+
+
+class ScatterReader(_Verbs, BaseScatterReader[List[Row], Merge]):
+    """Several shards for reads alone, in threads: ``db.shards().read``."""
+
+
+class Scatter(
+    _Verbs,
+    ScatterWrites[ScatterResult[RowCount]],
     Distributes[DistributedTransaction],
-    BaseScatter[List[Row], Merge],
+    ReadableScatter[List[Row], Merge, ScatterReader],
 ):
     """Several shards as one target, in threads."""
 
-    _merge_class = Merge
+    _reader_class = ScatterReader
     _distributed_class = DistributedTransaction

@@ -13,7 +13,7 @@ from ..blocks import ends_block
 from ..coordination.outbox import OutboxProducer
 from ..execution import execute
 from ..protocol.statements import AnyStatement
-from ..protocol.transaction_commands import Verdict, commands_for
+from ..protocol.transaction_commands import Verdict
 from ..results import Row, RowCount
 from .borrowed_connection import BorrowedConnection
 from .runner import run_plan
@@ -117,7 +117,7 @@ class Transaction(
         try:
             verdict = self._end(error)
             until = state.end_until()
-            for command in commands_for(verdict, self._number):
+            for command in self._ending(verdict):
                 state.connection.run(command, until)
             finished = True
         except errors.DRIVER_ERRORS as failure:

@@ -63,10 +63,10 @@ def test_the_effect_is_there_once_and_the_result_is_the_first_one(
     first = io(target(db).run(buy(io, calls=calls), idempotency_key="order-1"))
     again = io(target(db).run(buy(io, calls=calls), idempotency_key="order-1"))
     other = io(target(db).run(buy(io, calls=calls), idempotency_key="order-2"))
-    assert (first, again, other) == (1, 1, 2)
+    assert first == again < other
     assert (trades(databases), calls) == (2, [7, 7])
     assert keys(databases) == [b"order-1", b"order-2"]
-    assert io(target(db).run(buy(io))) == 3
+    assert io(target(db).run(buy(io))) > other
 
 
 @pytest.mark.slow
@@ -169,7 +169,7 @@ def test_a_key_is_a_text_of_255_bytes_at_most(
 def test_keys_that_look_alike_are_others(db: Any, io: IO, databases: Databases) -> None:
     alike = ["key", "KEY", "key ", " key", "kéy", "key\0", "x" * 255]
     found = [io(db.shard(1).run(buy(io), idempotency_key=key)) for key in alike]
-    assert found == list(range(1, 8))
+    assert found == sorted(set(found))
     assert trades(databases) == 7
 
 

@@ -23,36 +23,71 @@ def client(databases: Databases, io: IO) -> Iterator[Any]:
     assert made.stats().in_use == 0
 
 
-def is_free(databases: Databases, name: str) -> bool:
-    written = f"CONVERT(X'{name.encode().hex()}' USING utf8mb4)"
-    return bool(databases.value(1, f"SELECT IS_FREE_LOCK({written})"))
+class Locks:
+    """What the locks of shard 1's engine are: sessions' locks, or rows in a table where
+    GET_LOCK does not exclude everybody.
+
+    Args:
+        databases: The databases.
+        io: The implementation.
+    """
+
+    def __init__(self, databases: Databases, io: IO) -> None:
+        self._databases = databases
+        self._io = io
+        self.are_rows = databases.profile.row_locks
+
+    def is_free(self, name: str) -> bool:
+        """Nobody holds the lock."""
+        written = f"CONVERT(X'{name.encode().hex()}' USING utf8mb4)"
+        if not self.are_rows:
+            return bool(self._databases.value(1, f"SELECT IS_FREE_LOCK({written})"))
+        held = f"SELECT COUNT(*) FROM dualdb_lock WHERE name = {written}"
+        return not self._databases.value(1, f"{held} AND until > UTC_TIMESTAMP(6)")
+
+    def take_away(self, name: str) -> None:
+        """Make the holder lose the lock, and wait until it is free."""
+        if self.are_rows:
+            self._databases.run(1, self.released_by_sql(name))
+            return
+        holder = f"SELECT IS_USED_LOCK('{name}')"
+        self._databases.run(1, f"KILL {self._databases.value(1, holder)}")
+        self._io.wait_for(lambda: self._databases.value(1, holder) is None)
+
+    def end_lease(self, name: str) -> None:
+        """Let the time of a row pass."""
+        past = "UTC_TIMESTAMP(6) - INTERVAL 1 SECOND"
+        self._databases.run(1, f"UPDATE dualdb_lock SET until = {past} WHERE name = '{name}'")
+
+    def released_by_sql(self, name: str) -> str:
+        """The statement that frees a lock in its own session."""
+        if self.are_rows:
+            return f"DELETE FROM dualdb_lock WHERE name = '{name}'"
+        return f"DO RELEASE_LOCK('{name}')"
 
 
-def end_its_session(io: IO, databases: Databases, name: str) -> None:
-    """End the session that holds a lock, and wait until the lock is free."""
-    (session,) = databases.run(1, f"SELECT IS_USED_LOCK('{name}') AS id")
-    databases.run(1, f"KILL {session['id']}")
-    holder = f"SELECT IS_USED_LOCK('{name}')"
-    io.wait_for(lambda: databases.value(1, holder) is None)
+@pytest.fixture
+def locks(databases: Databases, io: IO) -> Locks:
+    return Locks(databases, io)
 
 
-def test_it_is_held_inside_its_block_alone(client: Any, io: IO, databases: Databases) -> None:
+def test_it_is_held_inside_its_block_alone(client: Any, io: IO, locks: Locks) -> None:
     lock = client.lock("it's a \\ lock", timeout=0)
     with io.entered(lock) as held:
         assert held is lock
-        assert not is_free(databases, "it's a \\ lock")
+        assert not locks.is_free("it's a \\ lock")
         io(lock.check())
         io(lock.check())
         with pytest.raises(InterfaceError):
             io.entered(lock).__enter__()
-    assert is_free(databases, "it's a \\ lock")
+    assert locks.is_free("it's a \\ lock")
     with pytest.raises(InterfaceError):
         io(lock.check())
     with io.entered(lock):  # and again
         assert client.stats().in_use == 1
     with pytest.raises(ZeroDivisionError), io.entered(client.lock("other", timeout=0)):
         raise ZeroDivisionError
-    assert is_free(databases, "other")
+    assert locks.is_free("other")
     # The session is as it was.
     assert io(client.query_value("SELECT @@SESSION.wait_timeout = @@GLOBAL.wait_timeout"))
 
@@ -114,62 +149,60 @@ def test_a_deadline_and_an_interrupt_end_the_wait(
         pass
 
 
-def test_a_deadline_that_passes_inside_does_not_lose_it(
-    client: Any, io: IO, databases: Databases
-) -> None:
+def test_a_deadline_that_passes_inside_does_not_lose_it(client: Any, io: IO, locks: Locks) -> None:
     with io.deadline(0.1), io.entered(client.lock("mine", timeout=0)) as lock:
         io.sleep(0.2)
         with pytest.raises(DeadlineExceeded) as caught:
             io(lock.check())
         assert (caught.value.sent, caught.value.target) == (False, client.name)
-        assert not is_free(databases, "mine")
-    assert is_free(databases, "mine")
+        assert not locks.is_free("mine")
+    assert locks.is_free("mine")
     assert client.stats().opened == 1, "its session is used again"
 
 
 @pytest.mark.slow
-def test_a_lock_that_nobody_holds_any_more_is_released(
-    client: Any, io: IO, databases: Databases
-) -> None:
+def test_a_lock_that_nobody_holds_any_more_is_released(client: Any, io: IO, locks: Locks) -> None:
     lock = client.lock("dropped", timeout=0)
     io(io.enter(lock))
-    assert not is_free(databases, "dropped")
+    assert not locks.is_free("dropped")
     del lock
     gc.collect()
-    io.wait_for(lambda: is_free(databases, "dropped"))
+    if locks.are_rows:
+        locks.end_lease("dropped")  # which nobody renews
+        with io.entered(client.lock("dropped", timeout=0)):
+            pass
+    io.wait_for(lambda: locks.is_free("dropped"))
     assert io(client.query_value("SELECT 1")) == 1
 
 
-def test_a_wait_in_vain_leaves_no_lock_behind(client: Any, io: IO, databases: Databases) -> None:
+def test_a_wait_in_vain_leaves_no_lock_behind(client: Any, io: IO, locks: Locks) -> None:
     with io.entered(client.lock("mine", timeout=0)):
         with pytest.raises(LockNotAvailable):
             io.entered(client.lock("mine", timeout=0)).__enter__()
-    assert is_free(databases, "mine")
+    assert locks.is_free("mine")
     assert client.stats().in_use == 0
 
 
-def test_who_has_lost_it_is_told(client: Any, io: IO, databases: Databases) -> None:
+def test_who_has_lost_it_is_told(client: Any, io: IO, locks: Locks) -> None:
     lock = client.lock("lost", timeout=0)
     with pytest.raises(LockLost) as caught, io.entered(lock):
-        end_its_session(io, databases, "lost")
+        locks.take_away("lost")
         with pytest.raises(LockLost):
             io(lock.check())
     assert caught.value.target == client.name
     assert caught.value.retryable is False
     # An error of the block goes first.
     with pytest.raises(ZeroDivisionError), io.entered(client.lock("lost", timeout=0)):
-        end_its_session(io, databases, "lost")
+        locks.take_away("lost")
         raise ZeroDivisionError
     with io.entered(client.lock("lost", timeout=0)):
         pass
 
 
-def test_a_lock_that_was_let_go_behind_its_back_is_lost(
-    client: Any, io: IO, databases: Databases
-) -> None:
+def test_a_lock_that_was_let_go_behind_its_back_is_lost(client: Any, io: IO, locks: Locks) -> None:
     lock = client.lock("freed", timeout=0)
     with pytest.raises(LockLost), io.entered(lock):
-        io(lock._connection.query("DO RELEASE_LOCK('freed')"))
+        io(lock._connection.query(locks.released_by_sql("freed")))
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, None, 7, b"x"])

@@ -351,10 +351,11 @@ def test_the_last_id_is_that_of_the_same_request(threaded: Any, step: Requests) 
         threaded.shard(1).execute(INSERT, (1,))
         return int(threaded.get_last_insert_id())
 
-    assert step(0, insert_and_ask) == 1
+    first = step(0, insert_and_ask)
+    assert first > 0
     assert step(0, threaded.get_last_insert_id) == 0, "another request of the same thread"
     threaded.shard(1).execute(INSERT, (1,))
-    assert threaded.get_last_insert_id() == 2
+    assert threaded.get_last_insert_id() > first
     assert step(0, threaded.get_last_insert_id) == 0
 
 

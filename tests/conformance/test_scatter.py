@@ -1,8 +1,9 @@
 """One call to several shards."""
 
+import contextlib
 import pickle
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, List, NamedTuple
+from typing import Any, Callable, Generator, Iterator, List, NamedTuple, Set
 
 import pytest
 from database_servers import Databases
@@ -13,7 +14,9 @@ from dualdb import (
     CrossShardError,
     DeadlineExceeded,
     InterfaceError,
+    Overloaded,
     ParameterError,
+    ReadOnlyTargetError,
     RowError,
     ScatterError,
     ShardUnavailable,
@@ -61,7 +64,9 @@ def test_every_shard_is_asked_and_each_answer_is_its_own(
     ]
     assert result.errors == {}
     done = io(db.shards([2, 1]).execute(INSERT, (9,)))
-    assert (done.by_shard, done.by_shard[2].lastrowid) == ({1: 1, 2: 1}, 2)
+    assert done.by_shard == {1: 1, 2: 1}
+    last = io(db.shard(2).query_value("SELECT MAX(id) FROM trades"))
+    assert done.by_shard[2].lastrowid == last > 1
     called = io(db.shards([1, 2], max_concurrency=1).call("portfolio", (9,)))
     assert [len(called.by_shard[shard_id].rows) for shard_id in (1, 2)] == [2, 2]
     assert len(called.rows) == 4
@@ -95,6 +100,31 @@ def test_shards_are_asked_at_the_same_time(
     db = open_service()
     seen = io(db.shards().query("SELECT NOW(6) AS a, SLEEP(0.3) AS s, SYSDATE(6) AS b"))
     assert max(row["a"] for row in seen.rows) < min(row["b"] for row in seen.rows)
+
+
+@pytest.mark.parametrize("most", [1, 2, 16])
+def test_the_blocks_of_the_caller_hold_whoever_calls_the_shards(
+    four: Any, open_service: Callable[..., Any], io: IO, most: int
+) -> None:
+    db = open_service(four.config.model_copy(update={"max_in_flight": 2}))
+    ids = (1, 2, 3, 4)
+
+    def failures(caught: Any) -> Set[type]:
+        return {type(error) for error in caught.value.result.errors.values()}
+
+    def body() -> Generator[Any, Any, None]:
+        with db.read_only(), pytest.raises(ScatterError) as refused:
+            yield db.shards(ids, max_concurrency=most).execute(INSERT, (7,))
+        assert failures(refused) == {ReadOnlyTargetError}
+        with db.priority("batch"), pytest.raises(ScatterError) as shed:
+            yield db.shards(ids, max_concurrency=most).query("SELECT 1 AS one")
+        assert failures(shed) == {Overloaded}
+
+    with contextlib.ExitStack() as in_use:
+        for shard_id in ids:
+            in_use.enter_context(io.entered(db.shard(shard_id).connection()))
+        io.awaited(io.function(body)())
+    assert io(db.shards(ids).query("SELECT user_id FROM trades")).rows == []
 
 
 def test_nothing_is_silently_short(

@@ -15,8 +15,12 @@ from io_kinds import IO
 
 from dualdb import (
     ConnectionFailed,
+    Count,
+    CrossShardError,
     DatabaseService,
     Error,
+    Max,
+    Min,
     ProgrammingError,
     ReadOnlyTargetError,
     ReplicaOptions,
@@ -137,10 +141,23 @@ def test_every_verb_that_reads(world: World, opened: Callable[..., Any], io: IO)
     assert io(read.query_column(PORT))[0] in world.ports
     assert io.collect(read.stream(PORT))[0]["@@port"] in world.ports
     assert (read.shard_id, read.name) == (1, "shard 1")
+    shard = opened().shard(1)
+    assert io(shard.query(PORT, role="replica"))[0]["@@port"] in world.ports
+    assert io(shard.query_one(PORT, role="replica"))["@@port"] in world.ports
+    assert io(shard.query_value(PORT, role="replica")) in world.ports
+    assert io(shard.query_column(PORT, role="replica"))[0] in world.ports
+    assert io.collect(shard.stream(PORT, role="replica"))[0]["@@port"] in world.ports
     with io.entered(read.transaction()) as tx:
         port = io(tx.query_value(PORT))
         assert port in world.ports
         assert {io(read.query_value(PORT)) for _ in range(5)} == {port}, "it takes part"
+
+
+def test_the_replica_of_a_read_is_chosen_once(
+    world: World, opened: Callable[..., Any], io: IO
+) -> None:
+    read = opened(policy="round_robin").shard(1).read.read
+    assert {io(read.query_value(PORT)) for _ in range(4)} == set(world.ports)
 
 
 @pytest.mark.parametrize("served_by", ["replica", "primary"])
@@ -382,6 +399,185 @@ def test_the_error_of_a_hedged_read(world: World, opened: Callable[..., Any], io
         io(db.shard(1).read.query_value("SELECT 1"))
     with pytest.raises(ProgrammingError, match="nothing"):
         io(db.shard(1).read.query_value("SELECT id FROM nothing"))
+
+
+# Several shards.
+
+
+@pytest.fixture
+def three(world: World) -> Iterator[World]:
+    """Three shards on the servers of the first; the third has no replicas."""
+    run = world.sandbox.run
+    config = world.sandbox.config_of(1)
+    columns = "host, port, username, password, status"
+    names = {shard_id: f"{config.database}_{shard_id}" for shard_id in (2, 3)}
+    for shard_id, name in names.items():
+        run(
+            1,
+            f"DROP DATABASE IF EXISTS {name}",
+            f"CREATE DATABASE {name}",
+            f"CREATE TABLE {name}.written LIKE written",
+            f"GRANT ALL ON {name}.* TO {config.user}@'%'",
+        )
+        run(
+            "global",
+            f"INSERT INTO table_shard_config (shard_id, database_name, {columns}) "
+            f"SELECT {shard_id}, '{name}', {columns} FROM table_shard_config WHERE shard_id = 1",
+        )
+    run(
+        "global",
+        "INSERT INTO table_shard_replica (shard_id, host, port) "
+        "SELECT 2, host, port FROM table_shard_replica",
+    )
+    world.sandbox.wait_synced(1)
+    yield world
+    run("global", "DELETE FROM table_shard_config WHERE shard_id > 1")
+    run(1, *[f"DROP DATABASE {name}" for name in names.values()])
+
+
+MOST = pytest.mark.parametrize("most", [1, 2, 16])
+
+
+@MOST
+def test_several_shards_are_read_on_their_replicas(
+    three: World, opened: Callable[..., Any], io: IO, most: int
+) -> None:
+    db = opened(policy="round_robin")
+    read = db.shards(max_concurrency=most).read
+    primary, replicas = three.primary.port, three.ports
+
+    def check(found: Dict[int, int]) -> None:
+        assert found[1] in replicas
+        assert found[2] in replicas
+        assert found[3] == primary, "it has no replicas"
+
+    for _ in range(3):
+        check(io(read.query_value(PORT)).by_shard)
+    check({key: rows[0]["@@port"] for key, rows in io(read.query(PORT)).by_shard.items()})
+    check({key: row["@@port"] for key, row in io(read.query_one(PORT)).by_shard.items()})
+    check({key: values[0] for key, values in io(read.query_column(PORT)).by_shard.items()})
+    ports = f"{PORT} AS port"
+    merged = [row["port"] for row in io.collect(read.merge(ports, order_by="port"))]
+    assert sorted(merged) == merged
+    assert merged.count(primary) == 1
+    (total,) = io(read.aggregate(ports, n=Count(), low=Min("port"), high=Max("port")))
+    assert total["n"] == 3
+    assert {total["low"], total["high"]} <= {primary, *replicas}
+    assert io(read.to_arrow(ports, shard_column="shard")).column("port").to_pylist()[2] == primary
+    assert set(io(db.shards().query_value(PORT)).values) == {primary}
+
+
+@MOST
+def test_several_shards_are_not_written_by_their_reader(
+    three: World, opened: Callable[..., Any], io: IO, most: int
+) -> None:
+    read = opened().shards(max_concurrency=most, on_error="partial").read
+    for write in (
+        lambda: io(read.query(INSERT)),
+        lambda: io(read.query_one("SELECT writes(1)")),
+        lambda: io(read.query_value("SELECT id FROM written FOR UPDATE")),
+        lambda: io(read.query_column("DELETE FROM written RETURNING id")),
+        lambda: io(read.call("anything")),
+        lambda: io.collect(read.merge("SELECT writes(1) AS one", order_by="one")),
+    ):
+        with pytest.raises(ReadOnlyTargetError) as caught:
+            write()
+        assert caught.value.sent is False
+    for name in ("execute", "transaction"):
+        assert not hasattr(read, name)
+    assert three.sandbox.run(1, "SELECT COUNT(*) AS n FROM written") == [{"n": 0}]
+
+
+@MOST
+def test_several_shards_while_replicas_die(
+    three: World, opened: Callable[..., Any], io: IO, most: int
+) -> None:
+    strict, db = opened(fallback=False), opened(policy="round_robin")
+    read = db.shards(max_concurrency=most).read
+    io(read.query_value(PORT))
+    dead, alive = three.replicas
+    threading.Timer(0.3, dead.kill).start()
+    slow = "SELECT IF(@@port IN (%s, %s), SLEEP(0.6), 0)"
+    found = io(read.query_value(slow, (dead.port, alive.port), read_only=True))
+    assert found.values == [0, 0, 0], "lost reads were moved"
+    io.wait_for(lambda: not dead.is_running)
+    for _ in range(4):
+        found = io(read.query_value(PORT))
+        assert found.by_shard == {1: alive.port, 2: alive.port, 3: three.primary.port}
+    assert len(io.collect(read.merge(f"{PORT} AS port", order_by="port"))) == 3
+    alive.kill()
+    assert set(io(read.query_value(PORT)).values) == {three.primary.port}
+    partial = strict.shards(max_concurrency=most, on_error="partial").read
+    refused = io(partial.query_value(PORT))
+    assert {type(error) for error in refused.errors.values()} == {ShardUnavailable}
+    assert sorted(refused.errors) == [1, 2, 3]
+    assert "it has none" in str(refused.errors[3])
+
+
+@MOST
+def test_several_shards_are_read_as_they_were_written(
+    three: World, opened: Callable[..., Any], io: IO, most: int
+) -> None:
+    db = opened(causal_timeout=0.05)
+    for replica in three.replicas:
+        replica.run(three.command("STOP"))
+    read = db.shards(max_concurrency=most).read
+
+    def body() -> Generator[Any, Any, None]:
+        with db.causal():
+            yield db.shards().execute("INSERT INTO written (value) VALUES (7)")
+            found = yield read.query_column("SELECT value FROM written")
+            assert found.by_shard == {1: [7], 2: [7], 3: [7]}
+            total = yield read.aggregate("SELECT value FROM written", n=Count())
+            assert total == [{"n": 3}]
+            merge = read.merge("SELECT value, @@port AS port FROM written", order_by="value")
+            ports = set()
+            for _ in range(3):
+                ports.add((yield io.advance(merge))["port"])
+            yield merge.close()
+            assert ports == {three.primary.port}
+
+    io.awaited(io.function(body)())
+    assert io(read.query_column("SELECT value FROM written")).by_shard == {1: [], 2: [], 3: [7]}
+
+
+def test_several_shards_inside_blocks(three: World, opened: Callable[..., Any], io: IO) -> None:
+    db = opened()
+
+    def body() -> Generator[Any, Any, None]:
+        with db.read_only():
+            found = yield db.shards().read.query_value(PORT)
+            assert found.by_shard[1] in three.ports
+
+    io.awaited(io.function(body)())
+    for target in (db.shard(1), db.shard(1).read):
+        with io.entered(target.transaction()), pytest.raises(CrossShardError):
+            io(db.shards().read.query_value(PORT))
+
+
+def test_the_shards_of_keys_are_read_on_their_replicas(
+    three: World, opened: Callable[..., Any], io: IO
+) -> None:
+    with io.entered(io.Service(three.sandbox.config, shard_of_key=lambda key: key % 3 + 1)) as db:
+        io.wait_for(lambda: len(db.replicas()) == 4 and all(e.in_rotation for e in db.replicas()))
+        read = db.keys([0, 1, 2, 3]).read
+        found = io(read.query_value("SELECT @@port + 0 * (1 IN %(keys)s)"))
+        assert found.by_shard[3] == three.primary.port
+        assert {found.by_shard[1], found.by_shard[2]} <= set(three.ports)
+        with pytest.raises(ReadOnlyTargetError):
+            io(read.query("DELETE FROM written WHERE id IN %(keys)s"))
+
+
+def test_slow_reads_of_several_shards_are_hedged(
+    three: World, one_is_slow: World, opened: Callable[..., Any], io: IO
+) -> None:
+    db = opened(policy="round_robin", hedge=0.05)
+    slow, quick = three.ports
+    for _ in range(20):
+        io(db.shards().read.query_value("SELECT 1"))
+    ask = f"SELECT IF(@@port = {slow}, SLEEP(1.5) + @@port, @@port)"
+    reads = [io(db.shards([1, 3]).read.query_value(ask, read_only=True)) for _ in range(2)]
+    assert [each.by_shard for each in reads] == [{1: quick, 3: three.primary.port}] * 2
 
 
 # Read-your-writes.

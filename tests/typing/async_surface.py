@@ -48,6 +48,7 @@ from dualdb.async_impl import (
     Lock,
     Merge,
     Scatter,
+    ScatterReader,
     Scope,
     Stream,
     Target,
@@ -441,6 +442,24 @@ async def testing(db: AsyncDatabaseService) -> None:
 async def replicas(db: AsyncDatabaseService) -> None:
     assert_type(db.shard(2).read, Target)
     assert_type(await db.read.query("q"), List[Row])
+    shard = db.shard(2)
+    assert_type(await shard.query("q", role="replica"), List[Row])
+    assert_type(await shard.query("q", as_=tuple, role="replica"), List[Tuple[Any, ...]])
+    assert_type(await shard.query_one("q", role="replica"), Optional[Row])
+    assert_type(await shard.query_column("q", role="replica"), List[Any])
+    assert_type(shard.stream("q", role="replica"), Stream[Row])
+    assert_type(await shard.call("p", role="replica", read_only=True), CallResult)
+    await shard.query_value("q", role="primary")  # type: ignore[arg-type]
+    await shard.execute("q", role="replica")  # type: ignore[call-arg]
+    shards = db.shards().read
+    assert_type(shards, ScatterReader)
+    assert_type(db.keys([1]).read, ScatterReader)
+    assert_type(await shards.query("q"), ScatterResult[List[Row], Row])
+    assert_type(await shards.query_value("q"), ScatterResult[Any, Any])
+    assert_type(await shards.call("p", read_only=True), ScatterResult[CallResult])
+    assert_type(await shards.aggregate("q", n=Count()), List[Row])
+    assert_type(shards.merge("q", order_by="a"), Merge)
+    shards.execute("q")  # type: ignore[attr-defined]
     assert_type(db.replicas(), List[ReplicaStatus])
     assert_type(db.causal_token(), str)
     with db.read_only(), db.priority("batch"), db.causal(None, timeout=1) as block:

@@ -60,6 +60,7 @@ from dualdb.sync_impl import (
     Lock,
     Merge,
     Scatter,
+    ScatterReader,
     Scope,
     Stream,
     Target,
@@ -423,6 +424,24 @@ def testing(db: DatabaseService) -> None:
 def replicas(db: DatabaseService) -> None:
     assert_type(db.shard(2).read, Target)
     assert_type(db.read.query("q"), List[Row])
+    shard = db.shard(2)
+    assert_type(shard.query("q", role="replica"), List[Row])
+    assert_type(shard.query("q", as_=tuple, role="replica"), List[Tuple[Any, ...]])
+    assert_type(shard.query_one("q", role="replica"), Optional[Row])
+    assert_type(shard.query_column("q", role="replica"), List[Any])
+    assert_type(shard.stream("q", role="replica"), Stream[Row])
+    assert_type(shard.call("p", role="replica", read_only=True), CallResult)
+    shard.query_value("q", role="primary")  # type: ignore[arg-type]
+    shard.execute("q", role="replica")  # type: ignore[call-arg]
+    shards = db.shards().read
+    assert_type(shards, ScatterReader)
+    assert_type(db.keys([1]).read, ScatterReader)
+    assert_type(shards.query("q"), ScatterResult[List[Row], Row])
+    assert_type(shards.query_value("q"), ScatterResult[Any, Any])
+    assert_type(shards.call("p", read_only=True), ScatterResult[CallResult])
+    assert_type(shards.aggregate("q", n=Count()), List[Row])
+    assert_type(shards.merge("q", order_by="a"), Merge)
+    shards.execute("q")  # type: ignore[attr-defined]
     assert_type(db.replicas(), List[ReplicaStatus])
     assert_type(db.causal_token(), str)
     with db.read_only(), db.priority("batch"), db.causal(None, timeout=1) as block:

@@ -29,6 +29,11 @@ def test_transaction_commands(
         (Verdict.RELEASE, Verdict.ROLLBACK_TO) if savepoint else (Verdict.COMMIT, Verdict.ROLLBACK)
     )
     assert [commands_for(verdict, savepoint) for verdict in ends] == [commit, rollback]
+    explicit = [commands_for(verdict, savepoint, explicit=True) for verdict in ends]
+    no_more = b"" if savepoint else b" AND NO CHAIN NO RELEASE"
+    assert explicit == [
+        tuple([each + no_more for each in commands]) for commands in (commit, rollback)
+    ]
     for verdict in (Verdict.NOTHING, Verdict.CLOSE):
         assert commands_for(verdict, savepoint) == ()
 

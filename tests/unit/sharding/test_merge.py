@@ -96,7 +96,9 @@ def merged(
         return ScatterResult(dict.fromkeys(shards, described), {})
 
     policy = Policy(on_error)  # type: ignore[arg-type]
-    scatter = SimpleNamespace(_routes=lambda: shards, _ask=looked, _policy=policy)
+    scatter = SimpleNamespace(
+        _routes=lambda: shards, _reading=lambda route: route, _ask=looked, _policy=policy
+    )
     merge = Merge(
         scatter, ("SELECT 1 AS a", None, False), ordered(order, what="order_by"), limit, None
     )
