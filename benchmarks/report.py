@@ -6,7 +6,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from .goals import GOALS, Verdict, judge
 from .measure import Ratio, inverse, median, ratio
-from .peers import ASYNCIO, OURS, REFERENCE, THREADS, Peer, peers
+from .peers import ASYNCIO, OURS, REFERENCE, THREADS, Peer, ours_beside, peers
 from .results import Results
 from .scenarios import SHARDS, scatter_key
 
@@ -183,7 +183,7 @@ def losses(results: Results) -> List[str]:
         for key, peer in peers().items():
             if peer.floor or _is_ours(peer):
                 continue
-            mine = ratio(figures, OURS[peer.colour], key)
+            mine = ratio(figures, ours_beside(peer), key)
             if mine is not None and round(mine.median, 2) > 1:
                 found.append(
                     f"{chapter.title}, {peer.colour}: {_behind(mine, peer.title, chapter.unit)}"
@@ -252,7 +252,8 @@ def _peers_table(chapter: Chapter, colour: str, results: Results) -> str:
         row = [f"**{peer.title}**" if key == ours else peer.title, amount(middle, chapter.unit)]
         if with_reference:
             row.append(_cell(ratio(figures, key, reference), chapter.unit))
-        row.append("" if key == ours else _cell(ratio(figures, ours, key), chapter.unit))
+        other = ours_beside(peer)
+        row.append("" if key == other else _cell(ratio(figures, other, key), chapter.unit))
         rows.append(row)
     if not rows:
         return ""

@@ -297,6 +297,13 @@ def main(key: str) -> None:
     peer = known[key](Server(**json.loads(sys.stdin.readline())))
     with contextlib.suppress(BrokenPipeError):
         if peer.colour == ASYNCIO:
+            if peer.uvloop:
+                try:
+                    import uvloop
+                except ImportError:
+                    answer({"missing": "not installed (uvloop)"})
+                    return
+                uvloop.install()
             asyncio.run(serve_asyncio(Asyncio(peer), sys.stdin.readline, answer))
         else:
             serve_threads(Threads(peer), sys.stdin.readline, answer)
