@@ -235,7 +235,7 @@ def test_an_unused_shard_takes_few_objects_and_little_memory(shards: Shards) -> 
     assert len(shards.clients) == SHARDS
     # each full collection visits every object
     assert (len(gc.get_objects()) - objects) / SHARDS < 10
-    assert memory / SHARDS < 10_000
+    assert memory / SHARDS < 5_000
 
 
 def test_a_used_shard_takes_little_memory(shards: Shards) -> None:
