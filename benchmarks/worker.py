@@ -289,9 +289,9 @@ def main(key: str) -> None:
         out.write(json.dumps(value) + "\n")
         out.flush()
 
-    from . import scatter
+    from . import growth, scatter
 
-    known = {**peers(), **{peer.key: peer for peer in scatter.PEERS}}
+    known = {**peers(), **{peer.key: peer for peer in (*scatter.PEERS, *growth.PEERS)}}
     # The address and its password come through the pipe: everybody can read a command
     # line.
     peer = known[key](Server(**json.loads(sys.stdin.readline())))

@@ -123,6 +123,28 @@ def test_who_is_absent_is_named_with_the_reason() -> None:
     assert "- rustmy (threads): pip finds no distribution of it (point)" in document
 
 
+def test_how_cost_grows_is_told_for_what_was_measured() -> None:
+    results = Results(
+        tables={
+            "growth-open": {"growth/10": [0.02], "growth-asyncio/10000": [0.5]},
+            "growth-memory": {"growth/10": [17.25], "growth-asyncio/10000": [4.6]},
+            "growth-scatter": {"growth/10": [0.0001]},
+            "growth-in_turn": {"growth/10": [0.0002]},
+            "callers1000": {"dualdb": [0.0001], "sqlalchemy-pymysql": [0.0003]},
+            "growth-rows": {"dualdb/1000": [0.002], "pymysql/1000": [0.008]},
+        },
+        rounds=1,
+    )
+    document = report.document(results, {"growth-rows": "benchmarks/growth-rows.svg"})
+    assert "| threads, 10 | 20.0 ms | 17.2 kB |  | 100 µs | 0.50 (0.50 to 0.50) |  |" in document
+    assert "| asyncio, 10,000 | 500 ms | 4.60 kB |  |  |  |  |" in document
+    assert "| of the throughput of SQLAlchemy (PyMySQL), threads |  |  |  | 3.00 (" in document
+    assert "| of the time of PyMySQL, threads |  | 0.25 (0.25 to 0.25) |  |  |  |" in document
+    assert "![Rows streamed: the time of a row](benchmarks/growth-rows.svg)" in document
+    without = report.document(Results(tables={"point": {"dualdb": [1.0]}}), {})
+    assert "How cost grows" not in without
+
+
 def test_samples_are_kept(tmp_path: pathlib.Path) -> None:
     results = Results(
         tables={"point": {"dualdb": [0.000123456]}}, versions={"dualdb": "1"}, rounds=1, quick=True
