@@ -392,16 +392,65 @@ class DualDBPython(DualDB):
     options: ClassVar[Dict[str, Any]] = threaded.DualDBPython.options
 
 
+#: What is measured on uvloop.
+ON_UVLOOP = ("point", "rows1000", "callers1", "callers10", "callers100")
+
+
+class AsyncmyPoolUvloop(AsyncmyPool):
+    key, title, only = "asyncmy-pool-uvloop", "asyncmy pool, uvloop", ON_UVLOOP
+    uvloop = True
+
+
+class DualDBUvloop(DualDB):
+    key, title, only = "dualdb-asyncio-uvloop", "dualdb, uvloop", ON_UVLOOP
+    uvloop = True
+
+
+class PyroMySQL(Peer):
+    """One connection: written in Rust, on a thread of its own."""
+
+    key, title, colour, distributions = "pyro-asyncio", "pyro-mysql", ASYNCIO, ("pyro-mysql",)
+    per_call = threaded.PyroMySQL.per_call
+
+    async def open(self) -> Any:
+        from pyro_mysql.async_ import Conn
+
+        self.connection = await Conn.new(threaded.pyro_options(self.server))
+        await self.connection.query_drop("SET NAMES utf8mb4")
+
+    async def close(self) -> Any:
+        await self.connection.close()
+
+    async def point(self, id_: int) -> Any:
+        return await self.connection.exec_first(threaded.PYRO_POINT, (id_,), as_dict=True)
+
+    async def rows(self, count: int) -> Any:
+        return await self.connection.exec(threaded.PYRO_ROWS, (count,), as_dict=True)
+
+    async def stream(self, count: int) -> Any:
+        raise Unsupported(threaded.PyroMySQL.no_streams)
+
+    async def insert(self, rows: Any) -> Any:
+        await self.connection.exec_batch(threaded.PYRO_INSERT, rows)
+        return len(rows)
+
+    async def call(self, id_: int) -> Any:
+        return await self.connection.exec(threaded.PYRO_CALL, (id_,), as_dict=True)
+
+
 PEERS: List[Type[Peer]] = [
     Floor,
     AioMySQL,
     AioMySQLPool,
     AsyncmyPool,
+    AsyncmyPoolUvloop,
+    PyroMySQL,
     SQLAlchemyAioMySQL,
     SQLAlchemyAsyncmy,
     Databases,
     Tortoise,
     DualDB,
+    DualDBUvloop,
     DualDBPython,
     DualDBSession,
 ]

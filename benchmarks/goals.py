@@ -13,6 +13,7 @@ class Goal(NamedTuple):
         against: whose figure ours is divided by; empty where the goal is the figure
             itself.
         throughput: it is the ratio of throughputs, and not of times.
+        unit: of a figure that is not divided: "time", "memory" or "kilobytes".
     """
 
     text: str
@@ -21,6 +22,7 @@ class Goal(NamedTuple):
     against: str
     limit: float
     throughput: bool = False
+    unit: str = "memory"
 
 
 class Verdict(NamedTuple):
@@ -101,6 +103,27 @@ GOALS: List[Goal] = [
         "",
         20.0,
     ),
+    *[
+        Goal(
+            f"{colour}: {text}",
+            f"growth-{figure}",
+            f"{ours}/{shards}",
+            "",
+            limit,
+            unit=unit,
+        )
+        for colour, ours in (("threads", "growth"), ("asyncio", "growth-asyncio"))
+        for text, figure, shards, limit, unit in (
+            ("a shard of 1,000, connected, takes under 20 kB", "memory", 1_000, 20.0, "kilobytes"),
+            (
+                "an unchanged table of 1,000 rows is refreshed in 10 ms",
+                "refresh",
+                1_000,
+                0.010,
+                "time",
+            ),
+        )
+    ],
 ]
 
 

@@ -27,6 +27,7 @@ class Peer:
         pooled: it may be used by many callers at once, over ten connections.
         only: the scenarios that it takes part in, where it is not all.
         floor: it decodes nothing, and so is no rival.
+        uvloop: in asyncio, it runs on uvloop.
     """
 
     key: ClassVar[str]
@@ -37,6 +38,7 @@ class Peer:
     pooled: ClassVar[bool] = False
     only: ClassVar[Tuple[str, ...]] = ()
     floor: ClassVar[bool] = False
+    uvloop: ClassVar[bool] = False
 
     def __init__(self, server: data.Server) -> None:
         self.server = server
@@ -103,10 +105,15 @@ REFERENCE = {THREADS: "pymysql", ASYNCIO: "aiomysql"}
 OURS = {THREADS: "dualdb", ASYNCIO: "dualdb-asyncio"}
 
 
+def ours_beside(peer: Type[Peer]) -> str:
+    """The key of the contestant of ours that a peer is compared with."""
+    return "dualdb-asyncio-uvloop" if peer.uvloop else OURS[peer.colour]
+
+
 def versions(peer: Type[Peer]) -> Dict[str, str]:
     """Of the distributions that are installed."""
     found = {}
-    for name in peer.distributions:
+    for name in (*peer.distributions, *["uvloop"] * peer.uvloop):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

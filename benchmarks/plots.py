@@ -1,13 +1,16 @@
 """The document's pictures, where matplotlib is installed."""
 
 import pathlib
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
+from . import growth
+from .growth_report import PICTURES
 from .measure import median
 from .peers import ASYNCIO, OURS, THREADS, peers
-from .report import CHAPTERS, SCATTERS, amount
+from .report import CHAPTERS, SCATTERS
 from .results import Results
 from .scenarios import SHARDS, scatter_key
+from .text import amount
 
 OURS_COLOUR, OTHERS_COLOUR, FLOOR_COLOUR = "#1f6f8b", "#b8c4cc", "#e3e3e3"
 
@@ -48,7 +51,88 @@ def draw(results: Results, directory: pathlib.Path) -> Dict[str, str]:
             _lines(axis, results.tables[name])
             axis.set_title(what)
             write(name, figure)
+    for name, lines in _growth_lines(results).items():
+        if lines:
+            figure, axis = plt.subplots(figsize=(7, 3.6))
+            _growth(axis, lines)
+            axis.set_xlabel(_AXES[name][0])
+            axis.set_ylabel(_AXES[name][1])
+            axis.set_title(PICTURES[name])
+            write(name, figure)
     return links
+
+
+#: The lines of a picture: what each is called, and its points.
+_Lines = Dict[str, List[Tuple[float, float]]]
+
+
+def _growth_lines(results: Results) -> Dict[str, _Lines]:
+    """What is drawn of how cost grows, by the picture's name."""
+    shards: _Lines = {}
+    for colour, key in (("threads", "growth"), ("asyncio", "growth-asyncio")):
+        for figure, label in (
+            ("open", "to open"),
+            ("refresh", "a refresh"),
+            ("lookup", "a lookup"),
+        ):
+            table = results.tables.get(f"growth-{figure}", {})
+            # those that are simulated are not connected
+            numbers = growth.SHARDS if figure == "open" else (*growth.SHARDS, growth.SIMULATED)
+            points = [(each, median(table, growth.growth_key(key, each))) for each in numbers]
+            shards[f"{label}, {colour}"] = [
+                (number, middle * 1e3) for number, middle in points if middle is not None
+            ]
+    callers: _Lines = {
+        title: [
+            (number, 1 / middle)
+            for number in growth.CALLERS
+            for middle in [median(results.tables.get(f"callers{number}", {}), key)]
+            if middle is not None
+        ]
+        for key, title in growth.titles(growth.POOLS)
+    }
+    table = results.tables.get("growth-rows", {})
+    rows: _Lines = {
+        title: [
+            (number, middle / number * 1e6)
+            for number in growth.ROWS
+            for middle in [median(table, growth.growth_key(key, number))]
+            if middle is not None
+        ]
+        for key, title in growth.titles(growth.STREAMS)
+    }
+    found: Dict[str, _Lines] = {
+        "growth-shards": shards,
+        "growth-callers": callers,
+        "growth-rows": rows,
+    }
+    return {
+        name: {label: points for label, points in lines.items() if points}
+        for name, lines in found.items()
+    }
+
+
+#: What the axes of the pictures are called.
+_AXES = {
+    "growth-shards": ("shards", "ms"),
+    "growth-callers": ("callers", "calls a second"),
+    "growth-rows": ("rows", "µs a row"),
+}
+
+
+def _growth(axis: Any, lines: _Lines) -> None:
+    """Lines over powers of ten; those of others are dotted."""
+    others = [
+        title
+        for key, title in growth.titles((*growth.POOLS, *growth.STREAMS))
+        if not key.startswith("dualdb")
+    ]
+    for label, points in lines.items():
+        style = "o:" if label in others else "o-"
+        axis.plot(*zip(*points), style, label=label, markersize=3)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _bars(figures: Dict[str, List[float]], colour: str) -> List[str]:

@@ -2,13 +2,15 @@
 samples.
 """
 
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from .goals import GOALS, Verdict, judge
+from .growth_report import growth
 from .measure import Ratio, inverse, median, ratio
-from .peers import ASYNCIO, OURS, REFERENCE, THREADS, Peer, peers
+from .peers import ASYNCIO, OURS, REFERENCE, THREADS, Peer, ours_beside, peers
 from .results import Results
 from .scenarios import SHARDS, scatter_key
+from .text import amount, table
 
 
 class Chapter(NamedTuple):
@@ -52,6 +54,7 @@ CHAPTERS = [
         "The same by a hundred; nine of ten wait for a connection.",
         "throughput",
     ),
+    Chapter("callers1000", "1,000 callers at once", "The same by a thousand.", "throughput"),
     Chapter("rows100000", "100,000 rows as a list: the time", "In a fresh process each time."),
     Chapter(
         "rows100000-memory",
@@ -81,32 +84,9 @@ def document(results: Results, pictures: Mapping[str, str]) -> str:
         for chapter in CHAPTERS
         if chapter.scenario in results.tables
     ]
-    parts += [_scatter(results, pictures), _per_call(results), _missing(results)]
+    parts += [_scatter(results, pictures), growth(results, pictures)]
+    parts += [_per_call(results), _missing(results)]
     return "\n\n".join([part for part in parts if part]) + "\n"
-
-
-def amount(figure: float, unit: str) -> str:
-    """A figure with its unit, to three digits."""
-    if unit == "throughput":
-        return f"{_digits(1 / figure)} /s"
-    if unit == "memory":
-        return f"{figure:.1f} MB"
-    for factor, name in ((1, "s"), (1e3, "ms")):
-        if figure * factor >= 1:
-            return f"{_digits(figure * factor)} {name}"
-    return f"{_digits(figure * 1e6)} µs"
-
-
-def _digits(figure: float) -> str:
-    if figure >= 100:
-        return f"{figure:,.0f}"
-    return f"{figure:.1f}" if figure >= 10 else f"{figure:.2f}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    # The first column is words, the others are figures.
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join([f"| {' | '.join(line)} |" for line in lines])
 
 
 def _head(results: Results) -> str:
@@ -161,7 +141,11 @@ def _told(verdict: Verdict) -> Iterator[str]:
     if verdict.reached is None:
         yield from ("", "", "not measured")
         return
-    yield f"{verdict.reached:.2f}" if verdict.goal.against else amount(verdict.reached, "memory")
+    yield (
+        f"{verdict.reached:.2f}"
+        if verdict.goal.against
+        else amount(verdict.reached, verdict.goal.unit)
+    )
     yield verdict.spread
     yield "met" if verdict.met else "**not met**"
 
@@ -183,7 +167,7 @@ def losses(results: Results) -> List[str]:
         for key, peer in peers().items():
             if peer.floor or _is_ours(peer):
                 continue
-            mine = ratio(figures, OURS[peer.colour], key)
+            mine = ratio(figures, ours_beside(peer), key)
             if mine is not None and round(mine.median, 2) > 1:
                 found.append(
                     f"{chapter.title}, {peer.colour}: {_behind(mine, peer.title, chapter.unit)}"
@@ -252,7 +236,8 @@ def _peers_table(chapter: Chapter, colour: str, results: Results) -> str:
         row = [f"**{peer.title}**" if key == ours else peer.title, amount(middle, chapter.unit)]
         if with_reference:
             row.append(_cell(ratio(figures, key, reference), chapter.unit))
-        row.append("" if key == ours else _cell(ratio(figures, ours, key), chapter.unit))
+        other = ours_beside(peer)
+        row.append("" if key == other else _cell(ratio(figures, other, key), chapter.unit))
         rows.append(row)
     if not rows:
         return ""

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 from dualdb.sandbox import Sandbox
 
-from . import data
+from . import data, growth
 from .data import Server, server_of
 from .measure import interleaved
 from .peers import peers, python, versions
@@ -18,7 +18,7 @@ from .scatter import PEERS as SCATTER
 from .workers import Refused, Worker
 
 #: What --only takes.
-GROUPS = ("point", "rows1000", "insert", "call", "callers", "memory", "scatter")
+GROUPS = ("point", "rows1000", "insert", "call", "callers", "memory", "scatter", "growth")
 
 SHARDS = (1, 2, 4, 8)
 TRIVIAL, SLEEPING = "SELECT 1 AS one", "SELECT SLEEP(0.05) AS slept"
@@ -40,7 +40,7 @@ SCENARIOS = [
     Scenario("call", "call", "call", {"do": "batch", "op": "call"}),
     *[
         Scenario(f"callers{number}", "callers", "point", {"do": "crowd", "callers": number})
-        for number in (1, 10, 100)
+        for number in growth.CALLERS
     ],
 ]
 MEMORY = [
@@ -76,9 +76,9 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
     results = Results(rounds=plan.rounds)
     results.machine = machine()
     simple = [scenario for scenario in SCENARIOS if scenario.group in plan.groups]
-    if simple or "memory" in plan.groups:
+    if simple or {"memory", "growth"} & set(plan.groups):
         say("starting a server, and filling it")
-        with Sandbox(0) as sandbox:
+        with Sandbox(0, options=["--max-connections=4000"]) as sandbox:
             data.create(sandbox)
             results.machine["server"] = str(
                 sandbox.run("global", "SELECT VERSION() AS version")[0]["version"]
@@ -92,6 +92,8 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
             if "memory" in plan.groups:
                 for scenario in MEMORY:
                     measure_memory(scenario, plan, server, results, say)
+            if "growth" in plan.groups:
+                growth.measure(plan.memory_rounds, sandbox, server, results, say)
     if "scatter" in plan.groups:
         say(f"starting {max(SHARDS)} shards")
         with Sandbox(max(SHARDS)) as sandbox:

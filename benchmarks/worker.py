@@ -289,14 +289,21 @@ def main(key: str) -> None:
         out.write(json.dumps(value) + "\n")
         out.flush()
 
-    from . import scatter
+    from . import growth, scatter
 
-    known = {**peers(), **{peer.key: peer for peer in scatter.PEERS}}
+    known = {**peers(), **{peer.key: peer for peer in (*scatter.PEERS, *growth.PEERS)}}
     # The address and its password come through the pipe: everybody can read a command
     # line.
     peer = known[key](Server(**json.loads(sys.stdin.readline())))
     with contextlib.suppress(BrokenPipeError):
         if peer.colour == ASYNCIO:
+            if peer.uvloop:
+                try:
+                    import uvloop
+                except ImportError:
+                    answer({"missing": "not installed (uvloop)"})
+                    return
+                uvloop.install()
             asyncio.run(serve_asyncio(Asyncio(peer), sys.stdin.readline, answer))
         else:
             serve_threads(Threads(peer), sys.stdin.readline, answer)

@@ -128,7 +128,8 @@ class DatabaseConfig(BaseModel):
             an idle connection of another database is closed, or the caller waits.
         server_limits: The same for single servers, by "host:port" as their rows have
             it. In a URL or a variable: "db2:3306=40,db3:3306=20".
-        warm_up: Connections opened with the pool, at most ``pool_size``.
+        warm_up: Connections opened with the pool, at most ``pool_size``; 0 connects
+            when it is first used.
         max_lifetime: The maximum age of a pooled connection; None for no limit. Each
             expires at a random point in the last tenth of this time.
         max_idle: The maximum time that an unused connection is kept; None for no limit.
@@ -194,7 +195,7 @@ class DatabaseConfig(BaseModel):
     pool_timeout: float = Field(default=30.0, gt=0)
     max_connections_per_server: Optional[int] = Field(default=None, ge=1)
     server_limits: Mapping[str, int] = Field(default={}, validate_default=False)
-    warm_up: int = Field(default=1, ge=1)
+    warm_up: int = Field(default=1, ge=0)
     max_lifetime: Optional[float] = Field(default=1800.0, gt=0)
     max_idle: Optional[float] = Field(default=600.0, gt=0)
     leak_threshold: Optional[float] = Field(default=None, gt=0)

@@ -223,7 +223,7 @@ class Routing(ServicePart, Readable[TargetT], Generic[TargetT, ScatterT, ClientT
         number = routing.shard_id_of(shard_id)
         topology = self._lifecycle.manager.topology
         client = None if topology is None else topology.clients.get(number)
-        return None if client is None or client.pool.breaker.failure is not None else client
+        return None if client is None or client._failure is not None else client
 
     def get_client_by_session(self, client_session: object) -> ClientT:
         """Return the client of a session's database, selected as by ``session``.

@@ -4,6 +4,7 @@ that service's methods.
 
 import logging
 from abc import abstractmethod
+from functools import partial
 from typing import Any, Callable, Generic, List, NamedTuple, Optional, Sequence, Set, Tuple, cast
 
 from .. import blocks, deadlines, errors
@@ -12,9 +13,10 @@ from ..endpoints.balancing import Replica
 from ..endpoints.causal import WriteLog
 from ..endpoints.profiles import UNKNOWN, EngineProfile
 from ..execution import shutdown, steps
+from ..lazily import made_on_first_use
 from ..observability.logs import about
 from ..observability.observers import NOBODY, Observers
-from ..pooling.base import PoolStats
+from ..pooling.base import PoolStats, unused_stats
 from ..protocol.connection_state import ConnectionState
 from ..protocol.statements import AnyStatement
 from ..topology.routing import check_cross_shard
@@ -96,10 +98,12 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         self.testing: Any = None
         self._observers = Observers() if shared is None else shared.observers
         self._shared = shared
-        self.pool: Any = self._make_pool()
-        self._inserts: Tuple[LastInserts, ...] = (
-            (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
-        )
+        self._closed = False
+        #: Whether its pool has been used.
+        self._has_pool = False
+        #: Called with its shard id and the failure when it becomes unreachable, and
+        #: with None when it is reachable again.
+        self._on_outage: Optional[Callable[[Any, Optional[Exception]], None]] = None
 
     def __repr__(self) -> str:
         return (
@@ -122,7 +126,45 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         pool = self._new_pool()
         pool.observers = self._observers
         pool.writes = WriteLog(self.shard_id, self.config.address, self._shared)
+        if self._on_outage is not None:
+            pool.on_outage = partial(self._on_outage, self.shard_id)
         return pool
+
+    def _catch_up(self, pool: Any) -> None:
+        """Do to the pool what was done to the client while it was made."""
+        self._has_pool = True
+        if self._closed:
+            pool.close()
+        elif pool.config is not self.config:
+            pool.resize(self.config)
+
+    #: Of thousands of shards a process may use few.
+    pool: Any = made_on_first_use(lambda client: client._make_pool(), _catch_up)
+
+    @property
+    def _failure(self) -> Optional[errors.ConnectionFailed]:
+        """The error of the last connect; None if it succeeded, or there was none."""
+        return self.pool.breaker.failure if self._has_pool else None
+
+    @property
+    def _needs_connection(self) -> bool:
+        """Whether the background connects it: it could not be reached, or is new and
+        not to be opened when it is first used.
+        """
+        opened = self._has_pool and self.pool.opened
+        return self._failure is not None or (self.config.warm_up > 0 and not opened)
+
+    def _close_now(self) -> None:
+        """Close the pool, or one that is made from now on."""
+        self._closed = True
+        if self._has_pool:
+            self.pool.close()
+
+    def _resize_now(self, config: DatabaseConfig) -> None:
+        """Change the sizes of the pool, or of one that is made from now on."""
+        self.config = config
+        if self._has_pool:
+            self.pool.resize(config)
 
     @staticmethod
     @abstractmethod
@@ -174,6 +216,8 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
 
     def stats(self) -> PoolStats:
         """The pool's figures, without I/O."""
+        if not self._has_pool:
+            return unused_stats(self.config)
         figures: PoolStats = self.pool.stats()
         return figures
 
@@ -212,6 +256,11 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         if self.shard_id is not None:
             check_cross_shard(self.shard_id, transactions)
         return self
+
+    @made_on_first_use
+    def _inserts(self) -> Tuple[LastInserts, ...]:
+        shared = self._shared
+        return (LastInserts(),) if shared is None else (LastInserts(), shared.inserts)
 
     def _last_inserts(self) -> LastInserts:
         return self._inserts[0]
@@ -324,6 +373,7 @@ AnyClient = BaseClient[Any, Any, Any]
 
 
 def _open(client: AnyClient) -> steps.Plan[None]:
-    if client.pool.closed:
+    if client._closed or client.pool.closed:
+        client._closed = False
         client.pool = client._make_pool()
     yield steps.Open(client, deadlines.deadline_after())

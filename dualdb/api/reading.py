@@ -170,6 +170,6 @@ class ReadAdmin:
             return block.token
         topology = self._shared.topology()
         clients = () if topology is None else topology.all_clients
-        logs = [client.pool.writes for client in clients]
+        logs = [client.pool.writes for client in clients if client._has_pool]
         entries = [(log.key, log.entry) for log in logs]
         return causal.token_of([(key, entry) for key, entry in entries if entry is not None])

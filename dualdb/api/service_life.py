@@ -123,9 +123,7 @@ class ServiceLife(Observed, Generic[NoneR, IdsR, ReportR, ClientT]):
         """A copy of the clients of all shards that can be used now, by shard id."""
         topology = self._lifecycle.manager.topology
         clients = {} if topology is None else topology.clients
-        return {
-            key: client for key, client in clients.items() if client.pool.breaker.failure is None
-        }
+        return {key: client for key, client in clients.items() if client._failure is None}
 
     @property
     def shard_configs(self) -> Dict[int, DatabaseConfig]:

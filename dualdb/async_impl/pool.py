@@ -108,7 +108,7 @@ class Pool(BasePool):
         """
         made: List[Connection] = []
         try:
-            for _ in range(self.config.warm_up):
+            for _ in range(self._first_connections):
                 made.append(await self.checkout(until))
         finally:
             for connection in made:

@@ -24,6 +24,7 @@ from .. import errors
 from ..execution import shutdown, steps
 from ..observability.logs import about
 from ..observability.observers import log_failure
+from ..topology.slices import Slices
 
 log = logging.getLogger("dualdb.background")
 
@@ -128,8 +129,16 @@ async def _enter_block(step: steps.EnterBlock) -> None:
 
 
 async def _close(step: steps.Close) -> None:
-    for client in step.clients:
-        client.pool.close()
+    remaining = iter(step.clients)
+    slices = Slices()
+    try:
+        for client in remaining:
+            client._close_now()
+            if slices.ends_with_item():
+                await asyncio.sleep(0)
+    finally:
+        for client in remaining:  # of a task that was cancelled
+            client._close_now()
     await asyncio.sleep(0)  # lets the transports close their sockets
 
 
@@ -178,8 +187,7 @@ def _set_done(future: "asyncio.Future[None]") -> None:
 
 
 async def _resize(step: steps.Resize) -> None:
-    step.client.config = step.config
-    step.client.pool.resize(step.config)
+    step.client._resize_now(step.config)
 
 
 async def _run_inner(step: steps.RunPlan) -> Any:

@@ -270,7 +270,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
 
     def _failure_of(self, shard_id: int) -> Optional[BaseException]:
         client = self._lifecycle.require_open().clients.get(shard_id)
-        failure: Optional[BaseException] = None if client is None else client.pool.breaker.failure
+        failure: Optional[BaseException] = None if client is None else client._failure
         return failure
 
     # Where a call would go.

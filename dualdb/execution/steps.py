@@ -116,7 +116,20 @@ class Pooled(Protocol):
 
     @property
     def pool(self) -> Any:
-        """The client's pool."""
+        """The client's pool, which is made when it is first used."""
+        ...
+
+    @property
+    def _has_pool(self) -> bool:
+        """Whether the pool has been used."""
+        ...
+
+    def _close_now(self) -> None:
+        """Close the pool, or one that is made from now on."""
+        ...
+
+    def _resize_now(self, config: DatabaseConfig) -> None:
+        """Change the sizes of the pool, or of one that is made from now on."""
         ...
 
 

@@ -76,6 +76,11 @@ class PoolStats(NamedTuple):
         return self._asdict()
 
 
+def unused_stats(config: DatabaseConfig) -> PoolStats:
+    """Return the statistics of a pool that has not been used."""
+    return PoolStats(config.pool_size + config.max_overflow, 0, 0, 0, 0, 0, "closed")
+
+
 class Disposition(enum.Enum):
     """What to do with a returned connection.
 
@@ -259,6 +264,13 @@ class BasePool:
     def row_decoder(self) -> DecoderName:
         """The name of the row decoder of its connections."""
         return self._connection_type.decoder_for(self.config)
+
+    @property
+    def _first_connections(self) -> int:
+        """The number of connections to make when it is opened, or again after the last
+        attempt failed.
+        """
+        return max(self.config.warm_up, int(self.breaker.failure is not None))
 
     @property
     def in_use(self) -> int:

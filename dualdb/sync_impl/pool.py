@@ -127,7 +127,7 @@ class Pool(BasePool):
         """
         made: List[Connection] = []
         try:
-            for _ in range(self.config.warm_up):
+            for _ in range(self._first_connections):
                 made.append(self.checkout(until))
         finally:
             for connection in made:

@@ -120,7 +120,7 @@ def _enter_block(step: steps.EnterBlock) -> None:
 
 def _close(step: steps.Close) -> None:
     for client in step.clients:
-        client.pool.close()
+        client._close_now()
 
 
 def _abort_in_use(step: steps.AbortInUse) -> None:
@@ -157,8 +157,7 @@ def _await_signal(step: steps.AwaitSignal) -> None:
 
 
 def _resize(step: steps.Resize) -> None:
-    step.client.config = step.config
-    step.client.pool.resize(step.config)
+    step.client._resize_now(step.config)
 
 
 def _run_inner(step: steps.RunPlan) -> Any:

@@ -217,7 +217,12 @@ class ServiceLifecycle:
     def apply(self) -> steps.Plan[None]:
         """Activate the loaded map, and connect to its new shards."""
         new = yield from self.manager.activate(self.reader.loaded)
-        yield from self.maintenance.connect(new, deadlines.deadline_after())
+        until = deadlines.deadline_after()
+        # The start does not wait for thousands of servers that do not respond.
+        begin_until = self._clock() + self._config.connect_timeout
+        yield from self.maintenance.connect(
+            new, until, begin_until if until is None else min(until, begin_until)
+        )
         yield from self._refresh_replicas()
         yield from self.maintenance.ensure()
 

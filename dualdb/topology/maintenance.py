@@ -11,6 +11,7 @@ from .. import errors
 from ..execution import retry, steps
 from ..observability.logs import about
 from .manager import TopologyManager
+from .slices import in_slices
 from .table_reader import TableReader
 
 log = logging.getLogger("dualdb.topology")
@@ -122,7 +123,7 @@ class Maintenance:
                 if self._clock() >= refresh_at:
                     yield from self._guarded("reading the shard table", self._refresh_table())
                     refresh_at = self._clock() + self.next_refresh_delay()
-                unreachable = self.unreachable_shards()
+                unreachable = yield from self.unreachable_shards()
                 if unreachable and (attempt == 0 or self._clock() >= retry_at):
                     start = attempt * _BATCH % len(unreachable)
                     plan = self.connect(
@@ -190,34 +191,52 @@ class Maintenance:
                     extra=about("map_unreadable"),
                 )
 
-    def unreachable_shards(self) -> Tuple[int, ...]:
+    def unreachable_shards(self) -> steps.Plan[Tuple[int, ...]]:
         """Return the shards that are new, or unreachable at the last connect."""
         topology = self._manager.topology
         clients = {} if topology is None else topology.clients
-        return tuple(
-            [
-                key
-                for key, client in clients.items()
-                if client.pool.breaker.failure is not None or not client.pool.opened
-            ]
-        )
+        found: List[int] = []
 
-    def connect(self, shard_ids: Tuple[int, ...], until: Optional[float]) -> steps.Plan[None]:
+        def visit(item: Tuple[int, Any]) -> None:
+            shard_id, client = item
+            if client._needs_connection:
+                found.append(shard_id)
+
+        yield from in_slices(clients.items(), visit)
+        return tuple(found)
+
+    def connect(
+        self,
+        shard_ids: Tuple[int, ...],
+        until: Optional[float],
+        begin_until: Optional[float] = None,
+    ) -> steps.Plan[None]:
         """Connect to shards concurrently, and log which are unreachable.
 
         Args:
-            shard_ids: The shards.
+            shard_ids: The shards; those that are opened when they are first used are
+                left out.
             until: The deadline, by time.monotonic(); None for no limit.
+            begin_until: When no further ones are begun, which the loop does later; by
+                default ``until``.
         """
         topology = self._manager.topology
         if topology is None:
             return
-        clients = [topology.clients[key] for key in shard_ids if key in topology.clients]
+        last = until if begin_until is None else begin_until
+        clients: List[Any] = []
+
+        def visit(shard_id: int) -> None:
+            client = topology.clients.get(shard_id)
+            if client is not None and client._needs_connection:
+                clients.append(client)
+
+        yield from in_slices(shard_ids, visit)
         for start in range(0, len(clients), _BATCH):
-            if start and until is not None and self._clock() >= until:
+            if start and last is not None and self._clock() >= last:
                 return
             batch = clients[start : start + _BATCH]
-            known = [client.pool.breaker.failure for client in batch]
+            known = [client._failure for client in batch]
             outcomes = yield steps.Gather(tuple([steps.Open(each, until) for each in batch]))
             for client, failure, outcome in zip(batch, known, outcomes):
                 _report(client, failure, outcome)
@@ -225,9 +244,15 @@ class Maintenance:
     def _prune(self) -> steps.Plan[None]:
         topology = self._manager.topology
         if topology is not None:
-            clients = topology.all_clients
+            clients: List[Any] = []
+
+            def visit(client: Any) -> None:
+                if client._has_pool:
+                    clients.append(client)
+
+            yield from in_slices(topology.all_clients, visit)
             for start in range(0, len(clients), _BATCH):
-                yield steps.PruneIdle(clients[start : start + _BATCH])
+                yield steps.PruneIdle(tuple(clients[start : start + _BATCH]))
                 if start + _BATCH < len(clients):
                     yield steps.Sleep(0.0)
 

@@ -15,7 +15,7 @@ from ..observability.events import Event, ShardEventName
 from ..observability.logs import about
 from ..observability.observers import Observers
 from .shard_map import EMPTY, Shard, ShardMap, Status, change_of, resized_pool
-from .slices import in_slices
+from .slices import Slices, in_slices
 from .status import shard_events
 
 log = logging.getLogger("dualdb.topology")
@@ -84,6 +84,7 @@ class TopologyManager:
         self.observers = observers or Observers()
         self.new_client = new_client
         self._drain_timeout = drain_timeout
+        self._outage_hook = self._on_outage  # one bound method for all clients
         self._clock = clock
         self.topology: Optional[Topology] = None
         self.draining: Tuple[DrainingClient, ...] = ()
@@ -142,16 +143,19 @@ class TopologyManager:
         change = _Change(before, shard_map)
         shard_ids = sorted({**before.shard_map.shards, **shard_map.shards})
         yield from in_slices(shard_ids, change.compare)
-        for shard_id in change.closed:
-            del change.clients[shard_id]
+        change.drain_until = self._clock() + self._drain_timeout
+        yield from in_slices(change.closed, change.close)
         yield from in_slices(change.opened, partial(self._add_client, change))
         after = Topology(before.global_client, shard_map, MappingProxyType(change.clients))
         if not self._replace(before, after, change):
             return ()  # closed meanwhile
         try:
             yield steps.Close(tuple([before.clients[shard_id] for shard_id in change.closed]))
+            slices = Slices()
             for shard_id, config in change.resized.items():
                 yield steps.Resize(after.clients[shard_id], config)
+                if slices.ends_with_item():
+                    yield steps.Sleep(0.0)
         finally:
             found = change.events
             if before.shard_map.version != shard_map.version:
@@ -162,24 +166,20 @@ class TopologyManager:
         return tuple(change.opened)
 
     def _add_client(self, change: "_Change", shard_id: int) -> None:
-        config = change.after.shards[shard_id].config
-        assert config is not None  # of a shard in service
-        client = self.new_client(config, f"shard {shard_id}", shard_id)
-        client.pool.on_outage = partial(self._on_outage, shard_id)
+        shard = change.after.shards[shard_id]
+        assert shard.config is not None  # of a shard in service
+        client = self.new_client(shard.config, f"shard {shard_id}", shard_id)
+        client._on_outage = self._outage_hook
+        client._shard_read_only = shard.status is Status.READONLY
         change.clients[shard_id] = client
 
     def _replace(self, before: Topology, after: Topology, change: "_Change") -> bool:
         with self._swap:
             if self.topology is not before:
                 return False
-            for shard_id in change.shard_ids:
-                if shard_id in after.clients:
-                    status = after.shard_map.shards[shard_id].status
-                    after.clients[shard_id]._shard_read_only = status is Status.READONLY
-            until = self._clock() + self._drain_timeout
-            self.draining += tuple(
-                [DrainingClient(before.clients[shard_id], until) for shard_id in change.closed]
-            )
+            for client, read_only in change.limited:
+                client._shard_read_only = read_only
+            self.draining += tuple(change.draining)
             self.topology = after
         self.waiting.wake(*change.shard_ids)
         return True
@@ -223,10 +223,13 @@ class TopologyManager:
         self._dispatching = True
         try:
             pending = self.observers.pending
+            slices = Slices()
             while pending:
                 event = pending.popleft()
                 for hook in self.observers.hooks(event.name):
                     yield steps.CallHooks((partial(hook, event),))
+                if slices.ends_with_item():
+                    yield steps.Sleep(0.0)
         finally:
             self._dispatching = False
 
@@ -252,9 +255,12 @@ class _Change:
         self.before = topology.shard_map
         self.after = after
         self.clients = dict(topology.clients)
-        self.shard_ids: List[int] = []
         self.opened: List[int] = []
         self.closed: List[int] = []
+        self.drain_until = 0.0
+        self.draining: List[DrainingClient] = []
+        #: Clients that stay, and whether their shards take reads alone.
+        self.limited: List[Tuple[Any, bool]] = []
         self.resized: Dict[int, DatabaseConfig] = {}
         self.events: List[Event] = []
 
@@ -262,14 +268,22 @@ class _Change:
         """Add the changes of one shard; an identical object means none."""
         if self.before.shards.get(shard_id) is self.after.shards.get(shard_id):
             return
-        self.shard_ids.append(shard_id)
         opens, closes = change_of(self.before, self.after, shard_id)
+        if shard_id in self.clients and not closes:
+            status = self.after.shards[shard_id].status
+            self.limited.append((self.clients[shard_id], status is Status.READONLY))
         self.opened += [shard_id] * opens
         self.closed += [shard_id] * closes
         resized = resized_pool(self.before, self.after, shard_id)
         if resized is not None:
             self.resized[shard_id] = resized
         self.events += shard_events(self.before, self.after, shard_id)
+
+    def close(self, shard_id: int) -> None:
+        """Take a closed client out, which is drained if it has a pool."""
+        client = self.clients.pop(shard_id)
+        if client._has_pool:
+            self.draining.append(DrainingClient(client, self.drain_until))
 
 
 def _log_event(event: Event) -> None:

@@ -122,6 +122,8 @@ EMPTY = ShardMap(0, MappingProxyType({}))
 _MAX_NUMBER = 2**63 - 1
 _MAX_SHOWN = 60
 
+_FIELDS = set(DatabaseConfig.model_fields)
+
 #: The most shard ids that a warning lists.
 _MAX_LISTED = 10
 
@@ -313,11 +315,13 @@ def _shard(shard_id: int, row: Mapping[str, Any], rules: RowRules) -> Shard:
         fields["pool_size"] = min(base.pool_size, limit)
         fields["max_overflow"] = min(base.max_overflow, limit - fields["pool_size"])
         fields["warm_up"] = min(base.warm_up, fields["pool_size"])
-    inherited = {name: getattr(base, name) for name in DatabaseConfig.model_fields}
+    inherited = {name: getattr(base, name) for name in _FIELDS}
+    config = DatabaseConfig(**{**inherited, **fields})
     return Shard(
         shard_id,
         status,
-        DatabaseConfig(**{**inherited, **fields}),
+        # the same set of names for all: one of its own takes half of the shard's memory
+        DatabaseConfig.model_construct(_FIELDS, **dict(config)),
         name,
         weight=_weight(row),
         accepts_new=row.get("accepts_new") is None or bool(_number(row, "accepts_new")),

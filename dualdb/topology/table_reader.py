@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from .. import deadlines, error_codes, errors
 from ..config import DatabaseConfig
@@ -14,7 +14,7 @@ from ..protocol import authentication
 from ..protocol.statements import Statement
 from ..results import ResultSet, Row
 from . import passwords
-from .shard_map import EMPTY, MapBuilder, ParsedRow, RowRules, Shard, ShardMap, Status, parse_row
+from .shard_map import EMPTY, MapBuilder, ParsedRow, RowRules, ShardMap, Status, parse_row
 from .slices import in_slices
 
 log = logging.getLogger("dualdb.topology")
@@ -97,7 +97,7 @@ class TableReader:
         self.begun = self._clock()
         rows: List[Row] = []
         try:
-            rows = yield from self.rows(client, timeout)
+            rows = list((yield from self.rows(client, timeout)))
             found, known = yield from self._parse(rows)
         except Exception as error:
             rows = []  # they hold passwords, and a traceback shows local variables
@@ -171,40 +171,60 @@ class TableReader:
         return builder.build(self.loaded.version + 1)
 
     def _parse(self, rows: List[Row]) -> steps.Plan[Tuple[ShardMap, Dict[int, Row]]]:
-        builder = MapBuilder(self.rules.base)
         known: Dict[int, Row] = {}
+        kept: List[Row] = []
+        changed: Set[int] = set()
         columns = {str(name).lower(): name for name in (rows[0] if rows else ())}
         id_column = columns.get("shard_id", "")
         password_column = columns.get("password", "")
 
-        def visit(item: Tuple[int, Row]) -> None:
-            number, raw = item
+        def compare(raw: Row) -> None:
             shard_id: Any = raw.get(id_column)
+            is_known = type(shard_id) is int and self._is_unchanged(
+                shard_id, raw, raw.get(password_column)
+            )
+            if is_known:
+                raw = self._known[shard_id]
             if type(shard_id) is int:
-                shard = self._unchanged(shard_id, raw, raw.get(password_column))
-                known[shard_id] = raw if shard is None else self._known[shard_id]
-                if shard is not None:
-                    builder.add(number, ParsedRow(shard_id, shard))
-                    return
-            builder.add(number, self._same_shard(parse_row(raw, self.rules)))
+                known[shard_id] = raw
+            if not is_known:
+                changed.add(len(kept))
+            kept.append(raw)
 
-        yield from in_slices(enumerate(rows, 1), visit, self._clock)
+        yield from in_slices(_consumed(rows), compare, self._clock)
+        if (
+            self.loaded.version
+            and not changed
+            and len(kept) == len(known) == len(self.loaded.shards)
+        ):
+            return self.loaded, known
+        builder = MapBuilder(self.rules.base)
+
+        def add(item: Tuple[int, Row]) -> None:
+            index, raw = item
+            if index in changed:
+                parsed = self._same_shard(parse_row(raw, self.rules))
+            else:
+                parsed = ParsedRow(raw[id_column], self.loaded.shards[raw[id_column]])
+            builder.add(index + 1, parsed)
+
+        yield from in_slices(enumerate(kept), add, self._clock)
         return builder.build(self.loaded.version + 1), known
 
-    def _unchanged(self, shard_id: int, raw: Row, password: object) -> Optional[Shard]:
-        """Return the shard of the last map if its row is unchanged."""
+    def _is_unchanged(self, shard_id: int, raw: Row, password: object) -> bool:
+        """Return whether the last map has the shard of this row."""
         shard = self.loaded.shards.get(shard_id)
         if shard is None or shard.status is Status.INVALID:
-            return None  # a missing variable or file may exist by now
+            return False  # a missing variable or file may exist by now
         try:
             if self._known.get(shard_id) != raw:
-                return None
+                return False
             if shard.config is not None and is_reference(password):
                 current = passwords.of_row(password, self.rules.references)
-                return shard if current == shard.config.password else None
+                return bool(current == shard.config.password)
         except Exception:
-            return None  # a value that cannot be compared, or a dangling reference
-        return shard
+            return False  # a value that cannot be compared, or a dangling reference
+        return True
 
     def config_of(self, shard_id: int) -> Optional[DatabaseConfig]:
         """How a shard is reached, whatever its status, as its row was last read.
@@ -240,7 +260,7 @@ class TableReader:
 
     def _keep(self, found: ShardMap) -> None:
         before = self.loaded
-        if before.version and found == before._replace(version=found.version):
+        if found is before or (before.version and found == before._replace(version=found.version)):
             return
         for problem in _new(found.problems, before.problems):
             log.error("shard table %s: %s", self.table, problem, extra=about("shard_row_unusable"))
@@ -249,6 +269,13 @@ class TableReader:
                 "shard table %s: %s", self.table, warning, extra=about("shard_row_suspicious")
             )
         self.loaded = found
+
+
+def _consumed(rows: List[Row]) -> Iterator[Row]:
+    """Return each row and forget it: to free very many at once takes long."""
+    rows.reverse()
+    while rows:
+        yield rows.pop()
 
 
 def _new(found: Tuple[str, ...], before: Tuple[str, ...]) -> List[str]:

@@ -276,6 +276,20 @@ def test_warming_up_opens_as_many_as_asked_for(make_client: Callable[..., Any], 
     assert client.stats()[:5] == (24, 0, 3, 0, 3)
 
 
+def test_without_warming_up_a_shard_is_connected_when_it_is_first_used(
+    open_service: Callable[..., Any], io: IO, databases: Databases
+) -> None:
+    db = open_service(databases.config.model_copy(update={"warm_up": 0}))
+    assert {key: stats.opened for key, stats in db.stats().items()} == {"global": 1, 1: 0, 2: 0}
+    assert set(db.shard_clients) == {1, 2}
+    assert io(db.health_check())["healthy"]
+    assert io(db.shard(2).query_value("SELECT 2")) == 2
+    io(db.refresh())
+    io(db.close_service())
+    with pytest.raises(dualdb.ServiceNotOpen):
+        io(db.shard(1).query_value("SELECT 1"))
+
+
 @pytest.mark.slow
 def test_what_nobody_uses_is_closed_and_what_nobody_gives_back_is_named(
     make_client: Callable[..., Any], io: IO, databases: Databases, caplog: pytest.LogCaptureFixture

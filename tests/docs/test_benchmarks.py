@@ -100,6 +100,51 @@ def test_what_was_not_in_our_favour_is_told() -> None:
     assert "![Point lookup](benchmarks/point.svg)" in document
 
 
+def test_who_runs_on_uvloop_is_compared_with_ours_on_uvloop() -> None:
+    table = {
+        "dualdb-asyncio": [9.0],
+        "dualdb-asyncio-uvloop": [2.0],
+        "asyncmy-pool": [10.0],
+        "asyncmy-pool-uvloop": [1.0],
+    }
+    assert report.losses(Results(tables={"point": table}, rounds=1)) == [
+        "Point lookup, asyncio: dualdb takes 2.00 of the time of asyncmy pool, uvloop "
+        "(2.00 to 2.00)"
+    ]
+
+
+def test_who_is_absent_is_named_with_the_reason() -> None:
+    results = Results(
+        tables={"point": {"dualdb": [1.0]}},
+        missing={"point": {"rustmy": "pip finds no distribution of it"}},
+        rounds=1,
+    )
+    document = report.document(results, {})
+    assert "- rustmy (threads): pip finds no distribution of it (point)" in document
+
+
+def test_how_cost_grows_is_told_for_what_was_measured() -> None:
+    results = Results(
+        tables={
+            "growth-open": {"growth/10": [0.02], "growth-asyncio/10000": [0.5]},
+            "growth-memory": {"growth/10": [17.25], "growth-asyncio/10000": [4.6]},
+            "growth-scatter": {"growth/10": [0.0001]},
+            "growth-in_turn": {"growth/10": [0.0002]},
+            "callers1000": {"dualdb": [0.0001], "sqlalchemy-pymysql": [0.0003]},
+            "growth-rows": {"dualdb/1000": [0.002], "pymysql/1000": [0.008]},
+        },
+        rounds=1,
+    )
+    document = report.document(results, {"growth-rows": "benchmarks/growth-rows.svg"})
+    assert "| threads, 10 | 20.0 ms | 17.2 kB |  | 100 µs | 0.50 (0.50 to 0.50) |  |" in document
+    assert "| asyncio, 10,000 | 500 ms | 4.60 kB |  |  |  |  |" in document
+    assert "| of the throughput of SQLAlchemy (PyMySQL), threads |  |  |  | 3.00 (" in document
+    assert "| of the time of PyMySQL, threads |  | 0.25 (0.25 to 0.25) |  |  |  |" in document
+    assert "![Rows streamed: the time of a row](benchmarks/growth-rows.svg)" in document
+    without = report.document(Results(tables={"point": {"dualdb": [1.0]}}), {})
+    assert "How cost grows" not in without
+
+
 def test_samples_are_kept(tmp_path: pathlib.Path) -> None:
     results = Results(
         tables={"point": {"dualdb": [0.000123456]}}, versions={"dualdb": "1"}, rounds=1, quick=True
@@ -142,6 +187,6 @@ def test_a_short_run_with_whoever_is_installed(tmp_path: pathlib.Path) -> None:
     assert {
         reason
         for reason in found.missing["point"].values()
-        if not reason.startswith("not installed")
+        if not reason.startswith(("not installed", "pip finds no distribution"))
     } == set()
     assert "**This was a quick run: the figures are worth little.**" in document

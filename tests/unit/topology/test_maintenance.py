@@ -14,7 +14,14 @@ from dualdb.topology.shard_map import EMPTY
 
 def client(failure: Any = None) -> Any:
     pool = SimpleNamespace(breaker=SimpleNamespace(failure=failure), opened=1, in_use=0)
-    return SimpleNamespace(name="it", shard_id=1, pool=pool)
+    return SimpleNamespace(
+        name="it",
+        shard_id=1,
+        pool=pool,
+        _has_pool=True,
+        _failure=failure,
+        _needs_connection=failure is not None,
+    )
 
 
 class Clock:
