@@ -11,7 +11,17 @@ import click
 
 from ..operations import DatabaseResult, SqlReport
 from ..operations import State as Progress
-from .base import USAGE, State, command, dry_run_option, fail, pass_state
+from ..sql import classify
+from .base import (
+    USAGE,
+    State,
+    command,
+    confirm,
+    dry_run_option,
+    fail,
+    pass_state,
+    yes_option,
+)
 from .operations import (
     account_options,
     canary_of,
@@ -92,7 +102,8 @@ def _script(statement: Optional[str], file: Optional[str]) -> str:
     root,
     'dualdb sql -e "SELECT COUNT(*) AS trades FROM trades"\n'
     "dualdb sql --shards everything --file grants.sql --dry-run\n"
-    "dualdb sql --file fix.sql --report fix.json || dualdb sql --file fix.sql --resume fix.json",
+    "dualdb sql --file fix.sql --report fix.json --yes\n"
+    "dualdb sql --file fix.sql --resume fix.json --yes",
 )
 @click.option("-e", "--execute", "statement", metavar="SQL", help="The statements.")
 @click.option(
@@ -120,6 +131,7 @@ def _script(statement: Optional[str], file: Optional[str]) -> str:
 )
 @doubtful_option
 @account_options
+@yes_option
 @dry_run_option
 @pass_state
 def sql(
@@ -136,12 +148,14 @@ def sql(
     doubtful: object,
     account: Optional[str],
     account_password: Optional[str],
+    yes: bool,
     dry_run: bool,
 ) -> None:
     """Perform statements on several databases: one first, then several at once.
 
     Each statement is committed by itself. After an error no further database is begun.
-    Exits with 1 if it is not done everywhere.
+    Exits with 1 if it is not done everywhere. Asks before it sends what may change
+    something.
     """
     script = _script(statement, file)
     former = None if resume is None else _former(resume)
@@ -158,6 +172,7 @@ def sql(
     if dry_run:
         finish(current, planned, True, lambda: _show_planned(planned))
         return
+    _confirm(planned, yes)
     path = report_file or resume
     kept = None if path is None else ReportFile(path, planned, parallel, bool(options["canary"]))
     with progress_bar("statements", len(planned.databases)) as advance:
@@ -171,6 +186,14 @@ def sql(
     if kept is not None:
         kept.write(report)
     finish(current, report, report.ok, lambda: _show(report))
+
+
+def _confirm(planned: SqlReport, yes: bool) -> None:
+    """Ask, unless all statements are surely reads, or nothing is left to do."""
+    begun = [each for each in planned.databases if each.state is not Progress.DONE]
+    if begun and not all(map(classify.is_plain_read, planned.statements)):
+        what = counted(len(planned.statements), "statement")
+        confirm(f"Perform {what} on {counted(len(begun), 'database')}", yes)
 
 
 def _former(path: str) -> SqlReport:

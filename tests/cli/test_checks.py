@@ -179,7 +179,7 @@ def test_a_tenant_is_exported_and_purged(cli: Command, tmp_path: pathlib.Path) -
     cli("tenant", "purge", "1", *tables, "--yes")
     assert cli.sandbox.run(2, rows)[0]["n"] == 1
     assert cli.sandbox.run("global", "SELECT id FROM accounts")[0]["id"] == 9
-    cli("sql", "--shards", "2", "--file", "-", given=script)
+    cli("sql", "--yes", "--shards", "2", "--file", "-", given=script)
     assert cli.sandbox.run(2, rows)[0]["n"] == 3
 
 

@@ -132,7 +132,7 @@ def test_status_is_watched_until_ctrl_c(cli: Command, terminal: Callable[..., Te
 def test_ctrl_c_ends_a_command_and_its_statement(
     cli: Command, terminal: Callable[..., Terminal]
 ) -> None:
-    shown = terminal("sql", "--shards", "2", "-e", "SELECT SLEEP(60)")
+    shown = terminal("sql", "--yes", "--shards", "2", "-e", "SELECT SLEEP(60)")
     wait_for_sleep(cli)
     shown.send("\x03")
     assert shown.wait() == 130
