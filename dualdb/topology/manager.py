@@ -140,8 +140,9 @@ class TopologyManager:
         before = self.topology
         if before is None or before.shard_map is shard_map:
             return ()
+        yield steps.Sleep(0.0)  # to free what reading the table took has held up the loop
         change = _Change(before, shard_map)
-        shard_ids = sorted({**before.shard_map.shards, **shard_map.shards})
+        shard_ids = sorted({*before.shard_map.shards, *shard_map.shards})
         yield from in_slices(shard_ids, change.compare)
         change.drain_until = self._clock() + self._drain_timeout
         yield from in_slices(change.closed, change.close)
