@@ -256,6 +256,7 @@ class _Change:
         self.before = topology.shard_map
         self.after = after
         self.clients = dict(topology.clients)
+        self.shard_ids: List[int] = []
         self.opened: List[int] = []
         self.closed: List[int] = []
         self.drain_until = 0.0
@@ -269,6 +270,7 @@ class _Change:
         """Add the changes of one shard; an identical object means none."""
         if self.before.shards.get(shard_id) is self.after.shards.get(shard_id):
             return
+        self.shard_ids.append(shard_id)
         opens, closes = change_of(self.before, self.after, shard_id)
         if shard_id in self.clients and not closes:
             status = self.after.shards[shard_id].status

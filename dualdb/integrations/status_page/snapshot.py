@@ -180,7 +180,7 @@ def _name(key: object) -> str:
 
 def _global_status(service: AnyService, status: ServiceStatus) -> ShardStatus:
     client = service.global_client
-    failure = None if client is None else client.pool.breaker.failure
+    failure = None if client is None else client._failure
     state = "active" if failure is None else "unreachable"
     return ShardStatus(
         "not open" if client is None else state,
