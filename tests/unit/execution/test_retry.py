@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any, List, Optional
 
 import pytest
+from shard_rows import BASE
 
 from dualdb import errors
 from dualdb.execution import retry
@@ -101,7 +102,7 @@ class Attempts:
 
     def transaction(self, options: TransactionOptions) -> Any:
         self.options.append(options)
-        client = SimpleNamespace(_shared=None)
+        client = SimpleNamespace(_shared=None, pool=self, config=BASE)
         return SimpleNamespace(_outer=self._outer, _begun=SimpleNamespace(client=client))
 
     def run(self, attempts: int = 5, timeout: Optional[float] = None) -> Any:
