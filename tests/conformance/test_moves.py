@@ -555,11 +555,12 @@ def test_rows_are_not_deleted_while_others_may_read_them(
     ops = open_service(directory=LookupTable(ttl=5)).operations
     plan = io(ops.rebalance_plan([TenantTable("account", "owner")], drain=[1]))
     before = totals(databases, 1)
-    for call in (
+    calls: List[Callable[[], Any]] = [
         lambda: ops.move(3, 2, TABLES, settle=settle, dry_run=dry_run),
         lambda: ops.move(3, tables=TABLES, settle=settle, dry_run=dry_run),
         lambda: ops.rebalance_apply(plan, TABLES, settle=settle, dry_run=dry_run),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(ParameterError, match=rf"settle={settle} is shorter .* \(5 s\)"):
             io(call())
     assert io(ops.jobs.list()) == []
