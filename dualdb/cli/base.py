@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import sys
 import traceback
 from contextlib import ExitStack, contextmanager
@@ -299,6 +300,23 @@ def shard_ids(text: str) -> Optional[List[int]]:
     except ValueError:
         raise click.BadParameter(f"{text!r} is none of all, global and 1,3,7-9") from None
     return sorted(set(found))
+
+
+def limit(number: Callable[[str], float], least: float) -> Callable[[str], Optional[float]]:
+    """The type of an option that is a number, or ``off`` for no limit (None)."""
+
+    def convert(text: str) -> Optional[float]:
+        if text == "off":
+            return None
+        try:
+            value = number(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            raise click.BadParameter(f"{text!r} is neither off nor a number from {least:g} up")
+        return value
+
+    return convert
 
 
 pass_state = click.make_pass_decorator(State, ensure=True)

@@ -160,16 +160,15 @@ def _steer(
     current: State, name: str, dry_run: bool, action: str, change: Callable[[Any], Job]
 ) -> None:
     ops = operations(current)
-    found: Optional[Job] = ops.jobs.get(name)
-    if found is None:
+    if ops.jobs.get(name) is None:
         fail(f"there is no job {name!r}", PROBLEM)
-    if dry_run:
-        if current.json:
-            write_json({"dry_run": True, "actions": [action], "job": found.to_dict()})
-        else:
-            click.echo(f"would {action} (it is {found.state.value})")
-        return
-    _write(current, change(ops.jobs))
+    found = change(ops.jobs)
+    if not dry_run:
+        _write(current, found)
+    elif current.json:
+        write_json({"dry_run": True, "actions": [action], "job": found.to_dict()})
+    else:
+        click.echo(f"would {action} (it is {found.state.value})")
 
 
 @command(jobs, "dualdb jobs pause backfill")
@@ -178,7 +177,9 @@ def _steer(
 @pass_state
 def pause(current: State, name: str, dry_run: bool) -> None:
     """Have a job stop after the step it is in."""
-    _steer(current, name, dry_run, f"pause {name}", lambda found: found.pause(name))
+    _steer(
+        current, name, dry_run, f"pause {name}", lambda found: found.pause(name, dry_run=dry_run)
+    )
 
 
 @command(jobs, "dualdb jobs resume backfill")
@@ -187,7 +188,9 @@ def pause(current: State, name: str, dry_run: bool) -> None:
 @pass_state
 def resume(current: State, name: str, dry_run: bool) -> None:
     """Make a job ready that was paused, failed or cancelled. `jobs run` runs it."""
-    _steer(current, name, dry_run, f"resume {name}", lambda found: found.resume(name))
+    _steer(
+        current, name, dry_run, f"resume {name}", lambda found: found.resume(name, dry_run=dry_run)
+    )
 
 
 @command(jobs, "dualdb jobs cancel backfill")
@@ -196,7 +199,9 @@ def resume(current: State, name: str, dry_run: bool) -> None:
 @pass_state
 def cancel(current: State, name: str, dry_run: bool) -> None:
     """Have a job end after the step it is in."""
-    _steer(current, name, dry_run, f"cancel {name}", lambda found: found.cancel(name))
+    _steer(
+        current, name, dry_run, f"cancel {name}", lambda found: found.cancel(name, dry_run=dry_run)
+    )
 
 
 @command(jobs, "dualdb jobs throttle backfill 0.5")
@@ -207,7 +212,9 @@ def cancel(current: State, name: str, dry_run: bool) -> None:
 def throttle(current: State, name: str, seconds: float, dry_run: bool) -> None:
     """Set how long a job waits between two steps, also while it runs."""
     action = f"have {name} wait {seconds:g} s between two steps"
-    _steer(current, name, dry_run, action, lambda found: found.throttle(name, seconds))
+    _steer(
+        current, name, dry_run, action, lambda found: found.throttle(name, seconds, dry_run=dry_run)
+    )
 
 
 @command(jobs, "dualdb jobs delete backfill")
@@ -216,4 +223,6 @@ def throttle(current: State, name: str, seconds: float, dry_run: bool) -> None:
 @pass_state
 def delete(current: State, name: str, dry_run: bool) -> None:
     """Forget a job that nobody runs."""
-    _steer(current, name, dry_run, f"delete {name}", lambda found: found.delete(name))
+    _steer(
+        current, name, dry_run, f"delete {name}", lambda found: found.delete(name, dry_run=dry_run)
+    )

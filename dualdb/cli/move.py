@@ -1,18 +1,10 @@
 """``move``: tenants are moved between shards."""
 
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 import click
 
-from ..operations import (
-    Job,
-    MoveReport,
-    Operations,
-    PrepareReport,
-    TenantTable,
-    throttle,
-)
-from ..operations import move as moving
+from ..operations import Job, MoveReport, PrepareReport, throttle
 from .base import (
     OK,
     PROBLEM,
@@ -21,13 +13,14 @@ from .base import (
     command,
     confirm,
     dry_run_option,
+    limit,
     pass_state,
     yes_option,
 )
 from .base import report as write_actions
 from .keys import key_of, key_type_option
 from .operations import account_options, operations, progress_bar
-from .output import write_json
+from .output import counted, write_json
 from .root import root
 from .tenant import tables_of
 
@@ -61,17 +54,20 @@ def throttle_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--max-threads-running",
-            type=click.IntRange(1),
+            type=limit(int, 1),
+            metavar="NUMBER|off",
             default=throttle.MAX_THREADS_RUNNING,
             show_default=True,
-            help="Wait while more threads than this run on one of the two servers.",
+            help="Wait while more threads than this run on one of the two servers; off for no "
+            "limit.",
         ),
         click.option(
             "--max-lag",
-            type=click.FloatRange(0.0),
+            type=limit(float, 0),
+            metavar="NUMBER|off",
             default=throttle.MAX_LAG,
             show_default=True,
-            help="Wait while a replica is more seconds behind.",
+            help="Wait while a replica is more seconds behind; off for no limit.",
         ),
         click.option(
             "--throttle", type=click.FloatRange(0.0), default=0.0, help="Seconds between steps."
@@ -163,10 +159,7 @@ def start(
     value = key_of(key, key_type)
     ops = operations(current, account, account_password)
     if dry_run:
-        planned = ops.tenant_purge(value, _of_shards(tables), dry_run=True)
-        count = sum(each.found for each in planned.tables)
-        action = f"move {count} rows of {value} from shard {planned.shard_id} to shard {to}"
-        write_actions(current, [action], dry_run=True)
+        _say(current, ops.move(value, to, tables, dry_run=True, **options), "go on with")
         return
     confirm(f"Move {value} to shard {to}", yes)
     _perform(current, f"move {value}", lambda told: ops.move(
@@ -203,9 +196,7 @@ def resume(
     value = key_of(key, key_type)
     ops = operations(current, account, account_password)
     if dry_run:
-        job = _under_way(ops, value)
-        action = f"go on with the move of {value} {_way(job)}"
-        write_actions(current, [action], dry_run=True, job=job.to_dict())
+        _say(current, ops.move(value, None, tables, dry_run=True, **options), "go on with")
         return
     _perform(current, f"move {value}", lambda told: ops.move(
         value, None, tables, progress=told, **options
@@ -240,30 +231,23 @@ def undo(
     value = key_of(key, key_type)
     ops = operations(current, account, account_password)
     if dry_run:
-        job = _under_way(ops, value)
-        where = current.open().shard_id_of(value)
-        moving.require_not_switched(value, where, job.params["target"])
-        action = f"undo the move of {value} {_way(job)}"
-        write_actions(current, [action], dry_run=True, job=job.to_dict())
+        _say(current, ops.undo_move(value, tables, dry_run=True), "undo")
         return
     confirm(f"Undo the move of {value}", yes)
     show(current, ops.undo_move(value, tables))
 
 
-def _under_way(ops: "Operations[Any]", key: Any) -> Job:
-    return moving.require_under_way(ops.jobs.get(moving.job_name(key)), key)
-
-
-def _way(job: Job) -> str:
-    step = (job.position or {}).get("step", "check")
-    return (
-        f"from shard {job.params['source']} to shard {job.params['target']} "
-        f"(it is {job.state.value} at: {step})"
-    )
-
-
-def _of_shards(tables: List[TenantTable]) -> List[TenantTable]:
-    return [each for each in tables if each.on == "shard"]
+def _say(current: State, planned: MoveReport, what: str) -> None:
+    """Say what would be done to a move, or that one would be begun."""
+    way = f"from shard {planned.source} to shard {planned.target}"
+    actions = [f"{what} the move of {planned.key} {way} (it is {planned.state} at: {planned.step})"]
+    if planned.state == "done":
+        actions = []
+        if not current.json:
+            click.echo(f"{planned.key} is on shard {planned.target}: nothing would be done")
+    elif planned.state == "new":
+        actions = [f"move {counted(planned.rows, 'row')} of {planned.key} {way}"]
+    write_actions(current, actions, dry_run=True, move=planned.to_dict())
 
 
 def _perform(

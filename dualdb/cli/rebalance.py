@@ -136,11 +136,10 @@ def apply_plan(
         planned = RebalancePlan.from_dict(read_json(plan))
     except (KeyError, TypeError, ValueError):
         fail(f"{plan} is no plan of `rebalance plan`", USAGE)
+    tables = tables_of(current, shard_tables, ())
+    ops = operations(current)
     if dry_run:
-        if current.json:
-            write_json({"dry_run": True, **planned.to_dict()})
-        else:
-            _show(planned)
+        _say(current, ops.rebalance_apply(planned, tables, dry_run=True, **options), planned)
         return
     confirm(f"Move {counted(len(planned.moves), 'tenant')}", yes)
     with progress_bar("rebalance", len(planned.moves)) as shown:
@@ -151,9 +150,7 @@ def apply_plan(
                 done[0] = job.done
                 shown(job.message)
 
-        report: RebalanceReport = operations(current).rebalance_apply(
-            planned, tables_of(current, shard_tables, ()), progress=told, **options
-        )
+        report: RebalanceReport = ops.rebalance_apply(planned, tables, progress=told, **options)
     if current.json:
         write_json(report.to_dict())
     else:
@@ -162,3 +159,15 @@ def apply_plan(
             f"{len(report.skipped)} were elsewhere"
         )
     ctx.exit(OK if report.ok else PROBLEM)
+
+
+def _say(current: State, found: RebalanceReport, planned: RebalancePlan) -> None:
+    """Say which moves would be made; a job that is under way has its own."""
+    if current.json:
+        write_json(found.to_dict())
+        return
+    if found.state == "new":
+        _show(planned)
+    click.echo(
+        f"would move {counted(len(found.moved), 'tenant')}; {len(found.skipped)} are elsewhere"
+    )

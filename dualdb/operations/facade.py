@@ -520,6 +520,7 @@ class Operations(Group[KindT], Generic[KindT]):
         settle: Optional[float] = None,
         lease: float = 60.0,
         patience: float = 30.0,
+        dry_run: bool = False,
         progress: Optional[Callable[[Job], object]] = None,
     ) -> steps.Plan[MoveReport]:
         """Move a tenant to another shard while it is read and written; or go on with a
@@ -545,18 +546,20 @@ class Operations(Group[KindT], Generic[KindT]):
             max_lag: Copy and delete no rows while it is more seconds behind; None for
                 no limit.
             settle: Seconds after the switch until the rows are deleted where they were:
-                the longest that a reader goes on reading there. None for the ``ttl`` of
-                the directory and 10 seconds.
+                the longest that a reader goes on reading there, and no less than the
+                ``ttl`` of the directory. None for that and 10 seconds.
             lease: Seconds after which another process may take the move over.
             patience: Seconds that long transactions of others are waited for.
+            dry_run: Check what can be checked, and say what would be done.
             progress: Called with the job, after each step.
 
         Returns:
-            What came of it; ``ok`` if it is done.
+            What came of it; ``ok`` if it is done. With ``dry_run`` the state, the rows
+            and the step of a move under way; or ``"new"``, and the rows to copy.
 
         Raises:
-            ParameterError: The key has no shard, a description is wrong, or a move to
-                another shard is under way.
+            ParameterError: The key has no shard, a description is wrong, ``settle`` is
+                too short, or a move to another shard is under way.
             MoveError: It cannot go on; the tenant is where it was.
             JobTaken: Another process moves it.
             InterfaceError: The directory is no LookupTable.
@@ -567,7 +570,7 @@ class Operations(Group[KindT], Generic[KindT]):
             to,
             move.Options(
                 tuple(tables), chunk_rows, throttle, max_threads_running, max_lag, lag, settle,
-                lease, patience, progress,
+                lease, patience, progress, dry_run=dry_run,
             ),
         )  # fmt: skip
 
@@ -579,6 +582,7 @@ class Operations(Group[KindT], Generic[KindT]):
         *,
         lease: float = 60.0,
         patience: float = 30.0,
+        dry_run: bool = False,
     ) -> steps.Plan[MoveReport]:
         """Give up a move that has not switched yet: the tenant is written to where it
         is, and what was copied is deleted.
@@ -588,13 +592,14 @@ class Operations(Group[KindT], Generic[KindT]):
             tables: As for ``move``.
             lease: As for ``move``.
             patience: As for ``move``.
+            dry_run: As for ``move``.
 
         Raises:
             MoveError: The tenant is on its new shard already: finish the move.
             ParameterError: No move of it is under way.
             JobTaken: Another process moves it: pause its job first.
         """
-        options = move.Options(tuple(tables), lease=lease, patience=patience)
+        options = move.Options(tuple(tables), lease=lease, patience=patience, dry_run=dry_run)
         return move.run(self._databases, key, None, options, undo=True)
 
     @operation
@@ -652,6 +657,7 @@ class Operations(Group[KindT], Generic[KindT]):
         max_threads_running: Optional[int] = throttling.MAX_THREADS_RUNNING,
         max_lag: Optional[float] = throttling.MAX_LAG,
         lease: float = 60.0,
+        dry_run: bool = False,
         progress: Optional[Callable[[Job], object]] = None,
     ) -> steps.Plan[RebalanceReport]:
         """Carry a plan out, one move after the other; or go on where another call of
@@ -671,9 +677,11 @@ class Operations(Group[KindT], Generic[KindT]):
             max_threads_running: As for ``move``.
             max_lag: As for ``move``.
             lease: Seconds after which another process may take it over.
+            dry_run: Only say which tenants would be moved, and which are elsewhere.
             progress: Called with the job, before each move.
 
         Raises:
+            ParameterError: An argument is wrong, or ``settle`` is too short.
             MoveError: A move cannot go on.
             JobTaken: Another process carries it out.
         """
@@ -682,7 +690,7 @@ class Operations(Group[KindT], Generic[KindT]):
             plan,
             rebalance.ApplyOptions(
                 name, tuple(tables), max_moves_per_hour, settle, throttle, max_threads_running,
-                max_lag, lease, progress,
+                max_lag, lease, dry_run, progress,
             ),
         )  # fmt: skip
 
@@ -877,44 +885,65 @@ class Jobs(Group[KindT], Generic[KindT]):
         return jobs.get(self._databases, name)
 
     @operation
-    def pause(self, name: str) -> steps.Plan[Job]:
+    def pause(self, name: str, *, dry_run: bool = False) -> steps.Plan[Job]:
         """Have a job stop after the step it is in, until it is resumed.
+
+        Args:
+            name: Its name.
+            dry_run: Only check that it can be done, and give the job as it is.
 
         Raises:
             ParameterError: There is no such job, or it is over.
         """
-        return jobs.pause(self._databases, name)
+        return jobs.pause(self._databases, name, dry_run)
 
     @operation
-    def resume(self, name: str) -> steps.Plan[Job]:
+    def resume(self, name: str, *, dry_run: bool = False) -> steps.Plan[Job]:
         """Make a job that was paused, failed or cancelled ready to be run.
 
+        Args:
+            name: Its name.
+            dry_run: Only check that it can be done, and give the job as it is.
+
         Raises:
             ParameterError: There is no such job, or it is done.
         """
-        return jobs.resume(self._databases, name)
+        return jobs.resume(self._databases, name, dry_run)
 
     @operation
-    def cancel(self, name: str) -> steps.Plan[Job]:
+    def cancel(self, name: str, *, dry_run: bool = False) -> steps.Plan[Job]:
         """Have a job end after the step it is in.
 
+        Args:
+            name: Its name.
+            dry_run: Only check that it can be done, and give the job as it is.
+
         Raises:
             ParameterError: There is no such job, or it is done.
         """
-        return jobs.cancel(self._databases, name)
+        return jobs.cancel(self._databases, name, dry_run)
 
     @operation
-    def throttle(self, name: str, seconds: float) -> steps.Plan[Job]:
+    def throttle(self, name: str, seconds: float, *, dry_run: bool = False) -> steps.Plan[Job]:
         """Set how long a job waits between two steps, also while it runs.
+
+        Args:
+            name: Its name.
+            seconds: How long.
+            dry_run: Only check that it can be done, and give the job as it is.
 
         Raises:
             ParameterError: There is no such job.
         """
-        return jobs.throttle(self._databases, name, seconds)
+        return jobs.throttle(self._databases, name, seconds, dry_run)
 
     @operation
     def delete(self, name: str, *, dry_run: bool = False) -> steps.Plan[Job]:
         """Forget a job that nobody runs.
+
+        Args:
+            name: Its name.
+            dry_run: Only check that it can be done, and give the job as it is.
 
         Raises:
             ParameterError: There is no such job, or somebody runs it.

@@ -325,41 +325,71 @@ def get(databases: Databases, name: str) -> steps.Plan[Optional[Job]]:
     return (yield from _Table(databases).job(name))
 
 
-def pause(databases: Databases, name: str) -> steps.Plan[Job]:
+def require_free(job: Job) -> None:
+    """Check that a job can be taken.
+
+    Raises:
+        JobTaken: Somebody runs it.
+    """
+    if _is_run(job):
+        raise JobTaken(f"the job {job.name!r} is run by {job.owner}")
+
+
+def _is_run(job: Job) -> bool:
+    return job.lease_seconds_left is not None and job.lease_seconds_left >= 0
+
+
+def pause(databases: Databases, name: str, dry_run: bool) -> steps.Plan[Job]:
     """Have a job pause; see ``Jobs.pause``."""
-    return (yield from _ask(databases, name, "pause_requested", "paused", ("done", "cancelled")))
+    return (yield from _ask(databases, name, _PAUSE, dry_run))
 
 
-def cancel(databases: Databases, name: str) -> steps.Plan[Job]:
+def cancel(databases: Databases, name: str, dry_run: bool) -> steps.Plan[Job]:
     """Have a job end; see ``Jobs.cancel``."""
-    return (yield from _ask(databases, name, "cancel_requested", "cancelled", ("done",)))
+    return (yield from _ask(databases, name, _CANCEL, dry_run))
 
 
-def _ask(
-    databases: Databases, name: str, column: str, state: str, over: Sequence[str]
-) -> steps.Plan[Job]:
+class _Request(NamedTuple):
+    """What somebody asks of a job: the column that says so while it runs, its state
+    afterwards, and the states in which it is too late.
+    """
+
+    column: str
+    state: str
+    over: Tuple[str, ...]
+
+
+_PAUSE = _Request("pause_requested", "paused", ("done", "cancelled"))
+_CANCEL = _Request("cancel_requested", "cancelled", ("done",))
+
+
+def _ask(databases: Databases, name: str, request: _Request, dry_run: bool) -> steps.Plan[Job]:
     """Ask whoever runs a job, or say it of one that nobody runs."""
     table = _Table(databases)
     job = yield from table.known(name)
-    if job.state.value in over:
+    if job.state.value in request.over:
         raise errors.ParameterError(f"the job {name!r} is {job.state.value}")
+    if dry_run:
+        return job
     # an UPDATE sees what it has set before, so the state comes last
     yield from table.execute(
-        f"UPDATE {TABLE} SET {column} = {_IS_HELD}, updated_at = {_NOW}, "
+        f"UPDATE {TABLE} SET {request.column} = {_IS_HELD}, updated_at = {_NOW}, "
         f"state = IF({_IS_HELD}, state, %s) WHERE name = %s AND state NOT IN %s",
-        state,
+        request.state,
         name,
-        tuple(over),
+        request.over,
     )
     return (yield from table.known(name))
 
 
-def resume(databases: Databases, name: str) -> steps.Plan[Job]:
+def resume(databases: Databases, name: str, dry_run: bool = False) -> steps.Plan[Job]:
     """Make a job ready; see ``Jobs.resume``."""
     table = _Table(databases)
     job = yield from table.known(name)
     if job.state is JobState.DONE:
         raise errors.ParameterError(f"the job {name!r} is done")
+    if dry_run:
+        return job
     yield from table.execute(
         f"UPDATE {TABLE} SET pause_requested = 0, cancel_requested = 0, updated_at = {_NOW}, "
         "state = IF(state = 'running', state, 'ready') WHERE name = %s AND state <> 'done'",
@@ -368,13 +398,14 @@ def resume(databases: Databases, name: str) -> steps.Plan[Job]:
     return (yield from table.known(name))
 
 
-def throttle(databases: Databases, name: str, seconds: float) -> steps.Plan[Job]:
+def throttle(databases: Databases, name: str, seconds: float, dry_run: bool) -> steps.Plan[Job]:
     """Set a job's throttle; see ``Jobs.throttle``."""
+    deadlines.seconds(seconds)
     table = _Table(databases)
-    yield from table.known(name)
-    yield from table.execute(
-        f"UPDATE {TABLE} SET throttle = %s WHERE name = %s", deadlines.seconds(seconds), name
-    )
+    job = yield from table.known(name)
+    if dry_run:
+        return job
+    yield from table.execute(f"UPDATE {TABLE} SET throttle = %s WHERE name = %s", seconds, name)
     return (yield from table.known(name))
 
 
@@ -382,10 +413,10 @@ def delete(databases: Databases, name: str, dry_run: bool) -> steps.Plan[Job]:
     """Forget a job; see ``Jobs.delete``."""
     table = _Table(databases)
     job = yield from table.known(name)
+    is_free = not _is_run(job)
     if not dry_run:
-        gone = yield from table.execute(
-            f"DELETE FROM {TABLE} WHERE name = %s AND NOT COALESCE({_IS_HELD}, 0)", name
-        )
-        if not gone:
-            raise errors.ParameterError(f"the job {name!r} is run by {job.owner}")
+        sql = f"DELETE FROM {TABLE} WHERE name = %s AND NOT COALESCE({_IS_HELD}, 0)"
+        is_free = bool((yield from table.execute(sql, name)))
+    if not is_free:
+        raise errors.ParameterError(f"the job {name!r} is run by {job.owner}")
     return job

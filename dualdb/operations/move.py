@@ -119,6 +119,7 @@ class Options(NamedTuple):
     patience: float = 30.0
     progress: Optional[Callable[[Job], object]] = None
     max_steps: Optional[int] = None
+    dry_run: bool = False
 
     def checked(self) -> "Options":
         """The same.
@@ -366,42 +367,28 @@ def run(
 ) -> steps.Plan[MoveReport]:
     """Move a tenant; see ``Operations.move`` and ``Operations.undo_move``."""
     options = options.checked()
-    directory = databases.service._directory
-    if directory is None or not isinstance(directory.source, LookupTable):
-        raise errors.InterfaceError(
-            "tenants are moved where a LookupTable says which shard has which key"
-        )
+    check_settle(lookup_table(databases), options.settle)
     name = job_name(key)
     known = yield from jobs.get(databases, name)
-    is_over = known is not None and known.state is JobState.DONE
-    if is_over:
-        known = None
+    under_way = known if known is not None and known.state is not JobState.DONE else None
     if undo:
-        require_under_way(known, key)
-    if known is None:
-        source = yield from _source(databases, key)
-        if to is None:
-            raise errors.ParameterError(f"no move of the key {key!r} is under way: give a shard")
-        if source == to:
-            return MoveReport(key, source, source, "done")
-        params = {"source": source, "target": to}
-    else:
-        params = known.params
-        if to is not None and params["target"] != to:
-            raise errors.ParameterError(
-                f"a move of the key {key!r} to shard {params['target']} is under way: "
-                "finish it or undo it"
-            )
-    move = _Move(databases, key, params["source"], params["target"], options)
+        require_under_way(under_way, key)
+    params = yield from _params(databases, key, to, under_way)
+    source, target = params["source"], params["target"]
+    if under_way is None and source == target:
+        return MoveReport(key, source, target, "done", dry_run=options.dry_run)
+    move = _Move(databases, key, source, target, options)
     yield from move.describe()
-    if known is None:
+    if under_way is None:
         yield from move.require_prepared()
-    if is_over:
+    if options.dry_run:
+        return (yield from move.planned(under_way, undo))
+    if known is not None and under_way is None:
         yield from jobs.delete(databases, name, dry_run=False)
     options_of_job = jobs.Options(
         KIND, params, options.lease, False, options.throttle or None, options.max_steps
     )
-    if known is not None and (undo or to is None) and known.state in STOPPED:
+    if under_way is not None and (undo or to is None) and under_way.state in STOPPED:
         yield from jobs.resume(databases, name)
     step = move.undo_step if undo else move.step
     try:
@@ -412,6 +399,56 @@ def run(
     report = move.report(job)
     move.ended(report.state)
     return report
+
+
+def lookup_table(databases: Databases) -> LookupTable:
+    """The directory of a service that can move tenants.
+
+    Raises:
+        InterfaceError: It is another one.
+    """
+    directory = databases.service._directory
+    if directory is None or not isinstance(directory.source, LookupTable):
+        raise errors.InterfaceError(
+            "tenants are moved where a LookupTable says which shard has which key"
+        )
+    return directory.source
+
+
+def check_settle(source: LookupTable, settle: Optional[float]) -> None:
+    """Check that rows are not deleted while they may still be read.
+
+    Raises:
+        ParameterError: They may be.
+    """
+    if settle is not None and settle < source.ttl:
+        raise errors.ParameterError(
+            f"settle={settle:g} is shorter than the ttl of the directory ({source.ttl:g} s), for "
+            "which other processes go on reading where the rows are deleted: give a longer one, "
+            "or none"
+        )
+
+
+def _params(
+    databases: Databases, key: Any, to: Optional[int], under_way: Optional[Job]
+) -> steps.Plan[Dict[str, Any]]:
+    """From which shard to which a key moves.
+
+    Raises:
+        ParameterError: To none, or it is on its way to another.
+    """
+    if under_way is None:
+        source = yield from _source(databases, key)
+        if to is None:
+            raise errors.ParameterError(f"no move of the key {key!r} is under way: give a shard")
+        return {"source": source, "target": to}
+    params: Dict[str, Any] = under_way.params
+    if to is not None and params["target"] != to:
+        raise errors.ParameterError(
+            f"a move of the key {key!r} to shard {params['target']} is under way: "
+            "finish it or undo it"
+        )
+    return params
 
 
 def _source(databases: Databases, key: object) -> steps.Plan[int]:
@@ -484,6 +521,41 @@ class _Move:
         )
         self._tenant = tenant_bytes(self._tables, self._key)
 
+    def planned(self, under_way: Optional[Job], undo: bool) -> steps.Plan[MoveReport]:
+        """What would be done.
+
+        Raises:
+            MoveError: It cannot be undone any more.
+            JobTaken: Another process is at it.
+        """
+        state, rows, step = "new", 0, "check"
+        if under_way is None:
+            rows = yield from self._on(self._source, self._count_rows)
+        else:
+            jobs.require_free(under_way)
+            position = under_way.position or {}
+            if undo and not position.get("undoing"):
+                yield from self._require_not_switched()
+            state, rows = under_way.state.value, under_way.done
+            step = position.get("step", step)
+            step = position["then"] if step == "mark" else step
+        return MoveReport(
+            self._key, self._source.shard_id or 0, self._target.shard_id or 0, state, rows,
+            None, step, dry_run=True,
+        )  # fmt: skip
+
+    def _count_rows(self, session: Session) -> steps.Plan[int]:
+        count = 0
+        for table in self._tables:
+            count += yield from session.value(
+                f"SELECT COUNT(*) FROM {quoted(table.name)} WHERE {self._bound(table)}"
+            )
+        return count
+
+    def _require_not_switched(self) -> steps.Plan[None]:
+        where = yield from _source(self._databases, self._key)
+        require_not_switched(self._key, where, self._target.shard_id)
+
     def report(self, job: Job) -> MoveReport:
         """What came of it."""
         state = (
@@ -540,8 +612,7 @@ class _Move:
         """One step back."""
         position: Position = dict(job.position or {"step": "check"})
         if not position.get("undoing"):
-            where = yield from _source(self._databases, self._key)
-            require_not_switched(self._key, where, self._target.shard_id)
+            yield from self._require_not_switched()
             after = "reopen"
             position.update(step=after, undoing=True)
             job = _with_position(job, position)
@@ -1129,8 +1200,7 @@ class _Move:
         """How long readers may still read the source."""
         if self._options.settle is not None:
             return self._options.settle
-        source = self._databases.service._directory.source
-        return float(source.ttl) + 10.0
+        return lookup_table(self._databases).ttl + 10.0
 
     def _settle(self, position: Position) -> steps.Plan[JobStep]:
         left = position["until"] - time.time()

@@ -6,7 +6,7 @@ fits best first, so that few move.
 """
 
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import deadlines, errors
 from ..execution import steps
@@ -279,6 +279,7 @@ class ApplyOptions(NamedTuple):
     max_threads_running: Optional[int]
     max_lag: Optional[float]
     lease: float
+    dry_run: bool
     progress: Optional[Callable[[Job], object]]
 
 
@@ -290,7 +291,14 @@ def apply_plan(
     if hourly is not None and (isinstance(hourly, bool) or hourly <= 0):
         raise errors.ParameterError(f"max_moves_per_hour is a number above 0, not {hourly!r}")
     deadlines.seconds(options.throttle)
+    move.check_settle(move.lookup_table(databases), options.settle)
+    known = yield from jobs.get(databases, options.name)
+    is_over = known is not None and known.state is JobState.DONE
     params = [[each.key, each.source, each.target] for each in planned.moves]
+    if options.dry_run:
+        return (yield from _planned(databases, params, None if is_over else known, options))
+    if is_over:
+        yield from jobs.delete(databases, options.name, dry_run=False)
     moved: List[Any] = []
     skipped: List[Any] = []
 
@@ -328,6 +336,34 @@ def apply_plan(
         is_plan=True,
     )
     return RebalanceReport(options.name, job.state.value, tuple(moved), tuple(skipped), job.done)
+
+
+def _planned(
+    databases: Databases, params: List[Any], under_way: Optional[Job], options: ApplyOptions
+) -> steps.Plan[RebalanceReport]:
+    """What would be done. Of the moves between two shards the first is checked."""
+    first = 0
+    if under_way is not None:
+        jobs.require_free(under_way)
+        first = (under_way.position or {"next": 0})["next"]
+        params = under_way.params
+    moves_under_way = yield from jobs.list_jobs(databases, None, move.KIND)
+    begun = {each.name for each in moves_under_way if each.state is not JobState.DONE}
+    todo = params[first:]
+    where = yield from shards_of(databases.service, [key for key, _, _ in todo], fresh=True)
+    moved: List[Any] = []
+    skipped: List[Any] = []
+    checked: Set[Tuple[int, int]] = set()
+    for key, source, target in todo:
+        if where[key] != source and move.job_name(key) not in begun:
+            skipped.append(key)
+            continue
+        moved.append(key)
+        if (source, target) not in checked:
+            checked.add((source, target))
+            yield from move.run(databases, key, target, move.Options(options.tables, dry_run=True))
+    state = "new" if under_way is None else under_way.state.value
+    return RebalanceReport(options.name, state, tuple(moved), tuple(skipped), first, dry_run=True)
 
 
 def _one(

@@ -858,10 +858,12 @@ class MoveReport(Report):
         key: The tenant's key.
         source: The shard that it was on.
         target: The shard that it is, or was to be, on.
-        state: ``"done"``, ``"undone"``, or the state of the job: ``"paused"``.
-        rows: Rows that were copied.
+        state: ``"done"``, ``"undone"``, or the state of the job: ``"paused"``;
+            ``"new"`` of one that would begin.
+        rows: Rows that were copied, or would be.
         window_seconds: How long writes had to wait; None if they did not.
         step: Where it stopped.
+        dry_run: Nothing was done.
     """
 
     key: Any
@@ -871,11 +873,12 @@ class MoveReport(Report):
     rows: int = 0
     window_seconds: Optional[float] = None
     step: str = "done"
+    dry_run: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether it is done, or undone as it was to be."""
-        return self.state in ("done", "undone")
+        """Whether it is done, or undone as it was to be, or nothing was to be done."""
+        return self.dry_run or self.state in ("done", "undone")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -931,10 +934,11 @@ class RebalanceReport(Report):
 
     Attributes:
         name: The job.
-        state: The job's: ``"done"``, ``"paused"``.
-        moved: The keys that this call has moved.
+        state: The job's: ``"done"``, ``"paused"``; ``"new"`` if it would begin.
+        moved: The keys that this call has moved, or would move.
         skipped: Those that were elsewhere by then.
         finished: Moves that are over, with those of earlier calls.
+        dry_run: Nothing was done.
     """
 
     name: str
@@ -942,8 +946,9 @@ class RebalanceReport(Report):
     moved: Tuple[Any, ...]
     skipped: Tuple[Any, ...]
     finished: int
+    dry_run: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether all is done."""
-        return self.state == "done"
+        """Whether all is done, or nothing was to be."""
+        return self.dry_run or self.state == "done"

@@ -2,13 +2,13 @@
 
 import json
 import pathlib
-from typing import List
+from typing import Any, Dict, List, Tuple
 
 import pytest
 from cli_command import Command
 
 from dualdb import DatabaseService
-from dualdb.operations import Job, JobStep
+from dualdb.operations import Job, JobStep, MoveReport, Operations
 
 TABLE = ("--table", "visits:user_id")
 
@@ -16,6 +16,7 @@ TABLE = ("--table", "visits:user_id")
 @pytest.fixture
 def shop(cli: Command) -> Command:
     """Keys 1 to 4 on shard 1, each with as many rows."""
+    pathlib.Path("dualdb.toml").write_text("[directory]\nttl = 0\n")
     cli("init")
     for shard_id in (1, 2):
         cli.sandbox.run(
@@ -44,7 +45,9 @@ def test_a_tenant_moves(shop: Command) -> None:
     assert "everything is there" in shop("move", "prepare", *TABLE).stdout
     action = "move 3 rows of 3 from shard 1 to shard 2"
     assert action in shop("move", "start", "3", "--to", "2", *TABLE, "--dry-run").stdout
-    done = shop.json("move", "start", "3", "--to", "2", *TABLE, "--settle", "0", "--yes")
+    shop("move", "start", "3", "--to", "1", *TABLE, "--dry-run")
+    limits = ("--max-lag", "off", "--max-threads-running", "off", "--settle", "0")
+    done = shop.json("move", "start", "3", "--to", "2", *TABLE, *limits, "--yes")
     assert (done["state"], done["rows"]) == ("done", 3)
     assert (visitors(shop, 1), visitors(shop, 2)) == ([1, 2, 4], [3])
     assert "3 is on shard 2" in shop("move", "start", "3", "--to", "2", *TABLE, "--yes").stdout
@@ -64,7 +67,7 @@ def test_a_move_under_way_is_shown_before_it_goes_on_or_is_undone(shop: Command)
         assert f"would {action}" in shop("move", name, "3", *TABLE, "--dry-run").stdout
         planned = shop.json("move", name, "3", *TABLE, "--dry-run")
         assert (planned["dry_run"], planned["actions"]) == (True, [action])
-        assert planned["job"] == shop.json("jobs", "get", "move:3")
+        assert (planned["move"]["state"], planned["move"]["step"]) == ("ready", "copy")
     shop("keys", "set", "3", "2")
     refused = shop("move", "undo", "3", *TABLE, "--dry-run", code=4)
     assert "is on shard 2 already" in refused.stderr
@@ -80,7 +83,10 @@ def test_a_plan_is_written_and_carried_out(shop: Command, tmp_path: pathlib.Path
     assert len(found["moves"]) == 2
     assert 4 not in [each["key"] for each in found["moves"]]
     apply = ("rebalance", "apply", "plan.json", *TABLE, "--settle", "0")
-    assert "would have" in shop(*apply, "--dry-run").stdout
+    planned = shop(*apply, "--dry-run").stdout
+    assert "would have" in planned
+    assert "would move 2 tenants; 0 are elsewhere" in planned
+    assert len(shop.json(*apply, "--dry-run")["moved"]) == 2
     done = shop.json(*apply, "--yes")
     assert (done["state"], sorted(done["moved"])) == (
         "done", sorted(each["key"] for each in found["moves"]),
@@ -89,3 +95,45 @@ def test_a_plan_is_written_and_carried_out(shop: Command, tmp_path: pathlib.Path
     (tmp_path / "other.json").write_text("{}")
     shop("rebalance", "apply", "other.json", *TABLE, "--yes", code=2)
     shop("rebalance", "plan", *TABLE, "--weight", "1:x", code=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ((), {"max_lag": 10, "max_threads_running": 100}),
+        (("--max-lag", "off"), {"max_lag": None, "max_threads_running": 100}),
+        (("--max-threads-running", "off"), {"max_lag": 10, "max_threads_running": None}),
+        (("--max-lag", "0", "--max-threads-running", "7"),
+         {"max_lag": 0, "max_threads_running": 7}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_limits_of_moves_can_be_turned_off(
+    shop: Command, monkeypatch: pytest.MonkeyPatch, given: Tuple[str, ...], limits: Dict[str, Any]
+) -> None:
+    seen: List[Dict[str, Any]] = []
+
+    def move(self: object, *args: object, **options: Any) -> MoveReport:
+        seen.append({name: options[name] for name in limits})
+        return MoveReport(3, 1, 2, "done")
+
+    monkeypatch.setattr(Operations, "move", move)
+    shop("move", "start", "3", "--to", "2", *TABLE, *given, "--yes")
+    shop("move", "resume", "3", *TABLE, *given)
+    assert seen == [limits, limits]
+
+
+@pytest.mark.parametrize("option", ["--max-lag", "--max-threads-running"])
+@pytest.mark.parametrize("value", ["none", "-1", "nan", "inf", ""])
+def test_wrong_limits_are_refused(shop: Command, option: str, value: str) -> None:
+    refused = shop("move", "start", "3", "--to", "2", *TABLE, option, value, "--yes", code=2)
+    assert "neither off nor a number" in refused.stderr
+
+
+def test_a_settle_that_is_too_short_is_refused(shop: Command) -> None:
+    pathlib.Path("dualdb.toml").write_text("[directory]\nttl = 20\n")
+    shop("move", "prepare", *TABLE)
+    for more in ("--yes", "--dry-run"):
+        start = ("move", "start", "3", "--to", "2", *TABLE, "--settle", "5", more)
+        assert "settle=5 is shorter" in shop(*start, code=4).stderr
+    assert visitors(shop, 1) == [1, 2, 3, 4]

@@ -35,7 +35,7 @@ def clean(databases: Databases) -> None:
 def shop(open_service: Any, databases: Databases, io: IO) -> Iterator[Any]:
     """A service with one key, on shard 1."""
     clean(databases)
-    db = open_service(directory=LookupTable(ttl=3600))
+    db = open_service(directory=LookupTable(ttl=0))
     io(db.directory.create_tables())
     yield db
     clean(databases)

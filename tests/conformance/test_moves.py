@@ -13,7 +13,7 @@ from io_kinds import IO
 
 from dualdb import DeadlineExceeded, InterfaceError, LookupTable, ParameterError, TenantFenced
 from dualdb.coordination import idempotency
-from dualdb.operations import JobState, MoveError, MoveReport, TenantTable, jobs
+from dualdb.operations import JobState, JobTaken, MoveError, MoveReport, TenantTable, jobs
 from dualdb.operations import move_tables as names
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,7 @@ def shop(open_service: Any, databases: Databases, io: IO) -> Iterator[Any]:
     clean(databases)
     for shard in databases.ids:
         databases.run(shard, *SCHEMA)
-    db = open_service(directory=LookupTable(ttl=3600))
+    db = open_service(directory=LookupTable(ttl=0))
     io(db.directory.create_tables())
     for key in range(1, 5):
         io(db.directory.set(key, 1))
@@ -327,9 +327,10 @@ def connect_to(databases: Databases, shard: int) -> Dict[str, Any]:
 
 
 def test_writes_by_key_wait_for_the_fence_and_go_to_the_new_shard(
-    shop: Any, io: IO, databases: Databases
+    shop: Any, open_service: Any, io: IO, databases: Databases
 ) -> None:
-    assert io(shop.directory.get(3)) == 1
+    other = open_service(directory=LookupTable(ttl=3600))
+    assert io(other.directory.get(3)) == 1
     fence(databases, 3, names.FENCED)
     fill(databases, 3, shard=2)
     fence(databases, 3, names.OPEN, shard=2)
@@ -342,8 +343,8 @@ def test_writes_by_key_wait_for_the_fence_and_go_to_the_new_shard(
 
     sql = "UPDATE account SET balance = balance + 1 WHERE owner = 3"
     calls: List[Callable[[], Any]] = [
-        lambda: shop.key(3).execute(sql),
-        lambda: shop.key(3).run(lambda tx: tx.execute(sql)),
+        lambda: other.key(3).execute(sql),
+        lambda: other.key(3).run(lambda tx: tx.execute(sql)),
     ]
     # In a thread: it waits for locks of tasks that an event loop in between would keep.
     with ThreadPoolExecutor(1) as executor:
@@ -493,3 +494,88 @@ def test_keys_of_a_function_cannot_be_moved(open_service: Any, io: IO) -> None:
     db = open_service(shard_of_key=lambda key: 1)
     with pytest.raises(InterfaceError, match="LookupTable"):
         io(db.operations.move(3, 2, TABLES))
+
+
+def pause_at(databases: Databases, step: str) -> Callable[[Any], None]:
+    """A function for ``progress`` that has the move pause after a step."""
+
+    def pause(job: Any) -> None:
+        if (job.position or {}).get("step") == step:
+            databases.run("global", f"UPDATE {jobs.TABLE} SET pause_requested = 1")
+
+    return pause
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    planned = move(io, shop, 3, 2, dry_run=True)
+    assert planned == MoveReport(3, 1, 2, "new", sum(counts(databases, 1, 3)), None, "check", True)
+    assert planned.ok
+    assert io(shop.operations.jobs.list()) == []
+    assert databases.run(2, f"SELECT tenant FROM {names.FENCE_KEYS}") == []
+    assert move(io, shop, 3, 1, dry_run=True).state == "done"
+
+    paused = move(io, shop, 3, 2, progress=pause_at(databases, "copy"))
+    before = io(shop.operations.jobs.get("move:3")), totals(databases, 2)
+    for planned in (
+        move(io, shop, 3, 2, dry_run=True),
+        io(shop.operations.move(3, tables=TABLES, dry_run=True)),
+        io(shop.operations.undo_move(3, TABLES, dry_run=True)),
+    ):
+        assert (planned.state, planned.rows, planned.step) == ("paused", 10, paused.step)
+    assert (io(shop.operations.jobs.get("move:3")), totals(databases, 2)) == before
+
+    report = io(shop.operations.move(3, tables=TABLES, progress=pause_at(databases, "settle")))
+    assert report.state == "paused"
+    assert io(shop.operations.move(3, tables=TABLES, dry_run=True)).step == "settle"
+    with pytest.raises(MoveError, match="on shard 2 already"):
+        io(shop.operations.undo_move(3, TABLES, dry_run=True))
+    assert io(shop.operations.move(3, tables=TABLES, settle=0)).ok
+
+
+def test_a_dry_run_refuses_what_a_move_refuses(shop: Any, io: IO, databases: Databases) -> None:
+    with pytest.raises(ParameterError, match="no move"):
+        io(shop.operations.undo_move(3, TABLES, dry_run=True))
+    with pytest.raises(ParameterError, match="has no shard"):
+        move(io, shop, 99, 2, dry_run=True)
+    move(io, shop, 3, 2, progress=pause_at(databases, "copy"))
+    databases.run(
+        "global",
+        f"UPDATE {jobs.TABLE} SET state = 'running', owner = 'x', "
+        "lease_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND",
+    )
+    for call in (
+        lambda: move(io, shop, 3, 2, dry_run=True),
+        lambda: io(shop.operations.undo_move(3, TABLES, dry_run=True)),
+    ):
+        with pytest.raises(JobTaken, match="run by x"):
+            call()
+    for shard in databases.ids:
+        databases.run(shard, "DROP TRIGGER " + databases.value(
+            shard, "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS "
+            "WHERE TRIGGER_SCHEMA = DATABASE() LIMIT 1"
+        ))  # fmt: skip
+    with pytest.raises(MoveError, match="prepare_moves"):
+        move(io, shop, 4, 2, dry_run=True)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("settle", [0, 4.9])
+def test_rows_are_not_deleted_while_others_may_read_them(
+    shop: Any, open_service: Any, io: IO, databases: Databases, settle: float, dry_run: bool
+) -> None:
+    ops = open_service(directory=LookupTable(ttl=5)).operations
+    plan = io(ops.rebalance_plan([TenantTable("account", "owner")], drain=[1]))
+    before = totals(databases, 1)
+    calls: List[Callable[[], Any]] = [
+        lambda: ops.move(3, 2, TABLES, settle=settle, dry_run=dry_run),
+        lambda: ops.move(3, tables=TABLES, settle=settle, dry_run=dry_run),
+        lambda: ops.rebalance_apply(plan, TABLES, settle=settle, dry_run=dry_run),
+    ]
+    for call in calls:
+        with pytest.raises(ParameterError, match=rf"settle={settle} is shorter .* \(5 s\)"):
+            io(call())
+    assert io(ops.jobs.list()) == []
+    assert totals(databases, 1) == before
+    assert io(ops.move(3, 2, TABLES, settle=5, dry_run=True)).ok

@@ -245,3 +245,27 @@ def test_throttle_delete_and_what_is_refused(jobs: Any, io: Any, databases: Any)
     io(jobs.run("y", counter(io, 1, [])))
     with pytest.raises(ParameterError, match="done"):
         io(jobs.resume("y"))
+
+
+def test_a_dry_run_refuses_what_cannot_be_done_and_changes_nothing(
+    jobs: Any, io: Any, databases: Any
+) -> None:
+    io(jobs.run("count", counter(io, 5, []), max_steps=1))
+    before = io(jobs.get("count"))
+    for call in (jobs.pause, jobs.cancel, jobs.resume, jobs.delete):
+        assert io(call("count", dry_run=True)) == before
+        with pytest.raises(ParameterError, match="no job"):
+            io(call("other", dry_run=True))
+    assert io(jobs.throttle("count", 7, dry_run=True)) == before
+    assert io(jobs.get("count")) == before
+    io(jobs.run("count", counter(io, 5, [])))
+    for call in (jobs.pause, jobs.cancel, jobs.resume):
+        with pytest.raises(ParameterError, match="is done"):
+            io(call("count", dry_run=True))
+    databases.run(
+        "global",
+        "UPDATE dualdb_job SET state = 'running', owner = 'x', "
+        "lease_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND",
+    )
+    with pytest.raises(ParameterError, match="run by x"):
+        io(jobs.delete("count", dry_run=True))

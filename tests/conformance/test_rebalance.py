@@ -27,7 +27,7 @@ def shop(open_service: Any, databases: Databases, io: IO) -> Iterator[Any]:
     clean(databases)
     for shard in databases.ids:
         databases.run(shard, "CREATE TABLE purchase (id INT PRIMARY KEY, owner BIGINT NOT NULL)")
-    db = open_service(directory=LookupTable())
+    db = open_service(directory=LookupTable(ttl=0))
     io(db.directory.create_tables())
     for key in range(1, 5):
         io(db.directory.set(key, 1))
@@ -119,6 +119,41 @@ def test_a_plan_that_was_interrupted_goes_on(shop: Any, io: IO, databases: Datab
     report = apply(io, shop, plan.from_dict({**plan.to_dict(), "moves": []}))
     assert (report.ok, report.finished) == (True, 4)
     assert keys(databases, 1) == []
+
+
+def test_a_dry_run_says_which_tenants_would_be_moved(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    plan = io(shop.operations.rebalance_plan(TABLES, drain=[1]))
+    keys_of_plan = [each.key for each in plan.moves]
+    found = apply(io, shop, plan, dry_run=True)
+    assert (found.ok, found.state, found.moved) == (True, "new", tuple(keys_of_plan))
+    assert io(shop.operations.jobs.list()) == []
+
+    def pause(job: Any) -> None:
+        if job.done == 2:
+            databases.run("global", "UPDATE dualdb_job SET pause_requested = 1 "
+                                    "WHERE name = 'rebalance'")  # fmt: skip
+
+    done = apply(io, shop, plan, progress=pause)
+    assert done.state == "paused"
+    io(shop.directory.set(keys_of_plan[-1], 2))  # by other means
+    found = apply(io, shop, plan, dry_run=True)
+    left = keys_of_plan[done.finished :]
+    assert (found.state, found.finished) == ("paused", done.finished)
+    assert (found.moved, found.skipped) == (tuple(left[:-1]), tuple(left[-1:]))
+    assert len(keys(databases, 1)) == len(left)
+
+
+def test_a_second_plan_is_carried_out_by_the_same_name(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    for drained in (1, 2):
+        plan = io(shop.operations.rebalance_plan(TABLES, drain=[drained]))
+        assert len(apply(io, shop, plan, dry_run=True).moved) == 4
+        report = apply(io, shop, plan)
+        assert (report.ok, len(report.moved), report.finished) == (True, 4, 4)
+        assert keys(databases, drained) == []
 
 
 def test_so_many_moves_an_hour(shop: Any, io: IO, databases: Databases) -> None:

@@ -69,7 +69,7 @@ def progress(job):
 if not point.startswith("step "):
     name, when, number = point.split()
     dying(KeyDirectory if name == "switch" else move._Move, name, when, int(number))
-with DatabaseService(DatabaseConfig.from_env(), directory=LookupTable()) as db:
+with DatabaseService(DatabaseConfig.from_env(), directory=LookupTable(ttl=0)) as db:
     db.operations.move(3, to, tables, settle=0.2, chunk_rows=20, lease=30, progress=progress)
 print("done")
 """
@@ -101,6 +101,8 @@ class Shop:
         self.sandbox = sandbox
         self.db = DatabaseService(sandbox.config, directory=LookupTable(ttl=3600))
         self.db.init_service()
+        self.mover = DatabaseService(sandbox.config, directory=LookupTable(ttl=0))
+        self.mover.init_service()
         self._done = threading.Event()
         self._lock = threading.Lock()
         self.accepted = 0
@@ -119,6 +121,7 @@ class Shop:
         for each in self._threads:
             each.join()
         self.db.close_service()
+        self.mover.close_service()
 
     def _count(self, number: int) -> None:
         with self._lock:
@@ -212,7 +215,7 @@ def test_a_mover_is_killed(sandbox: Sandbox, point: str, then: str) -> None:
         )  # fmt: skip
         assert killed.returncode == -9, (killed.stdout, killed.stderr)
         sandbox.run("global", "UPDATE dualdb_job SET lease_until = '2000-01-01'")
-        moves = shop.db.operations
+        moves = shop.mover.operations
         switched = sandbox.run("global", where)[0]["shard_id"] != source
         if then == "undo" and not switched:
             assert moves.undo_move(KEY, TABLES).state == "undone"
