@@ -16,8 +16,8 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cli_servers() -> Iterator[Sandbox]:
-    with Sandbox(2) as made:
+def cli_servers(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    with Sandbox(2, program=request.config.getoption("--server-program")) as made:
         yield made
 
 

@@ -92,8 +92,8 @@ class Commands:
 
 
 @pytest.fixture
-def commands(tmp_path: pathlib.Path) -> Iterator[Commands]:
-    with Sandbox(2) as sandbox:
+def commands(tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Commands]:
+    with Sandbox(2, program=request.config.getoption("--server-program")) as sandbox:
         yield Commands(sandbox, tmp_path)
 
 
