@@ -7,6 +7,7 @@ compares the schema with the fingerprint. INSERT, UPDATE, DELETE and REPLACE are
 recorded in the transaction that they are in, and are never in doubt.
 """
 
+import contextlib
 from typing import Callable, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .. import deadlines, errors
@@ -208,15 +209,23 @@ class _Migrator:
             self._databases, session, self._options.lock_timeout
         )
         yield from lock.acquire()
+        try:
+            found = yield from self._next_of(session, lock)
+        except errors.Error:
+            # A lease would keep the next run waiting until it ends by itself.
+            with contextlib.suppress(errors.Error):
+                yield from lock.release()
+            raise
+        yield from lock.release()
+        return found
+
+    def _next_of(self, session: Session, lock: RunnerLock) -> steps.Plan[bool]:
         yield from session.execute(DDL)
         records = yield from _records(session)
         todo = self._todo(records)
-        if not todo:
-            yield from lock.release()
-            return False
-        yield from self._perform(session, lock, todo[0], records.get(todo[0].version))
-        yield from lock.release()
-        return True
+        if todo:
+            yield from self._perform(session, lock, todo[0], records.get(todo[0].version))
+        return bool(todo)
 
     def _perform(
         self, session: Session, lock: RunnerLock, migration: Migration, record: Optional[Record]

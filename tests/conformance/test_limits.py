@@ -22,7 +22,8 @@ def client(databases: Databases, io: IO) -> Iterator[Any]:
         f"SET GLOBAL max_allowed_packet = {LIMIT}",
         "CREATE OR REPLACE TABLE files (id INT, content LONGTEXT)"
         if is_mariadb(databases)
-        else "CREATE TABLE files (id INT, content LONGTEXT)",
+        else "CREATE TABLE files (pk INT AUTO_INCREMENT PRIMARY KEY INVISIBLE, "
+        "id INT, content LONGTEXT)",
     )
     made = io.Client(databases.config_of(1))
     yield made
@@ -151,7 +152,7 @@ def test_a_vector_is_bytes(databases: Databases, io: IO, row_decoder: str) -> No
     client = io.Client(config)
     databases.run(
         1,
-        "CREATE TABLE vec (id INT, v VECTOR(3), w VECTOR(2))",
+        "CREATE TABLE vec (id INT AUTO_INCREMENT PRIMARY KEY, v VECTOR(3), w VECTOR(2))",
         "INSERT INTO vec VALUES (1, STRING_TO_VECTOR('[1, 2.5, -3]'), NULL)",
     )
     try:

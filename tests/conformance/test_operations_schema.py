@@ -43,12 +43,17 @@ def shards(databases: Any) -> Iterator[Any]:
     user = databases.config.user
     is_mariadb = "MariaDB" in databases.value(1, "SELECT VERSION()")
     right = "SELECT ON mysql.proc" if is_mariadb else "SHOW_ROUTINE ON *.*"
+    servers = databases.ids[:1] if databases.share_one_server else databases.ids
     databases.drop_leftovers()
     for shard in databases.ids:
-        databases.run(shard, *DROP, *BASE, f"GRANT {right} TO '{user}'@'%'")
+        databases.run(shard, *DROP, *BASE)
+    for shard in servers:
+        databases.run(shard, f"GRANT {right} TO '{user}'@'%'")
     yield databases
     for shard in databases.ids:
-        databases.run(shard, *DROP, f"REVOKE {right} FROM '{user}'@'%'")
+        databases.run(shard, *DROP)
+    for shard in servers:
+        databases.run(shard, f"REVOKE {right} FROM '{user}'@'%'")
 
 
 def drift(io: Any, db: Any, **arguments: Any) -> Set[Tuple[str, str, str]]:

@@ -157,7 +157,7 @@ def test_a_slow_shard_is_late_alone(db: Any, io: IO, databases: Databases) -> No
         databases.run(
             shard_id,
             "DROP TABLE IF EXISTS nap",
-            "CREATE TABLE nap (s FLOAT)",
+            "CREATE TABLE nap (s FLOAT PRIMARY KEY)",
             f"INSERT INTO nap VALUES ({seconds})",
         )
     part = io(db.shards(on_error="partial").query("SELECT SLEEP(s) AS slept FROM nap", timeout=0.5))

@@ -91,7 +91,9 @@ def test_a_legacy_unit_of_work_commits_or_vanishes_whole(
     db: Any, io: IO, databases: Databases
 ) -> None:
     databases.run(
-        "global", "CREATE TABLE IF NOT EXISTS events (name VARCHAR(20))", "TRUNCATE events"
+        "global",
+        "CREATE TABLE IF NOT EXISTS events (name VARCHAR(20) PRIMARY KEY)",
+        "TRUNCATE events",
     )
 
     def sign_up(email: str, *, fail: bool) -> None:
