@@ -37,7 +37,7 @@ class Shared(NamedTuple):
         topology: gives what is in use, which a transaction keeps until its end.
         refresh_on_miss: reads the shard table again.
         child_tasks: see ``ChildTasks``.
-        observers: who is told of their calls.
+        observers: The hooks and interceptors of their calls.
         outbox: where events are, an OutboxTable.
         forget_keys: looks the shards of keys up again.
         replicas: the ReplicaManager.
@@ -250,8 +250,10 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         ]
 
     def _check_cross_shard(self, transactions: Sequence[Any]) -> "AnyClient":
-        """Raises: CrossShardError where one of the caller's transactions is on another
-        shard of the service.
+        """Return the client; refuse a call that would leave the caller's transaction.
+
+        Raises:
+            CrossShardError: One of the transactions is on another shard.
         """
         if self.shard_id is not None:
             check_cross_shard(self.shard_id, transactions)

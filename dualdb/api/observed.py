@@ -172,7 +172,7 @@ class Observed(ServicePart):
         """Return the statements that have taken the most time, without I/O.
 
         Statements that differ in literals, parameters and comments count as one. At
-        most a thousand are told apart; further ones are counted together.
+        most a thousand are counted separately, and further ones together.
 
         Args:
             limit: The most statements.

@@ -408,7 +408,7 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
                 "create tables before it begins"
             ).with_context(self.name, self.shard_id, sent=False)
         state.check_part(statement)
-        if state.status is Status.LAPSED:
+        if state.status is Status.IMPLICITLY_COMMITTED:
             yield from self._begin_again(state)
         with_tracking = exchange.with_session_tracking(
             statement, state.connection, in_transaction=True
@@ -429,7 +429,7 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
                     self.name,
                     extra=about("implicit_commit", self),
                 )
-                state.lapse()
+                state.record_implicit_commit()
             else:
                 state.fail("a statement inside the transaction has committed it or rolled it back")
         return result
@@ -496,7 +496,7 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
             if (
                 not connection.in_transaction
                 or not connection.idle
-                or state.is_doomed_by(translated)
+                or state.must_roll_back_after(translated)
             ):
                 state.fail(translated)
         elif not isinstance(translated, errors.Error) and not connection.idle:
@@ -604,11 +604,11 @@ class BaseTransaction(Blocks[TransactionT, ConnectionT], Generic[TransactionT, C
         try:
             yield from self._finish_block(error, unknown)
         except errors.Error as failure:
-            yield from self._tell(verdict, failure)
+            yield from self._post_end(verdict, failure)
             raise
-        yield from self._tell(verdict, error)
+        yield from self._post_end(verdict, error)
 
-    def _tell(self, verdict: Verdict, error: Optional[BaseException]) -> steps.Plan[None]:
+    def _post_end(self, verdict: Verdict, error: Optional[BaseException]) -> steps.Plan[None]:
         """Call the hooks for its end."""
         state = self._begun
         outcome: Literal["committed", "rolled_back", "unknown"] = "rolled_back"

@@ -25,7 +25,7 @@ class Status(enum.Enum):
     NEW = "not begun"
     OPEN = "open"
     #: A statement committed it; the next one begins another in the same block.
-    LAPSED = "committed by a statement"
+    IMPLICITLY_COMMITTED = "committed by a statement"
     #: It is gone; its block is still running.
     FAILED = "failed"
     ENDED = "over"
@@ -195,7 +195,7 @@ class TransactionState:
     @property
     def is_open(self) -> bool:
         """Its block has begun and has not ended."""
-        return self.status in (Status.OPEN, Status.LAPSED, Status.FAILED)
+        return self.status in (Status.OPEN, Status.IMPLICITLY_COMMITTED, Status.FAILED)
 
     @property
     def seconds(self) -> float:
@@ -225,7 +225,7 @@ class TransactionState:
             ).with_context(self.client.name, self.client.shard_id, sent=False)
         self.wrote = self.wrote or statement.calls or bool(statement.why_no_read)
 
-    def is_doomed_by(self, error: errors.Error) -> bool:
+    def must_roll_back_after(self, error: errors.Error) -> bool:
         """Whether an error ends it although the server goes on: of a part of a
         transaction on several databases, a lock that was not available has undone one
         statement, and what follows would be committed without it.
@@ -237,12 +237,12 @@ class TransactionState:
             or error.errno in error_codes.XA_STATE
         )
 
-    def lapse(self) -> None:
+    def record_implicit_commit(self) -> None:
         """A statement has committed it: as with autocommit off, another follows."""
         self.partially_committed = True
         self.savepoints.lose_all()
         if self.status is Status.OPEN:
-            self.status = Status.LAPSED
+            self.status = Status.IMPLICITLY_COMMITTED
 
     def timeout_error(self) -> errors.DeadlineExceeded:
         """What a call or the block's end raises when its time was over."""
@@ -282,7 +282,7 @@ class TransactionState:
             return Ending(Verdict.CLOSE, error)  # no time is left to wait for a ROLLBACK
         if self.failure is not None:
             return Ending(Verdict.NOTHING if number else Verdict.ROLLBACK)
-        if self.status is Status.LAPSED or self.savepoints.lost(number):
+        if self.status is Status.IMPLICITLY_COMMITTED or self.savepoints.lost(number):
             return self._ending_of_what_is_committed(number, error)
         if not self.connection.in_transaction:
             return Ending(

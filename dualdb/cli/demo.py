@@ -25,7 +25,7 @@ def demo(current: State) -> None:
     """Show the main job on private servers, which are gone afterwards."""
     found: List[str] = []
 
-    def tell(text: str) -> None:
+    def report_done(text: str) -> None:
         found.append(text)
         if not current.json:
             console().print(f"[green]ok[/] {text}")
@@ -36,33 +36,33 @@ def demo(current: State) -> None:
         for shard_id in (1, 2):
             sandbox.run(shard_id, _TRADES)
         with DatabaseService(sandbox.config, directory=LookupTable()) as db:
-            _show(sandbox, db, tell)
-    tell("the servers and their files are gone")
+            _show(sandbox, db, report_done)
+    report_done("the servers and their files are gone")
     if current.json:
         write_json(found)
 
 
-def _show(sandbox: Sandbox, db: DatabaseService, tell: Any) -> None:
+def _show(sandbox: Sandbox, db: DatabaseService, report_done: Any) -> None:
     db.directory.create_tables()
     for user_id in (6, 7):
         shard_id = db.directory.assign(user_id)
         db.key(user_id).execute(_BUY, (user_id, "ABC", user_id))
-        tell(f"user {user_id} is placed on shard {shard_id}, and buys there")
+        report_done(f"user {user_id} is placed on shard {shard_id}, and buys there")
     rows = asyncio.run(_read(sandbox.config))
-    tell(f"asyncio reads both shards: {rows}")
+    report_done(f"asyncio reads both shards: {rows}")
     shard_id = db.shard_id_of(7)
     session = SimpleNamespace(session=SimpleNamespace(shard_id=shard_id))
     db.set_shard_status(shard_id, "maintenance")
     try:
         db.session(session).execute(_BUY, (7, "XYZ", 1))
     except ShardUnavailable as error:
-        tell(f"shard {shard_id} is in maintenance, and its sessions are refused: {error}")
+        report_done(f"shard {shard_id} is in maintenance, and its sessions are refused: {error}")
     db.set_shard_status(shard_id, "active")
     sandbox.add_shard(3)
     sandbox.run(3, _TRADES)
     db.refresh()
-    tell(f"shard 3 is added while the service runs: {db.get_active_shard_ids()}")
-    tell(f"the next user is placed on shard {db.directory.assign(8)}")
+    report_done(f"shard 3 is added while the service runs: {db.get_active_shard_ids()}")
+    report_done(f"the next user is placed on shard {db.directory.assign(8)}")
 
 
 async def _read(config: DatabaseConfig) -> List[Any]:

@@ -156,7 +156,7 @@ def _say_what_would_run(current: State, name: str, function: str) -> None:
     report(current, actions, dry_run=True, job=found.to_dict())
 
 
-def _steer(
+def _change_job(
     current: State, name: str, dry_run: bool, action: str, change: Callable[[Any], Job]
 ) -> None:
     ops = operations(current)
@@ -177,7 +177,7 @@ def _steer(
 @pass_state
 def pause(current: State, name: str, dry_run: bool) -> None:
     """Have a job stop after the step it is in."""
-    _steer(
+    _change_job(
         current, name, dry_run, f"pause {name}", lambda found: found.pause(name, dry_run=dry_run)
     )
 
@@ -188,7 +188,7 @@ def pause(current: State, name: str, dry_run: bool) -> None:
 @pass_state
 def resume(current: State, name: str, dry_run: bool) -> None:
     """Make a job ready that was paused, failed or cancelled. `jobs run` runs it."""
-    _steer(
+    _change_job(
         current, name, dry_run, f"resume {name}", lambda found: found.resume(name, dry_run=dry_run)
     )
 
@@ -199,7 +199,7 @@ def resume(current: State, name: str, dry_run: bool) -> None:
 @pass_state
 def cancel(current: State, name: str, dry_run: bool) -> None:
     """Have a job end after the step it is in."""
-    _steer(
+    _change_job(
         current, name, dry_run, f"cancel {name}", lambda found: found.cancel(name, dry_run=dry_run)
     )
 
@@ -212,7 +212,7 @@ def cancel(current: State, name: str, dry_run: bool) -> None:
 def throttle(current: State, name: str, seconds: float, dry_run: bool) -> None:
     """Set how long a job waits between two steps, also while it runs."""
     action = f"have {name} wait {seconds:g} s between two steps"
-    _steer(
+    _change_job(
         current, name, dry_run, action, lambda found: found.throttle(name, seconds, dry_run=dry_run)
     )
 
@@ -223,6 +223,6 @@ def throttle(current: State, name: str, seconds: float, dry_run: bool) -> None:
 @pass_state
 def delete(current: State, name: str, dry_run: bool) -> None:
     """Forget a job that nobody runs."""
-    _steer(
+    _change_job(
         current, name, dry_run, f"delete {name}", lambda found: found.delete(name, dry_run=dry_run)
     )

@@ -103,7 +103,7 @@ def show(current: State, found: MoveReport) -> None:
 @command(move, "dualdb move prepare --dry-run\ndualdb move prepare --account admin")
 @table_option
 @click.option("--shards", default="all", show_default=True, metavar="WHICH")
-@click.option("--patience", type=click.FloatRange(0.0), default=60.0, show_default=True,
+@click.option("--lock-timeout", type=click.FloatRange(0.0), default=60.0, show_default=True,
               help="Seconds to try for each trigger.")  # fmt: skip
 @account_options
 @dry_run_option
@@ -162,8 +162,8 @@ def start(
         _say(current, ops.move(value, to, tables, dry_run=True, **options), "go on with")
         return
     confirm(f"Move {value} to shard {to}", yes)
-    _perform(current, f"move {value}", lambda told: ops.move(
-        value, to, tables, progress=told, **options
+    _perform(current, f"move {value}", lambda report_progress: ops.move(
+        value, to, tables, progress=report_progress, **options
     ))  # fmt: skip
 
 
@@ -198,8 +198,8 @@ def resume(
     if dry_run:
         _say(current, ops.move(value, None, tables, dry_run=True, **options), "go on with")
         return
-    _perform(current, f"move {value}", lambda told: ops.move(
-        value, None, tables, progress=told, **options
+    _perform(current, f"move {value}", lambda report_progress: ops.move(
+        value, None, tables, progress=report_progress, **options
     ))  # fmt: skip
 
 
@@ -255,9 +255,9 @@ def _perform(
 ) -> None:
     with progress_bar(title) as shown:
 
-        def told(job: Job) -> None:
+        def report_progress(job: Job) -> None:
             step = (job.position or {}).get("step", "")
             shown(f"{title}: {step} ({job.done} rows) {job.message}")
 
-        found = call(told)
+        found = call(report_progress)
     show(current, found)

@@ -145,12 +145,14 @@ def apply_plan(
     with progress_bar("rebalance", len(planned.moves)) as shown:
         done = [0]
 
-        def told(job: Job) -> None:
+        def report_progress(job: Job) -> None:
             if job.done > done[0]:
                 done[0] = job.done
                 shown(job.message)
 
-        report: RebalanceReport = ops.rebalance_apply(planned, tables, progress=told, **options)
+        report: RebalanceReport = ops.rebalance_apply(
+            planned, tables, progress=report_progress, **options
+        )
     if current.json:
         write_json(report.to_dict())
     else:

@@ -51,7 +51,7 @@ def sync(
     ops = operations(current, account, account_password)
     with progress_bar("sync") as shown:
 
-        def told(result: ReferenceResult) -> None:
+        def report_progress(result: ReferenceResult) -> None:
             shown(f"{result.table} on {database_name(result.database)}")
 
         report: ReferenceReport = ops.reference_sync(
@@ -60,7 +60,7 @@ def sync(
             chunk_rows=chunk_rows,
             delete=not keep,
             dry_run=dry_run,
-            progress=told,
+            progress=report_progress,
         )
     finish(current, report, report.ok, lambda: _show(report))
 

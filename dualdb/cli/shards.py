@@ -187,7 +187,7 @@ def _compare_schema(
         shards=active[0], ignore=("visibility",), also={shard_id: config}
     )
     if found.errors:
-        return  # what is wrong with the connection is said when it is added
+        return  # add_shard reports what is wrong with the connection
     for line in difference_lines(found):
         note(line)
     if found.differences and status in ("active", "readonly"):

@@ -96,9 +96,9 @@ class Shell:
 
     def _command(self, name: str, *arguments: str) -> None:
         if name == "\\shard" and len(arguments) == 1 and arguments[0].isdecimal():
-            self._go(int(arguments[0]))
+            self._use_database(int(arguments[0]))
         elif name == "\\global":
-            self._go(None)
+            self._use_database(None)
         elif name == "\\d":
             self._statement(
                 "SHOW CREATE TABLE `{}`".format(arguments[0].replace("`", "``"))
@@ -113,7 +113,7 @@ class Shell:
         else:
             click.echo(_HELP)
 
-    def _go(self, shard_id: Optional[int]) -> None:
+    def _use_database(self, shard_id: Optional[int]) -> None:
         found = Target(self._db, shard_id)
         found.connection()  # it can be reached, or an error says that it cannot
         self.target.close()

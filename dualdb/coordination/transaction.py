@@ -360,7 +360,7 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
             if part._observers.hooks("transaction"):
                 is_committed = shard_id in committed
                 verdict = Verdict.COMMIT if is_committed else Verdict.ROLLBACK
-                yield from part._tell(verdict, None if is_committed else problem or error)
+                yield from part._post_end(verdict, None if is_committed else problem or error)
         if problem is not None:
             errors.cut_own_frames(problem)
             raise problem

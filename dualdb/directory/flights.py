@@ -53,7 +53,7 @@ class Flights:
                     self._by_key[key] = own
         return others
 
-    def land(self, flight: Flight, keys: Iterable[Any]) -> None:
+    def finish(self, flight: Flight, keys: Iterable[Any]) -> None:
         """Remove a lookup that is over, and wake who waits for it."""
         with self._lock:
             for key in keys:

@@ -1,4 +1,4 @@
-"""The plans of a directory: look keys up, place new ones, move and forget them."""
+"""The plans of a directory: look up, place, move and remove keys."""
 
 import inspect
 import logging
@@ -213,9 +213,9 @@ class KeyDirectory:
                 found.update((yield from self._fetch(absent, until)))
             flight.found = dict(found)
         finally:
-            self._flights.land(flight, own)
+            self._flights.finish(flight, own)
         for other, keys in others.items():
-            left = self._patience(until)
+            left = self._join_timeout(until)
             yield steps.AwaitSignal(other.on_end, left)
             if other.found is None:
                 found.update((yield from self._fetch(keys, until)))
@@ -224,7 +224,7 @@ class KeyDirectory:
         return found
 
     @staticmethod
-    def _patience(until: Optional[float]) -> float:
+    def _join_timeout(until: Optional[float]) -> float:
         if until is None:
             return JOIN_SECONDS
         return min(JOIN_SECONDS, max(0.0, until - time.monotonic()))

@@ -39,7 +39,7 @@ class Answer(Protocol):
 
 
 class Node(NamedTuple):
-    """What a server said of itself when a connection was opened.
+    """What a server reported about itself when a connection was opened.
 
     Attributes:
         profile: What its engine can do.

@@ -161,7 +161,7 @@ UNKNOWN = _MYSQL
 def greeted_engine(version: str) -> Engine:
     """Return the engine that the version in a server's greeting means.
 
-    A member of a cluster is told apart later, by ``node.read_node``.
+    A member of a cluster is distinguished later, by ``node.read_node``.
 
     Args:
         version: "10.11.6-MariaDB", "8.0.11-TiDB-v7.5.0" or "8.0.30-Vitess", for

@@ -33,7 +33,7 @@ class Endpoint:
         position: Its number in the list, from 0.
 
     Attributes:
-        node: What it said of itself at the last connect; None before.
+        node: What it reported about itself at the last connect; None before.
         role: Its role, as far as it is known now.
         failure: Why it is not used; None if it is.
         retry_at: When it is worth another attempt.
@@ -92,7 +92,7 @@ class Endpoint:
         """Record that a connection was opened.
 
         Args:
-            node: What the server said of itself; None if it was not asked.
+            node: What the server reported about itself; None if it was not asked.
             at: The time before the attempt.
         """
         self._heard_at = max(self._heard_at, at)
@@ -267,7 +267,7 @@ class Endpoints:
 
         Args:
             endpoint: The host.
-            node: What it said of itself.
+            node: What it reported about itself.
             at: The time before the attempt.
 
         Returns:

@@ -13,7 +13,7 @@ class DetachedExecutor:
 
     Args:
         client: The database's client.
-        observers: Who is told of its calls; nobody of statements of the service itself,
+        observers: The hooks and interceptors of its calls; none for the service itself,
             which no interceptor can prevent.
         read_only: Only statements known to be reads are accepted.
         refresh_on_miss: Makes the plan that reads the shard table again, if the

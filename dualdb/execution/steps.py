@@ -59,7 +59,7 @@ class Executor(Protocol):
 
     @property
     def _observers(self) -> Observers:
-        """Who is told of its calls."""
+        """The hooks and interceptors of its calls."""
         ...
 
     def _record_insert_id(self, lastrowid: int) -> None:
@@ -135,8 +135,6 @@ class Pooled(Protocol):
 
 class Execute(NamedTuple):
     """Run a statement on one connection of an executor; gives its exchange's result.
-
-    The result is that of the exchange.
 
     Attributes:
         executor: The executor.

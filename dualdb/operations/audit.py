@@ -81,7 +81,7 @@ def _on_shard(
         last = batch[-1]["k"]
         if options.throttle:
             yield steps.Sleep(options.throttle)
-    misplaced = yield from _second_look(service, session, suspects, options)
+    misplaced = yield from _confirm_misplaced(service, session, suspects, options)
     keyless = yield from session.value(
         f"SELECT COUNT(*) FROM {table} WHERE {name} IS NULL AND {where}"
     )
@@ -95,7 +95,7 @@ def _escaped(condition: str) -> str:
     return condition.replace("%", "%%")
 
 
-def _second_look(
+def _confirm_misplaced(
     service: Any, session: Session, suspects: List[Any], options: Options
 ) -> steps.Plan[List[Misplaced]]:
     """Those that are still there, by what the directory says now: a key may have moved

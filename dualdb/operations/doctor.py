@@ -67,12 +67,12 @@ def run(databases: Databases, options: Options) -> steps.Plan[DoctorReport]:
         options.privileges,
         tuple(misplaced),
         tuple(unreachable),
-        (yield from _homeless(databases)),
+        (yield from _keys_without_shard(databases)),
     )
     return report_of(facts, options.skip)
 
 
-def _homeless(databases: Databases) -> steps.Plan[Tuple[Tuple[int, int], ...]]:
+def _keys_without_shard(databases: Databases) -> steps.Plan[Tuple[Tuple[int, int], ...]]:
     shards = databases.service._lifecycle.require_open().shard_map.shards
     counts = yield from keys.counts(databases.service)
     return tuple(

@@ -107,7 +107,7 @@ def _completed(former: "dict[str, DatabaseResult]", place: Place, doubtful: Opti
     if doubtful not in ("repeat", "done"):
         raise errors.ParameterError(
             f"statement {result.completed + 1} on {place.name} may or may not have been performed "
-            f"({result.error}): look, and say doubtful='repeat' or doubtful='done'"
+            f"({result.error}): check it, and pass doubtful='repeat' or doubtful='done'"
         )
     return result.completed + (doubtful == "done")
 

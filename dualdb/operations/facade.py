@@ -481,7 +481,7 @@ class Operations(Group[KindT], Generic[KindT]):
         tables: Iterable[TenantTable],
         *,
         shards: Shards = "all",
-        patience: float = 60.0,
+        lock_timeout: float = 60.0,
         dry_run: bool = False,
     ) -> steps.Plan[PrepareReport]:
         """Make what moves of tenants need on every shard: four small tables, and six
@@ -495,7 +495,7 @@ class Operations(Group[KindT], Generic[KindT]):
             tables: How a tenant's rows are found; those of the global database are
                 ignored.
             shards: The shards.
-            patience: Seconds to try for each trigger.
+            lock_timeout: Seconds to try for each trigger.
             dry_run: Only say what would be done.
 
         Raises:
@@ -503,7 +503,7 @@ class Operations(Group[KindT], Generic[KindT]):
                 cannot be found by a trigger.
             LockWaitTimeout: A table was in use all the time.
         """
-        return move.prepare(self._databases, tuple(tables), shards, patience, dry_run=dry_run)
+        return move.prepare(self._databases, tuple(tables), shards, lock_timeout, dry_run=dry_run)
 
     @operation
     def move(
@@ -519,7 +519,7 @@ class Operations(Group[KindT], Generic[KindT]):
         max_lag: Optional[float] = throttling.MAX_LAG,
         settle: Optional[float] = None,
         lease: float = 60.0,
-        patience: float = 30.0,
+        lock_timeout: float = 30.0,
         dry_run: bool = False,
         progress: Optional[Callable[[Job], object]] = None,
     ) -> steps.Plan[MoveReport]:
@@ -549,7 +549,7 @@ class Operations(Group[KindT], Generic[KindT]):
                 the longest that a reader goes on reading there, and no less than the
                 ``ttl`` of the directory. None for that and 10 seconds.
             lease: Seconds after which another process may take the move over.
-            patience: Seconds that long transactions of others are waited for.
+            lock_timeout: Seconds that long transactions of others are waited for.
             dry_run: Check what can be checked, and say what would be done.
             progress: Called with the job, after each step.
 
@@ -570,7 +570,7 @@ class Operations(Group[KindT], Generic[KindT]):
             to,
             move.Options(
                 tuple(tables), chunk_rows, throttle, max_threads_running, max_lag, lag, settle,
-                lease, patience, progress, dry_run=dry_run,
+                lease, lock_timeout, progress, dry_run=dry_run,
             ),
         )  # fmt: skip
 
@@ -581,7 +581,7 @@ class Operations(Group[KindT], Generic[KindT]):
         tables: Iterable[TenantTable],
         *,
         lease: float = 60.0,
-        patience: float = 30.0,
+        lock_timeout: float = 30.0,
         dry_run: bool = False,
     ) -> steps.Plan[MoveReport]:
         """Give up a move that has not switched yet: the tenant is written to where it
@@ -591,7 +591,7 @@ class Operations(Group[KindT], Generic[KindT]):
             key: The tenant's key.
             tables: As for ``move``.
             lease: As for ``move``.
-            patience: As for ``move``.
+            lock_timeout: As for ``move``.
             dry_run: As for ``move``.
 
         Raises:
@@ -599,7 +599,9 @@ class Operations(Group[KindT], Generic[KindT]):
             ParameterError: No move of it is under way.
             JobTaken: Another process moves it: pause its job first.
         """
-        options = move.Options(tuple(tables), lease=lease, patience=patience, dry_run=dry_run)
+        options = move.Options(
+            tuple(tables), lease=lease, lock_timeout=lock_timeout, dry_run=dry_run
+        )
         return move.run(self._databases, key, None, options, undo=True)
 
     @operation

@@ -116,7 +116,7 @@ class Options(NamedTuple):
     lag: Optional[Callable[[], Any]] = None
     settle: Optional[float] = None
     lease: float = 60.0
-    patience: float = 30.0
+    lock_timeout: float = 30.0
     progress: Optional[Callable[[Job], object]] = None
     max_steps: Optional[int] = None
     dry_run: bool = False
@@ -127,7 +127,7 @@ class Options(NamedTuple):
         Raises:
             ParameterError: One is wrong.
         """
-        for name in ("throttle", "lease", "patience"):
+        for name in ("throttle", "lease", "lock_timeout"):
             deadlines.seconds(getattr(self, name))
         for name in ("max_lag", "settle"):
             if getattr(self, name) is not None:
@@ -301,13 +301,13 @@ def _installed(session: Session, tables: Sequence[MovedTable]) -> steps.Plan[Dic
 
 
 def prepare(
-    databases: Databases, tables: Tuple[TenantTable, ...], shards: Any, patience: float,
+    databases: Databases, tables: Tuple[TenantTable, ...], shards: Any, lock_timeout: float,
     *, dry_run: bool,
 ) -> steps.Plan[PrepareReport]:  # fmt: skip
     """Make the tables and triggers of moves; see ``Operations.prepare_moves``."""
     checked(tables, 1)
     chain_check(tables)
-    deadlines.seconds(patience)
+    deadlines.seconds(lock_timeout)
     places = databases.chosen(shards)
     if any(place.shard_id is None for place in places):
         raise errors.ParameterError("tenants are moved between shards, not the global database")
@@ -315,14 +315,14 @@ def prepare(
     for place in places:
 
         def work(session: Session) -> steps.Plan[List[str]]:
-            return _prepare(session, tables, patience, dry_run)
+            return _prepare(session, tables, lock_timeout, dry_run)
 
         made[place.name] = tuple((yield from databases.session(place, work)))
     return PrepareReport(made, dry_run)
 
 
 def _prepare(
-    session: Session, tables: Tuple[TenantTable, ...], patience: float, dry_run: bool
+    session: Session, tables: Tuple[TenantTable, ...], lock_timeout: float, dry_run: bool
 ) -> steps.Plan[List[str]]:
     described = yield from describe(session, tables)
     wanted = [trigger for each in described for trigger in triggers(each)]
@@ -341,12 +341,12 @@ def _prepare(
     # it waits for transactions that use the table, and others wait behind it meanwhile
     yield from session.execute("SET SESSION lock_wait_timeout = 1")
     for sql in [*[f"DROP TRIGGER {quoted(name)}" for name in old], *[each.ddl for each in new]]:
-        yield from _patiently(session, sql, patience)
+        yield from _execute_with_retries(session, sql, lock_timeout)
     return actions
 
 
-def _patiently(session: Session, sql: str, patience: float) -> steps.Plan[None]:
-    until = time.monotonic() + patience
+def _execute_with_retries(session: Session, sql: str, lock_timeout: float) -> steps.Plan[None]:
+    until = time.monotonic() + lock_timeout
     attempt = 0
     while True:
         try:
@@ -735,7 +735,7 @@ class _Move:
             MoveError: They have not.
         """
 
-        def look(session: Session) -> steps.Plan[Tuple[List[MovedTable], List[str]]]:
+        def read_tables(session: Session) -> steps.Plan[Tuple[List[MovedTable], List[str]]]:
             tables = yield from describe(session, self._options.tables)
             there = yield from _installed(session, tables)
             wanted = [trigger.name for each in tables for trigger in triggers(each)]
@@ -743,7 +743,7 @@ class _Move:
 
         sides = []
         for place in (self._source, self._target):
-            tables, missing = yield from self._on(place, look)
+            tables, missing = yield from self._on(place, read_tables)
             if missing:
                 raise MoveError(
                     f"shard {place.name} lacks the triggers of moves for these tables: "
@@ -806,7 +806,7 @@ class _Move:
         if not left:
             copy = {"step": "copy", "table": 0, "after": None}
             return JobStep({**position, **copy, "prepared": []})
-        if position["waited"] >= self._options.patience:
+        if position["waited"] >= self._options.lock_timeout:
             raise MoveError(
                 f"a prepared XA transaction stays on shard {self._source.name}: {min(left)}"
             )
@@ -1143,7 +1143,7 @@ class _Move:
         self, source: Session, target: Session, tables: List[MovedTable], position: Position
     ) -> steps.Plan[None]:
         """The last deltas, when all transactions have ended that passed the fence."""
-        until = time.monotonic() + self._options.patience
+        until = time.monotonic() + self._options.lock_timeout
         while (yield from _prepared(source)):
             # one may have passed the fence; its changes are logged when it is committed
             if time.monotonic() >= until:

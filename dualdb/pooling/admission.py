@@ -83,8 +83,8 @@ class Admission:
         """
         if load >= self._most:
             return False
-        at_rest = load < max(1, int(self._most * BATCH_SHARE))
-        return at_rest or current_priority() != "batch"
+        below_batch_share = load < max(1, int(self._most * BATCH_SHARE))
+        return below_batch_share or current_priority() != "batch"
 
     def check(self, load: int, name: str, shard_id: Optional[int]) -> None:
         """Check that one more call may begin.

@@ -125,7 +125,7 @@ class BasePool:
 
     #: Called when the circuit opens, with the failure, and when it closes, with None.
     on_outage: Optional[Callable[[Optional[Exception]], None]] = None
-    #: Who is told of its connections.
+    #: The hooks of its events.
     observers: Observers = NOBODY
     #: Where the writes of its connections are recorded.
     writes: Optional[WriteLog] = None

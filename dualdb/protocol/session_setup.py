@@ -137,7 +137,7 @@ class SessionFacts(NamedTuple):
         runs_init_connect: The server runs ``init_connect`` in new sessions.
         max_packet: The server's limit on one packet, in bytes; None until it is asked
             for.
-        node: What the server said of itself when the connection was opened.
+        node: What the server reported about itself when the connection was opened.
         server: Its server's own name and port; None if unknown.
     """
 

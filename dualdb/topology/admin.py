@@ -55,12 +55,14 @@ def _value(client: object, sql: str, params: Tuple[Any, ...] = ()) -> steps.Plan
     )
 
 
-def add(life: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]) -> steps.Plan[None]:
+def add(
+    lifecycle: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]
+) -> steps.Plan[None]:
     """Connect to the shard, check the account's privileges, insert the row, and
     activate it.
 
     Args:
-        life: The service's lifecycle.
+        lifecycle: The service's lifecycle.
         row: The columns of the new row.
         privileges: The privileges that the account must have.
 
@@ -70,7 +72,7 @@ def add(life: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]) 
         ShardUnavailable: Connecting to the shard failed.
         Error: The global database rejected the row.
     """
-    global_client = life.manager.require_open().global_client
+    global_client = lifecycle.manager.require_open().global_client
     if isinstance(privileges, str):
         raise errors.ParameterError(f"privileges must be a list of str, not {privileges!r}")
     row = {
@@ -79,29 +81,29 @@ def add(life: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]) 
         if isinstance(row["status"], str)
         else row["status"],
     }
-    found = life.reader.parse([row])
+    found = lifecycle.reader.parse([row])
     shard_id = next(iter(found.shards), None)
     if found.problems or shard_id is None:
         raise errors.ParameterError(f"the row would be unusable: {'; '.join(found.problems)}")
-    yield from _check_allowed(life, global_client, row["status"])
-    yield from life.refresh()
-    if shard_id in life.reader.loaded.shards:
+    yield from _check_allowed(lifecycle, global_client, row["status"])
+    yield from lifecycle.refresh()
+    if shard_id in lifecycle.reader.loaded.shards:
         raise errors.ParameterError(f"shard {shard_id} is in the shard table already")
     config = found.shards[shard_id].config
     if config is not None:
         yield from _check(
-            life.manager.new_client(config, f"shard {shard_id}", shard_id), privileges
+            lifecycle.manager.new_client(config, f"shard {shard_id}", shard_id), privileges
         )
     written = {name: value for name, value in row.items() if value is not None}
     marks = ", ".join(["%s"] * len(written))
-    sql = f"INSERT INTO {life.reader.quoted_table} ({', '.join(written)}) VALUES ({marks})"
+    sql = f"INSERT INTO {lifecycle.reader.quoted_table} ({', '.join(written)}) VALUES ({marks})"
     route = steps.fixed_route(DetachedExecutor(global_client))
     try:
         yield from verbs.execute(route, sql, tuple([_plain(each) for each in written.values()]))
     except errors.Error as error:
         authentication.forget_locals(error)  # the password is among the parameters
         raise
-    yield from life.refresh()
+    yield from lifecycle.refresh()
 
 
 def _plain(value: object) -> Any:
@@ -141,11 +143,11 @@ def _check(client: Any, privileges: Sequence[str]) -> steps.Plan[None]:
     )
 
 
-def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan[None]:
+def set_status(lifecycle: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan[None]:
     """Write a shard's status, and activate it.
 
     Args:
-        life: The service's lifecycle.
+        lifecycle: The service's lifecycle.
         shard_id: The shard's id.
         status: The new status.
 
@@ -156,26 +158,27 @@ def set_status(life: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan
     word = status_of(status)
     if word is None:
         raise errors.ParameterError(f"status must be one of {', '.join(STATUS_WORDS)}")
-    client = life.manager.require_open().global_client
+    client = lifecycle.manager.require_open().global_client
     text = status.strip().lower()
-    yield from _check_allowed(life, client, text)
-    yield from _set_column(life, client, shard_id, "status", text)
+    yield from _check_allowed(lifecycle, client, text)
+    yield from _set_column(lifecycle, client, shard_id, "status", text)
 
 
-def _check_allowed(life: ServiceLifecycle, client: object, status: str) -> steps.Plan[None]:
+def _check_allowed(lifecycle: ServiceLifecycle, client: object, status: str) -> steps.Plan[None]:
     """Check that the column can hold a status, which an older table may not have."""
-    kind = yield from _column_type(life, client, "status")
+    kind = yield from _column_type(lifecycle, client, "status")
     if kind is not None and kind.lower().startswith("enum") and f"'{status}'" not in kind.lower():
+        reader = lifecycle.reader
         raise errors.ParameterError(
-            f"the column status of {life.reader.table} is {kind} and does not allow {status!r}: "
-            f"ALTER TABLE {life.reader.quoted_table} MODIFY status {kind[:-1]},'{status}') "
+            f"the column status of {reader.table} is {kind} and does not allow {status!r}: "
+            f"ALTER TABLE {reader.quoted_table} MODIFY status {kind[:-1]},'{status}') "
             "DEFAULT 'active'"
         )
 
 
-def _column_type(life: ServiceLifecycle, client: object, column: str) -> steps.Plan[Any]:
+def _column_type(lifecycle: ServiceLifecycle, client: object, column: str) -> steps.Plan[Any]:
     """The type of a column of the shard table; None if it has no such column."""
-    schema, _, table = life.reader.table.rpartition(".")
+    schema, _, table = lifecycle.reader.table.rpartition(".")
     kind = yield from _value(
         client,
         "SELECT COLUMN_TYPE FROM information_schema.COLUMNS "
@@ -187,10 +190,10 @@ def _column_type(life: ServiceLifecycle, client: object, column: str) -> steps.P
 
 
 def _set_column(
-    life: ServiceLifecycle, client: Any, shard_id: int, column: str, value: object
+    lifecycle: ServiceLifecycle, client: Any, shard_id: int, column: str, value: object
 ) -> steps.Plan[None]:
     """Write a column of a shard's row, and activate it."""
-    table = life.reader.quoted_table
+    table = lifecycle.reader.quoted_table
     count = f"SELECT COUNT(*) FROM {table} WHERE shard_id = %s"
     if not (yield from _value(client, count, (shard_id,))):
         raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
@@ -199,16 +202,16 @@ def _set_column(
         f"UPDATE {table} SET {column} = %s WHERE shard_id = %s",
         (value, shard_id),
     )
-    yield from life.refresh()
+    yield from lifecycle.refresh()
 
 
 def resize(
-    life: ServiceLifecycle, shard_id: int, max_connections: Optional[int]
+    lifecycle: ServiceLifecycle, shard_id: int, max_connections: Optional[int]
 ) -> steps.Plan[None]:
     """Write a shard's ``max_connections``, and activate it.
 
     Args:
-        life: The service's lifecycle.
+        lifecycle: The service's lifecycle.
         shard_id: The shard's id.
         max_connections: The limit of its pool in each process; None for none.
 
@@ -216,21 +219,21 @@ def resize(
         ParameterError: The limit is no number from 1 up, or the shard or the column
             does not exist.
     """
-    client = life.manager.require_open().global_client
+    client = lifecycle.manager.require_open().global_client
     if max_connections is not None and (type(max_connections) is not int or max_connections < 1):
         raise errors.ParameterError(
             f"max_connections must be a number from 1 up, or None, not {max_connections!r}"
         )
-    if (yield from _column_type(life, client, "max_connections")) is None:
+    if (yield from _column_type(lifecycle, client, "max_connections")) is None:
         raise errors.ParameterError(
-            f"{life.reader.table} has no column max_connections: "
-            f"ALTER TABLE {life.reader.quoted_table} ADD max_connections INT NULL"
+            f"{lifecycle.reader.table} has no column max_connections: "
+            f"ALTER TABLE {lifecycle.reader.quoted_table} ADD max_connections INT NULL"
         )
-    yield from _set_column(life, client, shard_id, "max_connections", max_connections)
+    yield from _set_column(lifecycle, client, shard_id, "max_connections", max_connections)
 
 
 def drain(
-    life: ServiceLifecycle,
+    lifecycle: ServiceLifecycle,
     alone: Callable[[steps.Plan[None]], steps.Step],
     shard_id: int,
     timeout: float,
@@ -239,38 +242,38 @@ def drain(
     """Make a shard inactive, wait for the work in progress on it, and abort the rest.
 
     Args:
-        life: The service's lifecycle.
+        lifecycle: The service's lifecycle.
         alone: Makes the step that runs a plan under the service's lock.
         shard_id: The shard's id.
         timeout: Seconds to wait before connections are aborted.
         clock: Returns seconds.
     """
     until = clock() + deadlines.seconds(timeout)
-    before = life.manager.require_open().clients.get(shard_id)
-    yield alone(set_status(life, shard_id, "inactive"))
+    before = lifecycle.manager.require_open().clients.get(shard_id)
+    yield alone(set_status(lifecycle, shard_id, "inactive"))
     if before is None:  # it was drained before, and others may still be on it
-        return DrainReport(shard_id, 0, 0, (yield from _sessions(life, shard_id, clock)))
-    life.manager.set_drain_deadline(before, until)
+        return DrainReport(shard_id, 0, 0, (yield from _sessions(lifecycle, shard_id, clock)))
+    lifecycle.manager.set_drain_deadline(before, until)
     in_use = before.pool.in_use
     while before.pool.in_use and clock() < until:
         yield steps.Sleep(0.02)
     aborted = before.pool.in_use
     if aborted:
         yield from shutdown.closing((before,), 0.0)
-    remaining = yield from _sessions(life, shard_id, clock)
+    remaining = yield from _sessions(lifecycle, shard_id, clock)
     return DrainReport(shard_id, max(0, in_use - aborted), aborted, remaining)
 
 
 def _sessions(
-    life: ServiceLifecycle, shard_id: int, clock: Callable[[], float]
+    lifecycle: ServiceLifecycle, shard_id: int, clock: Callable[[], float]
 ) -> steps.Plan[Optional[int]]:
     """Count the sessions of the shard's account, without those that are just ending:
     a server takes a moment after the connection was closed.
     """
-    config = life.reader.config_of(shard_id)
+    config = lifecycle.reader.config_of(shard_id)
     if config is None:
         return None
-    client = life.manager.new_client(config, f"shard {shard_id}", shard_id)
+    client = lifecycle.manager.new_client(config, f"shard {shard_id}", shard_id)
     sql = (
         "SELECT COUNT(*) FROM information_schema.PROCESSLIST "
         "WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
@@ -299,16 +302,16 @@ def _sessions(
         yield steps.Close((client,))
 
 
-def remove(life: ServiceLifecycle, shard_id: int) -> steps.Plan[None]:
+def remove(lifecycle: ServiceLifecycle, shard_id: int) -> steps.Plan[None]:
     """Delete the row of a shard that is out of service.
 
     Raises:
         ParameterError: The row does not exist, or its shard is in service: drain it
             first.
     """
-    client = life.manager.require_open().global_client
-    yield from life.refresh()
-    shard = life.reader.loaded.shards.get(shard_id)
+    client = lifecycle.manager.require_open().global_client
+    yield from lifecycle.refresh()
+    shard = lifecycle.reader.loaded.shards.get(shard_id)
     if shard is None:
         raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
     if shard.in_service or shard.status is Status.MOVING:
@@ -317,7 +320,7 @@ def remove(life: ServiceLifecycle, shard_id: int) -> steps.Plan[None]:
         )
     yield from verbs.execute(
         steps.fixed_route(DetachedExecutor(client)),
-        f"DELETE FROM {life.reader.quoted_table} WHERE shard_id = %s",
+        f"DELETE FROM {lifecycle.reader.quoted_table} WHERE shard_id = %s",
         (shard_id,),
     )
-    yield from life.refresh(force=True)
+    yield from lifecycle.refresh(force=True)

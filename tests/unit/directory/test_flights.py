@@ -11,7 +11,7 @@ def test_a_key_is_looked_up_by_one_caller() -> None:
     first, second = Flight(0), Flight(0)
     assert flights.join([1, 2], first) == {}
     assert flights.join([2, 3], second) == {first: [2]}
-    flights.land(first, [1, 2])
+    flights.finish(first, [1, 2])
     third = Flight(0)
     assert flights.join([1, 3], third) == {second: [3]}
 
@@ -31,7 +31,7 @@ def test_a_lookup_from_before_a_change_is_not_joined() -> None:
     old, new = Flight(0), Flight(1)
     flights.join([1], old)
     assert flights.join([1], new) == {}
-    flights.land(old, [1])
+    flights.finish(old, [1])
     assert flights.join([1], Flight(1)) == {new: [1]}
 
 
