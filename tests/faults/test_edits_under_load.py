@@ -187,7 +187,9 @@ class Table:
 
 def client(config: DatabaseConfig, name: str, shard_id: Any) -> Any:
     pool = SimpleNamespace(in_use=0, opened=1, health=SimpleNamespace(failure=None), closed=False)
-    return SimpleNamespace(config=config, name=name, shard_id=shard_id, pool=pool)
+    client = SimpleNamespace(config=config, name=name, shard_id=shard_id, pool=pool)
+    client._has_pool = True
+    return client
 
 
 def performed(step: Any) -> Any:
