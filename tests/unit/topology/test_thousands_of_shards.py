@@ -233,8 +233,9 @@ def test_an_unused_shard_takes_few_objects_and_little_memory(shards: Shards) -> 
         tracemalloc.stop()
     gc.collect()
     assert len(shards.clients) == SHARDS
-    # each full collection visits every object
-    assert (len(gc.get_objects()) - objects) / SHARDS < 10
+    # Each full collection visits every object; before Python 3.11 the attributes of an
+    # instance are one more.
+    assert (len(gc.get_objects()) - objects) / SHARDS < 12
     assert memory / SHARDS < 5_000
 
 
