@@ -27,7 +27,8 @@ class Refusal(enum.Enum):
 class Buffer:
     """The calls that wait for one thing.
 
-    They are held weakly: one whose caller was interrupted leaves its place.
+    They are held weakly: one whose caller was interrupted leaves its place. ``leave``
+    takes no lock, because a plan that is garbage-collected calls it in any place.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class Buffer:
     def forget_callers(self) -> None:
         """Begin without callers, as in a forked child, which has none of them."""
         self._lock = threading.Lock()
-        self._waits: weakref.WeakSet[BufferedWait] = weakref.WeakSet()
+        self._waits: weakref.WeakValueDictionary[int, BufferedWait] = weakref.WeakValueDictionary()
 
     @property
     def waiting(self) -> int:
@@ -45,23 +46,22 @@ class Buffer:
 
     def wake(self) -> None:
         """Have every call that waits try again."""
-        with self._lock:
-            waits = list(self._waits)
-        for each in waits:
-            each.wake()
+        for reference in self._waits.valuerefs():
+            wait = reference()
+            if wait is not None:
+                wait.wake()
 
     def enter(self, wait: "BufferedWait", size: int) -> bool:
         """Add a call; return False if so many wait already."""
         with self._lock:
             if len(self._waits) >= size:
                 return False
-            self._waits.add(wait)
+            self._waits[id(wait)] = wait
             return True
 
     def leave(self, wait: "BufferedWait") -> None:
         """Remove a call, if it is there."""
-        with self._lock:
-            self._waits.discard(wait)
+        self._waits.pop(id(wait), None)
 
 
 class Buffers:
@@ -72,7 +72,8 @@ class Buffers:
 
     def forget_callers(self) -> None:
         """Begin without callers, as in a forked child, which has none of them."""
-        self._lock = threading.Lock()
+        # a plan that is garbage-collected while its thread holds the lock wakes others
+        self._lock = threading.RLock()
         self._by_key: weakref.WeakValueDictionary[Hashable, Buffer] = weakref.WeakValueDictionary()
 
     #: In a forked child; see ``fork_safety.register``.

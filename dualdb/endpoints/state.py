@@ -245,10 +245,12 @@ class Endpoints:
         return Attempt(due or order, searches=True)
 
     def end_search(self, attempt: Attempt) -> None:
-        """End the search of an attempt, if it was one, for which others may wait."""
+        """End the search of an attempt, if it was one, for which others may wait.
+
+        Takes no lock, because a plan that is garbage-collected calls it in any place.
+        """
         if attempt.searches:
-            with self._lock:
-                self._searching = False
+            self._searching = False
             if self.working:
                 self.buffer.wake()
 

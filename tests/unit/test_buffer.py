@@ -1,7 +1,8 @@
 """Calls that wait: how many, for how long, and what wakes them."""
 
+import gc
 import threading
-from typing import Any, List, Optional
+from typing import Any, Callable, Iterator, List, Optional, cast
 
 import pytest
 
@@ -135,3 +136,69 @@ def test_threads_take_no_more_places_than_there_are() -> None:
         thread.join(20)
     assert outcomes.count(None) == buffer.waiting == 10
     assert outcomes.count(Refusal.FULL) == 54
+
+
+class CollectsWhileHeld:
+    """A lock whose thread collects garbage while it holds it."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        gc.collect()
+
+    def __exit__(self, *args: object) -> None:
+        self._lock.release()
+
+
+def _abandon(end: Callable[[], None]) -> None:
+    """Leave a plan to the garbage collector, which ends it."""
+
+    def plan() -> Iterator[Any]:
+        try:
+            yield running
+        finally:
+            end()
+
+    running = plan()
+    next(running)
+
+
+def _ends(work: Callable[[], None]) -> bool:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(20)
+    return not thread.is_alive()
+
+
+def test_a_plan_may_be_collected_while_its_thread_adds_a_call() -> None:
+    buffer = Buffer()
+    first, second = waits(buffer, 2)
+    assert first.refusal(100.0) is None
+    cast(Any, buffer)._lock = CollectsWhileHeld(buffer._lock)
+    refusals: List[Any] = []
+
+    def work() -> None:
+        _abandon(first.leave)
+        refusals.append(second.refusal(100.0))
+
+    assert _ends(work)
+    assert refusals == [None]
+    assert buffer.waiting == 1
+
+
+def test_a_plan_may_be_collected_while_its_thread_looks_up_a_buffer() -> None:
+    buffers = Buffers()
+    (wait,) = waits(buffers.of(1), 1)
+    assert wait.refusal(100.0) is None
+    woken: List[str] = []
+    wait.subscribe(lambda: woken.append("first"))
+    cast(Any, buffers)._lock = CollectsWhileHeld(buffers._lock)
+
+    def work() -> None:
+        _abandon(buffers.wake)
+        buffers.of(2)
+
+    assert _ends(work)
+    assert woken == ["first"]
