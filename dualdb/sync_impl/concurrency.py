@@ -298,8 +298,11 @@ class Workers:
         return True
 
     def _start(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> bool:
+        # by the queue: a thread keeps its arguments until it ends
+        inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        inbox.put((work, done))
         thread = threading.Thread(
-            target=self._serve, args=(work, done), name="dualdb-gather", daemon=True
+            target=self._serve, args=(inbox,), name="dualdb-gather", daemon=True
         )
         self._threads.add(thread)
         try:
@@ -321,24 +324,27 @@ class Workers:
             if thread.is_alive():
                 thread.join(0.1)
 
-    def _serve(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> None:
-        inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        while True:
+    def _serve(self, inbox: "queue.SimpleQueue[Any]") -> None:
+        given = inbox.get()
+        while given is not None:
+            work, done = given
             work()
+            del given, work  # an idle thread keeps nothing of its last caller
             self._idle.append(inbox)
             done.put(None)
-            try:
-                given = inbox.get(timeout=self.STAY)
-            except queue.Empty:
-                try:
-                    self._idle.remove(inbox)
-                    given = None
-                except ValueError:  # something is given at the last moment
-                    given = inbox.get()
-            if given is None:
-                break
-            work, done = given
+            given = self._next_work(inbox)
         self._threads.discard(threading.current_thread())
+
+    def _next_work(self, inbox: "queue.SimpleQueue[Any]") -> Any:
+        """Return work and where its end is reported; None if the thread is to end."""
+        try:
+            return inbox.get(timeout=self.STAY)
+        except queue.Empty:
+            try:
+                self._idle.remove(inbox)
+            except ValueError:  # something is given at the last moment
+                return inbox.get()
+            return None
 
 
 #: Of all services of the process.
