@@ -9,6 +9,7 @@ all.
 import itertools
 import logging
 import random
+import uuid
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 from .. import deadlines, error_codes, errors
@@ -77,11 +78,25 @@ class IdempotencyKey(NamedTuple):
 
 
 def tenant_of(key: object) -> Optional[bytes]:
-    """Return a tenant's key as stored; None if it has none or a longer one."""
+    """Return a tenant's key as stored; None if it has none or a longer one.
+
+    Without the spaces at its end, which columns may ignore.
+    """
     if key is None:
         return None
-    stored = key if isinstance(key, bytes) else str(key).encode("utf-8", "replace")
+    stored = key if isinstance(key, bytes) else str(key).rstrip(" ").encode("utf-8", "replace")
     return stored if len(stored) <= KEY_BYTES else None
+
+
+def tenant_forms(held: bytes) -> Tuple[bytes, ...]:
+    """Return what ``tenant_of`` may have made of the keys of one tenant: a call does
+    not know the columns that hold the key, which may be a UUID's bytes.
+
+    Args:
+        held: The tenant's key as its columns hold it.
+    """
+    forms = (held, held.rstrip(b" "))
+    return forms if len(held) != 16 else (*forms, str(uuid.UUID(bytes=held)).encode())
 
 
 def checked(key: object, retention: float, tenant: object = None) -> IdempotencyKey:

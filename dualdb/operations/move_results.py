@@ -7,7 +7,7 @@ new shard. Rows of the table are only inserted, and deleted when their time is o
 from typing import FrozenSet, List
 
 from .. import error_codes, errors
-from ..coordination.idempotency import DDL, TABLE
+from ..coordination.idempotency import DDL, TABLE, tenant_forms
 from ..execution import steps
 from .places import Session
 
@@ -15,7 +15,7 @@ from .places import Session
 _ROWS = 200
 
 _KEYS = (
-    f"SELECT idempotency_key AS k FROM {TABLE} WHERE tenant = %s AND expires_at > UTC_TIMESTAMP()"
+    f"SELECT idempotency_key AS k FROM {TABLE} WHERE tenant IN %s AND expires_at > UTC_TIMESTAMP()"
 )
 _READ = f"SELECT idempotency_key, result, expires_at, tenant FROM {TABLE} WHERE idempotency_key IN "
 _NEWER = ", ".join(
@@ -39,7 +39,7 @@ def carry_results(
         The keys whose results are there now.
     """
     try:
-        rows = yield from source.query(_KEYS, (tenant,))
+        rows = yield from source.query(_KEYS, (tenant_forms(tenant),))
     except errors.Error as error:
         if error.errno == error_codes.NO_SUCH_TABLE:
             return known

@@ -3,7 +3,7 @@
 import inspect
 import threading
 import uuid
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Tuple
 
 import pymysql
 import pytest
@@ -11,6 +11,7 @@ from database_servers import Databases
 from io_kinds import IO
 
 from dualdb import CoordinationEvent, LookupTable
+from dualdb.coordination import idempotency
 from dualdb.directory.lookup import KeyDirectory
 from dualdb.operations import TenantTable, jobs, throttle
 from dualdb.operations import move as moves
@@ -25,7 +26,8 @@ TABLES = [TenantTable("purse", "owner")]
 
 def clean(databases: Databases) -> None:
     for shard in databases.ids:
-        databases.run(shard, f"DROP TABLE IF EXISTS purse, other, {', '.join(names.TABLES)}")
+        tables = ", ".join(["purse", "other", *names.TABLES, idempotency.TABLE])
+        databases.run(shard, f"DROP TABLE IF EXISTS {tables}")
     databases.run(
         "global", f"DROP TABLE IF EXISTS table_user_shard_mapping, {names.EPOCHS}, {jobs.TABLE}"
     )
@@ -134,6 +136,39 @@ def test_changes_are_carried_over_and_refused_whatever_the_types_of_keys(
     assert len(refused) == 2
     left = [databases.run(shard, "SELECT v FROM purse ORDER BY v") for shard in databases.ids]
     assert [[row["v"] for row in rows] for rows in left] == [[], [3, 9]]
+
+
+@pytest.mark.parametrize(
+    ("owner", "stored", "keys"),
+    [
+        (f"owner CHAR(36) {TEXT_KEY}", f"'{UUID}'", (UUID, str(UUID))),
+        ("owner BINARY(16)", f"0x{UUID.hex}", (UUID,)),
+        (f"owner VARCHAR(9) {TEXT_KEY}", "'7'", (7, "7")),
+        (f"owner VARCHAR(9) {TEXT_KEY}", "'a '", ("a", "a ")),
+    ],
+)
+def test_results_of_idempotency_keys_go_with_a_tenant_whatever_the_type_of_its_key(
+    shop: Any, databases: Databases, io: IO, owner: str, stored: str, keys: Tuple[Any, ...]
+) -> None:
+    make(databases, f"CREATE TABLE purse (id BIGINT PRIMARY KEY, {owner} NOT NULL, v INT)")
+    databases.run(
+        "global", "ALTER TABLE table_user_shard_mapping MODIFY account_db_key VARCHAR(40)"
+    )
+    databases.run(1, f"INSERT INTO purse VALUES (1, {stored}, 0)")
+    io(shop.directory.set(keys[0], 1))
+    io(shop.operations.prepare_moves(TABLES))
+
+    def pay(tx: Any) -> Any:
+        yield tx.execute("UPDATE purse SET v = v + 1")
+
+    def pay_by_each() -> None:
+        for number, key in enumerate(keys):
+            io(shop.key(key).run(io.function(pay), idempotency_key=f"pay {number}"))
+
+    pay_by_each()
+    assert io(shop.operations.move(keys[0], 2, TABLES, settle=0)).ok
+    pay_by_each()
+    assert databases.value(2, "SELECT v FROM purse") == len(keys)
 
 
 class Interrupted(BaseException):
