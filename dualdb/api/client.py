@@ -99,8 +99,6 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         self._observers = Observers() if shared is None else shared.observers
         self._shared = shared
         self._closed = False
-        #: Whether its pool has been used.
-        self._has_pool = False
         #: Called with its shard id and the failure when it becomes unreachable, and
         #: with None when it is reachable again.
         self._on_outage: Optional[Callable[[Any, Optional[Exception]], None]] = None
@@ -132,7 +130,6 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
 
     def _catch_up(self, pool: Any) -> None:
         """Do to the pool what was done to the client while it was made."""
-        self._has_pool = True
         if self._closed:
             pool.close()
         elif pool.config is not self.config:
@@ -140,6 +137,11 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
 
     #: Of thousands of shards a process may use few.
     pool: Any = made_on_first_use(lambda client: client._make_pool(), _catch_up)
+
+    @property
+    def _has_pool(self) -> bool:
+        """Whether its pool has been used, by any thread."""
+        return "pool" in self.__dict__
 
     @property
     def _failure(self) -> Optional[errors.ConnectionFailed]:

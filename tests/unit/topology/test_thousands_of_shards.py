@@ -16,6 +16,7 @@ from dualdb import MySQLClient, errors
 from dualdb.async_impl import MySQLClient as AsyncMySQLClient
 from dualdb.async_impl.runner import run_step
 from dualdb.execution import steps
+from dualdb.lazily import made_on_first_use
 from dualdb.topology import maintenance, shard_map
 from dualdb.topology.maintenance import Maintenance, Timing
 from dualdb.topology.manager import TopologyManager
@@ -256,6 +257,20 @@ def test_a_client_that_was_closed_gets_no_open_pool(client_class: Type[Any]) -> 
     client._close_now()
     assert not client._has_pool
     assert client.pool.closed
+
+
+def test_a_pool_is_closed_though_whoever_made_it_was_interrupted(client_class: Type[Any]) -> None:
+    client = client_class(BASE)
+    interrupted = made_on_first_use(lambda client: client._make_pool(), _interrupt)
+    interrupted.__set_name__(client_class, "pool")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.__get__(client)
+    client._close_now()
+    assert client.pool.closed
+
+
+def _interrupt(*made: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_client_that_was_resized_gets_a_pool_of_that_size(client_class: Type[Any]) -> None:
