@@ -109,7 +109,9 @@ def shards(client_class: Type[Any]) -> Shards:
 
 def test_clients_are_made_in_slices(shards: Shards) -> None:
     shards.refresh()
-    assert (shards.done.total, shards.done.most) == (SHARDS, SLICE_ITEMS)
+    assert shards.done.total == SHARDS
+    # a slice may also end because its time is over
+    assert 0 < shards.done.most <= SLICE_ITEMS
 
 
 def test_rows_are_parsed_in_slices(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
