@@ -151,7 +151,9 @@ class TopologyManager:
         if not self._replace(before, after, change):
             return ()  # closed meanwhile
         try:
-            yield steps.Close(tuple([before.clients[shard_id] for shard_id in change.closed]))
+            closed = tuple([before.clients[shard_id] for shard_id in change.closed])
+            yield steps.Close(closed)
+            self._drain_too(closed, change)
             slices = Slices()
             for shard_id, config in change.resized.items():
                 yield steps.Resize(after.clients[shard_id], config)
@@ -186,6 +188,14 @@ class TopologyManager:
         return True
 
     # Draining.
+
+    def _drain_too(self, closed: Tuple[Any, ...], change: "_Change") -> None:
+        """Drain pools of closed clients that were made while the maps were compared."""
+        known = {id(each.client) for each in change.draining}
+        made = [each for each in closed if each._has_pool and id(each) not in known]
+        with self._swap:
+            if self.topology is not None:
+                self.draining += tuple([DrainingClient(each, change.drain_until) for each in made])
 
     def set_drain_deadline(self, client: object, until: float) -> None:
         """Change the time at which a draining client is aborted."""
