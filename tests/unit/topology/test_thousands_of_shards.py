@@ -237,9 +237,9 @@ def test_an_unused_shard_takes_few_objects_and_little_memory(shards: Shards) -> 
     gc.collect()
     assert len(shards.clients) == SHARDS
     # Each full collection visits every object; before Python 3.11 the attributes of an
-    # instance are one more.
+    # instance are one more, and take more.
     assert (len(gc.get_objects()) - objects) / SHARDS < 12
-    assert memory / SHARDS < 5_000
+    assert memory / SHARDS < 6_000
 
 
 def test_a_used_shard_takes_little_memory(shards: Shards) -> None:
