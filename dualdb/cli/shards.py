@@ -8,6 +8,7 @@ import click
 
 from .. import errors
 from ..config import DatabaseConfig
+from ..observability.health import SUSPENDED
 from ..operations import SchemaDiff
 from ..passwords import as_secret, is_reference
 from ..sync_impl import DatabaseService, MySQLClient
@@ -414,7 +415,7 @@ def _check_one(db: DatabaseService, shard_id: int, base: Dict[str, Any]) -> Dict
     shown = db.status().shards[shard_id]
     facts: Dict[str, Any] = {}
     problems: List[str] = []
-    if shown.state in ("inactive", "maintenance", "moving"):
+    if shown.state in SUSPENDED:
         return {"shard_id": shard_id, "state": shown.state, "facts": facts, "problems": problems}
     try:
         facts = db.shard(shard_id).query(_FACTS, read_only=True)[0]

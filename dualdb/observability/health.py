@@ -5,7 +5,7 @@ from typing import Any, Dict, Literal, Mapping, NamedTuple, Optional, Tuple
 HealthState = Literal["ok", "degraded", "down"]
 
 #: The states of shards that take no calls because somebody has decided so.
-_SUSPENDED = ("inactive", "maintenance", "moving")
+SUSPENDED = ("inactive", "maintenance", "moving")
 
 #: Seconds without a sign of the background plan, after which the process does not work.
 BACKGROUND_TIMEOUT = 120.0
@@ -93,7 +93,7 @@ def database_health(
         failure: Why it does not respond, or cannot be used; None if it can.
         seconds: How long it took to respond, if it was asked.
     """
-    if status in _SUSPENDED:
+    if status in SUSPENDED:
         return DatabaseHealth("suspended", failure or f"it is {status}")
     if failure is not None:
         return DatabaseHealth("down", failure, seconds)

@@ -17,6 +17,7 @@ from .. import deadlines, errors
 from ..execution import steps
 from ..execution.detached import DetachedExecutor
 from ..observability.events import Event, ShardEventName
+from ..observability.health import SUSPENDED
 from ..pooling.base import PoolStats
 from ..pooling.server_budget import ServerStats
 from ..protocol.row_decoder import DecoderName
@@ -200,9 +201,8 @@ def health(topology: "Topology") -> steps.Plan[Dict[str, Any]]:
         for shard_id, shard in sorted(topology.shard_map.shards.items())
     }
     whole = _part_of_health(Shard(0, Status.ACTIVE), answers[None])
-    suspended = (Status.INACTIVE.value, Status.MAINTENANCE.value, Status.MOVING.value)
     healthy = whole["healthy"] and all(
-        part["healthy"] or part["status"] in suspended for part in parts.values()
+        part["healthy"] or part["status"] in SUSPENDED for part in parts.values()
     )
     return {"healthy": healthy, "global": whole, "shards": parts}
 
