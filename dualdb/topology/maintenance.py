@@ -12,7 +12,7 @@ from ..execution import retry, steps
 from ..observability.logs import about
 from .manager import TopologyManager
 from .slices import in_slices
-from .table_reader import TableReader
+from .table_reader import TableReader, read_or_warn
 
 log = logging.getLogger("dualdb.topology")
 
@@ -178,18 +178,11 @@ class Maintenance:
         return longest * random.uniform(0.75, 1.0)
 
     def _refresh_table(self) -> steps.Plan[None]:
-        known = self._reader.failure
-        try:
-            yield self._refresh(self.timing.refresh_timeout)
-        except errors.ServiceNotOpen:
-            pass
-        except errors.Error as error:
-            if known is None:
-                log.warning(
-                    "the shard table cannot be read; the last map stays in use: %s",
-                    error,
-                    extra=about("map_unreadable"),
-                )
+        yield from read_or_warn(
+            self._reader,
+            self._refresh(self.timing.refresh_timeout),
+            "the shard table cannot be read; the last map stays in use: %s",
+        )
 
     def unreachable_shards(self) -> steps.Plan[Tuple[int, ...]]:
         """Return the shards that are new, or unreachable at the last connect."""

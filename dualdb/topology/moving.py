@@ -1,6 +1,5 @@
 """Calls to a shard whose row says that it is moving: they wait until it has moved."""
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Callable, Optional
@@ -8,13 +7,11 @@ from typing import TYPE_CHECKING, Callable, Optional
 from .. import deadlines, errors
 from ..buffer import BufferedWait, Refusal
 from ..execution import steps
-from ..observability.logs import about
 from .shard_map import Shard, Status
+from .table_reader import read_or_warn
 
 if TYPE_CHECKING:
     from .lifecycle import ServiceLifecycle
-
-log = logging.getLogger("dualdb.topology")
 
 #: Seconds between two readings of the shard table for calls that wait; no less than a
 #: reading takes.
@@ -118,18 +115,12 @@ class MovingShards:
     def _refresh(self, seconds: float) -> steps.Plan[None]:
         lifecycle = self._lifecycle
         began = self._clock()
-        known = lifecycle.reader.failure
         try:
-            yield lifecycle.exclusive(lifecycle.refresh(seconds), 0.0)
-        except errors.ServiceNotOpen:
-            pass  # the caller sees it
-        except errors.Error as error:
-            if known is None:
-                log.warning(
-                    "the shard table cannot be read for calls to a shard that is moving: %s",
-                    error,
-                    extra=about("map_unreadable"),
-                )
+            yield from read_or_warn(
+                lifecycle.reader,
+                lifecycle.exclusive(lifecycle.refresh(seconds), 0.0),
+                "the shard table cannot be read for calls to a shard that is moving: %s",
+            )
         finally:
             now = self._clock()
             pause = max(REFRESH_INTERVAL, now - began)

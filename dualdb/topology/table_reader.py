@@ -271,6 +271,24 @@ class TableReader:
         self.loaded = found
 
 
+def read_or_warn(reader: TableReader, refresh: steps.Step, warning: str) -> steps.Plan[None]:
+    """Read the shard table in the background: a failure is logged, the first in a row.
+
+    Args:
+        reader: The reader.
+        refresh: The step that reads the table.
+        warning: The text of the log record, with ``%s`` for the error.
+    """
+    known = reader.failure
+    try:
+        yield refresh
+    except errors.ServiceNotOpen:
+        pass
+    except errors.Error as error:
+        if known is None:
+            log.warning(warning, error, extra=about("map_unreadable"))
+
+
 def _consumed(rows: List[Row]) -> Iterator[Row]:
     """Return each row and forget it: to free very many at once takes long."""
     rows.reverse()
