@@ -186,16 +186,9 @@ def begin_route(
         ServiceNotOpen: Its service is not open.
     """
     running: Resumable[Step, Executor] = Resumable(route(until))
-    step = running.advance(None)
-    while step is not None:
-        if isinstance(step, AwaitSignal):
-            return None, running.remaining(step)
-        try:
-            value = yield step
-        except BaseException as error:
-            step = running.fail(error)
-        else:
-            step = running.advance(value)
+    step = yield from running.run_until(lambda each: isinstance(each, AwaitSignal))
+    if step is not None:
+        return None, running.remaining(step)
     return running.result, None
 
 

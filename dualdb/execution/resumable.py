@@ -4,7 +4,7 @@ Whoever performs the steps decides when: a runner performs one after the other, 
 poller of ``sync_impl.concurrency`` has one step of each of many on its way.
 """
 
-from typing import Any, Generator, Generic, Optional, TypeVar
+from typing import Any, Callable, Generator, Generic, Optional, TypeVar
 
 StepT = TypeVar("StepT")
 ResultT = TypeVar("ResultT")
@@ -89,15 +89,31 @@ class Resumable(Generic[StepT, ResultT]):
         Args:
             step: The step that it has come to.
         """
-        following: Optional[StepT] = step
-        while following is not None:
+        yield from self.run_until(lambda each: False, step)
+        return self.result
+
+    def run_until(
+        self, stops: Callable[[StepT], bool], step: Optional[StepT] = None
+    ) -> Generator[StepT, Any, Optional[StepT]]:
+        """Go on, as a plan of its own, up to a step at which the caller stops.
+
+        Args:
+            stops: Says whether a step is not to be performed.
+            step: The step that it has come to; None for one that has not begun.
+
+        Returns:
+            The step at which it has stopped; None if there is none, and ``result`` is
+            there.
+        """
+        following = self.advance(None) if step is None else step
+        while following is not None and not stops(following):
             try:
                 value = yield following
             except BaseException as error:
                 following = self.fail(error)
             else:
                 following = self.advance(value)
-        return self.result
+        return following
 
     def close(self) -> None:
         """Give it up: nobody performs the step that it has come to."""
