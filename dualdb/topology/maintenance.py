@@ -255,11 +255,7 @@ class Maintenance:
         """
         now = self._clock()
         late = tuple(
-            [
-                each.client
-                for each in self._manager.draining
-                if each.client.pool.in_use and now >= each.until
-            ]
+            [each.client for each in self._manager.draining if each.in_use and now >= each.until]
         )
         if late:
             yield steps.AbortInUse(late)

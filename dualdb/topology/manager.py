@@ -56,6 +56,11 @@ class DrainingClient(NamedTuple):
     client: Any
     until: float
 
+    @property
+    def in_use(self) -> int:
+        """The number of its connections in use."""
+        return self.client.pool.in_use if self.client._has_pool else 0
+
 
 class TopologyManager:
     """Activates shard maps, and calls the hooks.
@@ -151,9 +156,8 @@ class TopologyManager:
         if not self._replace(before, after, change):
             return ()  # closed meanwhile
         try:
-            closed = tuple([before.clients[shard_id] for shard_id in change.closed])
-            yield steps.Close(closed)
-            self._drain_too(closed, change)
+            yield steps.Close(tuple([each.client for each in change.draining]))
+            self._drop_unused()
             slices = Slices()
             for shard_id, config in change.resized.items():
                 yield steps.Resize(after.clients[shard_id], config)
@@ -189,13 +193,12 @@ class TopologyManager:
 
     # Draining.
 
-    def _drain_too(self, closed: Tuple[Any, ...], change: "_Change") -> None:
-        """Drain pools of closed clients that were made while the maps were compared."""
-        known = {id(each.client) for each in change.draining}
-        made = [each for each in closed if each._has_pool and id(each) not in known]
+    def _drop_unused(self) -> None:
+        """Forget the draining clients that no caller has used: they are closed, and
+        get no open pool any more.
+        """
         with self._swap:
-            if self.topology is not None:
-                self.draining += tuple([DrainingClient(each, change.drain_until) for each in made])
+            self.draining = tuple([each for each in self.draining if each.client._has_pool])
 
     def set_drain_deadline(self, client: object, until: float) -> None:
         """Change the time at which a draining client is aborted."""
@@ -219,7 +222,7 @@ class TopologyManager:
                 [
                     each._replace(until=until) if each.client in late else each
                     for each in self.draining
-                    if each.client.pool.in_use
+                    if each.in_use
                 ]
             )
 
@@ -293,10 +296,8 @@ class _Change:
         self.events += shard_events(self.before, self.after, shard_id)
 
     def close(self, shard_id: int) -> None:
-        """Take a closed client out, which is drained if it has a pool."""
-        client = self.clients.pop(shard_id)
-        if client._has_pool:
-            self.draining.append(DrainingClient(client, self.drain_until))
+        """Take a closed client out, which is drained."""
+        self.draining.append(DrainingClient(self.clients.pop(shard_id), self.drain_until))
 
 
 def _log_event(event: Event) -> None:

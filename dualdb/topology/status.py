@@ -165,7 +165,7 @@ def service_status(manager: "TopologyManager", reader: "TableReader", now: float
             shard_id: shard_status(shard, clients.get(shard_id))
             for shard_id, shard in sorted(shard_map.shards.items())
         },
-        draining={each.client.config.address: each.client.pool.in_use for each in manager.draining},
+        draining={each.client.config.address: each.in_use for each in manager.draining},
         row_decoder=None if topology is None else topology.global_client.pool.row_decoder,
         servers=_servers(topology),
     )

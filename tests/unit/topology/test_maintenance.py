@@ -8,7 +8,7 @@ import pytest
 
 from dualdb.execution import steps
 from dualdb.topology.maintenance import Maintenance, Timing
-from dualdb.topology.manager import Topology, TopologyManager
+from dualdb.topology.manager import DrainingClient, Topology, TopologyManager
 from dualdb.topology.shard_map import EMPTY
 
 
@@ -59,7 +59,7 @@ def test_it_survives_any_failure_of_any_of_its_steps(
     manager.observers.on("shard_down", lambda event: None)
     late = client()
     late.pool.in_use = 1
-    manager.draining = (SimpleNamespace(client=late, until=0.0),)
+    manager.draining = (DrainingClient(late, 0.0),)
     plan = loop.loop(loop._mark)
     step = next(plan)
     seen: List[Any] = []
@@ -69,7 +69,7 @@ def test_it_survives_any_failure_of_any_of_its_steps(
             if isinstance(step, steps.Sleep):
                 clock.now += 1.0
                 manager._on_outage(1, error)
-                manager.draining = (SimpleNamespace(client=late, until=0.0, _replace=None),)
+                manager.draining = (DrainingClient(late, 0.0),)
             if isinstance(step, kind):
                 step = plan.throw(error)
             else:
