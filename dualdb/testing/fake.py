@@ -56,6 +56,7 @@ _CONTROL = re.compile(
 )
 _SHARD_TABLE = re.compile(r"SELECT \* FROM `?table_shard_config`? ", re.IGNORECASE)
 #: What a new session asks about the server: it is a single one, and nothing special.
+_REPLICA_TABLE = re.compile(r"SELECT \* FROM `?table_shard_replica`?$", re.IGNORECASE)
 _ASKS_NODE = re.compile(r"SELECT @@(global\.read_only|group_replication)", re.IGNORECASE)
 _ANSWERED_BY_ONE = re.compile(r"SELECT (1|RELEASE_LOCK|GET_LOCK|IS_USED_LOCK)\b", re.IGNORECASE)
 
@@ -264,6 +265,8 @@ class FakeRouter:
     def _built_in(self, call: FakeCall) -> Optional[Answer]:
         if _SHARD_TABLE.match(call.sql) and call.database == "global":
             return [self._row(shard_id) for shard_id in sorted(self._status)]
+        if _REPLICA_TABLE.match(call.sql) and call.database == "global":
+            return pymysql.err.ProgrammingError(1146, "Table 'table_shard_replica' doesn't exist")
         if "@@init_connect" in call.sql:
             names = ["init_connect", "role", "client", "connection", "results"]
             return Rows(names, [("", None, "utf8mb4", "utf8mb4", "utf8mb4")])
@@ -322,6 +325,9 @@ class _Server:
         with contextlib.suppress(OSError):
             while True:
                 link, _ = listener.accept()
+                # As servers do: no one of several answers waits until the one before
+                # it is acknowledged.
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._links.append(link)
                 threading.Thread(target=self._serve, args=(link,), daemon=True).start()
 

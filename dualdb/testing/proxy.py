@@ -93,6 +93,9 @@ class FaultProxy:
                 except OSError:
                     _hang_up(client)
                     continue
+                for each in (client, server):
+                    # No packet waits until the one before it is acknowledged.
+                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with self._lock:
                     self._sockets += [client, server]
                 swallowing = threading.Event()

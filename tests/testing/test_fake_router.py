@@ -145,3 +145,9 @@ def test_shards_go_away_and_come_back(fake: Any, service: Any) -> None:
     fake.set_status(1, "active")
     with DatabaseService(fake.config) as again:
         assert again.shards().query_value("SELECT 5").values == [5, 5]
+
+
+def test_a_service_opens_in_silence(fake: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with DatabaseService(fake.config) as opened:
+        assert opened.shard(1).name == "shard 1"
+    assert caplog.messages == []
