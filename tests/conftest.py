@@ -14,6 +14,7 @@ from hostile_servers import CORE, FAILING, SETTINGS
 from io_kinds import IO, IO_KINDS
 
 from dualdb.execution import retry
+from dualdb.topology import lifecycle
 
 #: The test has failed, so that it has not closed what it opened.
 FAILED = pytest.StashKey[bool]()
@@ -205,6 +206,12 @@ def db(open_service: Callable[..., Any]) -> Any:
 def api(request: pytest.FixtureRequest, db: Any, io: IO) -> Verbs:
     """The same calls through the verbs and through the original service's methods."""
     return APIS[request.param](db, io)
+
+
+@pytest.fixture
+def frequent_maintenance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The background's rounds follow each other fast, for tests that wait for one."""
+    monkeypatch.setattr(lifecycle, "MAINTENANCE_INTERVAL", 0.05)
 
 
 @pytest.fixture

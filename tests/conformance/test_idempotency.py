@@ -14,6 +14,9 @@ from dualdb import CoordinationEvent, IntegrityError, OutcomeUnknown, ParameterE
 from dualdb.coordination import idempotency
 from dualdb.testing import Fault, FaultProxy
 
+# Their events are those of the background.
+pytestmark = pytest.mark.usefixtures("frequent_maintenance")
+
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 

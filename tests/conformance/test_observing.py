@@ -28,6 +28,9 @@ from dualdb import (
     TransactionEvent,
 )
 
+# Their events are those of the background.
+pytestmark = pytest.mark.usefixtures("frequent_maintenance")
+
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
 

@@ -21,6 +21,9 @@ from dualdb import (
 from dualdb.coordination import consumer
 from dualdb.coordination.outbox_reports import ConsumeReport, OutboxStatus
 
+# Their events are those of the background.
+pytestmark = pytest.mark.usefixtures("frequent_maintenance")
+
 TABLES = "dualdb_outbox, dualdb_outbox_key, dualdb_outbox_lease, dualdb_outbox_retry"
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 

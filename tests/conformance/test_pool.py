@@ -17,7 +17,6 @@ from io_kinds import IO
 
 import dualdb
 from dualdb import ConnectionFailed, InterfaceError, PoolTimeout, ServiceNotOpen
-from dualdb.topology import lifecycle
 
 
 @pytest.fixture
@@ -310,10 +309,8 @@ def test_what_nobody_uses_is_closed_and_what_nobody_gives_back_is_named(
     assert "io_kinds.py" in warning or "test_pool.py" in warning
 
 
-def test_a_service_tidies_its_pools_by_itself(
-    databases: Databases, io: IO, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lifecycle, "MAINTENANCE_INTERVAL", 0.05)
+@pytest.mark.usefixtures("frequent_maintenance")
+def test_a_service_tidies_its_pools_by_itself(databases: Databases, io: IO) -> None:
     db = io.Service(databases.config.model_copy(update={"max_idle": 0.1}))
     with io.entered(db):
         io.wait_for(lambda: not any(figures.idle for figures in db.stats().values()))

@@ -145,6 +145,7 @@ def test_a_dry_run_says_which_tenants_would_be_moved(
     assert len(keys(databases, 1)) == len(left)
 
 
+@pytest.mark.slow
 def test_a_second_plan_is_carried_out_by_the_same_name(
     shop: Any, io: IO, databases: Databases
 ) -> None:

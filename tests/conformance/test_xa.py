@@ -11,6 +11,9 @@ import dualdb
 from dualdb.coordination import XaList, XaRecovery, coordinator
 from dualdb.coordination.xid import FORMAT_ID
 
+# Their events are those of the background.
+pytestmark = pytest.mark.usefixtures("frequent_maintenance")
+
 NAMES: List[Any] = ["global", 1, 2]
 ADD = "UPDATE amounts SET value = value + %s WHERE id = 1"
 MADE = "CREATE TABLE amounts (id INT PRIMARY KEY, value INT NOT NULL) ENGINE=InnoDB"
@@ -276,6 +279,7 @@ def test_an_error_of_one_statement_does_not_end_it(amounts: Any, db: Any, io: IO
     assert amounts() == [0, 1, -1]
 
 
+@pytest.mark.slow
 def test_a_lock_that_was_not_available_ends_the_whole(
     databases: Databases, amounts: Any, db: Any, io: IO
 ) -> None:
@@ -394,6 +398,7 @@ def test_streams_and_isolation(databases: Databases, amounts: Any, db: Any, io: 
     assert databases.value(1, "SELECT value FROM amounts WHERE id = 2") == 6
 
 
+@pytest.mark.slow
 def test_its_time_is_over(amounts: Any, db: Any, io: IO) -> None:
     with pytest.raises(dualdb.DeadlineExceeded):
         with io.entered(db.shards([1, 2]).transaction(timeout=0.5)) as tx:

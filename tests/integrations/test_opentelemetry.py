@@ -17,6 +17,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from dualdb import ProgrammingError, ScatterError
 from dualdb.integrations.opentelemetry import instrument, summary_of
 
+# Their events are those of the background.
+pytestmark = pytest.mark.usefixtures("frequent_maintenance")
+
 OWN_STATEMENT = "SELECT info FROM information_schema.processlist WHERE id = CONNECTION_ID()"
 
 
@@ -198,6 +201,7 @@ def test_the_name_of_a_span_is_short(statement: str, summary: str) -> None:
     assert summary_of(statement) == summary
 
 
+@pytest.mark.slow
 def test_without_it_nothing_is_imported() -> None:
     script = (
         "import sys, dualdb, dualdb.async_impl; "

@@ -13,6 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from dualdb import PoolTimeout, ProgrammingError
 from dualdb.integrations.prometheus import Collector
 
+# Their events are those of the background.
+pytestmark = pytest.mark.usefixtures("frequent_maintenance")
+
 Samples = Dict[Tuple[str, Tuple[Tuple[str, str], ...]], float]
 
 

@@ -172,6 +172,7 @@ def _ends(work: Callable[[], None]) -> bool:
     return not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_a_plan_may_be_collected_while_its_thread_adds_a_call() -> None:
     buffer = Buffer()
     first, second = waits(buffer, 2)
@@ -188,6 +189,7 @@ def test_a_plan_may_be_collected_while_its_thread_adds_a_call() -> None:
     assert buffer.waiting == 1
 
 
+@pytest.mark.slow
 def test_a_plan_may_be_collected_while_its_thread_looks_up_a_buffer() -> None:
     buffers = Buffers()
     (wait,) = waits(buffers.of(1), 1)

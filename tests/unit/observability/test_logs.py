@@ -5,6 +5,7 @@ import pathlib
 import re
 from typing import Dict, List, Set
 
+import pytest
 from source_files import Module, modules
 
 from dualdb.observability.logs import about
@@ -34,6 +35,7 @@ def calls(tree: ast.Module) -> List[ast.Call]:
     ]
 
 
+@pytest.mark.slow
 def test_each_record_has_the_name_of_its_event() -> None:
     without = [
         f'{name}:{call.lineno} needs extra=about("event", ...)'

@@ -125,6 +125,7 @@ def test_a_pool_yields_to_one_with_none_or_two_fewer(
     assert len(kept) == own + other
 
 
+@pytest.mark.slow
 def test_what_an_interrupted_caller_lost_is_free_again(budget: ServerBudget) -> None:
     pool = Pool(budget, 1)
     granted: Optional[Permit] = budget.request(pool)

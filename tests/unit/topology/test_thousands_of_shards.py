@@ -7,7 +7,7 @@ import gc
 import threading
 import tracemalloc
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, Iterator, List, Type
+from typing import Any, Callable, Dict, List, Type
 
 import pytest
 from shard_rows import BASE, row
@@ -225,6 +225,7 @@ def test_the_start_does_not_wait_for_every_unreachable_shard(
     assert opened == list(range(20))
 
 
+@pytest.mark.slow
 def test_an_unused_shard_takes_few_objects_and_little_memory(shards: Shards) -> None:
     gc.collect()
     objects = len(gc.get_objects())
@@ -242,6 +243,7 @@ def test_an_unused_shard_takes_few_objects_and_little_memory(shards: Shards) -> 
     assert memory / SHARDS < 6_000
 
 
+@pytest.mark.slow
 def test_a_used_shard_takes_little_memory(shards: Shards) -> None:
     tracemalloc.start()
     try:
@@ -345,9 +347,3 @@ def test_closing_lets_the_event_loop_run_and_is_finished_when_it_is_cancelled() 
 
 async def _awaited(awaitable: Any) -> Any:
     return await awaitable
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    yield
-    gc.collect()
