@@ -304,6 +304,8 @@ class Connection(
                 return await self._run_by_driver(transport, command)
             self.codec.response = response = self.new_response(command)
             await self._send(transport, command, response)
+            if self.while_waiting is not None:
+                self.while_waiting()
             await transport.receiver.wait()
             self.codec.response = None
         except BaseException as raised:

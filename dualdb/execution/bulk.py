@@ -13,7 +13,7 @@ from .. import deadlines, errors
 from ..protocol.response import completed
 from ..protocol.statements import Bulk, PacketLimit
 from ..results import ResultSet, RowCount
-from ..sql.bulk import Chunk, Chunks
+from ..sql.bulk import Chunk, Chunks, ChunksAhead
 from .execute import execute_statement
 from .steps import AwaitUser, Plan, Route
 
@@ -54,13 +54,16 @@ def executemany(
     _check_arguments(rows, chunk_rows, progress, awaits)
     limit, style = yield from execute_statement(route, PacketLimit(), until)
     cut = Chunks(sql, chunk_rows, min(limit or LONGEST_CHUNK, LONGEST_CHUNK) - 64, style)
+    chunks = None if is_async else ChunksAhead(cut, rows)
+    # The caller's own iterator may use the connection, so it waits for the answer.
+    ahead = chunks.prepare if chunks is not None and type(rows) in (list, tuple) else None
     affected = written = lastrowid = warnings = 0
 
     def write(chunk: Chunk) -> Plan[None]:
         nonlocal affected, written, lastrowid, warnings
         try:
             results: List[ResultSet] = yield from execute_statement(
-                route, Bulk(chunk, idempotent=idempotent), until
+                route, Bulk(chunk, idempotent=idempotent, while_waiting=ahead), until
             )
         except errors.Error as error:
             error.rows = _rows_of(chunk, error)
@@ -74,7 +77,10 @@ def executemany(
         if awaits and inspect.isawaitable(pending):
             yield AwaitUser(pending)
 
-    if is_async:
+    if chunks is not None:
+        for chunk in chunks:
+            yield from write(chunk)
+    else:
         source = rows.__aiter__()
         while True:
             try:
@@ -84,14 +90,9 @@ def executemany(
             full = cut.add(params)
             if full is not None:
                 yield from write(full)
-    else:
-        for params in rows:
-            full = cut.add(params)
-            if full is not None:
-                yield from write(full)
-    rest = cut.rest()
-    if rest is not None:
-        yield from write(rest)
+        rest = cut.rest()
+        if rest is not None:
+            yield from write(rest)
     return RowCount(affected, lastrowid, warnings)
 
 

@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from abc import abstractmethod
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import pymysql.converters
 import pymysql.err
@@ -222,6 +222,8 @@ class ConnectionState:
     MATCHES_DRIVER = False
     #: How the rows of the current statement are returned.
     row_options = ANY_ROWS
+    #: Is called when a command was sent, before its response is awaited.
+    while_waiting: Optional[Callable[[], None]] = None
 
     #: Its socket, since it was opened; kept after it is closed.
     transport: Any = None

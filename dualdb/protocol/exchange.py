@@ -153,6 +153,7 @@ def with_session_tracking(
     idle = connection.idle
     if idle:
         connection.sent = False
+        connection.while_waiting = statement.while_waiting
         if most is not None or statement.tuples:
             # A statement that may write is not aborted, but read to its end.
             limit = most if statement.reads else None
@@ -177,6 +178,7 @@ def with_session_tracking(
     finally:
         if idle:
             connection.row_options = ANY_ROWS
+            connection.while_waiting = None
 
 
 def _finished(

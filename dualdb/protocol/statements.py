@@ -71,6 +71,8 @@ class Statement:
     describes = False
     #: The result is the maximum length of a statement and the literal style.
     asks_packet_limit = False
+    #: Is called between sending and receiving, perhaps several times, and fails never.
+    while_waiting: Optional[Callable[[], None]] = None
 
     def __init__(
         self,
@@ -203,13 +205,21 @@ class Bulk(Statement):
     Args:
         chunk: The rows.
         idempotent: It may be sent again after its connection was lost.
+        while_waiting: As its attribute.
     """
 
-    __slots__ = ("_chunk", "_escapes")
+    __slots__ = ("_chunk", "_escapes", "while_waiting")
 
-    def __init__(self, chunk: bulk.Chunk, *, idempotent: bool = False) -> None:
+    def __init__(
+        self,
+        chunk: bulk.Chunk,
+        *,
+        idempotent: bool = False,
+        while_waiting: Optional[Callable[[], None]] = None,
+    ) -> None:
         # without the rows, it is the same kind of statement
         super().__init__(chunk.sql, idempotent=idempotent)
+        self.while_waiting = while_waiting
         self._chunk = chunk
         self._escapes = None not in chunk.texts
         self.text = chunk.text(backslash_escapes=self._escapes)
@@ -450,7 +460,7 @@ class Call:
     #: reported by the server after a success.
     commits = changes_session = describes = asks_packet_limit = tuples = False
     calls = True
-    max_rows = None
+    max_rows = while_waiting = None
 
     def check_in_transaction(self) -> None:
         """Do nothing: a procedure that ends the transaction is detected afterwards."""

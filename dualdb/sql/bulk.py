@@ -3,7 +3,7 @@ rows, or several statements.
 """
 
 import re
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple, cast
 
 from ..errors import ParameterError
 from . import lexer
@@ -212,4 +212,52 @@ class Chunks:
         self._texts = []
         self._plain = []
         self._size = 0
+        return chunk
+
+    def of(self, rows: Iterable[Params]) -> Iterator[Chunk]:
+        """Yield the chunks of rows.
+
+        Raises:
+            ParameterError: As ``add``.
+        """
+        for params in rows:
+            full = self.add(params)
+            if full is not None:
+                yield full
+        rest = self.rest()
+        if rest is not None:
+            yield rest
+
+
+class ChunksAhead:
+    """The chunks of rows, each of which may be made before it is asked for.
+
+    Args:
+        chunks: Groups the rows.
+        rows: The parameters of each.
+    """
+
+    def __init__(self, chunks: Chunks, rows: Iterable[Params]) -> None:
+        self._chunks = chunks.of(rows)
+        self._ahead: Optional[Chunk] = None
+        self._error: Optional[Exception] = None
+
+    def prepare(self) -> None:
+        """Make the next chunk, unless that was done; its error is raised when the
+        chunk is asked for.
+        """
+        if self._ahead is None and self._error is None:
+            try:
+                self._ahead = next(self._chunks)
+            except Exception as error:
+                self._error = error
+
+    def __iter__(self) -> "ChunksAhead":
+        return self
+
+    def __next__(self) -> Chunk:
+        self.prepare()
+        if self._error is not None:
+            raise self._error
+        chunk, self._ahead = cast(Chunk, self._ahead), None
         return chunk

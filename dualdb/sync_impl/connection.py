@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import time
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import pymysql.connections
 import pymysql.err
@@ -297,10 +297,18 @@ class Connection(
         if not self.uses_own_decoder and type(command) is not commands.Batch:
             return self._run_by_driver(command, until)
         self.send(command, until)
+        if self.while_waiting is not None:
+            self._call_while_waiting(self.while_waiting)
         response = self.receive_response()
         while response is None:
             response = self.receive_response()
         return response
+
+    def _call_while_waiting(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except BaseException as error:  # an interrupt
+            raise self._failed(error) from None
 
     def send(self, command: bytes, until: Optional[float] = None) -> None:
         """The first half of ``run``, for a caller that waits for the responses of

@@ -267,6 +267,8 @@ class FakeRouter:
             return [self._row(shard_id) for shard_id in sorted(self._status)]
         if _REPLICA_TABLE.match(call.sql) and call.database == "global":
             return pymysql.err.ProgrammingError(1146, "Table 'table_shard_replica' doesn't exist")
+        if "@@max_allowed_packet" in call.sql:
+            return Rows(["n"], [(16 * 1024 * 1024,)])
         if "@@init_connect" in call.sql:
             names = ["init_connect", "role", "client", "connection", "results"]
             return Rows(names, [("", None, "utf8mb4", "utf8mb4", "utf8mb4")])

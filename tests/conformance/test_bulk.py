@@ -1,13 +1,15 @@
 """Many rows at once."""
 
 import asyncio
-from typing import Any, Iterator, List
+import threading
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from database_servers import Databases
 from io_kinds import IO
 
 from dualdb import (
+    DatabaseService,
     DeadlineExceeded,
     IntegrityError,
     InterfaceError,
@@ -16,6 +18,7 @@ from dualdb import (
     TransactionAborted,
 )
 from dualdb.results import RowCount
+from dualdb.testing import FakeRouter
 
 INSERT = "INSERT INTO bulk (id, text) VALUES (%s, %s)"
 
@@ -307,3 +310,58 @@ def test_what_the_rows_or_the_progress_raise_comes_out(db: Any, io: IO, table: A
         )
     with pytest.raises(ParameterError, match="rows must be an iterable of parameters, not int"):
         io(db.shard(1).executemany(INSERT, 5))
+
+
+class Row(Dict[str, int]):
+    """Calls a function when it is bound."""
+
+    bound: Callable[[int], None]
+
+    def __getitem__(self, key: str) -> int:
+        value = super().__getitem__(key)
+        self.bound(value)
+        return value
+
+
+def test_a_chunk_is_made_while_the_one_before_is_written(
+    io: IO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = threading.Event()
+    monkeypatch.setattr(
+        Row, "bound", lambda row, value: third.set() if value == 3 else None, raising=False
+    )
+    seen: List[bool] = []
+
+    def answer(call: object) -> int:
+        seen.append(third.wait(20))
+        return 1
+
+    with FakeRouter(1) as fake, io.entered(io.Service(fake.config)) as db:
+        fake.on("INSERT", answer)
+        rows = [Row(a=number) for number in (1, 2, 3, 4)]
+        assert io(db.executemany("INSERT INTO t VALUES (%(a)s)", rows, chunk_rows=1)) == 4
+    assert seen == [True] * 4
+
+
+def test_an_interrupt_while_a_chunk_is_made_loses_no_connection(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(row: Row, value: int) -> None:
+        if value == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Row, "bound", interrupt, raising=False)
+    rows = [Row(a=number) for number in (1, 2, 3, 4)]
+    with DatabaseService(table.config) as db:
+        with pytest.raises(KeyboardInterrupt):
+            db.shard(1).executemany("INSERT INTO bulk VALUES (%(a)s, '')", rows, chunk_rows=1)
+        assert count(table) <= 1, "the server may not have come to it"
+        assert db.shard(1).execute(INSERT, (7, "x")) == 1
+        assert db.stats()[1].in_use == 0
+
+
+def test_rows_of_a_generator_may_use_the_transaction_that_writes_them(table: Any) -> None:
+    with DatabaseService(table.config) as db, db.shard(1).transaction() as tx:
+        rows = ((number, tx.query_value("SELECT 'x'")) for number in range(3))
+        assert tx.executemany(INSERT, rows, chunk_rows=1) == 3
+    assert count(table) == 3

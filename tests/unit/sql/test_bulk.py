@@ -7,19 +7,12 @@ import pytest
 from dualdb import ParameterError
 from dualdb.protocol.exchange import TextEncoding
 from dualdb.protocol.statements import Bulk
-from dualdb.sql.bulk import Chunk, Chunks
+from dualdb.sql.bulk import Chunk, Chunks, ChunksAhead
 from dualdb.sql.literals import LiteralStyle
 
 
 def chunks(sql: str, rows: Any, most_rows: int, most_bytes: int) -> Iterator[Chunk]:
-    cut = Chunks(sql, most_rows, most_bytes)
-    for row in rows:
-        chunk = cut.add(row)
-        if chunk is not None:
-            yield chunk
-    rest = cut.rest()
-    if rest is not None:
-        yield rest
+    return Chunks(sql, most_rows, most_bytes).of(rows)
 
 
 @pytest.mark.parametrize(
@@ -174,3 +167,24 @@ def test_a_text_that_no_connection_can_send_is_refused_when_it_is_sent() -> None
     chunk = rows.rest()
     assert chunk is not None
     assert "\ud800" in chunk.text()
+
+
+def test_a_chunk_may_be_made_before_it_is_asked_for() -> None:
+    rows = iter([(1,), (2,), (3,), (4,), (5,)])
+    ahead = ChunksAhead(Chunks("INSERT INTO t VALUES (%s)", 2, 1000), rows)
+    assert next(ahead).texts == ("(1)", "(2)")
+    ahead.prepare()
+    ahead.prepare()
+    assert list(rows) == []
+    assert [each.texts for each in ahead] == [("(3)", "(4)"), ("(5)",)]
+    ahead.prepare()
+    assert list(ahead) == []
+
+
+def test_an_error_of_a_chunk_made_before_is_raised_when_it_is_asked_for() -> None:
+    ahead = ChunksAhead(Chunks("INSERT INTO t VALUES (%s)", 1, 1000), [(1,), (2,), (3, 4)])
+    assert next(ahead).first == 0
+    ahead.prepare()
+    for _ in range(2):
+        with pytest.raises(ParameterError, match="row 2"):
+            next(ahead)
