@@ -52,7 +52,7 @@ class _Lease:
     __slots__ = ("__weakref__", "ref")
 
     def __init__(self, lost: Deque[_Ref]) -> None:
-        self.ref = _Ref(self, lost.append)
+        self.ref: Optional[_Ref] = _Ref(self, lost.append)
 
 
 class _Waiter:
@@ -485,6 +485,8 @@ class Pool(BasePool):
             self._slots.served(waiter)
         elif self._unused:
             self._wake_unused()
+        # Not lost, however soon it is gone.
+        lease.ref = None
 
     def _free_lost(self) -> None:
         """Free the slots whose leases are gone. The caller holds the lock."""
