@@ -38,16 +38,28 @@ def run_plan(plan: Generator[S, Any, T], run_step: Callable[[S], Any]) -> T:
     Raises:
         BaseException: What the plan raised.
     """
-    running = Resumable(plan)
-    step = running.advance(None)
-    while step is not None:
+    # Not by a Resumable until a step fails: most plans take longer in it than in SQL.
+    result: T
+    try:
+        step = next(plan)
+    except StopIteration as done:
+        result = done.value
+        return result
+    while True:
         try:
             value = run_step(step)
         except BaseException as error:
-            step = running.fail(error)
+            running = Resumable(plan)
+            following = running.fail(error)
+            if following is None:
+                return running.result
+            step = following
         else:
-            step = running.advance(value)
-    return running.result
+            try:
+                step = plan.send(value)
+            except StopIteration as done:
+                result = done.value
+                return result
 
 
 def run_step(step: steps.Step) -> Any:
