@@ -358,9 +358,10 @@ def _budget_of(members: List[DatabaseFacts]) -> Optional[int]:
 def _small_budget(facts: Facts) -> Iterator[Symptom]:
     servers: Dict[str, List[DatabaseFacts]] = {}
     for each in facts.databases:
-        servers.setdefault(each.config.server, []).append(each)
+        for server in each.config.servers:
+            servers.setdefault(server, []).append(each)
     for server, members in servers.items():
-        limit = _budget_of(members)
+        limit = members[0].config.limit_at(server)
         if limit is not None and limit < len(members):
             yield (
                 ", ".join(each.name for each in members),

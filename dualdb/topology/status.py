@@ -9,6 +9,7 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
+    Sequence,
     Tuple,
     Union,
 )
@@ -143,17 +144,21 @@ def shard_status(shard: Shard, client: Any) -> ShardStatus:
     )
 
 
-def service_status(manager: "TopologyManager", reader: "TableReader", now: float) -> ServiceStatus:
+def service_status(
+    manager: "TopologyManager", reader: "TableReader", replicas: Sequence[Any], now: float
+) -> ServiceStatus:
     """Return the status of a service.
 
     Args:
         manager: Its topology manager.
         reader: Its table reader.
+        replicas: The clients of its replicas.
         now: The current time, by their clock.
     """
     topology = manager.topology
     shard_map = EMPTY if topology is None else topology.shard_map
     clients: Mapping[int, Any] = {} if topology is None else topology.clients
+    in_service = () if topology is None else topology.all_clients
     suspicious = () if reader.warning is None else (reader.warning,)
     return ServiceStatus(
         version=shard_map.version,
@@ -167,13 +172,14 @@ def service_status(manager: "TopologyManager", reader: "TableReader", now: float
         },
         draining={each.client.config.address: each.in_use for each in manager.draining},
         row_decoder=None if topology is None else topology.global_client.pool.row_decoder,
-        servers=_servers(topology),
+        servers=_servers([*in_service, *[each.client for each in manager.draining], *replicas]),
     )
 
 
-def _servers(topology: "Optional[Topology]") -> Dict[str, ServerStats]:
-    clients = () if topology is None else topology.all_clients
-    budgets = {client.pool.budget for client in clients if client._has_pool} - {None}
+def _servers(clients: Sequence[Any]) -> Dict[str, ServerStats]:
+    budgets = {
+        budget for client in clients if client._has_pool for budget in client.pool.budgets.all
+    }
     return {each.server: each.stats() for each in sorted(budgets, key=lambda each: each.server)}
 
 

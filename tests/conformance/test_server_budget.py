@@ -43,7 +43,7 @@ def test_an_idle_connection_makes_room(
 ) -> None:
     made = clients(DATABASES)
     before = sessions(databases)
-    budget = made[0].pool.budget
+    budget = made[0].pool.budgets.all[0]
     old = budget.stats()
     for _ in range(2):
         for client in made:
@@ -60,27 +60,27 @@ def test_the_wait_is_bounded_and_names_the_server(
     clients: Callable[..., List[Any]], io: IO
 ) -> None:
     first, second = clients(2, max_connections_per_server=1, pool_timeout=0.1)
-    timeouts = first.pool.budget.stats().timeouts
+    timeouts = first.pool.budgets.all[0].stats().timeouts
     with io.entered(first.transaction()) as tx:
         io(tx.query("SELECT 1"))
         with pytest.raises(PoolTimeout) as caught:
             io(second.query("SELECT 1"))
-        assert f"1 of 1 connections of this process to the server {first.config.server}" in str(
+        assert f"1 of 1 connections of this process to the server {first.config.servers[0]}" in str(
             caught.value
         )
         assert caught.value.sent is False
         assert second.stats().timeouts == 1
-        assert first.pool.budget.stats().timeouts == timeouts + 1
+        assert first.pool.budgets.all[0].stats().timeouts == timeouts + 1
         with io.deadline(0.05), pytest.raises(DeadlineExceeded):
             io(second.query("SELECT 1"))
     assert io(second.query_value("SELECT 1")) == 1
-    assert first.pool.budget.stats()[1:3] == (1, 0)
+    assert first.pool.budgets.all[0].stats()[1:3] == (1, 0)
 
 
 @pytest.mark.slow
 def test_it_holds_under_load_and_nobody_starves(clients: Callable[..., List[Any]], io: IO) -> None:
     made = clients(DATABASES, pool_size=10, max_overflow=0)
-    budget = made[0].pool.budget
+    budget = made[0].pool.budgets.all[0]
     most: List[int] = []
     done = threading.Event()
 
@@ -160,7 +160,7 @@ def test_an_interrupted_wait_leaves_nothing(clients: Callable[..., List[Any]], i
         io(tx.query("SELECT 1"))
         io.interrupted(lambda: second.query("SELECT 1"))
     assert io(second.query_value("SELECT 1")) == 1
-    assert first.pool.budget.stats()[1:3] == (1, 0)
+    assert first.pool.budgets.all[0].stats()[1:3] == (1, 0)
 
 
 def test_threads_and_tasks_of_one_process_share_it(databases: Databases) -> None:
@@ -188,7 +188,7 @@ def test_threads_and_tasks_of_one_process_share_it(databases: Databases) -> None
                     for _ in range(2)
                 ]
                 assert await asyncio.gather(*calls) == [4, 4]
-            return threads.pool.budget.stats().as_dict()  # type: ignore[union-attr]
+            return threads.pool.budgets.all[0].stats().as_dict()
         finally:
             await tasks.close_pool()
 

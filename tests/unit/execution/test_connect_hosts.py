@@ -2,10 +2,10 @@
 is told.
 """
 
-from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 import pytest
+from scripted_plans import PoolDouble
 
 from dualdb import DatabaseConfig
 from dualdb.buffer import BufferedWait
@@ -20,9 +20,7 @@ from dualdb.errors import (
     ShardUnavailable,
 )
 from dualdb.execution import connect, steps
-from dualdb.observability.observers import NOBODY
 from dualdb.pooling.circuit_breaker import CircuitBreaker
-from dualdb.pooling.retry_budget import RetryBudget
 
 
 class Hosts:
@@ -30,26 +28,19 @@ class Hosts:
     plan sleeps.
     """
 
-    def __init__(self, policy: Any = "primary", shard_id: Any = 1, **states: Any) -> None:
+    def __init__(
+        self, policy: Any = "primary", shard_id: Any = 1, limit: Any = None, **states: Any
+    ) -> None:
         self.states: Dict[str, Any] = states
         self.now = 100.0
         self.tried: List[str] = []
         config = DatabaseConfig(
             host=",".join(states), database="d", user="u", password="p", endpoint_policy=policy,
-            buffer_timeout=30.0, buffer_size=2,
+            buffer_timeout=30.0, buffer_size=2, max_connections_per_server=limit,
         )  # fmt: skip
         self.endpoints = Endpoints(config.hosts, policy, spread=lambda: 0.0)
-        self.pool: Any = SimpleNamespace(
-            name="it",
-            shard_id=shard_id,
-            config=config,
-            endpoints=self.endpoints,
-            breaker=CircuitBreaker(lambda: 1.0, longest=1.0),
-            on_outage=None,
-            observers=NOBODY,
-            budget=None,
-            retry_budget=RetryBudget(),
-        )
+        breaker = CircuitBreaker(lambda: 1.0, longest=1.0)
+        self.pool: Any = PoolDouble(config, self.endpoints, breaker, shard_id)
 
     def connect(self, until: Optional[float] = None, changes: Any = ()) -> str:
         """Run the plan; the host that is connected to. ``changes`` happen by time."""
