@@ -49,9 +49,8 @@ def connecting(
             yield from _connecting_to_one_of(pool, permits, until, clock)
         else:
             yield from _connecting_to_the_one(pool, permits, until, clock)
-    except BaseException:
+    finally:
         permits.withdraw()
-        raise
     return permits.reused
 
 

@@ -106,7 +106,9 @@ class Permits:
             held.budget.changed()
 
     def withdraw(self) -> None:
-        """Give up. Takes no lock: the plan may be garbage-collected."""
+        """End, with a connection, which counts by itself, or without one. Takes no
+        lock: the plan may be garbage-collected.
+        """
         for permit in (self.held, *self._requested):
             if permit is not None:
                 permit.withdraw()
