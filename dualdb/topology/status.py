@@ -1,5 +1,6 @@
 """Reports of a service: status, events, statistics and health."""
 
+from collections import Counter
 from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
@@ -15,7 +16,7 @@ from typing import (
 )
 
 from .. import deadlines, errors
-from ..execution import steps
+from ..execution import fences, steps
 from ..execution.detached import DetachedExecutor
 from ..observability.events import Event, ShardEventName
 from ..observability.health import SUSPENDED
@@ -73,6 +74,9 @@ class ServiceStatus(NamedTuple):
             the service is not open.
         servers: This process's connections to each server whose number is limited, by
             address; see ``max_connections_per_server``.
+        buffered: The number of calls that wait, before they are sent, for a primary, a
+            shard that is moving, or the end of a tenant's move, by database ("global",
+            "shard 3"), where there are any; see ``buffer_size``.
     """
 
     version: int
@@ -84,6 +88,7 @@ class ServiceStatus(NamedTuple):
     draining: Mapping[str, int]
     row_decoder: Optional[DecoderName]
     servers: Mapping[str, ServerStats] = MappingProxyType({})
+    buffered: Mapping[str, int] = MappingProxyType({})
 
     def as_dict(self) -> Dict[str, Any]:
         """Return it as dicts, lists and plain values, for ``json.dumps``."""
@@ -94,6 +99,7 @@ class ServiceStatus(NamedTuple):
             "shards": {str(key): shard.as_dict() for key, shard in self.shards.items()},
             "draining": dict(self.draining),
             "servers": {server: each.as_dict() for server, each in self.servers.items()},
+            "buffered": dict(self.buffered),
         }
 
 
@@ -173,6 +179,7 @@ def service_status(
         draining={each.client.config.address: each.in_use for each in manager.draining},
         row_decoder=None if topology is None else topology.global_client.pool.row_decoder,
         servers=_servers([*in_service, *[each.client for each in manager.draining], *replicas]),
+        buffered=_buffered(manager, in_service),
     )
 
 
@@ -181,6 +188,18 @@ def _servers(clients: Sequence[Any]) -> Dict[str, ServerStats]:
         budget for client in clients if client._has_pool for budget in client.pool.budgets.all
     }
     return {each.server: each.stats() for each in sorted(budgets, key=lambda each: each.server)}
+
+
+def _buffered(manager: "TopologyManager", clients: Sequence[Any]) -> Dict[str, int]:
+    found: Counter[str] = Counter()
+    for shard_id, count in manager.waiting.counts().items():
+        found[f"shard {shard_id}"] += count
+    at_fences = fences.waiting()
+    for client in clients:
+        if client._has_pool:
+            pool = client.pool
+            found[client.name] += at_fences.get(pool, 0) + pool.endpoints.buffer.waiting
+    return {name: count for name, count in sorted(found.items()) if count}
 
 
 def service_stats(topology: "Optional[Topology]") -> ServiceStats:
