@@ -467,11 +467,6 @@ class DatabaseConfig(BaseModel):
             return (self.unix_socket,)
         return tuple([str(Address(plain_host(host), port)) for host, port in self.hosts])
 
-    @property
-    def limits_connections(self) -> bool:
-        """Whether the connections to any server are limited."""
-        return self.max_connections_per_server is not None or bool(self.server_limits)
-
     def limit_at(self, server: str) -> Optional[int]:
         """Return the most connections of this process to a server; None for no limit.
 
