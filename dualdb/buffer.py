@@ -7,7 +7,7 @@ Pure: the time is an argument. Nothing has been sent when a call waits here.
 import enum
 import threading
 import weakref
-from typing import Callable, Hashable, Optional
+from typing import Callable, Dict, Hashable, Optional
 
 from . import deadlines
 from .config import DatabaseConfig
@@ -92,6 +92,12 @@ class Buffers:
         with self._lock:
             buffer = self._by_key.get(key)
         return 0 if buffer is None else buffer.waiting
+
+    def counts(self) -> Dict[Hashable, int]:
+        """Return the number of calls that wait for each thing, where there are any."""
+        with self._lock:
+            found = [(key, buffer.waiting) for key, buffer in list(self._by_key.items())]
+        return {key: waiting for key, waiting in found if waiting}
 
     def wake(self, *keys: Hashable) -> None:
         """Have the calls that wait for some things try again.

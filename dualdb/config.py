@@ -32,7 +32,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 from pymysql.charset import charset_by_name
 
-from .hosts import Address, addresses, parse_entries
+from .hosts import Address, addresses, parse_entries, plain_host
 from .passwords import LookedUpPassword, Password, as_secret
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -124,10 +124,11 @@ class DatabaseConfig(BaseModel):
             ``pool_size + max_overflow`` are ever open.
         pool_timeout: The longest wait for a free connection.
         max_connections_per_server: The most connections of this process to one server,
-            over all databases on it and all services; None for no limit. At the limit
-            an idle connection of another database is closed, or the caller waits.
-        server_limits: The same for single servers, by "host:port" as their rows have
-            it. In a URL or a variable: "db2:3306=40,db3:3306=20".
+            over all databases on it and all services; None for no limit. Each of
+            several hosts is a server. At the limit an idle connection of another
+            database is closed, or the caller waits.
+        server_limits: The same for single servers, by "host:port". In a URL or a
+            variable: "db2:3306=40,db3:3306=20".
         warm_up: Connections opened with the pool, at most ``pool_size``; 0 connects
             when it is first used.
         max_lifetime: The maximum age of a pooled connection; None for no limit. Each
@@ -330,10 +331,15 @@ class DatabaseConfig(BaseModel):
     @field_validator("server_limits")
     @classmethod
     def _limits_are_positive(cls, value: Mapping[str, int]) -> Mapping[str, int]:
+        found: Dict[str, int] = {}
         for server, limit in value.items():
-            if limit < 1 or not re.fullmatch(r"\S+:\d+|/\S+", server):
+            if limit < 1 or not re.fullmatch(r"[^\s,]+:\d+|/\S+", server):
                 raise ValueError('must be numbers above 0 by "host:port"')
-        return {server.lower(): limit for server, limit in value.items()}
+            if not server.startswith("/"):
+                (address,) = addresses(server, 0)
+                server = str(Address(plain_host(address.host), address.port))
+            found[server] = limit
+        return found
 
     @model_validator(mode="after")
     def _one_host_has_one_port(self) -> "DatabaseConfig":
@@ -453,18 +459,29 @@ class DatabaseConfig(BaseModel):
         return addresses(self.host, self.port)
 
     @property
-    def server(self) -> str:
-        """``host:port``, those of several hosts, or the socket's path."""
+    def servers(self) -> Tuple[str, ...]:
+        """``host:port`` of each host, in order, or the socket's path; the same for all
+        spellings of an address.
+        """
         if self.unix_socket is not None:
-            return self.unix_socket
-        if "," in self.host:
-            return ",".join([str(each) for each in self.hosts]).lower()
-        return f"{self.host.lower()}:{self.port}"
+            return (self.unix_socket,)
+        return tuple([str(Address(plain_host(host), port)) for host, port in self.hosts])
+
+    def limit_at(self, server: str) -> Optional[int]:
+        """Return the most connections of this process to a server; None for no limit.
+
+        Args:
+            server: One of ``servers``.
+        """
+        return self.server_limits.get(server, self.max_connections_per_server)
 
     @property
     def server_limit(self) -> Optional[int]:
-        """The most connections of this process to the server; None for no limit."""
-        return self.server_limits.get(self.server.lower(), self.max_connections_per_server)
+        """The most connections of this process to the server, the least of several;
+        None for no limit.
+        """
+        limits = [self.limit_at(server) for server in self.servers]
+        return min([each for each in limits if each is not None], default=None)
 
     @property
     def address(self) -> str:

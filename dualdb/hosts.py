@@ -1,5 +1,6 @@
 """Addresses of one database: a host, or several that stand behind one name."""
 
+import ipaddress
 from functools import lru_cache
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -79,6 +80,20 @@ def addresses(text: str, port: int) -> Tuple[Address, ...]:
         if address in found[:position]:
             raise ValueError(f"{address} is named twice")
     return found
+
+
+def plain_host(host: str) -> str:
+    """Return a host in the form in which equal ones are compared: in lower case, an
+    address in its shortest spelling, and "localhost" for each loopback address.
+    """
+    host = host.lower().rstrip(".")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    mapped = getattr(address, "ipv4_mapped", None)
+    address = mapped or address
+    return "localhost" if address.is_loopback else str(address)
 
 
 def _entry(text: str) -> Entry:

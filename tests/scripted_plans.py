@@ -8,8 +8,14 @@ from typing import Any, Callable, List, Tuple
 from dualdb.errors import (
     ConnectionFailed,
     ConnectionLost,
+    DeadlineExceeded,
+    Error,
+    PoolTimeout,
 )
-from dualdb.observability.observers import Observers
+from dualdb.execution.steps import Connect
+from dualdb.observability.observers import NOBODY, Observers
+from dualdb.pooling.retry_budget import RetryBudget
+from dualdb.pooling.server_budget import Permit, PoolBudgets
 from dualdb.results import ResultSet
 
 ROWS = [ResultSet([{"a": 1, "b": 2}, {"a": 3, "b": 4}], ("a", "b"), 2, 0, 0)]
@@ -17,18 +23,70 @@ NONE = [ResultSet([], ("a",), 0, 0, 0)]
 UPDATED = [ResultSet([], (), 5, 0, 0)]
 
 
-def follow(plan: Any, script: List[Tuple[Any, Any]]) -> Any:
-    """Run a plan to its end: each step must be of the script's type, and gets the
-    script's answer.
+class StepClock:
+    """A clock on which each connect takes a while, and nothing else does.
+
+    Args:
+        seconds: How long.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.now = 0.0
+        self._seconds = seconds
+
+    def __call__(self) -> float:
+        return self.now
+
+    def run(self, step: Any) -> None:
+        """Let the time of a step pass."""
+        if isinstance(step, Connect):
+            self.now += self._seconds
+
+
+def follow(
+    plan: Any, script: List[Tuple[Any, Any]], run: Callable[[Any], None] = lambda step: None
+) -> Any:
+    """Run a plan to its end: each step must be of the script's type, is given to
+    ``run``, and gets the script's answer.
     """
     try:
         step = next(plan)
         for kind, response in script:
             assert isinstance(step, kind), step
+            run(step)
             step = plan.throw(response) if isinstance(response, Exception) else plan.send(response)
     except StopIteration as done:
         return done.value
     raise AssertionError(f"one step more than the script has: {step}")
+
+
+class PoolDouble:
+    """What ``connecting`` sees of a pool that has no idle connections."""
+
+    def __init__(self, config: Any, endpoints: Any, breaker: Any, shard_id: Any = 1) -> None:
+        self.config = config
+        self.endpoints = endpoints
+        self.breaker = breaker
+        self.name = "it"
+        self.shard_id = shard_id
+        self.on_outage = None
+        self.observers = NOBODY
+        self.retry_budget = RetryBudget()
+        self.closed = False
+        self.budgets = PoolBudgets(self)
+
+    def take_idle(self) -> Any:
+        return None
+
+    def oldest_idle_at(self, budget: Any) -> Any:
+        return None
+
+    def take_oldest_idle(self, budget: Any) -> Any:
+        return None
+
+    def permit_refused(self, permit: Permit, waited: float, *, late: bool) -> Error:
+        kind = DeadlineExceeded if late else PoolTimeout
+        return kind(f"{permit.budget.server} is full")
 
 
 def place(inserted: Any = None) -> Any:

@@ -6,6 +6,7 @@ from typing import Deque, List, Optional
 
 from ..config import DatabaseConfig
 from ..pooling.base import take_surplus
+from ..pooling.server_budget import ServerBudget
 from .connection import Connection
 
 
@@ -43,20 +44,26 @@ class IdleStore:
         connection.lifetime.last_used_at = time.monotonic()
         self._idle.append(connection)
 
-    def oldest_at(self) -> Optional[float]:
-        """Return since when the oldest connection is stored, by time.monotonic(); None
-        if the store is empty.
+    def oldest_at(self, budget: ServerBudget) -> Optional[float]:
+        """Return since when the oldest connection to a server is stored, by
+        time.monotonic(); None if there is none. May be called in any thread.
         """
-        try:
-            return self._idle[0].lifetime.last_used_at
-        except IndexError:  # taken meanwhile, by its own thread
-            return None
+        for connection in self._idle.copy():
+            if connection.budget is budget:
+                return connection.lifetime.last_used_at
+        return None
 
-    def take_oldest(self) -> Optional[Connection]:
-        """Take the connection that has been idle for longest; None if the store is
-        empty.
+    def take_oldest(self, budget: Optional[ServerBudget] = None) -> Optional[Connection]:
+        """Take the connection that has been idle for longest; None if there is none.
+
+        Args:
+            budget: That of the server that it is connected to; None for any.
         """
-        return self._idle.popleft() if self._idle else None
+        for connection in self._idle:
+            if budget in (None, connection.budget):
+                self._idle.remove(connection)
+                return connection
+        return None
 
     def count(self) -> int:
         """Return the number of connections."""

@@ -15,6 +15,7 @@ from .. import errors, fork_safety
 from ..config import DatabaseConfig
 from ..execution import connect, steps
 from ..pooling.base import BasePool, Disposition
+from ..pooling.server_budget import ServerBudget
 from ..pooling.session_killer import KillJob
 from ..pooling.slots import Slots
 from ..protocol import kill
@@ -85,20 +86,14 @@ class Pool(BasePool):
         """See ``BasePool``; returns None elsewhere than in the pool's loop."""
         return self._store.take() if asyncio._get_running_loop() is self._loop else None
 
-    def take_oldest_idle(self) -> Optional[Connection]:
-        """See ``BasePool``; elsewhere than in the loop, it schedules a close there."""
+    def take_oldest_idle(self, budget: ServerBudget) -> Optional[Connection]:
+        """See ``BasePool``; elsewhere than in the loop, it has the budget ask there."""
         if asyncio._get_running_loop() is self._loop:
-            return self._store.take_oldest()
-        if self._loop is not None and not self._loop.is_closed() and self._store.count():
+            return self._store.take_oldest(budget)
+        if self._loop is not None and not self._loop.is_closed():
             with contextlib.suppress(RuntimeError):  # closed meanwhile
-                self._loop.call_soon_threadsafe(self._close_oldest_idle)
+                self._loop.call_soon_threadsafe(budget.changed)
         return None
-
-    def _close_oldest_idle(self) -> None:
-        connection = self._store.take_oldest() if self.must_yield else None
-        if connection is not None:
-            connection.quit()
-            self._budget_changed()
 
     async def open(self, until: Optional[float] = None) -> None:
         """Open ``warm_up`` connections, if there are none.
@@ -126,8 +121,7 @@ class Pool(BasePool):
             self._set_timer()
         for connection in self._store.prune(float("inf")):
             connection.quit()
-        if self.budget is not None:
-            self.budget.dismiss(self)
+        self.budgets.dismiss()
 
     def resize(self, config: DatabaseConfig) -> None:
         """Change ``pool_size`` and ``max_overflow``. Connections in use stay; those
@@ -144,7 +138,7 @@ class Pool(BasePool):
             waiter = self._slots.fill()
         for connection in self._store.resize(config):
             connection.quit()
-        self._budget_changed()
+        self.budgets.changed()
 
     def prune_idle(self) -> None:
         """Close connections that were idle for too long or are retired, and log those
@@ -156,7 +150,7 @@ class Pool(BasePool):
         for connection in self._store.prune_retired():
             connection.quit()
         self._warn_of_leaks()
-        self._budget_changed()
+        self.budgets.changed()
 
     async def wait_unused(self, seconds: float) -> None:
         """Wait until no slot is taken.
@@ -242,7 +236,7 @@ class Pool(BasePool):
             connection: What ``checkout`` returned; a second call does nothing.
         """
         self._check_in(connection)
-        self._budget_changed()
+        self.budgets.changed()
 
     def discard(self, connection: Connection) -> None:
         """Take a connection back and close it, whatever its state.
@@ -253,7 +247,7 @@ class Pool(BasePool):
         if not connection.needs_kill:
             connection.quit()
         self._check_in(connection)
-        self._budget_changed()
+        self.budgets.changed()
 
     def abandon(self, connection: Connection) -> None:
         """Take back a connection whose borrower was garbage-collected.
@@ -270,17 +264,14 @@ class Pool(BasePool):
 
     async def _open_session(self, until: Optional[float]) -> Connection:
         """Open a new connection, or return one that was returned to the pool during the
-        wait for the server's budget.
+        wait for a server's budget.
         """
         made: List[Connection] = []
-        permit = await run_plan(
+        reused: Optional[Connection] = await run_plan(
             connect.connecting(self, until), lambda step: self._connect(step, made)
         )
-        if permit is not None:
-            reused: Optional[Connection] = permit.take_reused()
-            if reused is not None:
-                return reused
-            permit.attach(made[0])
+        if reused is not None:
+            return reused
         self.opened += 1
         return made[0]
 
@@ -297,6 +288,8 @@ class Pool(BasePool):
             if self._tls is None:
                 self._tls = self._tls_context()
             connection = Connection(self.config, self._tls)
+            if step.permit is not None:
+                step.permit.attach(connection)
             await connection.open_session(step.until, step.endpoint)
         except errors.ConnectionFailed as error:
             self._connect_failed(error, step.endpoint, began, step.until)
@@ -313,9 +306,9 @@ class Pool(BasePool):
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(_set_done, decided)
 
-        step.permit.on_decision(wake)
+        for permit in step.permits:
+            permit.on_decision(wake)
         await asyncio.wait({decided}, timeout=step.seconds)
-        step.permit.close_replaced()
 
     async def _finish_reset(self, connection: Connection, until: float) -> None:
         try:
@@ -383,7 +376,7 @@ class Pool(BasePool):
         else:
             connection.lease = lease
             self._check_in(connection)
-        self._budget_changed()
+        self.budgets.changed()
 
     def _check_in(self, connection: Connection) -> None:
         """Hand the slot and the connection to the next waiter; without one, store the
@@ -401,7 +394,7 @@ class Pool(BasePool):
         kept: Optional[Connection] = connection
         if disposition is _CLOSE:
             kept = None
-        elif self._is_surplus():
+        elif self._is_surplus(connection):
             connection.quit()
             kept = None
         elif not self._slots.waiting:
@@ -535,7 +528,7 @@ class Pool(BasePool):
         connection.abort()
         connection.wire = WireState.CLOSED
         self._check_in(connection)
-        self._budget_changed()
+        self.budgets.changed()
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None and not self._loop.is_closed():

@@ -49,6 +49,7 @@ def as_dict(status: ServiceStatus) -> Dict[str, Any]:
         "servers": [
             {"server": server, **each.as_dict()} for server, each in status.servers.items()
         ],
+        "buffered": dict(status.buffered),
     }
 
 
@@ -136,6 +137,9 @@ def _problems(status: ServiceStatus) -> Text:
         f"shard {shard_id}: {shard.reason}"
         for shard_id, shard in status.shards.items()
         if shard.state == "unreachable"
+    ]
+    found += [
+        f"{name}: {counted(count, 'call')} in the buffer" for name, count in status.buffered.items()
     ]
     found += [f"draining {address}: {used} in use" for address, used in status.draining.items()]
     if not found:

@@ -2,16 +2,16 @@
 
 import logging
 import time
-from typing import Callable, Optional
+from typing import Any, Callable, Optional, Sequence
 
 from .. import error_codes, errors
 from ..buffer import BufferedWait, Refusal
 from ..endpoints.node import Role
 from ..endpoints.state import SEARCH_INTERVAL, Endpoint
 from ..observability.logs import about
-from ..pooling.server_budget import Permit
 from . import retry
-from .steps import AwaitPermit, AwaitSignal, Connect, Plan, Pool, Sleep
+from .permits import Permits
+from .steps import AwaitSignal, Connect, Plan, Pool, Sleep
 
 log = logging.getLogger("dualdb.pool")
 
@@ -21,8 +21,8 @@ CONNECT_ATTEMPTS = 3
 
 def connecting(
     pool: Pool, until: Optional[float] = None, clock: Callable[[], float] = time.monotonic
-) -> Plan[Optional[Permit]]:
-    """Open a connection within the server's budget, with retries after temporary
+) -> Plan[Any]:
+    """Open a connection within its server's budget, with retries after temporary
     failures.
 
     Of several hosts the first that the policy allows is used. While none is the primary
@@ -34,8 +34,8 @@ def connecting(
         clock: Returns seconds.
 
     Returns:
-        The permit, to be attached to the connection, or with a connection that came
-        back to the pool meanwhile and is used instead; None without a budget.
+        A connection that came back to the pool during the wait for a server's budget,
+        and is used instead; None if one was opened.
 
     Raises:
         PoolTimeout: The server's budget was exhausted for ``pool_timeout``.
@@ -43,44 +43,19 @@ def connecting(
         ConnectionFailed: Connecting to another database failed.
         DeadlineExceeded: The deadline passed first.
     """
-    budget = pool.budget
-    if budget is None:
-        yield from _attempts(pool, until, clock)
-        return None
-    permit = budget.request(pool)
+    permits = Permits(pool, until, clock)
     try:
-        yield from _await_permit(pool, permit, until, clock)
-        if permit.granted:
-            yield from _attempts(pool, until, clock)
-    except BaseException:
-        budget.withdraw(permit)
-        raise
-    return permit
-
-
-def _await_permit(
-    pool: Pool, permit: Permit, until: Optional[float], clock: Callable[[], float]
-) -> Plan[None]:
-    if permit.reuses is not None or (permit.granted and permit.replaces is None):
-        return
-    began = clock()
-    limit = pool.config.pool_timeout
-    if until is not None:
-        limit = min(limit, max(0.0, until - began))
-    yield AwaitPermit(permit, limit)
-    if not permit.granted and permit.reuses is None:
-        raise pool.permit_refused(clock() - began, limit)
-
-
-def _attempts(pool: Pool, until: Optional[float], clock: Callable[[], float]) -> Plan[None]:
-    if pool.endpoints.several:
-        yield from _connecting_to_one_of(pool, until, clock)
-    else:
-        yield from _connecting_to_the_one(pool, until, clock)
+        if pool.endpoints.several:
+            yield from _connecting_to_one_of(pool, permits, until, clock)
+        else:
+            yield from _connecting_to_the_one(pool, permits, until, clock)
+    finally:
+        permits.withdraw()
+    return permits.reused
 
 
 def _connecting_to_the_one(
-    pool: Pool, until: Optional[float], clock: Callable[[], float]
+    pool: Pool, permits: Permits, until: Optional[float], clock: Callable[[], float]
 ) -> Plan[None]:
     """Connect to the only host, again after temporary failures.
 
@@ -89,53 +64,103 @@ def _connecting_to_the_one(
     While the pool's circuit is open only its periodic probe connects.
     """
     began = clock()
-    breaker = pool.breaker
     limit = pool.config.connect_timeout
-    endpoint = pool.endpoints.all[0]
     for attempt in range(CONNECT_ATTEMPTS):
-        now = clock()
-        wait = breaker.seconds_until_probe(now)
-        if wait is not None:
-            assert breaker.failure is not None
-            raise _no_connection(pool, breaker.failure, wait)
-        attempt_deadline = now + limit
-        try:
-            yield Connect(_earlier(attempt_deadline, until), endpoint)
-            breaker.record_success()
-            if pool.observers.hooks("connect"):
-                pool.observers.post_pool("connect", pool, seconds=clock() - now)
-            _report_recovery(pool)
+        waited = yield from _await_permit(pool, permits, clock)
+        if permits.reused is not None:
             return
-        except errors.ConnectionFailed as error:
-            now = clock()
-            pool.observers.post_pool(
-                "connect", pool, seconds=now - attempt_deadline + limit, error=error
-            )
-            late = until is not None and now >= until
-            if late and attempt_deadline > now:
-                breaker.record_cancelled()
-            elif error.errno in error_codes.UNREACHABLE:
-                breaker.record_failure(now, error)
-                _report_outage(pool, error)
-            else:
-                breaker.record_success(error)
-                _report_recovery(pool)
-            failed = error
-        except BaseException:
-            breaker.record_cancelled()
-            raise
-        if late:
-            raise _deadline_passed(pool, failed) from failed
+        began += waited
+        failed = yield from _attempt(pool, permits, until, clock)
+        if failed is None:
+            return
+        now = clock()
         may_retry = failed.retryable and now - began < limit and attempt + 1 < CONNECT_ATTEMPTS
-        if not may_retry or breaker.is_open or not pool.retry_budget.spend():
+        if not may_retry or pool.breaker.is_open or not pool.retry_budget.spend():
             raise _no_connection(pool, failed, None)
         pool.observers.post_pool("retry", pool, error=failed, detail="connect")
         pause = retry.backoff(attempt)
         yield Sleep(pause if until is None else max(0.0, min(pause, until - now)))
 
 
+def _await_permit(pool: Pool, permits: Permits, clock: Callable[[], float]) -> Plan[float]:
+    """Wait until the only host may be connected to, or a connection has come back.
+
+    Returns:
+        How long that took, in seconds.
+
+    Raises:
+        ShardUnavailable: The circuit is open, and the next probe is not due. The same
+            as ConnectionFailed for a database that is not a shard.
+    """
+    breaker = pool.breaker
+    waited = 0.0
+    while permits.reused is None:
+        wait = breaker.seconds_until_probe(clock())
+        if wait is not None:
+            assert breaker.failure is not None
+            raise _no_connection(pool, breaker.failure, wait)
+        taken = False
+        try:
+            taken = permits.take(pool.endpoints.all[0])
+        finally:
+            if not taken:
+                breaker.record_cancelled()  # another one may probe meanwhile
+        if taken:
+            break
+        if permits.lacking:
+            waited += yield from permits.wait()
+    return waited
+
+
+def _attempt(
+    pool: Pool, permits: Permits, until: Optional[float], clock: Callable[[], float]
+) -> Plan[Optional[errors.ConnectionFailed]]:
+    """Connect to the only host once, and tell the circuit breaker.
+
+    Returns:
+        The failure; None if there is a connection.
+
+    Raises:
+        DeadlineExceeded: The deadline passed first.
+    """
+    breaker = pool.breaker
+    now = clock()
+    limit = pool.config.connect_timeout
+    attempt_deadline = now + limit
+    try:
+        deadline = _earlier(attempt_deadline, until)
+        yield Connect(deadline, pool.endpoints.all[0], permit=permits.held)
+        breaker.record_success()
+        if pool.observers.hooks("connect"):
+            pool.observers.post_pool("connect", pool, seconds=clock() - now)
+        _report_recovery(pool)
+        return None
+    except errors.ConnectionFailed as error:
+        permits.give_back()
+        now = clock()
+        pool.observers.post_pool(
+            "connect", pool, seconds=now - attempt_deadline + limit, error=error
+        )
+        late = until is not None and now >= until
+        if late and attempt_deadline > now:
+            breaker.record_cancelled()
+        elif error.errno in error_codes.UNREACHABLE:
+            breaker.record_failure(now, error)
+            _report_outage(pool, error)
+        else:
+            breaker.record_success(error)
+            _report_recovery(pool)
+        failed = error
+    except BaseException:
+        breaker.record_cancelled()
+        raise
+    if late:
+        raise _deadline_passed(pool, failed) from failed
+    return failed
+
+
 def _connecting_to_one_of(
-    pool: Pool, until: Optional[float], clock: Callable[[], float]
+    pool: Pool, permits: Permits, until: Optional[float], clock: Callable[[], float]
 ) -> Plan[None]:
     """Open a connection to one of several hosts, see ``connecting``."""
     began = clock()
@@ -144,9 +169,15 @@ def _connecting_to_one_of(
     attempt = 0
     try:
         while True:
-            failure = yield from _round(pool, until, clock)
+            failure = yield from _round(pool, permits, until, clock)
+            if failure is None and permits.lacking:
+                wait.leave()
+                began += yield from permits.wait()
+                if permits.reused is None:
+                    continue
             if failure is None:
                 return
+            permits.give_back()
             now = clock()
             if until is not None and now >= until:
                 raise _deadline_passed(pool, failure) from failure
@@ -170,9 +201,10 @@ def _connecting_to_one_of(
 
 
 def _round(
-    pool: Pool, until: Optional[float], clock: Callable[[], float]
+    pool: Pool, permits: Permits, until: Optional[float], clock: Callable[[], float]
 ) -> Plan[Optional[errors.ConnectionFailed]]:
-    """Try the hosts once, in order; return why none is used, or None if one is.
+    """Try the hosts once, in order; return why none is used, or None if one is, or
+    might be if its budget were not used up: see ``Permits.lacking``.
 
     While another caller tries them all, return at once.
     """
@@ -186,24 +218,19 @@ def _round(
     if not attempt.candidates:
         breaker.record_cancelled()
         return endpoints.no_primary().with_context(pool.name, pool.shard_id, sent=False)
-    failure: Optional[errors.ConnectionFailed] = None
     try:
-        for endpoint in attempt.candidates:
-            failure = yield from _try(pool, endpoint, until, clock)
-            if failure is None:
-                break
-            if until is not None and clock() >= until:
-                breaker.record_cancelled()
-                return failure
-        else:
-            failure = failure or endpoints.no_primary()
-            if pool.config.endpoint_policy == "primary_first":
-                failure = yield from _try_replicas(pool, failure, until, clock)
+        failure = yield from _try_in_turn(pool, attempt.candidates, permits, until, clock)
+        late = failure is not None and until is not None and clock() >= until
+        if failure is not None and not late and pool.config.endpoint_policy == "primary_first":
+            failure = yield from _try_replicas(pool, failure, permits, until, clock)
     except BaseException:
         breaker.record_cancelled()
         raise
     finally:
         endpoints.end_search(attempt)
+    if late or permits.lacking or permits.reused is not None:
+        breaker.record_cancelled()
+        return failure
     if failure is None:
         breaker.record_success()
         _report_recovery(pool)
@@ -227,9 +254,39 @@ def _no_host(
     return failure
 
 
+def _try_in_turn(
+    pool: Pool,
+    candidates: Sequence[Endpoint],
+    permits: Permits,
+    until: Optional[float],
+    clock: Callable[[], float],
+) -> Plan[Optional[errors.ConnectionFailed]]:
+    """Connect to the first host that is used; return as ``_round``.
+
+    A host whose budget is used up is passed over, but not a known primary.
+    """
+    failure: Optional[errors.ConnectionFailed] = None
+    for endpoint in candidates:
+        if permits.take(endpoint):
+            failure = yield from _try(pool, endpoint, permits, until, clock)
+            if failure is None or (until is not None and clock() >= until):
+                return failure
+        elif permits.reused is not None or _is_waited_for(pool, endpoint):
+            return None
+    if permits.lacking:
+        return None
+    return failure or pool.endpoints.no_primary()
+
+
+def _is_waited_for(pool: Pool, endpoint: Endpoint) -> bool:
+    """Whether no other host is used in place of this one, which is known to work."""
+    return pool.config.endpoint_policy != "any" and endpoint in pool.endpoints.working
+
+
 def _try(
     pool: Pool,
     endpoint: Endpoint,
+    permits: Permits,
     until: Optional[float],
     clock: Callable[[], float],
     *,
@@ -240,8 +297,10 @@ def _try(
     limit = began + endpoint.connect_limit(pool.config.connect_timeout)
     failure: Optional[errors.ConnectionFailed] = None
     try:
-        yield Connect(_earlier(limit, until), endpoint, replica=replica)
+        yield Connect(_earlier(limit, until), endpoint, replica=replica, permit=permits.held)
+        permits.forget_lacking()
     except errors.ConnectionFailed as error:
+        permits.give_back()
         failure = error
     if pool.observers.hooks("connect"):
         pool.observers.post_pool("connect", pool, seconds=clock() - began, error=failure)
@@ -251,17 +310,18 @@ def _try(
 def _try_replicas(
     pool: Pool,
     failure: errors.ConnectionFailed,
+    permits: Permits,
     until: Optional[float],
     clock: Callable[[], float],
 ) -> Plan[Optional[errors.ConnectionFailed]]:
-    """Connect to a replica in place of a primary; return as ``_try``."""
+    """Connect to a replica in place of a primary; return as ``_round``."""
     found: Optional[errors.ConnectionFailed] = failure
     for endpoint in pool.endpoints.all:
-        if endpoint.role is Role.REPLICA:
-            found = yield from _try(pool, endpoint, until, clock, replica=True)
-            if found is None:
-                break
-    return found
+        if endpoint.role is Role.REPLICA and permits.take(endpoint):
+            found = yield from _try(pool, endpoint, permits, until, clock, replica=True)
+        if found is None or permits.reused is not None:
+            return None
+    return None if permits.lacking else found
 
 
 def _earlier(at: float, other: Optional[float]) -> float:
@@ -282,6 +342,7 @@ def _report_outage(pool: Pool, failure: errors.ConnectionFailed) -> None:
             extra=about("circuit_opened", pool),
         )
         pool.observers.post_pool("circuit_opened", pool, error=failure)
+        pool.budgets.dismiss()
         if pool.on_outage is not None:
             pool.on_outage(failure)
 

@@ -2,7 +2,7 @@
 
 import random
 import time
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Dict, Hashable, Optional, Union
 
 from .. import deadlines, errors, fork_safety
 from ..buffer import BufferedWait, Buffers, Refusal
@@ -15,6 +15,11 @@ fork_safety.register(_buffers)
 
 #: The longest pause before it is tried again, in seconds.
 PAUSE = 0.02
+
+
+def waiting() -> Dict[Hashable, int]:
+    """Return the number of calls that wait for fences, by the pool of their shard."""
+    return _buffers.counts()
 
 
 class FenceWait:

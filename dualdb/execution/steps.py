@@ -26,7 +26,7 @@ from ..endpoints.state import NOWHERE, Endpoint, Endpoints
 from ..observability.observers import Observers
 from ..pooling.circuit_breaker import CircuitBreaker
 from ..pooling.retry_budget import RetryBudget
-from ..pooling.server_budget import Permit, ServerBudget
+from ..pooling.server_budget import Permit, PoolBudgets, ServerBudget
 from ..protocol.statements import Call, Statement
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class Pool(Protocol):
     observers: Observers
     on_outage: "Optional[Callable[[Optional[Exception]], None]]"
     retry_budget: RetryBudget
-    budget: Optional[ServerBudget]
+    budgets: PoolBudgets
     closed: bool
 
     def take_idle(self) -> Any:
@@ -94,15 +94,19 @@ class Pool(Protocol):
         one.
         """
 
-    def oldest_idle_at(self) -> Optional[float]:
-        """Return since when its longest idle connection is idle; None without one."""
+    def oldest_idle_at(self, budget: ServerBudget) -> Optional[float]:
+        """Return since when its longest idle connection to a server is idle; None
+        without one.
+        """
         ...
 
-    def take_oldest_idle(self) -> Any:
-        """Take the connection out of the pool that has been idle for longest."""
+    def take_oldest_idle(self, budget: ServerBudget) -> Any:
+        """Take the connection to a server out of the pool that has been idle for
+        longest.
+        """
 
-    def permit_refused(self, waited: float, limit: float) -> Exception:
-        """Make the error for a permit that was not granted within ``limit`` seconds."""
+    def permit_refused(self, permit: Permit, waited: float, *, late: bool) -> Exception:
+        """Make the error for a permit that was not granted."""
         ...
 
 
@@ -164,24 +168,25 @@ class Connect(NamedTuple):
         endpoint: The host.
         replica: A replica is used as well.
         any_role: It is used whatever its role is.
+        permit: Of the host's budget, in which the connection counts; None without one.
     """
 
     until: float
     endpoint: Endpoint = NOWHERE
     replica: bool = False
     any_role: bool = False
+    permit: Optional[Permit] = None
 
 
 class AwaitPermit(NamedTuple):
-    """Wait for the permit to open a connection, and close the idle connection that it
-    replaces. Run by a pool.
+    """Wait until one of several permits is decided. Run by a pool.
 
     Attributes:
-        permit: The permit.
-        seconds: How long at most; the plan sees whether it was granted.
+        permits: The permits, each for a connection to another host.
+        seconds: How long at most; the plan sees which was granted.
     """
 
-    permit: Permit
+    permits: Tuple[Permit, ...]
     seconds: float
 
 

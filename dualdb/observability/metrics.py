@@ -407,6 +407,14 @@ def state_metrics(status: "ServiceStatus") -> List[Metric]:
                 for state in STATES
             },
         ),
+        *_of_servers(status.servers),
+        Metric(
+            "dualdb.calls.buffered",
+            "gauge",
+            "",
+            "Calls that wait, before they are sent, for a primary or the end of a move",
+            {_labels(target=name): count for name, count in status.buffered.items()},
+        ),
         Metric("dualdb.map.version", "gauge", "", "Version of the shard map", {(): status.version}),
         Metric(
             "dualdb.map.age",
@@ -446,6 +454,26 @@ def digest_metrics(top: Sequence[DigestStats]) -> List[Metric]:
             {_labels(digest=each.digest): float(getattr(each, field)) for each in top},
         )
         for name, unit, description, field in figures
+    ]
+
+
+def _of_servers(servers: Mapping[str, Any]) -> List[Metric]:
+    figures: Tuple[Tuple[str, Literal["counter", "gauge"], str, str], ...] = (
+        ("connections", "gauge", "Connections to a server over all databases", "open"),
+        ("connections.max", "gauge", "The most connections to a server", "limit"),
+        ("connections.pending_requests", "gauge", "Callers that wait to open one", "waiting"),
+        ("connections.timeouts", "counter", "Callers that waited to open one in vain", "timeouts"),
+        ("connections.taken_over", "counter", "Idle ones closed for others", "taken_over"),
+    )
+    return [
+        Metric(
+            f"dualdb.server.{name}",
+            kind,
+            "",
+            description,
+            {_labels(server=server): getattr(each, field) for server, each in servers.items()},
+        )
+        for name, kind, description, field in figures
     ]
 
 

@@ -350,7 +350,10 @@ def _budget(facts: Facts) -> Iterator[Symptom]:
 
 def _budget_of(members: List[DatabaseFacts]) -> Optional[int]:
     """The most connections of one process to the server of these databases."""
-    limits = [each.config.server_limit for each in members]
+    return _least([each.config.server_limit for each in members])
+
+
+def _least(limits: Sequence[Optional[int]]) -> Optional[int]:
     return min([each for each in limits if each is not None], default=None)
 
 
@@ -358,9 +361,10 @@ def _budget_of(members: List[DatabaseFacts]) -> Optional[int]:
 def _small_budget(facts: Facts) -> Iterator[Symptom]:
     servers: Dict[str, List[DatabaseFacts]] = {}
     for each in facts.databases:
-        servers.setdefault(each.config.server, []).append(each)
+        for server in each.config.servers:
+            servers.setdefault(server, []).append(each)
     for server, members in servers.items():
-        limit = _budget_of(members)
+        limit = _least([each.config.limit_at(server) for each in members])
         if limit is not None and limit < len(members):
             yield (
                 ", ".join(each.name for each in members),

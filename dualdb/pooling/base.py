@@ -35,7 +35,7 @@ from ..protocol.row_decoder import DecoderName
 from .admission import Admission
 from .circuit_breaker import LONGEST, LONGEST_OF_SEVERAL, CircuitBreaker
 from .retry_budget import RetryBudget
-from .server_budget import ServerBudget, budget_of
+from .server_budget import Permit, PoolBudgets, ServerBudget
 from .session_killer import SessionKiller
 
 log = logging.getLogger("dualdb.pool")
@@ -144,8 +144,8 @@ class BasePool:
         )
         #: The limit of calls in progress; None without one.
         self.admission = None if config.max_in_flight is None else Admission(config.max_in_flight)
-        #: The limit of connections to the server over all its pools; None without one.
-        self.budget: Optional[ServerBudget] = budget_of(self)
+        #: The limits of connections to its servers over all their pools.
+        self.budgets = PoolBudgets(self)
         self._reset()
 
     @property
@@ -201,8 +201,11 @@ class BasePool:
         if not self.endpoints.several:
             endpoint.record_connected(node, began)
             return
+        before = endpoint.role
         why = self.endpoints.judge(endpoint, node, began)
         if why is None:
+            if endpoint.role is not before:
+                self.budgets.dismiss(apart_from=endpoint)
             if node is not None and node.why and self.endpoints.warn_once(endpoint):
                 log.warning(
                     "%s: %s: %s",
@@ -297,12 +300,13 @@ class BasePool:
             return Disposition.CLOSE if connection.facts.runs_init_connect else Disposition.RESET
         return Disposition.CLEAR
 
-    def _is_surplus(self) -> bool:
-        """Whether a connection that is returned is closed: no caller may have it, and
-        no more are kept.
+    def _is_surplus(self, connection: ConnectionState) -> bool:
+        """Return whether a connection that is returned is closed: no caller may have
+        it, and no more are kept.
         """
         if self._slots.waiting:
-            return self.must_yield
+            budget: Optional[ServerBudget] = connection.budget
+            return budget is not None and budget.must_yield(self)
         return self.closed or bool(self._store.is_full)
 
     def stats(self) -> PoolStats:
@@ -321,17 +325,16 @@ class BasePool:
         """Change the sizes, under the pool's lock."""
         self.config = config
         self._slots.limit = config.pool_size + config.max_overflow
-        self.budget = budget_of(self)
 
     def _idle_count(self) -> int:
         """Return the number of idle connections."""
         raise NotImplementedError
 
-    def oldest_idle_at(self) -> Optional[float]:
-        """Return since when its longest idle connection is idle, by time.monotonic();
-        None if there is none.
+    def oldest_idle_at(self, budget: ServerBudget) -> Optional[float]:
+        """Return since when its longest idle connection to a server is idle, by
+        time.monotonic(); None if there is none.
         """
-        at: Optional[float] = self._store.oldest_at()
+        at: Optional[float] = self._store.oldest_at(budget)
         return at
 
     def take_idle(self) -> Any:
@@ -340,21 +343,14 @@ class BasePool:
         """
         raise NotImplementedError
 
-    def take_oldest_idle(self) -> Any:
-        """Take the connection out of the pool that has been idle for longest, for the
-        caller to close.
+    def take_oldest_idle(self, budget: ServerBudget) -> Any:
+        """Take the connection to a server out of the pool that has been idle for
+        longest, for the caller to close.
 
         Returns:
             None if there is none, or if the pool closes it by itself, soon.
         """
         raise NotImplementedError
-
-    @property
-    def must_yield(self) -> bool:
-        """Whether a connection that is returned is closed for another pool of the
-        server, rather than passed on within this one.
-        """
-        return self.budget is not None and self.budget.must_yield(self)
 
     def _tls_context(self) -> Optional[ssl.SSLContext]:
         try:
@@ -416,27 +412,21 @@ class BasePool:
         error: errors.PoolTimeout = self._slots.timeout(self.name, self.shard_id, waited)
         return error
 
-    def _budget_changed(self) -> None:
-        """After a connection was returned or closed: let another pool have its place.
-        Not to be called under a lock, or by a finalizer.
-        """
-        if self.budget is not None:
-            self.budget.changed()
-
-    def permit_refused(self, waited: float, limit: float) -> errors.Error:
-        """Make the error for a permit of the server's budget that was not granted.
+    def permit_refused(self, permit: Permit, waited: float, *, late: bool) -> errors.Error:
+        """Make the error for a permit of a server's budget that was not granted.
 
         Args:
+            permit: The permit.
             waited: Seconds that its caller waited.
-            limit: Seconds that it was ready to wait.
+            late: The caller's deadline has passed.
         """
-        if self.closed or self.budget is None:
+        if self.closed:
             return self._closed_error()
-        if limit < self.config.pool_timeout:
+        if late:
             return self._deadline_error("waiting for a connection")
         self._timeouts += 1
         self._warn_of_leaks()
-        return self.budget.timeout(self.name, self.shard_id, waited)
+        return permit.budget.timeout(self.name, self.shard_id, waited)
 
     def _deadline_error(self, doing: str) -> errors.DeadlineExceeded:
         return errors.DeadlineExceeded(f"the deadline passed while {doing}").with_context(

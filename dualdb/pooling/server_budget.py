@@ -1,13 +1,16 @@
 """The limit of this process's connections to one server, over all the pools that lead
 there. No I/O: the pools wait, and close what is taken from them.
 
-A connection counts from the moment its permit is granted until it is closed. The next
-permit goes to the database that has the fewest connections, among several to the
-earliest request. At the limit the connection that has been idle for longest makes room;
-if none is idle, the request waits. A permit is held by weak references, so one that an
-interrupted caller lost is free again.
+A server is one host and port, so a pool of several hosts has a budget for each. A
+permit belongs to one attempt to connect to one host; the connection that was made
+counts there until it is closed. The next permit goes to the database that has the
+fewest connections there, among several to the earliest request. At the limit the
+connection that has been idle for longest makes room; if none is idle, the request
+waits. Permits and connections are held weakly, so what an interrupted caller lost is
+free again.
 
-No pool may hold a lock of its own when it calls this, and no finalizer may.
+No pool may hold a lock of its own when it calls this, except for ``must_yield``. A
+finalizer may call ``Permit.withdraw`` and nothing else.
 """
 
 import enum
@@ -15,10 +18,15 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Protocol
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Protocol, Tuple
 
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
+from ..endpoints.state import Endpoint
+
+#: Seconds that ``must_yield`` waits for the lock. A finalizer may call it in a thread
+#: that has it.
+LOCK_TIMEOUT = 0.01
 
 
 class ServerStats(NamedTuple):
@@ -45,7 +53,7 @@ class ServerStats(NamedTuple):
 
 
 class BudgetedPool(Protocol):
-    """The part of a pool that its server's budget uses."""
+    """The part of a pool that its servers' budgets use."""
 
     config: DatabaseConfig
     closed: bool
@@ -55,22 +63,23 @@ class BudgetedPool(Protocol):
         None if there is none at once.
         """
 
-    def oldest_idle_at(self) -> Optional[float]:
-        """Return since when its longest idle connection is idle, by time.monotonic();
-        None if there is none.
+    def oldest_idle_at(self, budget: "ServerBudget") -> Optional[float]:
+        """Return since when its longest idle connection to a server is idle, by
+        time.monotonic(); None if there is none.
         """
         ...
 
-    def take_oldest_idle(self) -> Any:
-        """Take the connection out of the pool that has been idle for longest, for the
-        caller to close; None if there is none, or if the pool closes it by itself.
+    def take_oldest_idle(self, budget: "ServerBudget") -> Any:
+        """Take the connection to a server out of the pool that has been idle for
+        longest, for the caller to close; None if there is none, or if the pool closes
+        it by itself.
         """
 
 
 class BudgetedConnection(Protocol):
     """The part of a connection that its server's budget uses."""
 
-    permit: Any
+    budget: Any
 
     @property
     def open(self) -> bool:
@@ -85,22 +94,29 @@ class PermitState(enum.Enum):
     """The state of a permit."""
 
     WAITING = "waiting"
+    CHOSEN = "chosen: an idle connection may have to be closed first"
     GRANTED = "granted"
     NEEDLESS = "needless: a connection has come back to the pool"
-    WITHDRAWN = "withdrawn"
+    DISMISSED = "dismissed: the pool is closed, or another host may have to be chosen"
+
+
+_COUNTED = (PermitState.CHOSEN, PermitState.GRANTED)
+_UNDECIDED = (PermitState.WAITING, PermitState.CHOSEN)
 
 
 class Permit:
-    """The right to one open connection to a server, or the wait for it.
+    """The right to make one attempt to connect to a server, or the wait for it.
 
     Args:
+        budget: The budget of the server.
         pool: The pool that requests it.
 
     Attributes:
+        budget: The same.
         pool: The same.
         since: When it was requested, by time.monotonic().
-        state: Its state.
-        replaces: An idle connection, to be closed before the new one is opened.
+        state: Its state, which the budget sets.
+        withdrawn: Whoever requested it does not want it any more.
         reuses: A connection that has come back to the pool, in place of a new one.
     """
 
@@ -108,18 +124,20 @@ class Permit:
         "__weakref__",
         "_connection",
         "_wake",
+        "budget",
         "pool",
-        "replaces",
         "reuses",
         "since",
         "state",
+        "withdrawn",
     )
 
-    def __init__(self, pool: BudgetedPool) -> None:
+    def __init__(self, budget: "ServerBudget", pool: BudgetedPool) -> None:
+        self.budget = budget
         self.pool = pool
         self.since = time.monotonic()
         self.state = PermitState.WAITING
-        self.replaces: Any = None
+        self.withdrawn = False
         self.reuses: Any = None
         self._wake: Optional[Callable[[], None]] = None
         self._connection: Optional[weakref.ref[BudgetedConnection]] = None
@@ -129,10 +147,20 @@ class Permit:
         """Whether a connection may be opened."""
         return self.state is PermitState.GRANTED
 
+    @property
+    def decided(self) -> bool:
+        """Whether it does not wait any more."""
+        return self.state not in _UNDECIDED
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for it."""
+        return self.state is PermitState.WAITING and not self.withdrawn
+
     def on_decision(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` once it does not wait any more, at once if it does not."""
+        """Call ``wake`` once it is decided, at once if it is."""
         self._wake = wake
-        if self.state is not PermitState.WAITING:
+        if self.decided:
             wake()
 
     def decide(self, state: PermitState) -> None:
@@ -141,12 +169,20 @@ class Permit:
         if self._wake is not None:
             self._wake()
 
-    def close_replaced(self) -> None:
-        """Close the idle connection that makes room."""
-        replaced = self.replaces
-        self.replaces = None
-        if replaced is not None:
-            replaced.quit()
+    def confirm(self) -> None:
+        """Grant it if that was decided, and whoever decided it was interrupted."""
+        if self.state is PermitState.CHOSEN:
+            self.decide(PermitState.GRANTED)
+
+    def withdraw(self) -> None:
+        """Give it back. Takes no lock: who requested it may be garbage-collected.
+
+        It does not count any more; call ``changed`` to have the next one granted.
+        """
+        self.withdrawn = True
+        reused = self.take_reused()
+        if reused is not None:
+            reused.quit()
 
     def take_reused(self) -> Any:
         """Return the connection that it reuses; None for a new one."""
@@ -155,23 +191,29 @@ class Permit:
         return reused
 
     def attach(self, connection: BudgetedConnection) -> None:
-        """Count it from now on for as long as this connection is open."""
-        connection.permit = self
+        """Count this connection for as long as it is open. To be called before it is
+        opened.
+        """
         self._connection = weakref.ref(connection)
+        self.budget.add(connection, self.pool)
 
-    def counts(self) -> bool:
-        """Return whether it stands for a connection that is open or being opened."""
-        if self._connection is None:
-            return self.granted
-        connection = self._connection()
-        return connection is not None and connection.permit is self and connection.open
+    def counts_beside(self, open_connections: "Dict[int, BudgetedPool]") -> bool:
+        """Return whether it stands for a connection that is being opened.
+
+        Args:
+            open_connections: Those that are open, by id().
+        """
+        if self.withdrawn or self.state not in _COUNTED:
+            return False
+        connection = None if self._connection is None else self._connection()
+        return connection is None or id(connection) not in open_connections
 
 
 class ServerBudget:
     """The connections of this process to one server.
 
     Args:
-        server: Its address, for messages.
+        server: Its address, as ``DatabaseConfig.servers`` has it.
 
     Attributes:
         server: The same.
@@ -186,8 +228,11 @@ class ServerBudget:
     def _forked(self) -> None:
         """Reset to the state of a process without connections."""
         self._lock = threading.Lock()
+        #: Something has changed since the last time that permits were granted.
+        self._stale = False
         self._queues: Dict[BudgetedPool, Deque[weakref.ref[Permit]]] = {}
         self._permits: Dict[int, weakref.ref[Permit]] = {}
+        self._connections: Dict[int, Tuple[weakref.ref[BudgetedConnection], BudgetedPool]] = {}
         self._timeouts = 0
         self._taken_over = 0
 
@@ -198,39 +243,52 @@ class ServerBudget:
     @property
     def limit(self) -> int:
         """The least limit of the open pools' configurations."""
-        limits = [pool.config.server_limit for pool in self._open_pools()]
+        limits = [pool.config.limit_at(self.server) for pool in self._open_pools()]
         return min([each for each in limits if each is not None], default=1)
 
     def request(self, pool: BudgetedPool) -> Permit:
         """Request a connection for a pool: the permit is granted now, or later."""
-        permit = Permit(pool)
+        permit = Permit(self, pool)
         with self._lock:
             self._queues.setdefault(pool, deque()).append(weakref.ref(permit))
-            self._grant()
+        self.changed()
         return permit
 
-    def withdraw(self, permit: Permit) -> None:
-        """Give a permit back that is not used."""
-        with self._lock:
-            permit.state = PermitState.WITHDRAWN
-            permit.replaces = permit.replaces or permit.reuses
-        permit.close_replaced()
-        self.changed()
+    def add(self, connection: BudgetedConnection, pool: BudgetedPool) -> None:
+        """Count a connection from the moment it is opened until it is closed."""
+        connection.budget = self
+        self._connections[id(connection)] = (weakref.ref(connection), pool)
 
     def dismiss(self, pool: BudgetedPool) -> None:
-        """Withdraw the requests of a pool that closes, and wake their callers."""
+        """Wake the callers of a pool that wait, without a permit: the pool closes, or
+        they must choose a host again.
+        """
+        if pool not in self._queues:
+            return
         with self._lock:
             for reference in self._queues.pop(pool, ()):
                 permit = reference()
-                if permit is not None and permit.state is PermitState.WAITING:
-                    permit.decide(PermitState.WITHDRAWN)
+                if permit is not None and permit.waits:
+                    permit.decide(PermitState.DISMISSED)
         self.changed()
 
     def changed(self) -> None:
-        """Grant what can be granted, after a connection was returned or closed."""
-        if self._queues:
-            with self._lock:
-                self._grant()
+        """Grant what can be granted, after a connection was returned or closed. If
+        another thread is about that, it does so again afterwards.
+        """
+        self._stale = True
+        while self._stale and self._queues and self._lock.acquire(blocking=False):
+            replaced: List[BudgetedConnection] = []
+            chosen: List[Permit] = []
+            try:
+                self._stale = False
+                self._grant(chosen, replaced)
+            finally:
+                self._lock.release()
+            for connection in replaced:
+                connection.quit()
+            for permit in chosen:
+                permit.confirm()
 
     def must_yield(self, pool: BudgetedPool) -> bool:
         """Return whether a connection that comes back to this pool is closed for
@@ -238,44 +296,22 @@ class ServerBudget:
 
         A difference of one remains, because each transfer costs a connect.
         """
-        if not self._queues:
+        if not self._queues or not self._lock.acquire(timeout=LOCK_TIMEOUT):
             return False
-        with self._lock:
+        try:
             return _must_yield(pool, self._counts(), self._first_waiting())
-
-    def _counts(self) -> "Counter[BudgetedPool]":
-        """The connections that are open or being opened, of each pool."""
-        found: Counter[BudgetedPool] = Counter()
-        for key, reference in list(self._permits.items()):
-            permit = reference()
-            if permit is not None and permit.counts():
-                found[permit.pool] += 1
-            else:
-                self._permits.pop(key, None)
-        return found
-
-    def _first_waiting(self) -> List[Permit]:
-        """The first request of each pool that has waiting ones."""
-        found: List[Permit] = []
-        for pool, queue in list(self._queues.items()):
-            while queue:
-                permit = queue[0]()
-                if permit is not None and permit.state is PermitState.WAITING:
-                    found.append(permit)
-                    break
-                queue.popleft()
-            else:
-                del self._queues[pool]
-        return found
+        finally:
+            self._lock.release()
 
     def stats(self) -> ServerStats:
         """Return the figures."""
         with self._lock:
             count = sum(self._counts().values())
             permits = [reference() for queue in self._queues.values() for reference in queue]
-            states = [permit.state for permit in permits if permit is not None]
-            waiting = states.count(PermitState.WAITING)
-            return ServerStats(self.limit, count, waiting, self._timeouts, self._taken_over)
+            waiting = sum([permit is not None and permit.waits for permit in permits])
+            figures = ServerStats(self.limit, count, waiting, self._timeouts, self._taken_over)
+        self.changed()
+        return figures
 
     def timeout(self, name: str, shard_id: Optional[int], waited: float) -> errors.PoolTimeout:
         """Make the error for a timed-out request, with the budget's usage."""
@@ -287,7 +323,41 @@ class ServerBudget:
             f"(max_connections_per_server), {figures.waiting} more callers are waiting"
         ).with_context(name, shard_id, sent=False)
 
-    def _grant(self) -> None:
+    # Under the lock.
+
+    def _counts(self) -> "Counter[BudgetedPool]":
+        """The connections that are open or being opened, of each pool."""
+        open_connections: Dict[int, BudgetedPool] = {}
+        for key, (reference, pool) in list(self._connections.items()):
+            connection = reference()
+            if connection is not None and connection.budget is self and connection.open:
+                open_connections[key] = pool
+            elif connection is None or connection.budget is not self:
+                self._connections.pop(key, None)
+        found = Counter(open_connections.values())
+        for key, weak in list(self._permits.items()):
+            permit = weak()
+            if permit is None or permit.withdrawn:
+                self._permits.pop(key, None)
+            elif permit.counts_beside(open_connections):
+                found[permit.pool] += 1
+        return found
+
+    def _first_waiting(self) -> List[Permit]:
+        """The first request of each pool that has waiting ones."""
+        found: List[Permit] = []
+        for pool, queue in list(self._queues.items()):
+            while queue:
+                permit = queue[0]()
+                if permit is not None and permit.waits:
+                    found.append(permit)
+                    break
+                queue.popleft()
+            else:
+                del self._queues[pool]
+        return found
+
+    def _grant(self, chosen: List[Permit], replaced: List[BudgetedConnection]) -> None:
         while True:
             waiting = self._first_waiting()
             if not waiting:
@@ -297,13 +367,15 @@ class ServerBudget:
                 continue
             permit = min(waiting, key=lambda each: (counts[each.pool], each.since))
             if sum(counts.values()) >= self.limit:
-                permit.replaces = self._take_idle()
-                if permit.replaces is None:
+                idle = self._take_idle()
+                if idle is None:
                     return
-                permit.replaces.permit = None
+                idle.budget = None
+                replaced.append(idle)
                 self._taken_over += 1
             self._permits[id(permit)] = weakref.ref(permit)
-            permit.decide(PermitState.GRANTED)
+            permit.state = PermitState.CHOSEN
+            chosen.append(permit)
 
     def _reuse(self, waiting: List[Permit], counts: "Counter[BudgetedPool]") -> bool:
         """Give a connection that has come back to a caller of its own pool."""
@@ -312,6 +384,8 @@ class ServerBudget:
                 permit.reuses = permit.pool.take_idle()
                 if permit.reuses is not None:
                     permit.decide(PermitState.NEEDLESS)
+                    if permit.withdrawn:
+                        permit.withdraw()
                     return True
         return False
 
@@ -320,10 +394,10 @@ class ServerBudget:
 
     def _take_idle(self) -> Any:
         """The connection that has been idle for longest."""
-        idle = [(pool.oldest_idle_at(), pool) for pool in self._open_pools()]
+        idle = [(pool.oldest_idle_at(self), pool) for pool in self._open_pools()]
         known = [(since, pool) for since, pool in idle if since is not None]
         for _, pool in sorted(known, key=lambda each: each[0]):
-            connection = pool.take_oldest_idle()
+            connection = pool.take_oldest_idle(self)
             if connection is not None:
                 return connection
         return None
@@ -338,13 +412,50 @@ def _must_yield(pool: BudgetedPool, counts: "Counter[BudgetedPool]", waiting: Li
 _budgets: Dict[str, ServerBudget] = {}
 
 
-def budget_of(pool: BudgetedPool) -> Optional[ServerBudget]:
-    """Return the budget of a pool's server, which the pool has joined; None if the
-    configuration sets no limit.
+class PoolBudgets:
+    """The budgets of the servers that a pool connects to, which it joins.
+
+    Args:
+        pool: The pool.
+
+    Attributes:
+        all: The budgets; empty if its configuration sets no limit.
     """
-    config = pool.config
-    if config.server_limit is None:
-        return None
-    budget = _budgets.setdefault(config.server, ServerBudget(config.server))
-    budget.join(pool)
-    return budget
+
+    def __init__(self, pool: BudgetedPool) -> None:
+        self._pool: weakref.ref[BudgetedPool] = weakref.ref(pool)
+        config = pool.config
+        limited = config.max_connections_per_server is not None or config.server_limits
+        self._by_position: List[Optional[ServerBudget]] = [
+            None
+            if config.limit_at(server) is None
+            else _budgets.setdefault(server, ServerBudget(server))
+            for server in (config.servers if limited else ())
+        ]
+        found = [budget for budget in self._by_position if budget is not None]
+        self.all: Tuple[ServerBudget, ...] = tuple(dict.fromkeys(found))
+        for budget in self.all:
+            budget.join(pool)
+
+    def at(self, endpoint: Endpoint) -> Optional[ServerBudget]:
+        """Return the budget of one of the pool's hosts; None if it has no limit."""
+        return self._by_position[endpoint.position] if self.all else None
+
+    def changed(self) -> None:
+        """After a connection was returned or closed: let another pool have its place.
+        Not to be called under a lock, or by a finalizer.
+        """
+        for budget in self.all:
+            budget.changed()
+
+    def dismiss(self, apart_from: Optional[Endpoint] = None) -> None:
+        """Have the callers that wait choose a host again, or find the pool closed.
+
+        Args:
+            apart_from: Who waits for a connection to this host goes on waiting.
+        """
+        pool = self._pool()
+        kept = None if apart_from is None else self.at(apart_from)
+        for budget in self.all:
+            if budget is not kept and pool is not None:
+                budget.dismiss(pool)

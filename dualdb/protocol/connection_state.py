@@ -230,8 +230,8 @@ class ConnectionState:
     #: What the pool attaches while it is checked out: its slot, and in threads the
     #: handle of DBUtils.
     lease: Any = None
-    #: The permit of its server's budget; None without a budget.
-    permit: Any = None
+    #: The budget of its server, in which it counts while it is open; None without one.
+    budget: Any = None
     wire = WireState.CLOSED
     kill_state = KillState.NONE
     #: A borrower has changed session state, so that a reset is needed.

@@ -244,6 +244,19 @@ def _poll(calls: Sequence[_Call]) -> None:
             receive_response(number, in_time=False)
 
 
+#: Receives the end of a worker's work: None, or what it raised.
+_Done = queue.SimpleQueue[Optional[BaseException]]
+
+
+def _run(work: Callable[[], None]) -> Optional[BaseException]:
+    """Run a function; return what it raised."""
+    try:
+        work()
+    except BaseException as error:
+        return error
+    return None
+
+
 class Workers:
     """Daemon threads that stay alive for a while after their work, because starting one
     takes longer than a short call.
@@ -273,9 +286,10 @@ class Workers:
         """Run a function in a number of threads, or in as many as can be started.
 
         Returns:
-            A function that waits for them; if there is no thread, it runs the function.
+            A function that waits for them, and raises what one of them has raised; if
+            there is no thread, it runs the function.
         """
-        done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        done: queue.SimpleQueue[Optional[BaseException]] = queue.SimpleQueue()
         begun = 0
         while begun < times and self._give(work, done):
             begun += 1
@@ -283,12 +297,14 @@ class Workers:
         def wait() -> None:
             if times and not begun:
                 work()
-            for _ in range(begun):
-                done.get()
+            failures = [done.get() for _ in range(begun)]
+            for failure in failures:
+                if failure is not None:
+                    raise failure
 
         return wait
 
-    def _give(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> bool:
+    def _give(self, work: Callable[[], None], done: _Done) -> bool:
         # a copy for each, because two threads cannot run in one context
         in_context = partial(contextvars.copy_context().run, work)
         try:
@@ -297,7 +313,7 @@ class Workers:
             return self._start(in_context, done)
         return True
 
-    def _start(self, work: Callable[[], None], done: "queue.SimpleQueue[None]") -> bool:
+    def _start(self, work: Callable[[], None], done: _Done) -> bool:
         # by the queue: a thread keeps its arguments until it ends
         inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         inbox.put((work, done))
@@ -328,10 +344,11 @@ class Workers:
         given = inbox.get()
         while given is not None:
             work, done = given
-            work()
+            failure = _run(work)
             del given, work  # an idle thread keeps nothing of its last caller
             self._idle.append(inbox)
-            done.put(None)
+            done.put(failure)
+            del done, failure
             given = self._next_work(inbox)
         self._threads.discard(threading.current_thread())
 

@@ -8,6 +8,7 @@ from dbutils.pooled_db import PooledDB
 
 from ..config import DatabaseConfig
 from ..pooling.base import take_surplus
+from ..pooling.server_budget import ServerBudget
 from .connection import Connection
 
 
@@ -105,19 +106,31 @@ class IdleStore:
         handle._con = connection
         self._pool.cache(handle)
 
-    def oldest_at(self) -> Optional[float]:
-        """Return since when the oldest connection is stored, by time.monotonic(); None
-        if the store is empty.
+    def oldest_at(self, budget: ServerBudget) -> Optional[float]:
+        """Return since when the oldest connection to a server is stored, by
+        time.monotonic(); None if there is none.
         """
-        connections = [handle._con for handle in list(self._pool._idle_cache)]
-        return min([each.lifetime.last_used_at for each in connections if each.open], default=None)
+        return min(
+            [
+                handle._con.lifetime.last_used_at
+                for handle in list(self._pool._idle_cache)
+                if handle._con.budget is budget and handle._con.open
+            ],
+            default=None,
+        )
 
-    def take_oldest(self) -> Optional[Connection]:
-        """Take the connection that has been idle for longest; None if the store is
-        empty.
+    def take_oldest(self, budget: Optional[ServerBudget] = None) -> Optional[Connection]:
+        """Take the connection that has been idle for longest; None if there is none.
+
+        Args:
+            budget: That of the server that it is connected to; None for any.
         """
         with self._pool._lock:
-            handles = [each for each in self._pool._idle_cache if each._con.open]
+            handles = [
+                each
+                for each in self._pool._idle_cache
+                if each._con.open and budget in (None, each._con.budget)
+            ]
             if not handles:
                 return None
             handle = min(handles, key=lambda each: each._con.lifetime.last_used_at)

@@ -21,6 +21,7 @@ from ..config import DatabaseConfig
 from ..execution import connect, steps
 from ..observability.logs import about
 from ..pooling.base import BasePool, Disposition
+from ..pooling.server_budget import ServerBudget
 from ..pooling.session_killer import KillJob
 from ..pooling.slots import Slots
 from ..protocol import kill
@@ -115,9 +116,9 @@ class Pool(BasePool):
         connection = self._store.take()
         return connection if connection.open else None
 
-    def take_oldest_idle(self) -> Optional[Connection]:
+    def take_oldest_idle(self, budget: ServerBudget) -> Optional[Connection]:
         """See ``BasePool``; may be called in any thread."""
-        return self._store.take_oldest()
+        return self._store.take_oldest(budget)
 
     def open(self, until: Optional[float] = None) -> None:
         """Open ``warm_up`` connections, if there are none.
@@ -144,8 +145,7 @@ class Pool(BasePool):
             waiter.wake(error=self._closed_error())
         for connection in self._store.prune(float("inf")):
             connection.quit()
-        if self.budget is not None:
-            self.budget.dismiss(self)
+        self.budgets.dismiss()
 
     def resize(self, config: DatabaseConfig) -> None:
         """Change ``pool_size`` and ``max_overflow``. Connections in use stay; those
@@ -163,7 +163,7 @@ class Pool(BasePool):
                 waiter = self._slots.fill()
         for connection in self._store.resize(config):
             connection.quit()
-        self._budget_changed()
+        self.budgets.changed()
 
     def prune_idle(self) -> None:
         """Close connections that were idle for too long or are retired, and log those
@@ -176,7 +176,7 @@ class Pool(BasePool):
             connection.quit()
         self._warn_of_leaks()
         self._start_killer()
-        self._budget_changed()
+        self.budgets.changed()
 
     def wait_unused(self, seconds: float) -> None:
         """Wait until no slot is taken.
@@ -277,7 +277,7 @@ class Pool(BasePool):
             connection: What ``checkout`` gave; returned a second time nothing is done.
         """
         self._check_in(connection)
-        self._budget_changed()
+        self.budgets.changed()
 
     def discard(self, connection: Connection) -> None:
         """Take a connection back and close it, whatever its state.
@@ -286,7 +286,7 @@ class Pool(BasePool):
             connection: What ``checkout`` gave.
         """
         self._discard(connection)
-        self._budget_changed()
+        self.budgets.changed()
 
     def _discard(self, connection: Connection) -> None:
         if not connection.needs_kill:
@@ -319,16 +319,13 @@ class Pool(BasePool):
 
     def _open_session(self, connection: Connection, until: Optional[float]) -> Connection:
         """Connect a connection. Return another one if it was returned to the pool
-        during the wait for the server's budget.
+        during the wait for a server's budget.
         """
-        permit = run_plan(
+        reused: Optional[Connection] = run_plan(
             connect.connecting(self, until), lambda step: self._connect(step, connection)
         )
-        if permit is not None:
-            reused: Optional[Connection] = permit.take_reused()
-            if reused is not None:
-                return reused
-            permit.attach(connection)
+        if reused is not None:
+            return reused
         self.opened += 1
         return connection
 
@@ -338,11 +335,13 @@ class Pool(BasePool):
             return
         if isinstance(step, steps.AwaitPermit):
             waiter = _Waiter()
-            step.permit.on_decision(waiter.wake)
+            for permit in step.permits:
+                permit.on_decision(waiter.wake)
             waiter.wait(step.seconds)
-            step.permit.close_replaced()
             return
         assert isinstance(step, steps.Connect)
+        if step.permit is not None:
+            step.permit.attach(connection)
         began = time.monotonic()
         try:
             if self._tls is None:
@@ -415,7 +414,7 @@ class Pool(BasePool):
         else:
             connection.lease = lease
             self._check_in(connection)
-        self._budget_changed()
+        self.budgets.changed()
 
     def _check_in(self, connection: Connection) -> None:
         """Hand the slot and the connection to the next waiter; without one, store the
@@ -469,7 +468,7 @@ class Pool(BasePool):
         must be closed first. The caller holds the lock.
         """
         waiting = self._slots.waiting
-        if self._is_surplus() and connection.open:
+        if self._is_surplus(connection) and connection.open:
             return False
         connection.lease = None
         if not waiting:
@@ -623,4 +622,4 @@ class Pool(BasePool):
             connection.abort()
         connection.wire = WireState.CLOSED
         self._check_in(connection)
-        self._budget_changed()
+        self.budgets.changed()

@@ -222,8 +222,8 @@ def _hedge(step: steps.Hedge) -> Any:
     outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def start(each: steps.Step) -> None:
-        if not workers.submit(lambda: outcomes.put(_attempt(each))):
-            outcomes.put(_attempt(each))
+        if not workers.submit(lambda: outcomes.put(_outcome(each))):
+            outcomes.put(_outcome(each))
 
     start(step.first)
     left = 1
@@ -235,9 +235,9 @@ def _hedge(step: steps.Hedge) -> Any:
             start(second)
             left += 1
         outcome = outcomes.get()
-    while isinstance(outcome, Exception):
+    while isinstance(outcome, BaseException):
         left -= 1
-        if not left:
+        if not left or not isinstance(outcome, Exception):
             raise outcome
         outcome = outcomes.get()
     return outcome
@@ -257,6 +257,14 @@ def _attempt(step: steps.Step) -> Any:
     try:
         return run_step(step)
     except Exception as error:
+        return error
+
+
+def _outcome(step: steps.Step) -> Any:
+    """Run a step for another thread, which waits for what it gives or raises."""
+    try:
+        return run_step(step)
+    except BaseException as error:
         return error
 
 

@@ -323,7 +323,8 @@ class ServiceLifecycle:
 
     def status(self) -> ServiceStatus:
         """Return the service's status, without I/O."""
-        return service_status(self.manager, self.reader, self._clock())
+        replicas = () if self.replicas is None else self.replicas.clients
+        return service_status(self.manager, self.reader, replicas, self._clock())
 
     def active_ids(self) -> steps.Plan[List[int]]:
         """Read the ids of the shards in service; fall back to the last map."""

@@ -339,8 +339,7 @@ class ReplicaManager:
         )
         for (each_set, replica), answer in zip(asked, answers):
             self._judge(each_set, replica, answer, now)
-        clients = tuple([each.client for _, each_set in sets for each in each_set.replicas])
-        yield steps.PruneIdle(clients)
+        yield steps.PruneIdle(self.clients)
 
     def _ask_primaries(
         self, topology: Topology, sets: List[Tuple[Optional[int], ReplicaSet]]
@@ -375,10 +374,15 @@ class ReplicaManager:
 
     def close(self) -> Tuple[Any, ...]:
         """Forget the replicas; return the clients to close."""
-        clients = [each.client for each_set in self.sets.values() for each in each_set.replicas]
+        clients = self.clients
         self.sets = NO_REPLICAS
         self._rows = ()
-        return tuple(clients)
+        return clients
+
+    @property
+    def clients(self) -> Tuple[Any, ...]:
+        """Their clients."""
+        return tuple([each.client for each_set in self.sets.values() for each in each_set.replicas])
 
     def status(self) -> List[ReplicaStatus]:
         """Return the state of each replica, without I/O."""

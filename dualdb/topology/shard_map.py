@@ -20,7 +20,7 @@ from typing import (
 from pydantic import ValidationError
 
 from ..config import DatabaseConfig
-from ..hosts import Address, addresses
+from ..hosts import Address, addresses, plain_host
 from . import passwords
 from .allowed_hosts import ALL_HOSTS, AllowedHosts
 from .passwords import ALL_REFERENCES, AllowedReferences
@@ -264,16 +264,10 @@ def database_of(config: DatabaseConfig) -> Tuple[str, int, str]:
     """Return a key that is equal for configurations of the same database."""
     if config.unix_socket is not None:
         return config.unix_socket, 0, config.database
-    found = sorted([Address(_plain_host(host), port) for host, port in config.hosts])
+    found = sorted([Address(plain_host(host), port) for host, port in config.hosts])
     if len(found) == 1:
         return found[0].host, found[0].port, config.database
     return ",".join([str(each) for each in found]), 0, config.database
-
-
-def _plain_host(host: str) -> str:
-    """Return a host in the form in which equal ones are compared."""
-    host = host.lower().rstrip(".")
-    return "localhost" if host in ("localhost", "::1") or host.startswith("127.") else host
 
 
 def _listed(ids: List[int]) -> str:

@@ -1,5 +1,6 @@
 """Reports of a service: status, events, statistics and health."""
 
+from collections import Counter
 from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
@@ -9,12 +10,13 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
+    Sequence,
     Tuple,
     Union,
 )
 
 from .. import deadlines, errors
-from ..execution import steps
+from ..execution import fences, steps
 from ..execution.detached import DetachedExecutor
 from ..observability.events import Event, ShardEventName
 from ..observability.health import SUSPENDED
@@ -72,6 +74,9 @@ class ServiceStatus(NamedTuple):
             the service is not open.
         servers: This process's connections to each server whose number is limited, by
             address; see ``max_connections_per_server``.
+        buffered: The number of calls that wait, before they are sent, for a primary, a
+            shard that is moving, or the end of a tenant's move, by database ("global",
+            "shard 3"), where there are any; see ``buffer_size``.
     """
 
     version: int
@@ -83,6 +88,7 @@ class ServiceStatus(NamedTuple):
     draining: Mapping[str, int]
     row_decoder: Optional[DecoderName]
     servers: Mapping[str, ServerStats] = MappingProxyType({})
+    buffered: Mapping[str, int] = MappingProxyType({})
 
     def as_dict(self) -> Dict[str, Any]:
         """Return it as dicts, lists and plain values, for ``json.dumps``."""
@@ -93,6 +99,7 @@ class ServiceStatus(NamedTuple):
             "shards": {str(key): shard.as_dict() for key, shard in self.shards.items()},
             "draining": dict(self.draining),
             "servers": {server: each.as_dict() for server, each in self.servers.items()},
+            "buffered": dict(self.buffered),
         }
 
 
@@ -143,17 +150,21 @@ def shard_status(shard: Shard, client: Any) -> ShardStatus:
     )
 
 
-def service_status(manager: "TopologyManager", reader: "TableReader", now: float) -> ServiceStatus:
+def service_status(
+    manager: "TopologyManager", reader: "TableReader", replicas: Sequence[Any], now: float
+) -> ServiceStatus:
     """Return the status of a service.
 
     Args:
         manager: Its topology manager.
         reader: Its table reader.
+        replicas: The clients of its replicas.
         now: The current time, by their clock.
     """
     topology = manager.topology
     shard_map = EMPTY if topology is None else topology.shard_map
     clients: Mapping[int, Any] = {} if topology is None else topology.clients
+    in_service = () if topology is None else topology.all_clients
     suspicious = () if reader.warning is None else (reader.warning,)
     return ServiceStatus(
         version=shard_map.version,
@@ -167,14 +178,28 @@ def service_status(manager: "TopologyManager", reader: "TableReader", now: float
         },
         draining={each.client.config.address: each.in_use for each in manager.draining},
         row_decoder=None if topology is None else topology.global_client.pool.row_decoder,
-        servers=_servers(topology),
+        servers=_servers([*in_service, *[each.client for each in manager.draining], *replicas]),
+        buffered=_buffered(manager, in_service),
     )
 
 
-def _servers(topology: "Optional[Topology]") -> Dict[str, ServerStats]:
-    clients = () if topology is None else topology.all_clients
-    budgets = {client.pool.budget for client in clients if client._has_pool} - {None}
+def _servers(clients: Sequence[Any]) -> Dict[str, ServerStats]:
+    budgets = {
+        budget for client in clients if client._has_pool for budget in client.pool.budgets.all
+    }
     return {each.server: each.stats() for each in sorted(budgets, key=lambda each: each.server)}
+
+
+def _buffered(manager: "TopologyManager", clients: Sequence[Any]) -> Dict[str, int]:
+    found: Counter[str] = Counter()
+    for shard_id, count in manager.waiting.counts().items():
+        found[f"shard {shard_id}"] += count
+    at_fences = fences.waiting()
+    for client in clients:
+        if client._has_pool:
+            pool = client.pool
+            found[client.name] += at_fences.get(pool, 0) + pool.endpoints.buffer.waiting
+    return {name: count for name, count in sorted(found.items()) if count}
 
 
 def service_stats(topology: "Optional[Topology]") -> ServiceStats:

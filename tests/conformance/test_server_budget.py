@@ -1,13 +1,23 @@
 """The limit of one process's connections to a server, over all its databases."""
 
+import asyncio
 import threading
 from typing import Any, Callable, Dict, Generator, Iterator, List
 
 import pytest
 from database_servers import Databases
-from io_kinds import IO
+from io_kinds import IO, SyncIO
 
-from dualdb import DatabaseConfig, DeadlineExceeded, PoolTimeout, ServiceNotOpen
+from dualdb import (
+    DatabaseConfig,
+    DeadlineExceeded,
+    PoolTimeout,
+    ServiceNotOpen,
+    async_impl,
+    sync_impl,
+)
+from dualdb.observability.metrics import state_metrics
+from dualdb.testing import FaultProxy
 
 DATABASES = 16
 LIMIT = 6
@@ -43,7 +53,7 @@ def test_an_idle_connection_makes_room(
 ) -> None:
     made = clients(DATABASES)
     before = sessions(databases)
-    budget = made[0].pool.budget
+    budget = made[0].pool.budgets.all[0]
     old = budget.stats()
     for _ in range(2):
         for client in made:
@@ -60,27 +70,27 @@ def test_the_wait_is_bounded_and_names_the_server(
     clients: Callable[..., List[Any]], io: IO
 ) -> None:
     first, second = clients(2, max_connections_per_server=1, pool_timeout=0.1)
-    timeouts = first.pool.budget.stats().timeouts
+    timeouts = first.pool.budgets.all[0].stats().timeouts
     with io.entered(first.transaction()) as tx:
         io(tx.query("SELECT 1"))
         with pytest.raises(PoolTimeout) as caught:
             io(second.query("SELECT 1"))
-        assert f"1 of 1 connections of this process to the server {first.config.server}" in str(
+        assert f"1 of 1 connections of this process to the server {first.config.servers[0]}" in str(
             caught.value
         )
         assert caught.value.sent is False
         assert second.stats().timeouts == 1
-        assert first.pool.budget.stats().timeouts == timeouts + 1
+        assert first.pool.budgets.all[0].stats().timeouts == timeouts + 1
         with io.deadline(0.05), pytest.raises(DeadlineExceeded):
             io(second.query("SELECT 1"))
     assert io(second.query_value("SELECT 1")) == 1
-    assert first.pool.budget.stats()[1:3] == (1, 0)
+    assert first.pool.budgets.all[0].stats()[1:3] == (1, 0)
 
 
 @pytest.mark.slow
 def test_it_holds_under_load_and_nobody_starves(clients: Callable[..., List[Any]], io: IO) -> None:
     made = clients(DATABASES, pool_size=10, max_overflow=0)
-    budget = made[0].pool.budget
+    budget = made[0].pool.budgets.all[0]
     most: List[int] = []
     done = threading.Event()
 
@@ -160,14 +170,10 @@ def test_an_interrupted_wait_leaves_nothing(clients: Callable[..., List[Any]], i
         io(tx.query("SELECT 1"))
         io.interrupted(lambda: second.query("SELECT 1"))
     assert io(second.query_value("SELECT 1")) == 1
-    assert first.pool.budget.stats()[1:3] == (1, 0)
+    assert first.pool.budgets.all[0].stats()[1:3] == (1, 0)
 
 
 def test_threads_and_tasks_of_one_process_share_it(databases: Databases) -> None:
-    import asyncio
-
-    from dualdb import async_impl, sync_impl
-
     config = databases.config_of(1, max_connections_per_server=2)
     threads = sync_impl.MySQLClient(config)
 
@@ -188,7 +194,7 @@ def test_threads_and_tasks_of_one_process_share_it(databases: Databases) -> None
                     for _ in range(2)
                 ]
                 assert await asyncio.gather(*calls) == [4, 4]
-            return threads.pool.budget.stats().as_dict()  # type: ignore[union-attr]
+            return threads.pool.budgets.all[0].stats().as_dict()
         finally:
             await tasks.close_pool()
 
@@ -198,6 +204,51 @@ def test_threads_and_tasks_of_one_process_share_it(databases: Databases) -> None
         threads.close_pool()
     assert figures["open"] <= 2
     assert figures["taken_over"] >= 2
+
+
+def test_an_idle_connection_of_an_event_loop_makes_room_for_a_thread_s_second(
+    databases: Databases,
+) -> None:
+    config = databases.config_of(1, max_connections_per_server=3, pool_timeout=5.0)
+    threads = sync_impl.MySQLClient(config)
+
+    def two_at_once() -> Any:
+        with threads.transaction() as tx:
+            tx.query("SELECT 1")
+            (value,) = SyncIO().concurrently([lambda: threads.query_value("SELECT 2")])
+            return value
+
+    async def keep_two_idle() -> Any:
+        tasks = async_impl.MySQLClient(config)
+        try:
+            await asyncio.gather(*[tasks.query("SELECT SLEEP(0.05)") for _ in range(2)])
+            assert tasks.stats().idle == 2
+            value = await asyncio.get_running_loop().run_in_executor(None, two_at_once)
+            assert tasks.stats().idle == 1
+            return value
+        finally:
+            await tasks.close_pool()
+
+    try:
+        assert asyncio.run(keep_two_idle()) == 2
+    finally:
+        threads.close_pool()
+
+
+def test_smaller_pools_give_up_what_they_keep(clients: Callable[..., List[Any]], io: IO) -> None:
+    first, second = clients(2, max_connections_per_server=2, pool_size=2, pool_timeout=20.0)
+
+    def keep_two() -> Generator[Any, Any, None]:
+        yield first.query("SELECT SLEEP(0.05)")
+
+    io.concurrently([io.function(keep_two)] * 2)
+    budget = first.pool.budgets.all[0]
+    assert (first.stats().idle, budget.stats().open) == (2, 2)
+    io(first.resize(pool_size=1))
+    assert budget.stats().open == 1
+    assert io(second.query_value("SELECT 1")) == 1
+    assert budget.stats()[1:3] == (2, 0)
+    assert first.stats().idle == 1
 
 
 def test_a_server_may_have_a_limit_of_its_own() -> None:
@@ -211,3 +262,51 @@ def test_a_server_may_have_a_limit_of_its_own() -> None:
     for wrong in ({"db2": 3}, {"db2:3306": 0}, "db2:3306"):
         with pytest.raises(ValueError, match="server_limits"):
             DatabaseConfig(**fields, server_limits=wrong)  # type: ignore[arg-type]
+
+
+def test_the_status_has_the_servers_of_primaries_and_replicas(
+    databases: Databases, open_service: Callable[..., Any], io: IO
+) -> None:
+    config = databases.config
+    with FaultProxy(config.host, config.port) as proxy:
+        db = open_service(
+            config.model_copy(
+                update={
+                    "max_connections_per_server": 2,
+                    "replicas": f"127.0.0.1:{proxy.port}",
+                }
+            )
+        )
+        assert io(db.read.query_value("SELECT 1")) == 1
+        figures = db.status().servers
+        assert figures[f"localhost:{proxy.port}"][:3] == (2, 1, 0)
+        assert figures[f"localhost:{config.port}"][:3] == (2, 1, 0)
+        metrics = {each.name: each.values for each in state_metrics(db.status())}
+        at = (("server", f"localhost:{proxy.port}"),)
+        found = [metrics[f"dualdb.server.connections{name}"][at] for name in ("", ".max")]
+        assert found == [1, 2]
+        io(db.close_service())
+
+
+def test_the_status_says_how_many_calls_are_buffered(
+    databases: Databases, open_service: Callable[..., Any], io: IO
+) -> None:
+    databases.set_row(1, status="moving")
+    db = open_service(refresh_interval=None)
+    assert db.status().buffered == {}
+    seen: List[Any] = []
+
+    def end() -> Generator[Any, Any, None]:
+        while db.status().buffered != {"shard 1": 3}:
+            yield io.pause(0.01)
+        seen.append(db.status().as_dict()["buffered"])
+        seen.append({each.name: each.values for each in state_metrics(db.status())})
+        databases.set_row(1, status="active")
+
+    outcomes = io.concurrently(
+        [lambda: db.shard(1).query_value("SELECT 1")] * 3 + [io.function(end)]
+    )
+    assert outcomes == [1, 1, 1, None]
+    assert seen[0] == {"shard 1": 3}
+    assert seen[1]["dualdb.calls.buffered"] == {(("target", "shard 1"),): 3}
+    assert db.status().buffered == {}

@@ -1,10 +1,9 @@
 """Attempts to connect, and the circuit breaker."""
 
-from types import SimpleNamespace
 from typing import Any, List, Tuple
 
 import pytest
-from scripted_plans import DENIED, follow
+from scripted_plans import DENIED, PoolDouble, StepClock, follow
 
 from dualdb import DatabaseConfig
 from dualdb.endpoints.state import Endpoints
@@ -14,26 +13,15 @@ from dualdb.errors import (
     ShardUnavailable,
 )
 from dualdb.execution import connect, steps
-from dualdb.observability.observers import NOBODY
 from dualdb.pooling.circuit_breaker import CircuitBreaker
-from dualdb.pooling.retry_budget import RetryBudget
 
 REFUSED = ConnectionFailed(2003, "refused")
 
 
 def endpoint(shard_id: Any = 1) -> Any:
     config = DatabaseConfig(database="d", user="u", password="p", connect_timeout=10.0)
-    return SimpleNamespace(
-        name="it",
-        shard_id=shard_id,
-        config=config,
-        endpoints=Endpoints(config.hosts),
-        breaker=CircuitBreaker(lambda: 1.0),
-        on_outage=None,
-        observers=NOBODY,
-        retry_budget=RetryBudget(),
-        budget=None,
-    )
+    breaker = CircuitBreaker(lambda: 1.0)
+    return PoolDouble(config, Endpoints(config.hosts), breaker, shard_id)
 
 
 @pytest.mark.parametrize(
@@ -62,15 +50,14 @@ def endpoint(shard_id: Any = 1) -> Any:
     ],
 )
 def test_connecting(shard_id: Any, script: List[Tuple[Any, Any]], outcome: Any) -> None:
-    # The clock is looked at before and after each connect; shard 2's take six seconds
-    # each, of ten that are given.
-    times = iter([3.0 * tick if shard_id == 2 else 0.0 for tick in range(9)])
-    plan = connect.connecting(endpoint(shard_id), clock=lambda: next(times))
+    # Connects to shard 2 take six seconds each, of ten that are given.
+    clock = StepClock(6.0 if shard_id == 2 else 0.0)
+    plan = connect.connecting(endpoint(shard_id), clock=clock)
     if outcome is None:
-        follow(plan, script)
+        follow(plan, script, clock.run)
         return
     with pytest.raises(outcome) as caught:
-        follow(plan, script)
+        follow(plan, script, clock.run)
     if outcome is ShardUnavailable:
         assert isinstance(caught.value.__cause__, ConnectionFailed)
         assert str(script[-1][1].args[0]) in str(caught.value.reason)
@@ -78,9 +65,9 @@ def test_connecting(shard_id: Any, script: List[Tuple[Any, Any]], outcome: Any) 
 
 def test_connecting_ends_at_the_deadline_which_says_nothing_of_the_server() -> None:
     there = endpoint()
-    times = iter([0.0, 0.0, 1.0])
+    clock = StepClock(1.0)
     with pytest.raises(DeadlineExceeded) as caught:
-        follow(connect.connecting(there, 1.0, lambda: next(times)), [(steps.Connect, REFUSED)])
+        follow(connect.connecting(there, 1.0, clock), [(steps.Connect, REFUSED)], clock.run)
     assert (caught.value.sent, caught.value.shard_id) == (False, 1)
     assert not there.breaker.is_open
     assert next(connect.connecting(there, 1.0, lambda: 0.0)) == steps.Connect(

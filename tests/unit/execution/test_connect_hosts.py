@@ -2,10 +2,10 @@
 is told.
 """
 
-from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 import pytest
+from scripted_plans import PoolDouble
 
 from dualdb import DatabaseConfig
 from dualdb.buffer import BufferedWait
@@ -17,12 +17,12 @@ from dualdb.errors import (
     DeadlineExceeded,
     Error,
     NoPrimary,
+    PoolTimeout,
     ShardUnavailable,
 )
 from dualdb.execution import connect, steps
-from dualdb.observability.observers import NOBODY
 from dualdb.pooling.circuit_breaker import CircuitBreaker
-from dualdb.pooling.retry_budget import RetryBudget
+from dualdb.pooling.server_budget import Permit
 
 
 class Hosts:
@@ -30,26 +30,22 @@ class Hosts:
     plan sleeps.
     """
 
-    def __init__(self, policy: Any = "primary", shard_id: Any = 1, **states: Any) -> None:
+    def __init__(
+        self, policy: Any = "primary", shard_id: Any = 1, limit: Any = None, **states: Any
+    ) -> None:
         self.states: Dict[str, Any] = states
         self.now = 100.0
         self.tried: List[str] = []
+        self.waits: List[Any] = []
+        self.used_while_waiting = 0
+        self.others: List[Permit] = []
         config = DatabaseConfig(
             host=",".join(states), database="d", user="u", password="p", endpoint_policy=policy,
-            buffer_timeout=30.0, buffer_size=2,
+            buffer_timeout=30.0, buffer_size=2, max_connections_per_server=limit,
         )  # fmt: skip
         self.endpoints = Endpoints(config.hosts, policy, spread=lambda: 0.0)
-        self.pool: Any = SimpleNamespace(
-            name="it",
-            shard_id=shard_id,
-            config=config,
-            endpoints=self.endpoints,
-            breaker=CircuitBreaker(lambda: 1.0, longest=1.0),
-            on_outage=None,
-            observers=NOBODY,
-            budget=None,
-            retry_budget=RetryBudget(),
-        )
+        breaker = CircuitBreaker(lambda: 1.0, longest=1.0)
+        self.pool: Any = PoolDouble(config, self.endpoints, breaker, shard_id)
 
     def connect(self, until: Optional[float] = None, changes: Any = ()) -> str:
         """Run the plan; the host that is connected to. ``changes`` happen by time."""
@@ -65,10 +61,24 @@ class Hosts:
                     self.states[name] = state
             answer = self._carry_out(step)
 
+    def fill(self, number: int) -> Permit:
+        """Have another pool use up the budget of a host, of one connection."""
+        self.others.append(self.pool.budgets.all[number].request(self.pool))
+        return self.others[-1]
+
+    def permit_at(self, endpoint: Any) -> Any:
+        """The only permit of a host's budget that counts."""
+        (permit,) = [each() for each in self.pool.budgets.at(endpoint)._permits.values()]
+        return permit
+
     def _carry_out(self, step: Any) -> Any:
-        if isinstance(step, (steps.Sleep, steps.AwaitSignal)):
+        used = [budget.stats().open for budget in self.pool.budgets.all]
+        if not isinstance(step, steps.Connect):
+            self.waits.append(type(step))
+            self.used_while_waiting += sum(used) - len(self.others)
             self.now += step.seconds
             return None
+        assert step.permit is None or step.permit is self.permit_at(step.endpoint)
         assert isinstance(step, steps.Connect)
         address = step.endpoint.address
         assert address is not None
@@ -199,3 +209,94 @@ def test_an_exception_of_a_bug_ends_the_search() -> None:
     with pytest.raises(KeyError):
         plan.throw(KeyError("a bug"))
     assert hosts.connect() == "n1"
+
+
+def hosts_with_budget(policy: Any = "primary", **states: Any) -> Hosts:
+    made = Hosts(policy, limit=1, **states)
+    for budget in made.pool.budgets.all:
+        budget._forked()  # of an earlier test
+    return made
+
+
+@pytest.mark.parametrize("policy", ["primary", "primary_first", "any"])
+def test_a_permit_is_held_for_the_host_that_is_connected_to_and_no_longer(policy: Any) -> None:
+    hosts = hosts_with_budget(policy, n1=REFUSED, n2=Role.OUT, n3=Role.OUT)
+    assert hosts.connect(changes=[(3.0, "n3", Role.PRIMARY)]) == "n3"
+    assert len(hosts.waits) > 10
+    assert hosts.used_while_waiting == 0
+    assert [budget.stats()[1:3] for budget in hosts.pool.budgets.all] == [(0, 0)] * 3
+
+
+def test_a_known_primary_is_waited_for() -> None:
+    hosts = hosts_with_budget(n1=Role.PRIMARY, n2=Role.PRIMARY)
+    assert hosts.connect() == "n1"
+    other = hosts.fill(0)
+    with pytest.raises(PoolTimeout, match="n1:3306 is full"):
+        hosts.connect()
+    assert hosts.tried == ["n1"]
+    assert 130.0 <= hosts.now < 131.0
+    other.withdraw()
+    hosts.others.clear()
+    assert hosts.connect() == "n1"
+
+
+def test_a_host_without_room_is_passed_over_where_another_one_may_be_used() -> None:
+    hosts = hosts_with_budget("any", n1=Role.PRIMARY, n2=Role.REPLICA)
+    hosts.fill(0)
+    assert [hosts.connect() for _ in range(4)] == ["n2"] * 4
+    assert hosts.now == 100.0
+
+
+def test_what_is_not_known_is_waited_for_at_all_hosts_at_once() -> None:
+    hosts = hosts_with_budget(n1=Role.REPLICA, n2=Role.PRIMARY)
+    hosts.fill(0)
+    other = hosts.fill(1)
+    plan = connect.connecting(hosts.pool, None, lambda: hosts.now)
+    step: Any = next(plan)
+    assert [each.budget.server for each in step.permits] == ["n1:3306", "n2:3306"]
+    assert not hosts.endpoints._searching, "others may search meanwhile"
+    other.withdraw()
+    hosts.others.remove(other)
+    other.budget.changed()
+    step = plan.send(None)
+    assert step.endpoint.address.host == "n2"
+    assert [budget.stats().waiting for budget in hosts.pool.budgets.all] == [0, 0]
+
+
+def test_the_deadline_ends_the_wait_for_room() -> None:
+    hosts = hosts_with_budget(n1=Role.PRIMARY, n2=Role.REPLICA)
+    hosts.fill(0)
+    hosts.fill(1)
+    with pytest.raises(DeadlineExceeded):
+        hosts.connect(until=101.0)
+    assert hosts.now == 101.0
+    assert [budget.stats().waiting for budget in hosts.pool.budgets.all] == [0, 0]
+
+
+def test_a_wait_that_is_given_up_takes_no_lock() -> None:
+    hosts = hosts_with_budget(n1=Role.PRIMARY, n2=Role.REPLICA)
+    hosts.fill(0)
+    hosts.fill(1)
+    plan = connect.connecting(hosts.pool, None, lambda: hosts.now)
+    next(plan)
+    first, second = hosts.pool.budgets.all
+    with first._lock, second._lock:
+        plan.close()
+    assert [first.stats()[1:3], second.stats()[1:3]] == [(1, 0), (1, 0)]
+
+
+def test_who_waits_is_told_when_no_host_can_be_reached() -> None:
+    hosts = hosts_with_budget(n1=REFUSED, n2=REFUSED)
+    hosts.fill(0)
+    plan = connect.connecting(hosts.pool, None, lambda: hosts.now)
+    step: Any = next(plan)
+    while isinstance(step, steps.Connect):
+        step = plan.throw(REFUSED)
+    (permit,) = step.permits
+    hosts.pool.breaker.record_failure(hosts.now, REFUSED)
+    hosts.pool.breaker.record_failure(hosts.now, REFUSED)
+    hosts.pool.breaker.record_failure(hosts.now, REFUSED)
+    hosts.pool.budgets.dismiss()
+    assert permit.decided
+    with pytest.raises(ShardUnavailable, match="next attempt in"):
+        plan.send(None)

@@ -66,8 +66,10 @@ def test_no_more_calls_of_a_shard_wait_than_allowed(new_client: Callable[..., An
     assert error.message == f"{FENCED.message}; 2 calls wait for the end of the move (buffer_size)"
     assert (error.errno, error.target, error.shard_id, error.sent) == (31001, "shard 1", 1, True)
     assert error.retryable
+    assert fences.waiting()[client.pool] == 2
     FenceWait(None, Clock()).pause(FENCED, new_client(buffer_size=1))
     waits[0].leave()
+    assert fences.waiting()[client.pool] == 1
     FenceWait(None, Clock()).pause(FENCED, client)
 
 

@@ -115,6 +115,11 @@ MISCONFIGURED: List[Tuple[str, Callable[[], Facts], List[str]]] = [
     ("connection-budget", variable("max_connections", "20"), ["2"]),
     ("connection-budget", config(max_overflow=200), ["2"]),
     ("connection-budget-small", config(max_connections_per_server=2), ["global, 1, 2"]),
+    (
+        "connection-budget-small",
+        config(host="db2,DB.internal.:3306", max_connections_per_server=2),
+        ["global, 1, 2"],
+    ),
     ("keys-without-shard", lambda: facts(homeless=((7, 12),)), ["global"]),
     ("autocommit", variable("autocommit", "OFF"), ["2"]),
     ("init_connect", variable("init_connect", "SET NAMES latin1"), ["2"]),

@@ -6,13 +6,14 @@ from typing import Any, List, Optional
 import pytest
 
 from dualdb import DatabaseConfig
-from dualdb.pooling.server_budget import Permit, PermitState, ServerBudget, budget_of
+from dualdb.endpoints.state import Endpoints
+from dualdb.pooling.server_budget import Permit, PermitState, PoolBudgets, ServerBudget
 
 
 class Connection:
     """A connection without a socket."""
 
-    permit: Any = None
+    budget: Any = None
     open = True
 
     def quit(self) -> None:
@@ -36,10 +37,15 @@ class Pool:
     def take_idle(self) -> Optional[Connection]:
         return self.idle.pop() if self.idle else None
 
-    take_oldest_idle = take_idle
+    def take_oldest_idle(self, budget: ServerBudget) -> Optional[Connection]:
+        found = [each for each in self.idle if each.budget is budget]
+        if not found:
+            return None
+        self.idle.remove(found[0])
+        return found[0]
 
-    def oldest_idle_at(self) -> Optional[float]:
-        return self.idle_at if self.idle else None
+    def oldest_idle_at(self, budget: ServerBudget) -> Optional[float]:
+        return self.idle_at if any(each.budget is budget for each in self.idle) else None
 
 
 @pytest.fixture
@@ -51,7 +57,6 @@ def opened(budget: ServerBudget, pool: Pool) -> Connection:
     """A connection that is opened by a permit that is granted at once."""
     permit = budget.request(pool)
     assert permit.granted
-    permit.close_replaced()
     connection = Connection()
     permit.attach(connection)
     return connection
@@ -88,10 +93,8 @@ def test_the_longest_idle_connection_makes_room(budget: ServerBudget) -> None:
     old.idle.append(second)
     permit = budget.request(third)
     assert permit.granted
-    assert permit.replaces is second
-    assert budget.stats().open == 2, "the one that is replaced does not count any more"
-    permit.close_replaced()
     assert (first.open, second.open) == (True, False)
+    assert budget.stats() == (2, 2, 0, 0, 1)
 
 
 def test_what_comes_back_serves_its_own_pool_s_callers(budget: ServerBudget) -> None:
@@ -142,7 +145,7 @@ def test_a_pool_that_closes_dismisses_its_callers(budget: ServerBudget) -> None:
     connection = opened(budget, pool)
     permits = [budget.request(pool), budget.request(other)]
     budget.dismiss(pool)
-    assert [each.state for each in permits] == [PermitState.WITHDRAWN, PermitState.WAITING]
+    assert [each.state for each in permits] == [PermitState.DISMISSED, PermitState.WAITING]
     connection.quit()
     budget.changed()
     assert permits[1].granted
@@ -166,12 +169,137 @@ def test_the_least_limit_of_the_open_pools_holds(budget: ServerBudget) -> None:
     assert large.config.server_limit == 5
 
 
-def test_pools_of_one_address_share_a_budget() -> None:
-    fields: Any = {"database": "d", "user": "u", "password": "p"}
-    alone = Pool(ServerBudget("it"), 1)
-    assert budget_of(alone) is budget_of(Pool(ServerBudget("it"), 2))
-    alone.config = DatabaseConfig(**fields)
-    assert budget_of(alone) is None
+def pool_of(host: str, **options: Any) -> Pool:
+    pool = Pool(ServerBudget("it"), 1)
+    fields: Any = {"database": "d", "user": "u", "password": "p", "host": host}
+    pool.config = DatabaseConfig(**fields, **options)
+    return pool
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("db1", "DB1.:3306"),
+        ("db1:3306,db2:3307", "db2:3307,db1"),
+        ("db1,db2", "db1"),
+        ("localhost", "127.0.0.1"),
+        ("[::1]:3306", "localhost:3306"),
+        ("10.0.0.1", "[::ffff:10.0.0.1]:3306"),
+        ("[2001:db8::1]:3306", "[2001:0db8:0::1]:3306"),
+    ],
+)
+def test_pools_of_one_server_share_its_budget(one: str, other: str) -> None:
+    pools = [pool_of(host, max_connections_per_server=3) for host in (one, other)]
+    ours, theirs = [PoolBudgets(pool) for pool in pools]
+    servers = [each.config.servers for each in pools]
+    for budget in set(ours.all) | set(theirs.all):
+        named = [budget.server in each for each in servers]
+        assert [budget in each.all for each in (ours, theirs)] == named
+    assert set(ours.all) & set(theirs.all)
+
+
+def test_each_of_several_hosts_has_a_budget_and_its_own_limit() -> None:
+    pool = pool_of(
+        "db1,db2,db3:3307", server_limits={"DB1:3306": 3, "db3.:3307": 5}, endpoint_policy="any"
+    )
+    endpoints = Endpoints(pool.config.hosts)
+    budgets = PoolBudgets(pool)
+    found = [budgets.at(endpoint) for endpoint in endpoints.all]
+    assert [None if each is None else each.server for each in found] == [
+        "db1:3306",
+        None,
+        "db3:3307",
+    ]
+    assert [each.limit for each in budgets.all] == [3, 5]
+    assert pool.config.server_limit == 3
+
+
+def test_without_a_limit_there_is_no_budget() -> None:
+    pool = pool_of("db1,db2")
+    budgets = PoolBudgets(pool)
+    assert budgets.all == ()
+    assert budgets.at(Endpoints(pool.config.hosts).all[1]) is None
+
+
+def test_what_was_withdrawn_does_not_count_and_is_granted_to_the_next(
+    budget: ServerBudget,
+) -> None:
+    pool = Pool(budget, 1)
+    first, second = budget.request(pool), budget.request(pool)
+    first.withdraw()
+    assert second.waits, "a finalizer grants nothing"
+    budget.changed()
+    assert second.state is PermitState.GRANTED
+    assert budget.stats()[:3] == (1, 1, 0)
+
+
+def test_a_connection_that_is_open_counts_though_its_permit_was_withdrawn(
+    budget: ServerBudget,
+) -> None:
+    pool = Pool(budget, 1)
+    permit = budget.request(pool)
+    connection = Connection()
+    permit.attach(connection)
+    permit.withdraw()
+    assert budget.stats().open == 1
+    connection.quit()
+    assert budget.stats().open == 0
+
+
+def test_a_connection_that_was_opened_for_another_server_counts_there(
+    budget: ServerBudget,
+) -> None:
+    elsewhere = ServerBudget("db2:3306")
+    pool = Pool(budget, 1)
+    elsewhere.join(pool)
+    connection = opened(budget, pool)
+    elsewhere.request(pool).attach(connection)
+    assert (budget.stats().open, elsewhere.stats().open) == (0, 1)
+
+
+def test_only_idle_connections_to_the_server_make_room(budget: ServerBudget) -> None:
+    elsewhere = ServerBudget("db2:3306")
+    both, other = Pool(budget, 1), Pool(budget, 1)
+    elsewhere.join(both)
+    here, there = opened(budget, both), opened(elsewhere, both)
+    both.idle.append(there)
+    permit = budget.request(other)
+    assert permit.waits
+    assert there.open
+    both.idle.append(here)
+    both.idle.remove(there)
+    budget.changed()
+    assert permit.granted
+    assert (here.open, there.open) == (False, True)
+
+
+def test_what_is_granted_while_a_finalizer_or_another_thread_asks_is_not_forgotten(
+    budget: ServerBudget,
+) -> None:
+    pool = Pool(budget, 1)
+    connection = opened(budget, pool)
+    permit = budget.request(pool)
+    with budget._lock:  # as while another thread grants
+        connection.quit()
+        budget.changed()
+        assert permit.waits
+    budget.stats()  # whoever had the lock
+    assert permit.state is PermitState.GRANTED
+
+
+def test_a_permit_whose_granter_was_interrupted_is_granted_later(budget: ServerBudget) -> None:
+    pool, other = Pool(budget, 1), Pool(budget, 1)
+    connection = opened(budget, pool)
+    pool.idle.append(connection)
+
+    def interrupt() -> None:
+        connection.open = False
+        raise KeyboardInterrupt
+
+    connection.quit = interrupt  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        budget.request(other)
+    assert budget.request(other).state is PermitState.GRANTED
 
 
 def test_a_forked_child_begins_anew(budget: ServerBudget) -> None:
