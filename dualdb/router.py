@@ -18,7 +18,7 @@ from typing import (
 
 from . import deadlines, fork_safety
 from .api import membership, session_scope
-from .api.client import Shared
+from .api.database_client import Shared
 from .api.legacy import Legacy
 from .api.membership import ChildTasks, LastInserts
 from .api.reading import Readable, ReadAdmin
@@ -208,7 +208,7 @@ class Routing(ServicePart, Readable[TargetT], Generic[TargetT, ScatterT, ClientT
         Raises:
             ServiceNotOpen: (A RuntimeError.) The service is not open.
         """
-        client: ClientT = self._lifecycle.manager.require_open().global_client
+        client: ClientT = self._lifecycle.manager.require_open().global_client.facade
         return client
 
     def get_shard_client(self, shard_id: int) -> Optional[ClientT]:
@@ -223,7 +223,7 @@ class Routing(ServicePart, Readable[TargetT], Generic[TargetT, ScatterT, ClientT
         number = routing.shard_id_of(shard_id)
         topology = self._lifecycle.manager.topology
         client = None if topology is None else topology.clients.get(number)
-        return None if client is None or client._failure is not None else client
+        return None if client is None or client.failure is not None else client.facade
 
     def get_client_by_session(self, client_session: object) -> ClientT:
         """Return the client of a session's database, selected as by ``session``.
@@ -237,7 +237,8 @@ class Routing(ServicePart, Readable[TargetT], Generic[TargetT, ScatterT, ClientT
             ParameterError: It is not a session.
             ServiceNotOpen: The service is not open.
         """
-        client: ClientT = self._resolver.find(self._shard_of_session(client_session), named=False)
+        found = self._resolver.find(self._shard_of_session(client_session), named=False)
+        client: ClientT = found.facade
         return client
 
     def _scatter(
@@ -451,12 +452,14 @@ class Router(ReadAdmin, ServicePart):
     def _init_runtime(self) -> None:
         """Create the implementation's own state, without I/O and without a loop."""
 
-    #: The implementation's MySQLClient.
-    _client_class: Callable[..., Any]
+    #: The implementation's DatabaseClient.
+    _database_client_class: Callable[..., Any]
 
     def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> Any:
         """Make a client with its own pool, not yet connected."""
-        return self._client_class(config, name=name, shard_id=shard_id, shared=self._shared)
+        return self._database_client_class(
+            config, name=name, shard_id=shard_id, shared=self._shared
+        )
 
     def _make_directory(
         self, source: Optional[Source], shard_of_key: Optional[Callable[[Any], Any]]
@@ -539,7 +542,7 @@ class Router(ReadAdmin, ServicePart):
         topology = self._lifecycle.manager.topology
         if topology is None:
             return ()
-        found: Sequence[Any] = topology.global_client._callers_transactions()
+        found: Sequence[Any] = topology.global_client.callers_transactions()
         return found
 
 

@@ -28,8 +28,8 @@ class ReadRoute:
         if is_reader(executor):
             return executor
         # One that refuses writes by itself; reads need only what is behind it.
-        client = getattr(executor, "_client", executor)
-        shared = getattr(client, "_shared", None)
+        client = executor.client
+        shared = client.shared
         if shared is None or shared.replicas is None:
             return PrimaryReader(client)
         return (yield from shared.replicas.executor_for(client, until))
@@ -170,6 +170,6 @@ class ReadAdmin:
             return block.token
         topology = self._shared.topology()
         clients = () if topology is None else topology.all_clients
-        logs = [client.pool.writes for client in clients if client._has_pool]
+        logs = [client.pool.writes for client in clients if client.has_pool]
         entries = [(log.key, log.entry) for log in logs]
         return causal.token_of([(key, entry) for key, entry in entries if entry is not None])

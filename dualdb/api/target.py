@@ -26,6 +26,7 @@ from ..protocol.transaction_commands import TransactionOptions
 from ..results import Row, RowCount
 from ..sql.parameters import Params
 from .frames import Frames
+from .interfaces import block_of
 from .typevars import (
     CallR,
     ColumnR,
@@ -768,7 +769,9 @@ class Blocks(BaseTarget, Generic[TransactionT, ConnectionT]):
         """
         options = TransactionOptions(commit_marker, isolation, timeout=timeout)
         if idempotency_key is None:
-            return self._run(retry.run(self._new_transaction, function, options, attempts))
+            return self._run(
+                retry.run(self._new_transaction, block_of, function, options, attempts)
+            )
         return self._run(
             self._run_once(
                 self._new_transaction,

@@ -270,7 +270,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
 
     def _failure_of(self, shard_id: int) -> Optional[BaseException]:
         client = self._lifecycle.require_open().clients.get(shard_id)
-        failure: Optional[BaseException] = None if client is None else client._failure
+        failure: Optional[BaseException] = None if client is None else client.failure
         return failure
 
     # Where a call would go.
@@ -342,7 +342,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             (RouteReason.LOCKED_SCOPE, partial(session_scope.check_lock, self, found.shard_id)),
             (
                 RouteReason.OTHER_TRANSACTION,
-                partial(client._check_cross_shard, self._callers_transactions()),
+                partial(client.check_cross_shard, self._callers_transactions()),
             ),
         ):
             try:

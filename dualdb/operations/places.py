@@ -177,16 +177,19 @@ class SessionStatement(Statement):
 class Session:
     """One connection to a place, for statements that belong together."""
 
-    _read_only = False
-    _refresh_on_miss = None
+    read_only = False
+    reads_only = False
+    refresh_on_miss = None
+    replica = None
+    write_refusal = None
 
     def __init__(self, client: Any, connection: Any, place: Place) -> None:
-        self._client = client
+        self.client = client
         self._connection = connection
         self.place = place
         self.name = client.name
         self.shard_id = client.shard_id
-        self._observers = NOBODY
+        self.observers = NOBODY
 
     @property
     def is_mariadb(self) -> bool:
@@ -200,14 +203,18 @@ class Session:
         # MariaDB puts this before its own, for the sake of old replicas
         return re.sub(r"^5\.5\.5-(?=\d+\.)", "", version)
 
-    def _execute(self, statement: AnyStatement, until: Optional[float] = None) -> Any:
-        return self._client._execute_on(self._connection, statement, until)
+    def run_statement(self, statement: AnyStatement, until: Optional[float] = None) -> Any:
+        return self.client.run_on(self._connection, statement, until)
 
-    def _record_insert_id(self, lastrowid: int) -> None:
+    def record_insert_id(self, lastrowid: int) -> None:
         """It is nobody's insert."""
 
-    def _take_retry_token(self) -> bool:
+    def take_retry_token(self) -> bool:
+        """Return False: a session cannot be replaced."""
         return False
+
+    def current_transaction(self) -> None:
+        """Return None: what it begins is its own."""
 
     def results(self, sql: str, params: Params = None) -> steps.Plan[List[ResultSet]]:
         """Every result set of a statement."""

@@ -819,8 +819,8 @@ def _run_later(
 
 def _observers(executors: Iterable[steps.Executor]) -> Optional[Observers]:
     for executor in executors:
-        if executor._observers.watches_calls:
-            return executor._observers
+        if executor.observers.watches_calls:
+            return executor.observers
     return None
 
 

@@ -133,7 +133,7 @@ def shard_events(before: ShardMap, after: ShardMap, shard_id: int) -> List[Event
 
 def shard_status(shard: Shard, client: Any) -> ShardStatus:
     """Return the status of a shard and its pool."""
-    failure = None if client is None else client._failure
+    failure = None if client is None else client.failure
     return ShardStatus(
         "unreachable" if failure is not None else shard.status.value,
         shard.reason if failure is None else errors.reason_of(failure),
@@ -173,7 +173,7 @@ def service_status(manager: "TopologyManager", reader: "TableReader", now: float
 
 def _servers(topology: "Optional[Topology]") -> Dict[str, ServerStats]:
     clients = () if topology is None else topology.all_clients
-    budgets = {client.pool.budget for client in clients if client._has_pool} - {None}
+    budgets = {client.pool.budget for client in clients if client.has_pool} - {None}
     return {each.server: each.stats() for each in sorted(budgets, key=lambda each: each.server)}
 
 

@@ -20,6 +20,7 @@ from dualdb import (
     TooManyRows,
     TransactionAborted,
 )
+from dualdb.api.interfaces import database_client_of
 from dualdb.topology import admin, lifecycle
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
@@ -94,15 +95,15 @@ def test_simultaneous_misses_are_served_by_one_reading(
     still: Any, io: IO, databases: Databases, refresh_on_every_miss: None
 ) -> None:
     databases.set_row(3)
-    client = still.get_global_client()
-    execute = client._execute_on_own_connection
+    client: Any = database_client_of(still.get_global_client())
+    execute = client.run_on_own_connection
     readings: List[str] = []
 
     def counted(statement: Any, *args: Any) -> Any:
         readings.append(statement.sql)
         return execute(statement, *args)
 
-    client._execute_on_own_connection = counted
+    client.run_on_own_connection = counted
     assert io.concurrently([lambda: still.shard(3).query_value("SELECT 3")] * 50) == [3] * 50
     assert len(readings) == 1
     assert "table_shard_config" in readings[0]

@@ -17,6 +17,7 @@ from io_kinds import IO
 
 import dualdb
 from dualdb import ConnectionFailed, InterfaceError, PoolTimeout, ServiceNotOpen
+from dualdb.api.interfaces import block_of
 
 
 @pytest.fixture
@@ -636,7 +637,7 @@ def test_a_session_that_is_lost_while_it_is_reset_is_opened_anew(
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
     with io.entered(client.transaction()) as tx:
         io(tx.execute("SET @left_behind = 1"))
-        raw = tx._connection
+        raw = block_of(tx).begun.connection
     assert raw.resetting
     raw.abort()
     assert io(client.query_one("SELECT 7 AS n, @left_behind AS v")) == {"n": 7, "v": None}

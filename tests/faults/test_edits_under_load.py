@@ -188,7 +188,7 @@ class Table:
 def client(config: DatabaseConfig, name: str, shard_id: Any) -> Any:
     pool = SimpleNamespace(in_use=0, opened=1, health=SimpleNamespace(failure=None), closed=False)
     client = SimpleNamespace(config=config, name=name, shard_id=shard_id, pool=pool)
-    client._has_pool = True
+    client.has_pool = True
     return client
 
 
