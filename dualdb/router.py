@@ -19,6 +19,7 @@ from typing import (
 from . import deadlines, fork_safety
 from .api import membership, session_scope
 from .api.database_client import Shared
+from .api.interfaces import ServiceInternals
 from .api.legacy import Legacy
 from .api.membership import ChildTasks, LastInserts
 from .api.reading import Readable, ReadAdmin
@@ -390,7 +391,7 @@ class Router(ReadAdmin, ServicePart):
             max_shards=max_shards,
             observers=self._observers,
         )
-        self._replicas = self._lifecycle.use_replicas(_replica_options(replicas))
+        replica_manager = self._lifecycle.use_replicas(_replica_options(replicas))
         self._lifecycle.use_engines(engines or {})
         self._health = HealthCheck(self._lifecycle)
         self._resolver = routing.RouteResolver(
@@ -416,7 +417,7 @@ class Router(ReadAdmin, ServicePart):
             self._observers,
             _outbox_table(outbox),
             None if self._directory is None else self._directory.cache.clear,
-            self._replicas,
+            replica_manager,
         )
         self._coordinator = Coordinator(
             key_types.table_name(xa_table, "xa_table"),
@@ -425,6 +426,15 @@ class Router(ReadAdmin, ServicePart):
             self._callers_transactions,
         )
         self._lifecycle.maintenance.add_chore("finishing XA transactions", self._coordinator.tick)
+        self._internals = ServiceInternals(
+            self._lifecycle,
+            self._directory,
+            self._observers,
+            self._shared,
+            self._coordinator,
+            self._new_client,
+            self._shard_of_session,
+        )
         self._init_runtime()
         fork_safety.register(self)
 

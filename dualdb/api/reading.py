@@ -7,7 +7,8 @@ from ..endpoints import causal
 from ..execution import steps
 from ..execution.reads import PrimaryReader, is_reader
 from ..pooling.admission import Priority, PriorityBlock
-from ..topology.replicas import ReplicaManager, ReplicaStatus
+from ..topology.lifecycle import ServiceLifecycle
+from ..topology.replicas import ReplicaStatus
 from .read_blocks import ReadOnlyBlock
 from .target import BaseTarget
 from .typevars import TargetT
@@ -70,7 +71,7 @@ class ReadAdmin:
     """A service's replicas, and the blocks around reads."""
 
     _shared: Any
-    _replicas: ReplicaManager
+    _lifecycle: ServiceLifecycle
 
     def replicas(self) -> List[ReplicaStatus]:
         """Return the state of each replica, without I/O.
@@ -79,7 +80,8 @@ class ReadAdmin:
             >>> {each.shard_id: each.in_rotation for each in db.replicas()}
             {1: True, 2: True}
         """
-        return self._replicas.status()
+        manager = self._lifecycle.replicas
+        return [] if manager is None else manager.status()
 
     def read_only(self) -> ReadOnlyBlock:
         """Refuse whatever is not known to be a read inside a block.

@@ -74,9 +74,8 @@ class BaseTarget(Frames, ABC):
     #: The implementation can await what the user passes.
     _awaits: bool
 
-    @abstractmethod
-    def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
-        """Find where a call goes now; see ``steps.Route``."""
+    #: Finds where a call goes now.
+    _route: steps.Route
 
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any:

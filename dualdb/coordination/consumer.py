@@ -479,7 +479,7 @@ def _is_passing(error: errors.Error) -> bool:
 
 def places_of(databases: Databases, table: OutboxTable, shards: Shards) -> List[Place]:
     """Return the outboxes of the databases that accept writes now."""
-    topology = databases.service._lifecycle.require_open()
+    topology = databases.internals.lifecycle.require_open()
     found = []
     for chosen in databases.chosen(shards):
         client = (
@@ -513,7 +513,7 @@ class Consumer:
         self._paused: Dict[str, Tuple[float, int]] = {}
         self._swept: Dict[str, float] = {}
         self._measured: Dict[str, float] = {}
-        self._observers: Observers = databases.service._observers
+        self._observers: Observers = databases.internals.observers
         self._counts = {"delivered": 0, "failed": 0, "dead": 0}
 
     def run(self) -> steps.Plan[ConsumeReport]:

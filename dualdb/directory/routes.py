@@ -61,6 +61,11 @@ class KeyRoute:
             return f"key {self.key!r}"
 
 
+def key_of(route: steps.Route) -> object:
+    """Return the key that a route is for; None if it is for none."""
+    return route.key if isinstance(route, KeyRoute) else None
+
+
 class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
     """Targets by key and by scope, and where a call would go."""
 

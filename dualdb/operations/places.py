@@ -4,6 +4,7 @@ import re
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Set, Tuple, TypeVar, Union
 
 from .. import errors
+from ..api.interfaces import internals_of
 from ..config import DatabaseConfig
 from ..execution import execute, steps
 from ..execution.execute import execute_statement
@@ -45,12 +46,17 @@ class Databases:
         service: The open service.
         user: The account to use in place of the configured ones.
         password: Its password.
+
+    Attributes:
+        service: As given.
+        internals: What it consists of.
     """
 
     def __init__(
         self, service: Any, user: Optional[str] = None, password: Optional[str] = None
     ) -> None:
         self.service = service
+        self.internals = internals_of(service)
         changes = {"read_timeout": None, "pool_size": 1, "max_overflow": 0, "warm_up": 1}
         self._changes = {**changes, "max_lifetime": None, "max_rows": None}
         if user is not None:
@@ -68,7 +74,7 @@ class Databases:
             ParameterError: It names nothing, or a shard that is not in the shard table.
             ShardUnavailable: It names a shard whose row cannot be used.
         """
-        known = self.service._lifecycle.require_open().shard_map.shards
+        known = self.internals.lifecycle.require_open().shard_map.shards
         ids = sorted(
             number
             for number, shard in known.items()
@@ -110,7 +116,7 @@ class Databases:
         at its end.
         """
         label = "global" if place.shard_id is None else f"shard {place.shard_id}"
-        client = self.service._new_client(place.config, label, place.shard_id)
+        client = self.internals.new_client(place.config, label, place.shard_id)
         held: List[Tuple[Any, Any]] = []
         try:
             _, connection = yield from execute.check_out(steps.fixed_route(client), into=held)

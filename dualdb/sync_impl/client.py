@@ -11,6 +11,7 @@ from ..api.lock import Locks
 from ..api.read_blocks import limited_to_reads
 from ..api.reading import Readable, ReadRoute
 from ..api.target import Blocks
+from ..directory.routes import key_of
 from ..execution import steps
 from ..lazily import made_on_first_use
 from ..protocol.exchange import with_session_tracking
@@ -37,21 +38,18 @@ class Target(TargetVerbs, Identified, Readable["Target"]):
     """A shard or a session's database, found at each call."""
 
     def __init__(self, route: steps.Route, identify: Callable[[], Optional[int]]) -> None:
-        self._resolve = route
+        self._route = route
         self._identify = identify
-        self._key = getattr(route, "key", None)
+        self._key = key_of(route)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__qualname__} {self._resolve}>"
-
-    def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
-        return self._resolve(until)
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self._route}>"
 
     def _target_on(self, route: steps.Route) -> "Target":
         return Target(route, self._identify)
 
     def _new_transaction(self, options: TransactionOptions) -> Transaction:
-        if isinstance(self._resolve, ReadRoute):
+        if isinstance(self._route, ReadRoute):
             options = limited_to_reads(options)
         return super()._new_transaction(options)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Optional
 
 from .. import errors
 from ..api import membership
-from ..api.interfaces import block_of
+from ..api.interfaces import block_of, internals_of
 from ..execution import steps
 from .client import DatabaseClient
 from .transaction import Transaction
@@ -24,7 +24,7 @@ class TestingTransaction:
     def __enter__(self) -> "TestingTransaction":
         if self._stack is not None:
             raise errors.InterfaceError("a testing transaction is used once: ask for a new one")
-        topology = self._service._lifecycle.require_open()
+        topology = internals_of(self._service).lifecycle.require_open()
         with contextlib.ExitStack() as stack:
             for client in (topology.global_client, *topology.clients.values()):
                 self._begin(stack, client)
