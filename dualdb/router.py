@@ -40,7 +40,7 @@ from .errors import CrossShardError
 from .execution import steps
 from .execution.reads import PrimaryReader
 from .observability.observers import Observers
-from .sharding.scatter import Keys, OnError, Policy
+from .sharding.calls import Keys, OnError, Policy
 from .topology import passwords, routing
 from .topology.allowed_hosts import AllowedHosts
 from .topology.health import HealthCheck

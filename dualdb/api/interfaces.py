@@ -53,6 +53,12 @@ def route_of(target: "BaseTarget") -> steps.Route:
     return target._route
 
 
+def awaits(target: Any) -> bool:
+    """Return whether the results of a target's calls are awaited."""
+    awaited: bool = target._awaits
+    return awaited
+
+
 def run_in(target: "BaseTarget", plan: "steps.Plan[Any]") -> Any:
     """Run a plan the target's way: its result, or in asyncio a coroutine of it."""
     return target._run(plan)

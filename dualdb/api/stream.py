@@ -232,7 +232,12 @@ class BaseStream(Generic[MadeT]):
             translated.__cause__ = cause
         return translated
 
-    def _leave(self) -> None:
+    def close(self) -> None:
+        """End the stream before its last row: release the connection, and abort the
+        query on the server.
+
+        Does nothing if it has ended.
+        """
         # While another thread reads from it, for a merge, that thread releases it.
         self._closed = True
         if not self._read_elsewhere:

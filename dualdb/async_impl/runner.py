@@ -95,7 +95,7 @@ def _execute(step: steps.Execute) -> Awaitable[Any]:
 
 
 def _fetch_row(step: steps.FetchRow) -> Awaitable[Any]:
-    coroutine: Awaitable[Any] = step.stream._read()
+    coroutine: Awaitable[Any] = step.stream.read()
     return coroutine
 
 

@@ -27,6 +27,7 @@ from ..blocks import EndedBlock
 from ..execution import steps
 from ..execution.execute import outcome_unknown, resolve_route
 from ..protocol.transaction_commands import TransactionOptions, Verdict
+from ..sharding.calls import Shards
 from . import protocol
 from .commands import PinnedExecutor
 from .coordinator import Coordinator
@@ -412,8 +413,7 @@ class Distributes(ABC, Generic[DistributedT]):
     #: Makes the implementation's transaction.
     _distributed_class: Callable[..., DistributedT]
 
-    _named_routes: Callable[[], Mapping[int, steps.Route]]
-    _check: Callable[[], None]
+    _shards: Shards
 
     def __init__(self, coordinator: Coordinator, *scatter: Any, **options: Any) -> None:
         super().__init__(*scatter, **options)
@@ -466,7 +466,7 @@ class Distributes(ABC, Generic[DistributedT]):
         """
         return self._distributed_class(
             self._coordinator,
-            self._named_routes,
-            self._check,
+            self._shards.named_routes,
+            self._shards.check,
             DistributedOptions(mode, global_, isolation, timeout).checked(),
         )

@@ -21,7 +21,7 @@ from ..api import session_scope
 from ..api.typevars import IntR, NoneR, ScatterT, TargetT
 from ..errors import ParameterError
 from ..execution import steps
-from ..sharding.scatter import Keys, OnError, Policy
+from ..sharding.calls import Keys, OnError, Policy
 from ..topology import readiness, routing
 from ..topology.shard_map import Status
 from .explain import RouteExplanation, RouteReason, explain

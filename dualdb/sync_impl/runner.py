@@ -77,7 +77,7 @@ def _execute(step: steps.Execute) -> Any:
 
 
 def _fetch_row(step: steps.FetchRow) -> Any:
-    return step.stream._read()
+    return step.stream.read()
 
 
 def _sleep(step: steps.Sleep) -> None:
