@@ -199,8 +199,9 @@ def _route_changed(
     or removed; or the server denied the login, and the shard table may have changed.
     """
     if not isinstance(error, errors.ServiceNotOpen):
-        refused = getattr(error.__cause__, "errno", None) in error_codes.DENIED
-        if not refused or executor.refresh_on_miss is None:
+        cause = error.__cause__
+        denied = isinstance(cause, errors.Error) and cause.errno in error_codes.DENIED
+        if not denied or executor.refresh_on_miss is None:
             return False
         yield from executor.refresh_on_miss(None, until)
     return (yield from route(until)) is not executor

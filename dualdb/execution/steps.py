@@ -160,6 +160,11 @@ class Pooled(Protocol):
         ...
 
     @property
+    def shard_id(self) -> Optional[int]:
+        """The shard's id; None for another database."""
+        ...
+
+    @property
     def pool(self) -> Any:
         """The client's pool, which is made when it is first used."""
         ...
