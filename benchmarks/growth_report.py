@@ -14,7 +14,7 @@ PICTURES = {
     "growth-rows": "Rows streamed: the time of a row",
 }
 
-_COLOURS = (("threads", "growth"), ("asyncio", "growth-asyncio"))
+_IMPLEMENTATIONS = (("threads", "growth"), ("asyncio", "growth-asyncio"))
 _REFERENCE = {"dualdb": "pymysql", "dualdb-asyncio": "aiomysql"}
 _POOL_REFERENCE = {"dualdb": "sqlalchemy-pymysql", "dualdb-asyncio": "aiomysql-pool"}
 
@@ -42,7 +42,7 @@ def _section(name: str, text: str, pictures: Mapping[str, str]) -> str:
 
 def _shards(results: Results) -> str:
     rows = []
-    for colour, peer in _COLOURS:
+    for implementation, peer in _IMPLEMENTATIONS:
         for shards in (*SHARDS, SIMULATED):
             key = growth_key(peer, shards)
             cells = [
@@ -57,7 +57,7 @@ def _shards(results: Results) -> str:
             if cells[0]:
                 loop = _loop_ratio(results, key)
                 cells += [loop, _cell(results, "growth-refresh", key, "time")]
-                rows.append([f"{colour}, {shards:,}", *cells])
+                rows.append([f"{implementation}, {shards:,}", *cells])
     if not rows:
         return ""
     text = (

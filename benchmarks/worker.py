@@ -64,7 +64,7 @@ class Resident:
 
 
 class Work:
-    """What is common to both colours: what to call, with what."""
+    """What is common to both implementations: what to call, with what."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
@@ -296,7 +296,7 @@ def main(key: str) -> None:
     # line.
     peer = known[key](Server(**json.loads(sys.stdin.readline())))
     with contextlib.suppress(BrokenPipeError):
-        if peer.colour == ASYNCIO:
+        if peer.implementation == ASYNCIO:
             if peer.uvloop:
                 try:
                     import uvloop
