@@ -135,7 +135,7 @@ def judge(goal: Goal, results: Results) -> Verdict:
             found = inverse(found)
         if found is None:
             return Verdict(goal, None, "", None)
-        # What is told to two places is judged by two places.
+        # What is shown to two places is judged by two places.
         reached = round(found.median, 2)
         return Verdict(
             goal,

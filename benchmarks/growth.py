@@ -17,7 +17,7 @@ from .threaded import service_config
 from .workers import Worker
 
 #: The shards are databases of one server. The last number is simulated: the shards are
-#: in the table, and nothing listens where they are said to be.
+#: in the table, and nothing listens at their addresses.
 SHARDS = (10, 100, 1_000)
 SIMULATED = 10_000
 CALLERS = (1, 10, 100, 1_000)

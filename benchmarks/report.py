@@ -14,7 +14,7 @@ from .text import amount, table
 
 
 class Chapter(NamedTuple):
-    """What is told of a scenario.
+    """What is reported of a scenario.
 
     Attributes:
         unit: "time" of one call, "throughput" in calls a second, or "memory" above the
@@ -112,7 +112,7 @@ def _head(results: Results) -> str:
         f"after {machine.get('load after', '?')}. {versions}.",
         f"Every contestant is in a process of its own. In each of {results.rounds} rounds "
         "everybody runs one short batch, in a random "
-        "order; what is told is the median of the rounds, and ratios are the median of the "
+        "order; what is shown is the median of the rounds, and ratios are the median of the "
         "ratios within each round, so that what slows "
         "a whole round slows nobody in particular. The quartiles stand behind a ratio. Before "
         "anything is timed everybody is asked the "
@@ -132,11 +132,11 @@ def verdicts(results: Results) -> List[Verdict]:
 def _goals(results: Results) -> str:
     return "## Goals\n\n" + table(
         ["goal", "reached", "quartiles", ""],
-        [list(_told(verdict)) for verdict in verdicts(results)],
+        [list(_cells(verdict)) for verdict in verdicts(results)],
     )
 
 
-def _told(verdict: Verdict) -> Iterator[str]:
+def _cells(verdict: Verdict) -> Iterator[str]:
     yield verdict.goal.text
     if verdict.reached is None:
         yield from ("", "", "not measured")
@@ -154,7 +154,7 @@ def goals_as_text(results: Results) -> str:
     """For the terminal."""
     lines = []
     for verdict in verdicts(results):
-        text, reached, _, met = _told(verdict)
+        text, reached, _, met = _cells(verdict)
         lines.append(f"{met.strip('*'):13}{reached:>8}  {text}")
     return "\n".join(lines)
 
@@ -213,8 +213,10 @@ def _not_in_our_favour(results: Results) -> str:
         for verdict in verdicts(results)
         if verdict.met is False
     ]
-    told = [f"- {line}" for line in (*unmet, *lines)] or ["Nothing: nobody did better in anything."]
-    return "## What was not in our favour\n\n" + "\n".join(told)
+    found = [f"- {line}" for line in (*unmet, *lines)] or [
+        "Nothing: nobody did better in anything."
+    ]
+    return "## What was not in our favour\n\n" + "\n".join(found)
 
 
 def _chapter(chapter: Chapter, results: Results, pictures: Mapping[str, str]) -> str:

@@ -51,7 +51,7 @@ class Resident:
 
     def grown(self) -> float:
         """How far it ever rose above the start."""
-        # Less cannot be told by this way of counting, and nothing is divided by zero.
+        # Less cannot be seen by this way of counting, and nothing is divided by zero.
         return max(0.1, self._read("VmHWM") - self._start)
 
     @staticmethod
@@ -60,7 +60,7 @@ class Resident:
             for line in file:
                 if line.startswith(name + ":"):
                     return int(line.split()[1]) * 1024 / 1e6
-        raise Unsupported("this system does not tell a process's memory")
+        raise Unsupported("this system does not show a process's memory")
 
 
 class Work:
