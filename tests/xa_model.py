@@ -373,7 +373,7 @@ class Model:
         leaf.answer(result)
 
     def check(self, outcome: Optional[protocol.Outcome]) -> None:
-        """All or nothing, nothing left, and the caller was told the truth."""
+        """All or nothing, nothing left, and the caller got the true outcome."""
         applied = [server.applied for server in self.writers]
         assert applied in ([0] * len(applied), [1] * len(applied)), f"halves: {applied}"
         for server in self.servers:

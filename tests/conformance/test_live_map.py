@@ -422,7 +422,7 @@ def test_a_hook_that_has_the_table_read_again_overtakes_nobody(
     assert translated == [(3, 2), (4, 3)]
 
 
-def test_the_status_is_told_without_asking_anybody(
+def test_the_status_is_known_without_asking_anybody(
     still: Any, io: IO, databases: Databases
 ) -> None:
     io(still.shard(1).query("SELECT 1"))

@@ -62,7 +62,9 @@ def test_pool_size_is_kept_and_overflow_closed_after_use(
 
 
 @pytest.mark.slow
-def test_a_wait_is_bounded_and_told_with_figures(make_client: Callable[..., Any], io: IO) -> None:
+def test_a_wait_is_bounded_and_its_error_has_figures(
+    make_client: Callable[..., Any], io: IO
+) -> None:
     client = make_client(pool_size=1, max_overflow=0, pool_timeout=0.2)
     with io.entered(client.transaction()):
         outcome = io.concurrently([lambda: client.query("SELECT 1")])[0]
@@ -502,7 +504,7 @@ def test_a_connect_in_progress_delays_no_one_else(
         ({"host": "a..b"}, 2003),
     ],
 )
-def test_a_failed_connect_is_told_with_its_code(
+def test_a_failed_connect_is_an_error_with_its_code(
     databases: Databases, io: IO, changes: Any, code: Any, quick_retries: None
 ) -> None:
     config = dualdb.DatabaseConfig(**{**plain(databases.config), **changes})

@@ -316,7 +316,7 @@ def behind(io: IO, config: Any, proxy: FaultProxy, **more: Any) -> Any:
     return io.Client(config.model_copy(update={**through, **more}))
 
 
-def test_a_commit_whose_answer_is_lost_is_told_as_unknown(io: IO, databases: Databases) -> None:
+def test_a_commit_whose_answer_is_lost_is_unknown(io: IO, databases: Databases) -> None:
     config = databases.config_of(1)
     with FaultProxy(config.host, config.port) as proxy:
         client = behind(io, config, proxy)
@@ -570,7 +570,9 @@ def test_a_transaction_is_ended_by_its_block_alone(
     assert users(databases) == [1]
 
 
-def test_what_follows_ddl_is_not_told_as_the_whole(db: Any, io: IO, databases: Databases) -> None:
+def test_what_follows_ddl_is_not_reported_as_the_whole(
+    db: Any, io: IO, databases: Databases
+) -> None:
     with pytest.raises(TransactionAborted) as caught, io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         io(tx.execute("/* so */ CREATE TABLE IF NOT EXISTS made (a INT)"))
