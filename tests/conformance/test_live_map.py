@@ -40,7 +40,7 @@ def live(open_service: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def still(open_service: Callable[..., Any]) -> Any:
-    """A service that reads its shard table only when it is told to."""
+    """A service that reads its shard table only when it is asked to."""
     return open_service(refresh_interval=None)
 
 

@@ -1,4 +1,6 @@
-"""Advisory locks: nobody else holds one meanwhile, and who has lost it is told."""
+"""Advisory locks: nobody else holds one meanwhile, and whoever has lost it gets an
+error.
+"""
 
 import gc
 import json

@@ -45,11 +45,11 @@ def test_who_refuses_once_has_no_figures() -> None:
 
 
 def test_who_answers_otherwise_takes_no_part() -> None:
-    said = {
+    answers = {
         key: {"point": {"digest": digest}} for key, digest in (("a", "x"), ("b", "y"), ("c", "x"))
     }
-    said["c"]["call"] = {"missing": "failed"}
-    assert differences(said, {}) == {
+    answers["c"]["call"] = {"missing": "failed"}
+    assert differences(answers, {}) == {
         "b": {"point": "its answer is not the others'"},
         "c": {"call": "failed"},
     }
