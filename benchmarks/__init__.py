@@ -7,7 +7,7 @@ measures, and writes ``docs/benchmarks.md``.
 ``threaded``       those of threads
 ``asynchronous``   those of asyncio
 ``scatter``        dualdb over several shards
-``worker``         one contestant in a process of its own, told what to do
+``worker``         one contestant in a process of its own, which does as it is asked
 ``workers``        the other end: starts workers and tells them
 ``measure``        interleaving; medians and ratios
 ``scenarios``      what is measured

@@ -26,7 +26,7 @@ async def total(rows: Any) -> int:
 
 
 class Floor(threaded.Floor):
-    key, title, colour = "floor-asyncio", "raw stream", ASYNCIO
+    key, title, implementation = "floor-asyncio", "raw stream", ASYNCIO
 
     async def open(self) -> Any:
         super().open()
@@ -45,9 +45,14 @@ class Floor(threaded.Floor):
 
 
 class AioMySQL(Peer):
-    """One connection, as the reference of this colour."""
+    """One connection, as the reference of this implementation."""
 
-    key, title, colour, distributions = "aiomysql", "aiomysql", ASYNCIO, ("aiomysql", "PyMySQL")
+    key, title, implementation, distributions = (
+        "aiomysql",
+        "aiomysql",
+        ASYNCIO,
+        ("aiomysql", "PyMySQL"),
+    )
     per_call = "One connection, a cursor for each call; nothing is sent beside the statement"
 
     async def open(self) -> Any:
@@ -86,7 +91,7 @@ class AioMySQL(Peer):
 
 
 class DriverPool(Peer):
-    colour = ASYNCIO
+    implementation = ASYNCIO
     pooled = True
     pool: Any
     streaming: Any
@@ -158,7 +163,7 @@ class AsyncmyPool(DriverPool):
 class SQLAlchemy(Peer):
     """As in threads: Core with text()."""
 
-    colour = ASYNCIO
+    implementation = ASYNCIO
     per_call = threaded.SQLAlchemy.per_call
     pooled = True
     driver = ""
@@ -223,7 +228,7 @@ class SQLAlchemyAsyncmy(SQLAlchemy):
 
 
 class Databases(Peer):
-    key, title, colour, distributions = (
+    key, title, implementation, distributions = (
         "databases",
         "databases (aiomysql)",
         ASYNCIO,
@@ -280,7 +285,7 @@ class Databases(Peer):
 class Tortoise(Peer):
     """Through models, as its documentation has it; a procedure by its raw SQL."""
 
-    key, title, colour, distributions = (
+    key, title, implementation, distributions = (
         "tortoise",
         "Tortoise",
         ASYNCIO,
@@ -339,7 +344,7 @@ class Tortoise(Peer):
 
 
 class DualDB(Peer):
-    key, title, colour = "dualdb-asyncio", "dualdb", ASYNCIO
+    key, title, implementation = "dualdb-asyncio", "dualdb", ASYNCIO
     distributions = ("dualdb", "aiomysql", "PyMySQL")
     per_call = (
         "Through the service, to the global database: nothing is sent beside the statement, "
@@ -409,7 +414,12 @@ class DualDBUvloop(DualDB):
 class PyroMySQL(Peer):
     """One connection: written in Rust, on a thread of its own."""
 
-    key, title, colour, distributions = "pyro-asyncio", "pyro-mysql", ASYNCIO, ("pyro-mysql",)
+    key, title, implementation, distributions = (
+        "pyro-asyncio",
+        "pyro-mysql",
+        ASYNCIO,
+        ("pyro-mysql",),
+    )
     per_call = threaded.PyroMySQL.per_call
 
     async def open(self) -> Any:

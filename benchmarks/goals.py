@@ -75,14 +75,14 @@ GOALS: List[Goal] = [
     ),
     *[
         Goal(
-            f"{colour}: at least 1.8 times the throughput of {title} with 10 callers",
+            f"{implementation}: at least 1.8 times the throughput of {title} with 10 callers",
             "callers10",
             ours,
             f"sqlalchemy-{driver}",
             1.8,
             True,
         )
-        for colour, ours, title, driver in (
+        for implementation, ours, title, driver in (
             ("threads", "dualdb", "SQLAlchemy (PyMySQL)", "pymysql"),
             ("threads", "dualdb", "SQLAlchemy (mysqlclient)", "mysqlclient"),
             ("asyncio", "dualdb-asyncio", "SQLAlchemy (aiomysql)", "aiomysql"),
@@ -105,14 +105,14 @@ GOALS: List[Goal] = [
     ),
     *[
         Goal(
-            f"{colour}: {text}",
+            f"{implementation}: {text}",
             f"growth-{figure}",
             f"{ours}/{shards}",
             "",
             limit,
             unit=unit,
         )
-        for colour, ours in (("threads", "growth"), ("asyncio", "growth-asyncio"))
+        for implementation, ours in (("threads", "growth"), ("asyncio", "growth-asyncio"))
         for text, figure, shards, limit, unit in (
             ("a shard of 1,000, connected, takes under 20 kB", "memory", 1_000, 20.0, "kilobytes"),
             (
@@ -135,7 +135,7 @@ def judge(goal: Goal, results: Results) -> Verdict:
             found = inverse(found)
         if found is None:
             return Verdict(goal, None, "", None)
-        # What is told to two places is judged by two places.
+        # What is shown to two places is judged by two places.
         reached = round(found.median, 2)
         return Verdict(
             goal,

@@ -17,7 +17,7 @@ from .threaded import service_config
 from .workers import Worker
 
 #: The shards are databases of one server. The last number is simulated: the shards are
-#: in the table, and nothing listens where they are said to be.
+#: in the table, and nothing listens at their addresses.
 SHARDS = (10, 100, 1_000)
 SIMULATED = 10_000
 CALLERS = (1, 10, 100, 1_000)
@@ -53,7 +53,7 @@ def table_of(shards: int) -> str:
 class Growth(Peer):
     """A service over so many shards, opened anew for each number."""
 
-    key, title, colour = "growth", "dualdb", THREADS
+    key, title, implementation = "growth", "dualdb", THREADS
 
     def open(self) -> Any:
         self.service: Any = None
@@ -92,7 +92,7 @@ class Growth(Peer):
 
 
 class AsyncGrowth(Growth):
-    key, colour = "growth-asyncio", ASYNCIO
+    key, implementation = "growth-asyncio", ASYNCIO
 
     async def open(self) -> Any:
         super().open()
@@ -231,4 +231,4 @@ def _measure_rows(
 
 def titles(keys: Tuple[str, ...]) -> List[Tuple[str, str]]:
     """Contestants and what they are called, in the order of the report."""
-    return [(key, f"{peers()[key].title}, {peers()[key].colour}") for key in keys]
+    return [(key, f"{peers()[key].title}, {peers()[key].implementation}") for key in keys]

@@ -14,7 +14,7 @@ PICTURES = {
     "growth-rows": "Rows streamed: the time of a row",
 }
 
-_COLOURS = (("threads", "growth"), ("asyncio", "growth-asyncio"))
+_IMPLEMENTATIONS = (("threads", "growth"), ("asyncio", "growth-asyncio"))
 _REFERENCE = {"dualdb": "pymysql", "dualdb-asyncio": "aiomysql"}
 _POOL_REFERENCE = {"dualdb": "sqlalchemy-pymysql", "dualdb-asyncio": "aiomysql-pool"}
 
@@ -42,7 +42,7 @@ def _section(name: str, text: str, pictures: Mapping[str, str]) -> str:
 
 def _shards(results: Results) -> str:
     rows = []
-    for colour, peer in _COLOURS:
+    for implementation, peer in _IMPLEMENTATIONS:
         for shards in (*SHARDS, SIMULATED):
             key = growth_key(peer, shards)
             cells = [
@@ -57,7 +57,7 @@ def _shards(results: Results) -> str:
             if cells[0]:
                 loop = _loop_ratio(results, key)
                 cells += [loop, _cell(results, "growth-refresh", key, "time")]
-                rows.append([f"{colour}, {shards:,}", *cells])
+                rows.append([f"{implementation}, {shards:,}", *cells])
     if not rows:
         return ""
     text = (
@@ -84,7 +84,7 @@ def _loop_ratio(results: Results, key: str) -> str:
     in_turn = results.tables.get("growth-in_turn", {}).get(key)
     if not scatter or not in_turn:
         return ""
-    return _told(ratio({"scatter": scatter, "loop": in_turn}, "scatter", "loop"))
+    return _shown(ratio({"scatter": scatter, "loop": in_turn}, "scatter", "loop"))
 
 
 def _callers(results: Results) -> str:
@@ -108,7 +108,7 @@ def _callers_of(number: int) -> str:
 def _caller_ratios(results: Results, key: str, reference: str) -> List[str]:
     """What our throughput is of the reference's."""
     compared = [
-        _told(inverse(ratio(results.tables.get(f"callers{number}", {}), key, reference)))
+        _shown(inverse(ratio(results.tables.get(f"callers{number}", {}), key, reference)))
         for number in CALLERS
     ]
     ((_, title),) = titles((reference,))
@@ -129,7 +129,7 @@ def _rows(results: Results) -> str:
             reference = _REFERENCE[key]
             ((_, other),) = titles((reference,))
             compared = [
-                _told(ratio(figures, growth_key(key, count), growth_key(reference, count)))
+                _shown(ratio(figures, growth_key(key, count), growth_key(reference, count)))
                 for count in ROWS
             ]
             rows.append([f"of the time of {other}", *compared, ""])
@@ -148,5 +148,5 @@ def _cell(results: Results, scenario: str, key: str, unit: str) -> str:
     return "" if middle is None else amount(middle, unit)
 
 
-def _told(found: Optional[Ratio]) -> str:
+def _shown(found: Optional[Ratio]) -> str:
     return "" if found is None else f"{found} ({found.spread})"

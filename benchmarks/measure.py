@@ -2,7 +2,7 @@
 
 In each round everybody runs one short batch, in a random order. What slows a whole
 round (another program, a warm processor) slows everybody in it, so that a ratio is
-taken within each round, and the median of those is told.
+taken within each round, and the median of those is shown.
 """
 
 import random

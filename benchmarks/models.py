@@ -1,4 +1,4 @@
-"""The tables as Tortoise is told of them."""
+"""The tables as Tortoise declares them."""
 
 from tortoise import fields
 from tortoise.models import Model

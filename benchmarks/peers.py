@@ -32,7 +32,7 @@ class Peer:
 
     key: ClassVar[str]
     title: ClassVar[str]
-    colour: ClassVar[str]
+    implementation: ClassVar[str]
     distributions: ClassVar[Tuple[str, ...]] = ()
     per_call: ClassVar[str] = ""
     pooled: ClassVar[bool] = False
@@ -100,14 +100,14 @@ def peers() -> Dict[str, Type[Peer]]:
     return {peer.key: peer for peer in (*threaded.PEERS, *asynchronous.PEERS)}
 
 
-#: That to which the others of its colour are compared.
+#: That to which the others of its implementation are compared.
 REFERENCE = {THREADS: "pymysql", ASYNCIO: "aiomysql"}
 OURS = {THREADS: "dualdb", ASYNCIO: "dualdb-asyncio"}
 
 
 def ours_beside(peer: Type[Peer]) -> str:
     """The key of the contestant of ours that a peer is compared with."""
-    return "dualdb-asyncio-uvloop" if peer.uvloop else OURS[peer.colour]
+    return "dualdb-asyncio-uvloop" if peer.uvloop else OURS[peer.implementation]
 
 
 def versions(peer: Type[Peer]) -> Dict[str, str]:

@@ -39,11 +39,13 @@ def draw(results: Results, directory: pathlib.Path) -> Dict[str, str]:
 
     for chapter in CHAPTERS:
         figures = results.tables.get(chapter.scenario, {})
-        bars = {colour: _bars(figures, colour) for colour in (THREADS, ASYNCIO)}
+        bars = {
+            implementation: _bars(figures, implementation) for implementation in (THREADS, ASYNCIO)
+        }
         if any(bars.values()):
             figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
-            for axis, (colour, keys) in zip(axes, bars.items()):
-                _bar_chart(axis, colour, keys, figures, chapter.unit)
+            for axis, (implementation, keys) in zip(axes, bars.items()):
+                _bar_chart(axis, implementation, keys, figures, chapter.unit)
             write(chapter.scenario, figure)
     for name, what in SCATTERS.items():
         if results.tables.get(name):
@@ -69,7 +71,7 @@ _Lines = Dict[str, List[Tuple[float, float]]]
 def _growth_lines(results: Results) -> Dict[str, _Lines]:
     """What is drawn of how cost grows, by the picture's name."""
     shards: _Lines = {}
-    for colour, key in (("threads", "growth"), ("asyncio", "growth-asyncio")):
+    for implementation, key in (("threads", "growth"), ("asyncio", "growth-asyncio")):
         for figure, label in (
             ("open", "to open"),
             ("refresh", "a refresh"),
@@ -79,7 +81,7 @@ def _growth_lines(results: Results) -> Dict[str, _Lines]:
             # those that are simulated are not connected
             numbers = growth.SHARDS if figure == "open" else (*growth.SHARDS, growth.SIMULATED)
             points = [(each, median(table, growth.growth_key(key, each))) for each in numbers]
-            shards[f"{label}, {colour}"] = [
+            shards[f"{label}, {implementation}"] = [
                 (number, middle * 1e3) for number, middle in points if middle is not None
             ]
     callers: _Lines = {
@@ -135,12 +137,16 @@ def _growth(axis: Any, lines: _Lines) -> None:
     axis.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _bars(figures: Dict[str, List[float]], colour: str) -> List[str]:
-    return [key for key, peer in peers().items() if peer.colour == colour and figures.get(key)]
+def _bars(figures: Dict[str, List[float]], implementation: str) -> List[str]:
+    return [
+        key
+        for key, peer in peers().items()
+        if peer.implementation == implementation and figures.get(key)
+    ]
 
 
 def _bar_chart(
-    axis: Any, colour: str, keys: List[str], figures: Dict[str, List[float]], unit: str
+    axis: Any, implementation: str, keys: List[str], figures: Dict[str, List[float]], unit: str
 ) -> None:
     known = peers()
     middles = [median(figures, key) or 0.0 for key in keys]
@@ -149,14 +155,14 @@ def _bar_chart(
         FLOOR_COLOUR
         if known[key].floor
         else OURS_COLOUR
-        if key.startswith(OURS[colour])
+        if key.startswith(OURS[implementation])
         else OTHERS_COLOUR
         for key in keys
     ]
     bars = axis.barh([known[key].title for key in keys], lengths, color=paints)
     axis.bar_label(bars, [amount(middle, unit) for middle in middles], padding=3)
     axis.set_title(
-        colour
+        implementation
         + {
             "time": ": less is better",
             "throughput": ": more is better",
@@ -171,7 +177,7 @@ def _bar_chart(
 
 
 def _lines(axis: Any, figures: Dict[str, List[float]]) -> None:
-    for colour, key, paint in (
+    for implementation, key, paint in (
         (THREADS, "scatter", OURS_COLOUR),
         (ASYNCIO, "scatter-asyncio", "#d1495b"),
     ):
@@ -179,7 +185,7 @@ def _lines(axis: Any, figures: Dict[str, List[float]]) -> None:
             points = [(shards, median(figures, scatter_key(key, way, shards))) for shards in SHARDS]
             drawn = [(shards, middle * 1e3) for shards, middle in points if middle is not None]
             if drawn:
-                axis.plot(*zip(*drawn), style, color=paint, label=f"{label}, {colour}")
+                axis.plot(*zip(*drawn), style, color=paint, label=f"{label}, {implementation}")
     axis.set_xlabel("shards")
     axis.set_ylabel("ms")
     axis.set_xticks(SHARDS)

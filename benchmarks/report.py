@@ -14,7 +14,7 @@ from .text import amount, table
 
 
 class Chapter(NamedTuple):
-    """What is told of a scenario.
+    """What is reported of a scenario.
 
     Attributes:
         unit: "time" of one call, "throughput" in calls a second, or "memory" above the
@@ -112,7 +112,7 @@ def _head(results: Results) -> str:
         f"after {machine.get('load after', '?')}. {versions}.",
         f"Every contestant is in a process of its own. In each of {results.rounds} rounds "
         "everybody runs one short batch, in a random "
-        "order; what is told is the median of the rounds, and ratios are the median of the "
+        "order; what is shown is the median of the rounds, and ratios are the median of the "
         "ratios within each round, so that what slows "
         "a whole round slows nobody in particular. The quartiles stand behind a ratio. Before "
         "anything is timed everybody is asked the "
@@ -132,11 +132,11 @@ def verdicts(results: Results) -> List[Verdict]:
 def _goals(results: Results) -> str:
     return "## Goals\n\n" + table(
         ["goal", "reached", "quartiles", ""],
-        [list(_told(verdict)) for verdict in verdicts(results)],
+        [list(_cells(verdict)) for verdict in verdicts(results)],
     )
 
 
-def _told(verdict: Verdict) -> Iterator[str]:
+def _cells(verdict: Verdict) -> Iterator[str]:
     yield verdict.goal.text
     if verdict.reached is None:
         yield from ("", "", "not measured")
@@ -154,13 +154,15 @@ def goals_as_text(results: Results) -> str:
     """For the terminal."""
     lines = []
     for verdict in verdicts(results):
-        text, reached, _, met = _told(verdict)
+        text, reached, _, met = _cells(verdict)
         lines.append(f"{met.strip('*'):13}{reached:>8}  {text}")
     return "\n".join(lines)
 
 
 def losses(results: Results) -> List[str]:
-    """Every line in which somebody did better than we did, in the same colour."""
+    """Every line in which somebody did better than we did, each beside ours of the same
+    implementation.
+    """
     found = []
     for chapter in CHAPTERS:
         figures = results.tables.get(chapter.scenario, {})
@@ -169,12 +171,11 @@ def losses(results: Results) -> List[str]:
                 continue
             mine = ratio(figures, ours_beside(peer), key)
             if mine is not None and round(mine.median, 2) > 1:
-                found.append(
-                    f"{chapter.title}, {peer.colour}: {_behind(mine, peer.title, chapter.unit)}"
-                )
+                behind = _behind(mine, peer.title, chapter.unit)
+                found.append(f"{chapter.title}, {peer.implementation}: {behind}")
     for name, what in SCATTERS.items():
         figures = results.tables.get(name, {})
-        for colour, key in (("threads", "scatter"), ("asyncio", "scatter-asyncio")):
+        for implementation, key in (("threads", "scatter"), ("asyncio", "scatter-asyncio")):
             for shards in SHARDS:
                 mine = ratio(
                     figures,
@@ -184,7 +185,7 @@ def losses(results: Results) -> List[str]:
                 if mine is not None and round(mine.median, 2) > 1:
                     plural = "shards" if shards > 1 else "shard"
                     found.append(
-                        f"{what}, {shards} {plural}, {colour}: `db.shards()` takes "
+                        f"{what}, {shards} {plural}, {implementation}: `db.shards()` takes "
                         f"{mine} of a plain loop's time ({mine.spread})"
                     )
     return found
@@ -212,26 +213,30 @@ def _not_in_our_favour(results: Results) -> str:
         for verdict in verdicts(results)
         if verdict.met is False
     ]
-    told = [f"- {line}" for line in (*unmet, *lines)] or ["Nothing: nobody did better in anything."]
-    return "## What was not in our favour\n\n" + "\n".join(told)
+    found = [f"- {line}" for line in (*unmet, *lines)] or [
+        "Nothing: nobody did better in anything."
+    ]
+    return "## What was not in our favour\n\n" + "\n".join(found)
 
 
 def _chapter(chapter: Chapter, results: Results, pictures: Mapping[str, str]) -> str:
     parts = [f"## {chapter.title}", chapter.text]
     if chapter.scenario in pictures:
         parts.append(f"![{chapter.title}]({pictures[chapter.scenario]})")
-    parts += [_peers_table(chapter, colour, results) for colour in (THREADS, ASYNCIO)]
+    parts += [
+        _peers_table(chapter, implementation, results) for implementation in (THREADS, ASYNCIO)
+    ]
     return "\n\n".join([part for part in parts if part])
 
 
-def _peers_table(chapter: Chapter, colour: str, results: Results) -> str:
+def _peers_table(chapter: Chapter, implementation: str, results: Results) -> str:
     figures = results.tables[chapter.scenario]
-    reference, ours = REFERENCE[colour], OURS[colour]
+    reference, ours = REFERENCE[implementation], OURS[implementation]
     with_reference = bool(figures.get(reference))
     rows = []
     for key, peer in peers().items():
         middle = median(figures, key)
-        if peer.colour != colour or middle is None:
+        if peer.implementation != implementation or middle is None:
             continue
         row = [f"**{peer.title}**" if key == ours else peer.title, amount(middle, chapter.unit)]
         if with_reference:
@@ -242,7 +247,7 @@ def _peers_table(chapter: Chapter, colour: str, results: Results) -> str:
     if not rows:
         return ""
     head = [
-        colour,
+        implementation,
         {"time": "time of a call", "throughput": "calls", "memory": "memory"}[chapter.unit],
     ]
     if with_reference:
@@ -269,7 +274,7 @@ def _scatter(results: Results, pictures: Mapping[str, str]) -> str:
         if figures is None:
             continue
         rows = []
-        for colour, key in (("threads", "scatter"), ("asyncio", "scatter-asyncio")):
+        for implementation, key in (("threads", "scatter"), ("asyncio", "scatter-asyncio")):
             alone = scatter_key(key, "in_turn", 1)
             for shards in SHARDS:
                 at_once, in_turn = (
@@ -284,7 +289,7 @@ def _scatter(results: Results, pictures: Mapping[str, str]) -> str:
                 ]
                 rows.append(
                     [
-                        f"{colour}, {shards}",
+                        f"{implementation}, {shards}",
                         amount(middle, "time"),
                         amount(other, "time"),
                         *compared,
@@ -320,7 +325,7 @@ def _per_call(results: Results) -> str:
     for key, peer in peers().items():
         if key in measured:
             note = f". Here {results.notes[key]}" if key in results.notes else ""
-            lines.append(f"| {peer.title} | {peer.colour} | {peer.per_call}{note} |")
+            lines.append(f"| {peer.title} | {peer.implementation} | {peer.per_call}{note} |")
     return "## What each does for a call\n\n" + "\n".join(lines) if len(lines) > 2 else ""
 
 
@@ -332,9 +337,9 @@ def _missing(results: Results) -> str:
         for key, reason in missing.items():
             if key not in known or reason == "not part of this":
                 continue
-            reasons.setdefault(f"{known[key].title} ({known[key].colour}): {reason}", []).append(
-                scenario
-            )
+            reasons.setdefault(
+                f"{known[key].title} ({known[key].implementation}): {reason}", []
+            ).append(scenario)
     if not reasons:
         return ""
     return "## Not measured\n\n" + "\n".join(

@@ -12,7 +12,7 @@ Question = List[Any]
 
 
 class Scatter(Peer):
-    key, title, colour = "scatter", "dualdb", THREADS
+    key, title, implementation = "scatter", "dualdb", THREADS
 
     def open(self) -> Any:
         self.service = dualdb.DatabaseService(service_config(self.server))
@@ -33,7 +33,7 @@ class Scatter(Peer):
 
 
 class AsyncScatter(Peer):
-    key, title, colour = "scatter-asyncio", "dualdb", ASYNCIO
+    key, title, implementation = "scatter-asyncio", "dualdb", ASYNCIO
 
     async def open(self) -> Any:
         self.service = dualdb.AsyncDatabaseService(service_config(self.server))

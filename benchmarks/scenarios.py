@@ -125,7 +125,7 @@ class Field:
                 note_peer(self._results, key, peer, self._workers[key].note)
                 answers[key] = {} if peer.floor else self._workers[key].ask({"do": "check"})
             except Refused as error:
-                self._say(f"  {peer.title} ({peer.colour}): {error}")
+                self._say(f"  {peer.title} ({peer.implementation}): {error}")
                 self._out[key] = dict.fromkeys((*operations, "open"), str(error))
         self._out.update(differences(answers, self._out))
         for key, reasons in self._out.items():

@@ -43,7 +43,7 @@ class Floor(Peer):
     nobody can do with less.
     """
 
-    key, title, colour = "floor", "raw socket", THREADS
+    key, title, implementation = "floor", "raw socket", THREADS
     per_call = (
         "Nothing is composed and nothing decoded: a finished command, and the bytes of its answer"
     )
@@ -125,7 +125,7 @@ class BareDriver(Peer):
     Nothing is sent beside the statement; nobody looks whether the connection lives.
     """
 
-    colour = THREADS
+    implementation = THREADS
     per_call = "One connection, a cursor for each call; nothing is sent beside the statement"
 
     def close(self) -> Any:
@@ -247,7 +247,7 @@ class Connector(BareDriver):
 
 
 class DBUtils(Peer):
-    key, title, colour, distributions = (
+    key, title, implementation, distributions = (
         "dbutils",
         "DBUtils, defaults",
         THREADS,
@@ -317,7 +317,7 @@ def pyro_options(server: Server) -> Any:
 class PyroMySQL(Peer):
     """One connection: written in Rust."""
 
-    key, title, colour, distributions = "pyro", "pyro-mysql", THREADS, ("pyro-mysql",)
+    key, title, implementation, distributions = "pyro", "pyro-mysql", THREADS, ("pyro-mysql",)
     per_call = (
         "One connection, over TCP; statements are prepared once and executed by the binary "
         "protocol, executemany row by row: what the server need not parse again makes it faster "
@@ -354,7 +354,7 @@ class PyroMySQL(Peer):
 class Rustmy(Peer):
     """Claims to be the fastest; named here so that the report says why it is absent."""
 
-    key, title, colour, distributions = "rustmy", "rustmy", THREADS, ("rustmy",)
+    key, title, implementation, distributions = "rustmy", "rustmy", THREADS, ("rustmy",)
 
     def open(self) -> Any:
         raise Unsupported("pip finds no distribution of it")
@@ -366,7 +366,7 @@ class SQLAlchemy(Peer):
     The statements are made once, so that its cache of them is warm.
     """
 
-    colour = THREADS
+    implementation = THREADS
     per_call = (
         "Core, text(), AUTOCOMMIT, .mappings(): a rollback at check-in (its default), no "
         "ping (its default)"
@@ -451,7 +451,7 @@ class SQLAlchemyTuned(SQLAlchemyPyMySQL):
 
 
 class DualDB(Peer):
-    key, title, colour = "dualdb", "dualdb", THREADS
+    key, title, implementation = "dualdb", "dualdb", THREADS
     distributions = ("dualdb", "PyMySQL", "DBUtils")
     per_call = (
         "Through the service, to the global database: nothing is sent beside the statement, "

@@ -51,7 +51,7 @@ class Resident:
 
     def grown(self) -> float:
         """How far it ever rose above the start."""
-        # Less cannot be told by this way of counting, and nothing is divided by zero.
+        # Less cannot be seen by this way of counting, and nothing is divided by zero.
         return max(0.1, self._read("VmHWM") - self._start)
 
     @staticmethod
@@ -60,11 +60,11 @@ class Resident:
             for line in file:
                 if line.startswith(name + ":"):
                     return int(line.split()[1]) * 1024 / 1e6
-        raise Unsupported("this system does not tell a process's memory")
+        raise Unsupported("this system does not show a process's memory")
 
 
 class Work:
-    """What is common to both colours: what to call, with what."""
+    """What is common to both implementations: what to call, with what."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
@@ -296,7 +296,7 @@ def main(key: str) -> None:
     # line.
     peer = known[key](Server(**json.loads(sys.stdin.readline())))
     with contextlib.suppress(BrokenPipeError):
-        if peer.colour == ASYNCIO:
+        if peer.implementation == ASYNCIO:
             if peer.uvloop:
                 try:
                     import uvloop

@@ -101,6 +101,41 @@ def current_place() -> str:
     return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+class EndedBlock:
+    """Base of a context manager whose block ends although its ``__exit__`` or
+    ``__aexit__`` is skipped; see ``ends_block``.
+    """
+
+    #: The coroutine of ``__aexit__``, weakly; None before it has begun.
+    _leaving: Any = None
+
+    @property
+    def _entered(self) -> bool:
+        """Its block has been entered."""
+        raise NotImplementedError
+
+    def _abandon(self) -> None:
+        """Called for a block that was left without running the method."""
+        raise NotImplementedError
+
+    def _abandon_unless_leaving(self) -> None:
+        if self._leaving is None:
+            self._abandon()
+
+    def _leave_in_task(self, function: Callable[..., Any], *exc_info: object) -> Any:
+        """Watch the coroutine of ``__aexit__``, which ``async with`` holds at the
+        end.
+        """
+        coroutine = function(self, *exc_info)
+        try:
+            self._leaving = weakref.ref(coroutine, lambda _: self._abandon())
+            return coroutine
+        except BaseException:
+            self._leaving = None
+            coroutine.close()
+            raise
+
+
 class _BlockEnd(functools.partial):  # type: ignore[type-arg]
     """The ``__exit__`` that a ``with`` statement holds until the block ends.
 
@@ -110,21 +145,7 @@ class _BlockEnd(functools.partial):  # type: ignore[type-arg]
     """
 
     def __del__(self) -> None:
-        manager = self.args[0]
-        if manager._leaving is None:
-            manager._abandon()
-
-
-def _leave_in_task(manager: Any, function: Callable[..., Any], *exc_info: object) -> Any:
-    """Watch the coroutine of ``__aexit__``, which ``async with`` holds at the end."""
-    coroutine = function(manager, *exc_info)
-    try:
-        manager._leaving = weakref.ref(coroutine, lambda _: manager._abandon())
-        return coroutine
-    except BaseException:
-        manager._leaving = None
-        coroutine.close()
-        raise
+        self.args[0]._abandon_unless_leaving()
 
 
 class _EndsBlock:
@@ -141,14 +162,12 @@ class _EndsBlock:
         if manager._entered:
             return functools.partial(self._function, manager)
         if self._awaited:
-            return _BlockEnd(_leave_in_task, manager, self._function)
+            return _BlockEnd(EndedBlock._leave_in_task, manager, self._function)
         return _BlockEnd(self._function, manager)
 
 
 def ends_block(function: FunctionT) -> FunctionT:
-    """Decorate an ``__exit__`` or ``__aexit__`` that must not be skipped.
-
-    The class needs ``_entered``, ``_leaving`` (initially None), and ``_abandon()``,
-    which is called for a block that was left without running the method.
+    """Decorate an ``__exit__`` or ``__aexit__`` of an EndedBlock that must not be
+    skipped.
     """
     return cast(FunctionT, _EndsBlock(function))

@@ -5,7 +5,7 @@ last byte of its answer.
 import logging
 import time
 from contextvars import ContextVar
-from typing import Any, Optional
+from typing import Optional
 
 from . import blocks, errors
 
@@ -118,7 +118,7 @@ def passed() -> bool:
     return at is not None and time.monotonic() >= at
 
 
-class Deadline:
+class Deadline(blocks.EndedBlock):
     """A time limit for everything that is called inside a block: ``with
     db.deadline(1.5):``, in asyncio, too.
 
@@ -137,8 +137,6 @@ class Deadline:
         >>> with db.deadline(1.5):
         ...     db.query("SELECT 1")
     """
-
-    _leaving: Any = None
 
     def __init__(self, timeout: float) -> None:
         self._timeout = seconds(timeout)

@@ -18,7 +18,8 @@ from typing import (
 
 from . import deadlines, fork_safety
 from .api import membership, session_scope
-from .api.client import Shared
+from .api.database_client import Shared
+from .api.interfaces import ServiceInternals
 from .api.legacy import Legacy
 from .api.membership import ChildTasks, LastInserts
 from .api.reading import Readable, ReadAdmin
@@ -39,7 +40,7 @@ from .errors import CrossShardError
 from .execution import steps
 from .execution.reads import PrimaryReader
 from .observability.observers import Observers
-from .sharding.scatter import Keys, OnError, Policy
+from .sharding.calls import Keys, OnError, Policy
 from .topology import passwords, routing
 from .topology.allowed_hosts import AllowedHosts
 from .topology.health import HealthCheck
@@ -208,7 +209,7 @@ class Routing(ServicePart, Readable[TargetT], Generic[TargetT, ScatterT, ClientT
         Raises:
             ServiceNotOpen: (A RuntimeError.) The service is not open.
         """
-        client: ClientT = self._lifecycle.manager.require_open().global_client
+        client: ClientT = self._lifecycle.manager.require_open().global_client.facade
         return client
 
     def get_shard_client(self, shard_id: int) -> Optional[ClientT]:
@@ -223,7 +224,7 @@ class Routing(ServicePart, Readable[TargetT], Generic[TargetT, ScatterT, ClientT
         number = routing.shard_id_of(shard_id)
         topology = self._lifecycle.manager.topology
         client = None if topology is None else topology.clients.get(number)
-        return None if client is None or client._failure is not None else client
+        return None if client is None or client.failure is not None else client.facade
 
     def get_client_by_session(self, client_session: object) -> ClientT:
         """Return the client of a session's database, selected as by ``session``.
@@ -237,7 +238,8 @@ class Routing(ServicePart, Readable[TargetT], Generic[TargetT, ScatterT, ClientT
             ParameterError: It is not a session.
             ServiceNotOpen: The service is not open.
         """
-        client: ClientT = self._resolver.find(self._shard_of_session(client_session), named=False)
+        found = self._resolver.find(self._shard_of_session(client_session), named=False)
+        client: ClientT = found.facade
         return client
 
     def _scatter(
@@ -389,7 +391,7 @@ class Router(ReadAdmin, ServicePart):
             max_shards=max_shards,
             observers=self._observers,
         )
-        self._replicas = self._lifecycle.use_replicas(_replica_options(replicas))
+        replica_manager = self._lifecycle.use_replicas(_replica_options(replicas))
         self._lifecycle.use_engines(engines or {})
         self._health = HealthCheck(self._lifecycle)
         self._resolver = routing.RouteResolver(
@@ -415,7 +417,7 @@ class Router(ReadAdmin, ServicePart):
             self._observers,
             _outbox_table(outbox),
             None if self._directory is None else self._directory.cache.clear,
-            self._replicas,
+            replica_manager,
         )
         self._coordinator = Coordinator(
             key_types.table_name(xa_table, "xa_table"),
@@ -424,6 +426,15 @@ class Router(ReadAdmin, ServicePart):
             self._callers_transactions,
         )
         self._lifecycle.maintenance.add_chore("finishing XA transactions", self._coordinator.tick)
+        self._internals = ServiceInternals(
+            self._lifecycle,
+            self._directory,
+            self._observers,
+            self._shared,
+            self._coordinator,
+            self._new_client,
+            self._shard_of_session,
+        )
         self._init_runtime()
         fork_safety.register(self)
 
@@ -451,12 +462,14 @@ class Router(ReadAdmin, ServicePart):
     def _init_runtime(self) -> None:
         """Create the implementation's own state, without I/O and without a loop."""
 
-    #: The implementation's MySQLClient.
-    _client_class: Callable[..., Any]
+    #: The implementation's DatabaseClient.
+    _database_client_class: Callable[..., Any]
 
     def _new_client(self, config: DatabaseConfig, name: str, shard_id: Optional[int]) -> Any:
         """Make a client with its own pool, not yet connected."""
-        return self._client_class(config, name=name, shard_id=shard_id, shared=self._shared)
+        return self._database_client_class(
+            config, name=name, shard_id=shard_id, shared=self._shared
+        )
 
     def _make_directory(
         self, source: Optional[Source], shard_of_key: Optional[Callable[[Any], Any]]
@@ -539,7 +552,7 @@ class Router(ReadAdmin, ServicePart):
         topology = self._lifecycle.manager.topology
         if topology is None:
             return ()
-        found: Sequence[Any] = topology.global_client._callers_transactions()
+        found: Sequence[Any] = topology.global_client.callers_transactions()
         return found
 
 

@@ -89,16 +89,28 @@ class PoolDouble:
         return kind(f"{permit.budget.server} is full")
 
 
-def place(inserted: Any = None) -> Any:
-    return SimpleNamespace(
+def executor(**names: Any) -> Any:
+    """A database's client, as far as plans use it."""
+    made = SimpleNamespace(
         name="shard 1",
         shard_id=1,
-        _read_only=False,
-        _refresh_on_miss=None,
-        _observers=Observers(),
-        _record_insert_id=inserted or (lambda lastrowid: None),
-        _take_retry_token=lambda: True,
+        read_only=False,
+        reads_only=False,
+        write_refusal=None,
+        replica=None,
+        refresh_on_miss=None,
+        observers=Observers(),
+        current_transaction=lambda: None,
+        record_insert_id=lambda lastrowid: None,
+        take_retry_token=lambda: True,
     )
+    vars(made).update(names)
+    made.client = made
+    return made
+
+
+def place(inserted: Any = None) -> Any:
+    return executor() if inserted is None else executor(record_insert_id=inserted)
 
 
 def lost(in_transaction: bool = False, *, sent: bool = True) -> ConnectionLost:

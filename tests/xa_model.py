@@ -44,6 +44,9 @@ class Server:
     def __init__(self, name: str, shard_id: Optional[int], *, mariadb: bool) -> None:
         self.name = name
         self.shard_id = shard_id
+        self.client = self
+        self.reads_only = False
+        self.replica = self.write_refusal = None
         self.mariadb = mariadb
         self.server = self
         self.sessions: List[Session] = []
@@ -354,7 +357,7 @@ class Model:
             leaf.answer(None)
             return
         assert isinstance(step, steps.Execute), step
-        server: Server = step.executor._client  # type: ignore[attr-defined]
+        server: Server = step.executor.client
         pinned = isinstance(step.executor, PinnedExecutor)
         session = step.executor.connection if pinned else server.connect(leaf.name)  # type: ignore[attr-defined]
         try:
@@ -370,7 +373,7 @@ class Model:
         leaf.answer(result)
 
     def check(self, outcome: Optional[protocol.Outcome]) -> None:
-        """All or nothing, nothing left, and the caller was told the truth."""
+        """All or nothing, nothing left, and the caller got the true outcome."""
         applied = [server.applied for server in self.writers]
         assert applied in ([0] * len(applied), [1] * len(applied)), f"halves: {applied}"
         for server in self.servers:

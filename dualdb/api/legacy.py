@@ -17,13 +17,13 @@ from .target import BaseTarget
 from .typevars import CountR, IntR, RowsR, TransactionT
 
 
-def last_insert(inserts: LastInserts, owner: Callable[[], Any]) -> steps.Plan[int]:
+def last_insert(inserts: LastInserts, caller: Callable[[], Any]) -> steps.Plan[int]:
     """The id of the caller's last insert.
 
     Who the caller is shows when the plan runs, in the thread or task that runs it.
     """
     yield from ()
-    return inserts.last(owner())
+    return inserts.last(caller())
 
 
 class ClientMethods(BaseTarget, Generic[RowsR, CountR, IntR]):
@@ -34,7 +34,7 @@ class ClientMethods(BaseTarget, Generic[RowsR, CountR, IntR]):
 
     @staticmethod
     @abstractmethod
-    def _owner() -> Any:
+    def _caller() -> Any:
         """Return the calling thread or task."""
 
     @abstractmethod
@@ -85,7 +85,7 @@ class ClientMethods(BaseTarget, Generic[RowsR, CountR, IntR]):
         Returns:
             The id; 0 if there was none.
         """
-        return self._run(last_insert(self._last_inserts(), self._owner))
+        return self._run(last_insert(self._last_inserts(), self._caller))
 
 
 class Legacy(ServicePart, Generic[RowsR, CountR, IntR, TransactionT]):
@@ -95,7 +95,7 @@ class Legacy(ServicePart, Generic[RowsR, CountR, IntR, TransactionT]):
 
     @staticmethod
     @abstractmethod
-    def _owner() -> Any:
+    def _caller() -> Any:
         """Return the calling thread or task."""
 
     @abstractmethod
@@ -346,7 +346,7 @@ class Legacy(ServicePart, Generic[RowsR, CountR, IntR, TransactionT]):
         Inserts through this service count, on any of its databases; 0 if there was
         none.
         """
-        result: IntR = self._run(last_insert(self._inserts, self._owner))
+        result: IntR = self._run(last_insert(self._inserts, self._caller))
         return result
 
     def get_transaction(self) -> TransactionT:

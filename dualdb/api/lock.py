@@ -8,6 +8,7 @@ import time
 from typing import Any, Callable, Generic, List, Optional, Tuple
 
 from .. import deadlines, errors
+from ..blocks import EndedBlock
 from ..execution import steps
 from ..protocol.connection_state import ConnectionState
 from ..protocol.exchange import Exchange
@@ -29,7 +30,7 @@ RELEASE_GRACE = 3.0
 ANSWER_TIMEOUT = 10.0
 
 
-class BaseLock:
+class BaseLock(EndedBlock):
     """A lock of one server by its name, held from the beginning of its block to the
     end; see ``lock``.
     """
@@ -56,8 +57,6 @@ class BaseLock:
     def __del__(self) -> None:
         if "_connection" in self.__dict__:
             self._abandon()
-
-    _leaving: Any = None
 
     @property
     def _entered(self) -> bool:

@@ -7,7 +7,8 @@ from ..endpoints import causal
 from ..execution import steps
 from ..execution.reads import PrimaryReader, is_reader
 from ..pooling.admission import Priority, PriorityBlock
-from ..topology.replicas import ReplicaManager, ReplicaStatus
+from ..topology.lifecycle import ServiceLifecycle
+from ..topology.replicas import ReplicaStatus
 from .read_blocks import ReadOnlyBlock
 from .target import BaseTarget
 from .typevars import TargetT
@@ -28,8 +29,8 @@ class ReadRoute:
         if is_reader(executor):
             return executor
         # One that refuses writes by itself; reads need only what is behind it.
-        client = getattr(executor, "_client", executor)
-        shared = getattr(client, "_shared", None)
+        client = executor.client
+        shared = client.shared
         if shared is None or shared.replicas is None:
             return PrimaryReader(client)
         return (yield from shared.replicas.executor_for(client, until))
@@ -70,7 +71,7 @@ class ReadAdmin:
     """A service's replicas, and the blocks around reads."""
 
     _shared: Any
-    _replicas: ReplicaManager
+    _lifecycle: ServiceLifecycle
 
     def replicas(self) -> List[ReplicaStatus]:
         """Return the state of each replica, without I/O.
@@ -79,7 +80,8 @@ class ReadAdmin:
             >>> {each.shard_id: each.in_rotation for each in db.replicas()}
             {1: True, 2: True}
         """
-        return self._replicas.status()
+        manager = self._lifecycle.replicas
+        return [] if manager is None else manager.status()
 
     def read_only(self) -> ReadOnlyBlock:
         """Refuse whatever is not known to be a read inside a block.
@@ -170,6 +172,6 @@ class ReadAdmin:
             return block.token
         topology = self._shared.topology()
         clients = () if topology is None else topology.all_clients
-        logs = [client.pool.writes for client in clients if client._has_pool]
+        logs = [client.pool.writes for client in clients if client.has_pool]
         entries = [(log.key, log.entry) for log in logs]
         return causal.token_of([(key, entry) for key, entry in entries if entry is not None])

@@ -6,6 +6,7 @@ from typing import Any, Optional
 from ..execution import steps
 from ..topology.lifecycle import ServiceLifecycle
 from ..topology.routing import RouteResolver
+from .interfaces import ServiceInternals
 from .target import BaseTarget
 
 
@@ -15,6 +16,7 @@ class ServicePart(BaseTarget):
     The service is itself a target: the global database.
     """
 
+    _internals: ServiceInternals
     _lifecycle: ServiceLifecycle
     _resolver: RouteResolver
 

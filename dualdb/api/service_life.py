@@ -116,14 +116,14 @@ class ServiceLife(Observed, Generic[NoneR, IdsR, ReportR, ClientT]):
     def global_client(self) -> Optional[ClientT]:
         """The global database's client; None while the service is not open."""
         topology = self._lifecycle.manager.topology
-        return None if topology is None else topology.global_client
+        return None if topology is None else topology.global_client.facade
 
     @property
     def shard_clients(self) -> Dict[int, ClientT]:
         """A copy of the clients of all shards that can be used now, by shard id."""
         topology = self._lifecycle.manager.topology
         clients = {} if topology is None else topology.clients
-        return {key: client for key, client in clients.items() if client._failure is None}
+        return {key: client.facade for key, client in clients.items() if client.failure is None}
 
     @property
     def shard_configs(self) -> Dict[int, DatabaseConfig]:

@@ -89,7 +89,7 @@ class BaseStream(Generic[MadeT]):
     def _prepare(self) -> "steps.Plan[None]":
         """Find its connection: that of the caller's transaction, or its own."""
         client: Any = yield from execute.resolve_route(self._route, self._until)
-        observers: Observers = client._observers
+        observers: Observers = client.observers
         if observers.watches_calls:
             self._call, self._statement = observed.begin(client, self._statement)
             self._call.place = current_place()
@@ -119,17 +119,17 @@ class BaseStream(Generic[MadeT]):
         known to be a read may not go to a read-only shard.
         """
         self._client = client
-        if client._read_only and not self._statement.reads:
+        if client.read_only and not self._statement.reads:
             raise execute.write_refusal(client, self._statement.why_no_read)
-        self._transaction = client._current_transaction()
+        self._transaction = client.current_transaction()
         if self._transaction is None:
             self._statement.check_outside_transaction()
             return False
-        state = self._transaction._check()
+        state = self._transaction.check()
         state.check_part(self._statement)
-        self._transaction._check_caller(state)
-        self._connection = self._transaction._connection
-        self._until = self._transaction._clamp(self._until)
+        self._transaction.check_caller(state)
+        self._connection = state.connection
+        self._until = self._transaction.clamp(self._until)
         return True
 
     def _check_out(self) -> "steps.Plan[None]":
@@ -218,7 +218,7 @@ class BaseStream(Generic[MadeT]):
         if self._connection is None:
             return error
         if self._transaction is not None:
-            translated: BaseException = self._transaction._on_error(error)
+            translated: BaseException = self._transaction.on_error(error)
             return translated
         translated = errors.translate_error(
             error, self._client.name, self._client.shard_id, sent=self._connection.sent
@@ -232,7 +232,12 @@ class BaseStream(Generic[MadeT]):
             translated.__cause__ = cause
         return translated
 
-    def _leave(self) -> None:
+    def close(self) -> None:
+        """End the stream before its last row: release the connection, and abort the
+        query on the server.
+
+        Does nothing if it has ended.
+        """
         # While another thread reads from it, for a merge, that thread releases it.
         self._closed = True
         if not self._read_elsewhere:
@@ -242,7 +247,7 @@ class BaseStream(Generic[MadeT]):
         """End it after an error, and return the error that the caller gets."""
         translated = self._translate_error(error)
         if self._client is not None:
-            self._report(self._client._observers, translated)
+            self._report(self._client.observers, translated)
         self._end()
         return translated
 
@@ -258,11 +263,11 @@ class BaseStream(Generic[MadeT]):
             self._limit.stop()
         if connection is None:
             return
-        self._report(self._client._observers, None)
+        self._report(self._client.observers, None)
         if connection.streaming:
             connection.drop_stream()
             if self._transaction is not None:
-                self._transaction._fail("a stream inside the transaction was left before its end")
+                self._transaction.fail("a stream inside the transaction was left before its end")
         if self._statement.changes_session or (
             connection.reset_after_call and self._statement.calls
         ):

@@ -26,6 +26,7 @@ from ..protocol.transaction_commands import TransactionOptions
 from ..results import Row, RowCount
 from ..sql.parameters import Params
 from .frames import Frames
+from .interfaces import block_of
 from .typevars import (
     CallR,
     ColumnR,
@@ -73,9 +74,8 @@ class BaseTarget(Frames, ABC):
     #: The implementation can await what the user passes.
     _awaits: bool
 
-    @abstractmethod
-    def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
-        """Find where a call goes now; see ``steps.Route``."""
+    #: Finds where a call goes now.
+    _route: steps.Route
 
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any:
@@ -768,7 +768,9 @@ class Blocks(BaseTarget, Generic[TransactionT, ConnectionT]):
         """
         options = TransactionOptions(commit_marker, isolation, timeout=timeout)
         if idempotency_key is None:
-            return self._run(retry.run(self._new_transaction, function, options, attempts))
+            return self._run(
+                retry.run(self._new_transaction, block_of, function, options, attempts)
+            )
         return self._run(
             self._run_once(
                 self._new_transaction,

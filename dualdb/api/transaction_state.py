@@ -187,7 +187,7 @@ class TransactionState:
         self.topology: Any = None
         self.failure: Optional[BaseException] = None
         self.partially_committed = False
-        self.read_only = bool(client._shard_read_only) or options.reads_only
+        self.read_only = bool(client.shard_read_only) or options.reads_only
         self.gate: Any = None
         self.wrote = False
         self._checked_out_at = client.pool.checked_out_at(connection)

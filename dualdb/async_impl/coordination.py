@@ -15,7 +15,7 @@ class PartTransaction(Branch, Transaction):
     """One database's part of a transaction on several, in asyncio."""
 
     def _new_transaction(self, options: TransactionOptions) -> Transaction:
-        state = self._check()
+        state = self._block.check()
         return Transaction(steps.fixed_route(state.client), state, options=options)
 
 

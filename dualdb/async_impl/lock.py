@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import weakref
-from typing import Any, List, Optional, Tuple
+from typing import Any, Awaitable, Callable, List, Optional, Tuple
 
 from .. import deadlines, errors
 from ..api.lock import RELEASE_GRACE, BaseLock
@@ -34,7 +34,7 @@ class Lock(BaseLock):
             )
             self._connection = connection
             if self._lease is not None:
-                self._renewal = _Renewal(self)
+                self._renewal = _Renewal(self._renew_every, weakref.WeakMethod(self._renew))
             return self
         except BaseException as error:
             errors.raise_translated(error, self._not_acquired(error, borrowed))
@@ -93,6 +93,16 @@ class Lock(BaseLock):
         except BaseException as error:
             errors.raise_translated(error, self._translate_while_held(error, connection))
 
+    async def _renew(self) -> bool:
+        """Renew the lease of a lock that is held; return whether it is still held."""
+        connection = self._connection
+        if connection is None:
+            return False
+        try:
+            return bool(await self._answer(self._check_exchange(connection), connection))
+        except errors.Error:
+            return False
+
 
 class _Renewal:
     """Renews the lease of a lock while its block runs.
@@ -101,12 +111,14 @@ class _Renewal:
     garbage-collected.
     """
 
-    def __init__(self, lock: Lock) -> None:
-        self._every = lock._renew_every
+    def __init__(
+        self, every: float, renew: "weakref.WeakMethod[Callable[[], Awaitable[bool]]]"
+    ) -> None:
+        self._every = every
         self._ended = asyncio.Event()
         #: Held by who uses the lock's connection.
         self.turn = asyncio.Lock()
-        self._task = background_task(self._run(weakref.ref(lock)), "dualdb-lock")
+        self._task = background_task(self._run(renew), "dualdb-lock")
 
     async def end(self) -> None:
         """Stop renewing; wait for a renewal in progress."""
@@ -118,23 +130,15 @@ class _Renewal:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._task.get_loop().call_soon_threadsafe(self._ended.set)
 
-    async def _run(self, known: "weakref.ref[Lock]") -> None:
+    async def _run(self, known: "weakref.WeakMethod[Callable[[], Awaitable[bool]]]") -> None:
         ended = asyncio.ensure_future(self._ended.wait())
         try:
             while not (await asyncio.wait({ended}, timeout=self._every))[0]:
                 async with self.turn:
-                    if self._ended.is_set() or not await _renewed(known()):
+                    renew = known()
+                    if self._ended.is_set() or renew is None or not await renew():
                         return
+                    del renew  # a lock that nobody holds can be collected while it waits
         finally:
             ended.cancel()
             await asyncio.wait({ended})
-
-
-async def _renewed(lock: Optional[Lock]) -> bool:
-    connection = None if lock is None else lock._connection
-    if lock is None or connection is None:
-        return False
-    try:
-        return bool(await lock._answer(lock._check_exchange(connection), connection))
-    except errors.Error:
-        return False

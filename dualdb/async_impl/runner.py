@@ -90,12 +90,12 @@ async def _await_user(step: steps.AwaitUser) -> Any:
 
 
 def _execute(step: steps.Execute) -> Awaitable[Any]:
-    coroutine: Awaitable[Any] = step.executor._execute(step.statement, step.until)
+    coroutine: Awaitable[Any] = step.executor.run_statement(step.statement, step.until)
     return coroutine
 
 
 def _fetch_row(step: steps.FetchRow) -> Awaitable[Any]:
-    coroutine: Awaitable[Any] = step.stream._read()
+    coroutine: Awaitable[Any] = step.stream.read()
     return coroutine
 
 
@@ -133,12 +133,12 @@ async def _close(step: steps.Close) -> None:
     slices = Slices()
     try:
         for client in remaining:
-            client._close_now()
+            client.close()
             if slices.ends_with_item():
                 await asyncio.sleep(0)
     finally:
         for client in remaining:  # of a task that was cancelled
-            client._close_now()
+            client.close()
     await asyncio.sleep(0)  # lets the transports close their sockets
 
 
@@ -187,7 +187,7 @@ def _set_done(future: "asyncio.Future[None]") -> None:
 
 
 async def _resize(step: steps.Resize) -> None:
-    step.client._resize_now(step.config)
+    step.client.resize(step.config)
 
 
 async def _run_inner(step: steps.RunPlan) -> Any:
@@ -382,18 +382,21 @@ class Background:
             log.exception("a background plan failed", extra=about("background_failed"))
 
 
+def caller() -> Any:
+    """Return the calling task."""
+    task = asyncio.current_task()
+    if task is None:
+        raise errors.InterfaceError("an asyncio service is used inside a task")
+    return task
+
+
 class Tasks:
     """Mixin that runs plans in the caller's task."""
 
     _io: Literal["tasks"] = "tasks"
     _awaits = True
 
-    @staticmethod
-    def _owner() -> Any:
-        task = asyncio.current_task()
-        if task is None:
-            raise errors.InterfaceError("an asyncio service is used inside a task")
-        return task
+    _caller = staticmethod(caller)
 
     async def _run(self, plan: "steps.Plan[Any]") -> Any:
         try:

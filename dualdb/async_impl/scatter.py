@@ -20,13 +20,27 @@ from .runner import Tasks
 from .stream import Stream
 
 
-class Merge(Tasks, BaseMerge[Stream[Row]]):
+class ShardStream(Stream[Row]):
+    """The rows of one shard, for a merge."""
+
+    def __init__(self, route: steps.Route, statement: Subquery, until: Optional[float]) -> None:
+        super().__init__(route, statement, None)
+        self._until = until
+
+    async def read(self) -> Optional[Row]:
+        """Return the next row; None after the last."""
+        try:
+            return await self.__anext__()
+        except StopAsyncIteration:
+            return None
+
+
+class Merge(Tasks, BaseMerge[ShardStream]):
     """The rows of several shards in one order, in asyncio: ``async for row in
     db.shards().merge(...)``, or in an ``async with`` block.
     """
 
-    def _new_stream(self, route: steps.Route, statement: Subquery) -> Stream[Row]:
-        return Stream(route, statement, None)
+    _stream_class = ShardStream
 
     def __aiter__(self) -> "Merge":
         return self

@@ -12,7 +12,7 @@ from typing import (
 from ..directory.routes import KeyRoutes, ServiceRooms
 from ..execution import steps
 from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
-from .client import MySQLClient, Target, TargetVerbs
+from .client import DatabaseClient, MySQLClient, Target, TargetVerbs
 from .directory import Directory
 from .directory import Ids as IdSource
 from .results import Count, Done, Drained, Ids, Int, Report, Rows
@@ -54,7 +54,7 @@ class DatabaseService(
     Made anywhere; opened, used and closed in one event loop.
     """
 
-    _client_class = MySQLClient
+    _database_client_class = DatabaseClient
     _target_class = Target
     _scatter_class = Scatter
     _scope_class = Scope

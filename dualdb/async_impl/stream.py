@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Tuple
 
 import pymysql.err
 
@@ -65,27 +65,12 @@ class Stream(BaseStream[MadeT]):
             raise
         return rows
 
-    async def _read(self) -> Optional[MadeT]:
-        """Return the next row for a merge; None after the last."""
-        try:
-            return await self.__anext__()
-        except StopAsyncIteration:
-            return None
-
     async def _start(self) -> None:
         await run_plan(self._prepare(), run_step)
         raw = self._connection
         limit = self._until
         await run_plan(learn_limit(self._statement, raw), lambda command: raw.run(command, limit))
         self._made.begin(await self._connection.start_stream(self._command(), self._until))
-
-    def close(self) -> None:
-        """End the stream before its last row: release the connection, and abort the
-        query on the server.
-
-        Does nothing if it has ended.
-        """
-        self._leave()
 
     async def __aenter__(self) -> "Stream[MadeT]":
         return self

@@ -2,7 +2,7 @@
 
 from typing import Any, Optional, Union
 
-from ..api.client import AnyClient
+from ..api.database_client import BaseDatabaseClient
 from ..execution.detached import DetachedExecutor
 from ..protocol.connection_state import ConnectionState
 from ..protocol.exchange import LONG_STATEMENT
@@ -34,15 +34,17 @@ class PinnedExecutor(DetachedExecutor):
         connection: The connection.
     """
 
-    def __init__(self, client: AnyClient, connection: ConnectionState) -> None:
+    def __init__(self, client: BaseDatabaseClient, connection: ConnectionState) -> None:
         super().__init__(client)
         self.connection = connection
 
-    def _execute(self, statement: Union[Statement, Call], until: Optional[float] = None) -> Any:
-        return self._client._execute_on(self.connection, statement, until)
+    def run_statement(
+        self, statement: Union[Statement, Call], until: Optional[float] = None
+    ) -> Any:
+        return self.client.run_on(self.connection, statement, until)
 
-    def _begin(self) -> Any:
+    def begin(self) -> Any:
         return self.connection
 
-    def _end(self, connection: object) -> None:
+    def end(self, connection: object) -> None:
         """Do nothing: the holder of the connection releases it."""

@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import deadlines, error_codes, errors
-from ..api.client import AnyClient
+from ..api.database_client import BaseDatabaseClient
 from ..directory import keys
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
@@ -131,7 +131,7 @@ class _Found(NamedTuple):
 class Place:
     """The outbox of one database."""
 
-    def __init__(self, client: AnyClient, table: OutboxTable) -> None:
+    def __init__(self, client: BaseDatabaseClient, table: OutboxTable) -> None:
         self._client = client
         self._table = table
         self.name: str = client.name
@@ -479,7 +479,7 @@ def _is_passing(error: errors.Error) -> bool:
 
 def places_of(databases: Databases, table: OutboxTable, shards: Shards) -> List[Place]:
     """Return the outboxes of the databases that accept writes now."""
-    topology = databases.service._lifecycle.require_open()
+    topology = databases.internals.lifecycle.require_open()
     found = []
     for chosen in databases.chosen(shards):
         client = (
@@ -487,7 +487,7 @@ def places_of(databases: Databases, table: OutboxTable, shards: Shards) -> List[
             if chosen.shard_id is None
             else topology.clients.get(chosen.shard_id)
         )
-        if client is not None and not client._shard_read_only:
+        if client is not None and not client.shard_read_only:
             found.append(Place(client, table))
     return found
 
@@ -513,7 +513,7 @@ class Consumer:
         self._paused: Dict[str, Tuple[float, int]] = {}
         self._swept: Dict[str, float] = {}
         self._measured: Dict[str, float] = {}
-        self._observers: Observers = databases.service._observers
+        self._observers: Observers = databases.internals.observers
         self._counts = {"delivered": 0, "failed": 0, "dead": 0}
 
     def run(self) -> steps.Plan[ConsumeReport]:

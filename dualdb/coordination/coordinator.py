@@ -11,7 +11,7 @@ import weakref
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .. import deadlines, errors
-from ..api.client import AnyClient
+from ..api.database_client import BaseDatabaseClient
 from ..execution import steps
 from ..execution.detached import DetachedExecutor
 from ..observability.logs import about
@@ -65,7 +65,9 @@ def why_no_xa(facts: Mapping[str, str]) -> Optional[str]:
     return None
 
 
-def read_facts(client: AnyClient, until: Optional[float] = None) -> steps.Plan[Dict[str, str]]:
+def read_facts(
+    client: BaseDatabaseClient, until: Optional[float] = None
+) -> steps.Plan[Dict[str, str]]:
     """Read what ``why_no_xa`` needs."""
     results = yield steps.Execute(DetachedExecutor(client), Command(_FACTS), until)
     return {str(row["Variable_name"]): str(row["Value"]) for row in results[0].rows}
@@ -187,7 +189,7 @@ class Coordinator:
                 "open there"
             ).with_context("global", sent=False)
 
-    def check_server(self, client: AnyClient) -> steps.Plan[None]:
+    def check_server(self, client: BaseDatabaseClient) -> steps.Plan[None]:
         """Check that a shard's server can take part.
 
         Raises:
@@ -200,7 +202,7 @@ class Coordinator:
         why = why_no_xa(facts)
         if why is not None:
             refused = errors.not_supported_by_engine(
-                "xa", f"XA transactions on {client.name}: {why}", client._last_profile.name
+                "xa", f"XA transactions on {client.name}: {why}", client.last_profile.name
             )
             raise refused.with_context(client.name, client.shard_id, sent=False)
         self._mariadb[client] = is_mariadb(facts)
@@ -283,7 +285,7 @@ class Coordinator:
             if shard_ids is None or shard_id in shard_ids
         }
 
-    def _server(self, client: AnyClient) -> steps.Plan[recovery.Server]:
+    def _server(self, client: BaseDatabaseClient) -> steps.Plan[recovery.Server]:
         if client not in self._mariadb:
             facts = yield from read_facts(client, self._until())
             self._mariadb[client] = is_mariadb(facts)
@@ -361,7 +363,7 @@ class Coordinator:
 
     @property
     def _observers(self) -> Observers:
-        observers: Observers = self._topology().global_client._observers
+        observers: Observers = self._topology().global_client.observers
         return observers
 
     def _report(self, found: recovery.Found) -> None:

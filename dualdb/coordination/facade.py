@@ -131,7 +131,7 @@ class _Servers:
     def find(self) -> steps.Plan[Found]:
         """Return the prepared transactions."""
         servers: Dict[int, recovery.FindServer] = {}
-        shards = self._databases.service._lifecycle.require_open().shard_map.shards
+        shards = self._databases.internals.lifecycle.require_open().shard_map.shards
         for shard_id, shard in sorted(shards.items()):
             if shard.config is not None:
                 servers[shard_id] = partial(self._server, shard_id)
@@ -141,7 +141,7 @@ class _Servers:
         client = self.clients.get(shard_id)
         if client is None:
             place = self._databases.one(shard_id)
-            client = self._databases.service._new_client(
+            client = self._databases.internals.new_client(
                 place.config, f"shard {shard_id}", shard_id
             )
             self.clients[shard_id] = client
@@ -152,7 +152,7 @@ class _Servers:
 def _with_servers(
     databases: Databases, work: "Callable[[_Servers], steps.Plan[Any]]"
 ) -> steps.Plan[Any]:
-    log = databases.service._coordinator.log
+    log = databases.internals.coordinator.log
     lease = yield from log.lease()
     servers = _Servers(databases, log, None if lease is None else lease.cluster)
     try:

@@ -13,6 +13,7 @@ import uuid
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 from .. import deadlines, error_codes, errors
+from ..api.interfaces import block_of, run_in
 from ..api.transaction import AnyTransaction
 from ..execution import retry, steps, verbs
 from ..execution.detached import DetachedExecutor
@@ -145,7 +146,7 @@ def run(
     once = _Once(function, checked(*key))
     for attempt in itertools.count():
         try:
-            result = yield from retry.run(new_transaction, once.call, options, attempts)
+            result = yield from retry.run(new_transaction, block_of, once.call, options, attempts)
         except errors.Error as error:
             lacks_table = once.lacks_table(error) and attempt <= CREATE_ATTEMPTS
             if not (lacks_table or once.may_begin_again(error)) or attempt >= CLAIM_ATTEMPTS:
@@ -203,7 +204,7 @@ class _Once:
         """Call the function in a transaction; return its result, or in asyncio a
         coroutine.
         """
-        return transaction._run(self._within(transaction))
+        return run_in(transaction, self._within(transaction))
 
     def may_begin_again(self, error: errors.Error) -> bool:
         """Return whether another transaction resolves the error of the last one.
@@ -230,17 +231,18 @@ class _Once:
         return DetachedExecutor(self._client)
 
     def _within(self, transaction: AnyTransaction) -> steps.Plan[Any]:
-        self._client = transaction._begun.client
-        self._is_inner = bool(transaction._number)
+        block = block_of(transaction)
+        self._client = block.client
+        self._is_inner = bool(block.number)
         self._claimed = False
         self._has_result = False
-        route = transaction._route
+        route = block.route
         params = (self._key.stored, self._key.retention, self._key.tenant)
         self._claimed = bool((yield from verbs.execute(route, _CLAIM, params)))
         if not self._claimed:
             found = yield from self._stored_result(route)
             self._has_result = True
-            transaction._observers.post_coordination(
+            block.observers.post_coordination(
                 "idempotency_hit", self._client.name, self._client.shard_id
             )
             return found

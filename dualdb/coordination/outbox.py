@@ -10,10 +10,10 @@ import dataclasses
 import datetime
 import types
 import uuid
-from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, Tuple, TypeVar, cast
+from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, Tuple, TypeVar
 
 from .. import error_codes, errors
-from ..api.transaction import AnyTransaction
+from ..api.transaction_block import BaseTransactionBlock
 from ..directory import keys
 from ..execution import steps, verbs
 from ..sql.identifiers import quoted
@@ -226,7 +226,7 @@ def key_text(key: object) -> Optional[str]:
 
 
 def publish(
-    transaction: AnyTransaction,
+    transaction: BaseTransactionBlock,
     table: OutboxTable,
     topic: str,
     payload: object,
@@ -275,13 +275,13 @@ def _with_hint(error: errors.ProgrammingError) -> errors.ProgrammingError:
     return error
 
 
-def _unrecorded(transaction: AnyTransaction) -> steps.Route:
+def _unrecorded(transaction: BaseTransactionBlock) -> steps.Route:
     """Return the transaction's route, on which an insert does not become the caller's
     last insert.
     """
 
     def route(until: Optional[float] = None) -> steps.Plan[steps.Executor]:
-        found: steps.Executor = yield from transaction._route(until)
+        found: steps.Executor = yield from transaction.route(until)
         executor: Any = _Unrecorded(found)
         return executor  # type: ignore[no-any-return]
 
@@ -295,7 +295,7 @@ class _Unrecorded(types.SimpleNamespace):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.executor, name)
 
-    def _record_insert_id(self, lastrowid: int) -> None:
+    def record_insert_id(self, lastrowid: int) -> None:
         """Do nothing: it is this package's insert, and not the caller's."""
 
 
@@ -303,7 +303,7 @@ class OutboxProducer(Generic[StrR]):
     """Mixin for transactions in which events can be written."""
 
     _run: Callable[..., Any]
-    _begun: Any
+    _block: BaseTransactionBlock
 
     def outbox(
         self,
@@ -344,8 +344,6 @@ class OutboxProducer(Generic[StrR]):
     def _publish(
         self, topic: str, payload: object, key: object, columns: Optional[Mapping[str, Any]]
     ) -> steps.Plan[str]:
-        shared = self._begun.client._shared
+        shared = self._block.client.shared
         table = OutboxTable() if shared is None else shared.outbox
-        return (
-            yield from publish(cast(Any, self), table, topic, payload, key=key, columns=columns)
-        )
+        return (yield from publish(self._block, table, topic, payload, key=key, columns=columns))

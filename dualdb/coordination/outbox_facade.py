@@ -25,7 +25,7 @@ class Outbox(Group[KindT], Generic[KindT]):
     @property
     def table(self) -> OutboxTable:
         """The table of events, as configured."""
-        table: OutboxTable = self._databases.service._shared.outbox
+        table: OutboxTable = self._databases.internals.shared.outbox
         return table
 
     @operation

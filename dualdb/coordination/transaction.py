@@ -20,11 +20,14 @@ from typing import (
 )
 
 from .. import deadlines, errors
-from ..api.client import AnyClient
-from ..api.transaction import AnyTransaction
+from ..api.database_client import BaseDatabaseClient
+from ..api.interfaces import block_of
+from ..api.transaction_block import BaseTransactionBlock
+from ..blocks import EndedBlock
 from ..execution import steps
 from ..execution.execute import outcome_unknown, resolve_route
 from ..protocol.transaction_commands import TransactionOptions, Verdict
+from ..sharding.calls import Shards
 from . import protocol
 from .commands import PinnedExecutor
 from .coordinator import Coordinator
@@ -77,14 +80,12 @@ class DistributedOptions(NamedTuple):
         return self
 
 
-class BaseDistributedTransaction(ABC, Generic[PartT]):
+class BaseDistributedTransaction(EndedBlock, ABC, Generic[PartT]):
     """A transaction on several databases.
 
     Used once, as a context manager: ``tx[1]`` is the part on shard 1, with all verbs;
     ``tx.global_`` that on the global database.
     """
-
-    _leaving: Any = None
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         self._check_caller = check
         self._options = options
         self._parts: Dict[Optional[int], Any] = {}
+        self._blocks: Dict[Optional[int], BaseTransactionBlock] = {}
         self._xids: Dict[Optional[int], Xid] = {}
         self._hooks: List[Callable[[], Any]] = []
         self._gtrid = ""
@@ -192,8 +194,8 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
     def _abandon(self) -> None:
         """Close the sessions of a block that was not left properly."""
         self._open = False
-        for part in self._parts.values():
-            part._abandon()
+        for part in self._blocks.values():
+            part.abandon()
 
     def _begin(self) -> steps.Plan[None]:
         """Begin on every database, one after the other.
@@ -225,7 +227,7 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         try:
             for key, client in clients.items():
                 yield from self._begin_part(key, client, options, cluster)
-            branches = [self._part(key, self._parts[key]) for key in self._xids]
+            branches = [self._part(key, self._blocks[key]) for key in self._xids]
             until = deadlines.earliest(options.until, deadlines.deadline_after())
             yield from protocol.start(branches, until)
             self._open = True
@@ -237,7 +239,11 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
             raise
 
     def _begin_part(
-        self, shard_id: Optional[int], client: AnyClient, options: TransactionOptions, cluster: str
+        self,
+        shard_id: Optional[int],
+        client: BaseDatabaseClient,
+        options: TransactionOptions,
+        cluster: str,
     ) -> steps.Plan[None]:
         if cluster and shard_id is not None:
             xid = self._xids[shard_id] = Xid(self._gtrid, cluster, shard_id)
@@ -245,6 +251,7 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         part = self._new_part(steps.fixed_route(client), options)
         yield steps.EnterBlock(part)
         self._parts[shard_id] = part
+        self._blocks[shard_id] = block_of(part)
 
     # How it ends.
 
@@ -266,9 +273,9 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         committed: Sequence[Optional[int]] = ()
         problem: Optional[errors.Error] = None
         try:
-            for shard_id, transaction in self._parts.items():
-                verdict = transaction._end(error)
-                until = min(until, transaction._begun.end_until())
+            for shard_id, transaction in self._blocks.items():
+                verdict = transaction.end(error)
+                until = min(until, transaction.begun.end_until())
                 parts[shard_id] = self._part(shard_id, transaction)
                 if verdict is not Verdict.COMMIT and failed is None:
                     failed = transaction
@@ -282,11 +289,11 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
             problem = _part_was_lost(failed)
         yield from self._after_end(error, committed, problem)
 
-    def _part(self, shard_id: Optional[int], transaction: AnyTransaction) -> protocol.Part:
+    def _part(self, shard_id: Optional[int], transaction: BaseTransactionBlock) -> protocol.Part:
         """Return a part for the protocol; if its session is not idle, the part is
         lost.
         """
-        state = transaction._begun
+        state = transaction.begun
         executor = PinnedExecutor(state.client, state.connection)
         part = protocol.Part(
             executor,
@@ -334,11 +341,11 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
         """Release the connections. A session whose part has not ended is closed,
         because resetting it with a branch would corrupt the server's list of branches.
         """
-        for shard_id, transaction in self._parts.items():
+        for shard_id, transaction in self._blocks.items():
             part = parts.get(shard_id)
             if part is None or part.state is not protocol.PartState.ENDED:
-                transaction._begun.connection.idle = False
-            transaction._block_left(finished=True)
+                transaction.begun.connection.idle = False
+            transaction.block_left(finished=True)
         left = [key for key, part in parts.items() if key is not None and part.in_doubt]
         if left:  # also if an interrupt aborted the end
             self._coordinator.record_left(self._gtrid, left)
@@ -351,16 +358,16 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
     ) -> steps.Plan[None]:
         """Call the hooks, and raise the error of the end."""
         hooks: List[Callable[[], Any]] = []
-        for shard_id, part in self._parts.items():
-            state = part._begun
+        for shard_id, part in self._blocks.items():
+            state = part.begun
             if state.failure is not None:
                 # The error would keep the frames of this block alive.
                 state.failure = errors.OperationalError("the transaction is over")
             hooks += state.savepoints.hooks
-            if part._observers.hooks("transaction"):
+            if part.observers.hooks("transaction"):
                 is_committed = shard_id in committed
                 verdict = Verdict.COMMIT if is_committed else Verdict.ROLLBACK
-                yield from part._post_end(verdict, None if is_committed else problem or error)
+                yield from part.post_end(verdict, None if is_committed else problem or error)
         if problem is not None:
             errors.cut_own_frames(problem)
             raise problem
@@ -368,12 +375,12 @@ class BaseDistributedTransaction(ABC, Generic[PartT]):
             yield steps.CallHooks((*hooks, *self._hooks))
 
 
-def _part_was_lost(part: AnyTransaction) -> errors.Error:
+def _part_was_lost(part: BaseTransactionBlock) -> errors.Error:
     """Return the error of a block that ended normally although one of its parts was
     lost.
     """
     try:
-        part._raise_if_aborted()
+        part.raise_if_aborted()
     except errors.Error as error:
         return error
     return errors.TransactionAborted(
@@ -406,8 +413,7 @@ class Distributes(ABC, Generic[DistributedT]):
     #: Makes the implementation's transaction.
     _distributed_class: Callable[..., DistributedT]
 
-    _named_routes: Callable[[], Mapping[int, steps.Route]]
-    _check: Callable[[], None]
+    _shards: Shards
 
     def __init__(self, coordinator: Coordinator, *scatter: Any, **options: Any) -> None:
         super().__init__(*scatter, **options)
@@ -460,7 +466,7 @@ class Distributes(ABC, Generic[DistributedT]):
         """
         return self._distributed_class(
             self._coordinator,
-            self._named_routes,
-            self._check,
+            self._shards.named_routes,
+            self._shards.check,
             DistributedOptions(mode, global_, isolation, timeout).checked(),
         )

@@ -21,7 +21,7 @@ from ..api import session_scope
 from ..api.typevars import IntR, NoneR, ScatterT, TargetT
 from ..errors import ParameterError
 from ..execution import steps
-from ..sharding.scatter import Keys, OnError, Policy
+from ..sharding.calls import Keys, OnError, Policy
 from ..topology import readiness, routing
 from ..topology.shard_map import Status
 from .explain import RouteExplanation, RouteReason, explain
@@ -59,6 +59,11 @@ class KeyRoute:
             return f"key {self.key!r} of shard {self.identify()}"
         except errors.RoutingError:
             return f"key {self.key!r}"
+
+
+def key_of(route: steps.Route) -> object:
+    """Return the key that a route is for; None if it is for none."""
+    return route.key if isinstance(route, KeyRoute) else None
 
 
 class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
@@ -270,7 +275,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
 
     def _failure_of(self, shard_id: int) -> Optional[BaseException]:
         client = self._lifecycle.require_open().clients.get(shard_id)
-        failure: Optional[BaseException] = None if client is None else client._failure
+        failure: Optional[BaseException] = None if client is None else client.failure
         return failure
 
     # Where a call would go.
@@ -342,7 +347,7 @@ class KeyRoutes(Generic[TargetT, ScatterT, IntR, ScopeT]):
             (RouteReason.LOCKED_SCOPE, partial(session_scope.check_lock, self, found.shard_id)),
             (
                 RouteReason.OTHER_TRANSACTION,
-                partial(client._check_cross_shard, self._callers_transactions()),
+                partial(client.check_cross_shard, self._callers_transactions()),
             ),
         ):
             try:

@@ -15,15 +15,15 @@ class FrozenExecutor:
         max_staleness: The allowed number of seconds.
     """
 
-    _read_only = True
+    read_only = True
 
     def __init__(self, client: Executor, age: float, max_staleness: float) -> None:
-        self._client = client
+        self._executor = client
         self._age = age
         self._max_staleness = max_staleness
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+        return getattr(self._executor, name)
 
     def write_refusal(self) -> errors.StaleMap:
         """Make the error for a write."""
@@ -31,4 +31,4 @@ class FrozenExecutor:
         return errors.StaleMap(
             f"the shard of the key has been confirmed {since}, and max_staleness is "
             f"{self._max_staleness:g} s: only reads are allowed"
-        ).with_context(self._client.name, self._client.shard_id, sent=False)
+        ).with_context(self._executor.name, self._executor.shard_id, sent=False)

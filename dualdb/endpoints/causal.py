@@ -132,7 +132,7 @@ class WriteLog:
         return None if self._position is None else Entry(self.mark, self._position)
 
 
-class CausalBlock:
+class CausalBlock(blocks.EndedBlock):
     """A block whose reads see the writes of a token, and those made inside it; see
     ``causal``.
 
@@ -145,8 +145,6 @@ class CausalBlock:
     Raises:
         ParameterError: The token is none.
     """
-
-    _leaving: Any = None
 
     def __init__(
         self, owner: object, token: Optional[str] = None, timeout: Optional[float] = None

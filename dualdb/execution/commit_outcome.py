@@ -37,7 +37,7 @@ def resolve_commit_outcome(
     Returns:
         Whether it was committed; None if this could not be determined.
     """
-    route = fixed_route(DetachedExecutor(client, refresh_on_miss=client._refresh_on_miss))
+    route = fixed_route(DetachedExecutor(client, refresh_on_miss=client.refresh_on_miss))
     limit = clock() + COMMIT_LOOKUP_TIMEOUT
     for other in (until, deadlines.deadline_after()):
         limit = limit if other is None else min(limit, other)

@@ -28,35 +28,40 @@ class DetachedExecutor:
         read_only: bool = False,
         refresh_on_miss: Optional[Callable[..., Any]] = None,
     ) -> None:
-        self._client = client
+        self.client = client.client
         self.name = client.name
         self.shard_id = client.shard_id
-        self._read_only = read_only
-        self._reads_only = bool(getattr(client, "_reads_only", False))
-        self._observers = observers
-        self._refresh_on_miss = refresh_on_miss
-        self._replica = getattr(client, "_replica", None)
+        self.read_only = read_only
+        self.reads_only = client.reads_only
+        self.observers = observers
+        self.refresh_on_miss = refresh_on_miss
+        self.replica = client.replica
         #: Makes the error for a write, if the client has its own.
-        self.write_refusal = getattr(client, "write_refusal", None)
+        self.write_refusal = client.write_refusal
 
-    def _record_insert_id(self, lastrowid: int) -> None:
+    def current_transaction(self) -> None:
+        """Return None: it is outside the caller's transactions."""
+
+    def record_insert_id(self, lastrowid: int) -> None:
         """Ignore the id: ``get_last_insert_id`` is about the caller's own inserts."""
 
-    def _execute(self, statement: Union[Statement, Call], until: Optional[float] = None) -> Any:
-        return self._client._execute_on_own_connection(statement, until)
+    def run_statement(
+        self, statement: Union[Statement, Call], until: Optional[float] = None
+    ) -> Any:
+        return self.client.run_on_own_connection(statement, until)
 
-    def _begin(self) -> Any:
+    def begin(self) -> Any:
         """Check out an idle connection without waiting, or return None.
 
-        Used by threads only; release it with ``_end``.
+        Used by threads only; release it with ``end``.
         """
-        return None if self._client.testing is not None else self._client.pool.checkout_idle()
+        return None if self.client.testing is not None else self.client.pool.checkout_idle()
 
-    def _end(self, connection: object) -> None:
-        self._client.pool.release(connection)
+    def end(self, connection: object) -> None:
+        self.client.pool.release(connection)
 
-    def _take_retry_token(self) -> bool:
-        return bool(self._client._take_retry_token())
+    def take_retry_token(self) -> bool:
+        return bool(self.client.take_retry_token())
 
 
 class DetachedRoute:
@@ -78,8 +83,8 @@ class DetachedRoute:
             self._executor = executor
             self._detached = DetachedExecutor(
                 executor,
-                observers=executor._observers,
-                read_only=executor._read_only,
-                refresh_on_miss=executor._refresh_on_miss,
+                observers=executor.observers,
+                read_only=executor.read_only,
+                refresh_on_miss=executor.refresh_on_miss,
             )
         return self._detached

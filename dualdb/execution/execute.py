@@ -48,19 +48,19 @@ def execute_statement(
     """
     for last in (False, True):
         executor = yield from route(until)
-        if executor._observers.watches_calls and observed.observable(statement):
+        if executor.observers.watches_calls and observed.observable(statement):
             call, watched = observed.begin(executor, statement, clock, parent)
             found = observed.found_route(executor, route)
             plan = execute_statement(found, watched, until, clock)
-            return (yield from observed.observe(executor._observers, call, plan, clock))
-        if executor._read_only or until is not None:
+            return (yield from observed.observe(executor.observers, call, plan, clock))
+        if executor.read_only or until is not None:
             _check_sendable(executor, statement, until, clock)
-            if getattr(executor, "_replica", None) is not None:
+            if executor.replica is not None:
                 return (yield from reads.read_from_replica(route, executor, statement, until))
         try:
             result = yield Execute(executor, statement, until)
             if type(result) is list and result[0].lastrowid:
-                executor._record_insert_id(result[0].lastrowid)
+                executor.record_insert_id(result[0].lastrowid)
             return result
         except (errors.ServiceNotOpen, errors.ShardUnavailable) as error:
             if last or not (yield from _route_changed(route, executor, error, until)):
@@ -74,7 +74,7 @@ def execute_statement(
         except (errors.ConnectionLost, errors.DeadlineExceeded) as broken:
             _check_outcome_is_known(broken, statement)
             _check_may_repeat(broken, executor, last=last)
-            executor._observers.post_pool("retry", executor, error=broken, detail="statement")
+            executor.observers.post_pool("retry", executor, error=broken, detail="statement")
     raise AssertionError("unreachable")
 
 
@@ -92,7 +92,7 @@ def _check_sendable(
     until: Optional[float],
     clock: Callable[[], float],
 ) -> None:
-    if executor._read_only and not statement.reads:
+    if executor.read_only and not statement.reads:
         raise write_refusal(executor, statement.why_no_read)
     if until is not None and clock() >= until:
         raise errors.DeadlineExceeded(
@@ -103,7 +103,7 @@ def _check_sendable(
 def _check_may_repeat(broken: errors.Error, executor: Executor, *, last: bool) -> None:
     """Raise the error, unless the statement, which did no harm, is sent again."""
     lost = isinstance(broken, errors.ConnectionLost) and not broken.in_transaction
-    if last or not lost or not executor._take_retry_token():
+    if last or not lost or not executor.take_retry_token():
         raise broken
 
 
@@ -128,8 +128,8 @@ def check_out(
     """
     until = deadlines.deadline_after() if until is None else until
     for last in (False, True):
-        client: Any = yield from route(until)
-        if (raw and client._read_only) or getattr(client, "write_refusal", None) is not None:
+        client = yield from route(until)
+        if (raw and client.read_only) or client.write_refusal is not None:
             raise write_refusal(client, "what is sent through a borrowed connection may write")
         try:
             return (yield from reads.check_out_following(route, client, until, into))
@@ -139,18 +139,16 @@ def check_out(
     raise AssertionError("unreachable")
 
 
-def write_refusal(executor: Any, why: str) -> errors.Error:
+def write_refusal(executor: Executor, why: str) -> errors.Error:
     """Make the error for a write to a read-only executor.
 
     Args:
         executor: The executor, which may make its own error.
         why: Why the statement is not known to be a read.
     """
-    refusal = getattr(executor, "write_refusal", None)
-    if refusal is not None:
-        refused: errors.Error = refusal()
-        return refused
-    if executor.shard_id is None or getattr(executor, "_reads_only", False):
+    if executor.write_refusal is not None:
+        return executor.write_refusal()
+    if executor.shard_id is None or executor.reads_only:
         return errors.read_only_target(executor.name, executor.shard_id, why)
     return errors.shard_read_only(executor.shard_id, why)
 
@@ -201,10 +199,11 @@ def _route_changed(
     or removed; or the server denied the login, and the shard table may have changed.
     """
     if not isinstance(error, errors.ServiceNotOpen):
-        refused = getattr(error.__cause__, "errno", None) in error_codes.DENIED
-        if not refused or executor._refresh_on_miss is None:
+        cause = error.__cause__
+        denied = isinstance(cause, errors.Error) and cause.errno in error_codes.DENIED
+        if not denied or executor.refresh_on_miss is None:
             return False
-        yield from executor._refresh_on_miss(None, until)
+        yield from executor.refresh_on_miss(None, until)
     return (yield from route(until)) is not executor
 
 

@@ -41,7 +41,7 @@ class FenceWait:
         self._wait: Optional[BufferedWait] = None
         self._moved_from: Optional[object] = None
 
-    def pause(self, fenced: errors.TenantFenced, executor: Any) -> float:
+    def pause(self, fenced: errors.TenantFenced, executor: Executor) -> float:
         """Seconds to wait; the shard of the key is looked up again after it.
 
         Raises:
@@ -50,7 +50,7 @@ class FenceWait:
                 a shard id.
         """
         now = self._clock()
-        client = getattr(executor, "_client", executor)
+        client = executor.client
         if self._wait is None:
             buffer = _buffers.of(client.pool)
             self._wait = BufferedWait(buffer, client.config, now, self._limit)
@@ -62,7 +62,7 @@ class FenceWait:
         if refusal is not None:
             raise fenced
         self._moved_from = client if fenced.has_moved else None
-        shared = getattr(client, "_shared", None)
+        shared = client.shared
         if shared is not None and shared.forget_keys is not None:
             shared.forget_keys()
         return PAUSE * random.random()
@@ -89,8 +89,7 @@ def send_again(
     Raises:
         TenantFenced: It cannot be sent again, or the fence did not end in time.
     """
-    current = getattr(executor, "_current_transaction", None)
-    if statement.calls or (current is not None and current() is not None):
+    if statement.calls or executor.current_transaction() is not None:
         raise fenced
     wait = FenceWait(until)
     try:
@@ -103,7 +102,7 @@ def send_again(
                 fenced = error
                 continue
             if type(result) is list and result[0].lastrowid:
-                executor._record_insert_id(result[0].lastrowid)
+                executor.record_insert_id(result[0].lastrowid)
             return result
     finally:
         wait.leave()

@@ -21,9 +21,9 @@ class PrimaryReader:
         primary: As given.
     """
 
-    _read_only = True
+    read_only = True
     #: The call, and not the shard, is limited to reads.
-    _reads_only = True
+    reads_only = True
 
     def __init__(self, primary: Any) -> None:
         self.primary = primary
@@ -34,7 +34,7 @@ class PrimaryReader:
 
 def is_reader(executor: Any) -> bool:
     """Return whether an executor was chosen for a read."""
-    return isinstance(executor, PrimaryReader) or getattr(executor, "_replica", None) is not None
+    return isinstance(executor, PrimaryReader) or executor.replica is not None
 
 
 def read_from_replica(
@@ -59,7 +59,7 @@ def read_from_replica(
     """
     moved = False
     while True:
-        replica = client._replica
+        replica = client.replica
         began = clock()
         try:
             result = yield _step(client, statement, until)
@@ -88,11 +88,11 @@ def _step(client: Any, statement: Union[Statement, Call], until: Optional[float]
     and that is wanted.
     """
     first = Execute(client, statement, until)
-    if client._replica is None:
+    if client.replica is None:
         return first
     # That of the replica itself, of which the executor may be a detached one.
-    own = client._replica.client
-    manager = own._shared.replicas
+    own = client.replica.client
+    manager = own.shared.replicas
     if manager.options.hedge is None or not manager.may_hedge(own):
         return first
 
@@ -118,8 +118,8 @@ def next_executor(
     Raises:
         Error: The failure, if the route has no other.
     """
-    client._replica.failure = errors.reason_of(failure)
-    client._observers.post_pool("retry", client, error=failure, detail="replica")
+    client.replica.failure = errors.reason_of(failure)
+    client.observers.post_pool("retry", client, error=failure, detail="replica")
     following = yield from route(until)
     if following is client:
         raise failure
@@ -139,11 +139,11 @@ def check_out_following(
         The client and the connection; see ``execute.check_out``.
     """
     while True:
-        client = getattr(executor, "primary", executor)
+        client = executor.client
         try:
             return client, (yield CheckOut(client, until, [] if into is None else into))
         except NOT_SENT as error:
-            if getattr(client, "_replica", None) is None:
+            if client.replica is None:
                 raise
             failure = error
         executor = yield from next_executor(route, client, failure, until)

@@ -7,7 +7,7 @@ from typing import Any, Callable, Optional
 from .. import deadlines, errors
 from ..protocol.transaction_commands import TransactionOptions
 from .fences import FenceWait
-from .steps import Plan, RunBlock, Sleep
+from .steps import Plan, RunBlock, Sleep, TransactionBlock
 
 
 def backoff(
@@ -49,6 +49,7 @@ RUN_ATTEMPTS = 5
 
 def run(
     new_transaction: Callable[[TransactionOptions], Any],
+    block_of: Callable[[Any], TransactionBlock],
     function: Callable[[Any], Any],
     options: TransactionOptions,
     attempts: int,
@@ -58,6 +59,7 @@ def run(
 
     Args:
         new_transaction: Makes a transaction with options.
+        block_of: Returns the block of such a transaction.
         function: The user's; takes the transaction.
         options: How each transaction is opened; their ``timeout`` is for all attempts.
         attempts: The largest number of calls.
@@ -71,14 +73,14 @@ def run(
             try:
                 return (yield RunBlock(transaction, function))
             except errors.TenantFenced as fenced:
-                if transaction._outer is not None:
+                if block_of(transaction).outer is not None:
                     raise
-                pause: Optional[float] = fence.pause(fenced, transaction._begun.client)
+                pause: Optional[float] = fence.pause(fenced, block_of(transaction).client)
             except errors.Error as error:
                 until = deadlines.earliest(options.until, deadlines.deadline_after())
                 pause = pause_before_run(error, attempt, attempts, until)
                 # only the whole can begin again, not a savepoint
-                if pause is None or transaction._outer is not None:
+                if pause is None or block_of(transaction).outer is not None:
                     raise
                 attempt += 1
             yield Sleep(pause or 0.0)

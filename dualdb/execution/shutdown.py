@@ -26,7 +26,7 @@ def closing(
     until = None if timeout is None else clock() + deadlines.seconds(timeout)
     # Uninterruptible step first: a task cancelled while waiting has closed its pools.
     yield Close(clients)
-    clients = tuple([client for client in clients if client._has_pool])
+    clients = tuple([client for client in clients if client.has_pool])
     if until is not None:
         yield WaitUnused(clients, until)
         yield AbortInUse(clients)

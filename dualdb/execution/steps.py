@@ -22,7 +22,9 @@ from typing import (
 )
 
 from ..config import DatabaseConfig
+from ..endpoints.balancing import Replica
 from ..endpoints.state import NOWHERE, Endpoint, Endpoints
+from ..errors import Error
 from ..observability.observers import Observers
 from ..pooling.circuit_breaker import CircuitBreaker
 from ..pooling.retry_budget import RetryBudget
@@ -33,7 +35,7 @@ T = TypeVar("T")
 
 
 class Executor(Protocol):
-    """Executes statements: a database's client, or a transaction on one."""
+    """Executes statements: a database's client, or a transaction's block on one."""
 
     @property
     def name(self) -> str:
@@ -46,32 +48,75 @@ class Executor(Protocol):
         ...
 
     @property
-    def _read_only(self) -> bool:
+    def client(self) -> Any:
+        """The database's client; itself, if it is one."""
+        ...
+
+    @property
+    def read_only(self) -> bool:
         """Only statements known to be reads are accepted."""
         ...
 
     @property
-    def _refresh_on_miss(self) -> "Optional[Callable[..., Plan[None]]]":
+    def reads_only(self) -> bool:
+        """The call or the transaction, and not the shard, is limited to reads."""
+        ...
+
+    @property
+    def write_refusal(self) -> "Optional[Callable[[], Error]]":
+        """Makes the error for a write; None for the error of a read-only shard or
+        target.
+        """
+        ...
+
+    @property
+    def replica(self) -> Optional[Replica]:
+        """The replica that it reads; None for a primary."""
+        ...
+
+    @property
+    def refresh_on_miss(self) -> "Optional[Callable[..., Plan[None]]]":
         """Makes the plan that reads the shard table again; None without such a
         table.
         """
         ...
 
     @property
-    def _observers(self) -> Observers:
+    def observers(self) -> Observers:
         """The hooks and interceptors of its calls."""
         ...
 
-    def _record_insert_id(self, lastrowid: int) -> None:
+    def current_transaction(self) -> Any:
+        """Return the block of the transaction that its statements are part of; None
+        outside.
+        """
+
+    def record_insert_id(self, lastrowid: int) -> None:
         """Record the id that an INSERT generated, for ``get_last_insert_id``."""
 
-    def _execute(self, statement: "Union[Statement, Call]", until: Optional[float] = None) -> Any:
+    def run_statement(
+        self, statement: "Union[Statement, Call]", until: Optional[float] = None
+    ) -> Any:
         """Run the statement on one connection, before ``until``: what its exchange
         returns, or in asyncio a coroutine of it.
         """
 
-    def _take_retry_token(self) -> bool:
+    def take_retry_token(self) -> bool:
         """Take one retry from the database's budget; False if it is exhausted."""
+        ...
+
+
+class TransactionBlock(Protocol):
+    """The part of a transaction's block that repeating it uses."""
+
+    @property
+    def client(self) -> Any:
+        """The client of its database."""
+        ...
+
+    @property
+    def outer(self) -> Any:
+        """The transaction around it; None for the outermost."""
         ...
 
 
@@ -119,20 +164,25 @@ class Pooled(Protocol):
         ...
 
     @property
+    def shard_id(self) -> Optional[int]:
+        """The shard's id; None for another database."""
+        ...
+
+    @property
     def pool(self) -> Any:
         """The client's pool, which is made when it is first used."""
         ...
 
     @property
-    def _has_pool(self) -> bool:
+    def has_pool(self) -> bool:
         """Whether the pool has been used."""
         ...
 
-    def _close_now(self) -> None:
+    def close(self) -> None:
         """Close the pool, or one that is made from now on."""
         ...
 
-    def _resize_now(self, config: DatabaseConfig) -> None:
+    def resize(self, config: DatabaseConfig) -> None:
         """Change the sizes of the pool, or of one that is made from now on."""
         ...
 

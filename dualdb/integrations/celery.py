@@ -9,6 +9,7 @@ from celery import Celery, signals
 
 from .. import deadlines, errors
 from ..api import session_scope
+from ..api.interfaces import internals_of, route_of
 from ..deadlines import Deadline
 from ..results import ScatterResult
 from ..sync_impl import DatabaseService
@@ -169,7 +170,7 @@ def _carried(scope: "session_scope.BaseScope[Any]") -> Dict[str, Any]:
     A session's own shard id and not that of its database: the map of this process may
     not have a new shard yet, and take it for absent.
     """
-    route = scope.target._resolve
+    route = route_of(scope.target)
     if isinstance(route, SessionRoute):
         return {"shard_id": route.requested_shard(), "named": False, "lock": scope.lock}
     return {"shard_id": scope.shard_id(), "named": True, "lock": scope.lock}
@@ -177,7 +178,9 @@ def _carried(scope: "session_scope.BaseScope[Any]") -> Dict[str, Any]:
 
 def _scope(service: DatabaseService, *, shard_id: Optional[int], named: bool, lock: bool) -> Any:
     session = {"session": {"shard_id": shard_id}}
-    if named or service._shard_of_session(session) != shard_id:  # it reads another shape
+    if (
+        named or internals_of(service).shard_of_session(session) != shard_id
+    ):  # it reads another shape
         return service.scope(shard_id=shard_id, lock=lock)
     return service.scope(session, lock=lock)
 

@@ -22,10 +22,11 @@ import pyarrow
 from pymysql.constants import FIELD_TYPE, FLAG
 
 from .. import errors
+from ..api.interfaces import awaits, route_of
 from ..async_impl import Stream as AsyncStream
 from ..protocol.statements import Statement
 from ..results import ScatterResult, column_names
-from ..sharding.scatter import BaseScatter
+from ..sharding.scatter import BaseScatter, shards_of
 from ..sql.parameters import Params
 from ..sync_impl import Stream
 
@@ -361,7 +362,7 @@ def table(source: Any, query: Query, make: Callable[[pyarrow.Table], FrameT]) ->
         The result; in asyncio a coroutine of it.
     """
     sources = _sources(source, query)
-    most = source._policy.max_concurrency if _is_scatter(source) else 1
+    most = shards_of(source).policy.max_concurrency if _is_scatter(source) else 1
     if _is_async(source):
         return _table_in_tasks(sources, query, make, most)
     return make(_table_in_threads(sources, query, most))
@@ -394,21 +395,22 @@ def _is_scatter(source: object) -> bool:
 
 
 def _is_async(source: object) -> bool:
-    return bool(getattr(source, "_awaits", False))
+    return awaits(source)
 
 
 def _sources(source: Any, query: Query) -> _Sources:
     """The route of each database that the query is for, with its shard id."""
     if not _is_scatter(source):
-        return [(None, source._route)]
-    if source._keys is not None or source._policy.takes_parts:
+        return [(None, route_of(source))]
+    shards = shards_of(source)
+    if shards.keys is not None or shards.policy.takes_parts:
         raise errors.ParameterError(
             "rows of several shards become a frame for db.shards() without on_error= and "
             "min_ok=, and not for db.keys()"
         )
-    source._check_statement(query.statement())
-    source._check()
-    return [(shard_id, source._reading(route)) for shard_id, route in source._routes().items()]
+    shards.check_statement(query.statement())
+    shards.check()
+    return [(shard_id, shards.reading(route)) for shard_id, route in shards.routes().items()]
 
 
 def _table_in_threads(sources: _Sources, query: Query, most: int) -> pyarrow.Table:

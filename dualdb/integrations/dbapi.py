@@ -61,10 +61,11 @@ class _Pooled:
         """Whether a transaction is to begin before this statement."""
         return not (self._autocommit or self._in_transaction or sql == self._set_names)
 
-    def _is_set_already(self, sql: object) -> bool:
+    def is_set_already(self, sql: object) -> bool:
+        """Whether a statement sets what the session has been set to."""
         return bool(sql == self._set_names)
 
-    def _failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
         """End a statement on the server for whose answer nobody waits any more."""
         if not (isinstance(error, errors.Error) or errors.is_server_error(error)):
             self._abandoned = True
@@ -174,13 +175,13 @@ class _Cursor:
     _result: Any
 
     def _query(self, q: object) -> Any:
-        if self.pooled._is_set_already(q):
+        if self.pooled.is_set_already(q):
             return 0
         try:
             self.pooled.before(q)
             super()._query(q)  # type: ignore[misc]
         except BaseException as error:
-            self.pooled._failed(error)
+            self.pooled.failed(error)
             raise
         self.rowcount = _found(self._result, self.rowcount)
         return self.rowcount
@@ -278,7 +279,7 @@ class _AsyncCursor:
     _result: Any
 
     async def _query(self, q: object) -> None:
-        if self.pooled._is_set_already(q):
+        if self.pooled.is_set_already(q):
             return
         # In a task of its own: if this one is cancelled, the driver closes the socket,
         # by which the session is found that must be killed first.
@@ -287,7 +288,7 @@ class _AsyncCursor:
             await asyncio.shield(call)
         except BaseException as error:
             call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-            self.pooled._failed(error)
+            self.pooled.failed(error)
             raise
         self._rowcount = _found(self._result, self._rowcount)
 

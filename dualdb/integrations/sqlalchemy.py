@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from .. import errors
 from ..api import session_scope
+from ..api.interfaces import route_of
 from ..async_impl import DatabaseService as AsyncDatabaseService
 from ..async_impl import Target as AsyncTarget
 from ..sync_impl import DatabaseService, Target
@@ -23,7 +24,7 @@ __all__ = ["AsyncEngines", "Engines", "ShardedSession"]
 ServiceT = TypeVar("ServiceT", DatabaseService, AsyncDatabaseService)
 EngineT = TypeVar("EngineT", sqlalchemy.Engine, AsyncEngine)
 
-#: The default of an argument for which None is a value.
+#: The default of an argument for which None is a value: the database of ``db.scope``.
 _CURRENT: Any = object()
 
 
@@ -61,6 +62,8 @@ class _Engines(Generic[ServiceT, EngineT]):
             ...     connection.execute(sqlalchemy.text("SELECT 1")).scalar()
             1
         """
+        if shard_id is _CURRENT:
+            shard_id = self._current_shard()
         target: Any = self._service if shard_id is None else self._service.shard(shard_id)
         if options or shard_id not in self._engines:
             made = self._create(target, **options)
@@ -69,14 +72,15 @@ class _Engines(Generic[ServiceT, EngineT]):
             self._engines.setdefault(shard_id, made)
         return self._engines[shard_id]
 
-    def _current_engine(self) -> EngineT:
+    def _current_shard(self) -> Optional[int]:
         scope = session_scope.innermost(self._service)
         if scope is None:
             raise errors.InterfaceError(
                 "this session has no shard: open it in db.scope(...), or name one, as by "
                 "Session(shard_id=2); None is the global database"
             )
-        return self.engine(scope.shard_id())
+        shard_id: Optional[int] = scope.shard_id()
+        return shard_id
 
 
 class Engines(_Engines[DatabaseService, sqlalchemy.Engine]):
@@ -86,7 +90,7 @@ class Engines(_Engines[DatabaseService, sqlalchemy.Engine]):
     def _create(target: "Union[Target, DatabaseService]", **options: Any) -> sqlalchemy.Engine:
         return sqlalchemy.create_engine(
             "mysql+pymysql://",
-            creator=lambda: Connection(target._route),
+            creator=lambda: Connection(route_of(target)),
             **{"poolclass": sqlalchemy.NullPool, **options},
         )
 
@@ -117,7 +121,7 @@ class AsyncEngines(_Engines[AsyncDatabaseService, AsyncEngine]):
     def _create(target: "Union[AsyncTarget, AsyncDatabaseService]", **options: Any) -> AsyncEngine:
         return create_async_engine(
             "mysql+aiomysql://",
-            async_creator=lambda: AsyncConnection.connect(target._route),
+            async_creator=lambda: AsyncConnection.connect(route_of(target)),
             **{"poolclass": sqlalchemy.NullPool, **options},
         )
 
@@ -147,8 +151,7 @@ class ShardedSession(Session):
     def __init__(
         self, *, engines: Engines, shard_id: Optional[int] = _CURRENT, **options: Any
     ) -> None:
-        engine = engines._current_engine() if shard_id is _CURRENT else engines.engine(shard_id)
-        super().__init__(**{**options, "bind": engine})
+        super().__init__(**{**options, "bind": engines.engine(shard_id)})
 
 
 class AsyncShardedSession(AsyncSession):
@@ -163,5 +166,4 @@ class AsyncShardedSession(AsyncSession):
     def __init__(
         self, *, engines: AsyncEngines, shard_id: Optional[int] = _CURRENT, **options: Any
     ) -> None:
-        engine = engines._current_engine() if shard_id is _CURRENT else engines.engine(shard_id)
-        super().__init__(**{**options, "bind": engine})
+        super().__init__(**{**options, "bind": engines.engine(shard_id)})

@@ -10,11 +10,16 @@ from typing import Any, Dict, Optional, Protocol
 
 
 class Named(Protocol):
-    """What has the name of a database."""
+    """What has the name and the shard id of a database."""
 
     @property
     def name(self) -> str:
         """The name."""
+        ...
+
+    @property
+    def shard_id(self) -> Optional[int]:
+        """The shard id; None for another database."""
         ...
 
 
@@ -32,4 +37,4 @@ def about(event: str, place: Optional[Named] = None) -> Dict[str, Any]:
     """
     if place is None:
         return {"event": event}
-    return {"event": event, "target": place.name, "shard_id": getattr(place, "shard_id", None)}
+    return {"event": event, "target": place.name, "shard_id": place.shard_id}

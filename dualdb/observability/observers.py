@@ -2,8 +2,9 @@
 
 import logging
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Optional, Protocol, Tuple
+from typing import Any, Callable, Deque, Dict, Optional, Protocol, Tuple
 
+from ..results import CallResult
 from .digests import DigestTable
 from .events import (
     EVENTS,
@@ -207,5 +208,7 @@ def rows_of(result: object) -> int:
     Args:
         result: A list of result sets, a CallResult, or a statement's other result.
     """
-    sets: List[Any] = getattr(result, "sets", result if isinstance(result, list) else [])
+    sets = result.sets if isinstance(result, CallResult) else result
+    if not isinstance(sets, list):
+        return 0
     return sum([len(each.rows) if each.columns else max(0, each.rowcount) for each in sets])

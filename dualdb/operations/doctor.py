@@ -73,7 +73,7 @@ def run(databases: Databases, options: Options) -> steps.Plan[DoctorReport]:
 
 
 def _keys_without_shard(databases: Databases) -> steps.Plan[Tuple[Tuple[int, int], ...]]:
-    shards = databases.service._lifecycle.require_open().shard_map.shards
+    shards = databases.internals.lifecycle.require_open().shard_map.shards
     counts = yield from keys.counts(databases.service)
     return tuple(
         (shard_id, count)

@@ -159,7 +159,7 @@ def gather(
     databases: Databases, places: List[Place]
 ) -> steps.Plan[Tuple[List[DatabaseFacts], List[DatabaseFacts]]]:
     """Ask every database. Gives those that answered, and the others."""
-    shards = databases.service._lifecycle.require_open().shard_map.shards
+    shards = databases.internals.lifecycle.require_open().shard_map.shards
     owner = yield from _xa_owner(databases)
 
     def status(place: Place) -> str:
@@ -168,9 +168,10 @@ def gather(
 
     def config(place: Place) -> DatabaseConfig:
         if place.shard_id is None:
-            made: DatabaseConfig = databases.service.global_config
+            made: Optional[DatabaseConfig] = databases.service.global_config
         else:
             made = shards[place.shard_id].config
+        assert made is not None  # of a database that was chosen
         return made
 
     def work(session: Session) -> steps.Plan[DatabaseFacts]:
@@ -189,7 +190,7 @@ def gather(
 
 
 def _xa_owner(databases: Databases) -> steps.Plan[XaOwner]:
-    coordinator = databases.service._coordinator
+    coordinator = databases.internals.coordinator
     try:
         lease = yield from coordinator.log.lease()
     except errors.Error:

@@ -69,11 +69,11 @@ class _Table:
     """The rows of the jobs, outside of whatever transaction the caller is in."""
 
     def __init__(self, databases: Databases) -> None:
-        self._service = databases.service
+        self._lifecycle = databases.internals.lifecycle
 
     def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
         yield from ()
-        return DetachedExecutor(self._service._lifecycle.require_open().global_client)
+        return DetachedExecutor(self._lifecycle.require_open().global_client)
 
     def make(self, name: str, kind: str, params: str) -> steps.Plan[None]:
         """Make a job, if there is none of its name, and the table if it is missing."""

@@ -3,6 +3,7 @@
 from typing import Any, Dict, Optional, Sequence
 
 from .. import error_codes, errors
+from ..api.interfaces import internals_of
 from ..directory.lookup import TABLE_ACCESS_DENIED
 from ..directory.sources import KeyFunction
 from ..execution import steps
@@ -21,7 +22,7 @@ def shards_of(
     Raises:
         ParameterError: The service does not know the shards of keys.
     """
-    directory = service._directory
+    directory = internals_of(service).directory
     if directory is None:
         raise errors.ParameterError(
             "the service does not know the shards of keys: give it directory or shard_of_key"
@@ -32,7 +33,7 @@ def shards_of(
 
 def counts(service: Any) -> steps.Plan[Dict[int, int]]:
     """The number of keys, or of hash buckets, on each shard; see ``key_counts``."""
-    directory = service._directory
+    directory = internals_of(service).directory
     if directory is None or isinstance(directory.source, KeyFunction):
         return {}
     try:

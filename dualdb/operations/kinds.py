@@ -17,6 +17,7 @@ from typing import (
 
 from typing_extensions import Concatenate, ParamSpec
 
+from ..api.interfaces import run_in
 from ..execution import steps
 from .places import Databases
 
@@ -43,7 +44,7 @@ class Group(Generic[KindT]):
         self._databases = databases
 
     def _run(self, plan: "steps.Plan[Any]") -> Any:
-        return self._databases.service._run(plan)
+        return run_in(self._databases.service, plan)
 
 
 class Operation(Generic[P, T]):

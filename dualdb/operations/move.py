@@ -407,7 +407,7 @@ def lookup_table(databases: Databases) -> LookupTable:
     Raises:
         InterfaceError: It is another one.
     """
-    directory = databases.service._directory
+    directory = databases.internals.directory
     if directory is None or not isinstance(directory.source, LookupTable):
         raise errors.InterfaceError(
             "tenants are moved where a LookupTable says which shard has which key"
@@ -604,7 +604,7 @@ class _Move:
 
     def _post(self, name: CoordinationEventName, **fields: Any) -> None:
         shard_id = self._source.shard_id
-        observers: Observers = self._databases.service._observers
+        observers: Observers = self._databases.internals.observers
         subject = str(self._tenant, "utf-8", "backslashreplace")
         observers.post_coordination(name, f"shard {shard_id}", shard_id, subject=subject, **fields)
 
@@ -621,7 +621,7 @@ class _Move:
     # Epochs.
 
     def _new_epoch(self) -> steps.Plan[int]:
-        client = self._databases.service._lifecycle.require_open().global_client
+        client = self._databases.internals.lifecycle.require_open().global_client
 
         def route(until: Optional[float] = None) -> steps.Plan[steps.Executor]:
             yield from ()
@@ -1095,7 +1095,7 @@ class _Move:
             yield from carry_results(source, target, self._tenant, carried)
             yield from self._verify(source, target, tables)
             self._switch = _Switch.DECIDING
-            where = yield from self._databases.service._directory.switch(
+            where = yield from self._databases.internals.directory.switch(
                 self._key,
                 self._source.shard_id,
                 self._target.shard_id,
@@ -1108,7 +1108,7 @@ class _Move:
         yield from self._set_state(target, position, OPEN)
         window = time.monotonic() - began
         yield from self._set_state(source, position, MOVED)
-        self._databases.service._directory.cache.clear()
+        self._databases.internals.directory.cache.clear()
         if self._switch is _Switch.DECIDING:
             self._post("move_fenced", seconds=window)
         following = {**position, "step": "settle", "window": round(window, 4)}

@@ -4,6 +4,7 @@ import re
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Set, Tuple, TypeVar, Union
 
 from .. import errors
+from ..api.interfaces import internals_of
 from ..config import DatabaseConfig
 from ..execution import execute, steps
 from ..execution.execute import execute_statement
@@ -45,12 +46,17 @@ class Databases:
         service: The open service.
         user: The account to use in place of the configured ones.
         password: Its password.
+
+    Attributes:
+        service: As given.
+        internals: What it consists of.
     """
 
     def __init__(
         self, service: Any, user: Optional[str] = None, password: Optional[str] = None
     ) -> None:
         self.service = service
+        self.internals = internals_of(service)
         changes = {"read_timeout": None, "pool_size": 1, "max_overflow": 0, "warm_up": 1}
         self._changes = {**changes, "max_lifetime": None, "max_rows": None}
         if user is not None:
@@ -68,7 +74,7 @@ class Databases:
             ParameterError: It names nothing, or a shard that is not in the shard table.
             ShardUnavailable: It names a shard whose row cannot be used.
         """
-        known = self.service._lifecycle.require_open().shard_map.shards
+        known = self.internals.lifecycle.require_open().shard_map.shards
         ids = sorted(
             number
             for number, shard in known.items()
@@ -110,7 +116,7 @@ class Databases:
         at its end.
         """
         label = "global" if place.shard_id is None else f"shard {place.shard_id}"
-        client = self.service._new_client(place.config, label, place.shard_id)
+        client = self.internals.new_client(place.config, label, place.shard_id)
         held: List[Tuple[Any, Any]] = []
         try:
             _, connection = yield from execute.check_out(steps.fixed_route(client), into=held)
@@ -177,16 +183,19 @@ class SessionStatement(Statement):
 class Session:
     """One connection to a place, for statements that belong together."""
 
-    _read_only = False
-    _refresh_on_miss = None
+    read_only = False
+    reads_only = False
+    refresh_on_miss = None
+    replica = None
+    write_refusal = None
 
     def __init__(self, client: Any, connection: Any, place: Place) -> None:
-        self._client = client
+        self.client = client
         self._connection = connection
         self.place = place
         self.name = client.name
         self.shard_id = client.shard_id
-        self._observers = NOBODY
+        self.observers = NOBODY
 
     @property
     def is_mariadb(self) -> bool:
@@ -200,14 +209,18 @@ class Session:
         # MariaDB puts this before its own, for the sake of old replicas
         return re.sub(r"^5\.5\.5-(?=\d+\.)", "", version)
 
-    def _execute(self, statement: AnyStatement, until: Optional[float] = None) -> Any:
-        return self._client._execute_on(self._connection, statement, until)
+    def run_statement(self, statement: AnyStatement, until: Optional[float] = None) -> Any:
+        return self.client.run_on(self._connection, statement, until)
 
-    def _record_insert_id(self, lastrowid: int) -> None:
+    def record_insert_id(self, lastrowid: int) -> None:
         """It is nobody's insert."""
 
-    def _take_retry_token(self) -> bool:
+    def take_retry_token(self) -> bool:
+        """Return False: a session cannot be replaced."""
         return False
+
+    def current_transaction(self) -> None:
+        """Return None: what it begins is its own."""
 
     def results(self, sql: str, params: Params = None) -> steps.Plan[List[ResultSet]]:
         """Every result set of a statement."""

@@ -227,7 +227,7 @@ def _size(options: PlanOptions, key: object, counted: float) -> float:
 
 
 def _weights(databases: Databases, shard_ids: List[int], options: PlanOptions) -> Dict[int, float]:
-    known = databases.service._lifecycle.require_open().shard_map.shards
+    known = databases.internals.lifecycle.require_open().shard_map.shards
     weights = {shard_id: float(known[shard_id].weight) for shard_id in shard_ids}
     for shard_id, weight in (options.weights or {}).items():
         if shard_id not in weights:

@@ -4,7 +4,7 @@ import time
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 from ..execution import steps
-from ..topology.replicas import ReplicaSet, ask_positions, position_in
+from ..topology.replicas import NO_REPLICAS, ReplicaSet, ask_positions, position_in
 from .places import Databases, Place, Session
 
 #: Seconds that replicas may be behind, and threads that may run on one server, unless
@@ -72,11 +72,12 @@ class Throttle:
             lag: Optional[float] = yield steps.CallUser(lambda _: function(), None)
             return lag
         found: List[Optional[float]] = []
-        service = self._databases.service
-        topology = service._lifecycle.require_open()
+        lifecycle = self._databases.internals.lifecycle
+        topology = lifecycle.require_open()
+        sets = NO_REPLICAS if lifecycle.replicas is None else lifecycle.replicas.sets
         for place in self._places:
-            replicas = service._replicas.sets.get(place.shard_id)
-            primary = topology.clients.get(place.shard_id)
+            replicas = sets.get(place.shard_id)
+            primary = None if place.shard_id is None else topology.clients.get(place.shard_id)
             if replicas is not None and primary is not None:
                 found.append((yield from replica_lag(replicas, primary, self._clock)))
         return max([each for each in found if each is not None], default=None)

@@ -146,6 +146,7 @@ class BasePool:
         self.admission = None if config.max_in_flight is None else Admission(config.max_in_flight)
         #: The limits of connections to its servers over all their pools.
         self.budgets = PoolBudgets(self)
+        self.breaker = CircuitBreaker()
         self._reset()
 
     @property
@@ -251,13 +252,14 @@ class BasePool:
     def _reset(self) -> None:
         """Reset to a pool without connections."""
         self.endpoints.forget_callers()
-        known = getattr(self, "breaker", None)
         self.breaker = CircuitBreaker(
-            failure=None if known is None else known.failure,
+            failure=self.breaker.failure,
             longest=LONGEST_OF_SEVERAL if self.endpoints.several else LONGEST,
         )
         self.retry_budget = RetryBudget()
-        self._kills = SessionKiller(self.name, self.KILL_RETRY_INTERVAL, self._report_kill)
+        self._kills = SessionKiller(
+            self.name, self.KILL_RETRY_INTERVAL, self._report_kill, self.shard_id
+        )
         #: By id() of each connection in use: a weak reference, the time of its
         #: checkout, and the code location of it if leaks are detected. The reference is
         #: weak so that a leaked connection can be collected.

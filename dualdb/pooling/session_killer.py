@@ -44,6 +44,7 @@ class SessionKiller:
         retry_interval: Seconds between attempts to kill a session that cannot be killed
             yet.
         on_end: Called at the end of each job, with its seconds and what came of it.
+        shard_id: The database's shard id, for the log.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class SessionKiller:
         name: str,
         retry_interval: float = KILL_RETRY_INTERVAL,
         on_end: Optional[Callable[[float, str], None]] = None,
+        shard_id: Optional[int] = None,
     ) -> None:
         self.name = name
+        self.shard_id = shard_id
         self.retry_interval = retry_interval
         self._jobs: Deque[KillJob] = deque()
         self._warned: Set[int] = set()

@@ -14,7 +14,7 @@ from pymysql.constants import CLIENT
 
 from .. import errors
 from ..observability.tags import append_comment
-from ..results import ResultSet, described
+from ..results import CallResult, ResultSet, described
 from ..sql.literals import LiteralStyle
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def learn_limit(statement: "AnyStatement", connection: "ConnectionState") -> Exc
 
 def _check_sets(result: Any, most: int) -> None:
     """Raises: TooManyRows where a result set has more than so many rows."""
-    for each in getattr(result, "sets", result):
+    for each in result.sets if isinstance(result, CallResult) else result:
         errors.check_rows(len(each.rows), most)
 
 

@@ -17,7 +17,7 @@ log = logging.getLogger("dualdb.transaction")
 
 
 #: Around a statement that may end the transaction and begin another; see
-#: ``BaseTransaction._guarded``.
+#: ``BaseTransactionBlock._guarded``.
 GUARD = b"SAVEPOINT `dualdb_call`"
 UNGUARD = b"RELEASE SAVEPOINT `dualdb_call`"
 

@@ -3,9 +3,10 @@
 import contextlib
 import heapq
 import re
-from abc import ABC, abstractmethod
+from abc import ABC
 from typing import (
     Any,
+    Callable,
     Dict,
     Generic,
     List,
@@ -25,6 +26,7 @@ from ..execution import steps
 from ..results import Described, Row, ScatterResult
 from ..sql import identifiers
 from . import subquery
+from .calls import Shards
 from .collation import (
     ASKED,
     ColumnProbe,
@@ -117,9 +119,13 @@ class BaseMerge(ABC, Generic[StreamT]):
     when ``close()`` is called, or when the loop over it is left.
     """
 
+    #: The implementation's stream of one shard, made of a route, a statement and a
+    #: deadline; its ``read`` is the next row, or None.
+    _stream_class: Callable[..., StreamT]
+
     def __init__(
         self,
-        scatter: Any,
+        shards: Shards,
         query: subquery.Query,
         order: Sequence[Order],
         limit: Optional[int],
@@ -127,7 +133,7 @@ class BaseMerge(ABC, Generic[StreamT]):
     ) -> None:
         if not order:
             raise ParameterError("order_by is empty")
-        self._scatter = scatter
+        self._shards = shards
         self._query = query
         self._order = tuple(order)
         self._limit = limit
@@ -163,10 +169,6 @@ class BaseMerge(ABC, Generic[StreamT]):
         """
         return dict(self._errors)
 
-    @abstractmethod
-    def _new_stream(self, route: steps.Route, statement: subquery.Subquery) -> StreamT:
-        """Make the stream of one shard."""
-
     def close(self) -> None:
         """End the merge, and release its connections."""
         self._over = True
@@ -174,7 +176,7 @@ class BaseMerge(ABC, Generic[StreamT]):
         self._streams = {}
         self._heads = []
         for stream in streams.values():
-            stream._leave()
+            stream.close()
 
     def _next(self) -> steps.Plan[Optional[Row]]:
         """Return the next row; None after the last."""
@@ -215,13 +217,13 @@ class BaseMerge(ABC, Generic[StreamT]):
                     pass
 
     def _begin(self) -> steps.Plan[None]:
-        scatter = self._scatter
-        routes = dict(scatter._routes())
+        shards = self._shards
+        routes = dict(shards.routes())
         self._until = min(
             [each for each in (self._until, deadlines.deadline_after()) if each is not None],
             default=None,
         )
-        probed: ScatterResult = yield from scatter._ask(self._probe, self._until, routes)
+        probed: ScatterResult = yield from shards.ask(self._probe, self._until, routes)
         self._errors.update(probed.errors)
         self._streams = {}
         if not probed.by_shard:
@@ -229,12 +231,11 @@ class BaseMerge(ABC, Generic[StreamT]):
         self._resolve_types(probed.by_shard)
         statement = self._statement()
         for shard_id in sorted(probed.by_shard):
-            route = scatter._reading(routes[shard_id])
-            self._streams[shard_id] = self._new_stream(route, statement)
-            self._streams[shard_id]._until = self._until
+            route = shards.reading(routes[shard_id])
+            self._streams[shard_id] = self._stream_class(route, statement, self._until)
         outcomes = yield steps.Gather(
             tuple([steps.FetchRow(stream) for stream in self._streams.values()]),
-            scatter._policy.max_concurrency,
+            shards.policy.max_concurrency,
         )
         rows = dict(zip(list(self._streams), outcomes))
         for shard_id, outcome in rows.items():
@@ -243,7 +244,7 @@ class BaseMerge(ABC, Generic[StreamT]):
                 del self._streams[shard_id]
             elif isinstance(outcome, BaseException):
                 raise outcome
-        scatter._policy.check(ScatterResult({}, self._errors), len(self._streams))
+        shards.policy.check(ScatterResult({}, self._errors), len(self._streams))
         for shard_id in self._streams:
             self._put(shard_id, rows[shard_id])
 

@@ -1,22 +1,14 @@
 """Calls to several shards at once. A result never silently lacks a shard."""
 
-import time
 from abc import ABC, abstractmethod
-from functools import partial
 from typing import (
     Any,
     Callable,
     Coroutine,
-    Dict,
     Generic,
-    Iterable,
     List,
-    Literal,
-    Mapping,
-    NamedTuple,
     Optional,
     Sequence,
-    Tuple,
     Type,
     Union,
     overload,
@@ -24,8 +16,6 @@ from typing import (
 
 from .. import deadlines, errors
 from ..api.frames import Frames
-from ..api.identity import database_name
-from ..api.reading import ReadRoute
 from ..api.typevars import (
     CallR,
     ColumnR,
@@ -40,114 +30,23 @@ from ..api.typevars import (
     TotalsR,
     ValueR,
 )
-from ..blocks import current_place
-from ..execution import execute, observed, steps, verbs
-from ..execution.alongside import Completion
-from ..execution.detached import DetachedRoute
-from ..observability.observers import Observers
-from ..observability.query_call import ObservedCall
+from ..execution import steps, verbs
 from ..protocol.statements import Call, Statement
 from ..results import ScatterResult, row_count
-from ..sql.parameters import Params, names
+from ..sql.parameters import Params
 from . import merge, subquery
 from .aggregates import Aggregate, AggregateQuery
-
-#: The handling of failed shards: raise a ScatterError, or return the other results with
-#: the errors.
-OnError = Literal["raise", "partial"]
-
-Routes = Mapping[int, steps.Route]
-
-#: The keys of each shard; or what looks them up, with the routes to their shards.
-Keys = Union[
-    Mapping[int, Sequence[Any]],
-    Callable[[], steps.Plan[Tuple[Mapping[int, Sequence[Any]], Routes]]],
-]
-
-
-class Policy(NamedTuple):
-    """The options of a call to several shards.
-
-    Attributes:
-        on_error: The handling of failed shards.
-        max_concurrency: The most shards that are called at the same time.
-        min_ok: How many shards must succeed; None for all.
-    """
-
-    on_error: OnError = "raise"
-    max_concurrency: int = 16
-    min_ok: Optional[int] = None
-
-    def checked(self, named: Optional[Sequence[int]] = None) -> "Policy":
-        """Validate the policy and return it.
-
-        Args:
-            named: The shards, if they are named.
-
-        Raises:
-            ParameterError: An option is invalid.
-        """
-        on_error, most, least = self
-        if on_error not in ("raise", "partial"):
-            raise errors.ParameterError(f"on_error must be 'raise' or 'partial', not {on_error!r}")
-        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-            raise errors.ParameterError(f"max_concurrency must be an int from 1 up, not {most!r}")
-        if least is None:
-            return self
-        if not isinstance(least, int) or isinstance(least, bool) or least < 0:
-            raise errors.ParameterError(f"min_ok is a number of shards from 0 up, not {least!r}")
-        if named is not None and least > len(named):
-            raise errors.ParameterError(
-                f"min_ok={least} of {len(named)} shards can never be reached"
-            )
-        return self
-
-    @property
-    def takes_parts(self) -> bool:
-        """Some shards may fail without an error."""
-        return self.on_error == "partial" or self.min_ok is not None
-
-    def check(self, result: ScatterResult[Any, Any], answered: int) -> None:
-        """Check the result of a call.
-
-        Args:
-            result: The result, with the errors.
-            answered: The number of shards that succeeded.
-
-        Raises:
-            ScatterError: Too few shards succeeded.
-        """
-        of = answered + len(result.errors)
-        if self.min_ok is not None:
-            if answered < self.min_ok:
-                raise errors.scatter_error(result, of, self.min_ok)
-        elif result.errors and self.on_error == "raise":
-            raise errors.scatter_error(result, of)
+from .calls import Keys, Policy, ReadShards, Routes, Shards, as_it_is
 
 
 class _ShardCalls(Frames, ABC):
     """A call to several shards, which the verbs are made of."""
 
+    _shards: Shards
+
     @abstractmethod
     def _run(self, plan: steps.Plan[Any]) -> Any:
         """Run a plan as the implementation does: its result, or a coroutine of it."""
-
-    @abstractmethod
-    def _plan(
-        self,
-        make: Callable[[Any], Any],
-        params: object,
-        value: Callable[[Any], Any],
-        timeout: Optional[float] = None,
-    ) -> steps.Plan[ScatterResult[Any, Any]]:
-        """Send a statement to each shard.
-
-        Args:
-            make: Makes the statement of its parameters.
-            params: As the caller gave them.
-            value: Makes a shard's part of the result of its result sets.
-            timeout: Seconds for each shard.
-        """
 
 
 class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
@@ -217,7 +116,7 @@ class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
             ScatterError: Too few shards succeeded.
         """
         return self._run(
-            self._plan(
+            self._shards.call(
                 lambda params: verbs.reading(
                     sql,
                     params,
@@ -296,7 +195,7 @@ class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
             ScatterError: Too few shards succeeded.
         """
         return self._run(
-            self._plan(
+            self._shards.call(
                 lambda params: verbs.reading(
                     sql, params, as_, idempotent=idempotent, read_only=read_only
                 ),
@@ -333,7 +232,7 @@ class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
             3
         """
         return self._run(
-            self._plan(
+            self._shards.call(
                 lambda params: verbs.reading(
                     sql, params, idempotent=idempotent, read_only=read_only
                 ),
@@ -368,7 +267,7 @@ class ScatterReads(_ShardCalls, Generic[RowsR, RowR, ValueR, ColumnR]):
             ScatterError: Too few shards succeeded.
         """
         return self._run(
-            self._plan(
+            self._shards.call(
                 lambda params: verbs.reading(
                     sql, params, idempotent=idempotent, read_only=read_only, max_rows=max_rows
                 ),
@@ -404,7 +303,7 @@ class ScatterWrites(_ShardCalls, Generic[CountR]):
             ScatterError: Too few shards succeeded.
         """
         return self._run(
-            self._plan(
+            self._shards.call(
                 lambda params: Statement(sql, params, idempotent=idempotent),
                 params,
                 lambda results: row_count(results[0]),
@@ -447,7 +346,7 @@ class ScatterCalls(_ShardCalls, Generic[CallR]):
                 )
             return Call(procedure, params, idempotent=idempotent, read_only=read_only)
 
-        return self._run(self._plan(make, None, _whole, timeout))
+        return self._run(self._shards.call(make, None, as_it_is, timeout))
 
 
 class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
@@ -470,10 +369,10 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
         *,
         keys: Optional[Keys] = None,
     ) -> None:
-        self._routes = routes
-        self._check = check
-        self._policy = policy
-        self._keys = keys
+        self._shards = self._shards_class(routes, check, policy, keys)
+
+    #: How its calls are made.
+    _shards_class: Callable[..., Shards] = Shards
 
     #: The implementation's merge; see ``BaseMerge``.
     _merge_class: Callable[..., MergeT]
@@ -534,10 +433,10 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
             ...     print(row)
             {'id': 7, 'px': Decimal('12.50')}
         """
-        self._not_by_keys()
+        self._shards.refuse_keys()
         query = (subquery.body(sql), params, read_only)
         return self._merge_class(
-            self,
+            self._shards,
             query,
             merge.ordered(order_by, what="order_by"),
             merge.most(limit),
@@ -590,147 +489,21 @@ class BaseScatter(_ShardCalls, Generic[TotalsR, MergeT]):
             ... )
             [{'symbol': 'ABC', 'n': 3, 'mean': Decimal('12.500000')}]
         """
-        self._not_by_keys()
-        if self._policy.takes_parts:
+        self._shards.refuse_keys()
+        if self._shards.policy.takes_parts:
             raise errors.ParameterError(
                 'a total of some shards is not the total: aggregate has no on_error="partial" '
                 "and no min_ok"
             )
         asked = AggregateQuery((subquery.body(sql), params, read_only), group_by, aggregates)
         return self._run(
-            asked.plan(self._ask, None if timeout is None else deadlines.seconds(timeout))
+            asked.plan(self._shards.ask, None if timeout is None else deadlines.seconds(timeout))
         )
 
-    def _ask(
-        self, statement: Statement, until: Optional[float], routes: Optional[Routes] = None
-    ) -> steps.Plan[ScatterResult[Any, Any]]:
-        """Return the results of a statement on each shard, before ``until``; the
-        ParameterError of one is raised unchanged.
-        """
-        try:
-            result = yield from self._plan(
-                lambda params: statement, None, _whole, until=until, routes=routes
-            )
-        except errors.ScatterError as error:
-            result = error.result
-            if not any(isinstance(each, errors.ParameterError) for each in result.errors.values()):
-                raise
-        for each in result.errors.values():
-            if isinstance(each, errors.ParameterError):
-                raise each
-        return result
 
-    def _not_by_keys(self) -> None:
-        if self._keys is not None:
-            raise errors.ParameterError("db.keys() cannot merge or aggregate: use db.shards([...])")
-
-    def _reading(self, route: steps.Route) -> steps.Route:
-        """Return the route of a call to a shard, of that to its primary."""
-        return route
-
-    def _check_statement(self, statement: Union[Statement, Call]) -> None:
-        """Refuse a statement that may be sent to none of the shards."""
-
-    def _named_routes(self) -> Routes:
-        """The routes of the shards, for a transaction on them."""
-        if self._keys is not None:
-            raise errors.ParameterError(
-                "db.keys() has no transaction: use db.shards([...])"
-            ).with_context(None, sent=False)
-        return self._routes()
-
-    def _plan(
-        self,
-        make: Callable[[Any], Any],
-        params: object,
-        value: Callable[[Any], Any],
-        timeout: Optional[float] = None,
-        *,
-        until: Optional[float] = None,
-        routes: Optional[Routes] = None,
-    ) -> steps.Plan[ScatterResult[Any, Any]]:
-        # All statements are bound before one is sent, even without keys, so that
-        # invalid arguments are always detected.
-        whole = make(params) if self._keys is None else _with_keys(make, params, ())
-        self._check_statement(whole)
-        keys = {} if self._keys is None else self._keys
-        if callable(keys):
-            self._check()
-            keys, routes = yield from keys()
-        own = {shard_id: _with_keys(make, params, each) for shard_id, each in keys.items()}
-        self._check()
-        # the steps may run in threads that are not inside the block
-        block = deadlines.deadline_after() if until is None else until
-        limit = deadlines.earliest(block, deadlines.deadline_after(timeout))
-        found: Dict[int, steps.Executor] = {}
-        waiting: Dict[int, steps.Plan[steps.Executor]] = {}
-        failed: Dict[int, errors.Error] = {}
-        for shard_id, route in (self._routes() if routes is None else routes).items():
-            try:
-                executor, later = yield from execute.begin_route(route, limit)
-                if executor is not None:
-                    found[shard_id] = executor
-                elif later is not None:
-                    waiting[shard_id] = later
-            except errors.Error as error:
-                failed[shard_id] = error
-
-        def call_shards(
-            parent: Optional[ObservedCall] = None,
-        ) -> steps.Plan[ScatterResult[Any, Any]]:
-            def run(
-                shard_id: int, timeout: Optional[float], until: Optional[float], executor: Any
-            ) -> steps.Plan[Any]:
-                route = self._reading(steps.fixed_route(executor))
-                statement = own.get(shard_id, whole)
-                return _run_on_shard(route, statement, timeout, until, parent)
-
-            given_up = Completion()
-            calls = [run(shard_id, timeout, block, each) for shard_id, each in found.items()]
-            # last, so that they hold up no other
-            calls += [
-                _run_later(later, given_up, partial(run, shard_id, None, limit))
-                for shard_id, later in waiting.items()
-            ]
-            try:
-                outcomes = yield steps.Gather(
-                    tuple([steps.RunPlan(call) for call in calls]), self._policy.max_concurrency
-                )
-            except BaseException:
-                given_up.end()
-                raise
-            return self._result([*found, *waiting], failed, outcomes, value)
-
-        observers = _observers(found.values())
-        if observers is None:
-            return (yield from call_shards())
-        call = ObservedCall("scatter", "shards", None, whole, began=time.monotonic())
-        call.place = current_place()
-        return (yield from observed.observe(observers, call, call_shards(call)))
-
-    def _result(
-        self,
-        called: Iterable[int],
-        failed: Dict[int, errors.Error],
-        outcomes: Sequence[Any],
-        value: Callable[[Any], Any],
-    ) -> ScatterResult[Any, Any]:
-        answered: Dict[int, Any] = {}
-        for shard_id, outcome in zip(called, outcomes):
-            if isinstance(outcome, errors.Error):
-                failed[shard_id] = outcome
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            else:
-                try:
-                    answered[shard_id] = value(outcome)
-                except errors.Error as error:  # the rows do not fit
-                    failed[shard_id] = error.with_context(
-                        database_name(shard_id), shard_id, sent=True
-                    )
-        result: ScatterResult[Any, Any] = ScatterResult(dict(sorted(answered.items())), failed)
-        self._policy.check(result, len(answered))
-        return result
+def shards_of(scatter: BaseScatter[Any, Any]) -> Shards:
+    """Return the shards of a target, and how calls to them are made."""
+    return scatter._shards
 
 
 class ReadableScatter(BaseScatter[TotalsR, MergeT], Generic[TotalsR, MergeT, ReaderT]):
@@ -752,7 +525,8 @@ class ReadableScatter(BaseScatter[TotalsR, MergeT], Generic[TotalsR, MergeT, Rea
             >>> db.shards().read.query_value("SELECT COUNT(*) FROM trades").values
             [2, 1]
         """
-        return self._reader_class(self._routes, self._check, self._policy, keys=self._keys)
+        shards = self._shards
+        return self._reader_class(shards.routes, shards.check, shards.policy, keys=shards.keys)
 
 
 class BaseScatterReader(BaseScatter[TotalsR, MergeT]):
@@ -762,67 +536,4 @@ class BaseScatterReader(BaseScatter[TotalsR, MergeT]):
     ``read_only``.
     """
 
-    def _reading(self, route: steps.Route) -> steps.Route:
-        return ReadRoute(route)
-
-    def _check_statement(self, statement: Union[Statement, Call]) -> None:
-        if not statement.reads:
-            raise errors.read_only_target("shards", None, statement.why_no_read)
-
-
-def _with_keys(make: Callable[[Any], Any], params: object, keys: Sequence[Any]) -> Any:
-    """Make the statement of one shard, in which ``%(keys)s`` is its keys."""
-    if params is not None and not isinstance(params, Mapping):
-        raise errors.ParameterError(
-            f"with %(keys)s, params must be a mapping or None, not {type(params).__name__}"
-        )
-    if params is not None and "keys" in params:
-        raise errors.ParameterError(
-            "the parameter name 'keys' is reserved for the keys of each shard"
-        )
-    statement = make({**(params or {}), "keys": list(keys)})
-    if "keys" not in names(statement.sql):
-        raise errors.ParameterError(
-            "the statement must use %(keys)s to select the keys of each shard"
-        )
-    return statement
-
-
-def _run_on_shard(
-    route: steps.Route,
-    statement: Union[Statement, Call],
-    timeout: Optional[float],
-    until: Optional[float],
-    parent: Optional[ObservedCall],
-) -> steps.Plan[Any]:
-    until = deadlines.earliest(until, deadlines.deadline_after(timeout))
-    return (
-        yield from execute.execute_statement(DetachedRoute(route), statement, until, parent=parent)
-    )
-
-
-def _run_later(
-    waiting: steps.Plan[steps.Executor],
-    given_up: Completion,
-    run: Callable[[steps.Executor], steps.Plan[Any]],
-) -> steps.Plan[Any]:
-    """Run a statement on a shard that is waited for; unless the caller was interrupted
-    meanwhile, while a thread waited for it.
-    """
-    executor = yield from waiting
-    if given_up.ended:
-        raise errors.InterfaceError("the call was given up").with_context(
-            executor.name, executor.shard_id, sent=False
-        )
-    return (yield from run(executor))
-
-
-def _observers(executors: Iterable[steps.Executor]) -> Optional[Observers]:
-    for executor in executors:
-        if executor._observers.watches_calls:
-            return executor._observers
-    return None
-
-
-def _whole(result: object) -> Any:
-    return result
+    _shards_class = ReadShards

@@ -7,7 +7,7 @@ from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple, cast
 
 from ..errors import ParameterError
 from . import lexer
-from .literals import DEFAULT_STYLE, LiteralStyle, refused_by_style
+from .literals import DEFAULT_STYLE, LiteralStyle, is_refused_by_style, refused_by_style
 from .parameters import Params, bind, has_placeholders
 
 # One table, its columns, VALUES, one row, and ON DUPLICATE KEY UPDATE or the like. ~
@@ -197,7 +197,7 @@ class Chunks:
         try:
             return bind(self._template, params, style)
         except ParameterError as error:
-            if not error._depends_on_style:
+            if not is_refused_by_style(error):
                 raise
             return None
 

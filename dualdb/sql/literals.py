@@ -46,6 +46,11 @@ def refused_by_style(message: str) -> ParameterError:
     return error
 
 
+def is_refused_by_style(error: Exception) -> bool:
+    """Return whether another literal style may accept what an error refuses."""
+    return isinstance(error, ParameterError) and error._depends_on_style
+
+
 #: IN () is a syntax error, and NOT IN (NULL) is never true; an empty subquery is
 #: correct for both.
 EMPTY_LIST = "(SELECT NULL FROM DUAL WHERE FALSE)"

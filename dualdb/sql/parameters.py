@@ -7,7 +7,14 @@ from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Sequence, Tu
 
 from ..errors import ParameterError
 from . import lexer
-from .literals import DEFAULT_STYLE, EMPTY_LIST, LiteralStyle, refused_by_style, write
+from .literals import (
+    DEFAULT_STYLE,
+    EMPTY_LIST,
+    LiteralStyle,
+    is_refused_by_style,
+    refused_by_style,
+    write,
+)
 
 #: Parameters of a statement: a tuple or list for ``%s``, a mapping for ``%(name)s``,
 #: None to send the statement unchanged.
@@ -36,7 +43,7 @@ def bind(sql: str, params: Params, style: LiteralStyle = DEFAULT_STYLE) -> str:
 
     Raises:
         ParameterError: The number, a name, or the type of a parameter is wrong; perhaps
-            only in this style (``_depends_on_style``).
+            only in this style (``is_refused_by_style``).
 
     Example:
         >>> bind("SELECT %s, %s", (1, "a"))
@@ -83,14 +90,14 @@ def bind_early(sql: str, params: Params) -> Tuple[str, bool]:
     try:
         return bind(sql, params), False
     except ParameterError as error:
-        if not error._depends_on_style:
+        if not is_refused_by_style(error):
             raise
         refused = error
     for backslash_escapes in (True, False):
         try:
             return bind(sql, params, LiteralStyle(backslash_escapes, timezone.utc)), True
         except ParameterError as error:
-            if not error._depends_on_style:
+            if not is_refused_by_style(error):
                 raise
     raise refused
 
@@ -171,9 +178,8 @@ def _refused(error: Exception, place: str = "") -> ParameterError:
     # A ParameterError is a TypeError and a ValueError.
     if isinstance(error, RecursionError):
         return ParameterError(f"{place}a sequence among the parameters contains itself")
-    refused = ParameterError(f"{place}{error}")
-    refused._depends_on_style = isinstance(error, ParameterError) and error._depends_on_style
-    return refused
+    make = refused_by_style if is_refused_by_style(error) else ParameterError
+    return make(f"{place}{error}")
 
 
 def _check_places(sql: str, found: _Placeholders, texts: Sequence[str]) -> None:

@@ -150,7 +150,7 @@ class _Call:
         if step is None:
             self._outcomes[self.number] = self.plan.result
         elif isinstance(step, steps.Execute) and isinstance(step.executor, DetachedExecutor):
-            self._begin(step, step.executor._begin())
+            self._begin(step, step.executor.begin())
         else:
             self.step = step
 
@@ -198,7 +198,7 @@ class _Call:
         connection = self.connection
         self.connection = None
         executor: Any = self._statement.executor
-        executor._end(connection)
+        executor.end(connection)
 
 
 def _remaining(calls: Sequence[_Call]) -> List[Tuple[int, steps.Step]]:

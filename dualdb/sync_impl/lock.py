@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from typing import Any, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 from .. import deadlines, errors
 from ..api.lock import RELEASE_GRACE, BaseLock
@@ -31,7 +31,7 @@ class Lock(BaseLock):
             )
             self._connection = connection
             if self._lease is not None:
-                self._renewal = _Renewal(self)
+                self._renewal = _Renewal(self._renew_every, weakref.WeakMethod(self._renew))
                 self._renewal.start()
             return self
         except BaseException as error:
@@ -85,6 +85,16 @@ class Lock(BaseLock):
         except BaseException as error:
             errors.raise_translated(error, self._translate_while_held(error, connection))
 
+    def _renew(self) -> bool:
+        """Renew the lease of a lock that is held; return whether it is still held."""
+        connection = self._connection
+        if connection is None:
+            return False
+        try:
+            return bool(self._answer(self._check_exchange(connection), connection))
+        except errors.Error:
+            return False
+
 
 class _Renewal(threading.Thread):
     """Renews the lease of a lock while its block runs.
@@ -93,10 +103,10 @@ class _Renewal(threading.Thread):
     garbage-collected.
     """
 
-    def __init__(self, lock: Lock) -> None:
+    def __init__(self, every: float, renew: "weakref.WeakMethod[Callable[[], bool]]") -> None:
         super().__init__(name="dualdb-lock", daemon=True)
-        self._lock = weakref.ref(lock)
-        self._every = lock._renew_every
+        self._every = every
+        self._renew = renew
         self._ended = threading.Event()
         #: Held by who uses the lock's connection.
         self.turn = threading.Lock()
@@ -107,21 +117,13 @@ class _Renewal(threading.Thread):
         """
         while not self._ended.wait(self._every):
             with self.turn:
-                if self._ended.is_set() or not self._renewed():
+                renew = self._renew()
+                if self._ended.is_set() or renew is None or not renew():
                     return
+                del renew  # a lock that nobody holds can be collected while it waits
 
     def end(self) -> None:
         """Stop renewing; wait for a renewal in progress."""
         self._ended.set()
         with self.turn:
             pass
-
-    def _renewed(self) -> bool:
-        lock = self._lock()
-        connection = None if lock is None else lock._connection
-        if lock is None or connection is None:
-            return False
-        try:
-            return bool(lock._answer(lock._check_exchange(connection), connection))
-        except errors.Error:
-            return False

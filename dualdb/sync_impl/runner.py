@@ -85,11 +85,11 @@ def _in_loop() -> bool:
 def _execute(step: steps.Execute) -> Any:
     if _in_loop():
         _warn_of_loop()
-    return step.executor._execute(step.statement, step.until)
+    return step.executor.run_statement(step.statement, step.until)
 
 
 def _fetch_row(step: steps.FetchRow) -> Any:
-    return step.stream._read()
+    return step.stream.read()
 
 
 def _sleep(step: steps.Sleep) -> None:
@@ -132,7 +132,7 @@ def _enter_block(step: steps.EnterBlock) -> None:
 
 def _close(step: steps.Close) -> None:
     for client in step.clients:
-        client._close_now()
+        client.close()
 
 
 def _abort_in_use(step: steps.AbortInUse) -> None:
@@ -169,7 +169,7 @@ def _await_signal(step: steps.AwaitSignal) -> None:
 
 
 def _resize(step: steps.Resize) -> None:
-    step.client._resize_now(step.config)
+    step.client.resize(step.config)
 
 
 def _run_inner(step: steps.RunPlan) -> Any:
@@ -364,27 +364,29 @@ def _warn_of_loop() -> None:
     )
 
 
+def caller() -> Any:
+    """Return the calling greenlet or task, several of which share a thread; the
+    thread if there is neither.
+    """
+    greenlets = sys.modules.get("greenlet")
+    if greenlets is not None:
+        greenlet = greenlets.getcurrent()
+        if greenlet.parent is not None:
+            return greenlet
+    # Where asyncio has not been imported no task runs, and this does not import it.
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return threading.current_thread()
+    return asyncio.current_task() or threading.current_thread()
+
+
 class Threads:
     """Mixin that runs plans in the caller's thread."""
 
     _io: Literal["threads"] = "threads"
     _awaits = False
 
-    @staticmethod
-    def _owner() -> Any:
-        """Return the calling greenlet or task, several of which share a thread; the
-        thread if there is neither.
-        """
-        greenlets = sys.modules.get("greenlet")
-        if greenlets is not None:
-            greenlet = greenlets.getcurrent()
-            if greenlet.parent is not None:
-                return greenlet
-        # Where asyncio has not been imported no task runs, and this does not import it.
-        asyncio = sys.modules.get("asyncio")
-        if asyncio is None or asyncio._get_running_loop() is None:
-            return threading.current_thread()
-        return asyncio.current_task() or threading.current_thread()
+    _caller = staticmethod(caller)
 
     def _run(self, plan: "steps.Plan[Any]") -> Any:
         try:

@@ -19,13 +19,32 @@ from .runner import Threads
 from .stream import Stream
 
 
-class Merge(Threads, BaseMerge[Stream[Row]]):
+class ShardStream(Stream[Row]):
+    """The rows of one shard, for a merge."""
+
+    def __init__(self, route: steps.Route, statement: Subquery, until: Optional[float]) -> None:
+        super().__init__(route, statement, None)
+        self._until = until
+
+    def read(self) -> Optional[Row]:
+        """Return the next row; None after the last. Another thread may close the stream
+        meanwhile.
+        """
+        self._read_elsewhere = True
+        try:
+            return next(self, None)
+        finally:
+            self._read_elsewhere = False
+            if self._closed:
+                self._end()
+
+
+class Merge(Threads, BaseMerge[ShardStream]):
     """The rows of several shards in one order, in threads: ``for row in
     db.shards().merge(...)``, or in a ``with`` block.
     """
 
-    def _new_stream(self, route: steps.Route, statement: Subquery) -> Stream[Row]:
-        return Stream(route, statement, None)
+    _stream_class = ShardStream
 
     def __iter__(self) -> "Merge":
         return self

@@ -9,7 +9,7 @@ from ..execution import steps
 from ..results import Row, RowCount
 from ..router import Legacy, Router, Routing, ServiceLife, ShardAdmin
 from ..topology.admin import DrainReport
-from .client import MySQLClient, Target, TargetVerbs
+from .client import DatabaseClient, MySQLClient, Target, TargetVerbs
 from .concurrency import workers
 from .directory import Directory, Ids
 from .runner import Background, run_plan, run_step
@@ -37,7 +37,7 @@ class DatabaseService(
     One for all threads of a process.
     """
 
-    _client_class = MySQLClient
+    _database_client_class = DatabaseClient
     _target_class = Target
     _scatter_class = Scatter
     _scope_class = Scope

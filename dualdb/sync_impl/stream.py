@@ -1,6 +1,6 @@
 """Streams, in threads."""
 
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Tuple
 
 import pymysql.err
 
@@ -64,32 +64,12 @@ class Stream(BaseStream[MadeT]):
             raise
         return rows
 
-    def _read(self) -> Optional[MadeT]:
-        """Return the next row for a merge, which another thread may close meanwhile;
-        None after the last.
-        """
-        self._read_elsewhere = True
-        try:
-            return next(self, None)
-        finally:
-            self._read_elsewhere = False
-            if self._closed:
-                self._end()
-
     def _start(self) -> None:
         run_plan(self._prepare(), run_step)
         raw = self._connection
         limit = self._until
         run_plan(learn_limit(self._statement, raw), lambda command: raw.run(command, limit))
         self._made.begin(self._connection.start_stream(self._command(), self._until))
-
-    def close(self) -> None:
-        """End the stream before its last row: release the connection, and abort the
-        query on the server.
-
-        Does nothing if it has ended.
-        """
-        self._leave()
 
     def __enter__(self) -> "Stream[MadeT]":
         return self

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Optional
 
 from .. import errors
 from ..api import membership
+from ..api.interfaces import block_of, internals_of
 from ..execution import steps
-from .client import MySQLClient
+from .client import DatabaseClient
 from .transaction import Transaction
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class TestingTransaction:
     def __enter__(self) -> "TestingTransaction":
         if self._stack is not None:
             raise errors.InterfaceError("a testing transaction is used once: ask for a new one")
-        topology = self._service._lifecycle.require_open()
+        topology = internals_of(self._service).lifecycle.require_open()
         with contextlib.ExitStack() as stack:
             for client in (topology.global_client, *topology.clients.values()):
                 self._begin(stack, client)
@@ -35,16 +36,17 @@ class TestingTransaction:
             self._stack.close()
 
     @staticmethod
-    def _begin(stack: contextlib.ExitStack, client: MySQLClient) -> None:
+    def _begin(stack: contextlib.ExitStack, client: DatabaseClient) -> None:
         if client.testing is not None:
             raise errors.InterfaceError("a testing transaction is open on this service")
         tx = Transaction(steps.fixed_route(client))
+        block = block_of(tx)
         tx.__enter__()
         stack.callback(tx.__exit__, errors.Rollback, errors.Rollback(), None)
         # not of this caller alone
-        membership.leave(tx)
-        state = tx._begun
+        membership.leave(block)
+        state = block.begun
         state.testing = True
-        state.gate = tx._new_gate()
-        client.testing = tx
+        state.gate = block.new_gate()
+        client.testing = block
         stack.callback(setattr, client, "testing", None)

@@ -44,7 +44,7 @@ class Engines:
         found = self._clients.get(name)
         if found is None:
             made = self._new_client(self._configs[name], f"engine {name}", None)
-            made._shard_read_only = True
+            made.shard_read_only = True
             # of several threads that come first, one is taken
             found = self._clients.setdefault(name, made)
         return found

@@ -148,7 +148,7 @@ def _health_of(
     if client is None:
         return database_health(status, reason or f"it is {status}")
     if probes is None:
-        failure = client._failure
+        failure = client.failure
         return database_health(status, None if failure is None else errors.reason_of(failure))
     outcome = probes.outcomes.get(client.shard_id)
     if outcome is None:

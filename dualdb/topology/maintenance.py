@@ -192,7 +192,7 @@ class Maintenance:
 
         def visit(item: Tuple[int, Any]) -> None:
             shard_id, client = item
-            if client._needs_connection:
+            if client.needs_connection:
                 found.append(shard_id)
 
         yield from in_slices(clients.items(), visit)
@@ -221,7 +221,7 @@ class Maintenance:
 
         def visit(shard_id: int) -> None:
             client = topology.clients.get(shard_id)
-            if client is not None and client._needs_connection:
+            if client is not None and client.needs_connection:
                 clients.append(client)
 
         yield from in_slices(shard_ids, visit)
@@ -229,7 +229,7 @@ class Maintenance:
             if start and last is not None and self._clock() >= last:
                 return
             batch = clients[start : start + _BATCH]
-            known = [client._failure for client in batch]
+            known = [client.failure for client in batch]
             outcomes = yield steps.Gather(tuple([steps.Open(each, until) for each in batch]))
             for client, failure, outcome in zip(batch, known, outcomes):
                 _report(client, failure, outcome)
@@ -240,7 +240,7 @@ class Maintenance:
             clients: List[Any] = []
 
             def visit(client: Any) -> None:
-                if client._has_pool:
+                if client.has_pool:
                     clients.append(client)
 
             yield from in_slices(topology.all_clients, visit)

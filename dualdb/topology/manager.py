@@ -59,7 +59,7 @@ class DrainingClient(NamedTuple):
     @property
     def in_use(self) -> int:
         """The number of its connections in use."""
-        return self.client.pool.in_use if self.client._has_pool else 0
+        return self.client.pool.in_use if self.client.has_pool else 0
 
 
 class TopologyManager:
@@ -176,8 +176,8 @@ class TopologyManager:
         shard = change.after.shards[shard_id]
         assert shard.config is not None  # of a shard in service
         client = self.new_client(shard.config, f"shard {shard_id}", shard_id)
-        client._on_outage = self._outage_hook
-        client._shard_read_only = shard.status is Status.READONLY
+        client.on_outage = self._outage_hook
+        client.shard_read_only = shard.status is Status.READONLY
         change.clients[shard_id] = client
 
     def _replace(self, before: Topology, after: Topology, change: "_Change") -> bool:
@@ -185,7 +185,7 @@ class TopologyManager:
             if self.topology is not before:
                 return False
             for client, read_only in change.limited:
-                client._shard_read_only = read_only
+                client.shard_read_only = read_only
             self.draining += tuple(change.draining)
             self.topology = after
         self.waiting.wake(*change.shard_ids)
@@ -198,7 +198,7 @@ class TopologyManager:
         get no open pool any more.
         """
         with self._swap:
-            self.draining = tuple([each for each in self.draining if each.client._has_pool])
+            self.draining = tuple([each for each in self.draining if each.client.has_pool])
 
     def set_drain_deadline(self, client: object, until: float) -> None:
         """Change the time at which a draining client is aborted."""

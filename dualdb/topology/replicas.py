@@ -258,8 +258,8 @@ class ReplicaManager:
         name = "global" if row.shard_id is None else f"shard {row.shard_id}"
         address = Address(row.config.host, row.config.port)
         client = self._new_client(row.config, f"{name} replica {address}", row.shard_id)
-        client._shard_read_only = True
-        client._replica = replica = Replica(client, row.weight)
+        client.shard_read_only = True
+        client.replica = replica = Replica(client, row.weight)
         # A new one is not used before its lag is known.
         replica.lagging = self.options.max_lag is not None
         return replica
@@ -417,13 +417,13 @@ class ReplicaManager:
                 is not to be read.
             ConnectionFailed: The same for the global database.
         """
-        if primary._current_transaction() is not None:
+        if primary.current_transaction() is not None:
             return PrimaryReader(primary)
         each_set = self.sets.get(primary.shard_id)
         if each_set is None:
             return self._fallback(primary, "it has none")
         for replica in each_set.replicas:
-            if replica.client._current_transaction() is not None:
+            if replica.client.current_transaction() is not None:
                 return replica.client
         needed = causal.needed_by(primary.pool.writes)
         if needed.only_primary:
@@ -443,8 +443,8 @@ class ReplicaManager:
             client: The client of the replica that serves it.
         """
         self._hedges.earn()
-        alone = client._current_transaction() is None
-        return alone and causal.innermost(client._shared) is None
+        alone = client.current_transaction() is None
+        return alone and causal.innermost(client.shared) is None
 
     def hedge_for(self, client: Any) -> Any:
         """Return the client of a second replica for a read; None if there is none, or
@@ -468,7 +468,7 @@ class ReplicaManager:
         now = self._clock()
         if until is not None:
             limit = max(0.0, min(limit, until - now))
-        wait = causal.wait_statement(replica.client._last_profile, needed, limit)
+        wait = causal.wait_statement(replica.client.last_profile, needed, limit)
         if wait is None:
             return True
         sql, params = wait

@@ -255,7 +255,7 @@ def check_cross_shard(shard_id: int, transactions: Sequence[Any]) -> None:
     others = [
         each.shard_id
         for each in transactions
-        if each.shard_id is not None and not each._begun.options.other_shards
+        if each.shard_id is not None and not each.begun.options.other_shards
     ]
     if not others or shard_id in others:
         return
@@ -393,7 +393,7 @@ class RouteResolver:
         """
         topology = self._lifecycle.manager.topology
         for transaction in transactions:
-            began = transaction._begun
+            began = transaction.begun
             before = began.topology
             if before is None or before is topology:
                 continue

@@ -140,7 +140,7 @@ def shard_events(before: ShardMap, after: ShardMap, shard_id: int) -> List[Event
 
 def shard_status(shard: Shard, client: Any) -> ShardStatus:
     """Return the status of a shard and its pool."""
-    failure = None if client is None else client._failure
+    failure = None if client is None else client.failure
     return ShardStatus(
         "unreachable" if failure is not None else shard.status.value,
         shard.reason if failure is None else errors.reason_of(failure),
@@ -185,7 +185,7 @@ def service_status(
 
 def _servers(clients: Sequence[Any]) -> Dict[str, ServerStats]:
     budgets = {
-        budget for client in clients if client._has_pool for budget in client.pool.budgets.all
+        budget for client in clients if client.has_pool for budget in client.pool.budgets.all
     }
     return {each.server: each.stats() for each in sorted(budgets, key=lambda each: each.server)}
 
@@ -196,7 +196,7 @@ def _buffered(manager: "TopologyManager", clients: Sequence[Any]) -> Dict[str, i
         found[f"shard {shard_id}"] += count
     at_fences = fences.waiting()
     for client in clients:
-        if client._has_pool:
+        if client.has_pool:
             pool = client.pool
             found[client.name] += at_fences.get(pool, 0) + pool.endpoints.buffer.waiting
     return {name: count for name, count in sorted(found.items()) if count}

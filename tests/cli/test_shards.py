@@ -235,7 +235,7 @@ def test_a_command_leaves_the_level_of_the_log_as_it_was(
     assert logging.getLogger("dualdb").level == before
 
 
-def test_keys_on_a_shard_that_goes_are_told_and_kept(cli: Command) -> None:
+def test_keys_on_a_shard_that_goes_are_reported_and_kept(cli: Command) -> None:
     cli("init")
     cli("keys", "set", "7", "2")
     drained = cli("shards", "drain", "2", "--yes")

@@ -13,6 +13,7 @@ from io_kinds import IO
 
 import dualdb
 from dualdb import Error
+from dualdb.api.interfaces import block_of
 
 #: Frames of the package and what it stands on, beside the caller's own.
 MOST_FRAMES = 4
@@ -121,7 +122,7 @@ def _wrong(io: IO, db: Any) -> Any:
 
 
 def _cut(tx: Any) -> Generator[Any, Any, None]:
-    tx._connection.abort()
+    block_of(tx).begun.connection.abort()
     yield from ()
 
 

@@ -20,6 +20,7 @@ from dualdb import (
     TooManyRows,
     TransactionAborted,
 )
+from dualdb.api.interfaces import database_client_of
 from dualdb.topology import admin, lifecycle
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
@@ -39,7 +40,7 @@ def live(open_service: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def still(open_service: Callable[..., Any]) -> Any:
-    """A service that reads its shard table only when it is told to."""
+    """A service that reads its shard table only when it is asked to."""
     return open_service(refresh_interval=None)
 
 
@@ -94,15 +95,15 @@ def test_simultaneous_misses_are_served_by_one_reading(
     still: Any, io: IO, databases: Databases, refresh_on_every_miss: None
 ) -> None:
     databases.set_row(3)
-    client = still.get_global_client()
-    execute = client._execute_on_own_connection
+    client: Any = database_client_of(still.get_global_client())
+    execute = client.run_on_own_connection
     readings: List[str] = []
 
     def counted(statement: Any, *args: Any) -> Any:
         readings.append(statement.sql)
         return execute(statement, *args)
 
-    client._execute_on_own_connection = counted
+    client.run_on_own_connection = counted
     assert io.concurrently([lambda: still.shard(3).query_value("SELECT 3")] * 50) == [3] * 50
     assert len(readings) == 1
     assert "table_shard_config" in readings[0]
@@ -421,7 +422,7 @@ def test_a_hook_that_has_the_table_read_again_overtakes_nobody(
     assert translated == [(3, 2), (4, 3)]
 
 
-def test_the_status_is_told_without_asking_anybody(
+def test_the_status_is_known_without_asking_anybody(
     still: Any, io: IO, databases: Databases
 ) -> None:
     io(still.shard(1).query("SELECT 1"))

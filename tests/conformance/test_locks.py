@@ -1,4 +1,6 @@
-"""Advisory locks: nobody else holds one meanwhile, and who has lost it is told."""
+"""Advisory locks: nobody else holds one meanwhile, and whoever has lost it gets an
+error.
+"""
 
 import gc
 import json
@@ -183,7 +185,7 @@ def test_a_wait_in_vain_leaves_no_lock_behind(client: Any, io: IO, locks: Locks)
     assert client.stats().in_use == 0
 
 
-def test_who_has_lost_it_is_told(client: Any, io: IO, locks: Locks) -> None:
+def test_whoever_has_lost_it_gets_an_error(client: Any, io: IO, locks: Locks) -> None:
     lock = client.lock("lost", timeout=0)
     with pytest.raises(LockLost) as caught, io.entered(lock):
         locks.take_away("lost")

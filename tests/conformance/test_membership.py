@@ -22,6 +22,7 @@ from dualdb import (
     Rollback,
     TransactionAborted,
 )
+from dualdb.api.interfaces import block_of
 from dualdb.deadlines import Deadline
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
@@ -315,13 +316,13 @@ def test_a_call_does_not_wait_for_its_turn_beyond_its_deadline(
 ) -> None:
     shard = open_service(child_tasks="join").shard(1)
     with io.entered(shard.transaction()) as tx:
-        io.awaited(tx._begun.gate.acquire())
+        io.awaited(block_of(tx).begun.gate.acquire())
         with pytest.raises(DeadlineExceeded) as caught:
             io(shard.execute(INSERT, (1,), timeout=0.1))
         assert (caught.value.sent, caught.value.in_transaction) == (False, True)
         with pytest.raises(DeadlineExceeded), io.deadline(0.1):
             io.entered(shard.transaction()).__enter__()
-        tx._begun.gate.release()
+        block_of(tx).begun.gate.release()
         io(shard.execute(INSERT, (2,)))
     assert users(databases) == [2]
 

@@ -391,7 +391,7 @@ def test_no_more_writes_wait_for_a_fence_than_allowed(
     assert databases.value(1, "SELECT balance FROM account WHERE owner = 3") == 102
 
 
-def test_a_block_and_a_call_to_the_old_shard_are_told(
+def test_a_block_and_a_call_to_the_old_shard_get_an_error(
     shop: Any, io: IO, databases: Databases
 ) -> None:
     sql = "UPDATE account SET balance = balance + 1 WHERE owner = 3"

@@ -97,7 +97,7 @@ def test_a_job_whose_lease_is_over_is_taken_over(jobs: Any, io: Any, databases: 
     assert seen == [0, 1, 2, 3]
 
 
-def test_who_has_lost_its_lease_is_told(jobs: Any, io: Any, databases: Any) -> None:
+def test_whoever_has_lost_its_lease_gets_an_error(jobs: Any, io: Any, databases: Any) -> None:
     def stolen(job: Job) -> None:
         databases.run("global", "UPDATE dualdb_job SET epoch = epoch + 1, owner = 'other'")
 
@@ -203,7 +203,7 @@ def test_one_that_somebody_runs_is_asked_and_another_is_stopped(
     assert io(getattr(jobs, change)("count")).state is stopped.state
 
 
-def test_a_step_that_fails_is_told_and_can_be_repeated(jobs: Any, io: Any) -> None:
+def test_a_step_that_fails_is_reported_and_can_be_repeated(jobs: Any, io: Any) -> None:
     def fail(job: Job) -> None:
         if job.position == 1 and len(seen) == 2:
             raise ZeroDivisionError("so it is")

@@ -304,7 +304,7 @@ def counted(perform):
         return result
     return step if kind == "sync" else async_step
 
-places.Session._execute = counted(places.Session._execute)
+places.Session.run_statement = counted(places.Session.run_statement)
 config = dualdb.DatabaseConfig(**config)
 
 def run_sync():

@@ -162,7 +162,7 @@ def test_a_dry_run_sends_nothing(db: Any, io: Any, databases: Any) -> None:
     assert counts(databases) == [0, 0]
 
 
-def test_progress_is_told_of_each_database(db: Any, io: Any) -> None:
+def test_progress_is_reported_for_each_database(db: Any, io: Any) -> None:
     seen: List[str] = []
 
     async def late(result: Any) -> None:

@@ -159,7 +159,9 @@ def test_what_cannot_be_an_event_is_refused_before_anything_is_sent(
     assert databases.value(1, "SELECT COUNT(*) FROM dualdb_outbox_key") == 0
 
 
-def test_a_missing_table_is_told_with_what_makes_it(db: Any, io: IO, databases: Databases) -> None:
+def test_the_error_of_a_missing_table_names_what_makes_it(
+    db: Any, io: IO, databases: Databases
+) -> None:
     drop(databases)
     for key in (None, "k"):
         with pytest.raises(ProgrammingError, match="dualdb init"):

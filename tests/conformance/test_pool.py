@@ -17,6 +17,7 @@ from io_kinds import IO
 
 import dualdb
 from dualdb import ConnectionFailed, InterfaceError, PoolTimeout, ServiceNotOpen
+from dualdb.api.interfaces import block_of
 
 
 @pytest.fixture
@@ -61,7 +62,9 @@ def test_pool_size_is_kept_and_overflow_closed_after_use(
 
 
 @pytest.mark.slow
-def test_a_wait_is_bounded_and_told_with_figures(make_client: Callable[..., Any], io: IO) -> None:
+def test_a_wait_is_bounded_and_its_error_has_figures(
+    make_client: Callable[..., Any], io: IO
+) -> None:
     client = make_client(pool_size=1, max_overflow=0, pool_timeout=0.2)
     with io.entered(client.transaction()):
         outcome = io.concurrently([lambda: client.query("SELECT 1")])[0]
@@ -501,7 +504,7 @@ def test_a_connect_in_progress_delays_no_one_else(
         ({"host": "a..b"}, 2003),
     ],
 )
-def test_a_failed_connect_is_told_with_its_code(
+def test_a_failed_connect_is_an_error_with_its_code(
     databases: Databases, io: IO, changes: Any, code: Any, quick_retries: None
 ) -> None:
     config = dualdb.DatabaseConfig(**{**plain(databases.config), **changes})
@@ -636,7 +639,7 @@ def test_a_session_that_is_lost_while_it_is_reset_is_opened_anew(
     client = io.Client(databases.config_of(1, pool_size=1, max_overflow=0))
     with io.entered(client.transaction()) as tx:
         io(tx.execute("SET @left_behind = 1"))
-        raw = tx._connection
+        raw = block_of(tx).begun.connection
     assert raw.resetting
     raw.abort()
     assert io(client.query_one("SELECT 7 AS n, @left_behind AS v")) == {"n": 7, "v": None}

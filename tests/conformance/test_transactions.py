@@ -23,6 +23,7 @@ from dualdb import (
     TransactionAborted,
     UndecodableText,
 )
+from dualdb.api.interfaces import block_of
 from dualdb.testing import Fault, FaultProxy
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
@@ -315,7 +316,7 @@ def behind(io: IO, config: Any, proxy: FaultProxy, **more: Any) -> Any:
     return io.Client(config.model_copy(update={**through, **more}))
 
 
-def test_a_commit_whose_answer_is_lost_is_told_as_unknown(io: IO, databases: Databases) -> None:
+def test_a_commit_whose_answer_is_lost_is_unknown(io: IO, databases: Databases) -> None:
     config = databases.config_of(1)
     with FaultProxy(config.host, config.port) as proxy:
         client = behind(io, config, proxy)
@@ -333,7 +334,7 @@ def test_a_session_that_ended_while_its_block_was_idle_has_committed_nothing(
     with pytest.raises(TransactionAborted) as caught, io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         databases.run(1, f"KILL {io(tx.query_value('SELECT CONNECTION_ID()'))}")
-        io.wait_for(tx._connection.is_stale)
+        io.wait_for(block_of(tx).begun.connection.is_stale)
     assert isinstance(caught.value.__cause__, ConnectionLost)
     assert (caught.value.retryable, caught.value.__cause__.sent) == (True, False)
     begun = []
@@ -343,7 +344,7 @@ def test_a_session_that_ended_while_its_block_was_idle_has_committed_nothing(
         yield tx.execute(INSERT, (2,))
         if len(begun) == 1:
             databases.run(1, f"KILL {(yield tx.query_value('SELECT CONNECTION_ID()'))}")
-            while not tx._connection.is_stale():
+            while not block_of(tx).begun.connection.is_stale():
                 yield client.query_value("SELECT SLEEP(0.01)")
 
     client = io.Client(databases.config_of(2))
@@ -569,7 +570,9 @@ def test_a_transaction_is_ended_by_its_block_alone(
     assert users(databases) == [1]
 
 
-def test_what_follows_ddl_is_not_told_as_the_whole(db: Any, io: IO, databases: Databases) -> None:
+def test_what_follows_ddl_is_not_reported_as_the_whole(
+    db: Any, io: IO, databases: Databases
+) -> None:
     with pytest.raises(TransactionAborted) as caught, io.entered(db.shard(1).transaction()) as tx:
         io(tx.execute(INSERT, (1,)))
         io(tx.execute("/* so */ CREATE TABLE IF NOT EXISTS made (a INT)"))

@@ -251,7 +251,9 @@ def test_what_the_server_says_keeps_its_class_and_code(api: Verbs) -> None:
     assert (caught_too.value.errno, caught_too.value.shard_id) == (1146, 2)
 
 
-def test_both_colours_open_the_same_session(db: Any, call: IO, databases: Databases) -> None:
+def test_both_implementations_open_the_same_session(
+    db: Any, call: IO, databases: Databases
+) -> None:
     session_is = call(
         db.query_one(
             "SELECT @@autocommit AS a, @@character_set_client AS c, "

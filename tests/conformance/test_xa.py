@@ -8,6 +8,7 @@ from database_servers import Databases
 from io_kinds import IO
 
 import dualdb
+from dualdb.api.interfaces import block_of
 from dualdb.coordination import XaList, XaRecovery, coordinator
 from dualdb.coordination.xid import FORMAT_ID
 
@@ -665,9 +666,11 @@ def test_best_effort_says_what_was_committed_and_what_not(
 ) -> None:
     def kill(tx: Any, *shard_ids: int) -> None:
         for n in shard_ids:
-            session = tx[n]._begun.connection.session_id
+            session = block_of(tx[n]).begun.connection.session_id
             # found at COMMIT, and not before
-            monkeypatch.setattr(type(tx[n]._begun.connection), "is_stale", lambda self: False)
+            monkeypatch.setattr(
+                type(block_of(tx[n]).begun.connection), "is_stale", lambda self: False
+            )
             databases.run(n, f"KILL {session}")
 
     with pytest.raises(dualdb.PartialCommitError) as partial:

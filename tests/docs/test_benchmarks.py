@@ -45,11 +45,11 @@ def test_who_refuses_once_has_no_figures() -> None:
 
 
 def test_who_answers_otherwise_takes_no_part() -> None:
-    said = {
+    answers = {
         key: {"point": {"digest": digest}} for key, digest in (("a", "x"), ("b", "y"), ("c", "x"))
     }
-    said["c"]["call"] = {"missing": "failed"}
-    assert differences(said, {}) == {
+    answers["c"]["call"] = {"missing": "failed"}
+    assert differences(answers, {}) == {
         "b": {"point": "its answer is not the others'"},
         "c": {"call": "failed"},
     }
@@ -86,7 +86,7 @@ def test_a_goal(
     )
 
 
-def test_what_was_not_in_our_favour_is_told() -> None:
+def test_what_was_not_in_our_favour_is_reported() -> None:
     results = Results(
         tables={"point": {"dualdb": [1.2], "pymysql": [1.0], "mysqlclient": [1.3], "floor": [0.1]}},
         rounds=1,
@@ -123,7 +123,7 @@ def test_who_is_absent_is_named_with_the_reason() -> None:
     assert "- rustmy (threads): pip finds no distribution of it (point)" in document
 
 
-def test_how_cost_grows_is_told_for_what_was_measured() -> None:
+def test_how_cost_grows_is_reported_for_what_was_measured() -> None:
     results = Results(
         tables={
             "growth-open": {"growth/10": [0.02], "growth-asyncio/10000": [0.5]},

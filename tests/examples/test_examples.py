@@ -71,7 +71,7 @@ def test_the_demo_shows_the_main_job() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    for said in (
+    for line in (
         "bob@example.com signs up on global, gets shard 2, and buys: trades [1] there",
         "ok ann@example.com holds {'ABC': 10, 'XYZ': 5}",
         "ann swaps one ABC for one NEW in a transaction: {'ABC': 9, 'NEW': 1, 'XYZ': 5}",
@@ -82,7 +82,7 @@ def test_the_demo_shows_the_main_job() -> None:
         "active shards: [1, 2, 3]",
         "zoe@example.com signs up and gets the emptiest, shard 3",
     ):
-        assert said in done.stdout
+        assert line in done.stdout
     final = done.stdout[done.stdout.index("Where the rows are now") :]
     assert [int(found) for found in re.findall(r"(\d+) (?:accounts|trades)", final)] == [4, 6, 2, 1]
     assert "\033[" not in done.stdout, "no colours where there is no terminal"

@@ -1,5 +1,5 @@
-"""Deadlines, cancellations and interrupts: the caller is told in time, and the server
-is not left working.
+"""Deadlines, cancellations and interrupts: the caller gets its error in time, and the
+server is not left working.
 """
 
 import socket
@@ -42,7 +42,7 @@ def sleepers(databases: Databases, word: str = "SLEEP") -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["timeout", "deadline", "legacy"])
-def test_a_late_read_is_told_and_ended_on_the_server(
+def test_a_late_read_is_an_error_and_is_ended_on_the_server(
     client: Any, io: IO, databases: Databases, how: str
 ) -> None:
     with pytest.raises(DeadlineExceeded) as caught:

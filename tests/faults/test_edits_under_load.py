@@ -1,5 +1,5 @@
-"""The shard table is edited again and again while callers read and write: what they are
-told, and what the servers hold afterwards.
+"""The shard table is edited again and again while callers read and write: what they
+get, and what the servers hold afterwards.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, %s, 1)"
 CALLERS = 6
 SECONDS = 3.0
 
-Told = List[Tuple[int, int, Any]]
+Outcomes = List[Tuple[int, int, Any]]
 
 
 def edit_at_random(databases: Databases, seed: int, seconds: float) -> None:
@@ -62,14 +62,14 @@ def edit_at_random(databases: Databases, seed: int, seconds: float) -> None:
 
 
 class Callers:
-    """Write to shards 2 and 3 by session until they are told to stop; what each was
-    told.
+    """Write to shards 2 and 3 by session until they are stopped; the outcome of each
+    write.
     """
 
     def __init__(self, db: Any) -> None:
         self.db = db
         self.stopped = False
-        self.translated: Told = []
+        self.translated: Outcomes = []
 
     def numbers(self, caller: int) -> Any:
         number = caller
@@ -188,7 +188,7 @@ class Table:
 def client(config: DatabaseConfig, name: str, shard_id: Any) -> Any:
     pool = SimpleNamespace(in_use=0, opened=1, health=SimpleNamespace(failure=None), closed=False)
     client = SimpleNamespace(config=config, name=name, shard_id=shard_id, pool=pool)
-    client._has_pool = True
+    client.has_pool = True
     return client
 
 

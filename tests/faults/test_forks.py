@@ -37,9 +37,9 @@ def in_child(work: Callable[[], Any]) -> str:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as file:
-        said = file.read()
+        written = file.read()
     os.waitpid(pid, 0)
-    return said
+    return written
 
 
 def asked(io: IO, ask: Callable[[], Any]) -> Any:
@@ -62,8 +62,8 @@ def test_a_child_uses_connections_of_its_own(db: Any, io: IO) -> None:
         gc.collect()
         return ids
 
-    said = in_child(work)
-    theirs = json.loads(said)
+    written = in_child(work)
+    theirs = json.loads(written)
     assert before[0] not in theirs
     assert len(set(theirs)) == 1, "and keeps them"
     assert (io(db.shard(1).query_value(ID)), io(db.query_value(ID))) == before, (
@@ -118,13 +118,13 @@ def test_forking_while_other_threads_are_at_work(databases: Databases) -> None:
     for thread in threads:
         thread.start()
     try:
-        said = [in_child(lambda: client.query_value("SELECT 'child'")) for _ in range(30)]
+        written = [in_child(lambda: client.query_value("SELECT 'child'")) for _ in range(30)]
     finally:
         halt.set()
         for thread in threads:
             thread.join()
     client.close_pool()
-    assert said == ["'child'"] * 30
+    assert written == ["'child'"] * 30
     assert wrong == []
 
 
@@ -168,10 +168,10 @@ def test_a_child_makes_ids_under_a_number_of_its_own(databases: Databases) -> No
     databases.run("global", "DROP TABLE IF EXISTS dualdb_worker")
     with DatabaseService(databases.config) as db:
         made = [db.ids.next(1) for _ in range(10)]
-        said = in_child(lambda: [db.ids.next(1) for _ in range(10)])
+        written = in_child(lambda: [db.ids.next(1) for _ in range(10)])
         made += [db.ids.next(1) for _ in range(10)]
         workers = {db._ids.layout.unpack(each).worker for each in made}
-    child = json.loads(said)
+    child = json.loads(written)
     assert len({*made, *child}) == 30
     assert len(workers) == 1
     assert not workers & {db._ids.layout.unpack(each).worker for each in child}
@@ -190,7 +190,7 @@ def test_a_child_looks_keys_up_although_a_lookup_was_in_progress(databases: Data
             directory = db._directory
             assert directory is not None
             with directory.cache._lock, directory._rotation._lock, db._ids._lock:
-                said = in_child(lambda: (db.shard_id_of(7), db.directory.assign(8)))
-            assert said in ("(2, 1)", "(2, 2)")
+                written = in_child(lambda: (db.shard_id_of(7), db.directory.assign(8)))
+            assert written in ("(2, 1)", "(2, 2)")
     finally:
         databases.run("global", "DROP TABLE homes", "DROP TABLE IF EXISTS dualdb_worker")

@@ -167,7 +167,9 @@ def test_a_lease_is_renewed_while_its_block_runs(
         io(lock.check())
 
 
-def test_who_has_lost_a_lease_is_told(nodes: List[Server], clients: List[Any], io: IO) -> None:
+def test_whoever_has_lost_a_lease_gets_an_error(
+    nodes: List[Server], clients: List[Any], io: IO
+) -> None:
     end = "UPDATE app.dualdb_lock SET until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND"
     lock = clients[0].lock("mine", timeout=0)
     with pytest.raises(LockLost), io.entered(lock):

@@ -104,7 +104,7 @@ def test_the_lease_is_renewed_while_a_statement_runs(
     assert numbers(cluster) == [111, 111]
 
 
-def test_a_lease_that_was_lost_is_told_and_nothing_is_recorded(
+def test_a_lost_lease_is_an_error_and_nothing_is_recorded(
     cluster: Sandbox, services: List[Any], io: IO
 ) -> None:
     def thief() -> Any:

@@ -67,8 +67,8 @@ class Commands:
     def json(self, *arguments: str, code: int = 0) -> Any:
         """What a command that must end with this exit code writes with ``--json``."""
         with self.begin(*arguments, "--json") as process:
-            output, said = process.communicate(timeout=120)
-        assert process.returncode == code, (output, said)
+            output, messages = process.communicate(timeout=120)
+        assert process.returncode == code, (output, messages)
         return json.loads(output)
 
     @contextlib.contextmanager

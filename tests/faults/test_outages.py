@@ -1,4 +1,4 @@
-"""A shard whose server goes away: what the log and the hooks are told."""
+"""A shard whose server goes away: what the log and the hooks get."""
 
 import logging
 from typing import Any, List
@@ -13,16 +13,16 @@ from dualdb.sandbox import Sandbox
 pytestmark = pytest.mark.slow
 
 
-def test_an_outage_is_logged_once_and_told(
+def test_an_outage_is_logged_once_and_posted_to_the_hooks(
     io: IO, caplog: pytest.LogCaptureFixture, quick_retries: None
 ) -> None:
-    told: List[Any] = []
+    seen: List[Any] = []
     circuits: List[Any] = []
     with Sandbox(2) as sandbox:
         db = io.Service(sandbox.config)
         with io.entered(db):
             for name in ("shard_down", "shard_up"):
-                db.on(name, lambda event: told.append((event.name, event.shard_id, event.reason)))
+                db.on(name, lambda event: seen.append((event.name, event.shard_id, event.reason)))
             for circuit in ("circuit_opened", "circuit_closed"):
                 db.on(circuit, lambda event: circuits.append((event.name, event.target)))
             io(db.shard(2).query("SELECT 1"))
@@ -32,18 +32,18 @@ def test_an_outage_is_logged_once_and_told(
                 for _ in range(20):
                     with pytest.raises(ShardUnavailable, match="^Shard 2 not available: "):
                         io(db.shard(2).query("SELECT 1"))
-                io.wait_for(lambda: told)
+                io.wait_for(lambda: seen)
                 assert db.status().shards[2].state == "unreachable"
                 sandbox.servers[2].start()
-                io.wait_for(lambda: len(told) == 2)
+                io.wait_for(lambda: len(seen) == 2)
                 assert io(db.shard(2).query_value("SELECT 1")) == 1
-            assert [(name, shard_id) for name, shard_id, _ in told] == [
+            assert [(name, shard_id) for name, shard_id, _ in seen] == [
                 ("shard_down", 2),
                 ("shard_up", 2),
             ]
             assert circuits == [("circuit_opened", "shard 2"), ("circuit_closed", "shard 2")]
-            assert "Can't connect" in told[0][2]
-            assert told[1][2] is None
+            assert "Can't connect" in seen[0][2]
+            assert seen[1][2] is None
             records = [
                 (record.levelname, record.getMessage().partition(":")[0])
                 for record in caplog.records

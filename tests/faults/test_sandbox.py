@@ -176,7 +176,7 @@ def test_no_server_is_an_error_that_names_the_package(
         Sandbox().start()
 
 
-def test_a_program_that_is_no_server_is_told_so(tmp_path: pathlib.Path) -> None:
+def test_a_program_that_is_no_server_is_an_error_that_says_so(tmp_path: pathlib.Path) -> None:
     program = tmp_path / "mariadbd"
     program.write_text("#!/bin/sh\necho broken >&2; exit 1\n")
     program.chmod(0o755)

@@ -1,5 +1,5 @@
-"""Calls to several shards of which something becomes other than asked: who is told
-what, and that every connection is whole afterwards.
+"""Calls to several shards of which something becomes other than asked: which error each
+caller gets, and that every connection is whole afterwards.
 """
 
 import contextlib

@@ -1,5 +1,5 @@
-"""Servers that are down, die, or stop to answer: what each caller is told, and what the
-servers hold afterwards.
+"""Servers that are down, die, or stop to answer: which error each caller gets, and what
+the servers hold afterwards.
 """
 
 import contextlib
@@ -419,7 +419,7 @@ def test_the_last_map_serves_on_while_the_global_database_is_away(
         assert "2003" in db.status().failure
         assert db.status().age > 0.5
         assert caplog.text.count("the last map stays in use") == 1, (
-            "said once, and asked ever more rarely"
+            "logged once, and asked ever more rarely"
         )
         sandbox.servers["global"].start()
         sandbox.run(

@@ -224,7 +224,9 @@ def test_a_time_that_is_none_is_refused(client: Any, io: IO, timeout: Any) -> No
 
 
 @pytest.mark.slow
-def test_at_the_very_limit_the_truth_is_told(io: IO, databases: Databases, seed: int) -> None:
+def test_at_the_very_limit_the_outcome_is_as_reported(
+    io: IO, databases: Databases, seed: int
+) -> None:
     """Blocks that end when their time does: what ended well is committed, nothing else
     is, and no connection is lost over it.
     """

@@ -128,7 +128,7 @@ def test_ssl_modes(
     io(client.close_pool())
 
 
-def test_a_password_is_not_told_to_a_server_that_lacks_the_tls_asked_for(
+def test_a_password_is_not_sent_to_a_server_that_lacks_the_tls_asked_for(
     boxes: Any, io: IO, quick_retries: None
 ) -> None:
     client = io.Client(boxes["plain"].config.model_copy(update={"ssl_mode": "required"}))

@@ -100,7 +100,7 @@ def frames_of(error: BaseException) -> Iterator[Any]:
         (b"no_such_plugin", b"caching_sha2_password"),
     ],
 )
-def test_whoever_answers_without_tls_is_not_told_the_password(
+def test_whoever_answers_without_tls_is_not_sent_the_password(
     io: IO, plugin: bytes, greeting: bytes, quick_retries: None
 ) -> None:
     rogue = Rogue(plugin, greeting)

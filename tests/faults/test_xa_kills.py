@@ -146,7 +146,7 @@ def test_a_server_is_killed_at_every_step(
 ) -> None:
     monkeypatch.setattr(protocol, "SETTLE_TIMEOUT", 1.0)
     killed = servers.sandbox.servers[name]
-    told = []
+    outcomes = []
     for number in range(servers.steps + (1 if global_ else 0)):
         before = servers.amounts()
         db = io.Service(servers.sandbox.config, xa_grace=None)
@@ -156,7 +156,7 @@ def test_a_server_is_killed_at_every_step(
                 kill = killed.kill if stays_down else lambda: servers.restart(name)
                 steps = Steps(number, MOMENTS[number % 2], kill)
                 steps.install(patched.setattr)
-                told.append(run(io, db, global_=global_))
+                outcomes.append(run(io, db, global_=global_))
         finally:
             killed.start()
             io(db.close_service())
@@ -165,14 +165,14 @@ def test_a_server_is_killed_at_every_step(
         committed = check_all_or_nothing(before, servers.amounts(), global_=global_)
         assert servers.prepared() == [0, 0]
         assert not servers.locked()
-        assert told[-1] in (committed, None), (number, told[-1], committed)
-    assert True in told  # after the decision it is committed, whatever is killed
+        assert outcomes[-1] in (committed, None), (number, outcomes[-1], committed)
+    assert True in outcomes  # after the decision it is committed, whatever is killed
     if name != "global":
-        assert None not in told  # the decision is known whatever happens to a shard
+        assert None not in outcomes  # the decision is known whatever happens to a shard
 
 
 def run(io: IO, db: Any, *, global_: bool) -> Any:
-    """What the caller is told: it is committed, it is not, or that is not known."""
+    """What the caller learns: it is committed, it is not, or that is not known."""
     try:
         with io.entered(db.shards([1, 2]).transaction(mode="xa", global_=global_)) as tx:
             for part, amount in xa_steps.transfer(tx, global_=global_):

@@ -49,7 +49,7 @@ def prepared(sandbox: Sandbox) -> int:
 
 
 def test_coordinators_beside_recoveries_without_grace(sandbox: Sandbox, seed: int) -> None:
-    told = {True: 0, False: 0}
+    outcomes = {True: 0, False: 0}
     lock = threading.Lock()
     stop = threading.Event()
     faults: List[BaseException] = []
@@ -66,7 +66,7 @@ def test_coordinators_beside_recoveries_without_grace(sandbox: Sandbox, seed: in
             except dualdb.TransactionAborted:
                 committed = False
             with lock:
-                told[committed] += 1
+                outcomes[committed] += 1
 
     def recoveries() -> None:
         while not stop.is_set():
@@ -90,9 +90,9 @@ def test_coordinators_beside_recoveries_without_grace(sandbox: Sandbox, seed: in
         sweeper.join()
         assert not faults, faults
         wait_for(lambda: db.coordination.recover(grace=0).ok and not prepared(sandbox))
-    assert sum(told.values()) == 160
-    assert sums(sandbox) == [0, told[True], -told[True]]
-    assert told[True] > 0
+    assert sum(outcomes.values()) == 160
+    assert sums(sandbox) == [0, outcomes[True], -outcomes[True]]
+    assert outcomes[True] > 0
 
 
 @pytest.mark.parametrize(("method", "word"), [("send_next", "PREPARE"), ("send", "COMMIT")])

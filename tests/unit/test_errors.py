@@ -88,7 +88,7 @@ def test_a_server_s_error_keeps_its_class_and_code(name: str) -> None:
         (ConnectionResetError(104, "reset"), True),
     ],
 )
-def test_a_lost_connection_is_told_from_a_refusal_by_its_code(error: Exception, lost: bool) -> None:
+def test_a_lost_connection_differs_from_a_refusal_by_its_code(error: Exception, lost: bool) -> None:
     translated = errors.translate_error(error, "global", None)
     assert isinstance(translated, errors.Error)
     assert isinstance(translated, errors.ConnectionLost) is lost
@@ -222,7 +222,7 @@ def test_a_server_s_refusal_by_its_code(
 
 
 @pytest.mark.parametrize("state", [move_tables.FENCED, move_tables.MOVED])
-def test_the_fence_of_a_move_is_told_from_an_application_s_signal(state: int) -> None:
+def test_the_fence_of_a_move_differs_from_an_application_s_signal(state: int) -> None:
     """Both may have the same code; the fence has its message as well."""
     refused = refusal(31001, move_tables._MESSAGES[state])
     translated: Any = errors.translate_error(refused, "shard 2", 2)
@@ -393,7 +393,7 @@ def test_an_error_without_a_code_keeps_its_words() -> None:
     assert errors.from_driver(EOFError()).args == ("EOFError",)
 
 
-def test_the_fence_of_a_tenant_is_told_by_its_code_and_text() -> None:
+def test_the_fence_of_a_tenant_is_known_by_its_code_and_text() -> None:
     for text, moved in (("is being moved to another shard", False), ("has moved to another", True)):
         packet = b"\xff" + struct.pack("<H", 31001) + f"#45000dualdb: this tenant {text}".encode()
         with pytest.raises(pymysql.err.MySQLError) as raised:

@@ -7,7 +7,7 @@ import configparser
 import functools
 import pathlib
 import re
-from typing import List, Set, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Set, Tuple
 
 from source_files import modules
 
@@ -25,6 +25,37 @@ LONGEST_GLOSSARY = 30
 MOST_ANY = 30
 #: Parallel assignments in a thousand lines.
 MOST_PARALLEL = 1
+
+#: Names with an underscore that are another's, and documented or without an
+#: alternative, by the files that may use them.
+NAMES_OF_OTHERS: Dict[str, FrozenSet[str]] = {
+    "*": frozenset(
+        {
+            "_asdict",  # of every NamedTuple
+            "_fields",
+            "_replace",
+            "_getframe",  # sys
+            "_get_running_loop",  # asyncio
+        }
+    ),
+    "async_impl/runner.py": frozenset({"_log_destroy_pending"}),  # asyncio.Task
+    "async_impl/transport.py": frozenset({"_buffer"}),  # asyncio.StreamReader
+    "async_impl/connection.py": frozenset(  # PyMySQL
+        {"_finish_unbuffered_query", "_read_rowdata_packet_unbuffered"}
+    ),
+    "sync_impl/connection.py": frozenset(
+        {"_finish_unbuffered_query", "_read_rowdata_packet_unbuffered"}
+    ),
+    "sync_impl/idle_store.py": frozenset(  # DBUtils
+        {"_con", "_idle_cache", "_lock", "_maxcached"}
+    ),
+    "integrations/celery.py": frozenset({"_get_backend"}),
+    "integrations/django/router.py": frozenset({"_meta", "_state"}),
+}
+
+#: Accesses like ``other._name``: by a function of the module that owns the class, or to
+#: another object of the same class.
+MOST_PRIVATE = 27
 
 
 @functools.cache
@@ -134,6 +165,40 @@ def test_one_thing_is_assigned_at_a_time() -> None:
         and any(isinstance(target, ast.Tuple) for target in node.targets)
     ]
     assert len(parallel) * 1000 <= lines * MOST_PARALLEL, parallel
+
+
+def _private_accesses() -> Iterator[Tuple[str, str]]:
+    """What the package reads of objects other than ``self`` by a private name."""
+    for name, (_, tree) in modules().items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or not re.match("_[^_]", node.attr):
+                continue
+            owner = ast.unparse(node.value)
+            if owner not in ("self", "cls", "super()"):
+                yield name, node.attr
+
+
+def test_few_objects_reach_into_others() -> None:
+    found = list(_private_accesses())
+    own = [
+        f"{name}: {attribute}"
+        for name, attribute in found
+        if attribute not in NAMES_OF_OTHERS["*"] | NAMES_OF_OTHERS.get(name, frozenset())
+    ]
+    assert len(own) <= MOST_PRIVATE, own
+
+
+def test_the_names_of_others_are_used() -> None:
+    used = {(name, attribute) for name, attribute in _private_accesses()}
+    everywhere = {attribute for _, attribute in used}
+    assert NAMES_OF_OTHERS["*"] <= everywhere
+    allowed = {
+        (name, attribute)
+        for name, attributes in NAMES_OF_OTHERS.items()
+        if name != "*"
+        for attribute in attributes
+    }
+    assert allowed <= used
 
 
 def _contributing() -> str:

@@ -4,6 +4,7 @@ from typing import Any, Optional
 
 from ... import errors
 from ...api import session_scope
+from ...api.interfaces import route_of
 from ...execution import execute
 from ...sync_impl.runner import run_plan, run_step
 from ..wsgi import open_at_first_use
@@ -48,7 +49,7 @@ class Router:
             )
         # Not the scope's own shard id: a shard that this process does not know yet is
         # looked up first.
-        client = run_plan(execute.resolve_route(scope.target._route), run_step)
+        client = run_plan(execute.resolve_route(route_of(scope.target)), run_step)
         return alias_of(client.shard_id)
 
     db_for_write = db_for_read

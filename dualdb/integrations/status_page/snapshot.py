@@ -8,6 +8,7 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ... import fork_safety
+from ...api.interfaces import database_client_of
 from ...api.service_life import AnyService
 from ...observability.digests import DigestTable
 from ...observability.events import QueryEvent
@@ -180,7 +181,7 @@ def _name(key: object) -> str:
 
 def _global_status(service: AnyService, status: ServiceStatus) -> ShardStatus:
     client = service.global_client
-    failure = None if client is None else client._failure
+    failure = None if client is None else database_client_of(client).failure
     state = "active" if failure is None else "unreachable"
     return ShardStatus(
         "not open" if client is None else state,

@@ -1,18 +1,17 @@
 """The statements of the decision log, against scripted responses."""
 
-from types import SimpleNamespace
 from typing import Any, List, Tuple
 
 import pytest
+from scripted_plans import executor
 
 from dualdb import errors
 from dualdb.coordination.decision_log import BATCH, Decision, DecisionLog, Lease, LogRow
 from dualdb.execution.steps import Execute
-from dualdb.observability.observers import Observers
 from dualdb.results import ResultSet
 
 GTRID = "0" * 32
-CLIENT = SimpleNamespace(name="global", shard_id=None, _observers=Observers())
+CLIENT = executor(name="global", shard_id=None)
 LOG = DecisionLog("dualdb_xa", lambda: CLIENT)
 
 READ_LEASE = (

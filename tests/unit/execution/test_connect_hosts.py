@@ -1,5 +1,5 @@
-"""Connecting to one of several hosts: who is tried, how long a call waits, and what it
-is told.
+"""Connecting to one of several hosts: who is tried, how long a call waits, and which
+error it gets.
 """
 
 from typing import Any, Dict, List, Optional

@@ -123,7 +123,7 @@ def test_a_server_that_turns_the_account_away_may_not_be_the_shard_s_any_more(mo
     refused = shard_unavailable(1, "no connection")
     refused.__cause__ = DENIED
     old, new = place(), place()
-    old._refresh_on_miss = refresh
+    old.refresh_on_miss = refresh
     ways = iter([old, new, new])
     route: Any = routed((lambda: next(ways)) if moved else (lambda: old))
     for plan, step, response in (
@@ -141,7 +141,7 @@ def test_a_server_that_turns_the_account_away_may_not_be_the_shard_s_any_more(mo
 
 def test_a_read_only_place_is_sent_reads_alone() -> None:
     there = place()
-    there._read_only = True
+    there.read_only = True
     assert follow(verbs.query(routed(lambda: there), READ, None), [(steps.Execute, ROWS)])
     follow(
         verbs.call(routed(lambda: there), "p", (), read_only=True),
@@ -159,7 +159,7 @@ def test_a_read_only_place_is_sent_reads_alone() -> None:
 
 def test_what_the_retry_budget_does_not_allow_is_not_sent_twice() -> None:
     poor = place()
-    poor._take_retry_token = lambda: False
+    poor.take_retry_token = lambda: False
     with pytest.raises(ConnectionLost):
         follow(verbs.query(routed(lambda: poor), READ, None), [(steps.Execute, lost())])
 

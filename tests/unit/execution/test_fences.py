@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any, Callable, List
 
 import pytest
+from scripted_plans import executor
 
 from dualdb import DatabaseConfig, errors
 from dualdb.execution import fences
@@ -32,7 +33,7 @@ def new_client() -> Callable[..., Any]:
         forgotten: List[int] = []
         shared = SimpleNamespace(forget_keys=lambda: forgotten.append(1))
         config = DatabaseConfig(database="d", user="u", password="p", **limits)
-        return SimpleNamespace(_shared=shared, forgotten=forgotten, config=config, pool=Pool())
+        return executor(shared=shared, forgotten=forgotten, config=config, pool=Pool())
 
     return make
 
@@ -88,10 +89,10 @@ def test_a_call_that_goes_to_the_old_shard_again_is_refused(
     wait.pause(FENCED, other)
     wait.pause(MOVED, other)
     with pytest.raises(errors.TenantFenced, match="has moved"):
-        wait.pause(MOVED, SimpleNamespace(_client=other))
+        wait.pause(MOVED, SimpleNamespace(client=other))
 
 
 def test_a_client_that_stands_alone_knows_no_keys(new_client: Callable[..., Any]) -> None:
     client = new_client()
-    client._shared = None
+    client.shared = None
     assert FenceWait(None, Clock()).pause(FENCED, client) >= 0.0

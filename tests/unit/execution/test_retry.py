@@ -102,13 +102,14 @@ class Attempts:
 
     def transaction(self, options: TransactionOptions) -> Any:
         self.options.append(options)
-        client = SimpleNamespace(_shared=None, pool=self, config=BASE)
-        return SimpleNamespace(_outer=self._outer, _begun=SimpleNamespace(client=client))
+        client = SimpleNamespace(shared=None, pool=self, config=BASE)
+        client.client = client
+        return SimpleNamespace(outer=self._outer, client=client)
 
     def run(self, attempts: int = 5, timeout: Optional[float] = None) -> Any:
         function: Any = object()
         options = TransactionOptions(timeout=timeout)
-        plan: Any = retry.run(self.transaction, function, options, attempts)
+        plan: Any = retry.run(self.transaction, lambda each: each, function, options, attempts)
         step = next(plan)
         try:
             while True:

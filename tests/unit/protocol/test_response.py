@@ -66,7 +66,7 @@ def test_rows_of_more_than_one_packet() -> None:
         ]
 
 
-def test_an_error_of_the_server_is_told_with_its_code_and_is_an_answer() -> None:
+def test_an_error_of_the_server_is_raised_with_its_code_and_is_an_answer() -> None:
     failed = b"\xff\x28\x04#42000no such thing"
     for payloads in ([failed], [*table(["a"], [[b"1"]])[:-1], failed]):
         with pytest.raises(pymysql.err.ProgrammingError) as caught:

@@ -14,9 +14,9 @@ from dualdb import (
 from dualdb.errors import OperationalError
 from dualdb.execution.steps import FetchRow, Gather
 from dualdb.results import Column, Described, ScatterResult
+from dualdb.sharding.calls import Policy
 from dualdb.sharding.collation import Descending, Order, Padded, beyond
 from dualdb.sharding.merge import BaseMerge, most, ordered
-from dualdb.sharding.scatter import Policy
 
 
 @pytest.mark.parametrize(
@@ -70,16 +70,16 @@ class Shard:
     """A stream of prepared rows."""
 
     def __init__(self, rows: List[Any]) -> None:
-        self.rows, self.left, self._until = rows, False, None
+        self.rows, self.left = rows, False
 
-    def _leave(self) -> None:
+    def close(self) -> None:
         self.left = True
 
 
 class Merge(BaseMerge[Any]):
     """A merge of prepared streams."""
 
-    def _new_stream(self, route: Any, statement: Any) -> Any:
+    def _stream_class(self, route: Any, statement: Any, until: Any) -> Any:
         self.statement = statement
         return route
 
@@ -96,8 +96,8 @@ def merged(
         return ScatterResult(dict.fromkeys(shards, described), {})
 
     policy = Policy(on_error)  # type: ignore[arg-type]
-    scatter = SimpleNamespace(
-        _routes=lambda: shards, _reading=lambda route: route, _ask=looked, _policy=policy
+    scatter: Any = SimpleNamespace(
+        routes=lambda: shards, reading=lambda route: route, ask=looked, policy=policy
     )
     merge = Merge(
         scatter, ("SELECT 1 AS a", None, False), ordered(order, what="order_by"), limit, None

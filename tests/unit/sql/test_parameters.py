@@ -75,7 +75,7 @@ def test_bind(sql: str, params: Any, text: str) -> None:
         (b"SELECT 1", None, "sql must be str, not bytes"),
     ],
 )
-def test_bad_input_is_told_apart(sql: Any, params: Any, says: str) -> None:
+def test_bad_input_has_a_message_of_its_own(sql: Any, params: Any, says: str) -> None:
     with pytest.raises(ParameterError) as caught:
         bind(sql, params)
     assert says in str(caught.value)

@@ -13,7 +13,7 @@ from dualdb.topology.shard_map import parse_shard_table
 
 @pytest.mark.parametrize("made", ["before", "while the maps are compared", "never"])
 def test_a_closed_client_is_drained_if_it_has_a_pool(made: str) -> None:
-    client = SimpleNamespace(pool=SimpleNamespace(in_use=1), _has_pool=made == "before")
+    client = SimpleNamespace(pool=SimpleNamespace(in_use=1), has_pool=made == "before")
     manager = TopologyManager(lambda *args: None, 30.0, lambda: 100.0)
     with_it = parse_shard_table([row(1)], BASE)
     manager.topology = Topology(SimpleNamespace(), with_it, {1: client})
@@ -21,6 +21,6 @@ def test_a_closed_client_is_drained_if_it_has_a_pool(made: str) -> None:
     for step in plan:
         if isinstance(step, steps.Close):
             assert step.clients == (client,)
-            client._has_pool = made != "never"
+            client.has_pool = made != "never"
     found = [(each.client, each.until) for each in manager.draining]
     assert found == ([] if made == "never" else [(client, 130.0)])

@@ -18,9 +18,9 @@ def client(failure: Any = None) -> Any:
         name="it",
         shard_id=1,
         pool=pool,
-        _has_pool=True,
-        _failure=failure,
-        _needs_connection=failure is not None,
+        has_pool=True,
+        failure=failure,
+        needs_connection=failure is not None,
     )
 
 

@@ -24,7 +24,7 @@ MOVED = shards(row(1, host="elsewhere"), version=2)
 
 
 def client() -> Any:
-    return SimpleNamespace(pool=SimpleNamespace(), _has_pool=True)
+    return SimpleNamespace(pool=SimpleNamespace(), has_pool=True)
 
 
 class Service:

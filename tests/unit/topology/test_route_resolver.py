@@ -60,7 +60,7 @@ def open_on(active: Topology, shard_id: Optional[int], *, other_shards: bool = F
     on = active.global_client if shard_id is None else active.clients[shard_id]
     options = SimpleNamespace(other_shards=other_shards)
     begun = SimpleNamespace(topology=active, client=on, options=options)
-    return SimpleNamespace(shard_id=shard_id, _begun=begun)
+    return SimpleNamespace(shard_id=shard_id, begun=begun)
 
 
 BEFORE = topology(row(1), row(2), row(3, status="moving"), row(4, status="inactive"))

@@ -26,7 +26,7 @@ from dualdb.topology.status import events
         ([row(2), row(1)], [row(3), row(1)], [("shard_removed", 2), ("shard_added", 3)]),
     ],
 )
-def test_what_is_told_of_a_change(before: Any, after: Any, translated: Any) -> None:
+def test_the_events_of_a_change(before: Any, after: Any, translated: Any) -> None:
     old, new = parse_shard_table(before, BASE), parse_shard_table(after, BASE, 2)
     assert [(event.name, event.shard_id) for event in events(old, new)] == [
         *translated,

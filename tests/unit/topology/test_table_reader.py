@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, List
 
 import pytest
-from scripted_plans import follow
+from scripted_plans import executor, follow
 from shard_rows import BASE, row
 
 from dualdb.errors import InternalError, ProgrammingError, TooManyRows
@@ -18,7 +18,7 @@ from dualdb.topology.passwords import AllowedReferences
 from dualdb.topology.shard_map import RowRules, Status
 from dualdb.topology.table_reader import TableReader
 
-CLIENT = SimpleNamespace(name="global", shard_id=None)
+CLIENT = executor(name="global", shard_id=None)
 
 
 def reader(**options: Any) -> TableReader:

@@ -12,11 +12,12 @@ from typing import Any, Callable, Dict, List, Type
 import pytest
 from shard_rows import BASE, row
 
-from dualdb import MySQLClient, errors
-from dualdb.async_impl import MySQLClient as AsyncMySQLClient
+from dualdb import errors
+from dualdb.async_impl.client import DatabaseClient as AsyncDatabaseClient
 from dualdb.async_impl.runner import run_step
 from dualdb.execution import steps
 from dualdb.lazily import made_on_first_use
+from dualdb.sync_impl.client import DatabaseClient
 from dualdb.topology import maintenance, shard_map
 from dualdb.topology.maintenance import Maintenance, Timing
 from dualdb.topology.manager import TopologyManager
@@ -28,7 +29,7 @@ SHARDS = 3 * SLICE_ITEMS
 LAZY = BASE.model_copy(update={"warm_up": 0})
 
 
-@pytest.fixture(params=[MySQLClient, AsyncMySQLClient], ids=["threads", "asyncio"])
+@pytest.fixture(params=[DatabaseClient, AsyncDatabaseClient], ids=["threads", "asyncio"])
 def client_class(request: pytest.FixtureRequest) -> Type[Any]:
     found: Type[Any] = request.param
     return found
@@ -140,7 +141,7 @@ def test_what_changes_is_done_in_slices(shards: Shards, kind: Any, change: Any) 
     shards.activate(kind)
     assert shards.done.total == SHARDS
     assert shards.done.most <= SLICE_ITEMS
-    assert {client._shard_read_only for client in shards.clients} == {kind is steps.CallHooks}
+    assert {client.shard_read_only for client in shards.clients} == {kind is steps.CallHooks}
 
 
 def test_a_table_that_has_not_changed_is_only_compared(
@@ -182,7 +183,7 @@ def test_a_shard_that_is_not_used_has_no_pool(shards: Shards) -> None:
     assert set(asked) == {steps.Sleep}, "nothing is connected, nothing is pruned"
     first = shards.clients[0]
     assert first.stats() == first.pool.stats()
-    assert [client._has_pool for client in shards.clients] == [True] + [False] * (SHARDS - 1)
+    assert [client.has_pool for client in shards.clients] == [True] + [False] * (SHARDS - 1)
 
 
 def test_shards_that_are_warmed_up_are_connected(client_class: Type[Any]) -> None:
@@ -258,18 +259,18 @@ def test_a_used_shard_takes_little_memory(shards: Shards) -> None:
 
 def test_a_client_that_was_closed_gets_no_open_pool(client_class: Type[Any]) -> None:
     client = client_class(BASE)
-    client._close_now()
-    assert not client._has_pool
+    client.close()
+    assert not client.has_pool
     assert client.pool.closed
 
 
 def test_a_pool_is_closed_though_whoever_made_it_was_interrupted(client_class: Type[Any]) -> None:
     client = client_class(BASE)
-    interrupted = made_on_first_use(lambda client: client._make_pool(), _interrupt)
+    interrupted = made_on_first_use(lambda client: client.make_pool(), _interrupt)
     interrupted.__set_name__(client_class, "pool")
     with pytest.raises(KeyboardInterrupt):
         interrupted.__get__(client)
-    client._close_now()
+    client.close()
     assert client.pool.closed
 
 
@@ -279,8 +280,8 @@ def _interrupt(*made: object) -> None:
 
 def test_a_client_that_was_resized_gets_a_pool_of_that_size(client_class: Type[Any]) -> None:
     client = client_class(BASE)
-    client._resize_now(BASE.with_sizes(3, 4))
-    assert not client._has_pool
+    client.resize(BASE.with_sizes(3, 4))
+    assert not client.has_pool
     assert (client.stats().limit, client.pool.stats().limit) == (7, 7)
 
 
@@ -289,17 +290,17 @@ def test_what_is_done_while_the_pool_is_made_is_not_missed(
     client_class: Type[Any], change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = client_class(BASE)
-    real = client._make_pool
+    real = client.make_pool
 
     def made_slowly() -> Any:
         pool = real()
         if change == "close":
-            client._close_now()
+            client.close()
         else:
-            client._resize_now(BASE.with_sizes(3, 4))
+            client.resize(BASE.with_sizes(3, 4))
         return pool
 
-    monkeypatch.setattr(client, "_make_pool", made_slowly)
+    monkeypatch.setattr(client, "make_pool", made_slowly)
     assert client.pool.closed is (change == "close")
     assert client.pool.stats().limit == client.config.pool_size + client.config.max_overflow
 
@@ -307,14 +308,14 @@ def test_what_is_done_while_the_pool_is_made_is_not_missed(
 def test_threads_that_use_a_client_first_get_one_pool(client_class: Type[Any]) -> None:
     client = client_class(BASE)
     barrier = threading.Barrier(4)
-    real = client._make_pool
+    real = client.make_pool
     found: List[Any] = []
 
     def made_together() -> Any:
         barrier.wait(30)
         return real()
 
-    client._make_pool = made_together
+    client.make_pool = made_together
     threads = [threading.Thread(target=lambda: found.append(client.pool)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -325,11 +326,11 @@ def test_threads_that_use_a_client_first_get_one_pool(client_class: Type[Any]) -
 
 
 def test_closing_lets_the_event_loop_run_and_is_finished_when_it_is_cancelled() -> None:
-    clients = [AsyncMySQLClient(BASE) for _ in range(SHARDS)]
+    clients = [AsyncDatabaseClient(BASE) for _ in range(SHARDS)]
     closed_at_turns: List[int] = []
 
     def closed() -> int:
-        return sum(client._closed for client in clients)
+        return sum(client.closed for client in clients)
 
     async def main() -> None:
         closing = asyncio.ensure_future(_awaited(run_step(steps.Close(tuple(clients)))))

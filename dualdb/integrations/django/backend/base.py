@@ -6,6 +6,7 @@ from django.db.backends.mysql.base import DatabaseWrapper as MySQLWrapper
 from django.db.backends.utils import typecast_time
 from pymysql.constants import FIELD_TYPE
 
+from ....api.interfaces import route_of
 from ...dbapi import Connection
 from ...wsgi import open_at_first_use
 from .. import options
@@ -29,7 +30,7 @@ class DatabaseWrapper(MySQLWrapper):
         open_at_first_use(service)
         shard_id = shard_of(self.alias)
         target: Any = service if shard_id is None else service.shard(shard_id)
-        connection = Connection(target._route)
+        connection = Connection(route_of(target))
         raw = connection.raw
         raw.decoders = {**raw.decoders, FIELD_TYPE.TIME: typecast_time}
         return connection
