@@ -127,8 +127,8 @@ def test_with_the_policy_any_a_host_with_room_is_used(hosts: Hosts, io: IO) -> N
 
 def test_callers_that_wait_for_a_primary_use_up_nothing(hosts: Hosts, io: IO) -> None:
     pair = "127.0.0.1:{0},127.0.0.1:{1}"
-    waiting = hosts.client(pair, pool_size=10, buffer_timeout=20.0)
-    reading = hosts.client(pair, endpoint_policy="any", pool_timeout=5.0)
+    waiting = hosts.client(pair, pool_size=10, buffer_timeout=20.0, pool_timeout=20.0)
+    reading = hosts.client(pair, endpoint_policy="any", pool_timeout=20.0)
     hosts.set_read_only(1)
     read: List[Any] = []
 
