@@ -7,6 +7,7 @@ import ssl
 import sys
 import time
 import weakref
+from functools import lru_cache
 from typing import (
     Any,
     Callable,
@@ -78,7 +79,12 @@ class PoolStats(NamedTuple):
 
 def unused_stats(config: DatabaseConfig) -> PoolStats:
     """Return the statistics of a pool that has not been used."""
-    return PoolStats(config.pool_size + config.max_overflow, 0, 0, 0, 0, 0, "closed")
+    return _unused_stats(config.pool_size + config.max_overflow)
+
+
+@lru_cache(maxsize=256)  # one for the thousands of pools of one size
+def _unused_stats(limit: int) -> PoolStats:
+    return PoolStats(limit, 0, 0, 0, 0, 0, "closed")
 
 
 class Disposition(enum.Enum):

@@ -165,6 +165,9 @@ def service_status(
     shard_map = EMPTY if topology is None else topology.shard_map
     clients: Mapping[int, Any] = {} if topology is None else topology.clients
     in_service = () if topology is None else topology.all_clients
+    draining = [each.client for each in manager.draining]
+    used = [client for client in (*in_service, *draining, *replicas) if client.has_pool]
+    pools = [client.pool for client in used]
     suspicious = () if reader.warning is None else (reader.warning,)
     return ServiceStatus(
         version=shard_map.version,
@@ -178,27 +181,23 @@ def service_status(
         },
         draining={each.client.config.address: each.in_use for each in manager.draining},
         row_decoder=None if topology is None else topology.global_client.pool.row_decoder,
-        servers=_servers([*in_service, *[each.client for each in manager.draining], *replicas]),
-        buffered=_buffered(manager, in_service),
+        servers=_servers(pools),
+        buffered=_buffered(manager, pools),
     )
 
 
-def _servers(clients: Sequence[Any]) -> Dict[str, ServerStats]:
-    budgets = {
-        budget for client in clients if client.has_pool for budget in client.pool.budgets.all
-    }
+def _servers(pools: Sequence[Any]) -> Dict[str, ServerStats]:
+    budgets = {budget for pool in pools for budget in pool.budgets.all}
     return {each.server: each.stats() for each in sorted(budgets, key=lambda each: each.server)}
 
 
-def _buffered(manager: "TopologyManager", clients: Sequence[Any]) -> Dict[str, int]:
+def _buffered(manager: "TopologyManager", pools: Sequence[Any]) -> Dict[str, int]:
     found: Counter[str] = Counter()
     for shard_id, count in manager.waiting.counts().items():
         found[f"shard {shard_id}"] += count
     at_fences = fences.waiting()
-    for client in clients:
-        if client.has_pool:
-            pool = client.pool
-            found[client.name] += at_fences.get(pool, 0) + pool.endpoints.buffer.waiting
+    for pool in pools:
+        found[pool.name] += at_fences.get(pool, 0) + pool.endpoints.buffer.waiting
     return {name: count for name, count in sorted(found.items()) if count}
 
 
