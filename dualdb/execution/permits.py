@@ -82,7 +82,7 @@ class Permits:
         began, ends = now, now + self._left
         late = self._until is not None and self._until < ends
         ends = ends if self._until is None else min(ends, self._until)
-        while not any(permit.decided for permit in self._requested):
+        while not any(permit.decided for permit in self._requested) and not pool.closed:
             if now >= ends:
                 raise pool.permit_refused(self._requested[0], now - began, late=late)
             pause = min(RECHECK_INTERVAL, ends - now)

@@ -9,8 +9,8 @@ connection that has been idle for longest makes room; if none is idle, the reque
 waits. Permits and connections are held weakly, so what an interrupted caller lost is
 free again.
 
-No pool may hold a lock of its own when it calls this, except for ``must_yield``. A
-finalizer may call ``Permit.withdraw`` and nothing else.
+No pool may hold a lock of its own when it calls this, and no finalizer may call it:
+both may call what takes no lock, ``ServerBudget.must_yield`` and ``Permit.withdraw``.
 """
 
 import enum
@@ -23,10 +23,6 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Proto
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
 from ..endpoints.state import Endpoint
-
-#: Seconds that ``must_yield`` waits for the lock. A finalizer may call it in a thread
-#: that has it.
-LOCK_TIMEOUT = 0.01
 
 
 class ServerStats(NamedTuple):
@@ -228,11 +224,9 @@ class ServerBudget:
     def _forked(self) -> None:
         """Reset to the state of a process without connections."""
         self._lock = threading.Lock()
-        #: Something has changed since the last time that permits were granted.
-        self._stale = False
         self._queues: Dict[BudgetedPool, Deque[weakref.ref[Permit]]] = {}
         self._permits: Dict[int, weakref.ref[Permit]] = {}
-        self._connections: Dict[int, Tuple[weakref.ref[BudgetedConnection], BudgetedPool]] = {}
+        self._connections: Dict[weakref.ref[BudgetedConnection], BudgetedPool] = {}
         self._timeouts = 0
         self._taken_over = 0
 
@@ -242,8 +236,9 @@ class ServerBudget:
 
     @property
     def limit(self) -> int:
-        """The least limit of the open pools' configurations."""
-        limits = [pool.config.limit_at(self.server) for pool in self._open_pools()]
+        """The least limit of the open pools' configurations, or of those that close."""
+        pools = self._open_pools() or list(self._pools)
+        limits = [pool.config.limit_at(self.server) for pool in pools]
         return min([each for each in limits if each is not None], default=1)
 
     def request(self, pool: BudgetedPool) -> Permit:
@@ -257,7 +252,7 @@ class ServerBudget:
     def add(self, connection: BudgetedConnection, pool: BudgetedPool) -> None:
         """Count a connection from the moment it is opened until it is closed."""
         connection.budget = self
-        self._connections[id(connection)] = (weakref.ref(connection), pool)
+        self._connections[weakref.ref(connection)] = pool
 
     def dismiss(self, pool: BudgetedPool) -> None:
         """Wake the callers of a pool that wait, without a permit: the pool closes, or
@@ -266,52 +261,41 @@ class ServerBudget:
         if pool not in self._queues:
             return
         with self._lock:
-            for reference in self._queues.pop(pool, ()):
-                permit = reference()
-                if permit is not None and permit.waits:
-                    permit.decide(PermitState.DISMISSED)
+            for permit in self._waiting_of(pool):
+                permit.decide(PermitState.DISMISSED)
         self.changed()
 
     def changed(self) -> None:
-        """Grant what can be granted, after a connection was returned or closed. If
-        another thread is about that, it does so again afterwards.
-        """
-        self._stale = True
-        while self._stale and self._queues and self._lock.acquire(blocking=False):
-            replaced: List[BudgetedConnection] = []
-            chosen: List[Permit] = []
-            try:
-                self._stale = False
-                self._grant(chosen, replaced)
-            finally:
-                self._lock.release()
-            for connection in replaced:
-                connection.quit()
-            for permit in chosen:
-                permit.confirm()
+        """Grant what can be granted, after a connection was returned or closed."""
+        if not self._queues:
+            return
+        replaced: List[BudgetedConnection] = []
+        chosen: List[Permit] = []
+        with self._lock:
+            self._grant(chosen, replaced)
+        for connection in replaced:
+            connection.quit()
+        for permit in chosen:
+            permit.confirm()
 
     def must_yield(self, pool: BudgetedPool) -> bool:
         """Return whether a connection that comes back to this pool is closed for
         another pool, which waits and has none, or fewer by two.
 
-        A difference of one remains, because each transfer costs a connect.
+        A difference of one remains, because each transfer costs a connect. It takes no
+        lock.
         """
-        if not self._queues or not self._lock.acquire(timeout=LOCK_TIMEOUT):
+        if not self._queues:
             return False
-        try:
-            return _must_yield(pool, self._counts(), self._first_waiting())
-        finally:
-            self._lock.release()
+        waiting = [other for other in list(self._queues) if self._waiting_of(other)]
+        return _must_yield(pool, self._counts(), waiting)
 
     def stats(self) -> ServerStats:
         """Return the figures."""
         with self._lock:
             count = sum(self._counts().values())
-            permits = [reference() for queue in self._queues.values() for reference in queue]
-            waiting = sum([permit is not None and permit.waits for permit in permits])
-            figures = ServerStats(self.limit, count, waiting, self._timeouts, self._taken_over)
-        self.changed()
-        return figures
+            waiting = sum([len(self._waiting_of(pool)) for pool in self._queues])
+            return ServerStats(self.limit, count, waiting, self._timeouts, self._taken_over)
 
     def timeout(self, name: str, shard_id: Optional[int], waited: float) -> errors.PoolTimeout:
         """Make the error for a timed-out request, with the budget's usage."""
@@ -323,28 +307,39 @@ class ServerBudget:
             f"(max_connections_per_server), {figures.waiting} more callers are waiting"
         ).with_context(name, shard_id, sent=False)
 
-    # Under the lock.
-
     def _counts(self) -> "Counter[BudgetedPool]":
         """The connections that are open or being opened, of each pool."""
         open_connections: Dict[int, BudgetedPool] = {}
-        for key, (reference, pool) in list(self._connections.items()):
+        for reference, pool in list(self._connections.items()):
             connection = reference()
             if connection is not None and connection.budget is self and connection.open:
-                open_connections[key] = pool
-            elif connection is None or connection.budget is not self:
-                self._connections.pop(key, None)
+                open_connections[id(connection)] = pool
         found = Counter(open_connections.values())
-        for key, weak in list(self._permits.items()):
+        for weak in list(self._permits.values()):
             permit = weak()
-            if permit is None or permit.withdrawn:
-                self._permits.pop(key, None)
-            elif permit.counts_beside(open_connections):
+            if permit is not None and permit.counts_beside(open_connections):
                 found[permit.pool] += 1
         return found
 
+    def _waiting_of(self, pool: BudgetedPool) -> List[Permit]:
+        """The waiting requests of a pool, in their order."""
+        queue = self._queues.get(pool)
+        found = [] if queue is None else [reference() for reference in queue.copy()]
+        return [permit for permit in found if permit is not None and permit.waits]
+
+    # Under the lock.
+
+    def _prune(self) -> None:
+        """Forget what has gone."""
+        for reference in [each for each in list(self._connections) if each() is None]:
+            del self._connections[reference]
+        for key, weak in list(self._permits.items()):
+            permit = weak()
+            if permit is None or permit.withdrawn:
+                del self._permits[key]
+
     def _first_waiting(self) -> List[Permit]:
-        """The first request of each pool that has waiting ones."""
+        """The first request of each pool that has waiting ones; forget older ones."""
         found: List[Permit] = []
         for pool, queue in list(self._queues.items()):
             while queue:
@@ -358,6 +353,7 @@ class ServerBudget:
         return found
 
     def _grant(self, chosen: List[Permit], replaced: List[BudgetedConnection]) -> None:
+        self._prune()
         while True:
             waiting = self._first_waiting()
             if not waiting:
@@ -379,8 +375,9 @@ class ServerBudget:
 
     def _reuse(self, waiting: List[Permit], counts: "Counter[BudgetedPool]") -> bool:
         """Give a connection that has come back to a caller of its own pool."""
+        pools = [permit.pool for permit in waiting]
         for permit in waiting:
-            if not _must_yield(permit.pool, counts, waiting):
+            if not _must_yield(permit.pool, counts, pools):
                 permit.reuses = permit.pool.take_idle()
                 if permit.reuses is not None:
                     permit.decide(PermitState.NEEDLESS)
@@ -403,9 +400,11 @@ class ServerBudget:
         return None
 
 
-def _must_yield(pool: BudgetedPool, counts: "Counter[BudgetedPool]", waiting: List[Permit]) -> bool:
+def _must_yield(
+    pool: BudgetedPool, counts: "Counter[BudgetedPool]", waiting: List[BudgetedPool]
+) -> bool:
     own = counts[pool]
-    others = [counts[permit.pool] for permit in waiting if permit.pool is not pool]
+    others = [counts[other] for other in waiting if other is not pool]
     return any(count == 0 or count < own - 1 for count in others)
 
 

@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import threading
+from functools import partial
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -104,3 +105,25 @@ def test_a_raising_signal_loses_neither_slot_nor_lock(
     assert client.stats().in_use == 0
     assert in_time(lambda: client.query_value("SELECT 7")) == 7
     in_time(client.close_pool)
+
+
+@pytest.mark.slow
+def test_a_raising_signal_loses_no_place_on_a_server(databases: Databases, alarm: Alarm) -> None:
+    """Each call takes over the only connection, which is the other pool's."""
+    config = databases.config_of(1, max_connections_per_server=1, pool_timeout=5.0)
+    clients = [dualdb.MySQLClient(config) for _ in range(2)]
+
+    def use() -> None:
+        for client in clients:
+            client.query("SELECT 1")
+
+    for _ in range(SIGNALS // 3):
+        alarm.interrupt(use)
+    assert alarm.raised > SIGNALS // 6
+    (budget,) = clients[0].pool.budgets.all
+    for client in clients * 2:
+        assert in_time(partial(client.query_value, "SELECT 1")) == 1
+        assert in_time(budget.stats)[:3] == (1, 1, 0)
+    for client in clients:
+        client.close_pool()
+    assert budget.stats().open == 0

@@ -2,6 +2,7 @@
 error it gets.
 """
 
+import gc
 from typing import Any, Dict, List, Optional
 
 import pytest
@@ -299,4 +300,29 @@ def test_who_waits_is_told_when_no_host_can_be_reached() -> None:
     hosts.pool.budgets.dismiss()
     assert permit.decided
     with pytest.raises(ShardUnavailable, match="next attempt in"):
+        plan.send(None)
+
+
+def test_what_an_interrupted_caller_has_left_is_found_after_a_while() -> None:
+    hosts = hosts_with_budget(n1=Role.PRIMARY, n2=Role.REPLICA)
+    hosts.fill(0)
+    hosts.fill(1)
+    plan = connect.connecting(hosts.pool, None, lambda: hosts.now)
+    step: Any = next(plan)
+    hosts.others.clear()
+    gc.collect()
+    hosts.now += step.seconds
+    assert step.seconds < 1.0
+    step = plan.send(None)
+    assert step.endpoint.address.host == "n1"
+
+
+def test_a_pool_that_was_closed_is_waited_for_no_longer() -> None:
+    hosts = hosts_with_budget(n1=Role.PRIMARY, n2=Role.REPLICA)
+    hosts.fill(0)
+    hosts.fill(1)
+    plan = connect.connecting(hosts.pool, None, lambda: hosts.now)
+    next(plan)
+    hosts.pool.closed = True
+    with pytest.raises(PoolTimeout):
         plan.send(None)

@@ -273,18 +273,29 @@ def test_only_idle_connections_to_the_server_make_room(budget: ServerBudget) -> 
     assert (here.open, there.open) == (False, True)
 
 
-def test_what_is_granted_while_a_finalizer_or_another_thread_asks_is_not_forgotten(
-    budget: ServerBudget,
-) -> None:
-    pool = Pool(budget, 1)
+def test_what_a_finalizer_calls_takes_no_lock(budget: ServerBudget) -> None:
+    pool, other = Pool(budget, 1), Pool(budget, 1)
     connection = opened(budget, pool)
-    permit = budget.request(pool)
-    with budget._lock:  # as while another thread grants
-        connection.quit()
-        budget.changed()
-        assert permit.waits
-    budget.stats()  # whoever had the lock
-    assert permit.state is PermitState.GRANTED
+    permits = [budget.request(other), budget.request(other)]
+    with budget._lock:  # as in a thread that grants
+        permits[0].withdraw()
+        assert budget.must_yield(pool)
+    connection.quit()
+    budget.changed()
+    assert [each.granted for each in permits] == [False, True]
+
+
+def test_a_new_connection_counts_though_another_one_has_gone(budget: ServerBudget) -> None:
+    pool = Pool(budget, 2)
+    first: Optional[Connection] = opened(budget, pool)
+    second = opened(budget, pool)
+    assert first is not None
+    del first
+    gc.collect()
+    third = opened(budget, pool)
+    assert (second.open, third.open) == (True, True)
+    assert budget.stats().open == 2
+    assert len(budget._connections) == 2
 
 
 def test_a_permit_whose_granter_was_interrupted_is_granted_later(budget: ServerBudget) -> None:
