@@ -12,6 +12,7 @@ from typing import Any, List, Set, Tuple
 import pytest
 from database_servers import Databases
 from io_kinds import IO
+from waiting import connections_to
 
 import dualdb
 from dualdb.pooling.session_killer import MOST_SEARCHES
@@ -64,10 +65,10 @@ async def some_work(client: Any, number: int, kind: int) -> bool:
 
 
 async def cancel_at_random(
-    client: Any, seed: int, wanted: int
+    client: Any, seed: int, wanted: int, longest: float = 0.001
 ) -> Tuple[Set[int], List[BaseException]]:
     """Cancel until so many have been: the numbers whose rows were acknowledged, and
-    what failed in any other way.
+    what failed in any other way. The longest time before each is in seconds.
     """
     chance = random.Random(seed)
     acknowledged: Set[int] = set()
@@ -84,7 +85,7 @@ async def cancel_at_random(
                 for _ in range(chance.randrange(4)):
                     await asyncio.sleep(0)
             else:
-                await asyncio.sleep(chance.random() * 0.001)
+                await asyncio.sleep(chance.random() * longest)
             work.cancel()
         for done, outcome in zip(
             works, await asyncio.gather(*works.values(), return_exceptions=True)
@@ -161,3 +162,44 @@ def test_sixty_four_callers_on_eight_connections(ledger: Any, io: IO) -> None:
     assert (figures.opened, figures.in_use, figures.waiting, figures.timeouts) == (8, 0, 0, 0)
     assert sessions(ledger, config) == 8
     io(client.close_pool())
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_cancellations_lose_no_place_on_a_server(ledger: Any, seed: int, limit: int) -> None:
+    config = ledger.config_of(1, max_connections_per_server=limit, pool_timeout=20.0)
+
+    async def storm() -> Any:
+        clients = [dualdb.AsyncMySQLClient(config) for _ in range(3)]
+        budget = clients[0].pool.budgets.all[0]
+        most = 0
+        stopped = asyncio.Event()
+
+        async def watch() -> None:
+            nonlocal most
+            while not stopped.is_set():
+                await asyncio.sleep(0.003)
+                most = max(most, connections_to(config.port))
+
+        watching = asyncio.ensure_future(watch())
+        storms = [
+            cancel_at_random(client, seed + number, 300, 0.03)
+            for number, client in enumerate(clients)
+        ]
+        outcomes = await asyncio.gather(*storms)
+        for client in clients:
+            await client.pool.wait_for_kills(5)
+        stopped.set()
+        await watching
+        values = [await client.query_value("SELECT %s", (7,)) for client in clients]
+        figures = budget.stats()
+        for client in clients:
+            await client.close_pool(timeout=5)
+        return outcomes, most, values, figures, budget.stats()
+
+    before = connections_to(config.port)
+    outcomes, most, values, figures, after = asyncio.run(storm())
+    assert [failed for _, failed in outcomes] == [[]] * 3
+    assert sum(len(acknowledged) for acknowledged, _ in outcomes) > 3
+    assert values == [7] * 3
+    assert 0 < most - before <= limit + 3, "the budget's, and one of each pool that kills"
+    assert (figures.waiting, after.open) == (0, 0)
