@@ -89,11 +89,13 @@ def _show(current: State, made: Sandbox) -> None:
     }
     if current.json:
         servers = {name: addresses[0] for name, addresses in members.items()}
+        root_options = {str(name): each.root_options for name, each in made.servers.items()}
         write_json_line(
             {
                 "url": made.url,
                 "servers": servers,
                 "members": members,
+                "root_options": root_options,
                 "directory": made.directory,
             }
         )
@@ -102,4 +104,5 @@ def _show(current: State, made: Sandbox) -> None:
     sys.stdout.flush()
     for name, addresses in members.items():
         note(f"{name if name == 'global' else f'shard {name}'}: {', '.join(addresses)}")
+    note(f"As root: mariadb --defaults-file={made.servers['global'].root_options}")
     note("Set DUALDB_URL as above in another terminal, and try: dualdb status. Ctrl-C ends it.")

@@ -208,6 +208,7 @@ class Server:
     def _launch(self, options: List[str]) -> None:
         if not self.port:
             self.port = free_port(self)
+        self._write_root_options()
         # In a new session, so that Ctrl-C does not reach the servers.
         with open(f"{self.directory}/log", "ab", opener=_private) as log:
             self._process = subprocess.Popen(
@@ -217,6 +218,20 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+            )
+
+    @property
+    def root_options(self) -> str:
+        """An option file with which ``mariadb --defaults-file=FILE`` logs in as root.
+        Only the user who started the server can read it.
+        """
+        return f"{self.directory}/root.cnf"
+
+    def _write_root_options(self) -> None:
+        with open(self.root_options, "w", encoding="utf-8", opener=_private) as file:
+            file.write(
+                f"[client]\nuser=root\npassword={self._engine.root_password}\n"
+                f"socket={self.directory}/s\n"
             )
 
     def wait(self) -> None:

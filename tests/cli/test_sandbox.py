@@ -39,6 +39,12 @@ def test_replicas_are_shown_and_read_only() -> None:
         assert sorted(shown["members"]) == ["1", "global"]
         assert [len(each) for each in shown["members"].values()] == [2, 2]
         assert shown["servers"]["1"] == shown["members"]["1"][0]
+        options = pathlib.Path(shown["root_options"]["1"])
+        assert options.stat().st_mode & 0o077 == 0
+        root = pymysql.connect(read_default_file=str(options))
+        with root, root.cursor() as cursor:
+            cursor.execute("SELECT CURRENT_USER()")
+            assert cursor.fetchone() == ("root@localhost",)
         config = dualdb.DatabaseConfig.from_url(shown["url"])
         replica = pymysql.connect(
             host=config.host,
