@@ -15,7 +15,7 @@ from .. import errors
 from ..passwords import PasswordLookupError
 from ..sync_impl import DatabaseService
 from . import settings
-from .output import write_json
+from .output import write_json, write_json_line
 
 #: The exit codes of every command; see docs/cli.md.
 OK = 0
@@ -37,10 +37,17 @@ _UNAVAILABLE = (
 
 
 class Failure(click.ClickException):
-    """Ends a command with one line on standard error and an exit code."""
+    """Ends a command with one line on standard error and an exit code.
 
-    def __init__(self, message: str, exit_code: int = REFUSED) -> None:
+    Args:
+        message: The line.
+        exit_code: The exit code.
+        kind: The name of the error's class, if it is one of the package.
+    """
+
+    def __init__(self, message: str, exit_code: int = REFUSED, kind: str = "") -> None:
         super().__init__(message)
+        self.kind = kind
         # click declares a class variable, and reads it from the instance.
         self.exit_code = exit_code  # type: ignore[misc]
 
@@ -130,7 +137,8 @@ def shown_errors(state: State) -> Iterator[None]:
     except Exception as error:
         if state.debug:
             traceback.print_exc()
-        raise Failure(one_line(error), exit_code(error)) from None
+        kind = type(error).__name__ if isinstance(error, errors.Error) else ""
+        raise Failure(one_line(error), exit_code(error), kind) from None
 
 
 class Command(click.Command):
@@ -161,6 +169,33 @@ class Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> List[str]:
         return list(self.commands)
+
+
+class Root(Group):
+    """The group of all commands. With ``--json``, an error is a JSON document, too."""
+
+    def main(self, args: Optional[Sequence[str]] = None, *more: Any, **options: Any) -> Any:
+        arguments = list(sys.argv[1:] if args is None else args)
+        options["standalone_mode"] = False
+        try:
+            code = super().main(arguments, *more, **options)
+        except click.Abort:
+            click.echo("Aborted!", err=True)
+            code = PROBLEM
+            _write_error(arguments, "aborted", code)
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+            kind = error.kind if isinstance(error, Failure) else ""
+            _write_error(arguments, error.format_message(), code, kind)
+        sys.exit(code if isinstance(code, int) else OK)
+
+
+def _write_error(arguments: Sequence[str], message: str, code: int, kind: str = "") -> None:
+    """Write the document that ``--json`` promises, where a command has none."""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--json" in own:
+        write_json_line({"error": message, "type": kind or None, "exit_code": code})
 
 
 def command(
@@ -207,7 +242,7 @@ def common_options() -> List[click.Parameter]:
             is_flag=True,
             expose_value=False,
             callback=_set("json"),
-            help="Write JSON to standard output.",
+            help="Write JSON to standard output, an error too.",
         ),
         click.Option(
             ["--debug"],

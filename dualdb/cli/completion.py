@@ -3,7 +3,8 @@
 import click
 from click.shell_completion import get_completion_class
 
-from .base import command
+from .base import State, command, pass_state
+from .output import write_json
 from .root import root
 
 
@@ -13,8 +14,13 @@ from .root import root
     "dualdb completion fish > ~/.config/fish/completions/dualdb.fish",
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+@pass_state
+def completion(current: State, shell: str) -> None:
     """Print a script that completes commands and options in a shell."""
     found = get_completion_class(shell)
     assert found is not None  # click has all three
-    click.echo(found(root, {}, "dualdb", "_DUALDB_COMPLETE").source())
+    script = found(root, {}, "dualdb", "_DUALDB_COMPLETE").source()
+    if current.json:
+        write_json({"shell": shell, "script": script})
+    else:
+        click.echo(script)

@@ -3,12 +3,12 @@
 import click
 
 from .. import __version__
-from .base import Group, common_options
+from .base import Root, common_options
 
 
 @click.group(
     name="dualdb",
-    cls=Group,
+    cls=Root,
     params=common_options(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -1,9 +1,11 @@
 """What every command has: --json, an example, and --dry-run if it changes something."""
 
-from typing import Iterator, Tuple
+import json
+from typing import Iterator, List, Optional, Tuple
 
 import click
 import pytest
+from cli_command import runner
 from click.testing import CliRunner
 
 from dualdb.cli.app import dualdb
@@ -44,3 +46,39 @@ def test_each_command_has_json_an_example_and_dry_run_if_it_changes_something(na
     found = CliRunner().invoke(dualdb, [*name.split(), "--help"])
     assert found.exit_code == 0
     assert f"dualdb {name}" in found.output.partition("Example:")[2]
+
+
+UNREACHABLE = "mysql://u:p@127.0.0.1:1/x"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_an_error_is_json_too(name: str) -> None:
+    found = runner().invoke(dualdb, [*name.split(), "--json", "--no-such-option"])
+    assert found.exit_code == 2
+    error = json.loads(found.stdout)
+    assert error["exit_code"] == 2
+    assert "--no-such-option" in error["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["--json", "status", "--url", UNREACHABLE], 3, "ConnectionFailed"),
+        (["status", "--json", "--url", "nonsense"], 2, None),
+        (["--json", "nonsense"], 2, None),
+        (["keys", "set", "--json", "7"], 2, None),
+    ],
+)
+def test_an_error_has_its_class_and_exit_code(
+    arguments: List[str], code: int, kind: Optional[str]
+) -> None:
+    found = runner().invoke(dualdb, arguments)
+    assert found.exit_code == code
+    error = json.loads(found.stdout)
+    assert (error["type"], error["exit_code"]) == (kind, code)
+    assert error["error"] in found.stderr
+
+
+def test_an_error_without_json_leaves_standard_output_empty() -> None:
+    found = runner().invoke(dualdb, ["status", "--url", "nonsense"])
+    assert (found.exit_code, found.stdout) == (2, "")
