@@ -132,9 +132,8 @@ class _Servers:
         """Return the prepared transactions."""
         servers: Dict[int, recovery.FindServer] = {}
         shards = self._databases.internals.lifecycle.require_open().shard_map.shards
-        for shard_id, shard in sorted(shards.items()):
-            if shard.config is not None:
-                servers[shard_id] = partial(self._server, shard_id)
+        for shard_id in sorted(shards):
+            servers[shard_id] = partial(self._server, shard_id)
         return (yield from recovery.find(servers, self.cluster or "", self.until()))
 
     def _server(self, shard_id: int) -> steps.Plan[Server]:
@@ -142,7 +141,7 @@ class _Servers:
         if client is None:
             place = self._databases.one(shard_id)
             client = self._databases.internals.new_client(
-                place.config, f"shard {shard_id}", shard_id
+                place.usable(), f"shard {shard_id}", shard_id
             )
             self.clients[shard_id] = client
         facts = yield from read_facts(client, self.until())

@@ -100,7 +100,11 @@ class Outbox(Group[KindT], Generic[KindT]):
             shards: The databases.
         """
         found = []
-        failed = {}
+        failed = {
+            each.name: f"its row cannot be used: {each.reason}"
+            for each in self._databases.chosen(shards)
+            if each.config is None
+        }
         for place in self._places(shards):
             try:
                 found.append((yield from place.status()))

@@ -85,7 +85,7 @@ def why_not_listed(error: errors.Error) -> str:
     """Return in one line why a server does not list its prepared transactions."""
     if error.errno == _NOT_ALLOWED:
         return "the account needs the privilege XA_RECOVER_ADMIN (1401)"
-    return error.summary
+    return errors.reason_of(error)
 
 
 #: Makes the plan that finds the server of a shard.

@@ -117,7 +117,7 @@ def _migrate(
     places: List[Place],
 ) -> None:
     log.info("alembic: migrating %s", place.name, extra=about("migrating", place))
-    made = engine(place.config)
+    made = engine(place.usable())
     try:
         with made.connect() as connection:
             migrate(connection)

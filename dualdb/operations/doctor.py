@@ -168,11 +168,23 @@ def release(version: str) -> Tuple[int, ...]:
 @check("reachable", Severity.ERROR)
 def _reachable(facts: Facts) -> Iterator[Symptom]:
     for each in facts.unreachable:
-        yield (
-            each.name,
-            f"it cannot be asked: {each.error}",
-            "start the server, or mend the address and the account in the shard table",
-        )
+        if not each.by_its_row:
+            yield (
+                each.name,
+                f"it cannot be asked: {each.error}",
+                "start the server, or mend the address and the account in the shard table",
+            )
+
+
+@check("unusable-row", Severity.ERROR)
+def _unusable_row(facts: Facts) -> Iterator[Symptom]:
+    for each in facts.unreachable:
+        if each.by_its_row:
+            yield (
+                each.name,
+                f"its row in the shard table cannot be used: {each.error}",
+                "correct the row; what it refers to must be set in every process, in this one too",
+            )
 
 
 @check("same-database", Severity.ERROR)

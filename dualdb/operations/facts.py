@@ -62,7 +62,6 @@ class DatabaseFacts(NamedTuple):
         foreign_engines: Tables that are not InnoDB.
         unfinished_migrations: Migrations that were begun and not completed.
         abandoned_jobs: Jobs whose lease is over.
-        error: Why it could not be asked; all others are empty then.
     """
 
     name: str
@@ -83,7 +82,6 @@ class DatabaseFacts(NamedTuple):
     foreign_engines: Tuple[str, ...] = ()
     unfinished_migrations: int = 0
     abandoned_jobs: int = 0
-    error: Optional[str] = None
 
     @property
     def is_mariadb(self) -> bool:
@@ -101,6 +99,20 @@ class DatabaseFacts(NamedTuple):
         return self.config.unix_socket is not None or all(
             _is_local(address.host) for address in self.config.hosts
         )
+
+
+class NotAsked(NamedTuple):
+    """A database that could not be asked.
+
+    Attributes:
+        name: ``"global"`` or the shard id as text.
+        error: Why not.
+        by_its_row: Its row in the shard table cannot be used.
+    """
+
+    name: str
+    error: str
+    by_its_row: bool = False
 
 
 def _is_local(host: str) -> bool:
@@ -129,7 +141,7 @@ class Facts(NamedTuple):
     processes: int = 1
     privileges: Tuple[str, ...] = ()
     misplaced: Tuple[Tuple[str, Misplaced], ...] = ()
-    unreachable: Tuple[DatabaseFacts, ...] = ()
+    unreachable: Tuple[NotAsked, ...] = ()
     homeless: Tuple[Tuple[int, int], ...] = ()
 
 
@@ -157,7 +169,7 @@ LOOK_AGAIN = 1.0
 
 def gather(
     databases: Databases, places: List[Place]
-) -> steps.Plan[Tuple[List[DatabaseFacts], List[DatabaseFacts]]]:
+) -> steps.Plan[Tuple[List[DatabaseFacts], List[NotAsked]]]:
     """Ask every database. Gives those that answered, and the others."""
     shards = databases.internals.lifecycle.require_open().shard_map.shards
     owner = yield from _xa_owner(databases)
@@ -166,24 +178,20 @@ def gather(
         shard = None if place.shard_id is None else shards[place.shard_id]
         return Status.ACTIVE.value if shard is None else str(shard.status.value)
 
-    def config(place: Place) -> DatabaseConfig:
-        if place.shard_id is None:
-            made: Optional[DatabaseConfig] = databases.service.global_config
-        else:
-            made = shards[place.shard_id].config
-        assert made is not None  # of a database that was chosen
-        return made
-
     def work(session: Session) -> steps.Plan[DatabaseFacts]:
         place = session.place
-        return _ask(session, DatabaseFacts(place.name, status(place), config(place)), owner)
+        made = databases.service.global_config
+        if place.shard_id is not None:
+            made = shards[place.shard_id].config
+        return _ask(session, DatabaseFacts(place.name, status(place), made), owner)
 
     found = yield from databases.on_each(places, work)
     known = []
     unknown = []
     for place, each in found:
         if isinstance(each, Exception):
-            unknown.append(DatabaseFacts(place.name, status(place), config(place), error=str(each)))
+            error = each if place.config is not None else place.reason
+            unknown.append(NotAsked(place.name, str(error), place.config is None))
         else:
             known.append(each)
     return known, unknown

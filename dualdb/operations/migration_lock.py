@@ -123,7 +123,7 @@ class ServerLock(RunnerLock):
     def __init__(self, session: Session, timeout: float) -> None:
         super().__init__(session, timeout)
         # Short and in lower case: MySQL takes 64 characters and knows no case.
-        database = session.place.config.database
+        database = session.place.usable().database
         self._name = f"dualdb_migrate_{hashlib.sha256(database.encode()).hexdigest()[:16]}"
 
     def acquire(self) -> steps.Plan[None]:

@@ -28,12 +28,25 @@ class Place(NamedTuple):
     Attributes:
         name: ``"global"`` or the shard id as text.
         shard_id: None for the global database.
-        config: How it is reached.
+        config: How it is reached; None if its row in the shard table cannot be used.
+        reason: What is wrong with the row.
     """
 
     name: str
     shard_id: Optional[int]
-    config: DatabaseConfig
+    config: Optional[DatabaseConfig]
+    reason: str = ""
+
+    def usable(self) -> DatabaseConfig:
+        """How it is reached.
+
+        Raises:
+            ShardUnavailable: Its row cannot be used.
+        """
+        if self.config is None:
+            assert self.shard_id is not None  # the global database has no row
+            raise errors.shard_unavailable(self.shard_id, self.reason)
+        return self.config
 
 
 class Databases:
@@ -68,17 +81,16 @@ class Databases:
             self._changes.update(user=made.user, password=made.password)
 
     def chosen(self, shards: Shards) -> List[Place]:
-        """The databases that ``shards`` names, in its order, each once.
+        """The databases that ``shards`` names, in its order, each once. All shards are
+        those that are not inactive. One whose row cannot be used is among them, so that
+        it is reported and not left out in silence.
 
         Raises:
             ParameterError: It names nothing, or a shard that is not in the shard table.
-            ShardUnavailable: It names a shard whose row cannot be used.
         """
         known = self.internals.lifecycle.require_open().shard_map.shards
         ids = sorted(
-            number
-            for number, shard in known.items()
-            if shard.status is not Status.INACTIVE and shard.config is not None
+            number for number, shard in known.items() if shard.status is not Status.INACTIVE
         )
         places: List[Place] = []
         for shard_id in _ids(shards, ids):
@@ -88,23 +100,27 @@ class Databases:
         return places
 
     def one(self, database: Union[int, str]) -> Place:
-        """The one database that is named. Raises: as ``chosen``."""
+        """The one database that is named.
+
+        Raises:
+            ParameterError: It names not one, or a shard that is not in the shard table.
+            ShardUnavailable: Its row cannot be used.
+        """
         found = self.chosen(database)
         if len(found) != 1:
             raise errors.ParameterError(f"{database!r} is not one database")
+        found[0].usable()
         return found[0]
 
     def _place(self, shard_id: Optional[int], known: Any) -> Place:
         if shard_id is None:
-            config = self.service.global_config
-        else:
-            shard = known.get(shard_id)
-            if shard is None:
-                raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
-            if shard.config is None:
-                raise errors.shard_unavailable(shard_id, shard.reason or "")
-            config = shard.config
-        return self.place(shard_id, config)
+            return self.place(None, self.service.global_config)
+        shard = known.get(shard_id)
+        if shard is None:
+            raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
+        if shard.config is None:
+            return Place(str(shard_id), shard_id, None, shard.reason or "its row cannot be used")
+        return self.place(shard_id, shard.config)
 
     def place(self, shard_id: Optional[int], config: DatabaseConfig) -> Place:
         """The database of a configuration, which need not be in the shard table."""
@@ -116,7 +132,7 @@ class Databases:
         at its end.
         """
         label = "global" if place.shard_id is None else f"shard {place.shard_id}"
-        client = self.internals.new_client(place.config, label, place.shard_id)
+        client = self.internals.new_client(place.usable(), label, place.shard_id)
         held: List[Tuple[Any, Any]] = []
         try:
             _, connection = yield from execute.check_out(steps.fixed_route(client), into=held)
@@ -248,7 +264,8 @@ def servers(places: Iterable[Place]) -> List[Place]:
     seen: Set[Any] = set()
     found = []
     for place in places:
-        address = (place.config.unix_socket, place.config.hosts)
+        config = place.config
+        address = place.name if config is None else (config.unix_socket, config.hosts)
         if address not in seen:
             seen.add(address)
             found.append(place)

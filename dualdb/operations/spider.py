@@ -187,7 +187,7 @@ def run(
             raise result
         assert place.shard_id is not None
         definitions[place.shard_id] = result
-        shards[place.shard_id] = place.config
+        shards[place.shard_id] = place.usable()
     return spider_ddl(shards, definitions, tables, by=by, head_user=head_user, passwords=passwords)
 
 

@@ -9,7 +9,14 @@ import pytest
 from dualdb import DatabaseConfig
 from dualdb.coordination.xid import FORMAT_ID
 from dualdb.operations import Misplaced, Severity, doctor
-from dualdb.operations.facts import DatabaseFacts, Facts, PreparedXa, XaOwner, sort_prepared
+from dualdb.operations.facts import (
+    DatabaseFacts,
+    Facts,
+    NotAsked,
+    PreparedXa,
+    XaOwner,
+    sort_prepared,
+)
 
 VARIABLES = {
     "sql_mode": "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION",
@@ -94,7 +101,8 @@ def config(**changes: Any) -> Callable[[], Facts]:
 
 
 MISCONFIGURED: List[Tuple[str, Callable[[], Facts], List[str]]] = [
-    ("reachable", lambda: facts(unreachable=(database("3", error="no"),)), ["3"]),
+    ("reachable", lambda: facts(unreachable=(NotAsked("3", "no"),)), ["3"]),
+    ("unusable-row", lambda: facts(unreachable=(NotAsked("3", "no", by_its_row=True),)), ["3"]),
     ("same-database", lambda: facts(identity="server-1/app"), ["2"]),
     ("version-parity", lambda: facts(version="11.4.2-MariaDB"), ["all"]),
     ("version-parity", lambda: facts(version="9.7.4"), ["all"]),
