@@ -15,6 +15,7 @@ from ..observability.logs import about
 from ..protocol import authentication
 from ..results import Row
 from .lifecycle import ServiceLifecycle
+from .manager import DrainingClient
 from .shard_map import STATUS_WORDS, Status, status_of
 
 log = logging.getLogger("dualdb.topology")
@@ -291,12 +292,13 @@ def drain(
     if options.dry_run:
         return DrainReport(shard_id, 0, 0, None)
     # Closed just now or before: by a refresh that was quicker, or another drain.
-    clients = lifecycle.manager.draining_clients(shard_id)
+    draining = lifecycle.manager.draining_of(shard_id)
+    clients = tuple([each.client for each in draining])
     lifecycle.manager.set_drain_deadline(clients, until)
-    in_use = _in_use(clients)
-    while _in_use(clients) and clock() < until:
+    in_use = _in_use(draining)
+    while _in_use(draining) and clock() < until:
         yield steps.Sleep(0.02)
-    aborted = _in_use(clients)
+    aborted = _in_use(draining)
     if aborted:
         yield from shutdown.closing(clients, 0.0)
     ending = clock() + CLOSING_GRACE
@@ -305,8 +307,8 @@ def drain(
     return DrainReport(shard_id, max(0, in_use - aborted), aborted, remaining)
 
 
-def _in_use(clients: Sequence[Any]) -> int:
-    return sum(client.pool.in_use for client in clients if client._has_pool)
+def _in_use(draining: Sequence[DrainingClient]) -> int:
+    return sum(each.in_use for each in draining)
 
 
 def _sessions(

@@ -200,9 +200,9 @@ class TopologyManager:
         with self._swap:
             self.draining = tuple([each for each in self.draining if each.client.has_pool])
 
-    def draining_clients(self, shard_id: int) -> Tuple[Any, ...]:
+    def draining_of(self, shard_id: int) -> Tuple[DrainingClient, ...]:
         """The clients of a shard that are being drained."""
-        return tuple([each.client for each in self.draining if each.client.shard_id == shard_id])
+        return tuple([each for each in self.draining if each.client.shard_id == shard_id])
 
     def set_drain_deadline(self, clients: Tuple[Any, ...], until: float) -> None:
         """Change the time at which draining clients are aborted."""
