@@ -432,6 +432,7 @@ class Router(ReadAdmin, ServicePart):
             self._observers,
             self._shared,
             self._coordinator,
+            self._ids.table,
             self._new_client,
             self._shard_of_session,
         )

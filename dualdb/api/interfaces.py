@@ -30,6 +30,7 @@ class ServiceInternals(NamedTuple):
         observers: The hooks and interceptors.
         shared: What its clients have in common.
         coordinator: The Coordinator of XA transactions.
+        worker_table: The table of the processes that make ids.
         new_client: Makes a client of a database, not yet connected.
         shard_of_session: Returns the shard id of a session.
     """
@@ -39,6 +40,7 @@ class ServiceInternals(NamedTuple):
     observers: Observers
     shared: "Shared"
     coordinator: Any
+    worker_table: str
     new_client: Callable[[DatabaseConfig, str, Optional[int]], Any]
     shard_of_session: Callable[[Any], Optional[int]]
 

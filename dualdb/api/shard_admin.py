@@ -30,6 +30,7 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
         name: Optional[str] = None,
         max_connections: Optional[int] = None,
         privileges: Sequence[str] = admin.PRIVILEGES,
+        dry_run: bool = False,
     ) -> NoneR:
         """Add a shard: connect to it, check the account's ``privileges``, insert its
         row, and activate it.
@@ -49,6 +50,7 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
             privileges: Privileges that must be granted directly to the account, on the
                 server or the database. Pass () if it has them through a role or on
                 single tables.
+            dry_run: Connect and check, and write nothing.
 
         Raises:
             ParameterError: The row would be unusable, the id exists, or a privilege is
@@ -73,7 +75,9 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
             "shard_name": name,
             "max_connections": max_connections,
         }
-        result: NoneR = self._run_exclusive(admin.add(self._lifecycle, row, privileges))
+        result: NoneR = self._run_exclusive(
+            admin.add(self._lifecycle, row, privileges, dry_run=dry_run)
+        )
         return result
 
     def resize(
@@ -102,7 +106,7 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
         result: NoneR = self._run_exclusive(self._lifecycle.resize(self.global_config))
         return result
 
-    def set_shard_status(self, shard_id: int, status: str) -> NoneR:
+    def set_shard_status(self, shard_id: int, status: str, *, dry_run: bool = False) -> NoneR:
         """Set a shard's status, which is effective here at once and in other processes
         with their next refresh.
 
@@ -110,16 +114,21 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
             shard_id: The shard's id.
             status: "active", "readonly", "moving" (calls wait until it is active, see
                 ``buffer_timeout``), "maintenance" or "inactive".
+            dry_run: Check that it can be done, and change nothing.
 
         Raises:
             ParameterError: The status or the shard does not exist, or the type of the
                 status column does not allow it.
         """
         number = shard_id_of(shard_id)
-        result: NoneR = self._run_exclusive(admin.set_status(self._lifecycle, number, status))
+        result: NoneR = self._run_exclusive(
+            admin.set_status(self._lifecycle, number, status, dry_run=dry_run)
+        )
         return result
 
-    def resize_shard(self, shard_id: int, max_connections: Optional[int]) -> NoneR:
+    def resize_shard(
+        self, shard_id: int, max_connections: Optional[int], *, dry_run: bool = False
+    ) -> NoneR:
         """Limit the connections of each process to a shard: write its row's
         ``max_connections``. It is effective here at once and in other processes with
         their next refresh; connections in use stay.
@@ -127,6 +136,7 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
         Args:
             shard_id: The shard's id.
             max_connections: The limit; None for the sizes of the configuration.
+            dry_run: Check that it can be done, and change nothing.
 
         Raises:
             ParameterError: The shard, or the column ``max_connections``, does not
@@ -138,37 +148,62 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
             20
         """
         number = shard_id_of(shard_id)
-        result: NoneR = self._run_exclusive(admin.resize(self._lifecycle, number, max_connections))
+        result: NoneR = self._run_exclusive(
+            admin.resize(self._lifecycle, number, max_connections, dry_run=dry_run)
+        )
         return result
 
-    def drain_shard(self, shard_id: int, timeout: float = 30.0) -> DrainR:
-        """Make a shard inactive and wait for its work in progress.
+    def drain_shard(
+        self,
+        shard_id: int,
+        timeout: float = 30.0,
+        *,
+        others: bool = False,
+        dry_run: bool = False,
+    ) -> DrainR:
+        """Make a shard inactive and wait for the work in progress of this process.
 
         Args:
             shard_id: The shard's id.
-            timeout: Seconds to wait, after which the remaining connections are aborted.
+            timeout: Seconds to wait, after which the remaining connections of this
+                process are aborted.
+            others: Wait within the timeout for the sessions of other processes, too.
+                They leave the shard with their next refresh.
+            dry_run: Check that it can be done, and change nothing.
 
         Returns:
-            A DrainReport with the numbers of finished and aborted connections.
+            A DrainReport with the numbers of finished and aborted connections, and of
+            the sessions that are left on the server.
 
         Raises:
             ParameterError: The shard does not exist.
         """
         number = shard_id_of(shard_id)
+        options = admin.DrainOptions(timeout, others, dry_run)
         result: DrainR = self._run(
-            admin.drain(self._lifecycle, self._lifecycle.exclusive, number, timeout)
+            admin.drain(self._lifecycle, self._lifecycle.exclusive, number, options)
         )
         return result
 
-    def remove_shard(self, shard_id: int) -> NoneR:
-        """Delete the row of a shard that is out of service.
+    def remove_shard(
+        self, shard_id: int, *, leave_keys: bool = False, dry_run: bool = False
+    ) -> NoneR:
+        """Delete the row of a shard that is out of service. Its database stays.
 
         Args:
             shard_id: The shard's id.
+            leave_keys: Do so although the directory has keys on it, which are refused
+                then.
+            dry_run: Check that it can be done, and change nothing.
 
         Raises:
-            ParameterError: The shard does not exist, or is in service: drain it first.
+            ParameterError: The shard does not exist, is in service (drain it first), or
+                keys are on it.
         """
         number = shard_id_of(shard_id)
-        result: NoneR = self._run_exclusive(admin.remove(self._lifecycle, number))
+        directory = self._internals.directory
+        counts = None if leave_keys or directory is None else directory.counts()
+        result: NoneR = self._run_exclusive(
+            admin.remove(self._lifecycle, number, counts, dry_run=dry_run)
+        )
         return result

@@ -29,12 +29,19 @@ def _show(found: List[Job]) -> None:
                 state(each.state.value),
                 f"{each.done}" if each.total is None else f"{each.done}/{each.total}",
                 each.owner or "",
-                "" if each.lease_seconds_left is None else f"{each.lease_seconds_left:.0f} s",
+                _lease(each.lease_seconds_left),
                 each.message,
             ]
             for each in found
         ],
     )
+
+
+def _lease(seconds: Optional[float]) -> str:
+    """What is left of a lease; nobody renews one that is over."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.0f} s" if seconds > 0 else "over"
 
 
 def _write(current: State, job: Job) -> None:
@@ -118,7 +125,10 @@ def run(
     except ValueError as error:
         fail(f"--params is not JSON: {error}", USAGE)
     if dry_run:
-        _say_what_would_run(current, name, function)
+        planned: Job = operations(current).jobs.run(
+            name, step, params=value, dry_run=True, **options
+        )
+        _say_what_would_run(current, planned, function)
         return
     failed: List[Exception] = []
 
@@ -141,19 +151,16 @@ def run(
         ctx.exit(PROBLEM)
 
 
-def _say_what_would_run(current: State, name: str, function: str) -> None:
-    found: Optional[Job] = operations(current).jobs.get(name)
-    if found is None:
-        action = f"make the job {name} and run it by {function}"
-        report(current, [action], dry_run=True, job=None)
-        return
+def _say_what_would_run(current: State, job: Job, function: str) -> None:
+    is_new = job.created_at is None
     actions = []
-    if found.state is not JobState.DONE:
-        action = f"run {name} by {function} from where it is ({found.state.value})"
-        actions.append(action)
+    if is_new:
+        actions.append(f"make the job {job.name} and run it by {function}")
+    elif job.state is not JobState.DONE:
+        actions.append(f"run {job.name} by {function} from where it is ({job.state.value})")
     elif not current.json:
-        click.echo(f"{name} is done: nothing would run")
-    report(current, actions, dry_run=True, job=found.to_dict())
+        click.echo(f"{job.name} is done: nothing would run")
+    report(current, actions, dry_run=True, job=None if is_new else job.to_dict())
 
 
 def _change_job(

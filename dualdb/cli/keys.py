@@ -173,12 +173,14 @@ def assign(current: State, names: Tuple[str, ...], key_type: str, dry_run: bool)
     for name in names:
         key = key_of(name, key_type)
         before = find_shard(db, key)
-        after = before if dry_run else db.directory.assign(key)
+        after = db.directory.assign(key, dry_run=dry_run)
         placed.append({"key": key, "before": before, "shard_id": after})
         if before is not None:
             actions.append(f"leave key {key} on shard {before}")
+        elif dry_run:
+            actions.append(f"give key {key} a shard by the placement, now shard {after}")
         else:
-            actions.append(f"give key {key} " + ("a shard" if dry_run else f"shard {after}"))
+            actions.append(f"give key {key} shard {after}")
     report(current, actions, dry_run=dry_run, keys=placed)
 
 
@@ -193,10 +195,7 @@ def set_key(current: State, name: str, shard_id: int, key_type: str, dry_run: bo
     db = current.open()
     key = key_of(name, key_type)
     before = find_shard(db, key)
-    if shard_id not in db.status().shards:
-        raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
-    if not dry_run:
-        db.directory.set(key, shard_id)
+    db.directory.set(key, shard_id, dry_run=dry_run)
     was = "no shard" if before is None else f"shard {before}"
     report(
         current,
@@ -218,8 +217,7 @@ def forget(current: State, name: str, key_type: str, dry_run: bool) -> None:
     db = current.open()
     key = key_of(name, key_type)
     before = find_shard(db, key)
-    if not dry_run:
-        db.directory.forget(key)
+    db.directory.forget(key, dry_run=dry_run)
     was = "no shard" if before is None else f"shard {before}"
     report(current, [f"forget key {key} (it has {was})"], dry_run=dry_run, key=key, before=before)
 
@@ -231,11 +229,7 @@ def forget(current: State, name: str, key_type: str, dry_run: bool) -> None:
 @pass_state
 def set_bucket(current: State, bucket: int, shard_id: int, dry_run: bool) -> None:
     """Give a hash bucket this shard. No rows are moved."""
-    db = current.open()
-    if shard_id not in db.status().shards:
-        raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
-    if not dry_run:
-        db.directory.set_bucket(bucket, shard_id)
+    current.open().directory.set_bucket(bucket, shard_id, dry_run=dry_run)
     report(
         current,
         [f"give bucket {bucket} shard {shard_id}; no rows are moved"],

@@ -94,19 +94,28 @@ def dead(current: State, shards: str, limit: int) -> None:
 @shards_option("everything")
 @dry_run_option
 @pass_state
+@click.pass_context
 def requeue(
-    current: State, event_ids: Tuple[str, ...], every: bool, shards: str, dry_run: bool
+    ctx: click.Context,
+    current: State,
+    event_ids: Tuple[str, ...],
+    every: bool,
+    shards: str,
+    dry_run: bool,
 ) -> None:
-    """Have events delivered that were given up."""
+    """Have events delivered that were given up.
+
+    Exits with 1 if one of those that are named was not.
+    """
     if bool(event_ids) == every:
         raise click.UsageError("give the ids of events, or --all")
-    found = current.open().outbox
-    if dry_run:
-        known = [each.id for each in found.dead(shards=shards, limit=10**9)]
-        count = len(known if every else set(known).intersection(event_ids))
-    else:
-        count = found.requeue(None if every else event_ids, shards=shards)
+    outbox_ = current.open().outbox
+    count = outbox_.requeue(None if every else event_ids, shards=shards, dry_run=dry_run)
     report(current, [f"requeue {counted(count, 'event')}"], dry_run=dry_run, events=count)
+    absent = len(set(event_ids)) - count
+    if absent > 0:
+        note(f"{counted(absent, 'event')} of these had not been given up: see `dualdb outbox dead`")
+        ctx.exit(PROBLEM)
 
 
 @command(

@@ -1,7 +1,6 @@
 """``shards``: the shard table, seen and changed."""
 
 import sys
-import time
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import click
@@ -11,7 +10,7 @@ from ..config import DatabaseConfig
 from ..observability.health import SUSPENDED
 from ..operations import SchemaDiff
 from ..passwords import as_secret, is_reference
-from ..sync_impl import DatabaseService, MySQLClient
+from ..sync_impl import DatabaseService
 from .base import (
     PROBLEM,
     REFUSED,
@@ -132,54 +131,25 @@ def add(
     """
     row["password"] = _password(password_ref, password_stdin)
     db = current.open()
+    if any_privileges:
+        row["privileges"] = ()
+    elif privileges:
+        row["privileges"] = privileges
+    config_of(db.global_config, row)
+    db.add_shard(shard_id, **row, dry_run=True)
+    if not any_schema:
+        compare_schema(db, shard_id, row)
+    if not dry_run:
+        db.add_shard(shard_id, **row)
     text = "add shard {} at {host}:{port}/{database} as {user}, {status}".format(shard_id, **row)
-    if dry_run:
-        if shard_id in db.status().shards:
-            raise errors.ParameterError(f"shard {shard_id} is in the shard table already")
-        version = check_row(db, shard_id, row, any_schema=any_schema)
-        text = f"{text}; it answers: {version}"
-    else:
-        if not any_schema:
-            _compare_schema(db, shard_id, config_of(db.global_config, row), row["status"])
-        if privileges and not any_privileges:
-            row["privileges"] = privileges
-        add_row(db, shard_id, row, any_privileges=any_privileges)
     report(current, [text], dry_run=dry_run, shard_id=shard_id)
 
 
-def check_row(
-    db: DatabaseService, shard_id: int, row: Mapping[str, Any], *, any_schema: bool
-) -> str:
-    """Connect to a new shard, and compare its schema with the first one's.
-
-    Returns:
-        The version of its server.
-    """
-    config = config_of(db.global_config, row)
-    client = MySQLClient(config)
-    try:
-        version = str(client.query_value("SELECT VERSION()"))
-    finally:
-        client.close_pool()
-    if not any_schema:
-        _compare_schema(db, shard_id, config, row["status"])
-    return version
-
-
-def add_row(
-    db: DatabaseService, shard_id: int, row: Mapping[str, Any], *, any_privileges: bool
-) -> None:
-    """Add a shard, whose account needs what an application's does."""
-    options = {"privileges": ()} if any_privileges else {}
-    db.add_shard(shard_id, **{**row, **options})
-
-
-def _compare_schema(
-    db: DatabaseService, shard_id: int, config: DatabaseConfig, status: str
-) -> None:
+def compare_schema(db: DatabaseService, shard_id: int, row: Mapping[str, Any]) -> None:
     """Say how a new shard's schema differs from the first one's; end the command if it
     would be in service with it.
     """
+    config = config_of(db.global_config, row)
     shards = db.status().shards
     active = [key for key, each in shards.items() if each.state == "active" and key != shard_id]
     if not active:
@@ -191,7 +161,7 @@ def _compare_schema(
         return  # add_shard reports what is wrong with the connection
     for line in difference_lines(found):
         note(line)
-    if found.differences and status in ("active", "readonly"):
+    if found.differences and row["status"] in ("active", "readonly"):
         fail(
             f"shard {shard_id} has not the schema of shard {active[0]}: add it with --status "
             "maintenance and migrate it, or give --any-schema",
@@ -200,9 +170,13 @@ def _compare_schema(
 
 
 def config_of(base: DatabaseConfig, row: Mapping[str, Any]) -> DatabaseConfig:
-    """How a shard is reached whose row has these fields."""
+    """How a shard is reached whose row has these fields.
+
+    Raises:
+        ValidationError: One of them cannot be.
+    """
     fields = {key: row[key] for key in ("host", "port", "database", "user", "password")}
-    return base.model_copy(update={**fields, "unix_socket": None})
+    return base.model_validate({**base.model_dump(), **fields, "unix_socket": None})
 
 
 @command(
@@ -221,8 +195,7 @@ def set_status(current: State, shard_id: int, status_: str, dry_run: bool) -> No
     """
     db = current.open()
     before = _state_of(db, shard_id)
-    if not dry_run:
-        db.set_shard_status(shard_id, status_)
+    db.set_shard_status(shard_id, status_, dry_run=dry_run)
     report(
         current,
         [f"set shard {shard_id} from {before} to {status_}"],
@@ -257,11 +230,9 @@ def resize(
     if (max_connections is None) != unlimited:
         fail("give the most connections, or --unlimited", USAGE)
     db = current.open()
-    _state_of(db, shard_id)
     pool = db.stats().get(shard_id)
     before = None if pool is None else pool.limit
-    if not dry_run:
-        db.resize_shard(shard_id, max_connections)
+    db.resize_shard(shard_id, max_connections, dry_run=dry_run)
     report(
         current,
         [
@@ -290,7 +261,7 @@ def _state_of(db: DatabaseService, shard_id: int) -> str:
     type=click.FloatRange(0.0),
     default=30.0,
     show_default=True,
-    help="Seconds that the other sessions on the shard are waited for.",
+    help="Seconds that the sessions on the shard are waited for.",
 )
 @yes_option
 @dry_run_option
@@ -306,7 +277,6 @@ def drain(
     """
     db = current.open()
     before = _state_of(db, shard_id)
-    text = f"make shard {shard_id} inactive (it is {before}) and wait {timeout:g} s"
     kept = db.operations.key_counts().get(shard_id, 0)
     if kept:
         note(
@@ -314,14 +284,12 @@ def drain(
             "refused until their rows are moved and the keys are set"
         )
     if dry_run:
+        db.drain_shard(shard_id, timeout, dry_run=True)
+        text = f"make shard {shard_id} inactive (it is {before}) and wait {timeout:g} s"
         report(current, [text], dry_run=True, shard_id=shard_id, keys=kept)
         return
     confirm(f"Make shard {shard_id} inactive", yes)
-    until = time.monotonic() + timeout
-    left = db.drain_shard(shard_id, timeout).remaining
-    while left and time.monotonic() < until:
-        time.sleep(min(0.25, timeout))
-        left = db.drain_shard(shard_id, 0).remaining
+    left = db.drain_shard(shard_id, timeout, others=True).remaining
     report(
         current,
         [
@@ -337,6 +305,11 @@ def drain(
         left=left,
         keys=kept,
     )
+    if left:
+        note(
+            "other processes use it, or what they run has not ended: see `dualdb ps --idle "
+            f"--shards {shard_id}`, and drain it again"
+        )
     if left is None or left > 0:
         ctx.exit(PROBLEM)
 
@@ -353,18 +326,10 @@ def remove(current: State, shard_id: int, leave_keys: bool, yes: bool, dry_run: 
     It is refused while the directory has keys on the shard.
     """
     db = current.open()
-    before = _state_of(db, shard_id)
-    kept = db.operations.key_counts().get(shard_id, 0)
-    if kept and not leave_keys:
-        raise errors.ParameterError(
-            f"the directory has {counted(kept, 'key')} on shard {shard_id}: move their rows and "
-            "set the keys first, or give --leave-keys"
-        )
-    if dry_run and before in ("active", "readonly", "unreachable"):
-        raise errors.ParameterError(f"shard {shard_id} is {before}: drain it before it is removed")
+    db.remove_shard(shard_id, leave_keys=leave_keys, dry_run=True)
     if not dry_run:
         confirm(f"Delete the row of shard {shard_id}", yes)
-        db.remove_shard(shard_id)
+        db.remove_shard(shard_id, leave_keys=leave_keys)
     report(current, [f"delete the row of shard {shard_id}"], dry_run=dry_run, shard_id=shard_id)
 
 

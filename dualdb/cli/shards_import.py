@@ -14,7 +14,7 @@ from ..errors import ParameterError
 from ..sync_impl import DatabaseService
 from . import settings
 from .base import State, command, dry_run_option, pass_state, report
-from .shards import STATUSES, add_row, check_row, config_of, shards
+from .shards import STATUSES, compare_schema, config_of, shards
 
 #: The columns of the shard table by what they are called in files.
 _NAMES = {
@@ -166,15 +166,18 @@ def import_shards(
     found = parse(text, _format_of(path, form))
     db = current.open()
     new = [each for each in found if not _is_there(db, each)]
+    options: Dict[str, Any] = {"privileges": ()} if any_privileges else {}
     for each in new:
-        check_row(db, each.shard_id, each.fields, any_schema=any_schema)
+        db.add_shard(each.shard_id, **each.fields, **options, dry_run=True)
+        if not any_schema:
+            compare_schema(db, each.shard_id, each.fields)
     actions = []
     for each in found:
         if each not in new:
             actions.append(f"leave shard {each.shard_id} at {each.address(db)} as it is")
             continue
         if not dry_run:
-            add_row(db, each.shard_id, each.fields, any_privileges=any_privileges)
+            db.add_shard(each.shard_id, **each.fields, **options)
         actions.append(
             f"add shard {each.shard_id} at {each.address(db)} as {each.fields['user']}, "
             f"{each.fields['status']}"

@@ -441,21 +441,25 @@ class Place:
             for row in rows
         ]
 
-    def requeue(self, ids: Optional[Tuple[str, ...]]) -> steps.Plan[int]:
-        """Make dead events pending; return their number."""
+    def requeue(self, ids: Optional[Tuple[str, ...]], *, dry_run: bool) -> steps.Plan[int]:
+        """Make dead events pending, or only count them; return their number."""
         table = self._table
         changed: Dict[str, Any] = {table.status_column: table.pending[0]}
         if table.attempts_column is not None:
             changed[table.attempts_column] = 0
         sets = ", ".join([f"{quoted(name)} = %s" for name in changed])
-        which = "" if ids is None else f" AND {self._names['id']} IN %s"
+        which = f"WHERE {self._names['status']} = %s"
+        params: Tuple[object, ...] = (table.dead,)
+        if ids is not None:
+            which += f" AND {self._names['id']} IN %s"
+            params = (table.dead, ids)
+        outbox = self._names["outbox"]
+        if dry_run:
+            found = yield from self.rows(f"SELECT COUNT(*) AS n FROM {outbox} {which}", *params)
+            return int(found[0]["n"])
         return (
-            yield from self.write(
-                f"UPDATE {self._names['outbox']} SET {sets} WHERE {self._names['status']} = %s"
-                f"{which}",
-                *changed.values(), table.dead, *(() if ids is None else (ids,)),
-            )
-        )  # fmt: skip
+            yield from self.write(f"UPDATE {outbox} SET {sets} {which}", *changed.values(), *params)
+        )
 
 
 def _found(row: Row) -> _Found:

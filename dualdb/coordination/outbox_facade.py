@@ -129,7 +129,11 @@ class Outbox(Group[KindT], Generic[KindT]):
 
     @operation
     def requeue(
-        self, event_ids: Optional[Iterable[str]] = None, *, shards: Shards = "everything"
+        self,
+        event_ids: Optional[Iterable[str]] = None,
+        *,
+        shards: Shards = "everything",
+        dry_run: bool = False,
     ) -> steps.Plan[int]:
         """Make dead events pending.
 
@@ -138,6 +142,7 @@ class Outbox(Group[KindT], Generic[KindT]):
         Args:
             event_ids: Their ids; None for all.
             shards: The databases.
+            dry_run: Count the events only.
 
         Returns:
             How many they are.
@@ -148,7 +153,7 @@ class Outbox(Group[KindT], Generic[KindT]):
         count = 0
         for place in self._places(shards):
             if ids is None or ids:
-                count += yield from place.requeue(ids)
+                count += yield from place.requeue(ids, dry_run=dry_run)
         return count
 
     @operation

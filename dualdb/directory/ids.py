@@ -225,6 +225,7 @@ class IdGenerator:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.layout = layout.checked()
+        self.table = table
         self._table = quoted(table)
         self._global_client = global_client
         self._run_exclusive = run_exclusive

@@ -371,8 +371,8 @@ class KeyDirectory:
             return immediate
         return (yield from self.require([key]))[key]
 
-    def assign(self, key: object) -> steps.Plan[int]:
-        """Give a key a shard unless it has one."""
+    def assign(self, key: object, *, dry_run: bool = False) -> steps.Plan[int]:
+        """Give a key a shard unless it has one, or only find which one it would be."""
         self._require_table("assign")
         name = self.cached_as(key)
         found = (yield from self.resolve([key], fresh=True))[key]
@@ -384,6 +384,8 @@ class KeyDirectory:
         table = tables.mapping_table(self.source)
         stored = column.stored(name)
         chosen = yield from self._choose(key)
+        if dry_run:
+            return chosen
         yield from self._write(table.place, (stored, chosen, chosen))
         found = (yield from self._ask_table([name]))[name]
         if found is None:
@@ -392,12 +394,12 @@ class KeyDirectory:
         self.cache.assigned(name, found)
         return found
 
-    def set(self, key: object, shard_id: int) -> steps.Plan[None]:
-        """Give a key this shard."""
+    def set(self, key: object, shard_id: int, *, dry_run: bool = False) -> steps.Plan[None]:
+        """Give a key this shard, or only check that it can be done."""
         if not isinstance(self.source, LookupTable):
             raise self._unsupported("set")
         number = self._known_shard(shard_id)
-        yield from self._move(self.cached_as(key), number)
+        yield from self._move(self.cached_as(key), number, dry_run=dry_run)
 
     def switch(
         self, key: object, source: int, target: int, only_if: Tuple[str, Tuple[Any, ...]]
@@ -429,8 +431,8 @@ class KeyDirectory:
             yield steps.Sleep(retry.backoff(attempt))
         raise AssertionError("unreachable")
 
-    def set_bucket(self, bucket: int, shard_id: int) -> steps.Plan[None]:
-        """Give a hash bucket this shard."""
+    def set_bucket(self, bucket: int, shard_id: int, *, dry_run: bool = False) -> steps.Plan[None]:
+        """Give a hash bucket this shard, or only check that it can be done."""
         if not isinstance(self.source, HashBuckets):
             raise self._unsupported("set_bucket")
         if isinstance(bucket, bool) or not isinstance(bucket, int):
@@ -439,26 +441,31 @@ class KeyDirectory:
             raise errors.ParameterError(
                 f"a bucket is from 0 to {self.source.buckets - 1}, not {bucket}"
             )
-        yield from self._move(bucket, self._known_shard(shard_id))
+        yield from self._move(bucket, self._known_shard(shard_id), dry_run=dry_run)
 
-    def _move(self, name: object, shard_id: int) -> steps.Plan[None]:
+    def _move(self, name: object, shard_id: int, *, dry_run: bool) -> steps.Plan[None]:
         yield from self._check_unique()
         column = yield from self._learn_column()
         table = tables.mapping_table(self.source)
+        stored = column.stored(name)
+        if dry_run:
+            return
         try:
-            yield from self._write(table.move, (column.stored(name), shard_id, shard_id))
+            yield from self._write(table.move, (stored, shard_id, shard_id))
         finally:
             self.cache.clear()
         self.cache.assigned(name, shard_id)
 
-    def forget(self, key: object) -> steps.Plan[None]:
-        """Remove a key and its aliases."""
+    def forget(self, key: object, *, dry_run: bool = False) -> steps.Plan[None]:
+        """Remove a key and its aliases, or only check that it can be done."""
         if not isinstance(self.source, LookupTable):
             raise self._unsupported("forget")
         name = self.cached_as(key)
         column = yield from self._learn_column()
         table = tables.mapping_table(self.source)
         stored = column.stored(name)
+        if dry_run:
+            return
         aliases = tables.AliasTable(self.source.alias_table)
         try:
             yield from self._write(aliases.delete_of_key, (tables.alias_value(stored),))
@@ -483,8 +490,12 @@ class KeyDirectory:
         source = self._require_table("create_tables")
         yield from self._write(tables.ddl_of(source))
         yield from self._write(tables.AliasTable(source.alias_table).ddl)
-        if isinstance(source, HashBuckets):
-            yield from self._fill(source)
+        yield from self.spread_new_buckets()
+
+    def spread_new_buckets(self) -> steps.Plan[None]:
+        """Give hash buckets that have none a shard; nothing for other directories."""
+        if isinstance(self.source, HashBuckets):
+            yield from self._fill(self.source)
             self.cache.clear()
 
     def bucket_moves(self) -> steps.Plan[Dict[int, int]]:
@@ -598,6 +609,19 @@ class KeyDirectory:
             for row in rows
             if row["shard_id"] is not None
         }
+
+    def counts(self) -> steps.Plan[Dict[int, int]]:
+        """As ``count``; empty for a function, and where there is no table, or one that
+        may not be read.
+        """
+        if isinstance(self.source, KeyFunction):
+            return {}
+        try:
+            return (yield from self.count())
+        except errors.Error as error:
+            if error.errno not in (error_codes.NO_SUCH_TABLE, TABLE_ACCESS_DENIED):
+                raise
+            return {}
 
     def _known_shard(self, shard_id: object) -> int:
         number = routing.shard_id_of(shard_id)

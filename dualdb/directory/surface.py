@@ -42,13 +42,18 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         """
         return self._run(self._directory.get(key))
 
-    def assign(self, key: object) -> IntR:
+    def assign(self, key: object, *, dry_run: bool = False) -> IntR:
         """Assign a shard to a key, unless it has one.
 
         If several callers in any process assign the same key concurrently, all get the
         same shard. The shard is chosen by the ``placement`` of the source among those
         that are active, reachable from this process, and accept new keys (columns
         ``accepts_new`` and ``weight`` of the shard table).
+
+        Args:
+            key: The key.
+            dry_run: Change nothing, and return the shard that it has or would be given
+                now.
 
         Returns:
             The shard id.
@@ -58,9 +63,9 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
             ProgrammingError: The key column has no unique index, or there is no table.
             InterfaceError: Keys are found by a function.
         """
-        return self._run(self._directory.assign(key))
+        return self._run(self._directory.assign(key, dry_run=dry_run))
 
-    def set(self, key: object, shard_id: int) -> NoneR:
+    def set(self, key: object, shard_id: int, *, dry_run: bool = False) -> NoneR:
         """Set the shard of a key. No rows are moved.
 
         Other processes use it after their cached entries have expired (``ttl``).
@@ -68,25 +73,27 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         Args:
             key: The key.
             shard_id: The shard's id.
+            dry_run: Check that it can be done, and change nothing.
 
         Raises:
             ParameterError: There is no such shard.
             InterfaceError: Keys are found by buckets or a function.
         """
-        return self._run(self._directory.set(key, shard_id))
+        return self._run(self._directory.set(key, shard_id, dry_run=dry_run))
 
-    def set_bucket(self, bucket: int, shard_id: int) -> NoneR:
+    def set_bucket(self, bucket: int, shard_id: int, *, dry_run: bool = False) -> NoneR:
         """Set the shard of a hash bucket. No rows are moved.
 
         Args:
             bucket: The number of the bucket, from 0.
             shard_id: The shard's id.
+            dry_run: Check that it can be done, and change nothing.
 
         Raises:
             ParameterError: There is no such bucket or shard.
             InterfaceError: Keys are not found by buckets.
         """
-        return self._run(self._directory.set_bucket(bucket, shard_id))
+        return self._run(self._directory.set_bucket(bucket, shard_id, dry_run=dry_run))
 
     def bucket_moves(self) -> ValueR:
         """Compute the fewest bucket moves that give each shard its share.
@@ -101,13 +108,17 @@ class BaseDirectory(Generic[IntR, OptionalIntR, ValueR, NoneR]):
         """
         return self._run(self._directory.bucket_moves())
 
-    def forget(self, key: object) -> NoneR:
+    def forget(self, key: object, *, dry_run: bool = False) -> NoneR:
         """Remove a key and its aliases from the tables. Its rows on the shard stay.
+
+        Args:
+            key: The key.
+            dry_run: Check that it can be done, and change nothing.
 
         Raises:
             InterfaceError: Keys are found by buckets or a function.
         """
-        return self._run(self._directory.forget(key))
+        return self._run(self._directory.forget(key, dry_run=dry_run))
 
     def alias(self, kind: str, value: str) -> ValueR:
         """Return the key of an alias: ``db.key(db.directory.alias("email", address))``.

@@ -12,6 +12,7 @@ from .move import MoveError, MoveTakenOver
 from .places import Databases, Shards
 from .reports import (
     AuditReport,
+    CreatedTable,
     DatabaseMigrations,
     DatabaseResult,
     DatabaseRun,
@@ -47,6 +48,7 @@ from .reports import (
     StatementResult,
     TablePurge,
     TableRows,
+    TablesReport,
     TenantExport,
     TenantImport,
     TenantPurge,
@@ -56,6 +58,7 @@ from .spider import SpiderDDL
 
 __all__ = [
     "AuditReport",
+    "CreatedTable",
     "DatabaseMigrations",
     "DatabaseResult",
     "DatabaseRun",
@@ -103,6 +106,7 @@ __all__ = [
     "StatementResult",
     "TablePurge",
     "TableRows",
+    "TablesReport",
     "TenantExport",
     "TenantImport",
     "TenantPurge",

@@ -19,6 +19,7 @@ from . import (
     rows,
     schema_diff,
     spider,
+    tables,
     tenant,
     tenant_import,
 )
@@ -47,6 +48,7 @@ from .reports import (
     RowsReport,
     SchemaDiff,
     SqlReport,
+    TablesReport,
     TenantExport,
     TenantImport,
     TenantPurge,
@@ -86,6 +88,23 @@ class Operations(Group[KindT], Generic[KindT]):
             password: Its password.
         """
         return Operations(Databases(self._databases.service, user, password))
+
+    @operation
+    def create_tables(self, *, dry_run: bool = False) -> steps.Plan[TablesReport]:
+        """Make the tables that dualdb needs and that are missing, in the global
+        database and on each shard. What exists is not changed, so it can be repeated.
+
+        Shards that are suspended get them, too. What fails on one shard is in the
+        report, and the others go on.
+
+        Args:
+            dry_run: Make nothing, and report which are missing.
+
+        Example:
+            >>> db.operations.create_tables().ok
+            True
+        """
+        return tables.create(self._databases, dry_run)
 
     @operation
     def sql(
@@ -303,7 +322,7 @@ class Operations(Group[KindT], Generic[KindT]):
     ) -> steps.Plan[DoctorReport]:
         """Look for what is wrong with the servers, the accounts and the configuration.
 
-        Reads alone: nothing is changed.
+        It only reads.
 
         Args:
             shards: The databases.
@@ -832,6 +851,7 @@ class Jobs(Group[KindT], Generic[KindT]):
         wait: bool = False,
         throttle: Optional[float] = None,
         max_steps: Optional[int] = None,
+        dry_run: bool = False,
     ) -> steps.Plan[Job]:
         """Take a job, making it if there is none of this name, and do its steps until
         it is done, paused or cancelled.
@@ -850,6 +870,8 @@ class Jobs(Group[KindT], Generic[KindT]):
             wait: Wait for a lease that somebody else has, instead of raising.
             throttle: Seconds to wait between two steps; None for what the job has.
             max_steps: Leave it ready for others after this many.
+            dry_run: Run nothing, and return the job that would be run: as it is, or as
+                it would be made.
 
         Returns:
             The job as it is then. One that is done already is not run again.
@@ -862,7 +884,7 @@ class Jobs(Group[KindT], Generic[KindT]):
             self._databases,
             name,
             function,
-            jobs.Options(kind, params, lease, wait, throttle, max_steps),
+            jobs.Options(kind, params, lease, wait, throttle, max_steps, dry_run),
         )
 
     @operation

@@ -63,6 +63,7 @@ class Options(NamedTuple):
     wait: bool
     throttle: Optional[float]
     max_steps: Optional[int]
+    dry_run: bool = False
 
 
 class _Table:
@@ -161,7 +162,10 @@ def run(
     if not deadlines.seconds(options.lease):
         raise errors.ParameterError("lease must be a number of seconds above 0")
     table = _Table(databases)
-    yield from table.make(name, options.kind, _encoded(options.params, "params"))
+    params = _encoded(options.params, "params")
+    if options.dry_run:
+        return (yield from _planned(table, name, options))
+    yield from table.make(name, options.kind, params)
     job = yield from _take(table, name, options)
     worked = 0
     while job.state is JobState.RUNNING:
@@ -185,6 +189,16 @@ def run(
     return job
 
 
+def _planned(table: _Table, name: str, options: Options) -> steps.Plan[Job]:
+    """The job that would be run, as it is or would be made."""
+    job = yield from table.job(name)
+    if job is None:
+        return Job(name, options.kind, JobState.READY, options.params)
+    if not options.wait:
+        require_free(job)
+    return job
+
+
 def _take(table: _Table, name: str, options: Options) -> steps.Plan[Job]:
     """Take the lease. Gives the job; not RUNNING if it is not to be run."""
     owner = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -202,7 +216,7 @@ def _take(table: _Table, name: str, options: Options) -> steps.Plan[Job]:
         if taken or job.state is not JobState.RUNNING:
             return job
         if not options.wait:
-            raise JobTaken(f"the job {name!r} is run by {job.owner}")
+            raise _taken(job)
         yield steps.Sleep(min(_LOOK_AGAIN, max(0.01, job.lease_seconds_left or 0.0)))
 
 
@@ -332,7 +346,15 @@ def require_free(job: Job) -> None:
         JobTaken: Somebody runs it.
     """
     if _is_run(job):
-        raise JobTaken(f"the job {job.name!r} is run by {job.owner}")
+        raise _taken(job)
+
+
+def _taken(job: Job) -> JobTaken:
+    left = max(0.0, job.lease_seconds_left or 0.0)
+    return JobTaken(
+        f"the job {job.name!r} is run by {job.owner}; if that is gone, it can be taken when its "
+        f"lease is over, in {left:.0f} s"
+    )
 
 
 def _is_run(job: Job) -> bool:

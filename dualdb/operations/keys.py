@@ -2,10 +2,8 @@
 
 from typing import Any, Dict, Optional, Sequence
 
-from .. import error_codes, errors
+from .. import errors
 from ..api.interfaces import internals_of
-from ..directory.lookup import TABLE_ACCESS_DENIED
-from ..directory.sources import KeyFunction
 from ..execution import steps
 
 
@@ -34,12 +32,7 @@ def shards_of(
 def counts(service: Any) -> steps.Plan[Dict[int, int]]:
     """The number of keys, or of hash buckets, on each shard; see ``key_counts``."""
     directory = internals_of(service).directory
-    if directory is None or isinstance(directory.source, KeyFunction):
+    if directory is None:
         return {}
-    try:
-        found: Dict[int, int] = yield from directory.count()
-    except errors.Error as error:
-        if error.errno not in (error_codes.NO_SUCH_TABLE, TABLE_ACCESS_DENIED):
-            raise
-        return {}
+    found: Dict[int, int] = yield from directory.counts()
     return found

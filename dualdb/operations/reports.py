@@ -633,6 +633,44 @@ class KillReport(Report):
     dry_run: bool = False
 
 
+# Tables that dualdb needs.
+
+
+@dataclasses.dataclass(frozen=True)
+class CreatedTable(Report):
+    """A table that was, or would be, made.
+
+    Attributes:
+        database: ``"global"`` or a shard id as text.
+        name: The table.
+        purpose: What it is for.
+    """
+
+    database: str
+    name: str
+    purpose: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TablesReport(Report):
+    """Which tables were missing.
+
+    Attributes:
+        created: Those that were, or would be, made.
+        errors: Why they could not be made on a shard.
+        dry_run: Nothing was made.
+    """
+
+    created: Tuple[CreatedTable, ...]
+    errors: Mapping[str, str]
+    dry_run: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """All databases have all tables, or would have."""
+        return not self.errors
+
+
 # Tenants.
 
 

@@ -4,7 +4,7 @@ and active in this process when the call returns.
 
 import logging
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from pydantic import SecretStr
 
@@ -15,6 +15,7 @@ from ..observability.logs import about
 from ..protocol import authentication
 from ..results import Row
 from .lifecycle import ServiceLifecycle
+from .manager import DrainingClient
 from .shard_map import STATUS_WORDS, Status, status_of
 
 log = logging.getLogger("dualdb.topology")
@@ -24,6 +25,11 @@ ADMIN_QUERY_TIMEOUT = 5.0
 
 #: Seconds that a drained shard's sessions are given to end after they were closed.
 CLOSING_GRACE = 1.0
+
+_COUNT_SESSIONS = (
+    "SELECT COUNT(*) FROM information_schema.PROCESSLIST "
+    "WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
+)
 
 #: The privileges an application's account needs in a shard's database.
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "EXECUTE")
@@ -36,9 +42,10 @@ class DrainReport(NamedTuple):
         shard_id: The shard's id.
         finished: Connections of this process that finished their work in time.
         aborted: Connections of this process that were aborted at the timeout.
-        remaining: Sessions that the shard's account still has on its server: those of
-            other processes, which drain within their own refresh intervals. None if the
-            server could not be queried.
+        remaining: Sessions that the shard's account has on its server in the end: those
+            of other processes, which drain within their own refresh intervals, and any
+            of this one that the server has not ended yet. None if they could not be
+            counted.
     """
 
     shard_id: int
@@ -56,7 +63,11 @@ def _value(client: object, sql: str, params: Tuple[Any, ...] = ()) -> steps.Plan
 
 
 def add(
-    lifecycle: ServiceLifecycle, row: Dict[str, Any], privileges: Sequence[str]
+    lifecycle: ServiceLifecycle,
+    row: Dict[str, Any],
+    privileges: Sequence[str],
+    *,
+    dry_run: bool = False,
 ) -> steps.Plan[None]:
     """Connect to the shard, check the account's privileges, insert the row, and
     activate it.
@@ -65,6 +76,7 @@ def add(
         lifecycle: The service's lifecycle.
         row: The columns of the new row.
         privileges: The privileges that the account must have.
+        dry_run: Connect and check, and write nothing.
 
     Raises:
         ParameterError: The row would be unusable, or exists, or the account lacks a
@@ -94,6 +106,8 @@ def add(
         yield from _check(
             lifecycle.manager.new_client(config, f"shard {shard_id}", shard_id), privileges
         )
+    if dry_run:
+        return
     written = {name: value for name, value in row.items() if value is not None}
     marks = ", ".join(["%s"] * len(written))
     sql = f"INSERT INTO {lifecycle.reader.quoted_table} ({', '.join(written)}) VALUES ({marks})"
@@ -143,13 +157,16 @@ def _check(client: Any, privileges: Sequence[str]) -> steps.Plan[None]:
     )
 
 
-def set_status(lifecycle: ServiceLifecycle, shard_id: int, status: str) -> steps.Plan[None]:
+def set_status(
+    lifecycle: ServiceLifecycle, shard_id: int, status: str, *, dry_run: bool = False
+) -> steps.Plan[None]:
     """Write a shard's status, and activate it.
 
     Args:
         lifecycle: The service's lifecycle.
         shard_id: The shard's id.
         status: The new status.
+        dry_run: Check only.
 
     Raises:
         ParameterError: The status or the row does not exist, or the type of the status
@@ -161,7 +178,7 @@ def set_status(lifecycle: ServiceLifecycle, shard_id: int, status: str) -> steps
     client = lifecycle.manager.require_open().global_client
     text = status.strip().lower()
     yield from _check_allowed(lifecycle, client, text)
-    yield from _set_column(lifecycle, client, shard_id, "status", text)
+    yield from _set_column(lifecycle, client, shard_id, ("status", text), dry_run=dry_run)
 
 
 def _check_allowed(lifecycle: ServiceLifecycle, client: object, status: str) -> steps.Plan[None]:
@@ -190,13 +207,21 @@ def _column_type(lifecycle: ServiceLifecycle, client: object, column: str) -> st
 
 
 def _set_column(
-    lifecycle: ServiceLifecycle, client: Any, shard_id: int, column: str, value: object
+    lifecycle: ServiceLifecycle,
+    client: Any,
+    shard_id: int,
+    change: Tuple[str, object],
+    *,
+    dry_run: bool,
 ) -> steps.Plan[None]:
     """Write a column of a shard's row, and activate it."""
+    column, value = change
     table = lifecycle.reader.quoted_table
     count = f"SELECT COUNT(*) FROM {table} WHERE shard_id = %s"
     if not (yield from _value(client, count, (shard_id,))):
         raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
+    if dry_run:
+        return
     yield from verbs.execute(
         steps.fixed_route(DetachedExecutor(client)),
         f"UPDATE {table} SET {column} = %s WHERE shard_id = %s",
@@ -206,7 +231,11 @@ def _set_column(
 
 
 def resize(
-    lifecycle: ServiceLifecycle, shard_id: int, max_connections: Optional[int]
+    lifecycle: ServiceLifecycle,
+    shard_id: int,
+    max_connections: Optional[int],
+    *,
+    dry_run: bool = False,
 ) -> steps.Plan[None]:
     """Write a shard's ``max_connections``, and activate it.
 
@@ -214,6 +243,7 @@ def resize(
         lifecycle: The service's lifecycle.
         shard_id: The shard's id.
         max_connections: The limit of its pool in each process; None for none.
+        dry_run: Check only.
 
     Raises:
         ParameterError: The limit is no number from 1 up, or the shard or the column
@@ -229,14 +259,23 @@ def resize(
             f"{lifecycle.reader.table} has no column max_connections: "
             f"ALTER TABLE {lifecycle.reader.quoted_table} ADD max_connections INT NULL"
         )
-    yield from _set_column(lifecycle, client, shard_id, "max_connections", max_connections)
+    change = ("max_connections", max_connections)
+    yield from _set_column(lifecycle, client, shard_id, change, dry_run=dry_run)
+
+
+class DrainOptions(NamedTuple):
+    """The arguments of ``drain_shard``."""
+
+    timeout: float
+    others: bool
+    dry_run: bool
 
 
 def drain(
     lifecycle: ServiceLifecycle,
     alone: Callable[[steps.Plan[None]], steps.Step],
     shard_id: int,
-    timeout: float,
+    options: DrainOptions,
     clock: Callable[[], float] = time.monotonic,
 ) -> steps.Plan[DrainReport]:
     """Make a shard inactive, wait for the work in progress on it, and abort the rest.
@@ -245,69 +284,87 @@ def drain(
         lifecycle: The service's lifecycle.
         alone: Makes the step that runs a plan under the service's lock.
         shard_id: The shard's id.
-        timeout: Seconds to wait before connections are aborted.
+        options: How long to wait, and for whom.
         clock: Returns seconds.
     """
-    until = clock() + deadlines.seconds(timeout)
-    before = lifecycle.manager.require_open().clients.get(shard_id)
-    yield alone(set_status(lifecycle, shard_id, "inactive"))
-    if before is None:  # it was drained before, and others may still be on it
-        return DrainReport(shard_id, 0, 0, (yield from _sessions(lifecycle, shard_id, clock)))
-    lifecycle.manager.set_drain_deadline(before, until)
-    in_use = before.pool.in_use
-    while before.pool.in_use and clock() < until:
+    until = clock() + deadlines.seconds(options.timeout)
+    yield alone(set_status(lifecycle, shard_id, "inactive", dry_run=options.dry_run))
+    if options.dry_run:
+        return DrainReport(shard_id, 0, 0, None)
+    # Closed just now or before: by a refresh that was quicker, or another drain.
+    draining = lifecycle.manager.draining_of(shard_id)
+    clients = tuple([each.client for each in draining])
+    lifecycle.manager.set_drain_deadline(clients, until)
+    in_use = _in_use(draining)
+    while _in_use(draining) and clock() < until:
         yield steps.Sleep(0.02)
-    aborted = before.pool.in_use
+    aborted = _in_use(draining)
     if aborted:
-        yield from shutdown.closing((before,), 0.0)
-    remaining = yield from _sessions(lifecycle, shard_id, clock)
+        yield from shutdown.closing(clients, 0.0)
+    ending = clock() + CLOSING_GRACE
+    last = max(until, ending) if options.others else ending
+    remaining = yield from _sessions(lifecycle, shard_id, last, clock)
     return DrainReport(shard_id, max(0, in_use - aborted), aborted, remaining)
 
 
+def _in_use(draining: Sequence[DrainingClient]) -> int:
+    return sum(each.in_use for each in draining)
+
+
 def _sessions(
-    lifecycle: ServiceLifecycle, shard_id: int, clock: Callable[[], float]
+    lifecycle: ServiceLifecycle, shard_id: int, until: float, clock: Callable[[], float]
 ) -> steps.Plan[Optional[int]]:
-    """Count the sessions of the shard's account, without those that are just ending:
-    a server takes a moment after the connection was closed.
+    """Count the sessions of the shard's account until there are none: a server takes a
+    moment to end one after its connection was closed, and a kill is a session, too.
     """
     config = lifecycle.reader.config_of(shard_id)
     if config is None:
         return None
     client = lifecycle.manager.new_client(config, f"shard {shard_id}", shard_id)
-    sql = (
-        "SELECT COUNT(*) FROM information_schema.PROCESSLIST "
-        "WHERE USER = %s AND DB = %s AND ID <> CONNECTION_ID()"
-    )
-    until = clock() + CLOSING_GRACE
+    route = steps.fixed_route(DetachedExecutor(client))
+    params = (config.user, config.database)
+    found: Optional[int] = None
     try:
         while True:
-            found: int = yield from verbs.query_value(
-                steps.fixed_route(DetachedExecutor(client)),
-                sql,
-                (config.user, config.database),
-                1.0,
-            )
-            if not found or clock() >= until:
-                return found
+            failure: Optional[errors.Error] = None
+            try:
+                found = yield from verbs.query_value(route, _COUNT_SESSIONS, params, 1.0)
+            except errors.Error as error:
+                found, failure = None, error
+            if found == 0 or clock() >= until:
+                break
             yield steps.Sleep(0.02)
-    except errors.Error as error:
+    finally:
+        yield steps.Close((client,))
+    if failure is not None:
         log.warning(
             "shard %s: its sessions cannot be counted: %s",
             shard_id,
-            error,
+            failure,
             extra=about("sessions_not_counted"),
         )
-        return None
-    finally:
-        yield steps.Close((client,))
+    return found
 
 
-def remove(lifecycle: ServiceLifecycle, shard_id: int) -> steps.Plan[None]:
+def remove(
+    lifecycle: ServiceLifecycle,
+    shard_id: int,
+    key_counts: Optional[steps.Plan[Mapping[int, int]]],
+    *,
+    dry_run: bool = False,
+) -> steps.Plan[None]:
     """Delete the row of a shard that is out of service.
+
+    Args:
+        lifecycle: The service's lifecycle.
+        shard_id: The shard's id.
+        key_counts: Counts the keys on each shard, of which none may be left; None to
+            leave them.
+        dry_run: Check only.
 
     Raises:
         ParameterError: The row does not exist, or its shard is in service: drain it
-            first.
+            first; or keys are on it.
     """
     client = lifecycle.manager.require_open().global_client
     yield from lifecycle.refresh()
@@ -318,6 +375,16 @@ def remove(lifecycle: ServiceLifecycle, shard_id: int) -> steps.Plan[None]:
         raise errors.ParameterError(
             f"shard {shard_id} is {shard.status.value}: drain it before it is removed"
         )
+    counts = {} if key_counts is None else (yield from key_counts)
+    kept = counts.get(shard_id, 0)
+    if kept:
+        keys = "1 key" if kept == 1 else f"{kept} keys"
+        raise errors.ParameterError(
+            f"the directory has {keys} on shard {shard_id}: move them to other shards first, or "
+            "leave them (leave_keys, --leave-keys) to be refused"
+        )
+    if dry_run:
+        return
     yield from verbs.execute(
         steps.fixed_route(DetachedExecutor(client)),
         f"DELETE FROM {lifecycle.reader.quoted_table} WHERE shard_id = %s",

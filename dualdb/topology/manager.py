@@ -200,12 +200,16 @@ class TopologyManager:
         with self._swap:
             self.draining = tuple([each for each in self.draining if each.client.has_pool])
 
-    def set_drain_deadline(self, client: object, until: float) -> None:
-        """Change the time at which a draining client is aborted."""
+    def draining_of(self, shard_id: int) -> Tuple[DrainingClient, ...]:
+        """The clients of a shard that are being drained."""
+        return tuple([each for each in self.draining if each.client.shard_id == shard_id])
+
+    def set_drain_deadline(self, clients: Tuple[Any, ...], until: float) -> None:
+        """Change the time at which draining clients are aborted."""
         with self._swap:
             self.draining = tuple(
                 [
-                    each._replace(until=until) if each.client is client else each
+                    each._replace(until=until) if each.client in clients else each
                     for each in self.draining
                 ]
             )

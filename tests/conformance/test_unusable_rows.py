@@ -1,4 +1,4 @@
-"""A shard whose row cannot be used: no operation on all shards leaves it out silently."""
+"""A shard whose row cannot be used is left out by no operation on all shards."""
 
 from typing import Any, Callable, Dict
 
@@ -19,10 +19,9 @@ def errors_of(results: Any) -> Dict[str, str]:
 #: What each operation says of the databases on which it could not work.
 OPERATIONS: Dict[str, Callable[[IO, Any], Dict[str, str]]] = {
     "sql": lambda io, db: errors_of(io(db.operations.sql("SELECT 1")).databases),
-    "migrate.status": lambda io, db: errors_of(io(db.operations.migrate.status(FILES)).databases),
-    "migrate.up": lambda io, db: errors_of(
-        io(db.operations.migrate.up(FILES, dry_run=True)).databases
-    ),
+    "status": lambda io, db: errors_of(io(db.operations.migrate.status(FILES)).databases),
+    "up": lambda io, db: errors_of(io(db.operations.migrate.up(FILES, dry_run=True)).databases),
+    "create_tables": lambda io, db: io(db.operations.create_tables(dry_run=True)).errors,
     "schema_diff": lambda io, db: io(db.operations.schema_diff()).errors,
     "processes": lambda io, db: io(db.operations.processes()).errors,
     "audit": lambda io, db: io(db.operations.audit("trades", "user_id")).errors,

@@ -2,6 +2,7 @@
 sound servers.
 """
 
+import pathlib
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
@@ -180,6 +181,11 @@ def test_a_misconfiguration_is_found_with_its_fix(
 
 def test_every_check_is_tested() -> None:
     assert {each[0] for each in MISCONFIGURED} == set(doctor.CHECKS)
+
+
+def test_every_check_is_documented() -> None:
+    text = (pathlib.Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    assert [name for name in doctor.CHECKS if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize(
