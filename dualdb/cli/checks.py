@@ -22,7 +22,7 @@ from .operations import (
     progress_bar,
     shards_option,
 )
-from .output import cell, console, counted, plain, state, table, write_table
+from .output import cell, console, counted, note, plain, state, table, write_table
 from .root import root
 
 
@@ -312,3 +312,9 @@ def _show_audit(report: AuditReport) -> None:
         f"{report.table}: {counted(report.rows, 'row')} of {counted(report.keys, 'key')} looked "
         f"up, {counted(misplaced, 'row')} of {counted(len(report.misplaced), 'key')} misplaced"
     )
+    if report.misplaced:
+        note(
+            "where the directory is wrong, `dualdb keys set` corrects it; rows that are in the "
+            "wrong place are copied to where they belong, and deleted by `dualdb tenant purge "
+            "KEY --shard SHARD`"
+        )

@@ -6,6 +6,7 @@ import click
 
 from ..operations import DatabaseRun, MigrationReport, MigrationRun
 from ..operations import State as Progress
+from ..operations.migration_files import title_of
 from .base import Group, State, command, confirm, dry_run_option, pass_state, yes_option
 from .operations import (
     account_options,
@@ -76,10 +77,18 @@ def _how_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @command(migrate, "dualdb migrate status\ndualdb migrate status --shards everything --json")
 @_directory_option
 @shards_option()
+@account_options
 @pass_state
-def status(current: State, directory: str, shards: str) -> None:
+def status(
+    current: State,
+    directory: str,
+    shards: str,
+    account: Optional[str],
+    account_password: Optional[str],
+) -> None:
     """Show what is applied where; exit with 1 if not everything is."""
-    report: MigrationReport = operations(current).migrate.status(directory, shards=shards)
+    ops = operations(current, account, account_password)
+    report: MigrationReport = ops.migrate.status(directory, shards=shards)
     finish(current, report, report.ok, lambda: _show_status(report))
 
 
@@ -87,7 +96,7 @@ def _show_status(report: MigrationReport) -> None:
     rows = [
         [
             database_name(database.database),
-            f"{each.version:03d}_{each.name}",
+            title_of(each.version, each.name),
             state(each.state.value),
             f"{each.completed}/{each.statements}",
             "" if each.applied_at is None else f"{each.applied_at:%Y-%m-%d %H:%M:%S}",
@@ -131,7 +140,7 @@ def _show_run(report: MigrationRun, words: Words) -> None:
     for each in report.databases:
         name = database_name(each.database)
         for step in each.steps:
-            migration = f"{step.version:03d}_{step.name}"
+            migration = title_of(step.version, step.name)
             if report.dry_run:
                 click.echo(f"would {words[0]} {migration} on {name}:")
             else:

@@ -1,12 +1,19 @@
 """``ps`` and ``kill``: the sessions on all servers."""
 
-from typing import Any, List
+import dataclasses
+from typing import Any, List, Optional
 
 import click
 
 from ..operations import KillReport, ProcessReport
 from .base import OK, PROBLEM, State, command, confirm, dry_run_option, pass_state, yes_option
-from .operations import database_name, errors_table, operations, shards_option
+from .operations import (
+    account_options,
+    database_name,
+    errors_table,
+    operations,
+    shards_option,
+)
 from .output import write_json, write_table
 from .root import root
 
@@ -30,14 +37,24 @@ def process_rows(report: ProcessReport) -> List[List[Any]]:
 @command(root, "dualdb ps\ndualdb ps --idle --shards 1,3\ndualdb ps --json | jq '.processes[0]'")
 @shards_option("everything")
 @click.option("--idle", is_flag=True, help="Sessions that wait for a statement, too.")
+@account_options
 @pass_state
 @click.pass_context
-def ps(ctx: click.Context, current: State, shards: str, idle: bool) -> None:
+def ps(
+    ctx: click.Context,
+    current: State,
+    shards: str,
+    idle: bool,
+    account: Optional[str],
+    account_password: Optional[str],
+) -> None:
     """Show the sessions on all servers, the longest statement first.
 
-    Exits with 1 if a server could not be asked.
+    An account without the privilege PROCESS sees its own sessions alone. Exits with 1
+    if a server could not be asked.
     """
-    report: ProcessReport = operations(current).processes(shards, idle=idle)
+    ops = operations(current, account, account_password)
+    report: ProcessReport = ops.processes(shards, idle=idle)
     if current.json:
         write_json(report.to_dict())
     else:
@@ -55,6 +72,7 @@ def ps(ctx: click.Context, current: State, shards: str, idle: bool) -> None:
 @click.argument("database")
 @click.argument("session_id", type=int)
 @click.option("--connection", is_flag=True, help="End the session, and not only its statement.")
+@account_options
 @yes_option
 @dry_run_option
 @pass_state
@@ -65,6 +83,8 @@ def kill(
     database: str,
     session_id: int,
     connection: bool,
+    account: Optional[str],
+    account_password: Optional[str],
     yes: bool,
     dry_run: bool,
 ) -> None:
@@ -72,28 +92,33 @@ def kill(
 
     Exits with 1 if it was gone already.
     """
-    ops = operations(current)
+    ops = operations(current, account, account_password)
     where: Any = int(database) if database.isdecimal() else database
     found: KillReport = ops.kill(where, session_id, connection=connection, dry_run=True)
-    text = _describe(found, database)
+    text = _describe(found, database, "session" if connection else "statement of session")
     if not dry_run and found.process is not None:
         confirm(f"End {text}", yes)
         found = ops.kill(where, session_id, connection=connection)
+    elif not dry_run:
+        found = dataclasses.replace(found, dry_run=False)
     if current.json:
         write_json(found.to_dict())
     elif found.process is None:
-        click.echo(f"{database_name(database)} has no session {session_id}")
+        click.echo(
+            f"{database_name(database)} has no session {session_id}, or not one that the account "
+            "may see: `dualdb ps --idle` lists those"
+        )
     else:
         click.echo(f"would end {text}" if dry_run else f"ended {text}")
     ctx.exit(PROBLEM if found.process is None else OK)
 
 
-def _describe(found: KillReport, database: str) -> str:
+def _describe(found: KillReport, database: str, what: str) -> str:
     if found.process is None:
-        return f"session in {database_name(database)}"
+        return what
     each = found.process
     sql = " ".join((each.sql or each.command).split())[:200]
     return (
-        f"session {each.id} of {each.user} in {database_name(database)} "
+        f"the {what} {each.id} of {each.user} in {database_name(database)} "
         f"({each.seconds:.1f} s): {sql}"
     )

@@ -21,7 +21,7 @@ from .base import (
 )
 from .keys import key_of, key_type_option
 from .move import table_option, throttle_options
-from .operations import operations, pairs, progress_bar, read_json, replace_file
+from .operations import account_options, operations, pairs, progress_bar, read_json, replace_file
 from .output import counted, note, write_json, write_table
 from .root import root
 from .tenant import tables_of
@@ -74,6 +74,7 @@ def _numbers(texts: Tuple[str, ...], option: str) -> Dict[int, float]:
               show_default=True, help="How far a shard may be from its share.")  # fmt: skip
 @click.option("--max-moves", type=click.IntRange(1), help="At most so many.")
 @click.option("--output", type=click.Path(dir_okay=False), help="A file for `rebalance apply`.")
+@account_options
 @pass_state
 def make_plan(
     current: State,
@@ -84,6 +85,8 @@ def make_plan(
     pins: Tuple[str, ...],
     key_type: str,
     output: Optional[str],
+    account: Optional[str],
+    account_password: Optional[str],
     **options: Any,
 ) -> None:
     """Plan which tenants move where, so that each shard has its share."""
@@ -91,7 +94,7 @@ def make_plan(
         pinned = {key_of(key, key_type): int(shard) for key, shard in pairs(pins, "--pin")}
     except ValueError:
         fail("--pin is KEY:SHARD", USAGE)
-    found: RebalancePlan = operations(current).rebalance_plan(
+    found: RebalancePlan = operations(current, account, account_password).rebalance_plan(
         tables_of(current, shard_tables, ()),
         drain=drained,
         weights=_numbers(weights, "--weight"),
@@ -114,6 +117,7 @@ def make_plan(
 @click.option("--max-moves-per-hour", type=click.FloatRange(0.0, min_open=True),
               help="Wait between moves.")  # fmt: skip
 @throttle_options
+@account_options
 @yes_option
 @dry_run_option
 @pass_state
@@ -124,6 +128,8 @@ def apply_plan(
     /,
     plan: str,
     shard_tables: Tuple[str, ...],
+    account: Optional[str],
+    account_password: Optional[str],
     yes: bool,
     dry_run: bool,
     **options: Any,
@@ -137,7 +143,7 @@ def apply_plan(
     except (KeyError, TypeError, ValueError):
         fail(f"{plan} is no plan of `rebalance plan`", USAGE)
     tables = tables_of(current, shard_tables, ())
-    ops = operations(current)
+    ops = operations(current, account, account_password)
     if dry_run:
         _say(current, ops.rebalance_apply(planned, tables, dry_run=True, **options), planned)
         return

@@ -73,6 +73,10 @@ def tables_of(
     return found
 
 
+def _database(on: str, shard_id: Optional[int]) -> str:
+    return on if on == "global" or shard_id is None else f"shard {shard_id}"
+
+
 @command(
     tenant,
     "dualdb tenant export 7 --table trades:user_id --global-table accounts:id --output 7.json",
@@ -107,6 +111,8 @@ def export(
     tables = tables_of(current, shard_tables, global_tables)
     ops = operations(current, account, account_password)
     report: TenantExport = ops.tenant_export(key_of(key, key_type), tables)
+    if form == "sql" and current.json and output is None:
+        fail("give --json or --format sql, or --output for the SQL", USAGE)
     if form == "sql":
         text = report.to_sql(on)
     else:
@@ -117,6 +123,9 @@ def export(
         replace_file(output, text)
         tables_text = counted(len(report.tables), "table")
         note(f"{counted(report.rows, 'row')} of {tables_text} in {output}")
+        if current.json:
+            write_json({"key": report.key, "shard_id": report.shard_id, "rows": report.rows,
+                        "file": output})  # fmt: skip
 
 
 @command(tenant, "dualdb tenant import 7.json --dry-run\ndualdb tenant import 7.json", "import")
@@ -144,7 +153,10 @@ def import_rows(
         return
     write_table(
         ("table", "database", "rows", "would insert" if dry_run else "inserted"),
-        [[each.table, each.on, each.rows, each.inserted] for each in report.tables],
+        [
+            [each.table, _database(each.on, report.shard_id), each.rows, each.inserted]
+            for each in report.tables
+        ],
     )
 
 
@@ -181,14 +193,17 @@ def purge(
     report: TenantPurge = ops.tenant_purge(value, tables, dry_run=True, **options)
     if not dry_run:
         count = sum(each.found for each in report.tables)
-        confirm(f"Delete {count} rows of key {value}", yes)
+        confirm(f"Delete {counted(count, 'row')} of key {value}", yes)
         report = ops.tenant_purge(value, tables, **options)
     if current.json:
         write_json(report.to_dict())
     else:
         write_table(
             ("table", "database", "found", "deleted"),
-            [[each.table, each.on, each.found, each.deleted] for each in report.tables],
+            [
+                [each.table, _database(each.on, report.shard_id), each.found, each.deleted]
+                for each in report.tables
+            ],
         )
         if dry_run:
             click.echo("nothing was deleted")

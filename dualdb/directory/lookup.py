@@ -501,7 +501,9 @@ class KeyDirectory:
     def bucket_moves(self) -> steps.Plan[Dict[int, int]]:
         """Return the buckets to be moved for each shard to have its share."""
         if not isinstance(self.source, HashBuckets):
-            raise self._unsupported("bucket_moves")
+            raise self._unsupported(
+                "bucket_moves", "; see operations.rebalance_plan (dualdb rebalance plan)"
+            )
         owners = yield from self._owners()
         weights = {each.shard_id: each.weight for each in self._candidates()}
         return placement.spread_buckets(owners, self.source.buckets, weights)
@@ -610,6 +612,14 @@ class KeyDirectory:
             if row["shard_id"] is not None
         }
 
+    def keys_on(self, shard_ids: Sequence[int]) -> steps.Plan[List[Any]]:
+        """The keys on these shards; none where keys have no rows of their own."""
+        if not shard_ids or not isinstance(self.source, LookupTable):
+            return []
+        table = tables.mapping_table(self.source)
+        rows = yield from self._rows(table.keys_of_shards, (tuple(shard_ids),))
+        return [row["found_key"] for row in rows]
+
     def counts(self) -> steps.Plan[Dict[int, int]]:
         """As ``count``; empty for a function, and where there is no table, or one that
         may not be read.
@@ -634,9 +644,10 @@ class KeyDirectory:
             raise self._unsupported(method)
         return self.source
 
-    def _unsupported(self, method: str) -> errors.InterfaceError:
+    def _unsupported(self, method: str, instead: str = "") -> errors.InterfaceError:
         return errors.InterfaceError(
             f"{method} is not possible where keys are found by {type(self.source).__name__}"
+            f"{instead}"
         )
 
 

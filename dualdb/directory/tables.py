@@ -88,6 +88,11 @@ class MappingTable:
         """The whole table."""
         return f"SELECT {self._key} AS found_key, {self._shard} AS shard_id FROM {self._table}"
 
+    @property
+    def keys_of_shards(self) -> str:
+        """The keys of shards; of (shards,)."""
+        return f"SELECT {self._key} AS found_key FROM {self._table} WHERE {self._shard} IN %s"
+
     def lookup(self, column: KeyColumn, stored: Sequence[StoredKey]) -> Tuple[str, Tuple[Any, ...]]:
         """The statement that finds the rows of these keys, with its parameters.
 

@@ -354,8 +354,8 @@ def _budget(facts: Facts) -> Iterator[Symptom]:
         if wanted > limit:
             yield (
                 ", ".join(each.name for each in members),
-                f"{facts.processes} processes may open {wanted} connections to a server that "
-                f"takes {limit}",
+                f"{facts.processes} {'process' if facts.processes == 1 else 'processes'} may open "
+                f"{wanted} connections to a server that takes {limit}",
                 "set max_connections_per_server, or raise max_connections",
             )
 
@@ -651,7 +651,7 @@ def _prepared(
         if names:
             more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
             shown = "; ".join(names[:MOST_NAMED]) + more
-            yield each.name, f"{len(names)} {message}: {shown}", fix
+            yield each.name, f"{message}: {shown}", fix
 
 
 @check("commit-markers", Severity.WARNING)
@@ -659,7 +659,7 @@ def _markers(facts: Facts) -> Iterator[Symptom]:
     return _on(
         facts,
         lambda each: each.old_markers > 0,
-        "{0.old_markers} commit markers are older than a week and were not swept",
+        "commit markers are older than a week and were not swept: {0.old_markers}",
         "DELETE FROM dualdb_commit WHERE at < NOW() - INTERVAL 8 DAY",
     )
 
@@ -669,8 +669,8 @@ def _migrations(facts: Facts) -> Iterator[Symptom]:
     return _on(
         facts,
         lambda each: each.unfinished_migrations > 0,
-        "{0.unfinished_migrations} migrations were begun and not completed",
-        "mend what they failed with, and run operations.migrate.up again",
+        "migrations were begun and not completed: {0.unfinished_migrations}",
+        "mend what they failed with, and run `dualdb migrate up` again",
     )
 
 
@@ -679,8 +679,8 @@ def _jobs(facts: Facts) -> Iterator[Symptom]:
     return _on(
         facts,
         lambda each: each.abandoned_jobs > 0,
-        "{0.abandoned_jobs} jobs are running by their rows, and their leases are over",
-        "run them again: they go on where they were",
+        "jobs are running by their rows, and their leases are over: {0.abandoned_jobs}",
+        "see `dualdb jobs list`, and run them again: they go on where they were",
     )
 
 
@@ -690,8 +690,8 @@ def _misplaced(facts: Facts) -> Iterator[Symptom]:
         belongs = "to no shard" if each.belongs_to is None else f"to shard {each.belongs_to}"
         yield (
             each.database,
-            f"{each.rows} rows of {table} have the key {each.key!r}, which belongs {belongs}",
-            "move the rows, or mend the directory",
+            f"rows of {table} have the key {each.key!r}, which belongs {belongs}: {each.rows}",
+            "correct the directory by `dualdb keys set`, or copy the rows and delete them here",
         )
 
 
@@ -700,8 +700,7 @@ def _without_shard(facts: Facts) -> Iterator[Symptom]:
     for shard_id, count in facts.homeless:
         yield (
             "global",
-            f"the directory has {count} keys on shard {shard_id}, which is not in service: calls "
-            "by them are refused",
+            f"calls by keys on shard {shard_id}, which is not in service, are refused: {count}",
             "put the shard back into the shard table, or move the rows and set the keys",
         )
 

@@ -106,8 +106,8 @@ def _completed(former: "dict[str, DatabaseResult]", place: Place, doubtful: Opti
         return result.completed
     if doubtful not in ("repeat", "done"):
         raise errors.ParameterError(
-            f"statement {result.completed + 1} on {place.name} may or may not have been performed "
-            f"({result.error}): check it, and pass doubtful='repeat' or doubtful='done'"
+            f"statement {result.completed + 1} on {place.label} may or may not have been "
+            f"performed ({result.error}): {rollout.DOUBTFUL}"
         )
     return result.completed + (doubtful == "done")
 

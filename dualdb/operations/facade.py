@@ -650,7 +650,7 @@ class Operations(Group[KindT], Generic[KindT]):
                 table.
             pins: Where tenants must be.
             shards: The shards. To split shard 2, say ``[2, 5]`` where 5 is empty.
-            drain: Shards that are to have no tenants.
+            drain: Shards that are to have no tenants, nor keys of tenants without rows.
             load: The load of each key, for ``by="load"``.
             tolerance: How far a shard may be from its share, as a part of it.
             max_moves: At most so many.

@@ -46,6 +46,11 @@ class MigrationError(errors.ProgrammingError):
     """
 
 
+def title_of(version: int, name: str) -> str:
+    """A migration's number and name: ``001_notes``."""
+    return f"{version:03d}_{name}"
+
+
 class Migration(NamedTuple):
     """One migration.
 
@@ -60,6 +65,11 @@ class Migration(NamedTuple):
     name: str
     up: Tuple[str, ...]
     down: Optional[Tuple[str, ...]] = None
+
+    @property
+    def title(self) -> str:
+        """Its number and name, as in the name of its file."""
+        return title_of(self.version, self.name)
 
     @property
     def checksum(self) -> str:
@@ -90,6 +100,11 @@ class Record(NamedTuple):
     sent: Optional[str] = None
     before: Optional[str] = None
     applied_at: Optional[datetime.datetime] = None
+
+    @property
+    def title(self) -> str:
+        """Its number and name, as in the name of its file."""
+        return title_of(self.version, self.name)
 
 
 def record_of(row: Row) -> Record:
@@ -223,16 +238,14 @@ def next_up(
     files = {each.version: each for each in migrations}
     for version, record in sorted(records.items()):
         if version not in files:
-            raise MigrationError(
-                f"migration {version}_{record.name} is applied, and its file is missing"
-            )
+            raise MigrationError(f"migration {record.title} is applied, and its file is missing")
         if record.state == "reverting":
             raise MigrationError(
-                f"migration {version}_{record.name} is being taken back: complete that first"
+                f"migration {record.title} is being taken back: complete that first"
             )
         if record.state == "applied" and record.checksum != files[version].checksum:
             raise MigrationError(
-                f"the file of migration {version}_{record.name} was changed after it was applied: "
+                f"the file of migration {record.title} was changed after it was applied: "
                 "restore it, and write a new one"
             )
     newest = max((each.version for each in records.values()), default=-1)
@@ -243,7 +256,7 @@ def next_up(
             continue
         if done is None and each.version < newest:
             raise MigrationError(
-                f"migration {each.version}_{each.name} is older than {newest}, which is applied: "
+                f"migration {each.title} is older than {newest}, which is applied: "
                 "give it a number above that"
             )
         todo.append(each)
@@ -265,11 +278,9 @@ def next_down(
             continue
         found = files.get(version)
         if found is None or found.down is None:
-            raise MigrationError(f"there is no file {version}_{record.name}.down.sql")
+            raise MigrationError(f"there is no file {record.title}.down.sql")
         if record.state == "applying":
-            raise MigrationError(
-                f"migration {version}_{record.name} is being applied: complete that first"
-            )
+            raise MigrationError(f"migration {record.title} is being applied: complete that first")
         todo.append(found)
     return todo
 
@@ -285,6 +296,5 @@ def check_prefix(record: Record, statements: Sequence[str]) -> None:
         is_same = script.digest(sent) == record.sent
     if not is_same:
         raise MigrationError(
-            f"the file of migration {record.version}_{record.name} was changed in statements that "
-            "were performed"
+            f"the file of migration {record.title} was changed in statements that were performed"
         )

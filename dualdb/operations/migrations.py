@@ -330,9 +330,8 @@ class _Migrator:
                 return 1
         if self._options.doubtful is None:
             raise MigrationError(
-                f"statement {record.completed + 1} of migration {record.version}_{record.name} "
-                f"may or may not have been performed: {statement!r}. Look, and say "
-                "doubtful='repeat' or doubtful='done'"
+                f"statement {record.completed + 1} of migration {record.title} may or may not "
+                f"have been performed: {statement!r}; {rollout.DOUBTFUL}"
             )
         return int(self._options.doubtful == "done")
 

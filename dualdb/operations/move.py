@@ -440,7 +440,10 @@ def _params(
     if under_way is None:
         source = yield from _source(databases, key)
         if to is None:
-            raise errors.ParameterError(f"no move of the key {key!r} is under way: give a shard")
+            raise errors.ParameterError(
+                f"no move of the key {key!r} is under way: begin one, with the shard that it is to "
+                "be on"
+            )
         return {"source": source, "target": to}
     params: Dict[str, Any] = under_way.params
     if to is not None and params["target"] != to:

@@ -37,6 +37,11 @@ class Place(NamedTuple):
     config: Optional[DatabaseConfig]
     reason: str = ""
 
+    @property
+    def label(self) -> str:
+        """``"global"`` or ``"shard 2"``."""
+        return "global" if self.shard_id is None else f"shard {self.shard_id}"
+
     def usable(self) -> DatabaseConfig:
         """How it is reached.
 
@@ -131,8 +136,7 @@ class Databases:
         """Perform a plan on one connection, which nobody else uses and which is closed
         at its end.
         """
-        label = "global" if place.shard_id is None else f"shard {place.shard_id}"
-        client = self.internals.new_client(place.usable(), label, place.shard_id)
+        client = self.internals.new_client(place.usable(), place.label, place.shard_id)
         held: List[Tuple[Any, Any]] = []
         try:
             _, connection = yield from execute.check_out(steps.fixed_route(client), into=held)

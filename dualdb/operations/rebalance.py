@@ -198,6 +198,10 @@ def make_plan(databases: Databases, options: PlanOptions) -> steps.Plan[Rebalanc
 
         for key, size in (yield from databases.session(place, count)).items():
             sizes[key] = sizes.get(key, 0.0) + size
+    directory = databases.internals.directory
+    if directory is not None:  # also those that have no rows leave a drained shard
+        for key in (yield from directory.keys_on(options.drain)):
+            sizes.setdefault(key, 0.0)
     known = yield from shards_of(databases.service, list(sizes), fresh=True)
     tenants = [
         Tenant(key, shard_id, _size(options, key, sizes[key]))

@@ -9,6 +9,12 @@ from .places import Place
 
 R = TypeVar("R")
 
+#: What to do about a statement that may or may not have been performed.
+DOUBTFUL = (
+    "check it, and say doubtful='repeat' to perform it again, or doubtful='done' to take it as "
+    "done (--doubtful on the command line)"
+)
+
 
 class Rollout(Generic[R]):
     """Work on several databases: a canary alone, then the others at the same time.

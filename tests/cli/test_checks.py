@@ -105,14 +105,18 @@ def test_ps_and_kill(cli: Command) -> None:
         assert "SELECT SLEEP(60)" in cli("status").stdout
         cli("kill", "2", str(session_id), code=2)  # nobody can be asked
         planned = cli("kill", "2", str(session_id), "--dry-run").stdout
-        assert "would end session" in planned
+        assert f"would end the statement of session {session_id}" in planned
+        whole = cli("kill", "2", str(session_id), "--dry-run", "--connection").stdout
+        assert f"would end the session {session_id}" in whole
         assert "SELECT SLEEP(60)" in planned
         assert any(each["id"] == session_id for each in cli.json("ps")["processes"])
         cli("kill", "2", str(session_id), "--connection", "--yes")
         wait_for(
             lambda: all(each["id"] != session_id for each in cli.json("ps", "--idle")["processes"])
         )
-        cli("kill", "2", str(session_id), "--yes", code=1)
+        gone = cli.json("kill", "2", str(session_id), "--yes", code=1)
+        assert (gone["process"], gone["killed"], gone["dry_run"]) == (None, False, False)
+        assert "dualdb ps --idle" in cli("kill", "2", str(session_id), "--yes", code=1).stdout
 
 
 STEP = """
@@ -169,6 +173,9 @@ def test_a_tenant_is_exported_and_purged(cli: Command, tmp_path: pathlib.Path) -
     }
     cli("tenant", "export", "1", *tables, "--output", "out.json")
     assert json.loads((tmp_path / "out.json").read_text()) == found
+    written = cli.json("tenant", "export", "1", *tables, "--output", "out.json")
+    assert (written["rows"], written["file"]) == (3, "out.json")
+    cli("tenant", "export", "1", *tables, "--format", "sql", "--json", code=2)
     script = cli("tenant", "export", "1", *tables, "--format", "sql").stdout
     assert "INSERT INTO" in script
     rows = "SELECT COUNT(*) AS n FROM trades"

@@ -48,6 +48,20 @@ def test_each_command_has_json_an_example_and_dry_run_if_it_changes_something(na
     assert f"dualdb {name}" in found.output.partition("Example:")[2]
 
 
+#: Commands on databases for which the service's own accounts always do: they read and
+#: write what the service itself does, or are about the process.
+OWN_ACCOUNT = {
+    "check", "completion", "demo", "jobs", "keys", "locate", "outbox", "route", "sandbox",
+    "shards", "shell", "spider", "status",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_operation_may_use_another_account(name: str) -> None:
+    options = {text for each in COMMANDS[name].params for text in each.opts}
+    assert ("--account" in options) == (name.partition(" ")[0] not in OWN_ACCOUNT)
+
+
 UNREACHABLE = "mysql://u:p@127.0.0.1:1/x"
 
 

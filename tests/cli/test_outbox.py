@@ -70,6 +70,8 @@ def test_what_was_given_up_is_shown_and_requeued(shop: Command) -> None:
     planned = shop.json("outbox", "requeue", ids[0], "--dry-run")
     assert (planned["events"], planned["dry_run"]) == (1, True)
     assert shop.json("outbox", "requeue", ids[0])["events"] == 1
+    assert shop.json("outbox", "requeue", ids[0], code=1)["events"] == 0
+    assert "1 event of these" in shop("outbox", "requeue", ids[0], "--dry-run", code=1).stderr
     assert shop.json("outbox", "requeue", "--all")["events"] == 1
     assert shop.json("outbox", "dead") == []
 

@@ -260,7 +260,7 @@ def test_prepared_transactions_are_sorted_by_whose_they_are() -> None:
 def test_a_few_of_many_transactions_are_named() -> None:
     names = tuple(f"'{number}','',1" for number in range(9))
     (finding,) = doctor.report_of(facts(prepared=PreparedXa(foreign=names))).findings
-    assert finding.message.startswith("9 prepared")
+    assert finding.message.startswith("prepared")
     assert finding.message.endswith("'4','',1 and 4 more")
     assert "never touches" in finding.fix
 
