@@ -9,6 +9,7 @@ from ..execution import steps
 from ..execution.detached import DetachedExecutor
 from ..operations.kinds import Group, KindT, operation
 from ..operations.places import Databases
+from ..topology.shard_map import Status
 from . import recovery
 from .coordinator import is_mariadb, read_facts
 from .decision_log import Decision, DecisionLog, LogRow
@@ -132,8 +133,9 @@ class _Servers:
         """Return the prepared transactions."""
         servers: Dict[int, recovery.FindServer] = {}
         shards = self._databases.internals.lifecycle.require_open().shard_map.shards
-        for shard_id in sorted(shards):
-            servers[shard_id] = partial(self._server, shard_id)
+        for shard_id, shard in sorted(shards.items()):
+            if shard.status is not Status.INACTIVE:
+                servers[shard_id] = partial(self._server, shard_id)
         return (yield from recovery.find(servers, self.cluster or "", self.until()))
 
     def _server(self, shard_id: int) -> steps.Plan[Server]:

@@ -28,8 +28,9 @@ class Place(NamedTuple):
     Attributes:
         name: ``"global"`` or the shard id as text.
         shard_id: None for the global database.
-        config: How it is reached; None if its row in the shard table cannot be used.
-        reason: What is wrong with the row.
+        config: How it is reached; None if its row in the shard table cannot be used, or
+            it is inactive.
+        reason: Why there is none.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Place(NamedTuple):
         """How it is reached.
 
         Raises:
-            ShardUnavailable: Its row cannot be used.
+            ShardUnavailable: Its row cannot be used, or it is inactive.
         """
         if self.config is None:
             assert self.shard_id is not None  # the global database has no row
@@ -124,7 +125,7 @@ class Databases:
         if shard is None:
             raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
         if shard.config is None:
-            return Place(str(shard_id), shard_id, None, shard.reason or "its row cannot be used")
+            return Place(str(shard_id), shard_id, None, shard.reason or f"it is {shard.status.value}")
         return self.place(shard_id, shard.config)
 
     def place(self, shard_id: Optional[int], config: DatabaseConfig) -> Place:

@@ -64,3 +64,7 @@ def test_an_inactive_one_is_left_out(broken: Any, io: IO, databases: Databases) 
     io(broken.refresh())
     assert io(broken.operations.sql("SELECT 1")).done == ["1", "2"]
     assert io(broken.operations.sql("SELECT 1")).ok
+    assert io(broken.coordination.list()).errors == {}
+    assert io(broken.outbox.status()).errors == {}
+    (named,) = io(broken.operations.sql("SELECT 1", shards=3)).databases
+    assert "Shard 3 not available: it is inactive" in named.error
