@@ -125,7 +125,8 @@ class Databases:
         if shard is None:
             raise errors.ParameterError(f"shard {shard_id} is not in the shard table")
         if shard.config is None:
-            return Place(str(shard_id), shard_id, None, shard.reason or f"it is {shard.status.value}")
+            reason = shard.reason or f"it is {shard.status.value}"
+            return Place(str(shard_id), shard_id, None, reason)
         return self.place(shard_id, shard.config)
 
     def place(self, shard_id: Optional[int], config: DatabaseConfig) -> Place:
