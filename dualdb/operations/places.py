@@ -105,8 +105,12 @@ class Databases:
                 places.append(place)
         return places
 
-    def one(self, database: Union[int, str]) -> Place:
+    def one(self, database: Union[int, str], *, inactive: bool = False) -> Place:
         """The one database that is named.
+
+        Args:
+            database: A shard id or ``"global"``.
+            inactive: It may be a shard that is inactive.
 
         Raises:
             ParameterError: It names not one, or a shard that is not in the shard table.
@@ -115,8 +119,18 @@ class Databases:
         found = self.chosen(database)
         if len(found) != 1:
             raise errors.ParameterError(f"{database!r} is not one database")
-        found[0].usable()
-        return found[0]
+        place = self.even_inactive(found[0]) if inactive else found[0]
+        place.usable()
+        return place
+
+    def even_inactive(self, place: Place) -> Place:
+        """A database as it is reached even if it is inactive: after a drain, somebody
+        looks at the sessions that are left.
+        """
+        if place.config is not None or place.shard_id is None:
+            return place
+        config = self.internals.lifecycle.reader.config_of(place.shard_id)
+        return place if config is None else self.place(place.shard_id, config)
 
     def _place(self, shard_id: Optional[int], known: Any) -> Place:
         if shard_id is None:

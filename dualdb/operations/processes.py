@@ -15,7 +15,8 @@ _IDLE = frozenset({"Sleep", "Daemon", "Binlog Dump", "Binlog Dump GTID", "Slave_
 
 def run(databases: Databases, shards: Shards, idle: bool) -> steps.Plan[ProcessReport]:
     """The sessions on the servers; see ``Operations.processes``."""
-    found = yield from databases.on_each(servers(databases.chosen(shards)), _sessions)
+    places = [databases.even_inactive(each) for each in databases.chosen(shards)]
+    found = yield from databases.on_each(servers(places), _sessions)
     failed = {p.name: rollout.message(each) for p, each in found if isinstance(each, Exception)}
     sessions = [
         process
@@ -74,4 +75,4 @@ def kill(
             return KillReport(None, statement, False)
         return KillReport(process, statement, True)
 
-    return (yield from databases.session(databases.one(database), work))
+    return (yield from databases.session(databases.one(database, inactive=True), work))

@@ -52,6 +52,16 @@ def test_others_are_waited_for_if_that_is_asked(
     assert drained.remaining == 0
 
 
+def test_sessions_that_are_left_are_seen_and_ended(still: Any, other: Any, io: IO) -> None:
+    assert io(still.drain_shard(1)).remaining == 1
+    mine = "SELECT CONNECTION_ID()"
+    session_id = io(other.query_value(mine))
+    report = io(still.operations.processes(1, idle=True))
+    assert (report.errors, session_id in [each.id for each in report.processes]) == ({}, True)
+    assert io(still.operations.kill(1, session_id, connection=True)).killed
+    assert io(still.drain_shard(1, timeout=20.0, others=True)).remaining == 0
+
+
 def test_a_drain_under_load_leaves_no_session_of_its_own(still: Any, io: IO) -> None:
     """Whatever calls are doing: in a transaction, connecting, or being killed."""
 
