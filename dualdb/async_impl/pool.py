@@ -88,11 +88,11 @@ class Pool(BasePool):
 
     def take_oldest_idle(self, budget: ServerBudget) -> Optional[Connection]:
         """See ``BasePool``; elsewhere than in the loop, it has the budget ask there."""
-        if asyncio._get_running_loop() is self._loop:
+        loop = self._loop
+        if loop is None or loop.is_closed() or asyncio._get_running_loop() is loop:
             return self._store.take_oldest(budget)
-        if self._loop is not None and not self._loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # closed meanwhile
-                self._loop.call_soon_threadsafe(budget.changed)
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            loop.call_soon_threadsafe(budget.changed)
         return None
 
     async def open(self, until: Optional[float] = None) -> None:

@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Protocol, Tuple
+from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Protocol, Tuple
 
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
@@ -193,7 +193,7 @@ class Permit:
         self._connection = weakref.ref(connection)
         self.budget.add(connection, self.pool)
 
-    def counts_beside(self, open_connections: "Dict[int, BudgetedPool]") -> bool:
+    def counts_beside(self, open_connections: "Mapping[int, object]") -> bool:
         """Return whether it stands for a connection that is being opened.
 
         Args:
@@ -226,7 +226,7 @@ class ServerBudget:
         self._lock = threading.Lock()
         self._queues: Dict[BudgetedPool, Deque[weakref.ref[Permit]]] = {}
         self._permits: Dict[int, weakref.ref[Permit]] = {}
-        self._connections: Dict[weakref.ref[BudgetedConnection], BudgetedPool] = {}
+        self._connections: Dict[weakref.ref[BudgetedConnection], weakref.ref[BudgetedPool]] = {}
         self._timeouts = 0
         self._taken_over = 0
 
@@ -252,7 +252,7 @@ class ServerBudget:
     def add(self, connection: BudgetedConnection, pool: BudgetedPool) -> None:
         """Count a connection from the moment it is opened until it is closed."""
         connection.budget = self
-        self._connections[weakref.ref(connection)] = pool
+        self._connections[weakref.ref(connection)] = weakref.ref(pool)
 
     def dismiss(self, pool: BudgetedPool) -> None:
         """Wake the callers of a pool that wait, without a permit: the pool closes, or
@@ -307,13 +307,15 @@ class ServerBudget:
             f"(max_connections_per_server), {figures.waiting} more callers are waiting"
         ).with_context(name, shard_id, sent=False)
 
-    def _counts(self) -> "Counter[BudgetedPool]":
-        """The connections that are open or being opened, of each pool."""
-        open_connections: Dict[int, BudgetedPool] = {}
+    def _counts(self) -> "Counter[Optional[BudgetedPool]]":
+        """The connections that are open or being opened, of each pool; None for those
+        whose pool is gone.
+        """
+        open_connections: Dict[int, Optional[BudgetedPool]] = {}
         for reference, pool in list(self._connections.items()):
             connection = reference()
             if connection is not None and connection.budget is self and connection.open:
-                open_connections[id(connection)] = pool
+                open_connections[id(connection)] = pool()
         found = Counter(open_connections.values())
         for weak in list(self._permits.values()):
             permit = weak()
@@ -373,7 +375,7 @@ class ServerBudget:
             permit.state = PermitState.CHOSEN
             chosen.append(permit)
 
-    def _reuse(self, waiting: List[Permit], counts: "Counter[BudgetedPool]") -> bool:
+    def _reuse(self, waiting: List[Permit], counts: "Counter[Optional[BudgetedPool]]") -> bool:
         """Give a connection that has come back to a caller of its own pool."""
         pools = [permit.pool for permit in waiting]
         for permit in waiting:
@@ -401,7 +403,7 @@ class ServerBudget:
 
 
 def _must_yield(
-    pool: BudgetedPool, counts: "Counter[BudgetedPool]", waiting: List[BudgetedPool]
+    pool: BudgetedPool, counts: "Counter[Optional[BudgetedPool]]", waiting: List[BudgetedPool]
 ) -> bool:
     own = counts[pool]
     others = [counts[other] for other in waiting if other is not pool]

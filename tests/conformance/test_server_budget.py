@@ -1,6 +1,7 @@
 """The limit of one process's connections to a server, over all its databases."""
 
 import asyncio
+import gc
 import threading
 from typing import Any, Callable, Dict, Generator, Iterator, List
 
@@ -233,6 +234,21 @@ def test_an_idle_connection_of_an_event_loop_makes_room_for_a_thread_s_second(
         assert asyncio.run(keep_two_idle()) == 2
     finally:
         threads.close_pool()
+
+
+# asyncio's, of the transport that its loop has not closed
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_idle_connections_of_a_closed_loop_make_room(databases: Databases) -> None:
+    config = databases.config_of(1, max_connections_per_server=1, pool_timeout=5.0)
+    tasks = async_impl.MySQLClient(config)
+    asyncio.run(tasks.query("SELECT 1"))
+    threads = sync_impl.MySQLClient(config)
+    assert tasks.stats().idle == 1
+    assert threads.query_value("SELECT 2") == 2
+    assert tasks.stats().idle == 0
+    threads.close_pool()
+    del tasks
+    gc.collect()
 
 
 def test_smaller_pools_give_up_what_they_keep(clients: Callable[..., List[Any]], io: IO) -> None:

@@ -298,6 +298,20 @@ def test_a_new_connection_counts_though_another_one_has_gone(budget: ServerBudge
     assert len(budget._connections) == 2
 
 
+def test_a_pool_that_nobody_has_any_more_sets_no_limit(budget: ServerBudget) -> None:
+    small: Optional[Pool] = Pool(budget, 1)
+    large = Pool(budget, 3)
+    assert small is not None
+    connection = opened(budget, small)
+    del small
+    gc.collect()
+    assert budget.stats()[:2] == (3, 1), "its connection is still open"
+    others = [opened(budget, large) for _ in range(2)]
+    assert not budget.request(large).granted
+    assert len(others) == 2
+    assert connection.open
+
+
 def test_a_permit_whose_granter_was_interrupted_is_granted_later(budget: ServerBudget) -> None:
     pool, other = Pool(budget, 1), Pool(budget, 1)
     connection = opened(budget, pool)
