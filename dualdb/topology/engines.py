@@ -49,8 +49,13 @@ class Engines:
             found = self._clients.setdefault(name, made)
         return found
 
+    @property
+    def clients(self) -> Tuple[Any, ...]:
+        """The clients of those that have been used."""
+        return tuple(self._clients.values())
+
     def close(self) -> Tuple[Any, ...]:
         """Forget the clients, and return them to be closed."""
-        clients = tuple(self._clients.values())
+        clients = self.clients
         self._clients = {}
         return clients

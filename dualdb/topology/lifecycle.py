@@ -324,7 +324,8 @@ class ServiceLifecycle:
     def status(self) -> ServiceStatus:
         """Return the service's status, without I/O."""
         replicas = () if self.replicas is None else self.replicas.clients
-        return service_status(self.manager, self.reader, replicas, self._clock())
+        others = (*replicas, *self.engines.clients)
+        return service_status(self.manager, self.reader, others, self._clock())
 
     def active_ids(self) -> steps.Plan[List[int]]:
         """Read the ids of the shards in service; fall back to the last map."""

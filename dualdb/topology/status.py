@@ -151,14 +151,14 @@ def shard_status(shard: Shard, client: Any) -> ShardStatus:
 
 
 def service_status(
-    manager: "TopologyManager", reader: "TableReader", replicas: Sequence[Any], now: float
+    manager: "TopologyManager", reader: "TableReader", others: Sequence[Any], now: float
 ) -> ServiceStatus:
     """Return the status of a service.
 
     Args:
         manager: Its topology manager.
         reader: Its table reader.
-        replicas: The clients of its replicas.
+        others: The clients of its replicas and engines.
         now: The current time, by their clock.
     """
     topology = manager.topology
@@ -166,7 +166,7 @@ def service_status(
     clients: Mapping[int, Any] = {} if topology is None else topology.clients
     in_service = () if topology is None else topology.all_clients
     draining = [each.client for each in manager.draining]
-    used = [client for client in (*in_service, *draining, *replicas) if client.has_pool]
+    used = [client for client in (*in_service, *draining, *others) if client.has_pool]
     pools = [client.pool for client in used]
     suspicious = () if reader.warning is None else (reader.warning,)
     return ServiceStatus(

@@ -280,19 +280,23 @@ def test_a_server_may_have_a_limit_of_its_own() -> None:
             DatabaseConfig(**fields, server_limits=wrong)  # type: ignore[arg-type]
 
 
-def test_the_status_has_the_servers_of_primaries_and_replicas(
+def test_the_status_has_the_servers_of_primaries_replicas_and_engines(
     databases: Databases, open_service: Callable[..., Any], io: IO
 ) -> None:
     config = databases.config
-    with FaultProxy(config.host, config.port) as proxy:
+    with FaultProxy(config.host, config.port) as proxy, FaultProxy(config.host, config.port) as far:
+        engine = {"host": "127.0.0.1", "port": far.port, "max_connections_per_server": 3}
         db = open_service(
             config.model_copy(
                 update={
                     "max_connections_per_server": 2,
                     "replicas": f"127.0.0.1:{proxy.port}",
                 }
-            )
+            ),
+            engines={"far": config.model_copy(update=engine)},
         )
+        assert io(db.engine("far").query_value("SELECT 1")) == 1
+        assert db.status().servers[f"localhost:{far.port}"][:3] == (3, 1, 0)
         assert io(db.read.query_value("SELECT 1")) == 1
         figures = db.status().servers
         assert figures[f"localhost:{proxy.port}"][:3] == (2, 1, 0)
