@@ -84,6 +84,7 @@ class Permits:
         ends = ends if self._until is None else min(ends, self._until)
         while not any(permit.decided for permit in self._requested) and not pool.closed:
             if now >= ends:
+                self.withdraw()  # the error counts the others that wait
                 raise pool.permit_refused(self._requested[0], now - began, late=late)
             pause = min(RECHECK_INTERVAL, ends - now)
             yield AwaitPermit(self._requested, pause)
@@ -93,7 +94,7 @@ class Permits:
         self._left -= now - began
         first = self._requested[0]
         self._choose()
-        if pool.closed:
+        if pool.closed and self.reused is None:
             raise pool.permit_refused(first, now - began, late=False)
         return now - began
 

@@ -79,6 +79,7 @@ def test_the_wait_is_bounded_and_names_the_server(
         assert f"1 of 1 connections of this process to the server {first.config.servers[0]}" in str(
             caught.value
         )
+        assert "0 more callers are waiting" in str(caught.value)
         assert caught.value.sent is False
         assert second.stats().timeouts == 1
         assert first.pool.budgets.all[0].stats().timeouts == timeouts + 1
