@@ -174,6 +174,9 @@ class Group(click.Group):
 class Root(Group):
     """The group of all commands. With ``--json``, an error is a JSON document, too."""
 
+    def list_commands(self, ctx: click.Context) -> List[str]:
+        return sorted(self.commands)
+
     def main(self, args: Optional[Sequence[str]] = None, *more: Any, **options: Any) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
         options["standalone_mode"] = False

@@ -314,7 +314,7 @@ def _show_audit(report: AuditReport) -> None:
     )
     if report.misplaced:
         note(
-            "where the directory is wrong, `dualdb keys set` corrects it; rows that are in the "
-            "wrong place are copied to where they belong, and deleted by `dualdb tenant purge "
-            "KEY --shard SHARD`"
+            "a move deletes what it left behind (`dualdb jobs list --kind move`); where the "
+            "directory is wrong, `dualdb keys set` corrects it; other rows are copied to where "
+            "they belong, and deleted by `dualdb tenant purge KEY --shard SHARD`"
         )

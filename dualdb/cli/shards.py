@@ -280,8 +280,9 @@ def drain(
     kept = db.operations.key_counts().get(shard_id, 0)
     if kept:
         note(
-            f"{counted(kept, 'key')} of the directory are on shard {shard_id}: calls by these are "
-            "refused until their rows are moved and the keys are set"
+            f"{counted(kept, 'key')} of the directory on shard {shard_id}: calls by these are "
+            "refused until they have moved, which `dualdb rebalance plan --drain "
+            f"{shard_id}` or `dualdb keys move-plan` plans"
         )
     if dry_run:
         db.drain_shard(shard_id, timeout, dry_run=True)
