@@ -98,7 +98,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
     given = config.getoption("--server")
     if given and items:
-        has_xa = GivenServers(given, []).profile.xa
+        has_xa = GivenServers(given, list(Databases.ids)).profile.xa
         left_out = {
             item
             for item in items

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Union
 
 import pymysql
 import pymysql.cursors
+import pytest
 
 from dualdb import DatabaseConfig, MySQLClient
 from dualdb.endpoints.profiles import EngineProfile
@@ -87,6 +88,11 @@ class GivenServers:
             account, _, address = rest.rpartition("@")
             host, _, port = address.rpartition(":")
             user, _, password = account.partition(":")
+            if name not in ("global", *map(str, ids)) or not port.isdigit():
+                raise pytest.UsageError(
+                    f"--server {text}: it must be NAME=[USER[:PASSWORD]@]HOST:PORT, and NAME "
+                    f"global, {' or '.join(map(str, ids))}"
+                )
             self._addresses[name] = {
                 "host": host,
                 "port": int(port),
