@@ -232,7 +232,12 @@ class Connection(
         authentication.check_plugin(
             self._server_auth_plugin, self._config, encrypted=self._ssl_context is not None
         )
-        await super()._request_authentication()
+        try:
+            await super()._request_authentication()
+        except BaseException:
+            # aiomysql would close it, which in TLS waits for the server.
+            self._writer.transport.abort()
+            raise
 
     async def _process_auth(self, plugin_name: Any, auth_packet: Any) -> Any:
         self.check_plugin(plugin_name)

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import ipaddress
+import os
 import socket
 import ssl
 import struct
@@ -195,9 +196,12 @@ class RogueServer:
         )
         plain.recv(36)  # the request for TLS
         with self._context.wrap_socket(plain, server_side=True) as link:
-            self.received.append(link.recv(4096))
-            link.sendall(_packet(3, b"\1\4"))  # "perform full authentication"
-            self.received.append(link.recv(4096))
+            self._converse(link)
+
+    def _converse(self, link: ssl.SSLSocket) -> None:
+        self.received.append(link.recv(4096))
+        link.sendall(_packet(3, b"\1\4"))  # "perform full authentication"
+        self.received.append(link.recv(4096))
 
 
 def _packet(number: int, *parts: bytes) -> bytes:
@@ -244,3 +248,39 @@ def test_who_is_sent_the_password_is_what_the_page_about_security_says(
         io(client.init_pool())
     rogue.close()
     assert any(b"known-to-nobody" in each for each in rogue.received) is is_sent
+
+
+class RefusingServer(RogueServer):
+    """Refuses the login, and then waits for the end of the connection, without an end
+    of the TLS session.
+    """
+
+    def __init__(self, files: Dict[str, str]) -> None:
+        self.hung_up = threading.Event()
+        super().__init__(files)
+
+    def _answer(self, plain: socket.socket) -> None:
+        below = plain.dup()
+        with below:
+            super()._answer(plain)
+            below.settimeout(5)
+            while below.recv(4096):
+                pass
+            self.hung_up.set()
+
+    def _converse(self, link: ssl.SSLSocket) -> None:
+        link.recv(4096)
+        link.sendall(_packet(3, b"\xff", struct.pack("<H", 1045), b"#28000Access denied"))
+        os.close(link.detach())
+
+
+def test_a_refused_login_leaves_no_socket_open(
+    certificates: Any, io: IO, quick_retries: None
+) -> None:
+    server = RefusingServer(certificates["right"])
+    config = DatabaseConfig(host="127.0.0.1", port=server.port, database="d", user="u", password="")
+    client = io.Client(config)
+    with pytest.raises(ConnectionFailed, match="Access denied"):
+        io(client.init_pool())
+    server.close()
+    assert server.hung_up.wait(20)
