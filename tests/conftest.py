@@ -1,6 +1,7 @@
 """Fixtures: the servers, the two implementations, the two interfaces of the service."""
 
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -126,6 +127,12 @@ def logging_as_it_was() -> Iterator[None]:
     level = root.level
     yield
     root.setLevel(level)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have no run of the garbage collector look through what was imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
