@@ -43,7 +43,7 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         shard_id: Optional[int] = None,
         child_tasks: ChildTasks = "warn",
     ) -> None:
-        self._client = self._database_client_class(
+        self._database = self._database_client_class(
             config, name=name, shard_id=shard_id, child_tasks=child_tasks
         )
 
@@ -56,32 +56,38 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
     @property
     def config(self) -> DatabaseConfig:
         """Address, account, pool settings, timeouts."""
-        return self._client.config
+        return self._database.config
+
+    @config.setter
+    def config(self, config: DatabaseConfig) -> None:
+        # Subclasses of the original client assign it, some before its __init__.
+        if "_database" in self.__dict__:
+            self._database.config = config
 
     @property
     def name(self) -> str:
         """The database: "global", "shard 7", or its address."""
-        return self._client.name
+        return self._database.name
 
     @property
     def shard_id(self) -> Optional[int]:
         """The shard; None for another database."""
-        return self._client.shard_id
+        return self._database.shard_id
 
     @property
     def pool(self) -> Any:
         """The pool, which is made when it is first used."""
-        return self._client.pool
+        return self._database.pool
 
     def _route(self, until: Optional[float] = None) -> steps.Plan[steps.Executor]:
-        return self._client.route(until)
+        return self._database.route(until)
 
     def _last_inserts(self) -> LastInserts:
-        return self._client.last_inserts()
+        return self._database.last_inserts()
 
     def stats(self) -> PoolStats:
         """The pool's figures, without I/O."""
-        return self._client.stats()
+        return self._database.stats()
 
     def resize(
         self, *, pool_size: Optional[int] = None, max_overflow: Optional[int] = None
@@ -107,7 +113,7 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
             20
         """
         config = self.config.with_sizes(pool_size, max_overflow)
-        result: NoneR = self._run(steps.single(steps.Resize(self._client, config)))
+        result: NoneR = self._run(steps.single(steps.Resize(self._database, config)))
         return result
 
     # The original client's methods.
@@ -119,7 +125,7 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
 
         Raises: ConnectionFailed, or ShardUnavailable for a service's shard.
         """
-        return self._run(_open(self._client))
+        return self._run(_open(self._database))
 
     def close_pool(self, timeout: Optional[float] = None) -> NoneR:
         """Close the pool: idle connections at once, those in use when they come back.
@@ -129,7 +135,7 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
         With a ``timeout`` in seconds it waits that long for what is in use, and then
         breaks it.
         """
-        return self._run(shutdown.closing((self._client,), timeout))
+        return self._run(shutdown.closing((self._database,), timeout))
 
     def get_connection(self) -> ConnectionT:
         """The same as ``connection()``; its ``close()`` gives it back."""
@@ -144,7 +150,7 @@ ClientT = TypeVar("ClientT", bound=AnyClient)
 def client_over(cls: Type[ClientT], database: BaseDatabaseClient) -> ClientT:
     """Make the client that users hold for a database of a service."""
     made = cls.__new__(cls)
-    made._client = database
+    made._database = database
     return made
 
 

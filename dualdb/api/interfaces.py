@@ -68,7 +68,7 @@ def run_in(target: "BaseTarget", plan: "steps.Plan[Any]") -> Any:
 
 def database_client_of(client: "AnyClient") -> "BaseDatabaseClient":
     """Return the client of the database behind a MySQLClient."""
-    return client._client
+    return client._database
 
 
 def block_of(transaction: "AnyTransaction") -> "BaseTransactionBlock":

@@ -29,7 +29,7 @@ from ..protocol.row_decoder import ColumnDefinition
 from ..protocol.session_setup import STATE_CHANGED, new_lock_name
 from .receiver import CHUNK, CHUNK_IN_PYTHON
 from .runner import background_task
-from .transport import Transport
+from .transport import Transport, close_inherited
 
 
 class _Recorded(driver_check.Recorded):
@@ -541,6 +541,8 @@ class Connection(
     def _close_descriptor(self) -> None:
         if self.transport is not None:
             self.transport.close_descriptor()
+        elif self._writer is not None:  # of a handshake
+            close_inherited(self._writer, self._reader)
         self._writer = self._reader = None
 
     def abort(self) -> None:

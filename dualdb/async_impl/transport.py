@@ -12,6 +12,18 @@ from ..config import DatabaseConfig
 from .receiver import Receiver, lost
 
 
+def close_inherited(writer: Any, reader: Any) -> None:
+    """Close a forked child's descriptor of its parent's stream, and nothing else.
+
+    Its finalizers never run: they would take the socket out of the parent's selector,
+    which is the child's too, and the parent would wait for ever.
+    """
+    fork_safety.never_finalize(writer, reader)
+    sock = getattr(writer.get_extra_info("socket"), "_sock", None)
+    if sock is not None:
+        fork_safety.close_fd(sock)
+
+
 class Transport:
     """Sends and receives, and limits how long that takes.
 
@@ -150,13 +162,9 @@ class Transport:
         """Close this process's descriptor of the socket; the server's session
         continues.
         """
-        # The transport would take the socket out of the parent's selector, which is the
-        # child's too.
         self.closed = True
-        fork_safety.never_finalize(self._writer, self._reader, self.receiver)
-        sock = getattr(self._socket(), "_sock", None)
-        if sock is not None:
-            fork_safety.close_fd(sock)
+        fork_safety.never_finalize(self.receiver)
+        close_inherited(self._writer, self._reader)
 
     # What the driver uses, as of the reader and the writer of its stream.
 

@@ -3,6 +3,7 @@
 import functools
 import logging
 import math
+import os
 import sys
 import traceback
 from contextlib import ExitStack, contextmanager
@@ -197,8 +198,12 @@ class Root(Group):
 def _write_error(arguments: Sequence[str], message: str, code: int, kind: str = "") -> None:
     """Write the document that ``--json`` promises, where a command has none."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    if "--json" in own:
+    if "--json" not in own:
+        return
+    try:
         write_json_line({"error": message, "type": kind or None, "exit_code": code})
+    except OSError:  # nobody reads it: the exit code is still the error's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command(

@@ -64,7 +64,6 @@ def write_json(value: object) -> None:
 def write_json_line(value: object) -> None:
     """One JSON document in one line, for output that goes on."""
     click.echo(json.dumps(value, default=plain, ensure_ascii=False))
-    sys.stdout.flush()
 
 
 def state(word: object) -> Text:

@@ -150,10 +150,11 @@ class BasePool:
         )
         #: The limit of calls in progress; None without one.
         self.admission = None if config.max_in_flight is None else Admission(config.max_in_flight)
-        #: The limits of connections to its servers over all their pools.
-        self.budgets = PoolBudgets(self)
         self.breaker = CircuitBreaker()
         self._reset()
+        #: The limits of connections to its servers over all their pools. At the end,
+        #: because other threads use a pool that has joined a budget.
+        self.budgets = PoolBudgets(self)
 
     @property
     def load(self) -> int:

@@ -2,8 +2,10 @@
 rows, or several statements.
 """
 
+import contextlib
+import itertools
 import re
-from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple, cast
+from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..errors import ParameterError
 from . import lexer
@@ -214,20 +216,6 @@ class Chunks:
         self._size = 0
         return chunk
 
-    def of(self, rows: Iterable[Params]) -> Iterator[Chunk]:
-        """Yield the chunks of rows.
-
-        Raises:
-            ParameterError: As ``add``.
-        """
-        for params in rows:
-            full = self.add(params)
-            if full is not None:
-                yield full
-        rest = self.rest()
-        if rest is not None:
-            yield rest
-
 
 class ChunksAhead:
     """The chunks of rows, each of which may be made before it is asked for.
@@ -238,26 +226,38 @@ class ChunksAhead:
     """
 
     def __init__(self, chunks: Chunks, rows: Iterable[Params]) -> None:
-        self._chunks = chunks.of(rows)
+        self._chunks = chunks
+        self._rows = iter(rows)
+        self._failed: Tuple[Params, ...] = ()
         self._ahead: Optional[Chunk] = None
-        self._error: Optional[Exception] = None
 
     def prepare(self) -> None:
-        """Make the next chunk, unless that was done; its error is raised when the
-        chunk is asked for.
+        """Make the next chunk, unless that was done. A row that fails is tried again
+        when the chunk is asked for, so that its error is raised then, if it has one
+        then: its values may be looked up on the connection that is in use now.
         """
-        if self._ahead is None and self._error is None:
-            try:
-                self._ahead = next(self._chunks)
-            except Exception as error:
-                self._error = error
+        if self._ahead is None:
+            with contextlib.suppress(Exception):
+                self._ahead = self._make()
 
-    def __iter__(self) -> "ChunksAhead":
-        return self
+    def __iter__(self) -> Iterator[Chunk]:
+        chunk = self._make()
+        while chunk is not None:
+            yield chunk
+            chunk = self._ahead or self._make()
+            self._ahead = None
 
-    def __next__(self) -> Chunk:
-        self.prepare()
-        if self._error is not None:
-            raise self._error
-        chunk, self._ahead = cast(Chunk, self._ahead), None
-        return chunk
+    def _make(self) -> Optional[Chunk]:
+        rows = itertools.chain(self._failed, self._rows)
+        params = None
+        try:
+            for params in rows:
+                full = self._chunks.add(params)
+                if full is not None:
+                    self._failed = ()
+                    return full
+        except Exception:
+            self._failed = (params,)
+            raise
+        self._failed = ()
+        return self._chunks.rest()

@@ -110,5 +110,5 @@ class MySQLClient(
     @property
     def pool(self) -> Pool:
         """The pool, which is made when it is first used."""
-        pool: Pool = self._client.pool
+        pool: Pool = self._database.pool
         return pool

@@ -25,6 +25,9 @@ from ..protocol.row_decoder import ColumnDefinition
 from ..protocol.session_setup import STATE_CHANGED, new_lock_name
 from .transport import TLSContext, Transport
 
+#: Seconds to take what has come while the connection was not read from.
+RECEIVED_GRACE = 0.01
+
 
 class _Recorded(driver_check.Recorded):
     _read_packet = driver_check.Recorded.packet
@@ -309,6 +312,10 @@ class Connection(
             call()
         except BaseException as error:  # an interrupt
             raise self._failed(error) from None
+        transport = self.transport
+        if transport is not None and transport.until is not None:
+            # What has come during the call is not late.
+            transport.until = max(transport.until, time.monotonic() + RECEIVED_GRACE)
 
     def send(self, command: bytes, until: Optional[float] = None) -> None:
         """The first half of ``run``, for a caller that waits for the responses of

@@ -1,6 +1,9 @@
 """What every command has: --json, an example, and --dry-run if it changes something."""
 
 import json
+import os
+import subprocess
+import sys
 from typing import Iterator, List, Optional, Tuple
 
 import click
@@ -96,3 +99,28 @@ def test_an_error_has_its_class_and_exit_code(
 def test_an_error_without_json_leaves_standard_output_empty() -> None:
     found = runner().invoke(dualdb, ["status", "--url", "nonsense"])
     assert (found.exit_code, found.stdout) == (2, "")
+
+
+def run_without_reader(arguments: List[str]) -> Tuple[int, str]:
+    """Run the command with an output that nobody reads: its exit code and errors."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        found = subprocess.run(
+            [sys.executable, "-m", "dualdb", *arguments],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(write)
+    return found.returncode, found.stderr
+
+
+def test_an_error_has_its_exit_code_even_if_nobody_reads_the_output() -> None:
+    code, shown = run_without_reader(["status", "--json", "--url", UNREACHABLE])
+    assert code == 3
+    assert len(shown.splitlines()) == 1
+    assert shown.startswith("dualdb: global: Can't connect")

@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+import time
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from database_servers import Databases
 from io_kinds import IO
+from waiting import wait_for
 
 from dualdb import (
     DatabaseService,
@@ -341,6 +343,42 @@ def test_a_chunk_is_made_while_the_one_before_is_written(
         rows = [Row(a=number) for number in (1, 2, 3, 4)]
         assert io(db.executemany("INSERT INTO t VALUES (%(a)s)", rows, chunk_rows=1)) == 4
     assert seen == [True] * 4
+
+
+def test_an_answer_that_came_while_the_next_chunk_was_made_is_not_late(
+    io: IO, table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = 0.0
+
+    def wait_for_the_deadline(row: Row, value: int) -> None:
+        if value == 4:
+            wait_for(lambda: count(table) == 2)
+            wait_for(lambda: time.monotonic() > ends + 0.05)
+
+    monkeypatch.setattr(Row, "bound", wait_for_the_deadline, raising=False)
+    rows = [Row(a=number) for number in (1, 2, 3, 4)]
+    with io.entered(io.Service(table.config)) as db:
+        io(db.shard(1).query("SELECT 1"))
+        ends = time.monotonic() + 1.0
+        with pytest.raises(DeadlineExceeded) as caught:
+            io(
+                db.shard(1).executemany(
+                    "INSERT INTO bulk VALUES (%(a)s, '')", rows, chunk_rows=2, timeout=1.0
+                )
+            )
+    assert (caught.value.rows, caught.value.sent, count(table)) == ((2, 3), False, 2)
+
+
+def test_values_may_be_looked_up_in_the_transaction_that_writes_them(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DatabaseService(table.config) as db, db.shard(1).transaction() as tx:
+        monkeypatch.setattr(
+            Row, "bound", lambda row, value: tx.query_value("SELECT 1"), raising=False
+        )
+        rows = [Row(a=number) for number in (1, 2, 3, 4)]
+        assert tx.executemany("INSERT INTO bulk VALUES (%(a)s, '')", rows, chunk_rows=1) == 4
+    assert count(table) == 4
 
 
 def test_an_interrupt_while_a_chunk_is_made_loses_no_connection(

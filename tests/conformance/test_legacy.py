@@ -311,3 +311,24 @@ def test_the_original_s_snippets_run_as_they_stand(databases: Databases) -> None
         await db_service.close_service()
 
     asyncio.run(snippets())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_subclass_of_the_client_may_assign_its_config(
+    databases: Databases, io: IO, *, first: bool
+) -> None:
+    class Traced(io.Client):  # type: ignore[misc, name-defined]
+        """As code for the original client has it."""
+
+        def __init__(self, config: DatabaseConfig) -> None:
+            if first:
+                self.config = config
+            super().__init__(config)
+            self.config = config.with_sizes(2, 0)
+
+    client = Traced(databases.config_of(1))
+    try:
+        assert io(client.query_value("SELECT 1")) == 1
+        assert client.stats().limit == client.config.pool_size == 2
+    finally:
+        io(client.close_pool())

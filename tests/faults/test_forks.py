@@ -8,14 +8,21 @@ import signal
 import threading
 import traceback
 import warnings
-from typing import Any, Callable
+from typing import Any, Callable, List
 
 import pytest
 from database_servers import Databases
 from io_kinds import IO
 from waiting import wait_for
 
-from dualdb import DatabaseService, LookupTable, MySQLClient, TransactionAborted
+from dualdb import (
+    AsyncMySQLClient,
+    DatabaseService,
+    LookupTable,
+    MySQLClient,
+    TransactionAborted,
+)
+from dualdb.async_impl.connection import Connection
 from dualdb.sandbox import Sandbox
 
 
@@ -100,6 +107,31 @@ def test_a_transaction_is_not_carried_over(db: Any, io: IO, databases: Databases
     assert [
         row["user_id"] for row in databases.run(1, "SELECT user_id FROM trades ORDER BY user_id")
     ] == [1, 3]
+
+
+def test_a_connect_goes_on_in_the_parent(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child must not touch the selector of the event loop, which it shares."""
+    written: List[str] = []
+
+    greeted = Connection._get_server_information
+
+    async def fork_first(connection: Connection) -> None:
+        written.append(in_child(lambda: gc.collect() >= 0))
+        await greeted(connection)
+
+    monkeypatch.setattr(Connection, "_get_server_information", fork_first)
+
+    async def main() -> Any:
+        client = AsyncMySQLClient(databases.config_of(1, connect_timeout=5.0))
+        try:
+            return await client.query_value("SELECT 7")
+        finally:
+            await client.close_pool()
+
+    assert asyncio.run(main()) == 7
+    assert written == ["True"]
 
 
 @pytest.mark.slow

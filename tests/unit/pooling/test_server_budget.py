@@ -7,6 +7,7 @@ import pytest
 
 from dualdb import DatabaseConfig
 from dualdb.endpoints.state import Endpoints
+from dualdb.pooling.base import BasePool
 from dualdb.pooling.server_budget import Permit, PermitState, PoolBudgets, ServerBudget
 
 
@@ -332,4 +333,23 @@ def test_a_forked_child_begins_anew(budget: ServerBudget) -> None:
     connection = opened(budget, pool)
     budget._forked()
     assert budget.stats().open == 0
+    assert connection.open
+
+
+def test_a_pool_that_is_being_made_is_asked_for_no_connection() -> None:
+    other = pool_of("half.made", max_connections_per_server=1)
+    (budget,) = PoolBudgets(other).all
+    connection = opened(budget, other)
+    states: List[PermitState] = []
+
+    class HalfMade(BasePool):
+        """A pool that another thread's request at the limit finds while it is made."""
+
+        def _reset(self) -> None:
+            states.append(budget.request(other).state)
+            super()._reset()
+
+    made = HalfMade(other.config, "half made", None)
+    assert states == [PermitState.WAITING]
+    assert made.budgets.all == (budget,)
     assert connection.open

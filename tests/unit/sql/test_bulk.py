@@ -1,10 +1,13 @@
 """Rows written as chunks of one INSERT."""
 
-from typing import Any, Iterator
+import contextlib
+import gc
+import weakref
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
-from dualdb import ParameterError
+from dualdb import ConcurrentUseError, ParameterError
 from dualdb.protocol.exchange import TextEncoding
 from dualdb.protocol.statements import Bulk
 from dualdb.sql.bulk import Chunk, Chunks, ChunksAhead
@@ -12,7 +15,7 @@ from dualdb.sql.literals import LiteralStyle
 
 
 def chunks(sql: str, rows: Any, most_rows: int, most_bytes: int) -> Iterator[Chunk]:
-    return Chunks(sql, most_rows, most_bytes).of(rows)
+    return iter(ChunksAhead(Chunks(sql, most_rows, most_bytes), rows))
 
 
 @pytest.mark.parametrize(
@@ -172,19 +175,72 @@ def test_a_text_that_no_connection_can_send_is_refused_when_it_is_sent() -> None
 def test_a_chunk_may_be_made_before_it_is_asked_for() -> None:
     rows = iter([(1,), (2,), (3,), (4,), (5,)])
     ahead = ChunksAhead(Chunks("INSERT INTO t VALUES (%s)", 2, 1000), rows)
-    assert next(ahead).texts == ("(1)", "(2)")
+    found = iter(ahead)
+    assert next(found).texts == ("(1)", "(2)")
     ahead.prepare()
     ahead.prepare()
     assert list(rows) == []
-    assert [each.texts for each in ahead] == [("(3)", "(4)"), ("(5)",)]
+    assert [each.texts for each in found] == [("(3)", "(4)"), ("(5)",)]
     ahead.prepare()
     assert list(ahead) == []
 
 
 def test_an_error_of_a_chunk_made_before_is_raised_when_it_is_asked_for() -> None:
     ahead = ChunksAhead(Chunks("INSERT INTO t VALUES (%s)", 1, 1000), [(1,), (2,), (3, 4)])
-    assert next(ahead).first == 0
+    found = iter(ahead)
+    assert next(found).first == 0
     ahead.prepare()
-    for _ in range(2):
-        with pytest.raises(ParameterError, match="row 2"):
-            next(ahead)
+    ahead.prepare()
+    with pytest.raises(ParameterError, match="row 2"):
+        next(found)
+
+
+class LookedUp(Dict[str, int]):
+    """A row whose value is read from a connection, which may be in use."""
+
+    in_use = False
+
+    def __getitem__(self, name: str) -> int:
+        if LookedUp.in_use:
+            raise ConcurrentUseError("another command is on its way")
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_row_that_fails_too_early_is_tried_again_when_it_is_needed(
+    at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"id": number} for number in range(4)]
+    rows[at] = LookedUp(rows[at])
+    ahead = ChunksAhead(Chunks("INSERT INTO t VALUES (%(id)s)", 1, 1000), rows)
+    texts: List[Optional[str]] = []
+    for chunk in ahead:
+        texts += chunk.texts
+        monkeypatch.setattr(LookedUp, "in_use", True)
+        ahead.prepare()
+        monkeypatch.setattr(LookedUp, "in_use", False)
+    assert texts == ["(0)", "(1)", "(2)", "(3)"]
+
+
+@pytest.mark.parametrize("bad", [None, 0, 2, 4, 5])
+def test_rows_are_released_without_the_garbage_collector(bad: Optional[int]) -> None:
+    class Rows(List[Any]):
+        """A list with weak references."""
+
+    def write() -> "weakref.ref[Rows]":
+        rows = Rows((number,) for number in range(6))
+        if bad is not None:
+            rows[bad] = None
+        ahead = ChunksAhead(Chunks("INSERT INTO t VALUES (%s)", 2, 1000), rows)
+        with contextlib.suppress(ParameterError):
+            for _ in ahead:
+                ahead.prepare()
+        return weakref.ref(rows)
+
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        assert write()() is None
+    finally:
+        if enabled:
+            gc.enable()
