@@ -49,7 +49,7 @@ JOIN_SECONDS = 1.0
 TABLE_ACCESS_DENIED = 1142
 
 #: The errors of a lookup while the global database is unreachable.
-UNREACHABLE = (errors.ConnectionFailed, errors.ConnectionLost, errors.PoolTimeout)
+LOOKUP_FAILED = (errors.ConnectionFailed, errors.ConnectionLost, errors.PoolTimeout)
 
 
 class Environment(NamedTuple):
@@ -239,7 +239,7 @@ class KeyDirectory:
                 found = yield from self._ask_function(self.source, missing)
             else:
                 found = yield from self._ask_table(missing, until)
-        except UNREACHABLE as error:
+        except LOOKUP_FAILED as error:
             stale = {key: self.cache.stale(key) for key in missing}
             if not all(stale.values()):
                 raise
@@ -422,7 +422,7 @@ class KeyDirectory:
             try:
                 yield from self._write(f"{table.switch} AND {condition}", params)
                 return (yield from self._ask_table([name]))[name]
-            except UNREACHABLE:
+            except LOOKUP_FAILED:
                 # it may have been applied: where the key is shows when it answers
                 if attempt + 1 == PLACE_ATTEMPTS:
                     raise
