@@ -37,6 +37,10 @@ class Slots(Generic[W]):
         """The number of waiters."""
         return len(self._waiting)
 
+    def has(self, holder: Hashable) -> bool:
+        """Return whether a holder has a slot."""
+        return holder in self._holders
+
     def take(self, holder: Hashable) -> bool:
         """Take a slot if one is free.
 

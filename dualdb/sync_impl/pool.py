@@ -19,6 +19,7 @@ from typing import Deque, List, Optional
 from .. import errors, fork_safety
 from ..config import DatabaseConfig
 from ..execution import connect, steps
+from ..execution.permits import RECHECK_INTERVAL
 from ..observability.logs import about
 from ..pooling.base import BasePool, Disposition
 from ..pooling.server_budget import ServerBudget
@@ -387,10 +388,8 @@ class Pool(BasePool):
             else min(self.config.pool_timeout, max(0.0, until - began))
         )
         try:
-            in_time = waiter.wait(limit)
+            self._wait(waiter, lease, began + limit)
             with self._lock:
-                if not in_time:
-                    self._free_lost()
                 withdrawn = self._slots.withdraw(waiter)
             self.record_wait(time.monotonic() - began, timed_out=withdrawn)
         except BaseException:
@@ -405,6 +404,17 @@ class Pool(BasePool):
         if limit < self.config.pool_timeout:
             raise self._deadline_error("waiting for a connection")
         raise self._timeout(time.monotonic() - began)
+
+    def _wait(self, waiter: _Waiter, lease: _Lease, until: float) -> None:
+        """Wait until a waiter is woken, or its lease has a slot, or for so long."""
+        left = until - time.monotonic()
+        while not waiter.wait(min(max(left, 0.0), RECHECK_INTERVAL)):
+            with self._lock:
+                # Of a caller who was interrupted before it woke this one.
+                self._free_lost()
+                left = until - time.monotonic()
+                if left <= 0 or self._slots.has(lease.ref):
+                    break
 
     def _return(self, lease: _Lease, connection: Optional[Connection]) -> None:
         """Release a slot whose connection was not handed out after all."""

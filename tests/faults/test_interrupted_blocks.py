@@ -5,75 +5,30 @@ handles the exception, and the connection is back in its pool.
 """
 
 import contextlib
-import linecache
-import os
-import sys
-from types import FrameType
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator
 
 import pytest
 from database_servers import Databases
+from interrupts import Interrupt, Interrupted
 from io_kinds import IO
 
-import dualdb
 from dualdb.deadlines import Deadline
 
 INSERT = "INSERT INTO trades (user_id, symbol, qty) VALUES (%s, 'A', 1)"
 
-_PACKAGE = os.path.dirname(dualdb.__file__) + os.sep
 #: Where a block begins and ends. What the pool and the connection do in between is
 #: tested elsewhere.
-FILES = {
-    os.path.join(_PACKAGE, *name.split("/"))
-    for name in (
-        "api/membership.py",
-        "api/time_limit.py",
-        "api/transaction.py",
-        "api/transaction_state.py",
-        "async_impl/transaction.py",
-        "blocks.py",
-        "deadlines.py",
-        "sync_impl/transaction.py",
-    )
-}
-
-
-class Interrupted(BaseException):
-    """What a signal handler raises."""
-
-
-class Interrupt:
-    """Raises at one line of the package, counted from the beginning of the block.
-
-    The tracer also stops at the end of a ``with lock:`` block, before the lock is
-    released, where no signal is handled; such lines are left out.
-    """
-
-    def __init__(self, at: int) -> None:
-        self.at, self.lines = at, 0
-        self.happened = False
-        # kept here: the interpreter drops a tracer that raises too soon
-        self._tracers = (self._trace, self._trace_line)
-
-    def __enter__(self) -> "Interrupt":
-        self._before = sys.gettrace()
-        sys.settrace(self._tracers[0])
-        return self
-
-    def __exit__(self, *exc_info: Any) -> None:
-        sys.settrace(self._before)
-
-    def _trace(self, frame: FrameType, event: str, arg: Any) -> Optional[Any]:
-        return self._tracers[1] if frame.f_code.co_filename in FILES else None
-
-    def _trace_line(self, frame: FrameType, event: str, arg: Any) -> Any:
-        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        if event == "line" and not text.startswith("with self._lock"):
-            self.lines += 1
-            if self.lines == self.at:
-                self.happened = True
-                raise Interrupted  # which ends the tracing, too
-        return self._tracers[1]
+FILES = (
+    "api/membership.py",
+    "api/time_limit.py",
+    "api/transaction.py",
+    "api/transaction_block.py",
+    "api/transaction_state.py",
+    "async_impl/transaction.py",
+    "blocks.py",
+    "deadlines.py",
+    "sync_impl/transaction.py",
+)
 
 
 def blocks_now(client: Any, kind: str) -> None:
@@ -149,7 +104,7 @@ def test_after_an_interrupt_at_any_line_nobody_is_in_a_dead_block(
 ) -> None:
     written = []
     for at in range(1, 10_000):
-        interrupt = Interrupt(at)
+        interrupt = Interrupt(at, FILES)
         if write_after(io, client, kind, interrupt) is not None:
             written.append(at)
         if not interrupt.happened:

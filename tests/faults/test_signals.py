@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 from database_servers import Databases
+from interrupts import Interrupt, Interrupted
 from waiting import wait_for
 
 import dualdb
@@ -127,3 +128,35 @@ def test_a_raising_signal_loses_no_place_on_a_server(databases: Databases, alarm
     for client in clients:
         client.close_pool()
     assert budget.stats().open == 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_who_waits_is_served_although_the_caller_before_was_interrupted(
+    databases: Databases,
+) -> None:
+    client = dualdb.MySQLClient(
+        databases.config_of(1, pool_size=1, max_overflow=0, pool_timeout=120.0)
+    )
+    pool = client.pool
+    for at in range(1, 10_000):
+        interrupt = Interrupt(at, ["sync_impl/pool.py", "pooling/slots.py", "pooling/base.py"])
+        connection = pool.checkout()
+        answers: List[Any] = []
+        waiter = threading.Thread(
+            target=lambda found: found.append(client.query_value("SELECT 7")), args=(answers,)
+        )
+        waiter.start()
+        wait_for(lambda: client.stats().waiting == 1, every=0.001)
+        try:
+            with interrupt:
+                pool.release(connection)
+        except Interrupted:
+            pass
+        del connection
+        waiter.join(60)
+        assert answers == [7], f"nobody served it after an interrupt at line {at}"
+        if not interrupt.happened:
+            break
+    assert at > 20
+    client.close_pool()
