@@ -323,10 +323,11 @@ class DatabaseConfig(BaseModel):
     def _limits_of_text(cls, value: object) -> Any:
         if not isinstance(value, str):
             return value
-        return {
-            server.strip(): number.strip()
-            for server, _, number in [part.rpartition("=") for part in value.split(",")]
-        }
+        pairs = [part.rpartition("=") for part in value.split(",")]
+        found = {server.strip(): number.strip() for server, _, number in pairs}
+        if len(found) < len(pairs):
+            raise ValueError("gives a server twice")
+        return found
 
     @field_validator("server_limits")
     @classmethod
@@ -338,6 +339,8 @@ class DatabaseConfig(BaseModel):
             if not server.startswith("/"):
                 (address,) = addresses(server, 0)
                 server = str(Address(plain_host(address.host), address.port))
+            if server in found:
+                raise ValueError(f"gives {server} twice")
             found[server] = limit
         return found
 

@@ -353,3 +353,16 @@ def test_a_pool_that_is_being_made_is_asked_for_no_connection() -> None:
     assert states == [PermitState.WAITING]
     assert made.budgets.all == (budget,)
     assert connection.open
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        "db1:3306=3,db1:3306=4",
+        {"db1:3306": 3, "DB1.:3306": 4},
+        {"localhost:1": 1, "127.0.0.1:1": 1},
+    ],
+)
+def test_a_server_has_one_limit(limits: Any) -> None:
+    with pytest.raises(ValueError, match="gives .* twice"):
+        DatabaseConfig(host="db1", database="d", user="u", password="", server_limits=limits)
