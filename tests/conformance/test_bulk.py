@@ -395,7 +395,7 @@ def test_an_interrupt_while_a_chunk_is_made_loses_no_connection(
             db.shard(1).executemany("INSERT INTO bulk VALUES (%(a)s, '')", rows, chunk_rows=1)
         assert count(table) <= 1, "the server may not have come to it"
         assert db.shard(1).execute(INSERT, (7, "x")) == 1
-        assert db.stats()[1].in_use == 0
+        wait_for(lambda: db.stats()[1].in_use == 0)
 
 
 def test_rows_of_a_generator_may_use_the_transaction_that_writes_them(table: Any) -> None:
