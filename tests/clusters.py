@@ -461,7 +461,13 @@ class Load:
 
     def check_errors(self, faults: int = 1) -> None:
         """Check that nothing failed but what was on its way when a fault happened."""
-        allowed = (dualdb.OutcomeUnknown, dualdb.ConnectionLost, dualdb.NotPrimary)
+        # TransactionAborted: it was found to be gone before COMMIT was sent.
+        allowed = (
+            dualdb.OutcomeUnknown,
+            dualdb.ConnectionLost,
+            dualdb.NotPrimary,
+            dualdb.TransactionAborted,
+        )
         shown = [repr(failure.error) for failure in self.failures]
         assert all(isinstance(failure.error, allowed) for failure in self.failures), shown
         assert len(self.failures) <= faults * self._writers, shown
