@@ -129,6 +129,13 @@ def logging_as_it_was() -> Iterator[None]:
     root.setLevel(level)
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show what was wrong with the first attempt: it may be a fault that is rare."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"failed, and was run again: {report.nodeid}")
+        terminalreporter.line(report.longreprtext)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Have no run of the garbage collector look through what was imported."""
     gc.collect()
