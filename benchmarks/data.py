@@ -11,7 +11,7 @@ ACCOUNTS = 1_000
 TRADES = 100_000
 
 #: What executemany writes at a time.
-INSERTED = 1_000
+INSERTED = 10_000
 
 TABLES = [
     """CREATE TABLE accounts (

@@ -37,7 +37,7 @@ CHAPTERS = [
             "into a list of dicts."
         ),
     ),
-    Chapter("insert", "executemany", "1,000 rows of six columns written by one call."),
+    Chapter("insert", "executemany", "10,000 rows of six columns written by one call."),
     Chapter(
         "call",
         "Procedure call",

@@ -423,16 +423,20 @@ class PoolBudgets:
         all: The budgets; empty if its configuration sets no limit.
     """
 
+    __slots__ = ("_by_position", "_pool", "all")
+
     def __init__(self, pool: BudgetedPool) -> None:
         self._pool: weakref.ref[BudgetedPool] = weakref.ref(pool)
         config = pool.config
         limited = config.max_connections_per_server is not None or config.server_limits
-        self._by_position: List[Optional[ServerBudget]] = [
-            None
-            if config.limit_at(server) is None
-            else _budgets.setdefault(server, ServerBudget(server))
-            for server in (config.servers if limited else ())
-        ]
+        self._by_position: Tuple[Optional[ServerBudget], ...] = tuple(
+            [
+                None
+                if config.limit_at(server) is None
+                else _budgets.setdefault(server, ServerBudget(server))
+                for server in (config.servers if limited else ())
+            ]
+        )
         found = [budget for budget in self._by_position if budget is not None]
         self.all: Tuple[ServerBudget, ...] = tuple(dict.fromkeys(found))
         for budget in self.all:
