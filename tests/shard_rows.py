@@ -27,3 +27,16 @@ def row(shard_id: Any = 1, **changed: Any) -> Dict[str, Any]:
         "status": "active",
     }
     return {**made, **changed}
+
+
+def new_shard(databases: Any, **changed: Any) -> Dict[str, Any]:
+    """What ``add_shard`` is given for another shard in the database of shard 1."""
+    config = databases.config_of(1)
+    made = {
+        "host": config.host,
+        "port": config.port,
+        "database": config.database,
+        "user": config.user,
+        "password": config.reveal_password(),
+    }
+    return {**made, **changed}

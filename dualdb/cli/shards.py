@@ -176,7 +176,7 @@ def config_of(base: DatabaseConfig, row: Mapping[str, Any]) -> DatabaseConfig:
         ValidationError: One of them cannot be.
     """
     fields = {key: row[key] for key in ("host", "port", "database", "user", "password")}
-    return base.model_validate({**base.model_dump(), **fields, "unix_socket": None})
+    return base.model_copy(update={**fields, "unix_socket": None})
 
 
 @command(

@@ -8,6 +8,7 @@ import pymysql.cursors
 import pymysql.err
 
 from .. import errors
+from ..api.identity import database_name
 from ..operations import script
 from ..sync_impl import DatabaseService
 from .base import USAGE, Failure, State, command, exit_code, fail, one_line, pass_state
@@ -33,7 +34,7 @@ class Target:
         self._db = db
         self.shard_id = shard_id
         self._connection: Any = None
-        self.name = "global" if shard_id is None else f"shard {shard_id}"
+        self.name = database_name(shard_id)
 
     def connection(self) -> Any:
         """The connection; another one if the last was lost."""

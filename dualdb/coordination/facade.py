@@ -142,9 +142,7 @@ class _Servers:
         client = self.clients.get(shard_id)
         if client is None:
             place = self._databases.one(shard_id)
-            client = self._databases.internals.new_client(
-                place.usable(), f"shard {shard_id}", shard_id
-            )
+            client = self._databases.internals.new_client(place.usable(), place.label, shard_id)
             self.clients[shard_id] = client
         facts = yield from read_facts(client, self.until())
         return Server(DetachedExecutor(client), is_mariadb(facts))

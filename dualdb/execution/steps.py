@@ -28,7 +28,7 @@ from ..errors import Error
 from ..observability.observers import Observers
 from ..pooling.circuit_breaker import CircuitBreaker
 from ..pooling.retry_budget import RetryBudget
-from ..pooling.server_budget import Permit, PoolBudgets, ServerBudget
+from ..pooling.server_budget import BudgetedPool, Permit, PoolBudgets
 from ..protocol.statements import Call, Statement
 
 T = TypeVar("T")
@@ -120,10 +120,9 @@ class TransactionBlock(Protocol):
         ...
 
 
-class Pool(Protocol):
+class Pool(BudgetedPool, Protocol):
     """The part of a pool that ``connecting`` uses."""
 
-    config: DatabaseConfig
     name: str
     shard_id: Optional[int]
     endpoints: Endpoints
@@ -132,23 +131,6 @@ class Pool(Protocol):
     on_outage: "Optional[Callable[[Optional[Exception]], None]]"
     retry_budget: RetryBudget
     budgets: PoolBudgets
-    closed: bool
-
-    def take_idle(self) -> Any:
-        """Take an idle connection out of the pool, for a caller of it; None without
-        one.
-        """
-
-    def oldest_idle_at(self, budget: ServerBudget) -> Optional[float]:
-        """Return since when its longest idle connection to a server is idle; None
-        without one.
-        """
-        ...
-
-    def take_oldest_idle(self, budget: ServerBudget) -> Any:
-        """Take the connection to a server out of the pool that has been idle for
-        longest.
-        """
 
     def permit_refused(self, permit: Permit, waited: float, *, late: bool) -> Exception:
         """Make the error for a permit that was not granted."""

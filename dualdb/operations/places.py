@@ -4,6 +4,7 @@ import re
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Set, Tuple, TypeVar, Union
 
 from .. import errors
+from ..api.identity import database_name
 from ..api.interfaces import internals_of
 from ..config import DatabaseConfig
 from ..execution import execute, steps
@@ -41,7 +42,7 @@ class Place(NamedTuple):
     @property
     def label(self) -> str:
         """``"global"`` or ``"shard 2"``."""
-        return "global" if self.shard_id is None else f"shard {self.shard_id}"
+        return database_name(self.shard_id)
 
     def usable(self) -> DatabaseConfig:
         """How it is reached.

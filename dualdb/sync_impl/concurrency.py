@@ -73,10 +73,7 @@ def _by_threads(
     def work() -> None:
         # of a list's iterator, which gives each to one thread
         for number, step in remaining:
-            try:
-                outcomes[number] = attempt(step)
-            except BaseException as error:
-                outcomes[number] = error
+            outcomes[number] = outcome_of(partial(attempt, step))
 
     return workers.begin(work, min(len(members), max_concurrency))
 
@@ -248,13 +245,12 @@ def _poll(calls: Sequence[_Call]) -> None:
 _Done = queue.SimpleQueue[Optional[BaseException]]
 
 
-def _run(work: Callable[[], None]) -> Optional[BaseException]:
-    """Run a function; return what it raised."""
+def outcome_of(call: Callable[[], Any]) -> Any:
+    """Call a function for another thread; return its value, or what it raised."""
     try:
-        work()
+        return call()
     except BaseException as error:
         return error
-    return None
 
 
 class Workers:
@@ -344,7 +340,7 @@ class Workers:
         given = inbox.get()
         while given is not None:
             work, done = given
-            failure = _run(work)
+            failure = outcome_of(work)
             del given, work  # an idle thread keeps nothing of its last caller
             self._idle.append(inbox)
             done.put(failure)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 from typing import Any, Callable, Dict, Generator, List, Literal, Set, TypeVar
 
 from .. import blocks, errors
@@ -14,7 +15,7 @@ from ..execution import shutdown, steps
 from ..execution.resumable import Resumable
 from ..observability.logs import about
 from ..observability.observers import log_failure
-from .concurrency import gather, workers
+from .concurrency import gather, outcome_of, workers
 
 log = logging.getLogger("dualdb.background")
 
@@ -222,8 +223,9 @@ def _hedge(step: steps.Hedge) -> Any:
     outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def start(each: steps.Step) -> None:
-        if not workers.submit(lambda: outcomes.put(_outcome(each))):
-            outcomes.put(_outcome(each))
+        run = partial(run_step, each)
+        if not workers.submit(lambda: outcomes.put(outcome_of(run))):
+            outcomes.put(outcome_of(run))
 
     start(step.first)
     left = 1
@@ -257,14 +259,6 @@ def _attempt(step: steps.Step) -> Any:
     try:
         return run_step(step)
     except Exception as error:
-        return error
-
-
-def _outcome(step: steps.Step) -> Any:
-    """Run a step for another thread, which waits for what it gives or raises."""
-    try:
-        return run_step(step)
-    except BaseException as error:
         return error
 
 

@@ -1,10 +1,11 @@
 """Changes with ``dry_run``: they check the same, and change nothing."""
 
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, List
 
 import pytest
 from database_servers import Databases
 from io_kinds import IO
+from shard_rows import new_shard
 
 from dualdb import HashBuckets, LookupTable, ParameterError, ShardUnavailable
 from dualdb.operations import JobState, JobStep, JobTaken
@@ -20,18 +21,6 @@ def shop(databases: Databases, open_service: Callable[..., Any], io: IO) -> Any:
     io(db.directory.create_tables())
     io(db.directory.set(7, 2))
     return db
-
-
-def new_shard(databases: Databases, **changes: Any) -> Dict[str, Any]:
-    config = databases.config_of(1)
-    row = {
-        "host": config.host,
-        "port": config.port,
-        "database": config.database,
-        "user": config.user,
-        "password": config.reveal_password(),
-    }
-    return {**row, **changes}
 
 
 #: Changes that can be made.

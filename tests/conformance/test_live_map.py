@@ -10,6 +10,7 @@ import pytest
 from apis import session
 from database_servers import Databases
 from io_kinds import IO
+from shard_rows import new_shard
 
 from dualdb import (
     ConnectionLost,
@@ -442,14 +443,7 @@ def test_the_status_is_known_without_asking_anybody(
 
 @pytest.mark.slow
 def test_shards_are_administered_from_python(still: Any, io: IO, databases: Databases) -> None:
-    config = databases.config_of(1)
-    row = {
-        "host": config.host,
-        "port": config.port,
-        "database": config.database,
-        "user": config.user,
-    }
-    right = {**row, "password": config.reveal_password()}
+    right = new_shard(databases)
     io(still.add_shard(5, **right))
     assert io(still.session(session(5)).execute(INSERT, (1,))) == 1
     for wrong, cls, says in (
@@ -463,7 +457,7 @@ def test_shards_are_administered_from_python(still: Any, io: IO, databases: Data
             ParameterError,
             "has not been granted SUPER POWERS",
         ),
-        ({**row, "password": "wrong"}, ShardUnavailable, "Shard 6 not available"),
+        ({**right, "password": "wrong"}, ShardUnavailable, "Shard 6 not available"),
     ):
         with pytest.raises(cls) as caught:
             io(still.add_shard(6, **wrong))
