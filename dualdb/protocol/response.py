@@ -20,6 +20,7 @@ SERVER_SESSION_STATE_CHANGED = 0x4000
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _header = struct.Struct("<I").unpack_from
 _two_numbers = struct.Struct("<HH").unpack_from
+_end_of_rows = struct.Struct("<IBHH").unpack_from  # with the packet's header
 
 #: Limits of the protocol: the length of a row in bytes, and the number of columns.
 _LONGEST = (1 << 30) + (1 << 24)
@@ -27,6 +28,10 @@ _MOST_COLUMNS = 65535
 
 #: What is raised over bytes that violate the protocol.
 _UNREADABLE = (Malformed, IndexError, ValueError, TypeError, ArithmeticError)
+
+
+#: Parses one part of a response: ``(response, data, position, end) -> position``.
+_State = Callable[["Response", bytes, int, int], int]
 
 
 class ResponseOptions(NamedTuple):
@@ -157,6 +162,7 @@ class Response:
     # Made when more than a whole response in one piece is to be parsed.
     _unparsed: Optional[_Unparsed] = None
     _result: _Result
+    _state: _State
 
     def __init__(
         self,
@@ -229,23 +235,20 @@ class Response:
         if self._unparsed is not None:
             return self._feed_states(data)
         position = self._read_at_once(data)
-        if position and not self._more:
-            self.complete = True
-            self.rest = data[position:]
-            return True
-        self._unparsed = _Unparsed()
-        self._result = _Result()
-        # A function and no bound method, which would make a reference cycle: rows would
-        # stay in memory until the next run of the garbage collector.
-        self._state: Callable[[Response, bytes, int, int], int] = Response._at_head
+        if self._unparsed is None:
+            if self.results and not self._more:
+                self.complete = True
+                self.rest = data[position:]
+                return True
+            self._begin_states(_Result(), Response._at_head)
         return self._feed_states(data[position:])
 
     def _read_at_once(self, data: bytes) -> int:
-        """Read a first result that is complete, which most responses consist of: an OK
-        packet, or a few rows with the columns of the previous response.
+        """Read what most responses consist of: an OK packet, or rows with the columns
+        of the previous response. The states parse what follows, or all of it.
 
         Returns:
-            The position after it; 0 for anything else, which the states parse.
+            The position after what was read.
         """
         decoder = self.cached_decoder
         try:
@@ -266,22 +269,35 @@ class Response:
                 or decoder.tuples is not self._options.tuples
             ):
                 return 0
-            return self._read_few_rows(data, decoder, len(decoder.prefix) + 4)
+            position = len(decoder.prefix) + 4
+            return self._read_first_rows(data, decoder, position) if position <= len(data) else 0
         except _UNREADABLE:
             return 0
 
-    def _read_few_rows(self, data: bytes, decoder: RowDecoder, position: int) -> int:
+    def _read_first_rows(self, data: bytes, decoder: RowDecoder, position: int) -> int:
         rows: List[Any] = []
         number = len(decoder.names) + 3 & 255
-        position, number, over = decoder.read(data, position, len(data), number, rows)
-        stop = position + 9
-        if not over or _header(data, position)[0] != 5 | number << 24 or stop > len(data):
-            return 0
-        if data[position + 4] != 254:
-            return 0
-        self._end_result(data[position + 4 : stop], rows, decoder.names)
-        self._number = number + 1 & 255
-        return stop
+        end = len(data)
+        position, number, over = decoder.read(data, position, end, number, rows)
+        if over and end - position >= 9:
+            header, kind, warnings, status = _end_of_rows(data, position)
+            if header == 5 | number << 24 and kind == 254:
+                self._number = number + 1 & 255
+                self._add_result(rows, decoder.names, warnings, status)
+                return position + 9
+        result = _Result()
+        result.rows = rows
+        result.decoder = decoder
+        self._number = number
+        self._begin_states(result, Response._at_rows)
+        return position
+
+    def _begin_states(self, result: _Result, state: _State) -> None:
+        self._unparsed = _Unparsed()
+        self._result = result
+        # A function and no bound method, which would make a reference cycle: rows would
+        # stay in memory until the next run of the garbage collector.
+        self._state = state
 
     # The states, each parsing one part of the response. They return the position after
     # what they have parsed; where they need more data, ``_unparsed.missing`` is set.
@@ -506,7 +522,11 @@ class Response:
         """The packet after the last row."""
         if len(payload) < 5 or payload[0] != 254:
             raise Malformed("what comes after the last row is not its end")
-        warnings, status = _two_numbers(payload, 1)
+        self._add_result(rows, names, *_two_numbers(payload, 1))
+
+    def _add_result(
+        self, rows: List[Any], names: Tuple[str, ...], warnings: int, status: int
+    ) -> None:
         if status & SERVER_SESSION_STATE_CHANGED:
             self.changes = (*self.changes, None)
         self.results.append(ResultSet(rows, names, len(rows), 0, warnings))

@@ -55,7 +55,7 @@ NAMES_OF_OTHERS: Dict[str, FrozenSet[str]] = {
 
 #: Accesses like ``other._name``: by a function of the module that owns the class, or to
 #: another object of the same class.
-MOST_PRIVATE = 27
+MOST_PRIVATE = 22
 
 
 @functools.cache
@@ -168,13 +168,16 @@ def test_one_thing_is_assigned_at_a_time() -> None:
 
 
 def _private_accesses() -> Iterator[Tuple[str, str]]:
-    """What the package reads of objects other than ``self`` by a private name."""
+    """What the package reads of objects other than ``self`` by a private name; a class
+    of the same module is none.
+    """
     for name, (_, tree) in modules().items():
+        classes = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
         for node in ast.walk(tree):
             if not isinstance(node, ast.Attribute) or not re.match("_[^_]", node.attr):
                 continue
             owner = ast.unparse(node.value)
-            if owner not in ("self", "cls", "super()"):
+            if owner not in {"self", "cls", "super()", *classes}:
                 yield name, node.attr
 
 

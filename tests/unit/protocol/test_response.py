@@ -168,7 +168,8 @@ def test_a_response_in_one_piece_is_read_as_in_many(seed: int, tuples: bool) -> 
         data = bytearray(recorded[number % len(recorded)])
         if number >= len(recorded):
             data[spread.randrange(min(len(data), 300))] = spread.randrange(256)
-        whole, pieces = [
+        cut = spread.randrange(1, len(data) + 1)
+        whole, halves, pieces = [
             comparable(
                 outcome(
                     lambda data=bytes(data), sizes=sizes: answered(
@@ -176,11 +177,31 @@ def test_a_response_in_one_piece_is_read_as_in_many(seed: int, tuples: bool) -> 
                     )
                 )
             )
-            for sizes in (None, iter([40] * len(data)))
+            for sizes in (None, iter([cut, len(data)]), iter([40] * len(data)))
         ]
-        assert whole == pieces
+        assert whole == halves == pieces
         read_at_once += whole[0]
     assert read_at_once > 500
+
+
+def test_each_row_is_decoded_once() -> None:
+    rows = [[b"%d" % number, b"9" * 40] for number in range(100)]
+    data = packets(table(["a", "b"], rows))
+    known = answered(data).cached_decoder
+    assert known is not None
+    assert known.prefix is not None
+    decoded: List[int] = []
+
+    def read(data: bytes, position: int, end: int, number: int, rows: List[Any]) -> Any:
+        before = len(rows)
+        result = known.read(data, position, end, number, rows)
+        decoded.append(len(rows) - before)
+        return result
+
+    for cut in range(len(known.prefix) + 4, len(data), 50):
+        decoded.clear()
+        response = answered(data, iter([cut, len(data)]), known._replace(read=read))
+        assert len(response.results[0].rows) == sum(decoded) == 100
 
 
 def comparable(outcome: Tuple[bool, Any]) -> Tuple[bool, Any]:
