@@ -48,7 +48,7 @@ class _Driver:
 
 class IdleStore:
     """Stores idle connections, without ping, reset, usage limit, replay or I/O: new
-    connections are created unconnected.
+    connections are created unconnected. The last one returned is used first.
 
     A checked-out connection has no reference cycle with DBUtils' handle, so a lost one
     frees its slot at once.
@@ -89,9 +89,10 @@ class IdleStore:
 
     def take(self) -> Connection:
         """Take a stored connection; create an unconnected one if there is none."""
-        pooled = self._pool.connection(shareable=False)
-        handle = pooled._con
-        pooled._con = None
+        # Without the wrapper of PooledDB.connection, whose finalizer stores it again.
+        with self._pool._lock:
+            idle = self._pool._idle_cache
+            handle = idle.pop() if idle else self._pool.steady_connection()
         connection: Connection = handle._con
         # In this order, so that at no time each refers to the other.
         handle._con = None

@@ -89,6 +89,18 @@ def test_who_waits_is_served_in_order(make_client: Callable[..., Any], io: IO) -
     assert served == sorted(served)
 
 
+def test_the_last_connection_returned_is_used_first(
+    make_client: Callable[..., Any], io: IO
+) -> None:
+    client = make_client(pool_size=3)
+    with io.entered(client.transaction()) as outer:
+        ids = [io(outer.query_value("SELECT CONNECTION_ID()"))]
+        ids += io.concurrently([lambda: client.query_value("SELECT CONNECTION_ID()")])
+    assert len(set(ids)) == 2
+    for _ in range(3):
+        assert io(client.query_value("SELECT CONNECTION_ID()")) == ids[0]
+
+
 def test_a_connection_that_died_in_the_pool_is_found_before_it_is_used(
     make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
