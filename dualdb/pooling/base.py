@@ -252,9 +252,9 @@ class BasePool:
         """Replace the connections to the host of a returned connection, if it has
         refused a statement because it is not the primary, or not in service.
         """
-        refused_at = connection.lifetime.refused_at
-        if refused_at:
-            connection.lifetime.endpoint.record_refusal(refused_at)
+        lifetime = connection.lifetime
+        if lifetime.refused_at:
+            lifetime.endpoint.record_refusal(lifetime.refused_at)
 
     def _reset(self) -> None:
         """Reset to a pool without connections."""

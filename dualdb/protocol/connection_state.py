@@ -182,15 +182,17 @@ class Codec:
         cached_decoder: The decoder of the last result, reused for the same columns.
         text_encoding: The encoding of the last statement.
         response: The response that is being read.
+        options: What is usually wanted of a response.
     """
 
-    __slots__ = ("cached_decoder", "decoder_name", "response", "text_encoding")
+    __slots__ = ("cached_decoder", "decoder_name", "options", "response", "text_encoding")
 
     def __init__(self, decoder: DecoderName) -> None:
         self.decoder_name = decoder
         self.cached_decoder: Any = None
         self.text_encoding: Optional[TextEncoding] = None
         self.response: Any = None
+        self.options: Optional[ResponseOptions] = None
 
 
 class ConnectionState:
@@ -611,17 +613,23 @@ class ConnectionState:
             stream: Its rows are taken while they arrive.
         """
         wanted = self.row_options
-        options = ResponseOptions(
-            self.encoding,
-            stream or wanted.as_tuples,
-            stream,
-            None if stream else wanted.most,
-            self.codec.decoder_name == "compiled",
-        )
+        codec = self.codec
+        options = codec.options
+        usual = wanted is ANY_ROWS and not stream
+        if not usual or options is None or options.encoding != self.encoding:
+            options = ResponseOptions(
+                self.encoding,
+                stream or wanted.as_tuples,
+                stream,
+                None if stream else wanted.most,
+                codec.decoder_name == "compiled",
+            )
+            if usual:
+                codec.options = options
         if type(command) is commands.Batch:
             return BatchResponse(options)
         number = commands.query_packets(command) & 255
-        return Response(options, number, self.codec.cached_decoder)
+        return Response(options, number, codec.cached_decoder)
 
     def apply_response(self, response: Any) -> None:
         """Record what a response, complete or not, reports of the session."""

@@ -114,7 +114,7 @@ class Statement:
     @property
     def reads(self) -> bool:
         """It is known to change nothing."""
-        return self._read_only or classify.is_plain_read(self.sql)
+        return self._read_only or not classify.why_no_read(self.sql)
 
     @property
     def why_no_read(self) -> str:
