@@ -234,7 +234,9 @@ class Response:
         """
         if self._unparsed is not None:
             return self._feed_states(data)
-        position = self._read_at_once(data)
+        position = self._read_at_once(data, 0)
+        if self._more:  # as a procedure's rows, which an OK packet follows
+            position = self._read_at_once(data, position)
         if self._unparsed is None:
             if self.results and not self._more:
                 self.complete = True
@@ -243,7 +245,7 @@ class Response:
             self._begin_states(_Result(), Response._at_head)
         return self._feed_states(data[position:])
 
-    def _read_at_once(self, data: bytes) -> int:
+    def _read_at_once(self, data: bytes, position: int) -> int:
         """Read what most responses consist of: an OK packet, or rows with the columns
         of the previous response. The states parse what follows, or all of it.
 
@@ -252,12 +254,13 @@ class Response:
         """
         decoder = self.cached_decoder
         try:
-            if data[4:5] == b"\x00":
-                header = _header(data, 0)[0]
-                stop: int = 4 + (header & 0xFFFFFF)
-                if header >> 24 != self._number or not 11 <= stop <= len(data):
-                    return 0
-                self._read_ok(data[4:stop])
+            begin = position + 4
+            if data[begin : begin + 1] == b"\x00":
+                header = _header(data, position)[0]
+                stop: int = begin + (header & 0xFFFFFF)
+                if header >> 24 != self._number or not begin + 7 <= stop <= len(data):
+                    return position
+                self._read_ok(data[begin:stop])
                 self._number = self._number + 1 & 255
                 return stop
             if (
@@ -265,14 +268,14 @@ class Response:
                 or decoder.prefix is None
                 or self._number != 1
                 or not data.startswith(decoder.prefix)
+                or len(data) < len(decoder.prefix) + 4
                 or decoder.encoding != self._options.encoding
                 or decoder.tuples is not self._options.tuples
             ):
-                return 0
-            position = len(decoder.prefix) + 4
-            return self._read_first_rows(data, decoder, position) if position <= len(data) else 0
+                return position
+            return self._read_first_rows(data, decoder, len(decoder.prefix) + 4)
         except _UNREADABLE:
-            return 0
+            return position
 
     def _read_first_rows(self, data: bytes, decoder: RowDecoder, position: int) -> int:
         rows: List[Any] = []
