@@ -331,8 +331,10 @@ class Call:
     """
 
     __slots__ = (
+        "_by_style",
         "_marks",
         "_parts",
+        "_texts",
         "_values",
         "is_long",
         "name",
@@ -375,9 +377,16 @@ class Call:
         names = [mark.name for mark in self._marks.values()]
         if len(set(names)) != len(names):
             raise errors.ParameterError(f"OUT parameters must have distinct names, not {names}")
-        # The literal style of the session is not known yet.
-        any_session = literals.LiteralStyle(time_zone=timezone.utc)
-        self.is_long = sum([len(text) for text in self._literals(any_session)]) >= LONG_STATEMENT
+        self._by_style = False
+        try:
+            self._texts = self._literals(literals.DEFAULT_STYLE)
+        except errors.ParameterError as error:
+            # The literal style of the session is not known yet.
+            if not literals.is_refused_by_style(error):
+                raise
+            self._by_style = True
+            self._texts = self._literals(literals.LiteralStyle(time_zone=timezone.utc))
+        self.is_long = sum(map(len, self._texts)) >= LONG_STATEMENT
 
     def exchange(self, text_encoding: TextEncoding) -> Exchange:
         """Yield the commands of the call; return a CallResult."""
@@ -421,7 +430,9 @@ class Call:
     def _call(
         self, text_encoding: TextEncoding, variables: List[int], assigned: List[int]
     ) -> Exchange:
-        texts = self._literals(text_encoding.style)
+        texts = self._texts
+        if self._by_style or not text_encoding.backslash_escapes:
+            texts = self._literals(text_encoding.style)
         if assigned:
             values = [f"{_variable(position)}={texts[position]}" for position in assigned]
             yield text_encoding.encode(f"SET {','.join(values)}")

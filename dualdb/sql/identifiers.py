@@ -1,6 +1,7 @@
 """Parsing and quoting of procedure names."""
 
 import re
+from functools import lru_cache
 from typing import Tuple
 
 from ..errors import ParameterError
@@ -28,14 +29,20 @@ def parts(name: str) -> Tuple[str, ...]:
         >>> parts("shop.`end of.day`")
         ('shop', 'end of.day')
     """
-    found = _PART.findall(name) if isinstance(name, str) and _NAME.fullmatch(name) else []
-    names = tuple([_unquoted(part) for part in found])
+    names = _parts(name) if isinstance(name, str) else ()
     if not names or any(len(part) > LONGEST_NAME for part in names):
         raise ParameterError(
             f"{name!r} is not a procedure name: use name or schema.name, with backticks around a "
             "part that has special characters"
         )
     return names
+
+
+@lru_cache(maxsize=1024)
+def _parts(name: str) -> Tuple[str, ...]:
+    """Return the parts of a name; none if it is no such name."""
+    found = _PART.findall(name) if _NAME.fullmatch(name) else []
+    return tuple([_unquoted(part) for part in found])
 
 
 def procedure(name: str) -> str:
