@@ -2,7 +2,15 @@
 
 import select
 import socket
-from typing import Any, Dict, List, Optional, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+try:
+    from . import _poll
+except ImportError:  # there was no C compiler, or there is no poll()
+    HAS_COMPILED_POLL = False
+else:
+    HAS_COMPILED_POLL = hasattr(select, "poll")
 
 READABLE: int = getattr(select, "POLLIN", 1)
 #: What poll() reports for a socket whose other end is closed.
@@ -61,33 +69,43 @@ class SelectPoll:
         return HANGS_UP if ended else 0
 
 
-class _NeverReady:
-    """For a socket that cannot be asked."""
-
-    def register(self, sock: Any, events: int) -> None:
-        """Do nothing."""
-
-    def poll(self, timeout: Optional[float] = None) -> List[Tuple[int, int]]:
-        """Return that nothing has happened."""
-        return []
-
-
 def new_poll() -> Any:
     """Return a new ``select.poll()``, or what stands for it."""
     return select.poll() if hasattr(select, "poll") else SelectPoll()
 
 
-def watch(sock: Any) -> Any:
-    """Return what has ``poll(0)``, which tells of data and hang-ups on a socket.
+def watch(sock: Any) -> Callable[[], int]:
+    """Return a function that tells what has happened on a socket, without waiting: a
+    combination of ``READABLE`` and ``HANGS_UP``, or 0.
 
     Args:
         sock: A socket; or a transport's, which may have no descriptor that can be
             asked. Then nothing is told, and what the event loop has received counts.
     """
-    made = new_poll()
     try:
-        made.register(sock, READABLE | HANGS_UP)
-        made.poll(0)
+        asked = _compiled(sock) if HAS_COMPILED_POLL else _by_select(sock)
+        asked()
     except (AttributeError, OSError, TypeError, ValueError):
-        return _NeverReady()
-    return made
+        return _nothing
+    return asked
+
+
+def _compiled(sock: Any) -> Callable[[], int]:
+    return partial(_poll.events, sock.fileno())
+
+
+def _by_select(sock: Any) -> Callable[[], int]:
+    made = new_poll()
+    made.register(sock, READABLE | HANGS_UP)
+
+    def asked() -> int:
+        events = 0
+        for _, event in made.poll(0):
+            events |= event
+        return events
+
+    return asked
+
+
+def _nothing() -> int:
+    return 0

@@ -63,7 +63,7 @@ class Transport:
         self._config = config
         self._in_use = in_use
         self._draining = False
-        self._poll = sockets.watch(self._socket())
+        self._events = sockets.watch(self._socket())
 
     def _socket(self) -> Any:
         return self._transport.get_extra_info("socket")
@@ -125,14 +125,14 @@ class Transport:
             or self.receiver.failure is not None
             or self._transport.is_closing()
             or bool(reader._buffer)
-            or bool(self._poll.poll(0))
+            or self._events() != 0
         )
 
     def peer_closed(self) -> bool:
         """Return whether the server has closed its end, regardless of unread data."""
         if self.closed or self._transport.is_closing() or self._reader.at_eof():
             return True
-        return any(event & sockets.HANGS_UP for _, event in self._poll.poll(0))
+        return self._events() & sockets.HANGS_UP != 0
 
     def abort(self) -> None:
         """Close the connection at once, without COM_QUIT and without waiting."""

@@ -44,7 +44,7 @@ class Transport:
         self._in_use = in_use
         self._timeout = sock.gettimeout()
         self._received = b""  # and not yet read by the driver
-        self._poll = sockets.watch(sock)
+        self._events = sockets.watch(sock)
 
     def __del__(self) -> None:
         self._sock.close()
@@ -126,11 +126,11 @@ class Transport:
 
     def is_stale(self) -> bool:
         """Return whether an idle connection has received data or was closed."""
-        return self.closed or bool(self._received) or bool(self._poll.poll(0))
+        return self.closed or bool(self._received) or self._events() != 0
 
     def peer_closed(self) -> bool:
         """Return whether the server has closed its end, regardless of unread data."""
-        return self.closed or any(event & sockets.HANGS_UP for _, event in self._poll.poll(0))
+        return self.closed or self._events() & sockets.HANGS_UP != 0
 
     def shutdown(self, how: int) -> None:
         """Shut down the socket, so that whoever waits for data finds its end."""
