@@ -18,17 +18,6 @@ class _NeverRaised(Exception):
     """
 
 
-class _Lock(RLock):  # type: ignore[misc]  # final in typeshed alone
-    """A lock in place of DBUtils' Condition, on which nobody waits here.
-
-    A Condition is entered in Python code: if a signal handler raises there, it stays
-    locked.
-    """
-
-    def notify(self) -> None:
-        """Do nothing: nobody waits."""
-
-
 class _Driver:
     """A minimal DB-API module for DBUtils.
 
@@ -68,7 +57,9 @@ class IdleStore:
             reset=False,
             failures=(_NeverRaised,),
         )
-        self._pool._lock = _Lock()
+        # In place of a Condition, on which nobody waits here. It is entered in Python
+        # code: if a signal handler raises there, it stays locked.
+        self._pool._lock = RLock()
         self._most = config.most_idle
 
     def resize(self, config: DatabaseConfig) -> List[Connection]:
@@ -77,9 +68,7 @@ class IdleStore:
         Returns:
             Those above the new number, to be closed by the caller.
         """
-        with self._pool._lock:
-            self._pool._maxcached = config.pool_size
-            self._most = config.most_idle
+        self._most = config.most_idle
         return take_surplus(self, self._most)
 
     @property
@@ -100,12 +89,16 @@ class IdleStore:
         return connection
 
     def put(self, connection: Connection) -> None:
-        """Store a connection."""
+        """Store a connection, unless it is closed."""
         handle = connection.handle
         connection.handle = None
+        if not connection.open:
+            return
         connection.lifetime.last_used_at = time.monotonic()
         handle._con = connection
-        self._pool.cache(handle)
+        # Not by PooledDB.cache(), which looks for a transaction to roll back.
+        with self._pool._lock:
+            self._pool._idle_cache.append(handle)
 
     def oldest_at(self, budget: ServerBudget) -> Optional[float]:
         """Return since when the oldest connection to a server is stored, by

@@ -101,6 +101,21 @@ def test_the_last_connection_returned_is_used_first(
         assert io(client.query_value("SELECT CONNECTION_ID()")) == ids[0]
 
 
+def test_an_open_connection_is_used_before_a_broken_one_is_replaced(
+    make_client: Callable[..., Any], io: IO
+) -> None:
+    client = make_client(pool_size=3)
+    with io.entered(client.transaction()) as tx:
+        io(tx.query("SELECT 1"))
+        io.concurrently([lambda: client.query("SELECT 1")])
+    opened = client.stats().opened
+    assert opened == 2
+    with pytest.raises(dualdb.Error):
+        io(client.execute("KILL CONNECTION_ID()"))
+    io(client.query("SELECT 1"))
+    assert client.stats().opened == opened
+
+
 def test_a_connection_that_died_in_the_pool_is_found_before_it_is_used(
     make_client: Callable[..., Any], io: IO, databases: Databases
 ) -> None:
