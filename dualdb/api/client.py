@@ -23,10 +23,10 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
     The pool connects when it is first used; ``init_pool()`` makes it do so now.
 
     Args:
-        config: address, account, pool settings, timeouts.
+        config: Address, account, pool settings, timeouts.
         name: Of the database, for messages and metrics; by default its address.
         shard_id: The shard that it is, if it is one.
-        child_tasks: what becomes of a call that another task or thread makes in a
+        child_tasks: What becomes of a call that another task or thread makes in a
             context which has a transaction open on this database: "warn" (outside,
             with one WARNING for each place), "error" (InterfaceError), or "join"
             (inside, one at a time).
@@ -123,7 +123,9 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
 
         Does nothing where that has been done.
 
-        Raises: ConnectionFailed, or ShardUnavailable for a service's shard.
+        Raises:
+            ConnectionFailed: It could not be connected.
+            ShardUnavailable: The same, for a service's shard.
         """
         return self._run(_open(self._database))
 
@@ -132,8 +134,9 @@ class BaseClient(Blocks[TransactionT, ConnectionT], Generic[TransactionT, Connec
 
         ``init_pool`` opens it again.
 
-        With a ``timeout`` in seconds it waits that long for what is in use, and then
-        breaks it.
+        Args:
+            timeout: Seconds to wait for what is in use, which is then aborted; None
+                does not wait.
         """
         return self._run(shutdown.closing((self._database,), timeout))
 

@@ -28,15 +28,15 @@ class Shared(NamedTuple):
     """What the clients of one service have in common.
 
     Attributes:
-        inserts: the last insert of each caller, on whichever database.
-        warned: the places whose calls outside an open transaction were logged.
-        topology: gives what is in use, which a transaction keeps until its end.
-        refresh_on_miss: reads the shard table again.
-        child_tasks: see ``ChildTasks``.
+        inserts: The last insert of each caller, on whichever database.
+        warned: The places whose calls outside an open transaction were logged.
+        topology: Gives what is in use, which a transaction keeps until its end.
+        refresh_on_miss: Reads the shard table again.
+        child_tasks: See ``ChildTasks``.
         observers: The hooks and interceptors of their calls.
-        outbox: where events are, an OutboxTable.
-        forget_keys: looks the shards of keys up again.
-        replicas: the ReplicaManager.
+        outbox: Where events are, an OutboxTable.
+        forget_keys: Looks the shards of keys up again.
+        replicas: The ReplicaManager.
     """
 
     inserts: LastInserts
@@ -297,7 +297,7 @@ class BaseDatabaseClient(ABC):
         """The outermost transaction on this database in which the caller takes part.
 
         Raises:
-            InterfaceError: it is another caller's, and ``child_tasks`` is "error".
+            InterfaceError: It is another caller's, and ``child_tasks`` is "error".
         """
         if not membership.references():
             return self.testing

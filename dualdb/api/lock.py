@@ -99,7 +99,11 @@ class BaseLock(EndedBlock):
         return self._connection
 
     def _check_deadline(self) -> None:
-        """Raises: DeadlineExceeded, and the lock stays held."""
+        """Check the deadline of the block; the lock stays held.
+
+        Raises:
+            DeadlineExceeded: It has passed.
+        """
         if deadlines.passed():
             raise errors.DeadlineExceeded(
                 f"the deadline had passed before it was asked whether the lock {self.name!r} is "

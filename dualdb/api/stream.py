@@ -35,7 +35,11 @@ class _MadeRows:
             self._maker = maker(self._as, self._names)
 
     def row(self, values: Tuple[Any, ...]) -> Any:
-        """Raises: RowError for values that do not fit."""
+        """Make a row of its values.
+
+        Raises:
+            RowError: They do not fit the row type.
+        """
         if self._maker is None:
             return dict(zip(self._names, values))
         try:

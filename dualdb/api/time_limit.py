@@ -12,8 +12,8 @@ class TimeLimit:
     """When something must be over, and the timer that ends it then.
 
     Attributes:
-        at: when, by ``time.monotonic()``; None for no limit.
-        passed: it was over before it was stopped.
+        at: When, by ``time.monotonic()``; None for no limit.
+        passed: It was over before it was stopped.
     """
 
     def __init__(self, at: Optional[float]) -> None:

@@ -75,7 +75,7 @@ class Savepoints:
         take this one's rows along.
 
         Raises:
-            ConcurrentUseError: the innermost savepoint is another caller's.
+            ConcurrentUseError: The innermost savepoint is another caller's.
         """
         innermost = self._open[-1]
         if innermost and not self._entries[innermost].is_by(caller):
@@ -153,17 +153,17 @@ class TransactionState:
     """One outermost transaction, made when its block is entered.
 
     Attributes:
-        client: the client of the database it is on.
-        connection: what it is open on; None once that was given back.
-        entry: the caller that entered its block.
-        limit: its time.
-        token: what it has left in the table of commit markers.
-        topology: what was in use when it began, for a service's.
-        failure: why it is gone as a whole.
-        partially_committed: an implicit commit has committed a part of it.
-        read_only: its shard took only reads when it began, or it is limited to them.
-        gate: one call at a time, where children may join; an implementation's lock.
-        wrote: of a part of a transaction on several databases: it may have something to
+        client: The client of the database it is on.
+        connection: What it is open on; None once that was given back.
+        entry: The caller that entered its block.
+        limit: Its time.
+        token: What it has left in the table of commit markers.
+        topology: What was in use when it began, for a service's.
+        failure: Why it is gone as a whole.
+        partially_committed: An implicit commit has committed a part of it.
+        read_only: Its shard took only reads when it began, or it is limited to them.
+        gate: One call at a time, where children may join; an implementation's lock.
+        wrote: Of a part of a transaction on several databases: it may have something to
             commit.
     """
 

@@ -112,7 +112,11 @@ def learn_limit(statement: "AnyStatement", connection: "ConnectionState") -> Exc
 
 
 def _check_sets(result: Any, most: int) -> None:
-    """Raises: TooManyRows where a result set has more than so many rows."""
+    """Check the number of rows of each result set.
+
+    Raises:
+        TooManyRows: One has more than ``most``.
+    """
     for each in result.sets if isinstance(result, CallResult) else result:
         errors.check_rows(len(each.rows), most)
 
