@@ -392,12 +392,13 @@ class Pool(BasePool):
             return
         connection.lease = None
         kept: Optional[Connection] = connection
+        waiting = self._slots.waiting
         if disposition is _CLOSE:
             kept = None
-        elif self._is_surplus(connection):
+        elif self._is_surplus(connection, waiting):
             connection.quit()
             kept = None
-        elif not self._slots.waiting:
+        elif not waiting:
             self._store.put(connection)
         self._give(lease, kept)
 

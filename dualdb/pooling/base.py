@@ -309,11 +309,15 @@ class BasePool:
             return Disposition.CLOSE if connection.facts.runs_init_connect else Disposition.RESET
         return Disposition.CLEAR
 
-    def _is_surplus(self, connection: ConnectionState) -> bool:
+    def _is_surplus(self, connection: ConnectionState, waiting: int) -> bool:
         """Return whether a connection that is returned is closed: no caller may have
         it, and no more are kept.
+
+        Args:
+            connection: The connection.
+            waiting: How many callers wait for one.
         """
-        if self._slots.waiting:
+        if waiting:
             budget: Optional[ServerBudget] = connection.budget
             return budget is not None and budget.must_yield(self)
         return self.closed or bool(self._store.is_full)

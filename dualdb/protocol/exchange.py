@@ -189,25 +189,16 @@ def _finished(
     statement: "AnyStatement", connection: "ConnectionState", result: Any, *, in_transaction: bool
 ) -> Any:
     """Keep what a statement that succeeded did to its session; return its result."""
-    if not in_transaction:
-        _note_unreported_write(statement, connection, result)
-    if statement.changes_session or (connection.reset_after_call and statement.calls):
+    writes = connection.writes
+    if writes is not None and not in_transaction and type(result) is list and result:
+        # A result with rows ends without an OK packet, which would report a write's id.
+        unreported = result[-1].columns and connection.client_flag & _SESSION_TRACK
+        if unreported and not statement.reads:
+            writes.record_unreported()
+    if statement.changes_session or (statement.calls and connection.reset_after_call):
         connection.dirty = True
     special = statement.describes or statement.asks_packet_limit
     return _result_of(statement, connection, result) if special else result
-
-
-def _note_unreported_write(
-    statement: "AnyStatement", connection: "ConnectionState", result: Any
-) -> None:
-    """Record a write whose id is not reported: a result with rows ends without an OK
-    packet.
-    """
-    writes = connection.writes
-    if writes is None or type(result) is not list or not result or not result[-1].columns:
-        return
-    if connection.client_flag & _SESSION_TRACK and not statement.reads:
-        writes.record_unreported()
 
 
 def observed(

@@ -478,7 +478,7 @@ class Pool(BasePool):
         must be closed first. The caller holds the lock.
         """
         waiting = self._slots.waiting
-        if self._is_surplus(connection) and connection.open:
+        if self._is_surplus(connection, waiting) and connection.open:
             return False
         connection.lease = None
         if not waiting:
