@@ -3,7 +3,8 @@ measures, and writes ``docs/benchmarks.md``.
 
 =================  =====================================================================
 ``data``           the tables, the statements, the rows
-``peers``          each contestant: its names, and the same five operations
+``row_types``      what a row of them may be made as
+``peers``          each contestant: its names, and the same operations
 ``threaded``       those of threads
 ``asynchronous``   those of asyncio
 ``scatter``        dualdb over several shards

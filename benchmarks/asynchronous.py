@@ -5,7 +5,7 @@ As in threads: autocommit, dicts, and given back after each call.
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any, ClassVar, Dict, List, Tuple, Type
+from typing import Any, ClassVar, Dict, List, Sequence, Tuple, Type
 
 import aiomysql
 
@@ -82,6 +82,10 @@ class AioMySQL(Peer):
         async with self.connection.cursor() as cursor:
             return await cursor.executemany(data.INSERT, rows)
 
+    async def update(self, rows: Any) -> Any:
+        async with self.connection.cursor() as cursor:
+            return await cursor.executemany(data.UPDATE, rows)
+
     async def call(self, id_: int) -> Any:
         # Not callproc(), which sends one more statement before it. Closing the cursor
         # reads the rest of the answer.
@@ -118,6 +122,10 @@ class DriverPool(Peer):
     async def insert(self, rows: Any) -> Any:
         async with self.pool.acquire() as connection, connection.cursor() as cursor:
             return await cursor.executemany(data.INSERT, rows)
+
+    async def update(self, rows: Any) -> Any:
+        async with self.pool.acquire() as connection, connection.cursor() as cursor:
+            return await cursor.executemany(data.UPDATE, rows)
 
     async def call(self, id_: int) -> Any:
         async with self.pool.acquire() as connection, connection.cursor() as cursor:
@@ -186,12 +194,13 @@ class SQLAlchemy(Peer):
             text(data.named(data.ROWS, "count")),
             text(data.named(data.INSERT, *data.TRADE[1:])),
         )
+        self._update = text(data.named(data.UPDATE, *data.CHANGE))
 
     async def close(self) -> Any:
         await self.engine.dispose()
 
-    def form(self, rows: List[Tuple[Any, ...]]) -> Any:
-        return dicts(rows)
+    def form(self, rows: List[Tuple[Any, ...]], columns: Sequence[str]) -> Any:
+        return dicts(rows, columns)
 
     async def point(self, id_: int) -> Any:
         async with self.engine.connect() as connection:
@@ -211,6 +220,10 @@ class SQLAlchemy(Peer):
     async def insert(self, rows: Any) -> Any:
         async with self.engine.connect() as connection:
             return (await connection.execute(self._insert, rows)).rowcount
+
+    async def update(self, rows: Any) -> Any:
+        async with self.engine.connect() as connection:
+            return (await connection.execute(self._update, rows)).rowcount
 
     async def call(self, id_: int) -> Any:
         async with self.engine.connect() as connection:
@@ -255,12 +268,13 @@ class Databases(Peer):
             data.named(data.ROWS, "count"),
             data.named(data.INSERT, *data.TRADE[1:]),
         )
+        self._update = data.named(data.UPDATE, *data.CHANGE)
 
     async def close(self) -> Any:
         await self.database.disconnect()
 
-    def form(self, rows: List[Tuple[Any, ...]]) -> Any:
-        return dicts(rows)
+    def form(self, rows: List[Tuple[Any, ...]], columns: Sequence[str]) -> Any:
+        return dicts(rows, columns)
 
     def plain(self, row: Any) -> Any:
         return dict(row._mapping)
@@ -276,6 +290,10 @@ class Databases(Peer):
 
     async def insert(self, rows: Any) -> Any:
         await self.database.execute_many(self._insert, rows)
+        return len(rows)
+
+    async def update(self, rows: Any) -> Any:
+        await self.database.execute_many(self._update, rows)
         return len(rows)
 
     async def call(self, id_: int) -> Any:
@@ -323,8 +341,8 @@ class Tortoise(Peer):
     def note(self) -> str:
         return f"over {self._driver}, which it takes where both drivers are installed"
 
-    def form(self, rows: List[Tuple[Any, ...]]) -> Any:
-        return dicts(rows)
+    def form(self, rows: List[Tuple[Any, ...]], columns: Sequence[str]) -> Any:
+        return dicts(rows, columns)
 
     async def point(self, id_: int) -> Any:
         return await self._models.Account.get(id=id_).values(*data.ACCOUNT)
@@ -338,6 +356,9 @@ class Tortoise(Peer):
     async def insert(self, rows: Any) -> Any:
         await self._models.Inserted.bulk_create([self._models.Inserted(**row) for row in rows])
         return len(rows)
+
+    async def update(self, rows: Any) -> Any:
+        raise Unsupported("it has no executemany of a statement")
 
     async def call(self, id_: int) -> Any:
         return await self._connection.execute_query_dict(data.CALL, [id_])
@@ -371,8 +392,14 @@ class DualDB(Peer):
     async def stream(self, count: int) -> Any:
         return await total(self.service.stream(data.ROWS, (count,)))
 
+    async def typed(self, count: int) -> Any:
+        return await self.rows(count)
+
     async def insert(self, rows: Any) -> Any:
         return int(await self.service.executemany(data.INSERT, rows))
+
+    async def update(self, rows: Any) -> Any:
+        return int(await self.service.executemany(data.UPDATE, rows))
 
     async def call(self, id_: int) -> Any:
         return (await self.service.call("find_account", (id_,))).rows
@@ -395,6 +422,25 @@ class DualDBPython(DualDB):
     only = threaded.DualDBPython.only
     per_call = threaded.DualDBPython.per_call
     options: ClassVar[Dict[str, Any]] = threaded.DualDBPython.options
+
+
+class DualDBDataclass(DualDB):
+    key, title = "dualdb-asyncio-dataclass", threaded.DualDBDataclass.title
+    only = threaded.DualDBDataclass.only
+    per_call = threaded.DualDBDataclass.per_call
+    row_type = threaded.DualDBDataclass.row_type
+
+    async def typed(self, count: int) -> Any:
+        return await self.service.query(data.ROWS, (count,), as_=self.row_type)
+
+    def plain(self, row: Any) -> Dict[str, Any]:
+        return vars(row) if isinstance(row, self.row_type) else super().plain(row)
+
+
+class DualDBPydantic(DualDBDataclass):
+    key, title = "dualdb-asyncio-pydantic", threaded.DualDBPydantic.title
+    per_call = threaded.DualDBPydantic.per_call
+    row_type = threaded.DualDBPydantic.row_type
 
 
 #: What is measured on uvloop.
@@ -444,6 +490,10 @@ class PyroMySQL(Peer):
         await self.connection.exec_batch(threaded.PYRO_INSERT, rows)
         return len(rows)
 
+    async def update(self, rows: Any) -> Any:
+        await self.connection.exec_batch(threaded.PYRO_UPDATE, rows)
+        return len(rows)
+
     async def call(self, id_: int) -> Any:
         return await self.connection.exec(threaded.PYRO_CALL, (id_,), as_dict=True)
 
@@ -463,4 +513,6 @@ PEERS: List[Type[Peer]] = [
     DualDBUvloop,
     DualDBPython,
     DualDBSession,
+    DualDBDataclass,
+    DualDBPydantic,
 ]

@@ -2,7 +2,7 @@
 
 import datetime
 import random
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Tuple
 from urllib.parse import urlsplit
 
 from dualdb.sandbox import Sandbox
@@ -10,7 +10,8 @@ from dualdb.sandbox import Sandbox
 ACCOUNTS = 1_000
 TRADES = 100_000
 
-#: What executemany writes at a time.
+#: How many rows executemany inserts at a time; it updates as many as there are
+#: accounts.
 INSERTED = 10_000
 
 TABLES = [
@@ -28,17 +29,24 @@ TABLES = [
         symbol VARCHAR(10) NOT NULL, quantity INT NOT NULL,
         price DECIMAL(12, 4) NOT NULL, note VARCHAR(100), created_at DATETIME NOT NULL
     )""",
+    """CREATE TABLE updated (
+        id BIGINT PRIMARY KEY, quantity INT NOT NULL, price DECIMAL(12, 4) NOT NULL,
+        note VARCHAR(100)
+    )""",
     """CREATE PROCEDURE find_account(IN p_id BIGINT)
         SELECT id, email, name, balance, created_at FROM accounts WHERE id = p_id""",
 ]
 
-#: Of ``accounts`` and of ``trades``.
+#: Of ``accounts`` and of ``trades``; of ``updated``, as a change names them.
 ACCOUNT = ("id", "email", "name", "balance", "created_at")
 TRADE = ("id", "user_id", "symbol", "quantity", "price", "note", "created_at")
+CHANGE = ("quantity", "price", "note", "id")
 
 POINT = f"SELECT {', '.join(ACCOUNT)} FROM accounts WHERE id = %s"
 ROWS = f"SELECT {', '.join(TRADE)} FROM trades WHERE id <= %s"
 INSERT = f"INSERT INTO inserted ({', '.join(TRADE[1:])}) VALUES (%s, %s, %s, %s, %s, %s)"
+# A sum, so that each time every row is changed, and written.
+UPDATE = "UPDATE updated SET quantity = quantity + %s, price = %s, note = %s WHERE id = %s"
 CALL = "CALL find_account(%s)"
 
 
@@ -85,6 +93,51 @@ def trades(count: int) -> List[Tuple[Any, ...]]:
         )
         for number in range(1, count + 1)
     ]
+
+
+def inserted() -> List[Tuple[Any, ...]]:
+    return trades(INSERTED)
+
+
+def updated() -> List[Tuple[Any, ...]]:
+    """Changes of all rows of ``updated``, not in their order."""
+    return [
+        (quantity, price, note, number * 37 % ACCOUNTS + 1)
+        for number, (_, _, quantity, price, note, _) in enumerate(trades(ACCOUNTS))
+    ]
+
+
+class Write(NamedTuple):
+    """What executemany is given.
+
+    Attributes:
+        rows: makes the parameters.
+        columns: what each of a row's parameters is called.
+        reset: makes the table as it was before.
+        content: selects a digest of what was written.
+    """
+
+    rows: Callable[[], List[Tuple[Any, ...]]]
+    columns: Tuple[str, ...]
+    reset: str
+    content: str
+
+
+def _content(table: str, columns: Iterable[str]) -> str:
+    row = f"CONCAT_WS('|', {', '.join(columns)})"
+    return f"SELECT COUNT(*) AS found, SUM(CRC32({row})) AS digest FROM {table}"
+
+
+#: By operation.
+WRITES = {
+    "insert": Write(inserted, TRADE[1:], "TRUNCATE inserted", _content("inserted", TRADE[1:])),
+    "update": Write(
+        updated,
+        CHANGE,
+        "UPDATE updated SET quantity = 0, price = 0, note = NULL",
+        _content("updated", CHANGE),
+    ),
+}
 
 
 def _moment(number: int) -> datetime.datetime:
@@ -143,6 +196,7 @@ def create(sandbox: Sandbox) -> None:
         cursor.executemany("INSERT INTO accounts VALUES (%s, %s, %s, %s, %s)", accounts())
         rows = [(number, *row) for number, row in enumerate(trades(TRADES), 1)]
         cursor.executemany("INSERT INTO trades VALUES (%s, %s, %s, %s, %s, %s, %s)", rows)
+        cursor.execute("INSERT INTO updated SELECT id, 0, 0, NULL FROM accounts")
         cursor.execute("ANALYZE TABLE accounts, trades")
         cursor.fetchall()
         cursor.execute(

@@ -14,6 +14,10 @@ class Unsupported(Exception):
     """The contestant has no such thing; the message says why, for the report."""
 
 
+#: Why there is no figure where none was wanted: the report does not speak of it.
+NOT_ASKED = "not part of this"
+
+
 class Peer:
     """A contestant.
 
@@ -53,28 +57,36 @@ class Peer:
 
     def point(self, id_: int) -> Any:
         """An account by its primary key, one row."""
-        raise Unsupported("not part of this")
+        raise Unsupported(NOT_ASKED)
 
     def rows(self, count: int) -> Any:
         """The first so many trades, a list of rows."""
-        raise Unsupported("not part of this")
+        raise Unsupported(NOT_ASKED)
 
     def stream(self, count: int) -> Any:
         """The sum of the ids of the first so many trades, of which it holds a few at a
         time.
         """
-        raise Unsupported("not part of this")
+        raise Unsupported(NOT_ASKED)
 
     def insert(self, rows: Any) -> Any:
         """Write what ``form`` made."""
-        raise Unsupported("not part of this")
+        raise Unsupported(NOT_ASKED)
+
+    def update(self, rows: Any) -> Any:
+        """Change what ``form`` made."""
+        raise Unsupported(NOT_ASKED)
+
+    def typed(self, count: int) -> Any:
+        """The same as ``rows``, of the type that the contestant is about."""
+        raise Unsupported(NOT_ASKED)
 
     def call(self, id_: int) -> Any:
         """The rows that a procedure selects, a list."""
-        raise Unsupported("not part of this")
+        raise Unsupported(NOT_ASKED)
 
-    def form(self, rows: List[Tuple[Any, ...]]) -> Any:
-        """Rows as ``insert`` takes them; not timed."""
+    def form(self, rows: List[Tuple[Any, ...]], columns: Sequence[str]) -> Any:
+        """Rows as ``insert`` and ``update`` take them; not timed."""
         return rows
 
     def plain(self, row: Any) -> Dict[str, Any]:
@@ -88,9 +100,9 @@ class Peer:
         return ""
 
 
-def dicts(rows: Sequence[Tuple[Any, ...]]) -> List[Dict[str, Any]]:
-    """Trades to be inserted as mappings."""
-    return [dict(zip(data.TRADE[1:], row)) for row in rows]
+def dicts(rows: Sequence[Tuple[Any, ...]], columns: Sequence[str]) -> List[Dict[str, Any]]:
+    """Rows that are to be written as mappings."""
+    return [dict(zip(columns, row)) for row in rows]
 
 
 def peers() -> Dict[str, Type[Peer]]:

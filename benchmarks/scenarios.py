@@ -12,13 +12,24 @@ from dualdb.sandbox import Sandbox
 from . import data, growth
 from .data import Server, server_of
 from .measure import interleaved
-from .peers import peers, python, versions
+from .peers import NOT_ASKED, peers, python, versions
 from .results import Results
 from .scatter import PEERS as SCATTER
 from .workers import Refused, Worker
 
 #: What --only takes.
-GROUPS = ("point", "rows1000", "insert", "call", "callers", "memory", "scatter", "growth")
+GROUPS = (
+    "point",
+    "rows1000",
+    "typed",
+    "insert",
+    "update",
+    "call",
+    "callers",
+    "memory",
+    "scatter",
+    "growth",
+)
 
 SHARDS = (1, 2, 4, 8)
 TRIVIAL, SLEEPING = "SELECT 1 AS one", "SELECT SLEEP(0.05) AS slept"
@@ -36,7 +47,9 @@ class Scenario(NamedTuple):
 SCENARIOS = [
     Scenario("point", "point", "point", {"do": "batch", "op": "point"}),
     Scenario("rows1000", "rows1000", "rows", {"do": "batch", "op": "rows", "argument": 1000}),
+    Scenario("typed", "typed", "typed", {"do": "batch", "op": "typed", "argument": 1000}),
     Scenario("insert", "insert", "insert", {"do": "batch", "op": "insert"}),
+    Scenario("update", "update", "update", {"do": "batch", "op": "update"}),
     Scenario("call", "call", "call", {"do": "batch", "op": "call"}),
     *[
         Scenario(f"callers{number}", "callers", "point", {"do": "crowd", "callers": number})
@@ -123,16 +136,27 @@ class Field:
             try:
                 self._workers[key] = Worker(key, self._server)
                 note_peer(self._results, key, peer, self._workers[key].note)
-                answers[key] = {} if peer.floor else self._workers[key].ask({"do": "check"})
+                answers[key] = {} if peer.floor else self._checked(self._workers[key])
             except Refused as error:
                 self._say(f"  {peer.title} ({peer.implementation}): {error}")
                 self._out[key] = dict.fromkeys((*operations, "open"), str(error))
         self._out.update(differences(answers, self._out))
         for key, reasons in self._out.items():
             for operation in operations & set(reasons):
-                if "open" not in reasons:
+                if "open" not in reasons and reasons[operation] != NOT_ASKED:
                     self._say(f"  {key}: no {operation}: {reasons[operation]}")
-        self._tidy()
+
+    def _checked(self, worker: Worker) -> Dict[str, Any]:
+        """A contestant's answers. Of what it has written, the tables have the last
+        word.
+        """
+        answers = worker.ask({"do": "check"})
+        for operation, write in data.WRITES.items():
+            (content,) = self._sandbox.run("global", write.content)
+            if "digest" in answers[operation]:
+                answers[operation]["digest"] += f" {content['found']} {content['digest']}"
+            self._reset(operation)
+        return answers
 
     def close(self) -> None:
         for worker in self._workers.values():
@@ -147,11 +171,7 @@ class Field:
                 continue
             reason = self._out[key].get(scenario.operation)
             if reason is None and scenario.command["do"] == "crowd" and not peer.pooled:
-                reason = (
-                    "not part of this"
-                    if peer.floor
-                    else "has no pool, or none that lets callers wait"
-                )
+                reason = NOT_ASKED if peer.floor else "has no pool, or none that lets callers wait"
             if reason is None:
                 try:
                     counts[key] = self._count(key, scenario, plan.seconds)
@@ -162,8 +182,7 @@ class Field:
 
         def once(key: str) -> Dict[str, Any]:
             answer = self._workers[key].ask({**scenario.command, "count": counts[key]})
-            if scenario.operation == "insert":
-                self._tidy()
+            self._reset(scenario.operation)
             return answer
 
         answers = interleaved(counts, plan.rounds, once, missing)
@@ -179,11 +198,13 @@ class Field:
         for _ in range(2):
             took = self._workers[key].ask({**scenario.command, "count": count})["seconds"]
             count = max(1, scenario.command.get("callers", 1), min(20_000, round(seconds / took)))
-        self._tidy()
+        self._reset(scenario.operation)
         return count
 
-    def _tidy(self) -> None:
-        self._sandbox.run("global", "TRUNCATE inserted")
+    def _reset(self, operation: str) -> None:
+        """Make the table that an operation writes as it was."""
+        if operation in data.WRITES:
+            self._sandbox.run("global", data.WRITES[operation].reset)
 
 
 def note_peer(results: Results, key: str, peer: Any, note: str) -> None:

@@ -6,15 +6,16 @@ after each call.
 
 import socket
 from types import SimpleNamespace
-from typing import Any, ClassVar, Dict, List, Tuple, Type
+from typing import Any, ClassVar, Dict, List, Sequence, Tuple, Type
 
 import pymysql
 import pymysql.connections
 import pymysql.cursors
+from pymysql.constants import CLIENT
 
 import dualdb
 
-from . import data
+from . import data, row_types
 from .data import Server
 from .peers import THREADS, Peer, Unsupported, dicts
 
@@ -25,6 +26,10 @@ def connect_pymysql(server: Server, **options: Any) -> Any:
             database=server.database, cursorclass=pymysql.cursors.DictCursor, **options
         )
     )
+
+
+#: Of the raw socket: how many statements are in a command.
+UPDATES_AT_ONCE = 250
 
 
 class Counting(pymysql.connections.Connection):  # type: ignore[type-arg, unused-ignore]
@@ -54,10 +59,12 @@ class Floor(Peer):
         # the other is the bare socket.
         self._scout = Counting(
             **self.server.arguments(
-                database=self.server.database, cursorclass=pymysql.cursors.DictCursor
+                database=self.server.database,
+                cursorclass=pymysql.cursors.DictCursor,
+                client_flag=CLIENT.MULTI_STATEMENTS,
             )
         )
-        self._session = connect_pymysql(self.server)
+        self._session = connect_pymysql(self.server, client_flag=CLIENT.MULTI_STATEMENTS)
         self._socket: socket.socket = self._session._sock
         self._known: Dict[Any, Tuple[bytes, int, Any]] = {}
 
@@ -87,13 +94,25 @@ class Floor(Peer):
         payload = b"\x03" + statement.encode()
         return len(payload).to_bytes(3, "little") + b"\0" + payload
 
-    def form(self, rows: List[Tuple[Any, ...]]) -> Any:
+    def form(self, rows: List[Tuple[Any, ...]], columns: Sequence[str]) -> Any:
         with self._scout.cursor() as cursor:
-            head, _, one = data.INSERT.partition(" VALUES ")
-            statement = f"{head} VALUES {', '.join([cursor.mogrify(one, row) for row in rows])}"
+            if columns == data.CHANGE:
+                changes = [cursor.mogrify(data.UPDATE, row) for row in rows]
+                statements = [
+                    "; ".join(changes[start : start + UPDATES_AT_ONCE])
+                    for start in range(0, len(changes), UPDATES_AT_ONCE)
+                ]
+            else:
+                head, _, one = data.INSERT.partition(" VALUES ")
+                statements = [
+                    f"{head} VALUES {', '.join([cursor.mogrify(one, row) for row in rows])}"
+                ]
             self._scout.count = 0
-            cursor.execute(statement)
-        return self._command(statement), self._scout.count
+            for statement in statements:
+                cursor.execute(statement)
+                while cursor.nextset():
+                    pass
+        return b"".join(map(self._command, statements)), self._scout.count
 
     def ask(self, command: bytes, length: int) -> bytearray:
         self._socket.sendall(command)
@@ -112,6 +131,9 @@ class Floor(Peer):
         return self.ask(command, length)
 
     def insert(self, rows: Any) -> Any:
+        return self.ask(*rows)
+
+    def update(self, rows: Any) -> Any:
         return self.ask(*rows)
 
     def call(self, id_: int) -> Any:
@@ -146,6 +168,10 @@ class BareDriver(Peer):
     def insert(self, rows: Any) -> Any:
         with self.connection.cursor() as cursor:
             return cursor.executemany(data.INSERT, rows)
+
+    def update(self, rows: Any) -> Any:
+        with self.connection.cursor() as cursor:
+            return cursor.executemany(data.UPDATE, rows)
 
     def call(self, id_: int) -> Any:
         # Not callproc(), which sends one more statement (SET @_find_account_0 = ...)
@@ -237,6 +263,11 @@ class Connector(BareDriver):
             cursor.executemany(data.INSERT, rows)
             return cursor.rowcount
 
+    def update(self, rows: Any) -> Any:
+        with self.connection.cursor() as cursor:
+            cursor.executemany(data.UPDATE, rows)
+            return cursor.rowcount
+
     def call(self, id_: int) -> Any:
         with self.connection.cursor(dictionary=True) as cursor:
             cursor.execute(data.CALL, (id_,))
@@ -287,6 +318,10 @@ class DBUtils(Peer):
         with self.pool.connection() as connection, connection.cursor() as cursor:
             return cursor.executemany(data.INSERT, rows)
 
+    def update(self, rows: Any) -> Any:
+        with self.pool.connection() as connection, connection.cursor() as cursor:
+            return cursor.executemany(data.UPDATE, rows)
+
     def call(self, id_: int) -> Any:
         with self.pool.connection() as connection, connection.cursor() as cursor:
             cursor.execute(data.CALL, (id_,))
@@ -294,8 +329,8 @@ class DBUtils(Peer):
 
 
 #: It has ? for parameters.
-PYRO_POINT, PYRO_ROWS, PYRO_INSERT, PYRO_CALL = (
-    sql.replace("%s", "?") for sql in (data.POINT, data.ROWS, data.INSERT, data.CALL)
+PYRO_POINT, PYRO_ROWS, PYRO_INSERT, PYRO_UPDATE, PYRO_CALL = (
+    sql.replace("%s", "?") for sql in (data.POINT, data.ROWS, data.INSERT, data.UPDATE, data.CALL)
 )
 
 
@@ -347,6 +382,10 @@ class PyroMySQL(Peer):
         self.connection.exec_batch(PYRO_INSERT, rows)
         return len(rows)
 
+    def update(self, rows: Any) -> Any:
+        self.connection.exec_batch(PYRO_UPDATE, rows)
+        return len(rows)
+
     def call(self, id_: int) -> Any:
         return self.connection.exec(PYRO_CALL, (id_,), as_dict=True)
 
@@ -393,12 +432,13 @@ class SQLAlchemy(Peer):
             text(data.named(data.ROWS, "count")),
             text(data.named(data.INSERT, *data.TRADE[1:])),
         )
+        self._update = text(data.named(data.UPDATE, *data.CHANGE))
 
     def close(self) -> Any:
         self.engine.dispose()
 
-    def form(self, rows: List[Tuple[Any, ...]]) -> Any:
-        return dicts(rows)
+    def form(self, rows: List[Tuple[Any, ...]], columns: Sequence[str]) -> Any:
+        return dicts(rows, columns)
 
     def point(self, id_: int) -> Any:
         with self.engine.connect() as connection:
@@ -418,6 +458,10 @@ class SQLAlchemy(Peer):
     def insert(self, rows: Any) -> Any:
         with self.engine.connect() as connection:
             return connection.execute(self._insert, rows).rowcount
+
+    def update(self, rows: Any) -> Any:
+        with self.engine.connect() as connection:
+            return connection.execute(self._update, rows).rowcount
 
     def call(self, id_: int) -> Any:
         with self.engine.connect() as connection:
@@ -478,8 +522,14 @@ class DualDB(Peer):
     def stream(self, count: int) -> Any:
         return sum(row["id"] for row in self.target.stream(data.ROWS, (count,)))
 
+    def typed(self, count: int) -> Any:
+        return self.rows(count)
+
     def insert(self, rows: Any) -> Any:
         return int(self.target.executemany(data.INSERT, rows))
+
+    def update(self, rows: Any) -> Any:
+        return int(self.target.executemany(data.UPDATE, rows))
 
     def call(self, id_: int) -> Any:
         return self.target.call("find_account", (id_,)).rows
@@ -508,6 +558,26 @@ class DualDBPython(DualDB):
     options: ClassVar[Dict[str, Any]] = {"row_decoder": "python"}
 
 
+class DualDBDataclass(DualDB):
+    """Rows of a type of the caller's."""
+
+    key, title, only = "dualdb-dataclass", "dualdb, rows as dataclasses", ("typed",)
+    per_call = "The same with as_= a dataclass"
+    row_type: ClassVar[Type[Any]] = row_types.Trade
+
+    def typed(self, count: int) -> Any:
+        return self.target.query(data.ROWS, (count,), as_=self.row_type)
+
+    def plain(self, row: Any) -> Dict[str, Any]:
+        return vars(row) if isinstance(row, self.row_type) else super().plain(row)
+
+
+class DualDBPydantic(DualDBDataclass):
+    key, title = "dualdb-pydantic", "dualdb, rows as pydantic models"
+    per_call = "The same with as_= a pydantic model, which validates each row"
+    row_type: ClassVar[Type[Any]] = row_types.TradeModel
+
+
 def service_config(server: Server, **options: Any) -> dualdb.DatabaseConfig:
     return dualdb.DatabaseConfig(**server._asdict(), pool_size=10, max_overflow=0, **options)
 
@@ -526,4 +596,6 @@ PEERS: List[Type[Peer]] = [
     DualDB,
     DualDBPython,
     DualDBSession,
+    DualDBDataclass,
+    DualDBPydantic,
 ]

@@ -68,21 +68,26 @@ class Work:
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self._formed: Any = None
+        self._formed: Dict[str, Any] = {}
 
     def arguments(self, command: Command) -> List[Any]:
         operation, count = command["op"], command["count"]
         if operation in ("point", "call"):
             return list(point_ids(count))
-        if operation == "insert":
-            if self._formed is None:
-                self._formed = self.peer.form(data.trades(data.INSERTED))
-            return [self._formed] * count
+        if operation in data.WRITES:
+            return [self.formed(operation)] * count
         return [command["argument"]] * count
+
+    def formed(self, operation: str) -> Any:
+        """What the contestant writes, made once."""
+        if operation not in self._formed:
+            write = data.WRITES[operation]
+            self._formed[operation] = self.peer.form(write.rows(), write.columns)
+        return self._formed[operation]
 
     def digest(self, operation: str, value: Any) -> str:
         """Equal where two contestants gave the same, types and all."""
-        if operation in ("stream", "insert"):
+        if operation in ("stream", *data.WRITES):
             return str(int(value))
         rows = [value] if operation == "point" else value
         plain = [sorted(self.peer.plain(row).items()) for row in rows]
@@ -94,8 +99,9 @@ class Work:
         return [
             *asked,
             ("rows", 1000),
+            ("typed", 1000),
             ("stream", 1000),
-            ("insert", self.arguments({"op": "insert", "count": 1})[0]),
+            *[(operation, self.formed(operation)) for operation in data.WRITES],
         ]
 
 

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # At the end: where a wheel is tested, dualdb is the wheel's.
 sys.path.append(str(ROOT))
 
-from benchmarks import goals, measure, report  # noqa: E402
+from benchmarks import data, goals, measure, peers, report  # noqa: E402
 from benchmarks.results import Results, load, save  # noqa: E402
 from benchmarks.scenarios import differences  # noqa: E402
 from benchmarks.workers import Refused  # noqa: E402
@@ -113,6 +113,20 @@ def test_who_runs_on_uvloop_is_compared_with_ours_on_uvloop() -> None:
     ]
 
 
+def test_variants_of_ours_are_compared_with_ours() -> None:
+    results = Results(tables={"typed": {"dualdb": [0.001], "dualdb-dataclass": [0.0012]}}, rounds=1)
+    document = report.document(results, {})
+    assert "| threads | time of a call | of dualdb's |" in document
+    assert "| dualdb, rows as dataclasses | 1.20 ms | 1.20 (1.20 to 1.20) |" in document
+
+
+def test_changes_are_of_all_rows_and_not_in_their_order() -> None:
+    numbers = [row[-1] for row in data.updated()]
+    assert sorted(numbers) == data.ids() != numbers
+    # otherwise a row would be as it was, and not written
+    assert all(row[0] for row in data.updated())
+
+
 def test_who_is_absent_is_named_with_the_reason() -> None:
     results = Results(
         tables={"point": {"dualdb": [1.0]}},
@@ -164,7 +178,7 @@ def test_a_short_run_with_whoever_is_installed(tmp_path: pathlib.Path) -> None:
         "--rounds",
         "1",
         "--only",
-        "point,insert",
+        "point,typed,insert,update",
         "--output",
         str(tmp_path),
     ]
@@ -180,13 +194,18 @@ def test_a_short_run_with_whoever_is_installed(tmp_path: pathlib.Path) -> None:
     assert done.returncode == 0, done.stderr
     document = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     found = load(tmp_path / "benchmarks" / "samples.json")
-    for scenario in ("point", "insert"):
+    for scenario in ("point", "insert", "update"):
         for key in ("pymysql", "dualdb", "aiomysql", "dualdb-asyncio"):
             assert all(figure > 0 for figure in found.tables[scenario][key]), (scenario, key)
+    assert set(found.tables["typed"]) == {
+        f"{ours}{kind}" for ours in peers.OURS.values() for kind in ("", "-dataclass", "-pydantic")
+    }
     # Everybody who is installed was asked and gave the same answer.
     assert {
         reason
-        for reason in found.missing["point"].values()
-        if not reason.startswith(("not installed", "pip finds no distribution"))
+        for scenario in ("point", "insert", "update")
+        for reason in found.missing[scenario].values()
+        if reason != peers.NOT_ASKED
+        and not reason.startswith(("not installed", "pip finds no distribution", "it has no"))
     } == set()
     assert "**This was a quick run: the figures are worth little.**" in document
