@@ -6,10 +6,10 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from .goals import GOALS, Verdict, judge
 from .growth_report import growth
-from .measure import Ratio, inverse, median, ratio
+from .measure import Ratio, Table, inverse, median, ratio
 from .peers import ASYNCIO, NOT_ASKED, OURS, REFERENCE, THREADS, Peer, ours_beside, peers
 from .results import Results
-from .scenarios import SHARDS, scatter_key
+from .scenarios import CALLS_OF_EACH, SHARDS, longest_of, scatter_key
 from .text import amount, table
 
 
@@ -19,6 +19,7 @@ class Chapter(NamedTuple):
     Attributes:
         unit: "time" of one call, "throughput" in calls a second, or "memory" above the
             start.
+        longest: the longest call is shown as well.
         variants: all are ours, and compared with dualdb as it comes.
     """
 
@@ -26,7 +27,16 @@ class Chapter(NamedTuple):
     title: str
     text: str
     unit: str = "time"
+    longest: bool = False
     variants: bool = False
+
+
+_LONGEST = (
+    "The longest call of a round, as the median of the rounds: where callers are served in the "
+    "order in which they came, it is about the time in which each of them makes one call; where "
+    f"it is several times that, some wait until others have made all of theirs (at least "
+    f"{CALLS_OF_EACH} each)."
+)
 
 
 CHAPTERS = [
@@ -66,14 +76,27 @@ CHAPTERS = [
         ),
     ),
     Chapter("callers1", "1 caller", "Point lookups over a pool of ten connections.", "throughput"),
-    Chapter("callers10", "10 callers at once", "The same by ten threads or tasks.", "throughput"),
+    Chapter(
+        "callers10",
+        "10 callers at once",
+        f"The same by ten threads or tasks. {_LONGEST}",
+        "throughput",
+        longest=True,
+    ),
     Chapter(
         "callers100",
         "100 callers at once",
-        "The same by a hundred; nine of ten wait for a connection.",
+        f"The same by a hundred; nine of ten wait for a connection. {_LONGEST}",
         "throughput",
+        longest=True,
     ),
-    Chapter("callers1000", "1,000 callers at once", "The same by a thousand.", "throughput"),
+    Chapter(
+        "callers1000",
+        "1,000 callers at once",
+        f"The same by a thousand. {_LONGEST}",
+        "throughput",
+        longest=True,
+    ),
     Chapter("rows100000", "100,000 rows as a list: the time", "In a fresh process each time."),
     Chapter(
         "rows100000-memory",
@@ -192,6 +215,12 @@ def losses(results: Results) -> List[str]:
             if mine is not None and round(mine.median, 2) > 1:
                 behind = _behind(mine, peer.title, chapter.unit)
                 found.append(f"{chapter.title}, {peer.implementation}: {behind}")
+            longest = _longest_ratio(results, chapter, key) if chapter.longest else None
+            if longest is not None and round(longest.median, 2) > 1:
+                found.append(
+                    f"{chapter.title}, {peer.implementation}: dualdb's longest call takes "
+                    f"{longest} of the time of that of {peer.title} ({longest.spread})"
+                )
     for name, what in SCATTERS.items():
         figures = results.tables.get(name, {})
         for implementation, key in (("threads", "scatter"), ("asyncio", "scatter-asyncio")):
@@ -253,6 +282,7 @@ def _peers_table(chapter: Chapter, implementation: str, results: Results) -> str
     ours = OURS[implementation]
     reference = ours if chapter.variants else REFERENCE[implementation]
     with_reference = bool(figures.get(reference))
+    longest = results.tables.get(longest_of(chapter.scenario), {}) if chapter.longest else {}
     rows = []
     for key, peer in peers().items():
         middle = median(figures, key)
@@ -262,8 +292,11 @@ def _peers_table(chapter: Chapter, implementation: str, results: Results) -> str
         if with_reference:
             row.append(_cell(ratio(figures, key, reference), chapter.unit))
         if not chapter.variants:
-            other = ours_beside(peer)
-            row.append("" if key == other else _cell(ratio(figures, other, key), chapter.unit))
+            row.append(_beside(figures, key, chapter.unit))
+        if longest:
+            slowest = median(longest, key)
+            row.append("" if slowest is None else amount(slowest, "time"))
+            row.append(_beside(longest, key, "time"))
         rows.append(row)
     if not rows:
         return ""
@@ -275,7 +308,20 @@ def _peers_table(chapter: Chapter, implementation: str, results: Results) -> str
         head.append(f"of {peers()[reference].title}'s")
     if not chapter.variants:
         head.append("dualdb's, of it")
+    if longest:
+        head += ["longest call", "dualdb's, of it"]
     return table(head, rows)
+
+
+def _beside(figures: Table, key: str, unit: str) -> str:
+    """Ours of a contestant's, for its line."""
+    other = ours_beside(peers()[key])
+    return "" if key == other else _cell(ratio(figures, other, key), unit)
+
+
+def _longest_ratio(results: Results, chapter: Chapter, key: str) -> Optional[Ratio]:
+    figures = results.tables.get(longest_of(chapter.scenario), {})
+    return ratio(figures, ours_beside(peers()[key]), key)
 
 
 def _cell(found: Optional[Ratio], unit: str) -> str:

@@ -32,6 +32,9 @@ GROUPS = (
 )
 
 SHARDS = (1, 2, 4, 8)
+#: How many calls each of a crowd makes at least: so the longest call tells whether its
+#: caller has waited for one call of each of the others, or for all of theirs.
+CALLS_OF_EACH = 5
 TRIVIAL, SLEEPING = "SELECT 1 AS one", "SELECT SLEEP(0.05) AS slept"
 
 
@@ -189,6 +192,10 @@ class Field:
         self._results.tables[scenario.key] = {
             key: [each["seconds"] for each in found] for key, found in answers.items()
         }
+        if scenario.command["do"] == "crowd":
+            self._results.tables[longest_of(scenario.key)] = {
+                key: [each["longest"] for each in found] for key, found in answers.items()
+            }
 
     def _count(self, key: str, scenario: Scenario, seconds: float) -> int:
         """How many calls take so long: a first guess, which also warms up, and a
@@ -197,7 +204,8 @@ class Field:
         count = 200 if scenario.operation in ("point", "call") else 2
         for _ in range(2):
             took = self._workers[key].ask({**scenario.command, "count": count})["seconds"]
-            count = max(1, scenario.command.get("callers", 1), min(20_000, round(seconds / took)))
+            least = scenario.command.get("callers", 0) * CALLS_OF_EACH
+            count = max(1, least, min(20_000, round(seconds / took)))
         self._reset(scenario.operation)
         return count
 
@@ -205,6 +213,11 @@ class Field:
         """Make the table that an operation writes as it was."""
         if operation in data.WRITES:
             self._sandbox.run("global", data.WRITES[operation].reset)
+
+
+def longest_of(scenario: str) -> str:
+    """The table of the longest calls of a crowd."""
+    return f"{scenario}-longest"
 
 
 def note_peer(results: Results, key: str, peer: Any, note: str) -> None:

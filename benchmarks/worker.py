@@ -63,6 +63,24 @@ class Resident:
         raise Unsupported("this system does not show a process's memory")
 
 
+class LongestCall:
+    """The longest of a caller's calls, which follow each other without a pause.
+
+    Attributes:
+        seconds: how long it took.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._began = time.perf_counter()
+
+    def returned(self) -> None:
+        """A call has returned, and the next begins."""
+        now = time.perf_counter()
+        self.seconds = max(self.seconds, now - self._began)
+        self._began = now
+
+
 class Work:
     """What is common to both implementations: what to call, with what."""
 
@@ -140,16 +158,20 @@ class Threads(Work):
     def crowd(self, command: Command) -> Dict[str, Any]:
         callers, each = command["callers"], max(1, command["count"] // command["callers"])
         failures: List[Exception] = []
+        longest: List[float] = []
         barrier = threading.Barrier(callers + 1)
 
         def work(number: int) -> None:
             ids = point_ids(each + number)[number:]
             barrier.wait()
+            clock = LongestCall()
             try:
                 for id_ in ids:
                     self.peer.point(id_)
+                    clock.returned()
             except Exception as error:
                 failures.append(error)
+            longest.append(clock.seconds)
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(callers)]
         gc.collect()
@@ -162,7 +184,7 @@ class Threads(Work):
         seconds = time.perf_counter() - started
         if failures:
             raise failures[0]
-        return {"seconds": seconds / (callers * each)}
+        return {"seconds": seconds / (callers * each), "longest": max(longest)}
 
     def memory(self, command: Command) -> Dict[str, Any]:
         call = getattr(self.peer, command["op"])
@@ -210,15 +232,19 @@ class Asyncio(Work):
     async def crowd(self, command: Command) -> Dict[str, Any]:
         callers, each = command["callers"], max(1, command["count"] // command["callers"])
 
-        async def work(ids: List[int]) -> None:
+        async def work(ids: List[int]) -> float:
+            clock = LongestCall()
             for id_ in ids:
                 await self.peer.point(id_)
+                clock.returned()
+            return clock.seconds
 
         lists = [point_ids(each + number)[number:] for number in range(callers)]
         gc.collect()
         started = time.perf_counter()
-        await asyncio.gather(*[work(ids) for ids in lists])
-        return {"seconds": (time.perf_counter() - started) / (callers * each)}
+        longest = await asyncio.gather(*[work(ids) for ids in lists])
+        seconds = time.perf_counter() - started
+        return {"seconds": seconds / (callers * each), "longest": max(longest)}
 
     async def memory(self, command: Command) -> Dict[str, Any]:
         call = getattr(self.peer, command["op"])

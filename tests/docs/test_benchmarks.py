@@ -2,11 +2,13 @@
 server.
 """
 
+import asyncio
 import os
 import pathlib
 import random
 import subprocess
 import sys
+import time
 from typing import Any, Dict, List
 
 import pytest
@@ -15,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # At the end: where a wheel is tested, dualdb is the wheel's.
 sys.path.append(str(ROOT))
 
-from benchmarks import data, goals, measure, peers, report  # noqa: E402
+from benchmarks import data, goals, measure, peers, report, worker  # noqa: E402
 from benchmarks.results import Results, load, save  # noqa: E402
 from benchmarks.scenarios import differences  # noqa: E402
 from benchmarks.workers import Refused  # noqa: E402
@@ -113,11 +115,81 @@ def test_who_runs_on_uvloop_is_compared_with_ours_on_uvloop() -> None:
     ]
 
 
+def test_the_longest_call_stands_beside_the_throughput() -> None:
+    results = Results(
+        tables={
+            "callers100": {"dualdb-asyncio": [0.0001], "asyncmy-pool": [0.0001]},
+            "callers100-longest": {"dualdb-asyncio": [0.012], "asyncmy-pool": [0.1]},
+            "callers1": {"dualdb-asyncio": [0.0001], "asyncmy-pool": [0.0001]},
+            "callers1-longest": {"dualdb-asyncio": [0.012], "asyncmy-pool": [0.1]},
+        },
+        rounds=1,
+    )
+    document = report.document(results, {})
+    assert "| asyncio | calls | dualdb's, of it | longest call | dualdb's, of it |" in document
+    assert (
+        "| asyncmy pool | 10,000 /s | 1.00 (1.00 to 1.00) | 100 ms | 0.12 (0.12 to 0.12) |"
+        in document
+    )
+    assert "| **dualdb** | 10,000 /s |  | 12.0 ms |  |" in document
+    # one caller waits for nobody
+    assert document.count("longest call |") == 1
+    assert report.losses(results) == []
+
+
+def test_a_longer_longest_call_is_not_in_our_favour() -> None:
+    results = Results(
+        tables={
+            "callers10": {"dualdb": [0.0001], "dbutils": [0.0002]},
+            "callers10-longest": {"dualdb": [0.03], "dbutils": [0.02]},
+        },
+        rounds=1,
+    )
+    assert report.losses(results) == [
+        "10 callers at once, threads: dualdb's longest call takes 1.50 of the time of that of "
+        "DBUtils, defaults (1.50 to 1.50)"
+    ]
+
+
 def test_variants_of_ours_are_compared_with_ours() -> None:
     results = Results(tables={"typed": {"dualdb": [0.001], "dualdb-dataclass": [0.0012]}}, rounds=1)
     document = report.document(results, {})
     assert "| threads | time of a call | of dualdb's |" in document
     assert "| dualdb, rows as dataclasses | 1.20 ms | 1.20 (1.20 to 1.20) |" in document
+
+
+#: How long a caller's calls take.
+DURATIONS = [1.0, 5.0, 2.0]
+
+
+class Clockwork:
+    """A contestant, and the clock that its calls move on."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self._durations = iter(DURATIONS)
+
+    def point(self, id_: int) -> None:
+        self.now += next(self._durations)
+
+
+class AsyncClockwork(Clockwork):
+    async def point(self, id_: int) -> None:  # type: ignore[override]
+        super().point(id_)
+
+
+@pytest.mark.parametrize("implementation", peers.OURS)
+def test_a_crowd_tells_its_longest_call(
+    implementation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = {"do": "crowd", "callers": 1, "count": len(DURATIONS)}
+    peer: Any = Clockwork() if implementation == peers.THREADS else AsyncClockwork()
+    monkeypatch.setattr(time, "perf_counter", lambda: peer.now)
+    if implementation == peers.THREADS:
+        answer = worker.Threads(peer).crowd(command)
+    else:
+        answer = asyncio.run(worker.Asyncio(peer).crowd(command))
+    assert answer == {"seconds": pytest.approx(sum(DURATIONS) / 3), "longest": 5.0}
 
 
 def test_changes_are_of_all_rows_and_not_in_their_order() -> None:
