@@ -26,6 +26,17 @@ ROWS = (1, 1_000, 100_000, 1_000_000)
 #: Whose rows are counted: the drivers, and the pools of callers, by what they are
 #: compared with.
 STREAMS = ("pymysql", "mysqlclient", "dualdb", "aiomysql", "asyncmy-pool", "dualdb-asyncio")
+#: Who reads the most rows into a list: pyro-mysql has no streams.
+LISTS = (
+    "pymysql",
+    "mysqlclient",
+    "pyro",
+    "dualdb",
+    "aiomysql",
+    "asyncmy-pool",
+    "pyro-asyncio",
+    "dualdb-asyncio",
+)
 POOLS = (
     "dbutils",
     "sqlalchemy-pymysql",
@@ -227,6 +238,24 @@ def _measure_rows(
             for key, found in answers.items()
             for count in ROWS
         }
+    _measure_lists(rounds, server, results, say)
+
+
+def _measure_lists(
+    rounds: int, server: Server, results: Results, say: Callable[[str], None]
+) -> None:
+    say(f"{ROWS[-1]:,} rows as a list")
+    missing = results.missing.setdefault("growth-list", {})
+
+    def once(key: str) -> Dict[str, Any]:
+        with contextlib.closing(Worker(key, server)) as worker:
+            return worker.ask({"do": "memory", "op": "rows", "argument": ROWS[-1]})
+
+    answers = interleaved(LISTS, rounds, once, missing)
+    results.tables["growth-list"] = {
+        growth_key(key, ROWS[-1]): [each["seconds"] for each in found]
+        for key, found in answers.items()
+    }
 
 
 def titles(keys: Tuple[str, ...]) -> List[Tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from typing import List, Mapping, Optional
 
-from .growth import CALLERS, POOLS, ROWS, SHARDS, SIMULATED, STREAMS, growth_key, titles
+from .growth import CALLERS, LISTS, POOLS, ROWS, SHARDS, SIMULATED, growth_key, titles
 from .measure import Ratio, inverse, median, ratio
 from .results import Results
 from .text import amount, table
@@ -118,13 +118,18 @@ def _caller_ratios(results: Results, key: str, reference: str) -> List[str]:
 def _rows(results: Results) -> str:
     figures = results.tables.get("growth-rows", {})
     rows = []
-    for key, title in titles(STREAMS):
-        cells = [_cell(results, "growth-rows", growth_key(key, count), "time") for count in ROWS]
-        memory = _cell(results, "growth-rows-memory", growth_key(key, ROWS[-1]), "memory")
+    lists = results.tables.get("growth-list", {})
+    for key, title in titles(LISTS):
+        most = growth_key(key, ROWS[-1])
+        cells = [
+            *[_cell(results, "growth-rows", growth_key(key, count), "time") for count in ROWS],
+            _cell(results, "growth-rows-memory", most, "memory"),
+            _cell(results, "growth-list", most, "time"),
+        ]
         if not any(cells):
             continue
         ours = key in _REFERENCE
-        rows.append([f"**{title}**" if ours else title, *cells, memory])
+        rows.append([f"**{title}**" if ours else title, *cells])
         if ours:
             reference = _REFERENCE[key]
             ((_, other),) = titles((reference,))
@@ -132,14 +137,21 @@ def _rows(results: Results) -> str:
                 _shown(ratio(figures, growth_key(key, count), growth_key(reference, count)))
                 for count in ROWS
             ]
-            rows.append([f"of the time of {other}", *compared, ""])
+            listed = _shown(ratio(lists, most, growth_key(reference, ROWS[-1])))
+            rows.append([f"of the time of {other}", *compared, "", listed])
     if not rows:
         return ""
     text = (
         "Streamed one after the other, each contestant in a process of its own. The memory is the "
-        f"most that was ever resident above the start while {ROWS[-1]:,} rows went by."
+        f"most that was ever resident above the start while {ROWS[-1]:,} rows went by. The last "
+        f"column is the time of reading {ROWS[-1]:,} rows into a list."
     )
-    head = ["", *["1 row" if count == 1 else f"{count:,} rows" for count in ROWS], "memory"]
+    head = [
+        "",
+        *["1 row" if count == 1 else f"{count:,} rows" for count in ROWS],
+        "memory",
+        f"{ROWS[-1]:,} rows as a list",
+    ]
     return f"{text}\n\n{table(head, rows)}"
 
 

@@ -218,6 +218,7 @@ def test_how_cost_grows_is_reported_for_what_was_measured() -> None:
             "growth-in_turn": {"growth/10": [0.0002]},
             "callers1000": {"dualdb": [0.0001], "sqlalchemy-pymysql": [0.0003]},
             "growth-rows": {"dualdb/1000": [0.002], "pymysql/1000": [0.008]},
+            "growth-list": {"dualdb-asyncio/1000000": [1.0], "pyro-asyncio/1000000": [2.0]},
         },
         rounds=1,
     )
@@ -225,7 +226,9 @@ def test_how_cost_grows_is_reported_for_what_was_measured() -> None:
     assert "| threads, 10 | 20.0 ms | 17.2 kB |  | 100 µs | 0.50 (0.50 to 0.50) |  |" in document
     assert "| asyncio, 10,000 | 500 ms | 4.60 kB |  |  |  |  |" in document
     assert "| of the throughput of SQLAlchemy (PyMySQL), threads |  |  |  | 3.00 (" in document
-    assert "| of the time of PyMySQL, threads |  | 0.25 (0.25 to 0.25) |  |  |  |" in document
+    assert "| of the time of PyMySQL, threads |  | 0.25 (0.25 to 0.25) |  |  |  |  |" in document
+    assert "| pyro-mysql, asyncio |  |  |  |  |  | 2.00 s |" in document
+    assert "| **dualdb, asyncio** |  |  |  |  |  | 1.00 s |" in document
     assert "![Rows streamed: the time of a row](benchmarks/growth-rows.svg)" in document
     without = report.document(Results(tables={"point": {"dualdb": [1.0]}}), {})
     assert "How cost grows" not in without
