@@ -42,6 +42,28 @@ def ratio(table: Table, key: str, against: str) -> Optional[Ratio]:
     return spread([mine / theirs for mine, theirs in zip(table[key], table[against])])
 
 
+def ratio_above(table: Table, key: str, against: str, floor: str) -> Optional[Ratio]:
+    """What ``key`` took above the floor, of what ``against`` took above it.
+
+    A round in which ``against`` was no slower than the floor says nothing and is left
+    out; None where no round remains.
+    """
+    if not table.get(key) or not table.get(against) or not table.get(floor):
+        return None
+    figures = [
+        (mine - least) / (theirs - least)
+        for mine, theirs, least in zip(table[key], table[against], table[floor])
+        if theirs > least
+    ]
+    return spread(figures) if figures else None
+
+
+def quickest(table: Table, keys: Iterable[str]) -> Optional[str]:
+    """Whose median is the least; None where nobody was measured."""
+    middles = {key: statistics.median(table[key]) for key in keys if table.get(key)}
+    return min(middles, key=lambda key: middles[key]) if middles else None
+
+
 def inverse(found: Optional[Ratio]) -> Optional[Ratio]:
     """Of times, that of throughputs."""
     return found and Ratio(1 / found.median, 1 / found.high, 1 / found.low)

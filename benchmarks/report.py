@@ -4,7 +4,7 @@ samples.
 
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional
 
-from .goals import GOALS, Verdict, judge
+from .goals import GOALS, Goal, Verdict, judge
 from .growth_report import growth
 from .measure import Ratio, Table, inverse, median, ratio
 from .peers import ASYNCIO, NOT_ASKED, OURS, REFERENCE, THREADS, Peer, ours_beside, peers
@@ -179,15 +179,16 @@ def _goals(results: Results) -> str:
 
 
 def _cells(verdict: Verdict) -> Iterator[str]:
-    yield verdict.goal.text
+    goal = verdict.goal
+    quickest = ""
+    if verdict.beside and len(goal.against) > 1:
+        key, _, _ = verdict.beside.partition("/")
+        quickest = f" (the quickest of them: {peers()[key].title})"
+    yield goal.text + quickest
     if verdict.reached is None:
         yield from ("", "", "not measured")
         return
-    yield (
-        f"{verdict.reached:.2f}"
-        if verdict.goal.against
-        else amount(verdict.reached, verdict.goal.unit)
-    )
+    yield (f"{verdict.reached:.2f}" if goal.against else amount(verdict.reached, goal.unit))
     yield verdict.spread
     yield "met" if verdict.met else "**not met**"
 
@@ -257,7 +258,7 @@ def _is_ours(peer: "type[Peer]") -> bool:
 def _not_in_our_favour(results: Results) -> str:
     lines = losses(results)
     unmet = [
-        f"Goal not met: {verdict.goal.text}"
+        f"Goal not met: {verdict.goal.text}{_of_floor(verdict.goal, results)}"
         for verdict in verdicts(results)
         if verdict.met is False
     ]
@@ -265,6 +266,18 @@ def _not_in_our_favour(results: Results) -> str:
         "Nothing: nobody did better in anything."
     ]
     return "## What was not in our favour\n\n" + "\n".join(found)
+
+
+def _of_floor(goal: Goal, results: Results) -> str:
+    """What the floor reaches of a goal, where it takes part: nobody does better."""
+    ours = peers().get(goal.ours)
+    if ours is None or goal.floor:
+        return ""
+    for key, peer in peers().items():
+        if peer.floor and peer.implementation == ours.implementation and key not in goal.against:
+            reached = judge(goal._replace(ours=key), results).reached
+            return "" if reached is None else f" (the {peer.title} reaches {reached:.2f})"
+    return ""
 
 
 def _chapter(chapter: Chapter, results: Results, pictures: Mapping[str, str]) -> str:
