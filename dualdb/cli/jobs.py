@@ -9,7 +9,7 @@ from .. import errors
 from ..operations import Job, JobState, JobStep
 from . import settings
 from .base import PROBLEM, USAGE, Group, State, command, dry_run_option, fail, pass_state, report
-from .operations import operations
+from .operations import note_holder, operations, wait_option
 from .output import state, write_json, write_table
 from .root import root
 
@@ -98,7 +98,7 @@ def get(current: State, name: str) -> None:
     show_default=True,
     help="Seconds after which somebody else may take it.",
 )
-@click.option("--wait", is_flag=True, help="Wait for whoever runs it.")
+@wait_option
 @click.option("--throttle", type=click.FloatRange(0.0), help="Seconds between two steps.")
 @click.option("--max-steps", type=click.IntRange(1), help="Leave it to others after so many.")
 @dry_run_option
@@ -130,6 +130,8 @@ def run(
         )
         _say_what_would_run(current, planned, function)
         return
+    ops = operations(current)
+    note_holder(ops, name, options["wait"])
     failed: List[Exception] = []
 
     def one_step(job: Job) -> JobStep:
@@ -140,7 +142,7 @@ def run(
             raise
 
     try:
-        job: Job = operations(current).jobs.run(name, one_step, params=value, **options)
+        job: Job = ops.jobs.run(name, one_step, params=value, **options)
     except Exception as error:
         if error not in failed or isinstance(error, errors.Error):
             raise

@@ -5,6 +5,7 @@ from typing import Any, Callable, Optional, Tuple
 import click
 
 from ..operations import Job, MoveReport, PrepareReport, throttle
+from ..operations.move import job_name
 from .base import (
     OK,
     PROBLEM,
@@ -19,7 +20,7 @@ from .base import (
 )
 from .base import report as write_actions
 from .keys import key_of, key_type_option
-from .operations import account_options, operations, progress_bar
+from .operations import account_options, lease_options, note_holder, operations, progress_bar
 from .output import counted, write_json
 from .root import root
 from .tenant import tables_of
@@ -137,6 +138,7 @@ def prepare(
 @table_option
 @throttle_options
 @_chunk_rows_option
+@lease_options
 @account_options
 @yes_option
 @dry_run_option
@@ -162,6 +164,7 @@ def start(
         _say(current, ops.move(value, to, tables, dry_run=True, **options), "go on with")
         return
     confirm(f"Move {value} to shard {to}", yes)
+    note_holder(ops, job_name(value), options["wait"])
     _perform(current, f"move {value}", lambda report_progress: ops.move(
         value, to, tables, progress=report_progress, **options
     ))  # fmt: skip
@@ -170,13 +173,14 @@ def start(
 @command(
     move,
     "dualdb move resume 7 --table trades:user_id --dry-run\n"
-    "dualdb move resume 7 --table trades:user_id",
+    "dualdb move resume 7 --table trades:user_id --wait 90",
 )
 @click.argument("key")
 @key_type_option
 @table_option
 @throttle_options
 @_chunk_rows_option
+@lease_options
 @account_options
 @dry_run_option
 @pass_state
@@ -198,6 +202,7 @@ def resume(
     if dry_run:
         _say(current, ops.move(value, None, tables, dry_run=True, **options), "go on with")
         return
+    note_holder(ops, job_name(value), options["wait"])
     _perform(current, f"move {value}", lambda report_progress: ops.move(
         value, None, tables, progress=report_progress, **options
     ))  # fmt: skip
@@ -211,6 +216,7 @@ def resume(
 @click.argument("key")
 @key_type_option
 @table_option
+@lease_options
 @account_options
 @yes_option
 @dry_run_option
@@ -225,16 +231,18 @@ def undo(
     account_password: Optional[str],
     yes: bool,
     dry_run: bool,
+    **options: Any,
 ) -> None:
     """Give up a move that has not switched yet; the tenant stays where it is."""
     tables = tables_of(current, shard_tables, ())
     value = key_of(key, key_type)
     ops = operations(current, account, account_password)
     if dry_run:
-        _say(current, ops.undo_move(value, tables, dry_run=True), "undo")
+        _say(current, ops.undo_move(value, tables, dry_run=True, **options), "undo")
         return
     confirm(f"Undo the move of {value}", yes)
-    show(current, ops.undo_move(value, tables))
+    note_holder(ops, job_name(value), options["wait"])
+    show(current, ops.undo_move(value, tables, **options))
 
 
 def _say(current: State, planned: MoveReport, what: str) -> None:

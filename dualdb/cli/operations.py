@@ -11,10 +11,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..operations import Operations, Report
+from ..deadlines import LONGEST
+from ..operations import Job, Operations, Report
 from ..passwords import as_secret, is_reference
 from .base import PROBLEM, USAGE, State, fail
-from .output import write_json
+from .output import note, write_json
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -98,6 +99,39 @@ def canary_of(canary: Optional[str], no_canary: bool) -> Any:
     if canary is None:
         return True
     return int(canary) if canary.isdecimal() else canary
+
+
+def wait_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--wait``, for a job that somebody else runs."""
+    return click.option(
+        "--wait",
+        type=click.FloatRange(0.0, LONGEST),
+        default=0.0,
+        metavar="SECONDS",
+        help="Seconds to wait while another process runs it, or until the lease of one that is "
+        "gone is over; without it the command is refused.",
+    )(command)
+
+
+def lease_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--lease`` and ``--wait``, of moves."""
+    return click.option(
+        "--lease",
+        type=click.FloatRange(5.0, LONGEST),
+        default=60.0,
+        show_default=True,
+        help="Seconds after which another process may take over if this one dies.",
+    )(wait_option(command))
+
+
+def note_holder(ops: "Operations[Any]", name: str, wait: float) -> None:
+    """Say whom the command waits for, before it does."""
+    job: Optional[Job] = ops.jobs.get(name) if wait else None
+    if job is not None and job.lease_seconds_left is not None and job.lease_seconds_left > 0:
+        note(
+            f"waiting up to {wait:g} s for {job.owner}, which runs the job {name} and whose lease "
+            f"is over in {job.lease_seconds_left:.0f} s, unless it is renewed"
+        )
 
 
 def doubtful_option(command: Callable[..., Any]) -> Callable[..., Any]:

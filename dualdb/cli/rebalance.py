@@ -21,7 +21,16 @@ from .base import (
 )
 from .keys import key_of, key_type_option
 from .move import table_option, throttle_options
-from .operations import account_options, operations, pairs, progress_bar, read_json, replace_file
+from .operations import (
+    account_options,
+    lease_options,
+    note_holder,
+    operations,
+    pairs,
+    progress_bar,
+    read_json,
+    replace_file,
+)
 from .output import counted, note, write_json, write_table
 from .root import root
 from .tenant import tables_of
@@ -117,6 +126,7 @@ def make_plan(
 @click.option("--max-moves-per-hour", type=click.FloatRange(0.0, min_open=True),
               help="Wait between moves.")  # fmt: skip
 @throttle_options
+@lease_options
 @account_options
 @yes_option
 @dry_run_option
@@ -148,6 +158,7 @@ def apply_plan(
         _say(current, ops.rebalance_apply(planned, tables, dry_run=True, **options), planned)
         return
     confirm(f"Move {counted(len(planned.moves), 'tenant')}", yes)
+    note_holder(ops, options["name"], options["wait"])
     with progress_bar("rebalance", len(planned.moves)) as shown:
         done = [0]
 

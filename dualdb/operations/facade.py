@@ -538,6 +538,7 @@ class Operations(Group[KindT], Generic[KindT]):
         max_lag: Optional[float] = throttling.MAX_LAG,
         settle: Optional[float] = None,
         lease: float = 60.0,
+        wait: jobs.Wait = False,
         lock_timeout: float = 30.0,
         dry_run: bool = False,
         progress: Optional[Callable[[Job], object]] = None,
@@ -568,6 +569,8 @@ class Operations(Group[KindT], Generic[KindT]):
                 the longest that a reader goes on reading there, and no less than the
                 ``ttl`` of the directory. None for that and 10 seconds.
             lease: Seconds after which another process may take the move over.
+            wait: Seconds to wait while another process moves the tenant, or holds the
+                lease after it died. True for no limit, False to raise.
             lock_timeout: Seconds that long transactions of others are waited for.
             dry_run: Check what can be checked, and say what would be done.
             progress: Called with the job, after each step.
@@ -580,7 +583,7 @@ class Operations(Group[KindT], Generic[KindT]):
             ParameterError: The key has no shard, a description is wrong, ``settle`` is
                 too short, or a move to another shard is under way.
             MoveError: It cannot go on; the tenant is where it was.
-            JobTaken: Another process moves it.
+            JobTaken: Another process moves it, or did and its lease is not over.
             InterfaceError: The directory is no LookupTable.
         """
         return move.run(
@@ -589,7 +592,7 @@ class Operations(Group[KindT], Generic[KindT]):
             to,
             move.Options(
                 tuple(tables), chunk_rows, throttle, max_threads_running, max_lag, lag, settle,
-                lease, lock_timeout, progress, dry_run=dry_run,
+                lease, lock_timeout, progress, wait=wait, dry_run=dry_run,
             ),
         )  # fmt: skip
 
@@ -600,6 +603,7 @@ class Operations(Group[KindT], Generic[KindT]):
         tables: Iterable[TenantTable],
         *,
         lease: float = 60.0,
+        wait: jobs.Wait = False,
         lock_timeout: float = 30.0,
         dry_run: bool = False,
     ) -> steps.Plan[MoveReport]:
@@ -610,6 +614,7 @@ class Operations(Group[KindT], Generic[KindT]):
             key: The tenant's key.
             tables: As for ``move``.
             lease: As for ``move``.
+            wait: As for ``move``.
             lock_timeout: As for ``move``.
             dry_run: As for ``move``.
 
@@ -619,7 +624,7 @@ class Operations(Group[KindT], Generic[KindT]):
             JobTaken: Another process moves it: pause its job first.
         """
         options = move.Options(
-            tuple(tables), lease=lease, lock_timeout=lock_timeout, dry_run=dry_run
+            tuple(tables), lease=lease, lock_timeout=lock_timeout, wait=wait, dry_run=dry_run
         )
         return move.run(self._databases, key, None, options, undo=True)
 
@@ -678,6 +683,7 @@ class Operations(Group[KindT], Generic[KindT]):
         max_threads_running: Optional[int] = throttling.MAX_THREADS_RUNNING,
         max_lag: Optional[float] = throttling.MAX_LAG,
         lease: float = 60.0,
+        wait: jobs.Wait = False,
         dry_run: bool = False,
         progress: Optional[Callable[[Job], object]] = None,
     ) -> steps.Plan[RebalanceReport]:
@@ -698,6 +704,7 @@ class Operations(Group[KindT], Generic[KindT]):
             max_threads_running: As for ``move``.
             max_lag: As for ``move``.
             lease: Seconds after which another process may take it over.
+            wait: As for ``move``, for the whole and for each move.
             dry_run: Only say which tenants would be moved, and which are elsewhere.
             progress: Called with the job, before each move.
 
@@ -711,7 +718,7 @@ class Operations(Group[KindT], Generic[KindT]):
             plan,
             rebalance.ApplyOptions(
                 name, tuple(tables), max_moves_per_hour, settle, throttle, max_threads_running,
-                max_lag, lease, dry_run, progress,
+                max_lag, lease, wait, dry_run, progress,
             ),
         )  # fmt: skip
 
@@ -848,7 +855,7 @@ class Jobs(Group[KindT], Generic[KindT]):
         kind: str = "",
         params: object = None,
         lease: float = 60.0,
-        wait: bool = False,
+        wait: jobs.Wait = False,
         throttle: Optional[float] = None,
         max_steps: Optional[int] = None,
         dry_run: bool = False,
@@ -867,7 +874,8 @@ class Jobs(Group[KindT], Generic[KindT]):
             lease: Seconds after which somebody else may take it. It is renewed while a
                 step runs, and a long step can ask ``job.lease`` whether it is lost. In
                 asyncio a step must not block the event loop for so long.
-            wait: Wait for a lease that somebody else has, instead of raising.
+            wait: Seconds to wait for a lease that somebody else has. True for no limit,
+                False to raise.
             throttle: Seconds to wait between two steps; None for what the job has.
             max_steps: Leave it ready for others after this many.
             dry_run: Run nothing, and return the job that would be run: as it is, or as

@@ -4,9 +4,11 @@ import dataclasses
 import inspect
 import json
 import logging
+import math
 import os
 import secrets
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+import time
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
 
 from .. import deadlines, errors
 from ..execution import alongside, steps, verbs
@@ -16,6 +18,8 @@ from ..results import Row, RowCount
 from .leases import JobLease, lost
 from .places import Databases
 from .reports import Job, JobState, JobStep
+
+T = TypeVar("T")
 
 log = logging.getLogger("dualdb.operations")
 
@@ -49,6 +53,9 @@ _LOOK_AGAIN = 1.0
 #: The longest message, in characters.
 _MESSAGE = 2000
 
+#: Seconds to wait for a job that somebody else runs. True for no limit, False for none.
+Wait = Union[bool, float]
+
 
 class JobTaken(errors.LockNotAvailable):
     """Somebody else runs the job."""
@@ -60,7 +67,7 @@ class Options(NamedTuple):
     kind: str
     params: Any
     lease: float
-    wait: bool
+    wait: Wait
     throttle: Optional[float]
     max_steps: Optional[int]
     dry_run: bool = False
@@ -161,12 +168,15 @@ def run(
         raise errors.ParameterError(f"a job's name is a str of 1 to 190 characters, not {name!r}")
     if not deadlines.seconds(options.lease):
         raise errors.ParameterError("lease must be a number of seconds above 0")
+    wait_seconds(options.wait)
     table = _Table(databases)
     params = _encoded(options.params, "params")
     if options.dry_run:
         return (yield from _planned(table, name, options))
     yield from table.make(name, options.kind, params)
-    job = yield from _take(table, name, options)
+    job = yield from when_free(
+        databases, name, options.wait, lambda: _take(table, name, options.lease)
+    )
     worked = 0
     while job.state is JobState.RUNNING:
         job = dataclasses.replace(job, lease=JobLease(name, options.lease))
@@ -199,25 +209,72 @@ def _planned(table: _Table, name: str, options: Options) -> steps.Plan[Job]:
     return job
 
 
-def _take(table: _Table, name: str, options: Options) -> steps.Plan[Job]:
-    """Take the lease. Gives the job; not RUNNING if it is not to be run."""
+def _take(table: _Table, name: str, lease: float) -> steps.Plan[Job]:
+    """Take the lease. Gives the job; not RUNNING if it is not to be run.
+
+    Raises:
+        JobTaken: Somebody else runs it.
+    """
     owner = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+    taken = yield from table.execute(
+        f"UPDATE {TABLE} SET owner = %s, epoch = epoch + 1, "
+        f"lease_until = {_NOW} + INTERVAL %s SECOND, updated_at = {_NOW}, state = 'running' "
+        f"WHERE name = %s AND (state IN ('ready', 'failed') "
+        f"OR (state = 'running' AND NOT {_IS_HELD}))",
+        owner,
+        lease,
+        name,
+    )
+    job = yield from table.known(name)
+    if not taken and job.state is JobState.RUNNING:
+        raise _taken(job)
+    return job
+
+
+def wait_seconds(wait: Wait) -> float:
+    """Seconds to wait for a job that somebody else runs.
+
+    Raises:
+        ParameterError: ``wait`` is no number of seconds, True or False.
+    """
+    if isinstance(wait, bool):
+        return math.inf if wait else 0.0
+    return deadlines.seconds(wait)
+
+
+def when_free(
+    databases: Databases, name: str, wait: Wait, attempt: Callable[[], steps.Plan[T]]
+) -> steps.Plan[T]:
+    """Perform a plan that takes a job, again and again while somebody else runs that.
+
+    Args:
+        databases: Where the job is.
+        name: The job's name.
+        wait: How long.
+        attempt: Makes the plan. Where it raises JobTaken it has done nothing.
+
+    Raises:
+        JobTaken: Somebody still runs the job.
+    """
+    until = time.monotonic() + wait_seconds(wait)
+    table = _Table(databases)
     while True:
-        taken = yield from table.execute(
-            f"UPDATE {TABLE} SET owner = %s, epoch = epoch + 1, "
-            f"lease_until = {_NOW} + INTERVAL %s SECOND, updated_at = {_NOW}, state = 'running' "
-            f"WHERE name = %s AND (state IN ('ready', 'failed') "
-            f"OR (state = 'running' AND NOT {_IS_HELD}))",
-            owner,
-            options.lease,
-            name,
-        )
-        job = yield from table.known(name)
-        if taken or job.state is not JobState.RUNNING:
-            return job
-        if not options.wait:
-            raise _taken(job)
-        yield steps.Sleep(min(_LOOK_AGAIN, max(0.01, job.lease_seconds_left or 0.0)))
+        try:
+            return (yield from attempt())
+        except JobTaken:
+            if time.monotonic() >= until:
+                raise
+        yield from _until_free(table, name, until)
+
+
+def _until_free(table: _Table, name: str, until: float) -> steps.Plan[None]:
+    """Wait until nobody runs a job, or until the time is over."""
+    while True:
+        job = yield from table.job(name)
+        left = until - time.monotonic()
+        if job is None or not _is_run(job) or left <= 0:
+            return
+        yield steps.Sleep(min(_LOOK_AGAIN, max(0.01, job.lease_seconds_left or 0.0), left))
 
 
 def is_held(name: str, epoch: int) -> Tuple[str, Tuple[Any, ...]]:
@@ -352,8 +409,8 @@ def require_free(job: Job) -> None:
 def _taken(job: Job) -> JobTaken:
     left = max(0.0, job.lease_seconds_left or 0.0)
     return JobTaken(
-        f"the job {job.name!r} is run by {job.owner}; if that is gone, it can be taken when its "
-        f"lease is over, in {left:.0f} s"
+        f"the job {job.name!r} is run by {job.owner}, whose lease is over in {left:.0f} s, unless "
+        "it is renewed: wait for that (wait=, --wait on the command line), or pause the job"
     )
 
 

@@ -119,6 +119,7 @@ class Options(NamedTuple):
     lock_timeout: float = 30.0
     progress: Optional[Callable[[Job], object]] = None
     max_steps: Optional[int] = None
+    wait: jobs.Wait = False
     dry_run: bool = False
 
     def checked(self) -> "Options":
@@ -134,6 +135,7 @@ class Options(NamedTuple):
                 deadlines.seconds(getattr(self, name))
         if self.lease < 5:
             raise errors.ParameterError("lease must be a number of seconds from 5 up")
+        jobs.wait_seconds(self.wait)
         tables = checked(self.tables, self.chunk_rows)
         if all(each.on != "shard" for each in tables):
             raise errors.ParameterError("no table of the shard is described")
@@ -370,6 +372,35 @@ def run(
     check_settle(lookup_table(databases), options.settle)
     name = job_name(key)
     known = yield from jobs.get(databases, name)
+    resumes = to is None
+    if resumes and not undo and known is not None and known.state is not JobState.DONE:
+        to = known.params["target"]  # also if another process is faster
+    return (
+        yield from jobs.when_free(
+            databases,
+            name,
+            False if options.dry_run else options.wait,
+            lambda: _run(databases, key, to, options, undo=undo, resumes=resumes),
+        )
+    )
+
+
+def _run(
+    databases: Databases,
+    key: Any,
+    to: Optional[int],
+    options: Options,
+    *,
+    undo: bool,
+    resumes: bool,
+) -> steps.Plan[MoveReport]:
+    """The same, if nobody else moves the tenant.
+
+    Raises:
+        JobTaken: Another process does.
+    """
+    name = job_name(key)
+    known = yield from jobs.get(databases, name)
     under_way = known if known is not None and known.state is not JobState.DONE else None
     if undo:
         require_under_way(under_way, key)
@@ -388,7 +419,7 @@ def run(
     options_of_job = jobs.Options(
         KIND, params, options.lease, False, options.throttle or None, options.max_steps
     )
-    if under_way is not None and (undo or to is None) and under_way.state in STOPPED:
+    if under_way is not None and resumes and under_way.state in STOPPED:
         yield from jobs.resume(databases, name)
     step = move.undo_step if undo else move.step
     try:
@@ -529,13 +560,14 @@ class _Move:
 
         Raises:
             MoveError: It cannot be undone any more.
-            JobTaken: Another process is at it.
+            JobTaken: Another process is at it, and is not waited for.
         """
         state, rows, step = "new", 0, "check"
         if under_way is None:
             rows = yield from self._on(self._source, self._count_rows)
         else:
-            jobs.require_free(under_way)
+            if not self._options.wait:
+                jobs.require_free(under_way)
             position = under_way.position or {}
             if undo and not position.get("undoing"):
                 yield from self._require_not_switched()

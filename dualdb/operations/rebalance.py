@@ -283,6 +283,7 @@ class ApplyOptions(NamedTuple):
     max_threads_running: Optional[int]
     max_lag: Optional[float]
     lease: float
+    wait: jobs.Wait
     dry_run: bool
     progress: Optional[Callable[[Job], object]]
 
@@ -336,7 +337,7 @@ def apply_plan(
         databases,
         options.name,
         step,
-        jobs.Options(KIND, params, options.lease, False, None, None),
+        jobs.Options(KIND, params, options.lease, options.wait, None, None),
         is_plan=True,
     )
     return RebalanceReport(options.name, job.state.value, tuple(moved), tuple(skipped), job.done)
@@ -348,7 +349,8 @@ def _planned(
     """What would be done. Of the moves between two shards the first is checked."""
     first = 0
     if under_way is not None:
-        jobs.require_free(under_way)
+        if not options.wait:
+            jobs.require_free(under_way)
         first = (under_way.position or {"next": 0})["next"]
         params = under_way.params
     moves_under_way = yield from jobs.list_jobs(databases, None, move.KIND)
@@ -365,7 +367,8 @@ def _planned(
         moved.append(key)
         if (source, target) not in checked:
             checked.add((source, target))
-            yield from move.run(databases, key, target, move.Options(options.tables, dry_run=True))
+            first_of_them = move.Options(options.tables, wait=options.wait, dry_run=True)
+            yield from move.run(databases, key, target, first_of_them)
     state = "new" if under_way is None else under_way.state.value
     return RebalanceReport(options.name, state, tuple(moved), tuple(skipped), first, dry_run=True)
 
@@ -388,7 +391,7 @@ def _one(
         move.Options(
             options.tables, throttle=options.throttle, settle=options.settle,
             max_threads_running=options.max_threads_running, max_lag=options.max_lag,
-            max_steps=MOVE_STEPS, lease=max(5.0, options.lease / 4),
+            max_steps=MOVE_STEPS, lease=max(5.0, options.lease / 4), wait=options.wait,
         ),
     )  # fmt: skip
     if found.state == "paused":

@@ -137,3 +137,73 @@ def test_a_settle_that_is_too_short_is_refused(shop: Command) -> None:
         start = ("move", "start", "3", "--to", "2", *TABLE, "--settle", "5", more)
         assert "settle=5 is shorter" in shop(*start, code=4).stderr
     assert visitors(shop, 1) == [1, 2, 3, 4]
+
+
+def hold(cli: Command, name: str, seconds: float) -> None:
+    """Have a job be run by another process, whose lease lasts so long."""
+    cli.sandbox.run(
+        "global",
+        "UPDATE dualdb_job SET state = 'running', owner = 'other:1', "
+        f"lease_until = UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND WHERE name = '{name}'",
+    )
+
+
+@pytest.mark.parametrize("name", ["start", "resume", "undo"])
+def test_a_move_that_somebody_holds_is_waited_for(shop: Command, name: str) -> None:
+    def one_step(job: Job) -> JobStep:
+        return JobStep({"step": "check"})
+
+    params = {"source": 1, "target": 2}
+    shop("move", "prepare", *TABLE)
+    with DatabaseService(shop.sandbox.config) as db:
+        db.operations.jobs.run("move:3", one_step, kind="move", params=params, max_steps=1)
+    hold(shop, "move:3", 60)
+    call = ["move", name, "3", *TABLE]
+    call += ["--to", "2"] if name == "start" else []
+    call += [] if name == "resume" else ["--yes"]
+    refused = shop(*call, code=4)
+    assert "run by other:1, whose lease is over in" in refused.stderr
+    assert "--wait" in refused.stderr
+    found = shop(*call, "--wait", "0.1", "--json", code=4)
+    assert json.loads(found.stdout)["type"] == "JobTaken"
+    assert "waiting up to 0.1 s for other:1" in found.stderr
+    hold(shop, "move:3", 0.2)
+    done = shop.json(*call, "--wait", "60")
+    assert done["state"] == ("undone" if name == "undo" else "done")
+
+
+def test_leases_and_waits_are_given(shop: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: List[Tuple[float, float]] = []
+
+    def moved(self: object, *args: object, **options: Any) -> MoveReport:
+        seen.append((options["lease"], options["wait"]))
+        return MoveReport(3, 1, 2, "done")
+
+    monkeypatch.setattr(Operations, "move", moved)
+    monkeypatch.setattr(Operations, "undo_move", moved)
+    for call in (("start", "3", "--to", "2", "--yes"), ("resume", "3"), ("undo", "3", "--yes")):
+        shop("move", *call, *TABLE)
+        shop("move", *call, *TABLE, "--lease", "5", "--wait", "90")
+        for wrong in (("--lease", "4"), ("--wait", "-1"), ("--wait", "x"), ("--lease", "inf")):
+            shop("move", *call, *TABLE, *wrong, code=2)
+    assert seen == [(60.0, 0.0), (5.0, 90.0)] * 3
+
+
+def test_a_plan_that_somebody_carries_out_is_waited_for(shop: Command) -> None:
+    shop("move", "prepare", *TABLE)
+    shop("rebalance", "plan", *TABLE, "--by", "tenants", "--output", "plan.json")
+    apply = ("rebalance", "apply", "plan.json", *TABLE, "--settle", "0")
+
+    def one_step(job: Job) -> JobStep:
+        return JobStep({"next": 0, "at": 0.0})
+
+    moves = [[each["key"], each["source"], each["target"]]
+             for each in json.loads(pathlib.Path("plan.json").read_text())["moves"]]  # fmt: skip
+    with DatabaseService(shop.sandbox.config) as db:
+        db.operations.jobs.run("rebalance", one_step, params=moves, max_steps=1)
+    hold(shop, "rebalance", 60)
+    assert "run by other:1" in shop(*apply, "--yes", code=4).stderr
+    assert "waiting up to 0.1 s" in shop(*apply, "--yes", "--wait", "0.1", code=4).stderr
+    hold(shop, "rebalance", 0.2)
+    done = shop.json(*apply, "--yes", "--wait", "60", "--lease", "20")
+    assert (done["state"], len(done["moved"])) == ("done", len(moves))

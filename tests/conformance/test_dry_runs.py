@@ -120,7 +120,7 @@ def test_a_job_is_not_made_and_one_that_runs_is_refused(shop: Any, io: IO) -> No
     seen: List[Any] = []
 
     def body(job: Any) -> Any:
-        with pytest.raises(JobTaken, match="its lease is over, in"):
+        with pytest.raises(JobTaken, match="whose lease is over in"):
             yield jobs.run("one", step, dry_run=True)
         waiting = yield jobs.run("one", step, wait=True, dry_run=True)
         seen.append(waiting.state)

@@ -584,3 +584,81 @@ def test_rows_are_not_deleted_while_others_may_read_them(
     assert io(ops.jobs.list()) == []
     assert totals(databases, 1) == before
     assert io(ops.move(3, 2, TABLES, settle=5, dry_run=True)).ok
+
+
+def hold(databases: Databases, seconds: float) -> None:
+    """Have the move be run by another process, whose lease lasts so long."""
+    databases.run(
+        "global",
+        f"UPDATE {jobs.TABLE} SET state = 'running', owner = 'other', pause_requested = 0, "
+        f"lease_until = UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND",
+    )
+
+
+def continued(kind: str, db: Any, **options: Any) -> Any:
+    """A call that goes on with the move of key 3 to shard 2."""
+    if kind == "undo":
+        return db.operations.undo_move(3, TABLES, **options)
+    to = 2 if kind == "start" else None
+    return db.operations.move(3, to, TABLES, settle=0, **options)
+
+
+@pytest.mark.parametrize("kind", ["start", "resume", "undo"])
+def test_a_move_that_somebody_holds_is_waited_for(
+    shop: Any, io: IO, databases: Databases, kind: str
+) -> None:
+    move(io, shop, 3, 2, progress=pause_at(databases, "copy"))
+    hold(databases, 60)
+    for wait in (False, 0, 0.1):
+        with pytest.raises(JobTaken, match="run by other, whose lease is over in .*wait="):
+            io(continued(kind, shop, wait=wait))
+    assert io(continued(kind, shop, wait=1, dry_run=True)).state == "running"
+    assert io(shop.operations.jobs.get("move:3")).owner == "other"
+    hold(databases, 0.2)
+    report = io(continued(kind, shop, wait=30))
+    assert report.state == ("undone" if kind == "undo" else "done")
+
+
+@pytest.mark.parametrize("kind", ["start", "resume"])
+def test_a_move_that_another_process_ends_meanwhile_is_done(
+    shop: Any, io: IO, databases: Databases, kind: str
+) -> None:
+    move(io, shop, 3, 2, progress=pause_at(databases, "copy"))
+    hold(databases, 60)
+
+    def others_end_it() -> None:
+        databases.run("global", f"UPDATE {jobs.TABLE} SET state = 'done', owner = NULL")
+        databases.run(
+            "global", "UPDATE table_user_shard_mapping SET shard_id = 2 WHERE account_db_key = 3"
+        )
+
+    timer = threading.Timer(0.3, others_end_it)
+    timer.start()
+    try:
+        report = io(continued(kind, shop, wait=60))
+    finally:
+        timer.join()
+    assert (report.state, report.target) == ("done", 2)
+
+
+@pytest.mark.parametrize("kind", ["resume", "undo"])
+def test_a_move_that_is_paused_while_it_is_waited_for_goes_on(
+    shop: Any, io: IO, databases: Databases, kind: str
+) -> None:
+    move(io, shop, 3, 2, progress=pause_at(databases, "copy"))
+    hold(databases, 60)
+    pause = f"UPDATE {jobs.TABLE} SET state = 'paused', owner = NULL"
+    timer = threading.Timer(0.3, databases.run, ["global", pause])
+    timer.start()
+    try:
+        report = io(continued(kind, shop, wait=60))
+    finally:
+        timer.join()
+    assert report.state == ("undone" if kind == "undo" else "done")
+
+
+@pytest.mark.parametrize("wait", [-1, "1", None, float("nan")])
+def test_a_wait_that_is_no_time_is_refused(shop: Any, io: IO, wait: Any) -> None:
+    with pytest.raises(ParameterError):
+        move(io, shop, 3, 2, wait=wait)
+    assert io(shop.operations.jobs.list()) == []

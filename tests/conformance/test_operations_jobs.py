@@ -269,3 +269,20 @@ def test_a_dry_run_refuses_what_cannot_be_done_and_changes_nothing(
     )
     with pytest.raises(ParameterError, match="run by x"):
         io(jobs.delete("count", dry_run=True))
+
+
+def test_a_lease_is_waited_for_no_longer_than_asked(jobs: Any, io: Any, databases: Any) -> None:
+    seen: List[Any] = []
+    io(jobs.run("count", counter(io, 9, seen), max_steps=2))
+    held = (
+        "UPDATE dualdb_job SET state = 'running', owner = 'other', "
+        "lease_until = UTC_TIMESTAMP(6) + INTERVAL {} SECOND"
+    )
+    databases.run("global", held.format(60))
+    with pytest.raises(JobTaken, match="run by other, whose lease is over in (59|60) s"):
+        io(jobs.run("count", counter(io, 9, seen), wait=0.1))
+    databases.run("global", held.format(0.2))
+    assert io(jobs.run("count", counter(io, 4, seen), wait=60)).state is JobState.DONE
+    for wrong in (-1, "1", None, float("nan")):
+        with pytest.raises(ParameterError):
+            io(jobs.run("count", counter(io, 9, seen), wait=wrong))

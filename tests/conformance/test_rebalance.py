@@ -194,5 +194,28 @@ def test_what_somebody_else_carries_out_is_refused(shop: Any, io: IO, databases:
         "created_at, updated_at) VALUES ('rebalance', 'rebalance', 'running', '[]', 'null', '', "
         "'x', UTC_TIMESTAMP() + INTERVAL 60 SECOND, UTC_TIMESTAMP(), UTC_TIMESTAMP())",
     )
-    with pytest.raises(JobTaken):
-        apply(io, shop, plan)
+    for options in ({}, {"wait": 0.1}, {"dry_run": True}):
+        with pytest.raises(JobTaken):
+            apply(io, shop, plan, **options)
+    assert apply(io, shop, plan, wait=1, dry_run=True).state == "running"
+    databases.run(
+        "global", "UPDATE dualdb_job SET lease_until = UTC_TIMESTAMP(6) + INTERVAL 0.2 SECOND"
+    )
+    assert apply(io, shop, plan, wait=30).state == "done"
+
+
+def test_a_move_of_a_plan_waits_for_who_moves_that_tenant(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    plan = io(shop.operations.rebalance_plan(TABLES))
+    key = plan.moves[0].key
+    databases.run(
+        "global",
+        jobs.DDL,
+        "INSERT INTO dualdb_job (name, kind, state, params, position, message, owner, lease_until, "
+        f"created_at, updated_at) VALUES ('move:{key}', 'move', 'running', "
+        "'{\"source\": 1, \"target\": 2}', 'null', '', 'x', "
+        "UTC_TIMESTAMP(6) + INTERVAL 0.3 SECOND, UTC_TIMESTAMP(), UTC_TIMESTAMP())",
+    )
+    report = apply(io, shop, plan, wait=30)
+    assert (report.state, len(report.moved)) == ("done", len(plan.moves))

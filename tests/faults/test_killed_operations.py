@@ -147,7 +147,7 @@ def test_a_job_goes_on_where_its_last_step_ended(commands: Commands) -> None:
     left = commands.json("jobs", "get", "backfill")
     assert (left["state"], left["position"], left["done"]) == ("running", 2, 2)
     commands.sandbox.run("global", "UPDATE pause SET stops = 0")
-    done = commands.json(*run, "--wait")
+    done = commands.json(*run, "--wait", "60")
     assert (done["state"], done["done"], done["owner"]) == ("done", 4, None)
     assert done["epoch"] == left["epoch"] + 1
     rows = commands.sandbox.run("global", performed)
@@ -235,3 +235,35 @@ def test_an_import_of_shards_is_repeated(commands: Commands, tmp_path: pathlib.P
     # The server may still have run the statement whose client was killed.
     assert (found["left"], found["added"]) in (([3], [4]), ([3, 4], []))
     assert [each["shard_id"] for each in commands.sandbox.run("global", ids)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("again", ["start", "resume", "undo"])
+def test_a_move_goes_on_when_the_lease_of_the_killed_process_is_over(
+    commands: Commands, tmp_path: pathlib.Path, again: str
+) -> None:
+    (tmp_path / "dualdb.toml").write_text("[directory]\nttl = 0\n")
+    commands.json("init")
+    for shard_id in (1, 2):
+        commands.sandbox.run(shard_id, TRADES)
+    rows = ", ".join([f"({number}, 7)" for number in range(40)])
+    commands.sandbox.run(1, f"INSERT INTO trades VALUES {rows}")
+    table = ("--table", "trades:user_id")
+    commands.json("keys", "set", "7", "1")
+    commands.json("move", "prepare", *table)
+    start = ("move", "start", "7", "--to", "2", *table, "--settle", "0", "--yes")
+    with commands.killed(*start, "--lease", "5", "--chunk-rows", "1", "--throttle", "0.3"):
+        wait_for(lambda: commands.sandbox.run(2, "SELECT id FROM trades"), 60)
+    calls = {
+        "start": start,
+        "resume": ("move", "resume", "7", *table, "--settle", "0"),
+        "undo": ("move", "undo", "7", *table, "--yes"),
+    }
+    refused = commands.json(*calls[again], code=4)
+    assert "whose lease is over in" in refused["error"]
+    done = commands.json(*calls[again], "--wait", "60")
+    counts = [
+        commands.sandbox.run(shard_id, "SELECT COUNT(*) AS n FROM trades")[0]["n"]
+        for shard_id in (1, 2)
+    ]
+    expected = ("undone", [40, 0]) if again == "undo" else ("done", [0, 40])
+    assert (done["state"], counts) == expected
