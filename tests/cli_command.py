@@ -43,5 +43,11 @@ class Command:
         return found
 
     def json(self, *arguments: str, code: int = 0, **environ: str) -> Any:
-        """What a command writes with ``--json``, which is one document and no more."""
-        return json.loads(self(*arguments, "--json", code=code, **environ).stdout)
+        """What a command writes with ``--json``, which is one document and no more.
+
+        Its ``ok``, if it has that, and its exit code say the same.
+        """
+        found = json.loads(self(*arguments, "--json", code=code, **environ).stdout)
+        if isinstance(found, dict) and "ok" in found:
+            assert found["ok"] is (code == 0), (code, found)
+        return found

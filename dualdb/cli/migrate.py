@@ -125,8 +125,7 @@ def _run(
             progress=progress,
             **options,
         )
-    # A dry run fails, too: where a file is missing or was changed.
-    finish(current, report, report.ok and not report.failed, lambda: _show_run(report, words))
+    finish(current, report, report.ok, lambda: _show_run(report, words))
 
 
 def _where(result: DatabaseRun) -> str:

@@ -26,7 +26,9 @@ class Report:
     """The base of all reports."""
 
     def to_dict(self) -> Dict[str, Any]:
-        """The report as dicts, lists, texts and numbers, as JSON has them."""
+        """The report as dicts, lists, texts and numbers, as JSON has them: its fields,
+        and ``ok`` where it has that.
+        """
         found: Dict[str, Any] = plain(self)
         return found
 
@@ -36,8 +38,9 @@ def plain(value: object) -> Any:
     texts, dates and times as ISO 8601 has them, or as MySQL has a TIME.
     """
     if isinstance(value, Report):
-        fields = [each.name for each in dataclasses.fields(value) if each.repr]
-        return {name: plain(getattr(value, name)) for name in fields}
+        names = ["ok"] if hasattr(type(value), "ok") else []
+        names += [each.name for each in dataclasses.fields(value) if each.repr]
+        return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -291,7 +294,9 @@ class MigrationRun(Report):
     @property
     def ok(self) -> bool:
         """Whether every database is where it was to be brought."""
-        return self.dry_run or all(each.state is State.DONE for each in self.databases)
+        return not self.failed and (
+            self.dry_run or all(each.state is State.DONE for each in self.databases)
+        )
 
     @property
     def failed(self) -> List[str]:

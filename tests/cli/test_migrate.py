@@ -40,8 +40,12 @@ def tables(cli: Command, shard_id: int) -> List[str]:
 
 
 def states(cli: Command, code: int) -> Dict[str, List[str]]:
-    found = cli.json("migrate", "status", code=code)["databases"]
-    return {each["database"]: [one["state"] for one in each["migrations"]] for each in found}
+    found = cli.json("migrate", "status", code=code)
+    assert found["ok"] is (code == 0)
+    return {
+        each["database"]: [one["state"] for one in each["migrations"]]
+        for each in found["databases"]
+    }
 
 
 def test_up_and_down(cli: Command) -> None:

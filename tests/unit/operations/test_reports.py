@@ -1,11 +1,13 @@
 """What reports are as JSON."""
 
+import dataclasses
 import datetime
-from typing import Dict
+from typing import Dict, List, Tuple, Type
 
 import pytest
 
-from dualdb.operations.reports import time_text
+import dualdb.coordination  # noqa: F401 - it has reports, too
+from dualdb.operations.reports import DatabaseRun, MigrationRun, Report, State, time_text
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,46 @@ from dualdb.operations.reports import time_text
 )
 def test_a_time_is_written_as_mysql_does(fields: Dict[str, float], text: str) -> None:
     assert time_text(datetime.timedelta(**fields)) == text
+
+
+def all_reports(base: Type[Report] = Report) -> List[Type[Report]]:
+    """Every kind of report."""
+    found = base.__subclasses__()
+    return found + [each for kind in found for each in all_reports(kind)]
+
+
+WITH_OK = [each for each in all_reports() if hasattr(each, "ok")]
+
+
+def test_many_reports_say_whether_all_is_well() -> None:
+    assert len(WITH_OK) > 10
+
+
+@pytest.mark.parametrize("kind", WITH_OK, ids=lambda kind: str(kind.__name__))
+@pytest.mark.parametrize("ok", [True, False])
+def test_the_ok_of_a_report_is_in_its_document(
+    kind: Type[Report], ok: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kind, "ok", property(lambda self: ok))
+    empty = kind.__new__(kind)
+    for field in dataclasses.fields(kind):
+        object.__setattr__(empty, field.name, None)
+    assert empty.to_dict()["ok"] is ok
+    assert next(iter(empty.to_dict())) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("states", "dry_run", "ok"),
+    [
+        ((State.DONE, State.DONE), False, True),
+        ((State.DONE, State.NOT_BEGUN), False, False),
+        ((State.NOT_BEGUN, State.NOT_BEGUN), True, True),
+        ((State.FAILED, State.NOT_BEGUN), True, False),
+        ((State.FAILED, State.DONE), False, False),
+    ],
+)
+def test_a_run_of_migrations_is_not_ok_where_one_failed(
+    states: Tuple[State, State], dry_run: bool, ok: bool
+) -> None:
+    databases = tuple(DatabaseRun(str(number), each) for number, each in enumerate(states))
+    assert MigrationRun(databases, dry_run).ok is ok
