@@ -3,14 +3,14 @@
 import signal
 import sys
 import threading
-from typing import Any, List, Tuple
+from typing import Any, Tuple
 
 import click
 
-from ..coordination.outbox_reports import ConsumeReport, DeadEvent, OutboxStatus
+from ..coordination.outbox_reports import ConsumeReport, DeadEvents, EventCount, OutboxStatus
 from . import settings
 from .base import OK, PROBLEM, Group, State, command, dry_run_option, pass_state, report
-from .operations import database_name, errors_table, shards_option
+from .operations import database_name, errors_table, finish, shards_option
 from .output import counted, note, write_json, write_table
 from .root import root
 
@@ -23,31 +23,30 @@ def outbox() -> None:
 @command(outbox, "dualdb outbox status\ndualdb outbox status --json")
 @shards_option("everything")
 @pass_state
-@click.pass_context
-def status(ctx: click.Context, current: State, shards: str) -> None:
+def status(current: State, shards: str) -> None:
     """Show how many events are pending, and how old the oldest is.
 
     Exits with 1 if events were given up, or a database could not be asked.
     """
     found: OutboxStatus = current.open().outbox.status(shards=shards)
-    if current.json:
-        write_json(found.to_dict())
-    else:
-        write_table(
-            ("database", "pending", "oldest", "waiting", "dead"),
+    finish(current, found, found.ok, lambda: _show_status(found))
+
+
+def _show_status(found: OutboxStatus) -> None:
+    write_table(
+        ("database", "pending", "oldest", "waiting", "dead"),
+        [
             [
-                [
-                    database_name(each.database),
-                    each.pending,
-                    "" if each.oldest_seconds is None else f"{each.oldest_seconds} s",
-                    each.waiting,
-                    each.dead,
-                ]
-                for each in found.databases
-            ],
-        )
-        errors_table(found.errors)
-    ctx.exit(PROBLEM if found.errors or found.dead else OK)
+                database_name(each.database),
+                each.pending,
+                "" if each.oldest_seconds is None else f"{each.oldest_seconds} s",
+                each.waiting,
+                each.dead,
+            ]
+            for each in found.databases
+        ],
+    )
+    errors_table(found.errors)
 
 
 @command(outbox, "dualdb outbox dead\ndualdb outbox dead --limit 1000 --json")
@@ -61,13 +60,18 @@ def status(ctx: click.Context, current: State, shards: str) -> None:
 )
 @pass_state
 def dead(current: State, shards: str, limit: int) -> None:
-    """Show the events that were given up."""
-    found: List[DeadEvent] = list(current.open().outbox.dead(shards=shards, limit=limit))
-    if current.json:
-        write_json([each.to_dict() for each in found])
-    elif not found:
+    """Show the events that were given up.
+
+    Exits with 1 if a database could not be asked.
+    """
+    found: DeadEvents = current.open().outbox.dead(shards=shards, limit=limit)
+    finish(current, found, found.ok, lambda: _show_dead(found))
+
+
+def _show_dead(found: DeadEvents) -> None:
+    if not found and found.ok:
         click.echo("no event was given up")
-    else:
+    if found:
         write_table(
             ("database", "id", "topic", "key", "attempts", "error"),
             [
@@ -82,6 +86,7 @@ def dead(current: State, shards: str, limit: int) -> None:
                 for each in found
             ],
         )
+    errors_table(found.errors)
 
 
 @command(
@@ -94,9 +99,7 @@ def dead(current: State, shards: str, limit: int) -> None:
 @shards_option("everything")
 @dry_run_option
 @pass_state
-@click.pass_context
 def requeue(
-    ctx: click.Context,
     current: State,
     event_ids: Tuple[str, ...],
     every: bool,
@@ -105,17 +108,21 @@ def requeue(
 ) -> None:
     """Have events delivered that were given up.
 
-    Exits with 1 if one of those that are named was not.
+    Exits with 1 if one of those that are named was not, or a database could not be
+    asked.
     """
     if bool(event_ids) == every:
         raise click.UsageError("give the ids of events, or --all")
     outbox_ = current.open().outbox
     count = outbox_.requeue(None if every else event_ids, shards=shards, dry_run=dry_run)
-    report(current, [f"requeue {counted(count, 'event')}"], dry_run=dry_run, events=count)
-    absent = len(set(event_ids)) - count
-    if absent > 0:
-        note(f"{counted(absent, 'event')} of these had not been given up: see `dualdb outbox dead`")
-        ctx.exit(PROBLEM)
+    absent = max(0, len(set(event_ids)) - count)
+    if absent:
+        where = " on the databases that could be asked" if count.errors else ""
+        note(
+            f"{counted(absent, 'event')} of these had not been given up{where}: see "
+            "`dualdb outbox dead`"
+        )
+    _report_count(current, f"requeue {counted(count, 'event')}", dry_run, count, not absent)
 
 
 @command(
@@ -133,9 +140,23 @@ def requeue(
 @dry_run_option
 @pass_state
 def sweep(current: State, retention: float, shards: str, dry_run: bool) -> None:
-    """Delete events that were delivered long ago, as `outbox consume` does."""
+    """Delete events that were delivered long ago, as `outbox consume` does.
+
+    Exits with 1 if a database could not be asked.
+    """
     count = current.open().outbox.sweep(retention=retention, shards=shards, dry_run=dry_run)
-    report(current, [f"delete {counted(count, 'event')}"], dry_run=dry_run, events=count)
+    _report_count(current, f"delete {counted(count, 'event')}", dry_run, count, True)
+
+
+def _report_count(
+    current: State, action: str, dry_run: bool, count: EventCount, as_asked: bool
+) -> None:
+    """Say what was done; exit with 1 if it was not what was asked for, everywhere."""
+    ok = as_asked and not count.errors
+    report(current, [action], dry_run=dry_run, ok=ok, events=count, errors=count.errors)
+    if not current.json:
+        errors_table(count.errors)
+    click.get_current_context().exit(OK if ok else PROBLEM)
 
 
 @command(
@@ -165,15 +186,15 @@ def sweep(current: State, retention: float, shards: str, dry_run: bool) -> None:
 def consume(current: State, /, handler: str, dry_run: bool, **options: Any) -> None:
     """Deliver events to a function until SIGINT or SIGTERM, which end it after the
     event it is at.
+
+    With --until-idle it exits with 1 if events were given up, or a database could not
+    be asked.
     """
     function = settings.function(handler)
     if dry_run:
         pending: OutboxStatus = current.open().outbox.status(shards=options["shards"])
         action = f"deliver {counted(pending.pending, 'event')} to {handler}"
-        report(current, [action], dry_run=True, events=pending.pending, errors=pending.errors)
-        if not current.json:
-            errors_table(pending.errors)
-        click.get_current_context().exit(PROBLEM if pending.errors else OK)
+        _report_count(current, action, True, EventCount(pending.pending, pending.errors), True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -184,3 +205,9 @@ def consume(current: State, /, handler: str, dry_run: bool, **options: Any) -> N
         write_json(found.to_dict())
     else:
         click.echo(f"delivered {found.delivered}, failed {found.failed}, given up {found.dead}")
+        errors_table(found.errors)
+        if found.dead:
+            note("see `dualdb outbox dead`, and `dualdb outbox requeue` once the cause is mended")
+    # a consumer that is stopped by a signal has done what was asked of it
+    if options["until_idle"] and not found.ok:
+        click.get_current_context().exit(PROBLEM)

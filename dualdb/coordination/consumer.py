@@ -22,6 +22,7 @@ from ..execution.detached import DetachedExecutor
 from ..observability.events import CoordinationEventName
 from ..observability.logs import about
 from ..observability.observers import Observers
+from ..operations import rollout
 from ..operations.places import Databases, Shards
 from ..results import Row
 from ..sql.identifiers import quoted
@@ -408,12 +409,17 @@ class Place:
         )
         seconds = pending[0]["age"]
         return DatabaseOutbox(
-            "global" if self.shard_id is None else str(self.shard_id),
+            self.database,
             int(pending[0]["n"]),
             int(waiting[0]["n"]),
             int(dead[0]["n"]),
             None if seconds is None else max(0, int(seconds)),
         )
+
+    @property
+    def database(self) -> str:
+        """Its name in reports."""
+        return "global" if self.shard_id is None else str(self.shard_id)
 
     def dead(self, limit: int) -> steps.Plan[List[DeadEvent]]:
         """Return dead events."""
@@ -430,7 +436,7 @@ class Place:
         )  # fmt: skip
         return [
             DeadEvent(
-                "global" if self.shard_id is None else str(self.shard_id),
+                self.database,
                 _text(row["c0"]),
                 _text(row["c1"]),
                 None if row["c2"] is None else _text(row["c2"]),
@@ -496,6 +502,15 @@ def places_of(databases: Databases, table: OutboxTable, shards: Shards) -> List[
     return found
 
 
+def unusable_rows(databases: Databases, shards: Shards) -> Dict[str, str]:
+    """Return why shards cannot be used whose rows are wrong, by database."""
+    return {
+        each.name: f"its row cannot be used: {each.reason}"
+        for each in databases.chosen(shards)
+        if each.config is None
+    }
+
+
 class Consumer:
     """One call of ``consume``."""
 
@@ -519,6 +534,9 @@ class Consumer:
         self._measured: Dict[str, float] = {}
         self._observers: Observers = databases.internals.observers
         self._counts = {"delivered": 0, "failed": 0, "dead": 0}
+        self._visited: Set[str] = set()
+        #: Of each database that cannot be asked now.
+        self._errors: Dict[str, errors.Error] = {}
 
     def run(self) -> steps.Plan[ConsumeReport]:
         count = self._options.concurrency
@@ -533,7 +551,12 @@ class Consumer:
                         raise each
         finally:
             self._ended = True  # for the workers in other threads
-        return ConsumeReport(**self._counts)
+        failures = list(self._errors.values())
+        if self._options.until_idle and failures and not self._visited:
+            raise failures[0]
+        failed = unusable_rows(self._databases, self._options.shards)
+        failed.update({name: rollout.message(each) for name, each in self._errors.items()})
+        return ConsumeReport(**self._counts, errors=failed)
 
     def _stopped(self) -> bool:
         stop = self._options.stop
@@ -562,11 +585,14 @@ class Consumer:
             try:
                 found += yield from self._visit(place)
                 self._paused.pop(place.name, None)
+                self._errors.pop(place.database, None)
+                self._visited.add(place.database)
             except errors.ServiceNotOpen:
                 raise
             except errors.Error as error:
-                if self._options.until_idle or not _is_passing(error):
+                if not _is_passing(error):
                     raise
+                self._errors[place.database] = error
                 self._pause(place, error)
         return found
 

@@ -1,15 +1,17 @@
 """``db.outbox``: deliver events, inspect them, and deliver dead ones again."""
 
-from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence
+from typing import Any, Callable, Dict, Generic, Iterable, List, Optional, Tuple, TypeVar
 
-from .. import errors
+from .. import deadlines, errors
 from ..execution import steps, verbs
 from ..operations import rollout
 from ..operations.kinds import Group, KindT, operation
 from ..operations.places import Shards
-from .consumer import Consumer, Options, Place, places_of
+from .consumer import Consumer, Options, Place, places_of, unusable_rows
 from .outbox import OutboxEvent, OutboxTable, needed_tables
-from .outbox_reports import ConsumeReport, DeadEvent, OutboxStatus
+from .outbox_reports import ConsumeReport, DeadEvents, EventCount, OutboxStatus
+
+T = TypeVar("T")
 
 #: Seconds that delivered events are kept: a week.
 RETENTION = 604_800.0
@@ -69,7 +71,8 @@ class Outbox(Group[KindT], Generic[KindT]):
             max_retry_delay: Seconds at most.
             retention: Seconds that delivered events are kept; 0 deletes them at once,
                 None keeps them.
-            until_idle: Return when there is nothing that can be delivered now.
+            until_idle: Return when there is nothing that can be delivered now. A
+                database that cannot be asked is in the report.
             stop: Asked between two events; consuming ends when it returns True.
 
         Returns:
@@ -78,11 +81,12 @@ class Outbox(Group[KindT], Generic[KindT]):
         Raises:
             ParameterError: An argument is wrong.
             ProgrammingError: There is no table; ``create_tables`` makes it.
+            OperationalError: With ``until_idle``: no database can be asked.
             ServiceNotOpen: The service was closed.
 
         Example:
             >>> db.outbox.consume(lambda event: print(event.topic), until_idle=True)
-            ConsumeReport(delivered=0, failed=0, dead=0)
+            ConsumeReport(delivered=0, failed=0, dead=0, errors={})
         """
         if not callable(handler):
             raise errors.ParameterError(f"the handler must be a function, not {handler!r}")
@@ -99,33 +103,23 @@ class Outbox(Group[KindT], Generic[KindT]):
         Args:
             shards: The databases.
         """
-        found = []
-        failed = {
-            each.name: f"its row cannot be used: {each.reason}"
-            for each in self._databases.chosen(shards)
-            if each.config is None
-        }
-        for place in self._places(shards):
-            try:
-                found.append((yield from place.status()))
-            except errors.Error as error:
-                failed[_name(place)] = rollout.message(error)
+        found, failed = yield from self._on_each(shards, lambda place: place.status())
         return OutboxStatus(tuple(found), failed)
 
     @operation
-    def dead(
-        self, *, shards: Shards = "everything", limit: int = 100
-    ) -> steps.Plan[Sequence[DeadEvent]]:
+    def dead(self, *, shards: Shards = "everything", limit: int = 100) -> steps.Plan[DeadEvents]:
         """Return the dead events, with their errors.
+
+        A database that cannot be asked is in ``errors``, and the others are asked.
 
         Args:
             shards: The databases.
             limit: The most of one database.
         """
-        found: List[DeadEvent] = []
-        for place in self._places(shards):
-            found += yield from place.dead(limit)
-        return found
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            raise errors.ParameterError(f"limit must be a number from 0 up, not {limit!r}")
+        found, failed = yield from self._on_each(shards, lambda place: place.dead(limit))
+        return DeadEvents(tuple([event for events in found for event in events]), failed)
 
     @operation
     def requeue(
@@ -134,7 +128,7 @@ class Outbox(Group[KindT], Generic[KindT]):
         *,
         shards: Shards = "everything",
         dry_run: bool = False,
-    ) -> steps.Plan[int]:
+    ) -> steps.Plan[EventCount]:
         """Make dead events pending.
 
         Events with the same key that were written later may have been delivered before.
@@ -145,16 +139,19 @@ class Outbox(Group[KindT], Generic[KindT]):
             dry_run: Count the events only.
 
         Returns:
-            How many they are.
+            How many they are. A database that could not be asked is in its ``errors``.
         """
         ids = None if event_ids is None else tuple(event_ids)
         if isinstance(event_ids, str):
             raise errors.ParameterError("event_ids is a list of ids: one is written [event_id]")
-        count = 0
-        for place in self._places(shards):
-            if ids is None or ids:
-                count += yield from place.requeue(ids, dry_run=dry_run)
-        return count
+        if ids is not None and not ids:
+            return EventCount(0)
+
+        def work(place: Place) -> steps.Plan[int]:
+            return place.requeue(ids, dry_run=dry_run)
+
+        found, failed = yield from self._on_each(shards, work)
+        return EventCount(sum(found), failed)
 
     @operation
     def sweep(
@@ -163,7 +160,7 @@ class Outbox(Group[KindT], Generic[KindT]):
         retention: float = RETENTION,
         shards: Shards = "everything",
         dry_run: bool = False,
-    ) -> steps.Plan[int]:
+    ) -> steps.Plan[EventCount]:
         """Delete events that were delivered before the retention; ``consume`` does so
         once a minute.
 
@@ -173,19 +170,23 @@ class Outbox(Group[KindT], Generic[KindT]):
             dry_run: Count the events only.
 
         Returns:
-            How many were deleted, or would be.
+            How many were deleted, or would be. A database that could not be asked is in
+            its ``errors``.
         """
-        count = 0
-        for place in self._places(shards):
+        deadlines.seconds(retention)
+        numbers: List[int] = []
+
+        def work(place: Place) -> steps.Plan[None]:
             if dry_run:
-                count += yield from place.count_old(retention)
-                continue
+                numbers.append((yield from place.count_old(retention)))
+                return
             while True:
-                deleted = yield from place.sweep(retention)
-                count += deleted
-                if not deleted:
-                    break
-        return count
+                numbers.append((yield from place.sweep(retention)))
+                if not numbers[-1]:
+                    return
+
+        _, failed = yield from self._on_each(shards, work)
+        return EventCount(sum(numbers), failed)
 
     @operation
     def create_tables(self, *, shards: Shards = "everything") -> steps.Plan[None]:
@@ -203,6 +204,19 @@ class Outbox(Group[KindT], Generic[KindT]):
     def _places(self, shards: Shards) -> List[Place]:
         return places_of(self._databases, self.table, shards)
 
-
-def _name(place: Place) -> str:
-    return "global" if place.shard_id is None else str(place.shard_id)
+    def _on_each(
+        self, shards: Shards, work: Callable[[Place], steps.Plan[T]]
+    ) -> steps.Plan[Tuple[List[T], Dict[str, str]]]:
+        """Perform a plan on each database; return what it gave, and the errors of the
+        others by database.
+        """
+        failed = unusable_rows(self._databases, shards)
+        found: List[T] = []
+        for place in self._places(shards):
+            try:
+                found.append((yield from work(place)))
+            except errors.ServiceNotOpen:
+                raise
+            except errors.Error as error:
+                failed[place.database] = rollout.message(error)
+        return found, failed

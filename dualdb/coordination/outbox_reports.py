@@ -1,7 +1,7 @@
 """The reports of ``db.outbox``."""
 
 import dataclasses
-from typing import Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple, Union, overload
 
 from ..operations.reports import Report
 
@@ -14,11 +14,18 @@ class ConsumeReport(Report):
         delivered: Events that the handler took.
         failed: Times that it raised, and the event is delivered again later.
         dead: Events that were given up.
+        errors: Why a database could not be asked at the end, by database.
     """
 
     delivered: int = 0
     failed: int = 0
     dead: int = 0
+    errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether no event was given up, and every database could be asked."""
+        return not self.dead and not self.errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +70,11 @@ class OutboxStatus(Report):
         """The number of dead events."""
         return sum(each.dead for each in self.databases)
 
+    @property
+    def ok(self) -> bool:
+        """Whether no event was given up, and every database could be asked."""
+        return not self.dead and not self.errors
+
 
 @dataclasses.dataclass(frozen=True)
 class DeadEvent(Report):
@@ -85,3 +97,52 @@ class DeadEvent(Report):
     payload: str
     attempts: Optional[int]
     error: Optional[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadEvents(Report, Sequence[DeadEvent]):
+    """The dead events of several databases: a sequence of them.
+
+    Attributes:
+        events: The events.
+        errors: Why a database could not be asked, by database.
+    """
+
+    events: Tuple[DeadEvent, ...]
+    errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every database could be asked."""
+        return not self.errors
+
+    @overload
+    def __getitem__(self, index: int) -> DeadEvent: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Tuple[DeadEvent, ...]: ...
+
+    def __getitem__(self, index: Union[int, slice]) -> Union[DeadEvent, Tuple[DeadEvent, ...]]:
+        return self.events[index]
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+
+class EventCount(int):
+    """A number of events: an int with an attribute.
+
+    Attributes:
+        errors: Why a database could not be asked, by database. Its events are not
+            counted.
+    """
+
+    errors: Mapping[str, str]
+
+    def __new__(cls, number: int, errors: Optional[Mapping[str, str]] = None) -> "EventCount":
+        self = super().__new__(cls, number)
+        self.errors = dict(errors or {})
+        return self
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return EventCount, (int(self), self.errors)

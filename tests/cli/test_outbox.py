@@ -47,7 +47,9 @@ def test_events_are_counted_and_delivered(shop: Command, tmp_path: pathlib.Path)
     assert shop.json(*consume, "--dry-run")["events"] == 3
     assert "would deliver 3 events" in shop(*consume, "--dry-run").stdout
     assert not (tmp_path / "seen").exists()
-    assert shop.json(*consume) == {"delivered": 3, "failed": 0, "dead": 0}
+    assert shop.json(*consume) == {
+        "ok": True, "delivered": 3, "failed": 0, "dead": 0, "errors": {},
+    }  # fmt: skip
     assert "delivered 0, failed 0, given up 0" in shop(*consume).stdout
     assert sorted((tmp_path / "seen").read_text().splitlines()) == [
         "trade 1", "trade 2", "trade 3",
@@ -61,8 +63,11 @@ def test_what_was_given_up_is_shown_and_requeued(shop: Command) -> None:
     ids = publish(shop, 1, 2)
     assert "no event" in shop("outbox", "dead").stdout
     refuse = ("outbox", "consume", "--handler", "handlers:refuse", "--until-idle")
-    assert shop.json(*refuse, "--max-attempts", "1")["dead"] == 2
-    found = shop.json("outbox", "dead")
+    assert shop.json(*refuse, "--max-attempts", "2")["failed"] == 1  # it comes again
+    shop.sandbox.run(1, "UPDATE dualdb_outbox_retry SET retry_at = '2000-01-01'")
+    given_up = shop.json(*refuse, "--max-attempts", "1", code=1)
+    assert (given_up["dead"], given_up["errors"]) == (2, {})
+    found = shop.json("outbox", "dead")["events"]
     assert [each["id"] for each in found] == ids
     assert "ValueError: not today" in shop("outbox", "dead").stdout
     assert shop.json("outbox", "status", code=1)["databases"][1]["dead"] == 2
@@ -73,7 +78,8 @@ def test_what_was_given_up_is_shown_and_requeued(shop: Command) -> None:
     assert shop.json("outbox", "requeue", ids[0], code=1)["events"] == 0
     assert "1 event of these" in shop("outbox", "requeue", ids[0], "--dry-run", code=1).stderr
     assert shop.json("outbox", "requeue", "--all")["events"] == 1
-    assert shop.json("outbox", "dead") == []
+    assert shop.json("outbox", "dead") == {"ok": True, "events": [], "errors": {}}
+    assert "dualdb outbox dead" in shop(*refuse, "--max-attempts", "1", code=1).stderr
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import itertools
+import pickle
 import threading
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
@@ -17,6 +18,7 @@ from dualdb import (
     ParameterError,
     ProgrammingError,
     Rollback,
+    ShardUnavailable,
 )
 from dualdb.coordination import consumer
 from dualdb.coordination.outbox_reports import ConsumeReport, OutboxStatus
@@ -425,6 +427,59 @@ def test_a_shard_that_is_away_does_not_keep_the_others_waiting(
     status = io(shop.outbox.status())
     assert list(status.errors) == ["3"]
     assert [each.database for each in status.databases] == ["global", "1", "2"]
+
+
+def test_what_is_asked_of_all_is_done_where_a_shard_is_away(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    databases.set_row(3, port=1)
+    io(shop.refresh())
+    (poison,) = publish(io, shop.shard(1), 1)
+    publish(io, shop.shard(2), 2)
+
+    def refuse_the_first(event: Any) -> Any:
+        return ValueError("no") if event.id == poison else None
+
+    report = consume(io, shop, Handler(io, refuse_the_first), max_attempts=1)
+    assert (report.delivered, report.dead, report.ok) == (1, 1, False)
+    assert list(report.errors) == ["3"]
+
+    dead = io(shop.outbox.dead())
+    assert ([each.id for each in dead], len(dead), dead[0].id) == ([poison], 1, poison)
+    assert (list(dead.errors), dead.ok) == (["3"], False)
+    assert dead.to_dict()["events"][0]["id"] == poison
+    for dry_run in (True, False):
+        count = io(shop.outbox.requeue(dry_run=dry_run))
+        assert (count, list(count.errors)) == (1, ["3"])
+        assert pickle.loads(pickle.dumps(count)).errors == count.errors
+    report = consume(io, shop, Handler(io))
+    assert (report.delivered, report.dead, report.ok) == (1, 0, False)
+    for dry_run in (True, False):
+        count = io(shop.outbox.sweep(retention=0, dry_run=dry_run))
+        assert (count, list(count.errors)) == (2, ["3"])
+
+
+def test_nothing_but_the_error_is_left_where_no_database_can_be_asked(
+    shop: Any, io: IO, databases: Databases
+) -> None:
+    databases.set_row(3, port=1)
+    io(shop.refresh())
+    with pytest.raises(ShardUnavailable, match="Shard 3"):
+        consume(io, shop, Handler(io), shards=3)
+    assert consume(io, shop, Handler(io), shards="1,2").ok
+
+
+@pytest.mark.parametrize("limit", [-1, None, "1", True])
+def test_a_limit_that_is_no_number_is_refused(shop: Any, io: IO, limit: Any) -> None:
+    with pytest.raises(ParameterError):
+        io(shop.outbox.dead(limit=limit))
+
+
+@pytest.mark.parametrize("retention", [-1, None, "1"])
+def test_a_retention_that_is_no_time_is_refused(shop: Any, io: IO, retention: Any) -> None:
+    for dry_run in (True, False):
+        with pytest.raises(ParameterError):
+            io(shop.outbox.sweep(retention=retention, dry_run=dry_run))
 
 
 def test_a_new_shard_without_tables_does_not_end_the_others(

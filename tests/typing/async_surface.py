@@ -57,7 +57,12 @@ from dualdb.async_impl import (
 from dualdb.async_impl.borrowed_connection import BorrowedConnection
 from dualdb.async_impl.coordination import PartTransaction
 from dualdb.coordination import XaList, XaRecovery
-from dualdb.coordination.outbox_reports import ConsumeReport, OutboxStatus
+from dualdb.coordination.outbox_reports import (
+    ConsumeReport,
+    DeadEvents,
+    EventCount,
+    OutboxStatus,
+)
 from dualdb.deadlines import Deadline
 from dualdb.integrations.dataframes import AsyncArrowBatches
 from dualdb.operations import (
@@ -408,7 +413,9 @@ async def outbox(db: AsyncDatabaseService) -> None:
         assert_type(await tx.outbox("topic", {"a": 1}, key=7), str)
     assert_type(await db.outbox.consume(handle, until_idle=True), ConsumeReport)
     assert_type(await db.outbox.status(), OutboxStatus)
-    assert_type(await db.outbox.requeue(["id"]), int)
+    assert_type(await db.outbox.dead(), DeadEvents)
+    assert_type(await db.outbox.requeue(["id"]), EventCount)
+    assert_type(await db.outbox.sweep(), EventCount)
     assert_type(await db.shard(1).run(count, idempotency_key="k"), int)
     await db.shard(1).run(count, idempotency_key=7)  # type: ignore[arg-type]
     tables = [TenantTable("t", "k")]

@@ -41,7 +41,12 @@ from dualdb import (
     Sum,
 )
 from dualdb.coordination import XaList, XaRecovery
-from dualdb.coordination.outbox_reports import ConsumeReport, OutboxStatus
+from dualdb.coordination.outbox_reports import (
+    ConsumeReport,
+    DeadEvents,
+    EventCount,
+    OutboxStatus,
+)
 from dualdb.deadlines import Deadline
 from dualdb.integrations.dataframes import ArrowBatches
 from dualdb.operations import (
@@ -390,7 +395,9 @@ def outbox(db: DatabaseService) -> None:
         assert_type(tx.outbox("topic", {"a": 1}, key=7), str)
     assert_type(db.outbox.consume(handle, until_idle=True), ConsumeReport)
     assert_type(db.outbox.status(), OutboxStatus)
-    assert_type(db.outbox.requeue(["id"]), int)
+    assert_type(db.outbox.dead(), DeadEvents)
+    assert_type(db.outbox.requeue(["id"]), EventCount)
+    assert_type(db.outbox.sweep(), EventCount)
     assert_type(db.shard(1).run(count, idempotency_key="k"), int)
     db.shard(1).run(count, idempotency_key=7)  # type: ignore[arg-type]
     tables = [TenantTable("t", "k")]
