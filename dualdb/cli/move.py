@@ -20,7 +20,14 @@ from .base import (
 )
 from .base import report as write_actions
 from .keys import key_of, key_type_option
-from .operations import account_options, lease_options, note_holder, operations, progress_bar
+from .operations import (
+    account_options,
+    errors_table,
+    lease_options,
+    note_holder,
+    operations,
+    progress_bar,
+)
 from .output import counted, write_json
 from .root import root
 from .tenant import tables_of
@@ -118,17 +125,23 @@ def prepare(
     dry_run: bool,
     **options: Any,
 ) -> None:
-    """Make the tables and triggers that moves need, on every shard."""
+    """Make the tables and triggers that moves need, on every shard.
+
+    Exits with 1 if a shard could not be prepared; it can be repeated.
+    """
     tables = tables_of(current, shard_tables, ())
     ops = operations(current, account, account_password)
     found: PrepareReport = ops.prepare_moves(tables, dry_run=dry_run, **options)
     actions = [
         f"{action} on shard {shard}" for shard, done in found.shards.items() for action in done
     ]
-    if not actions and not current.json:
+    if not actions and found.ok and not current.json:
         click.echo("everything is there")
         return
-    write_actions(current, actions, dry_run=dry_run)
+    write_actions(current, actions, dry_run=dry_run, ok=found.ok, errors=found.errors)
+    if not current.json:
+        errors_table(found.errors)
+    click.get_current_context().exit(OK if found.ok else PROBLEM)
 
 
 @command(move, "dualdb move start 7 --to 3 --table trades:user_id")

@@ -6,7 +6,7 @@ import click
 
 from ..operations import SpiderDDL
 from .base import Group, State, command, pass_state
-from .operations import finish, operations
+from .operations import errors_table, finish, operations
 from .root import root
 
 
@@ -43,12 +43,13 @@ def ddl(
     """Print what makes a server a Spider head for tables of the shards.
 
     Nothing is performed. Without --passwords, give them to the head by ALTER SERVER
-    name OPTIONS (PASSWORD '...').
+    name OPTIONS (PASSWORD '...'). A shard that cannot be read is left out, and named;
+    the exit code is 1 then.
     """
     report: SpiderDDL = operations(current).spider_ddl(
         tables, by=by, head_user=head_user, passwords=passwords
     )
-    finish(current, report, True, lambda: _show(report))
+    finish(current, report, report.ok, lambda: _show(report))
 
 
 def _show(report: SpiderDDL) -> None:
@@ -56,3 +57,4 @@ def _show(report: SpiderDDL) -> None:
         click.echo(f"-- {note}")
     for statement in report.statements:
         click.echo(f"{statement};")
+    errors_table(report.errors)

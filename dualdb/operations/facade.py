@@ -222,6 +222,8 @@ class Operations(Group[KindT], Generic[KindT]):
         Raises:
             ParameterError: Something cannot be mapped; the message says what.
 
+        A shard that cannot be read is left out, and is in the report's ``errors``.
+
         Example:
             >>> for statement in db.operations.spider_ddl(["trades"]).statements:
             ...     print(statement + ";")
@@ -517,10 +519,13 @@ class Operations(Group[KindT], Generic[KindT]):
             lock_timeout: Seconds to try for each trigger.
             dry_run: Only say what would be done.
 
+        Returns:
+            What was done. What fails on one shard, because it is away or a table was in
+            use all the time, is in ``errors``, and the others go on.
+
         Raises:
             ParameterError: A table is missing, has no primary key, or its tenants
                 cannot be found by a trigger.
-            LockWaitTimeout: A table was in use all the time.
         """
         return move.prepare(self._databases, tuple(tables), shards, lock_timeout, dry_run=dry_run)
 

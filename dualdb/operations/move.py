@@ -51,7 +51,7 @@ from .move_tables import (
 )
 from .places import Databases, Place, Session
 from .reports import Job, JobState, JobStep, MoveReport, PrepareReport, TenantTable
-from .rollout import notify
+from .rollout import message, notify
 from .tenant import chain_of, checked, parents_first
 from .throttle import Limits, Throttle
 
@@ -314,13 +314,19 @@ def prepare(
     if any(place.shard_id is None for place in places):
         raise errors.ParameterError("tenants are moved between shards, not the global database")
     made: Dict[str, Tuple[str, ...]] = {}
+    failed: Dict[str, str] = {}
     for place in places:
 
         def work(session: Session) -> steps.Plan[List[str]]:
             return _prepare(session, tables, lock_timeout, dry_run)
 
-        made[place.name] = tuple((yield from databases.session(place, work)))
-    return PrepareReport(made, dry_run)
+        try:
+            made[place.name] = tuple((yield from databases.session(place, work)))
+        except errors.ParameterError:
+            raise  # the tables are described wrongly
+        except errors.Error as error:
+            failed[place.name] = message(error)
+    return PrepareReport(made, dry_run, failed)
 
 
 def _prepare(

@@ -887,10 +887,17 @@ class PrepareReport(Report):
     Attributes:
         shards: What was done, by shard.
         dry_run: Nothing was done.
+        errors: Why it could not be done on a shard, by shard.
     """
 
     shards: Mapping[str, Tuple[str, ...]]
     dry_run: bool = False
+    errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every shard has what moves need, or would have it."""
+        return not self.errors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from ..config import DatabaseConfig
 from ..execution import steps
 from ..sql.identifiers import LONGEST_NAME, quoted
 from ..topology.shard_map import database_of
+from . import rollout
 from .places import Databases, Session, text_of
 from .reports import Report
 
@@ -66,10 +67,17 @@ class SpiderDDL(Report):
     Attributes:
         statements: For the head, in their order.
         notes: What was left out, and what must be done besides.
+        errors: Why a shard could not be read, by database. The head lacks its rows.
     """
 
     statements: Tuple[str, ...]
     notes: Tuple[str, ...]
+    errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the head has the rows of all shards."""
+        return not self.errors
 
 
 def read_tables(session: Session) -> steps.Plan[Dict[str, Table]]:
@@ -177,18 +185,27 @@ def run(
     head_user: Optional[str],
     passwords: bool,
 ) -> steps.Plan[SpiderDDL]:
-    """Read the definitions from all shards, and make the DDL."""
+    """Read the definitions from all shards, and make the DDL for those that could be
+    read.
+    """
     places = databases.chosen("all")
     found = yield from databases.on_each(places, read_tables)
     definitions: Dict[int, Mapping[str, Table]] = {}
     shards: Dict[int, DatabaseConfig] = {}
+    failed: Dict[str, str] = {}
     for place, result in found:
-        if isinstance(result, Exception):
-            raise result
         assert place.shard_id is not None
+        if isinstance(result, Exception):
+            failed[place.name] = rollout.message(result)
+            continue
         definitions[place.shard_id] = result
         shards[place.shard_id] = place.usable()
-    return spider_ddl(shards, definitions, tables, by=by, head_user=head_user, passwords=passwords)
+    if failed and not shards:
+        return SpiderDDL((), (), failed)
+    made = spider_ddl(shards, definitions, tables, by=by, head_user=head_user, passwords=passwords)
+    lacking = tuple(f"{each.label} is left out: it could not be read" for each in places
+                    if each.name in failed)  # fmt: skip
+    return dataclasses.replace(made, notes=(*lacking, *made.notes), errors=failed)
 
 
 def _distinct(shards: Mapping[int, DatabaseConfig], notes: List[str]) -> List[int]:

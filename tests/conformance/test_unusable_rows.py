@@ -1,12 +1,16 @@
-"""A shard whose row cannot be used is left out by no operation on all shards."""
+"""A shard that cannot be used is left out by no operation on all shards: its row is
+wrong, or its server does not answer. The others have their turn.
+"""
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Iterator
 
 import pytest
 from database_servers import Databases
 from io_kinds import IO
 
 from dualdb import ShardUnavailable
+from dualdb.coordination.outbox import needed_tables
+from dualdb.operations import TenantTable
 
 FILES = {"001_one.sql": "SELECT 1"}
 REASON = "'DUALDB_NOT_SET'"
@@ -25,11 +29,23 @@ OPERATIONS: Dict[str, Callable[[IO, Any], Dict[str, str]]] = {
     "schema_diff": lambda io, db: io(db.operations.schema_diff()).errors,
     "processes": lambda io, db: io(db.operations.processes()).errors,
     "audit": lambda io, db: io(db.operations.audit("trades", "user_id")).errors,
+    "spider_ddl": lambda io, db: io(db.operations.spider_ddl(["trades"])).errors,
+    "reference_sync": lambda io, db: errors_of(
+        io(db.operations.reference_sync(["rates"], dry_run=True)).results
+    ),
+    "prepare_moves": lambda io, db: (
+        io(db.operations.prepare_moves([TenantTable("trades", "user_id")], dry_run=True)).errors
+    ),
     "outbox.status": lambda io, db: io(db.outbox.status()).errors,
+    "outbox.dead": lambda io, db: io(db.outbox.dead()).errors,
+    "outbox.requeue": lambda io, db: io(db.outbox.requeue()).errors,
+    "outbox.sweep": lambda io, db: io(db.outbox.sweep()).errors,
+    "outbox.sweep dry_run": lambda io, db: io(db.outbox.sweep(dry_run=True)).errors,
+    "outbox.consume": lambda io, db: io(db.outbox.consume(print, until_idle=True)).errors,
     "doctor": lambda io, db: {
         each.database: each.message
         for each in io(db.operations.doctor()).findings
-        if each.check == "unusable-row"
+        if each.check in ("unusable-row", "reachable")
     },
     "xa.list": lambda io, db: {
         str(shard_id): error for shard_id, error in io(db.coordination.list()).errors.items()
@@ -38,11 +54,35 @@ OPERATIONS: Dict[str, Callable[[IO, Any], Dict[str, str]]] = {
 
 
 @pytest.fixture
-def broken(databases: Databases, io: IO, open_service: Callable[..., Any]) -> Any:
+def rates(databases: Databases) -> Iterator[None]:
+    """A reference table."""
+    names = ("global", *databases.ids)
+    for name in names:
+        databases.run(name, "CREATE TABLE IF NOT EXISTS rates (id INT PRIMARY KEY)")
+    yield
+    for name in names:
+        databases.run(name, "DROP TABLE IF EXISTS rates")
+
+
+@pytest.fixture
+def broken(databases: Databases, open_service: Callable[..., Any], rates: None) -> Any:
     """A service in which shard 3 has a row that cannot be used."""
     databases.set_row(3, password="env:DUALDB_NOT_SET")
+    return with_outbox(databases, open_service)
+
+
+@pytest.fixture
+def away(databases: Databases, open_service: Callable[..., Any], rates: None) -> Any:
+    """A service in which the server of shard 3 does not answer."""
+    databases.set_row(3, port=1)
+    return with_outbox(databases, open_service)
+
+
+def with_outbox(databases: Databases, open_service: Callable[..., Any]) -> Any:
     made = open_service(shard_of_key=lambda key: 1)
-    io(made.outbox.create_tables())
+    for name in ("global", *databases.ids):
+        if name != 3:
+            databases.run(name, *[ddl for _, ddl in needed_tables(made.outbox.table).values()])
     return made
 
 
@@ -52,6 +92,14 @@ def test_it_is_reported_with_its_reason(broken: Any, io: IO, name: str) -> None:
     found = OPERATIONS[name](io, broken)
     assert REASON in found.pop("3")
     # the accounts on a MySQL may not see prepared transactions
+    assert not found or name == "xa.list"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_a_server_that_does_not_answer_is_reported(away: Any, io: IO, name: str) -> None:
+    found = OPERATIONS[name](io, away)
+    assert "connect" in found.pop("3").lower()
     assert not found or name == "xa.list"
 
 
