@@ -34,6 +34,9 @@ from .status import as_dict
 #: The words of the column ``status``.
 STATUSES = ("active", "readonly", "moving", "maintenance", "inactive")
 
+#: Those of shards that take calls.
+IN_SERVICE = ("active", "readonly")
+
 
 @root.group(cls=Group)
 def shards() -> None:
@@ -150,23 +153,43 @@ def compare_schema(db: DatabaseService, shard_id: int, row: Mapping[str, Any]) -
     would be in service with it.
     """
     config = config_of(db.global_config, row)
-    shards = db.status().shards
-    active = [key for key, each in shards.items() if each.state == "active" and key != shard_id]
-    if not active:
-        return
-    found: SchemaDiff = db.operations.schema_diff(
-        shards=active[0], ignore=("visibility",), also={shard_id: config}
-    )
-    if found.errors:
+    found = _schema_difference(db, shard_id, {shard_id: config})
+    if found is None or found.errors:
         return  # add_shard reports what is wrong with the connection
     for line in difference_lines(found):
         note(line)
-    if found.differences and row["status"] in ("active", "readonly"):
+    if found.differences and row["status"] in IN_SERVICE:
         fail(
-            f"shard {shard_id} has not the schema of shard {active[0]}: add it with --status "
-            "maintenance and migrate it, or give --any-schema",
+            f"shard {shard_id} has not the schema of shard {found.reference}: add it with "
+            "--status maintenance and migrate it, or give --any-schema",
             REFUSED,
         )
+
+
+def _schema_difference(
+    db: DatabaseService, shard_id: int, also: Mapping[int, DatabaseConfig]
+) -> Optional[SchemaDiff]:
+    """How a shard's schema differs from that of the first in service which can be read;
+    None if there is no such shard.
+
+    Args:
+        db: The service.
+        shard_id: The shard.
+        also: How it is reached, if it is not in the shard table.
+    """
+    for reference, each in db.status().shards.items():
+        if reference == shard_id or each.state not in IN_SERVICE:
+            continue
+        try:
+            return db.operations.schema_diff(
+                reference=reference,
+                shards=reference if also else shard_id,
+                ignore=("visibility",),
+                also=also,
+            )
+        except errors.OperationalError:
+            continue  # the reference cannot be read
+    return None
 
 
 def config_of(base: DatabaseConfig, row: Mapping[str, Any]) -> DatabaseConfig:
@@ -186,15 +209,23 @@ def config_of(base: DatabaseConfig, row: Mapping[str, Any]) -> DatabaseConfig:
 )
 @click.argument("shard_id", type=int)
 @click.argument("status_", metavar="STATUS", type=click.Choice(STATUSES))
+@click.option("--any-schema", is_flag=True, help="Do not compare the schema with another shard's.")
 @dry_run_option
 @pass_state
-def set_status(current: State, shard_id: int, status_: str, dry_run: bool) -> None:
+def set_status(
+    current: State, shard_id: int, status_: str, any_schema: bool, dry_run: bool
+) -> None:
     """Write a shard's status: active, readonly, moving, maintenance or inactive.
 
-    Calls to a shard that is moving wait until it is active again, maybe elsewhere.
+    Calls to a shard that is moving wait until it is active again, maybe elsewhere. A
+    shard that is put back into service must have the schema of the first one that is;
+    where that cannot be compared, a line says so.
     """
     db = current.open()
     before = _state_of(db, shard_id)
+    compared = None
+    if status_ in IN_SERVICE and before in SUSPENDED and not any_schema:
+        compared = _require_same_schema(db, shard_id)
     db.set_shard_status(shard_id, status_, dry_run=dry_run)
     report(
         current,
@@ -203,7 +234,36 @@ def set_status(current: State, shard_id: int, status_: str, dry_run: bool) -> No
         shard_id=shard_id,
         before=before,
         after=status_,
+        compared_with=compared,
     )
+
+
+def _require_same_schema(db: DatabaseService, shard_id: int) -> Optional[int]:
+    """Check that a shard which is put back into service has the schema of another one.
+
+    Returns:
+        The other one; None if the schemas could not be compared.
+
+    Raises:
+        Failure: They differ.
+    """
+    found = _schema_difference(db, shard_id, {})
+    if found is None:
+        note(f"the schema of shard {shard_id} is not compared: no other one can be read")
+        return None
+    if found.errors:
+        for error in found.errors.values():
+            note(f"the schema of shard {shard_id} is not compared: {error}")
+        return None
+    for line in difference_lines(found):
+        note(line)
+    if found.differences:
+        fail(
+            f"shard {shard_id} has not the schema of shard {found.reference}: `dualdb migrate up "
+            f"--shards {shard_id}` migrates it, or give --any-schema",
+            REFUSED,
+        )
+    return int(found.reference)
 
 
 @command(

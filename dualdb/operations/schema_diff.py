@@ -25,7 +25,7 @@ def run(
     also: Mapping[int, DatabaseConfig],
 ) -> steps.Plan[SchemaDiff]:
     """Compare schemas; see ``Operations.schema_diff``."""
-    places = databases.chosen(shards)
+    places = [databases.even_inactive(each) for each in databases.chosen(shards)]
     places += [databases.place(shard_id, config) for shard_id, config in also.items()]
     right = places[0] if reference is None else databases.one(reference)
     others = [place for place in places if place.name != right.name]

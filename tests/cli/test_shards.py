@@ -270,3 +270,52 @@ def test_a_shard_is_resized(cli: Command, sandbox: Sandbox) -> None:
         cli("shards", "resize", "9", "5", code=4)
     finally:
         sandbox.run("global", "ALTER TABLE table_shard_config DROP max_connections")
+
+
+@pytest.mark.parametrize("suspended", ["maintenance", "moving", "inactive"])
+@pytest.mark.parametrize("status", ["active", "readonly"])
+def test_a_shard_that_comes_back_has_the_schema_of_the_others(
+    cli: Command, suspended: str, status: str
+) -> None:
+    cli("shards", "set-status", "2", suspended)
+    cli.sandbox.run(2, "ALTER TABLE trades DROP COLUMN quantity")
+    for more in ((), ("--dry-run",)):
+        refused = cli("shards", "set-status", "2", status, *more, code=4)
+        assert "shard 2: column trades.quantity, missing" in refused.stderr
+        assert "has not the schema of shard 1" in refused.stderr
+        assert "--any-schema" in refused.stderr
+        assert rows(cli.sandbox)[1]["status"] == suspended
+    assert "--any-schema" in cli.json("shards", "set-status", "2", status, code=4)["error"]
+    for other in ("maintenance", "inactive", suspended):  # these take no calls
+        cli("shards", "set-status", "2", other)
+    found = cli.json("shards", "set-status", "2", status, "--any-schema")
+    assert (found["after"], found["compared_with"]) == (status, None)
+    # a shard that is in service already is not asked
+    cli("shards", "set-status", "2", "readonly" if status == "active" else "active")
+
+
+def test_a_shard_with_the_same_schema_comes_back(cli: Command) -> None:
+    for suspended in ("maintenance", "moving", "inactive"):
+        cli("shards", "set-status", "2", suspended)
+        found = cli.json("shards", "set-status", "2", "active")
+        assert (found["before"], found["after"]) == (suspended, "active")
+        assert found["compared_with"] == 1
+
+
+def test_a_shard_comes_back_where_nothing_can_be_compared(cli: Command) -> None:
+    cli("shards", "set-status", "2", "maintenance")
+    cli.sandbox.run(2, "ALTER TABLE trades DROP COLUMN quantity")
+    cli("shards", "set-status", "1", "maintenance")
+    # no shard is in service that it could be compared with
+    found = cli("shards", "set-status", "2", "active", "--json")
+    assert json.loads(found.stdout)["compared_with"] is None
+    assert "no other one can be read" in found.stderr
+    cli("shards", "set-status", "2", "maintenance")
+    cli("shards", "set-status", "1", "active")
+    cli.sandbox.servers[2].kill()
+    try:
+        found = cli("shards", "set-status", "2", "active")
+        assert "the schema of shard 2 is not compared" in found.stderr
+        assert rows(cli.sandbox)[1]["status"] == "active"
+    finally:
+        cli.sandbox.servers[2].start()
