@@ -30,6 +30,7 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
         name: Optional[str] = None,
         max_connections: Optional[int] = None,
         privileges: Sequence[str] = admin.PRIVILEGES,
+        connect: bool = True,
         dry_run: bool = False,
     ) -> NoneR:
         """Add a shard: connect to it, check the account's ``privileges``, insert its
@@ -50,6 +51,8 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
             privileges: Privileges that must be granted directly to the account, on the
                 server or the database. Pass () if it has them through a role or on
                 single tables.
+            connect: False writes the row without connecting to the shard and checking
+                its account first: after a dry run, or before its server is there.
             dry_run: Connect and check, and write nothing.
 
         Raises:
@@ -76,7 +79,7 @@ class ShardAdmin(ServicePart, Generic[NoneR, DrainR]):
             "max_connections": max_connections,
         }
         result: NoneR = self._run_exclusive(
-            admin.add(self._lifecycle, row, privileges, dry_run=dry_run)
+            admin.add(self._lifecycle, row, privileges, connect=connect, dry_run=dry_run)
         )
         return result
 

@@ -143,7 +143,7 @@ def add(
     if not any_schema:
         compare_schema(db, shard_id, row)
     if not dry_run:
-        db.add_shard(shard_id, **row)
+        db.add_shard(shard_id, **row, connect=False)
     text = "add shard {} at {host}:{port}/{database} as {user}, {status}".format(shard_id, **row)
     report(current, [text], dry_run=dry_run, shard_id=shard_id)
 

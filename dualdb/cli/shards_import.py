@@ -177,7 +177,7 @@ def import_shards(
             actions.append(f"leave shard {each.shard_id} at {each.address(db)} as it is")
             continue
         if not dry_run:
-            db.add_shard(each.shard_id, **each.fields, **options)
+            db.add_shard(each.shard_id, **each.fields, connect=False)
         actions.append(
             f"add shard {each.shard_id} at {each.address(db)} as {each.fields['user']}, "
             f"{each.fields['status']}"

@@ -67,6 +67,7 @@ def add(
     row: Dict[str, Any],
     privileges: Sequence[str],
     *,
+    connect: bool = True,
     dry_run: bool = False,
 ) -> steps.Plan[None]:
     """Connect to the shard, check the account's privileges, insert the row, and
@@ -76,6 +77,7 @@ def add(
         lifecycle: The service's lifecycle.
         row: The columns of the new row.
         privileges: The privileges that the account must have.
+        connect: Connect and check the privileges; False if that was done already.
         dry_run: Connect and check, and write nothing.
 
     Raises:
@@ -102,7 +104,7 @@ def add(
     if shard_id in lifecycle.reader.loaded.shards:
         raise errors.ParameterError(f"shard {shard_id} is in the shard table already")
     config = found.shards[shard_id].config
-    if config is not None:
+    if config is not None and connect:
         yield from _check(
             lifecycle.manager.new_client(config, f"shard {shard_id}", shard_id), privileges
         )

@@ -319,3 +319,16 @@ def test_a_shard_comes_back_where_nothing_can_be_compared(cli: Command) -> None:
         assert rows(cli.sandbox)[1]["status"] == "active"
     finally:
         cli.sandbox.servers[2].start()
+
+
+def test_add_connects_to_check_and_to_compare_and_no_more(cli: Command) -> None:
+    def connections() -> int:
+        (row,) = cli.sandbox.run(2, "SHOW GLOBAL STATUS LIKE 'Connections'")
+        return int(row["Value"])
+
+    cli("shards", "drain", "2", "--yes")
+    cli("shards", "remove", "2", "--yes")
+    before = connections()
+    own = connections() - before
+    add_second(cli, "--password-stdin", "--status", "maintenance")
+    assert connections() - before - 2 * own == 2

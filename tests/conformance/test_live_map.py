@@ -463,8 +463,14 @@ def test_shards_are_administered_from_python(still: Any, io: IO, databases: Data
             io(still.add_shard(6, **wrong))
         assert says in str(caught.value)
         assert not databases.run("global", "SELECT 1 FROM table_shard_config WHERE shard_id = 6")
-    with pytest.raises(ParameterError, match="is in the shard table already"):
-        io(still.add_shard(5, **right))
+    for connect in (True, False):
+        with pytest.raises(ParameterError, match="is in the shard table already"):
+            io(still.add_shard(5, **right, connect=connect))
+    io(still.add_shard(6, **{**right, "password": "wrong"}, connect=False, dry_run=True))
+    assert not databases.run("global", "SELECT 1 FROM table_shard_config WHERE shard_id = 6")
+    io(still.add_shard(6, **{**right, "password": "wrong", "status": "inactive"}, connect=False))
+    assert databases.run("global", "SELECT 1 FROM table_shard_config WHERE shard_id = 6")
+    io(still.remove_shard(6))
     with pytest.raises(ParameterError, match="shard 5 is active: drain it before"):
         io(still.remove_shard(5))
     io(still.set_shard_status(5, "Maintenance"))
