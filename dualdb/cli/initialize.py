@@ -51,7 +51,7 @@ def initialize(
         f"create {each.name} in {_where(each.database)} ({each.purpose})" for each in found.created
     ]
     if actions or current.json:
-        report(current, actions, dry_run=dry_run, errors=dict(found.errors))
+        report(current, actions, dry_run=dry_run, ok=found.ok, errors=dict(found.errors))
     elif found.ok:
         click.echo("all tables are there")
     errors_table({} if current.json else found.errors)

@@ -620,6 +620,11 @@ class ProcessReport(Report):
     processes: Tuple[Process, ...]
     errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def ok(self) -> bool:
+        """Whether every server could be asked."""
+        return not self.errors
+
 
 @dataclasses.dataclass(frozen=True)
 class KillReport(Report):
