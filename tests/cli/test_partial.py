@@ -1,5 +1,5 @@
-"""Commands on all shards while one is away: it is named, the others have their turn, the
-exit code is not 0, and ``--json`` is one document.
+"""Commands on all shards while one is away: it is named, the others have their turn,
+the exit code is not 0, and ``--json`` is one document.
 """
 
 import json
