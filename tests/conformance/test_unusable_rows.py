@@ -29,7 +29,7 @@ OPERATIONS: Dict[str, Callable[[IO, Any], Dict[str, str]]] = {
     "schema_diff": lambda io, db: io(db.operations.schema_diff()).errors,
     "processes": lambda io, db: io(db.operations.processes()).errors,
     "audit": lambda io, db: io(db.operations.audit("trades", "user_id")).errors,
-    "spider_ddl": lambda io, db: io(db.operations.spider_ddl(["trades"])).errors,
+    "spider_ddl": lambda io, db: io(db.operations.spider_ddl(["rates"])).errors,
     "reference_sync": lambda io, db: errors_of(
         io(db.operations.reference_sync(["rates"], dry_run=True)).results
     ),
