@@ -123,12 +123,13 @@ def route(
         fail("route takes --key, --shard or --session-shard", USAGE)
     db = current.open()
     value = None if key is None else key_of(key, key_type)
-    if value is not None:
-        find_shard(db, value)  # it is cached then, and can be explained
+    where = None if value is None else find_shard(db, value)  # it is cached then
     session = None
     if session_shard is not None:
         session = SimpleNamespace(session=SimpleNamespace(shard_id=session_shard))
     found = db.explain_route(session=session, shard_id=shard_id, key=value)
+    if found.reason is RouteReason.KEY_NOT_CACHED and where is not None:
+        found = db.explain_route(shard_id=where)  # nothing is cached with ttl = 0
     if current.json:
         write_json({**found._asdict(), "reason": found.reason.value})
     else:

@@ -78,3 +78,13 @@ def test_keys_have_types(cli: Command) -> None:
     cli("locate", "x", "--key-type", "int", code=2)
     cli("locate", "zz", "--key-type", "hex", code=2)
     cli("locate", "ann", code=4)  # text is no key of an integer column
+
+
+def test_the_route_of_a_key_is_shown_where_nothing_is_cached(cli: Command, tmp_path: Any) -> None:
+    cli("init")
+    cli("keys", "set", "7", "2")
+    for ttl in (0, 60):
+        (tmp_path / "dualdb.toml").write_text(f"[directory]\nttl = {ttl}\n")
+        found = cli.json("route", "--key", "7")
+        assert (found["shard_id"], found["target"]) == (2, "shard 2")
+        cli("route", "--key", "8", code=1)
