@@ -119,7 +119,7 @@ class Outbox(Group[KindT], Generic[KindT]):
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
             raise errors.ParameterError(f"limit must be a number from 0 up, not {limit!r}")
         found, failed = yield from self._on_each(shards, lambda place: place.dead(limit))
-        return DeadEvents(tuple([event for events in found for event in events]), failed)
+        return DeadEvents([event for events in found for event in events], failed)
 
     @operation
     def requeue(

@@ -1,9 +1,9 @@
 """The reports of ``db.outbox``."""
 
 import dataclasses
-from typing import Any, Mapping, Optional, Sequence, Tuple, Union, overload
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from ..operations.reports import Report
+from ..operations.reports import Report, plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,34 +99,27 @@ class DeadEvent(Report):
     error: Optional[str]
 
 
-@dataclasses.dataclass(frozen=True)
-class DeadEvents(Report, Sequence[DeadEvent]):
-    """The dead events of several databases: a sequence of them.
+class DeadEvents(List[DeadEvent], Report):
+    """The dead events of several databases: a list with an attribute.
 
     Attributes:
-        events: The events.
         errors: Why a database could not be asked, by database.
     """
 
-    events: Tuple[DeadEvent, ...]
-    errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    def __init__(
+        self, events: Iterable[DeadEvent] = (), errors: Optional[Mapping[str, str]] = None
+    ) -> None:
+        super().__init__(events)
+        self.errors = dict(errors or {})
 
     @property
     def ok(self) -> bool:
         """Whether every database could be asked."""
         return not self.errors
 
-    @overload
-    def __getitem__(self, index: int) -> DeadEvent: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Tuple[DeadEvent, ...]: ...
-
-    def __getitem__(self, index: Union[int, slice]) -> Union[DeadEvent, Tuple[DeadEvent, ...]]:
-        return self.events[index]
-
-    def __len__(self) -> int:
-        return len(self.events)
+    def to_dict(self) -> Dict[str, Any]:
+        """The events and errors as JSON has them, and ``ok``."""
+        return {"ok": self.ok, "events": plain(list(self)), "errors": self.errors}
 
 
 class EventCount(int):
