@@ -31,7 +31,7 @@ def parts(name: str) -> Tuple[str, ...]:
         >>> parts("shop.`end of.day`")
         ('shop', 'end of.day')
     """
-    # Of a subclass, which may be equal to another text, or not hashable, the text counts.
+    # A str subclass may be equal to another text, or not hashable.
     text = str.__str__(name) if isinstance(name, str) else ""
     names = _parts(text) if len(text) <= _LONGEST_TEXT else ()
     if not names:
