@@ -193,16 +193,15 @@ class Permit:
         self._connection = weakref.ref(connection)
         self.budget.add(connection, self.pool)
 
-    def counts_beside(self, open_connections: "Mapping[int, object]") -> bool:
-        """Return whether it stands for a connection that is being opened.
+    @property
+    def counts(self) -> bool:
+        """Whether it stands for a connection, which may be open already."""
+        return not self.withdrawn and self.state in _COUNTED
 
-        Args:
-            open_connections: Those that are open, by id().
-        """
-        if self.withdrawn or self.state not in _COUNTED:
-            return False
+    def is_among(self, open_connections: "Mapping[int, object]") -> bool:
+        """Return whether its connection is one of those that are open, by id()."""
         connection = None if self._connection is None else self._connection()
-        return connection is None or id(connection) not in open_connections
+        return connection is not None and id(connection) in open_connections
 
 
 class ServerBudget:
@@ -311,15 +310,17 @@ class ServerBudget:
         """The connections that are open or being opened, of each pool; None for those
         whose pool is gone.
         """
+        # Before the connections: a permit is withdrawn after its connection was opened.
+        held = [weak() for weak in list(self._permits.values())]
+        permits = [permit for permit in held if permit is not None and permit.counts]
         open_connections: Dict[int, Optional[BudgetedPool]] = {}
         for reference, pool in list(self._connections.items()):
             connection = reference()
             if connection is not None and connection.budget is self and connection.open:
                 open_connections[id(connection)] = pool()
         found = Counter(open_connections.values())
-        for weak in list(self._permits.values()):
-            permit = weak()
-            if permit is not None and permit.counts_beside(open_connections):
+        for permit in permits:
+            if not permit.is_among(open_connections):
                 found[permit.pool] += 1
         return found
 

@@ -29,7 +29,6 @@ _MOST_COLUMNS = 65535
 #: What is raised over bytes that violate the protocol.
 _UNREADABLE = (Malformed, IndexError, ValueError, TypeError, ArithmeticError)
 
-
 #: Parses one part of a response: ``(response, data, position, end) -> position``.
 _State = Callable[["Response", bytes, int, int], int]
 
@@ -249,6 +248,10 @@ class Response:
         """Read what most responses consist of: an OK packet, or rows with the columns
         of the previous response. The states parse what follows, or all of it.
 
+        Args:
+            data: The first piece of the response.
+            position: Where a result begins.
+
         Returns:
             The position after what was read.
         """
@@ -264,7 +267,8 @@ class Response:
                 self._number = self._number + 1 & 255
                 return stop
             if (
-                decoder is None
+                position  # the prefix begins a response, and the numbers repeat
+                or decoder is None
                 or decoder.prefix is None
                 or self._number != 1
                 or not data.startswith(decoder.prefix)

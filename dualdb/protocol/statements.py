@@ -84,6 +84,8 @@ class Statement:
         max_rows: Optional[int] = None,
         tuples: bool = False,
     ) -> None:
+        if type(text) is not str:
+            text = parameters.text_of(text)
         self.sql = text
         self.params = params
         self.tuples = tuples

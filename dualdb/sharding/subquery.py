@@ -87,8 +87,7 @@ def body(text: str) -> str:
         ParameterError: It is not a single query, or has its own LIMIT, ORDER BY or
             lock, which would apply to each shard separately.
     """
-    if not isinstance(text, str):
-        raise ParameterError(f"sql must be str, not {type(text).__name__}")
+    text = parameters.text_of(text)
     bare = _code(text, "the statement")
     while bare.rstrip().endswith(";"):
         end = len(bare.rstrip()) - 1

@@ -10,7 +10,7 @@ from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple
 from ..errors import ParameterError
 from . import lexer
 from .literals import DEFAULT_STYLE, LiteralStyle, is_refused_by_style, refused_by_style
-from .parameters import Params, bind, has_placeholders
+from .parameters import Params, bind, has_placeholders, text_of
 
 # One table, its columns, VALUES, one row, and ON DUPLICATE KEY UPDATE or the like. ~
 # stands for what is quoted.
@@ -145,10 +145,11 @@ class Chunks:
     def __init__(
         self, sql: str, most_rows: int, most_bytes: int, style: LiteralStyle = DEFAULT_STYLE
     ) -> None:
-        parts = _parts(sql) if isinstance(sql, str) else None
+        sql = text_of(sql)
+        parts = _parts(sql)
         head, self._template, tail = parts or ("", sql, "")
         self._sql = sql
-        self._is_batch = parts is None and isinstance(sql, str) and can_be_batched(sql)
+        self._is_batch = parts is None and can_be_batched(sql)
         self._most_rows = most_rows
         self._gap = len(SEPARATOR if self._is_batch else ",")
         if parts is None:

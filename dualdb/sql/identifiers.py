@@ -14,6 +14,8 @@ _NAME = re.compile(rf"(?:{_QUOTED}|{_BARE})(?:\.(?:{_QUOTED}|{_BARE}))?")
 
 #: Characters of a name (MySQL manual, "Identifier Length Limits").
 LONGEST_NAME = 64
+# Two parts in backticks, in which each character may be a doubled one.
+_LONGEST_TEXT = 2 * (2 + 2 * LONGEST_NAME) + 1
 
 
 def parts(name: str) -> Tuple[str, ...]:
@@ -29,8 +31,10 @@ def parts(name: str) -> Tuple[str, ...]:
         >>> parts("shop.`end of.day`")
         ('shop', 'end of.day')
     """
-    names = _parts(name) if isinstance(name, str) else ()
-    if not names or any(len(part) > LONGEST_NAME for part in names):
+    # A str subclass may be equal to another text, or not hashable.
+    text = str.__str__(name) if isinstance(name, str) else ""
+    names = _parts(text) if len(text) <= _LONGEST_TEXT else ()
+    if not names:
         raise ParameterError(
             f"{name!r} is not a procedure name: use name or schema.name, with backticks around a "
             "part that has special characters"
@@ -42,7 +46,8 @@ def parts(name: str) -> Tuple[str, ...]:
 def _parts(name: str) -> Tuple[str, ...]:
     """Return the parts of a name; none if it is no such name."""
     found = _PART.findall(name) if _NAME.fullmatch(name) else []
-    return tuple([_unquoted(part) for part in found])
+    names = tuple([_unquoted(part) for part in found])
+    return () if any(len(part) > LONGEST_NAME for part in names) else names
 
 
 def procedure(name: str) -> str:

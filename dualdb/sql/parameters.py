@@ -26,6 +26,18 @@ _AFTER_IN = re.compile(r"(?i)\bIN[\s(]*\Z")
 _NUMBER = re.compile(r"-?[0-9][0-9.e+-]*")
 
 
+def text_of(sql: str) -> str:
+    """Return the text of a statement as a plain str: the methods of a subclass may do
+    otherwise, as those of a template engine's, which escape for HTML.
+
+    Raises:
+        ParameterError: It is no str.
+    """
+    if not isinstance(sql, str):
+        raise ParameterError(f"sql must be str, not {type(sql).__name__}")
+    return str.__str__(sql)
+
+
 def bind(sql: str, params: Params, style: LiteralStyle = DEFAULT_STYLE) -> str:
     """Write the parameters into a statement.
 
@@ -49,8 +61,8 @@ def bind(sql: str, params: Params, style: LiteralStyle = DEFAULT_STYLE) -> str:
         >>> bind("SELECT %s, %s", (1, "a"))
         "SELECT 1, 'a'"
     """
-    if not isinstance(sql, str):
-        raise ParameterError(f"sql must be str, not {type(sql).__name__}")
+    if type(sql) is not str:
+        sql = text_of(sql)
     if not sql or sql.isspace():
         raise ParameterError("sql is empty")
     if params is None:

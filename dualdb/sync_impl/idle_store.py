@@ -1,8 +1,7 @@
 """DBUtils' pool as the store of idle connections."""
 
 import time
-from _thread import RLock
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, Optional, Tuple
 
 from dbutils.pooled_db import PooledDB
 
@@ -39,6 +38,10 @@ class IdleStore:
     """Stores idle connections, without ping, reset, usage limit, replay or I/O: new
     connections are created unconnected. The last one returned is used first.
 
+    There is no lock, because each operation on DBUtils' list is atomic: a signal
+    handler or the garbage collector may run code of callers at any time, which would
+    wait for a lock for ever.
+
     A checked-out connection has no reference cycle with DBUtils' handle, so a lost one
     frees its slot at once.
 
@@ -57,9 +60,6 @@ class IdleStore:
             reset=False,
             failures=(_NeverRaised,),
         )
-        # In place of a Condition, on which nobody waits here. It is entered in Python
-        # code: if a signal handler raises there, it stays locked.
-        self._pool._lock = RLock()
         self._most = config.most_idle
 
     def resize(self, config: DatabaseConfig) -> List[Connection]:
@@ -78,10 +78,11 @@ class IdleStore:
 
     def take(self) -> Connection:
         """Take a stored connection; create an unconnected one if there is none."""
-        # Without the wrapper of PooledDB.connection, whose finalizer stores it again.
-        with self._pool._lock:
-            idle = self._pool._idle_cache
-            handle = idle.pop() if idle else self._pool.steady_connection()
+        # Without the wrapper of PooledDB.connection(), whose finalizer stores it again.
+        try:
+            handle = self._pool._idle_cache.pop()
+        except IndexError:
+            handle = self._pool.steady_connection()
         connection: Connection = handle._con
         # In this order, so that at no time each refers to the other.
         handle._con = None
@@ -97,21 +98,16 @@ class IdleStore:
         connection.lifetime.last_used_at = time.monotonic()
         handle._con = connection
         # Not by PooledDB.cache(), which looks for a transaction to roll back.
-        with self._pool._lock:
-            self._pool._idle_cache.append(handle)
+        self._pool._idle_cache.append(handle)
 
     def oldest_at(self, budget: ServerBudget) -> Optional[float]:
         """Return since when the oldest connection to a server is stored, by
         time.monotonic(); None if there is none.
         """
-        return min(
-            [
-                handle._con.lifetime.last_used_at
-                for handle in list(self._pool._idle_cache)
-                if handle._con.budget is budget and handle._con.open
-            ],
-            default=None,
-        )
+        for _, connection in self._stored():
+            if connection.budget is budget:
+                return connection.lifetime.last_used_at
+        return None
 
     def take_oldest(self, budget: Optional[ServerBudget] = None) -> Optional[Connection]:
         """Take the connection that has been idle for longest; None if there is none.
@@ -119,37 +115,42 @@ class IdleStore:
         Args:
             budget: That of the server that it is connected to; None for any.
         """
-        with self._pool._lock:
-            handles = [
-                each
-                for each in self._pool._idle_cache
-                if each._con.open and budget in (None, each._con.budget)
-            ]
-            if not handles:
-                return None
-            handle = min(handles, key=lambda each: each._con.lifetime.last_used_at)
-            self._pool._idle_cache.remove(handle)
-        oldest: Connection = handle._con
-        return oldest
+        for handle, connection in self._stored():
+            if budget in (None, connection.budget) and self._remove(handle):
+                return connection
+        return None
 
     def count(self) -> int:
         """Return the number of connected ones."""
-        return sum([handle._con.open for handle in list(self._pool._idle_cache)])
+        return len(self._stored())
 
     def prune(self, before: float) -> List[Connection]:
         """Take the connections that have not been used since ``before``, by
         time.monotonic().
         """
-        return self._remove(lambda connection: connection.lifetime.last_used_at < before)
+        return self._take_all(lambda connection: connection.lifetime.last_used_at < before)
 
     def prune_retired(self) -> List[Connection]:
         """Take the connections whose host is no longer used."""
-        return self._remove(lambda connection: connection.retired)
+        return self._take_all(lambda connection: connection.retired)
 
-    def _remove(self, unwanted: Callable[[Connection], bool]) -> List[Connection]:
-        idle: List[Any] = self._pool._idle_cache
-        with self._pool._lock:
-            old = [handle for handle in idle if handle._con.open and unwanted(handle._con)]
-            for handle in old:
-                idle.remove(handle)
-        return [handle._con for handle in old]
+    def _stored(self) -> List[Tuple[Any, Connection]]:
+        """Return the connected ones with their handles, the oldest first."""
+        listed = [(handle, handle._con) for handle in list(self._pool._idle_cache)]
+        # A handle has None if its connection has been taken meanwhile.
+        return [(handle, found) for handle, found in listed if found is not None and found.open]
+
+    def _take_all(self, unwanted: Callable[[Connection], bool]) -> List[Connection]:
+        return [
+            connection
+            for handle, connection in self._stored()
+            if unwanted(connection) and self._remove(handle)
+        ]
+
+    def _remove(self, handle: Any) -> bool:
+        """Remove a connection; return False if it has been taken meanwhile."""
+        try:
+            self._pool._idle_cache.remove(handle)
+        except ValueError:
+            return False
+        return True

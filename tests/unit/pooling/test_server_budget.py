@@ -247,6 +247,31 @@ def test_a_connection_that_is_open_counts_though_its_permit_was_withdrawn(
     assert budget.stats().open == 0
 
 
+def test_a_connection_counts_while_it_is_being_opened_and_its_permit_withdrawn(
+    budget: ServerBudget,
+) -> None:
+    """As by another thread, just after it was seen that it is not open yet."""
+    pool = Pool(budget, 1)
+    permit = budget.request(pool)
+
+    class Opening(Connection):
+        opened = False
+
+        @property
+        def open(self) -> bool:  # type: ignore[override]
+            before = self.opened
+            self.opened = True
+            permit.withdraw()
+            return before
+
+    connection = Opening()
+    permit.attach(connection)
+    waiting = budget.request(pool)
+    assert connection.opened
+    assert not waiting.granted
+    assert budget.stats()[1:3] == (1, 1)
+
+
 def test_a_connection_that_was_opened_for_another_server_counts_there(
     budget: ServerBudget,
 ) -> None:

@@ -184,6 +184,23 @@ def test_a_response_in_one_piece_is_read_as_in_many(seed: int, tuples: bool) -> 
     assert read_at_once > 500
 
 
+@pytest.mark.parametrize("rows", [251, 252, 253, 508])
+@pytest.mark.parametrize("second", [[OK], [*table(["a"], [[b"5"]] * 3, MORE), OK]])
+def test_a_sequence_number_that_is_as_at_the_beginning_begins_nothing_again(
+    rows: int, second: List[bytes]
+) -> None:
+    """The number of a packet has a byte: after 256 it is the first one's again."""
+    first = table(["a"], [[b"%d" % number] for number in range(rows)], MORE)
+    data = packets([*first, *second])
+    known = answered(data).cached_decoder
+    assert known is not None
+    expected = [rows, *[3] * (len(second) > 1), 0]
+    end = len(packets(first))
+    for cut in (*range(end - 10, end + 10), len(data)):
+        response = answered(data, iter([cut, len(data)]), known)
+        assert [len(result.rows) for result in response.results] == expected
+
+
 def test_each_row_is_decoded_once() -> None:
     rows = [[b"%d" % number, b"9" * 40] for number in range(100)]
     data = packets(table(["a", "b"], rows))

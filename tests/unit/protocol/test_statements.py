@@ -11,7 +11,9 @@ from scripted_exchanges import OK, UTF8, rows, run_scripted
 from dualdb import InOut, Out, ParameterError
 from dualdb.protocol.exchange import RowOptions, TextEncoding, with_session_tracking
 from dualdb.protocol.session_setup import SessionFacts
-from dualdb.protocol.statements import Call, Statement
+from dualdb.protocol.statements import Bulk, Call, Statement
+from dualdb.sharding.subquery import Subquery, body
+from dualdb.sql.bulk import Chunks
 
 
 def test_a_statement_is_one_command() -> None:
@@ -25,6 +27,28 @@ def test_a_statement_is_bound_again_for_a_session_without_backslash_escapes() ->
         Statement("SELECT %s", ("a\\'",)).exchange(TextEncoding("utf8", False)),
         [(b"SELECT 'a\\'''", [OK])],
     ) == [OK]
+
+
+class Markup(str):
+    """A text with methods of its own, as template engines make."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __mod__(self, values: Any) -> Any:
+        return type(self)(super().__mod__(values).replace("'", "&#39;"))
+
+
+def test_no_method_of_the_caller_writes_a_statement() -> None:
+    sql = Markup("SELECT %s")
+    chunks = Chunks(sql, 100, 1000)
+    chunks.add(("a",))
+    chunk = chunks.rest()
+    assert chunk is not None
+    for statement in (Statement(sql, ("a",)), Bulk(chunk), Subquery("", body(sql), "", ("a",))):
+        text = " ".join([part.decode() for part in statement.exchange(UTF8)])
+        assert "SELECT 'a'" in text
+        assert statement.reads
+        assert type(statement.sql) is str
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Names of procedures."""
 
-from typing import Any
+import enum
+from typing import Any, Type
 
 import pytest
 
 from dualdb import ParameterError
-from dualdb.sql.identifiers import procedure
+from dualdb.sql import identifiers
+from dualdb.sql.identifiers import parts, procedure
 
 
 @pytest.mark.parametrize(
@@ -58,3 +60,49 @@ def test_procedure_names(name: str, quoted: str) -> None:
 def test_other_names_are_refused(name: Any) -> None:
     with pytest.raises(ParameterError, match="is not a procedure name"):
         procedure(name)
+
+
+class OfAnyCase(str):
+    """Equal to the same text in another case."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
+
+
+class Unhashable(str):
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Procedure(str, enum.Enum):
+    END_OF_DAY = "shop.end_of_day"
+
+
+@pytest.mark.parametrize("kind", [str, OfAnyCase, Unhashable])
+def test_a_name_is_its_text_whatever_its_type(kind: Type[str]) -> None:
+    assert procedure(kind("Shop.P")) == "`Shop`.`P`"
+    assert procedure(kind("shop.p")) == "`shop`.`p`"
+    assert procedure(Procedure.END_OF_DAY) == "`shop`.`end_of_day`"
+    for part in parts(kind("p")):
+        assert type(part) is str
+    with pytest.raises(ParameterError, match="is not a procedure name"):
+        procedure(kind("p("))
+
+
+@pytest.mark.parametrize("part", ["`" * 64, "a" * 64, "a`" * 32, "절" * 64])
+def test_the_longest_names(part: str) -> None:
+    whole = ".".join(["`" + part.replace("`", "``") + "`"] * 2)
+    assert parts(whole) == (part, part)
+    for longer in (whole[:-1] + "a`", "a" + whole[1:] + "`"):
+        with pytest.raises(ParameterError, match="is not a procedure name"):
+            procedure(longer)
+
+
+def test_a_text_that_is_longer_than_any_name_is_not_kept() -> None:
+    kept = identifiers._parts.cache_info().currsize
+    for number in range(3):
+        with pytest.raises(ParameterError):
+            procedure(f"{number}" * 100_000)
+    assert identifiers._parts.cache_info().currsize == kept
