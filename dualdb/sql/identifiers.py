@@ -36,8 +36,8 @@ def parts(name: str) -> Tuple[str, ...]:
     names = _parts(text) if len(text) <= _LONGEST_TEXT else ()
     if not names:
         raise ParameterError(
-            f"{name!r} is not a procedure name: use name or schema.name, with backticks around a "
-            "part that has special characters"
+            f"{name!r:.200} is not a procedure name: use name or schema.name, with backticks "
+            "around a part that has special characters"
         )
     return names
 
