@@ -17,6 +17,9 @@ app.conf.result_accept_content = ["json", "pickle"]
 app.conf.task_acks_late = True
 app.conf.task_reject_on_worker_lost = True
 app.conf.worker_prefetch_multiplier = 1
+# Late acknowledgements of many greenlets at once each take a connection to Redis; above
+# this number, 10 by default, the worker loses its own.
+app.conf.broker_transport_options = {"max_connections": 100}
 
 config = DatabaseConfig.from_env()
 db = DatabaseService(config)
