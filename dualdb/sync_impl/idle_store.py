@@ -1,6 +1,7 @@
 """DBUtils' pool as the store of idle connections."""
 
 import time
+from contextlib import nullcontext
 from typing import Any, Callable, List, Optional, Tuple
 
 from dbutils.pooled_db import PooledDB
@@ -9,6 +10,8 @@ from ..config import DatabaseConfig
 from ..pooling.base import take_surplus
 from ..pooling.server_budget import ServerBudget
 from .connection import Connection
+
+_NO_LOCK = nullcontext()
 
 
 class _NeverRaised(Exception):
@@ -60,6 +63,8 @@ class IdleStore:
             reset=False,
             failures=(_NeverRaised,),
         )
+        # Its Condition takes about a kilobyte, and only its close() would enter it.
+        self._pool._lock = _NO_LOCK
         self._most = config.most_idle
 
     def resize(self, config: DatabaseConfig) -> List[Connection]:

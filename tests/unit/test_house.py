@@ -47,7 +47,7 @@ NAMES_OF_OTHERS: Dict[str, FrozenSet[str]] = {
         {"_finish_unbuffered_query", "_read_rowdata_packet_unbuffered"}
     ),
     "sync_impl/idle_store.py": frozenset(  # DBUtils
-        {"_con", "_idle_cache"}
+        {"_con", "_idle_cache", "_lock"}
     ),
     "integrations/celery.py": frozenset({"_get_backend"}),
     "integrations/django/router.py": frozenset({"_meta", "_state"}),
