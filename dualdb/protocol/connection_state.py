@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from abc import abstractmethod
+from functools import lru_cache
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import pymysql.converters
@@ -182,17 +183,19 @@ class Codec:
         cached_decoder: The decoder of the last result, reused for the same columns.
         text_encoding: The encoding of the last statement.
         response: The response that is being read.
-        options: What is usually wanted of a response.
     """
 
-    __slots__ = ("cached_decoder", "decoder_name", "options", "response", "text_encoding")
+    __slots__ = ("cached_decoder", "decoder_name", "response", "text_encoding")
 
     def __init__(self, decoder: DecoderName) -> None:
         self.decoder_name = decoder
         self.cached_decoder: Any = None
         self.text_encoding: Optional[TextEncoding] = None
         self.response: Any = None
-        self.options: Optional[ResponseOptions] = None
+
+
+#: Most responses of a program are wanted in the same few ways.
+_response_options = lru_cache(maxsize=256)(ResponseOptions)
 
 
 class ConnectionState:
@@ -614,18 +617,13 @@ class ConnectionState:
         """
         wanted = self.row_options
         codec = self.codec
-        options = codec.options
-        usual = wanted is ANY_ROWS and not stream
-        if not usual or options is None or options.encoding != self.encoding:
-            options = ResponseOptions(
-                self.encoding,
-                stream or wanted.as_tuples,
-                stream,
-                None if stream else wanted.most,
-                codec.decoder_name == "compiled",
-            )
-            if usual:
-                codec.options = options
+        options = _response_options(
+            self.encoding,
+            stream or wanted.as_tuples,
+            stream,
+            None if stream else wanted.most,
+            codec.decoder_name == "compiled",
+        )
         if type(command) is commands.Batch:
             return BatchResponse(options)
         number = commands.query_packets(command) & 255
