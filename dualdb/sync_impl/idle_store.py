@@ -53,16 +53,7 @@ class IdleStore:
     """
 
     def __init__(self, config: DatabaseConfig) -> None:
-        self._pool = PooledDB(
-            _Driver(config),
-            maxcached=config.pool_size,
-            maxconnections=0,
-            maxshared=0,
-            maxusage=None,
-            ping=0,
-            reset=False,
-            failures=(_NeverRaised,),
-        )
+        self._pool = PooledDB(_Driver(config), maxusage=None, ping=0, failures=(_NeverRaised,))
         # Its Condition takes about a kilobyte, and only its close() would enter it.
         self._pool._lock = _NO_LOCK
         self._most = config.most_idle
