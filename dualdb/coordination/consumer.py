@@ -23,7 +23,7 @@ from ..observability.events import CoordinationEventName
 from ..observability.logs import about
 from ..observability.observers import Observers
 from ..operations import rollout
-from ..operations.places import Databases, Shards
+from ..operations.places import Databases, Shards, name_of
 from ..results import Row
 from ..sql.identifiers import quoted
 from . import json_text
@@ -419,7 +419,7 @@ class Place:
     @property
     def database(self) -> str:
         """Its name in reports."""
-        return "global" if self.shard_id is None else str(self.shard_id)
+        return name_of(self.shard_id)
 
     def dead(self, limit: int) -> steps.Plan[List[DeadEvent]]:
         """Return dead events."""

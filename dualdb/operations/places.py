@@ -23,6 +23,11 @@ T = TypeVar("T")
 Shards = Union[str, int, Iterable[Union[int, str]]]
 
 
+def name_of(shard_id: Optional[int]) -> str:
+    """Return a database's name in reports: ``"global"`` or the shard id as text."""
+    return "global" if shard_id is None else str(shard_id)
+
+
 class Place(NamedTuple):
     """A database that an operation is performed on.
 
@@ -146,8 +151,7 @@ class Databases:
 
     def place(self, shard_id: Optional[int], config: DatabaseConfig) -> Place:
         """The database of a configuration, which need not be in the shard table."""
-        name = "global" if shard_id is None else str(shard_id)
-        return Place(name, shard_id, config.model_copy(update=self._changes))
+        return Place(name_of(shard_id), shard_id, config.model_copy(update=self._changes))
 
     def session(self, place: Place, work: "Callable[[Session], steps.Plan[T]]") -> steps.Plan[T]:
         """Perform a plan on one connection, which nobody else uses and which is closed
