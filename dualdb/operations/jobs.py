@@ -204,8 +204,7 @@ def _planned(table: _Table, name: str, options: Options) -> steps.Plan[Job]:
     job = yield from table.job(name)
     if job is None:
         return Job(name, options.kind, JobState.READY, options.params)
-    if not options.wait:
-        require_free(job)
+    require_free(job, options.wait)
     return job
 
 
@@ -396,13 +395,13 @@ def get(databases: Databases, name: str) -> steps.Plan[Optional[Job]]:
     return (yield from _Table(databases).job(name))
 
 
-def require_free(job: Job) -> None:
-    """Check that a job can be taken.
+def require_free(job: Job, wait: Wait) -> None:
+    """Check that a job can be taken, now or after a wait.
 
     Raises:
-        JobTaken: Somebody runs it.
+        JobTaken: Somebody runs it, and is not waited for.
     """
-    if _is_run(job):
+    if not wait and _is_run(job):
         raise _taken(job)
 
 

@@ -377,10 +377,11 @@ def run(
     options = options.checked()
     check_settle(lookup_table(databases), options.settle)
     name = job_name(key)
-    known = yield from jobs.get(databases, name)
     resumes = to is None
-    if resumes and not undo and known is not None and known.state is not JobState.DONE:
-        to = known.params["target"]  # also if another process is faster
+    if resumes and not undo:
+        known = yield from jobs.get(databases, name)
+        if known is not None and known.state is not JobState.DONE:
+            to = known.params["target"]  # also if another process is faster
     return (
         yield from jobs.when_free(
             databases,
@@ -572,8 +573,7 @@ class _Move:
         if under_way is None:
             rows = yield from self._on(self._source, self._count_rows)
         else:
-            if not self._options.wait:
-                jobs.require_free(under_way)
+            jobs.require_free(under_way, self._options.wait)
             position = under_way.position or {}
             if undo and not position.get("undoing"):
                 yield from self._require_not_switched()

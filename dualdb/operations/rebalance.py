@@ -349,8 +349,7 @@ def _planned(
     """What would be done. Of the moves between two shards the first is checked."""
     first = 0
     if under_way is not None:
-        if not options.wait:
-            jobs.require_free(under_way)
+        jobs.require_free(under_way, options.wait)
         first = (under_way.position or {"next": 0})["next"]
         params = under_way.params
     moves_under_way = yield from jobs.list_jobs(databases, None, move.KIND)
